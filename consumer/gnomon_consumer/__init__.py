@@ -1,0 +1,1 @@
+"""The shadow side: scorer, joiner, labels, reports and the `gnomon` command."""

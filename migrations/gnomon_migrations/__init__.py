@@ -1,0 +1,1 @@
+"""Database migrations of Gnomon, run by `gnomon db upgrade`."""
