@@ -1,0 +1,95 @@
+"""Options that commands share: each flag overrides one setting, whose own text is its help."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rich_click as click
+from click import get_current_context
+
+from gnomon_consumer import logs
+from gnomon_consumer.settings import Section, Settings, load_settings
+from gnomon_schemas.errors import ConfigurationError
+
+F = TypeVar("F", bound=Callable[..., Any])
+_OVERRIDES = "gnomon.overrides"
+
+
+def setting_option(flag: str, key: str, **attributes: Any) -> Callable[[F], F]:
+    """A flag for the setting `key` (`score.workers`); the settings validate its text and describe it."""
+    field = _field(key)
+    attributes.setdefault("help", field.description)
+    attributes.setdefault("metavar", key.rsplit(".", 1)[-1].upper())
+
+    def remember(context: click.Context, _parameter: click.Parameter, value: Any) -> None:
+        if value is not None:
+            _put(context, key, value)
+
+    return click.option(flag, expose_value=False, callback=remember, default=None, **attributes)
+
+
+def settings_options(stream: bool = False, database: bool = False, kafka: bool = True) -> Callable[[F], F]:
+    """Add the common options and pass the loaded `Settings` as the argument `settings`; sets up logging."""
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def with_settings(*args: Any, config: str | None, **kwargs: Any) -> Any:
+            context = get_current_context()
+            settings = load_settings(context.meta.get(_OVERRIDES), config)
+            logs.configure(settings.log)
+            return command(*args, settings=settings, **kwargs)
+
+        wrapped: Any = with_settings
+        wrapped = setting_option("--log-format", "log.format")(wrapped)
+        wrapped = setting_option("--log-level", "log.level")(wrapped)
+        wrapped = click.option(
+            "--config", metavar="FILE", help="Configuration file; default gnomon.toml, if there."
+        )(wrapped)
+        if kafka:
+            wrapped = click.option(
+                "-X",
+                "properties",
+                multiple=True,
+                metavar="KEY=VALUE",
+                expose_value=False,
+                callback=_remember_properties,
+                help="Any librdkafka property; repeatable.",
+            )(wrapped)
+            wrapped = setting_option("--bootstrap-servers", "bootstrap_servers")(wrapped)
+        if database:
+            wrapped = setting_option("--database-url", "database_url")(wrapped)
+        if stream:
+            wrapped = setting_option("--stream", "stream")(wrapped)
+        result: F = wrapped
+        return result
+
+    return decorate
+
+
+def _remember_properties(context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    for pair in value:
+        key, equals, setting = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigurationError(f"-X {pair}: not key=value")
+        _put(context, "kafka.properties", {key.strip(): setting})
+
+
+def _put(context: click.Context, key: str, value: Any) -> None:
+    table: dict[str, Any] = context.meta.setdefault(_OVERRIDES, {})
+    *sections, last = key.split(".")
+    for section in sections:
+        table = table.setdefault(section, {})
+    if isinstance(value, dict):
+        table.setdefault(last, {}).update(value)
+    else:
+        table[last] = value
+
+
+def _field(key: str) -> Any:
+    model: Any = Settings
+    *sections, last = key.split(".")
+    for section in sections:
+        model = model.model_fields[section].annotation
+        if not issubclass(model, Section):
+            raise TypeError(f"{key}: {section} is no section of the settings")
+    return model.model_fields[last]

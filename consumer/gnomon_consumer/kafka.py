@@ -1,0 +1,164 @@
+"""Client factories: every Kafka client of the shadow side is made here, with the passed-through properties.
+
+Works with Apache Kafka and with librdkafka's mock cluster, which has no admin API and stores no
+transactional offsets.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka.admin import AdminClient, ClusterMetadata
+
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
+
+_LIBRDKAFKA = logging.getLogger("librdkafka")
+# A broker that cannot be reached is said again every second; the error of `list_topics` says it once.
+_LIBRDKAFKA.addFilter(
+    lambda record: not any(word in record.getMessage() for word in ("Connect to", "brokers are down"))
+)
+MOCK_CLUSTER_PREFIX = "mockCluster"
+
+SESSION_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 10_000
+MESSAGE_TIMEOUT_MS = (
+    8_000  # below the transaction's own, so a failed delivery aborts before the broker fences us
+)
+
+
+def client_config(settings: Settings, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """librdkafka configuration: our defaults, then the bootstrap servers, then what is passed through."""
+    return {
+        "log.connection.close": False,
+        **(defaults or {}),
+        "bootstrap.servers": settings.bootstrap_servers,
+        **settings.kafka.properties,
+    }
+
+
+def make_consumer(
+    settings: Settings, group: str | None = None, defaults: Mapping[str, Any] | None = None, **callbacks: Any
+) -> Consumer:
+    """A consumer of `group`; without one a reader that never commits (librdkafka insists on a name).
+
+    Never jumps: an offset out of range is an error, and a read beyond the last stable offset waits.
+    """
+    base: dict[str, Any] = {
+        "group.id": group or "gnomon-reader",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "fetch.queue.backoff.ms": 5,
+        "fetch.wait.max.ms": 100,
+        **(defaults or {}),
+    }
+    if group is not None and settings.kafka.properties.get("group.protocol", "classic").lower() == "classic":
+        # The newer protocol takes this from the broker and refuses the client's own.
+        base.setdefault("session.timeout.ms", SESSION_TIMEOUT_MS)
+    consumer: Consumer = _client(Consumer, client_config(settings, base), **callbacks)
+    return consumer
+
+
+def make_producer(settings: Settings, defaults: Mapping[str, Any] | None = None) -> Producer:
+    """An idempotent producer for plain topics (schemas, labels)."""
+    base = {"enable.idempotence": True, "linger.ms": 5, **(defaults or {})}
+    producer: Producer = _client(Producer, _for_producer(client_config(settings, base)))
+    return producer
+
+
+def make_transactional_producer(
+    settings: Settings, transactional_id: str, defaults: Mapping[str, Any] | None = None
+) -> Producer:
+    """A producer whose writes become visible together; `init_transactions` fences its namesake."""
+    base = {
+        "linger.ms": 5,
+        "compression.type": "lz4",
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "message.timeout.ms": MESSAGE_TIMEOUT_MS,
+        **(defaults or {}),
+    }
+    config = _for_producer(client_config(settings, base))
+    config["transactional.id"] = transactional_id
+    producer: Producer = _client(Producer, config)
+    return producer
+
+
+def make_admin(settings: Settings) -> AdminClient:
+    """An admin client; useless on the mock cluster (see `is_mock`)."""
+    admin: AdminClient = _client(AdminClient, _for_producer(client_config(settings)))
+    return admin
+
+
+def list_topics(settings: Settings, topic: str | None = None, client: Any = None) -> ClusterMetadata:
+    """Metadata of the cluster (of `topic` only, if given); raises DependencyUnreachableError."""
+    client = client or _client(AdminClient, _for_producer(client_config(settings)))
+    arguments = () if topic is None else (topic,)
+    try:
+        metadata: ClusterMetadata = client.list_topics(*arguments, timeout=settings.kafka.timeout_seconds)
+        return metadata
+    except KafkaException as error:
+        raise unreachable(settings, error) from None
+
+
+def unreachable(settings: Settings, error: KafkaException) -> DependencyUnreachableError:
+    """The one line that is shown when no broker answers."""
+    return DependencyUnreachableError(
+        f"no Kafka broker answers at {settings.bootstrap_servers} ({kafka_error(error).str()}):"
+        " start it, or set --bootstrap-servers or GNOMON_BOOTSTRAP_SERVERS"
+    )
+
+
+def kafka_error(error: KafkaException) -> KafkaError:
+    """The librdkafka error inside an exception."""
+    inner: KafkaError = error.args[0]
+    return inner
+
+
+def is_mock(metadata: ClusterMetadata) -> bool:
+    """Whether this is librdkafka's mock cluster: no admin API, no transactional offsets, no isolation."""
+    return str(getattr(metadata, "cluster_id", None) or "").startswith(MOCK_CLUSTER_PREFIX)
+
+
+def topic_id(settings: Settings, topic: str, metadata: ClusterMetadata) -> str | None:
+    """The broker's id of a topic, which a re-created topic loses; None where the broker tells none."""
+    if is_mock(metadata):
+        return None
+    try:
+        future = make_admin(settings).describe_topics(
+            TopicCollection([topic]), request_timeout=settings.kafka.timeout_seconds
+        )[topic]
+        described = future.result()
+    except KafkaException as error:
+        if kafka_error(error).code() in (
+            KafkaError._UNSUPPORTED_FEATURE,
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        ):
+            return None
+        raise unreachable(settings, error) from None
+    return str(described.topic_id)
+
+
+def _for_producer(config: dict[str, Any]) -> dict[str, Any]:
+    """Drop what only a consumer knows, so that one `[kafka.properties]` serves every client."""
+    return {
+        key: value
+        for key, value in config.items()
+        if not key.startswith(
+            ("group.", "fetch.", "session.", "heartbeat.", "auto.offset", "max.poll", "queued.")
+        )
+        and key not in ("isolation.level", "partition.assignment.strategy")
+    }
+
+
+def _client(kind: Any, config: dict[str, Any], **callbacks: Any) -> Any:
+    try:
+        return kind(config, logger=_LIBRDKAFKA, **callbacks)
+    except KafkaException as error:
+        raise ConfigurationError(
+            f"librdkafka refuses the configuration: {kafka_error(error).str()}"
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"librdkafka refuses the configuration: {error}") from None

@@ -1,0 +1,100 @@
+"""Precedence, limits and the one line that an error becomes."""
+
+from pathlib import Path
+
+import pytest
+
+from gnomon_consumer.settings import Section, Settings, environment_name, load_settings
+from gnomon_schemas.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_flag_beats_environment_beats_file_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().score.workers == 1
+    Path("gnomon.toml").write_text('stream = "from-file"\n[score]\nworkers = 2\nbatch_rows = 7\n')
+    assert load_settings().score.workers == 2
+    monkeypatch.setenv("GNOMON_SCORE__WORKERS", "3")
+    assert load_settings().score.workers == 3
+    merged = load_settings({"score": {"workers": "4"}})
+    assert (merged.score.workers, merged.score.batch_rows, merged.stream) == (4, 7, "from-file")
+
+
+def test_librdkafka_properties_merge_over_file_and_flag() -> None:
+    Path("other.toml").write_text('[kafka.properties]\n"security.protocol" = "ssl"\n"linger.ms" = "1"\n')
+    merged = load_settings({"kafka": {"properties": {"linger.ms": "9"}}}, "other.toml")
+    assert merged.kafka.properties == {"security.protocol": "ssl", "linger.ms": "9"}
+
+
+def test_error_names_variable_key_and_value_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNOMON_SCORE__WORKERS", "many")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert "GNOMON_SCORE__WORKERS" in message
+    assert "file key score.workers" in message
+    assert "'many'" in message
+    assert "\n" not in message
+    assert caught.value.exit_status == 2
+
+
+def test_unknown_key_in_file_is_named() -> None:
+    Path("gnomon.toml").write_text("[score]\nwrokers = 2\n")
+    with pytest.raises(ConfigurationError, match=r"unknown setting: file key score\.wrokers"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(b"[score\n", "is not TOML"), (b"\xff\xfe", "is not UTF-8"), (b"score = 3\n", "file key score")],
+)
+def test_broken_file_is_one_clear_line(text: bytes, expected: str) -> None:
+    Path("gnomon.toml").write_bytes(text)
+    with pytest.raises(ConfigurationError, match=expected):
+        load_settings()
+
+
+def test_broken_json_in_the_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNOMON_SCORE", "{broken")
+    with pytest.raises(ConfigurationError, match="GNOMON_SCORE"):
+        load_settings()
+
+
+def test_missing_config_file() -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.toml"):
+        load_settings(config="nowhere.toml")
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings({"database_url": ["postgresql://user:hunter2@host/db"]})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_required_settings_say_how_to_give_them() -> None:
+    with pytest.raises(ConfigurationError, match="GNOMON_STREAM"):
+        load_settings().require_stream()
+    with pytest.raises(ConfigurationError, match="GNOMON_DATABASE_URL"):
+        load_settings().require_database_url()
+
+
+def test_every_field_is_described_and_every_number_has_limits() -> None:
+    def walk(model: type[Section] | type[Settings], prefix: str = "") -> None:
+        for name, field in model.model_fields.items():
+            annotation = field.annotation
+            if isinstance(annotation, type) and issubclass(annotation, Section):
+                walk(annotation, f"{prefix}{name}.")
+                continue
+            key = prefix + name
+            assert field.description, key
+            if annotation in (int, float):
+                limits = {type(limit).__name__ for limit in field.metadata}
+                assert limits & {"Ge", "Gt"}, key
+                assert limits & {"Le", "Lt"}, key
+                assert "default" in field.description, key
+
+    walk(Settings)
+    assert environment_name("score.workers") == "GNOMON_SCORE__WORKERS"
