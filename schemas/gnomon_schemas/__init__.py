@@ -1,0 +1,1 @@
+"""The contract that the live service and the shadow side share: records, schemas, framing, topic names."""

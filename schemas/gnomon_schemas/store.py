@@ -1,0 +1,159 @@
+"""Where a writer schema is found: packaged with Gnomon, in a folder, in the stream's `schemas` topic, in a registry."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from gnomon_schemas.codec import SchemaFinder
+from gnomon_schemas.errors import DependencyUnreachableError, SchemaError
+from gnomon_schemas.framing import Fingerprint, SchemaKey
+from gnomon_schemas.schema import RECORDS, Schema, record_schema
+
+
+class MemorySchemas:
+    """Schemas at hand, by their key: what a worker without any connection is given."""
+
+    def __init__(self, schemas: Iterable[Schema] = ()) -> None:
+        self._schemas: dict[SchemaKey, Schema] = {}
+        for schema in schemas:
+            self.add(schema)
+
+    def add(self, schema: Schema, key: SchemaKey | None = None) -> None:
+        """Make a schema known under its fingerprint, or under `key`."""
+        self._schemas[key or schema.fingerprint] = schema
+
+    def find(self, key: SchemaKey) -> Schema | None:
+        """Return the schema, or None."""
+        return self._schemas.get(key)
+
+    def __iter__(self) -> Iterator[Schema]:
+        return iter(self._schemas.values())
+
+
+def packaged_schemas() -> MemorySchemas:
+    """Return the records that need no feature record, as this version of Gnomon writes them."""
+    return MemorySchemas(record_schema(name) for name in RECORDS if name != "LivePrediction")
+
+
+def folder_schemas(folder: Path) -> MemorySchemas:
+    """Return the complete schemas in a folder's `.avsc` files; raise SchemaError that names the file at fault."""
+    found = MemorySchemas()
+    for path in sorted(folder.glob("*.avsc")):
+        try:
+            found.add(Schema.parse(path.read_bytes()))
+        except OSError as error:
+            raise SchemaError(f"{path}: {error.strerror or error}") from error
+        except SchemaError as error:
+            raise SchemaError(f"{path}: {error}") from error
+    return found
+
+
+class TopicSchemas:
+    """The compacted `schemas` topic, read to its end again when a schema is unknown.
+
+    A key that stays unknown is not asked for again within `retry_after_s` seconds, so that a flood of hostile
+    fingerprints costs no flood of reads. What is no schema, or stands under a fingerprint that is not its own, is
+    left out and counted in `rejected`.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, str | int | float | bool],
+        topic: str,
+        *,
+        timeout_s: float = 10.0,
+        retry_after_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._topic = topic
+        self._timeout_s = timeout_s
+        self._retry_after_s = retry_after_s
+        self._clock = clock
+        self._read_at: float | None = None
+        self._schemas = MemorySchemas()
+        self._live: list[Schema] = []
+        self._next_offset = OFFSET_BEGINNING
+        self.rejected = 0
+        # librdkafka wants a group for any consumer; this one assigns by hand and never commits.
+        self._consumer = Consumer(
+            {
+                **properties,
+                "group.id": "gnomon-schemas-reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
+        )
+
+    def find(self, key: SchemaKey) -> Schema | None:
+        """Return the schema, reading the topic's new part once if need be; raise DependencyUnreachableError."""
+        if not isinstance(key, Fingerprint):
+            return None
+        found = self._schemas.find(key)
+        now = self._clock()
+        if found is None and (self._read_at is None or now - self._read_at >= self._retry_after_s):
+            self.refresh()
+            found = self._schemas.find(key)
+        return found
+
+    def live_schemas(self) -> list[Schema]:
+        """Return every schema read so far, oldest first."""
+        return list(self._live)
+
+    def refresh(self) -> None:
+        """Read what the topic holds beyond what was read; raise DependencyUnreachableError on no answer."""
+        deadline = self._clock() + self._timeout_s
+        self._consumer.assign([TopicPartition(self._topic, 0, self._next_offset)])
+        try:
+            while True:
+                message = self._consumer.poll(max(0.0, deadline - self._clock()))
+                if message is None:
+                    raise DependencyUnreachableError(f"the topic {self._topic} does not answer")
+                error = message.error()
+                if error is None:
+                    self._take(message)
+                elif error.code() in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                    break
+                elif error.fatal() or not error.retriable():
+                    raise DependencyUnreachableError(f"the topic {self._topic} cannot be read: {error.str()}")
+        except KafkaException as error:
+            raise DependencyUnreachableError(f"the topic {self._topic} cannot be read: {error}") from error
+        finally:
+            self._read_at = self._clock()
+            self._consumer.unassign()
+
+    def _take(self, message: Message) -> None:
+        offset = message.offset()
+        if offset is not None:
+            self._next_offset = offset + 1
+        value, key = message.value(), message.key()
+        if value is None:
+            return
+        try:
+            schema = Schema.parse(value)
+        except SchemaError:
+            self.rejected += 1
+            return
+        text = key.decode("ascii", "replace") if isinstance(key, bytes) else key
+        if text != str(schema.fingerprint):
+            self.rejected += 1
+        elif self._schemas.find(schema.fingerprint) is None:
+            self._schemas.add(schema)
+            self._live.append(schema)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+
+
+class ChainedSchemas:
+    """Several stores, asked in turn."""
+
+    def __init__(self, *stores: SchemaFinder) -> None:
+        self._stores = stores
+
+    def find(self, key: SchemaKey) -> Schema | None:
+        """Return the first store's answer that is not None."""
+        return next((found for store in self._stores if (found := store.find(key)) is not None), None)

@@ -1,0 +1,152 @@
+"""What fastavro lets pass: a walk over a body that accepts exactly the Avro specification, and ranges of `int`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gnomon_schemas.errors import DecodeError
+from gnomon_schemas.schema import Json, full_name
+
+_INT_MIN, _INT_MAX = -(2**31), 2**31 - 1
+_LONG_MIN, _LONG_MAX = -(2**63), 2**63 - 1
+
+
+def measure(schema: Json, message: bytes, start: int) -> None:
+    """Raise DecodeError unless `message[start:]` is one value of `schema`, every byte used."""
+    end = _Walk(message, start).value(schema, "")
+    if end != len(message):
+        raise DecodeError("trailing_bytes", f"{len(message) - end} bytes after the record")
+
+
+class _Walk:
+    """A cursor over a body; each method moves it past one value."""
+
+    def __init__(self, message: bytes, start: int) -> None:
+        self._message = message
+        self._at = start
+        self._named: dict[str, Json] = {}
+
+    def value(self, schema: Json, namespace: str) -> int:
+        if isinstance(schema, list):
+            self.value(schema[self._index(len(schema), "union branch")], namespace)
+        elif isinstance(schema, str):
+            self._primitive_or_named(schema, namespace)
+        else:
+            self._complex(schema, namespace)
+        return self._at
+
+    def _primitive_or_named(self, name: str, namespace: str) -> None:
+        if name == "null":
+            return
+        if name == "boolean":
+            if self._take(1) not in (b"\x00", b"\x01"):
+                raise DecodeError("invalid", "a boolean is neither 0 nor 1")
+        elif name == "int":
+            if not _INT_MIN <= self._long() <= _INT_MAX:
+                raise DecodeError("invalid", "an int of more than 32 bits")
+        elif name == "long":
+            self._long()
+        elif name == "float":
+            self._take(4)
+        elif name == "double":
+            self._take(8)
+        elif name == "string":
+            try:
+                self._take(self._long()).decode()
+            except UnicodeDecodeError as error:
+                raise DecodeError("invalid", f"a string is no UTF-8: {error}") from error
+        else:
+            qualified = name if "." in name or not namespace else f"{namespace}.{name}"
+            self.value(self._named.get(qualified, self._named.get(name)), namespace)
+
+    def _complex(self, schema: Mapping[str, Json], namespace: str) -> None:
+        kind = schema["type"]
+        if kind == "record":
+            name = full_name(schema, namespace)
+            self._named[name] = schema
+            for field in schema["fields"]:
+                self.value(field["type"], name.rpartition(".")[0])
+        elif kind == "enum":
+            self._named[full_name(schema, namespace)] = schema
+            self._index(len(schema["symbols"]), "enum symbol")
+        elif kind in ("array", "map"):
+            self._blocks(schema["items"] if kind == "array" else schema["values"], namespace, keyed=kind == "map")
+        else:
+            self.value(kind, namespace)
+
+    def _blocks(self, items: Json, namespace: str, *, keyed: bool) -> None:
+        while count := self._long():
+            end = None
+            if count < 0:
+                count, size = -count, self._long()
+                end = self._at + size
+            if count > len(self._message) - self._at:
+                raise DecodeError("truncated", f"a block of {count} items in a shorter message")
+            for _ in range(count):
+                if keyed:
+                    self._primitive_or_named("string", namespace)
+                self.value(items, namespace)
+            if end is not None and self._at != end:
+                raise DecodeError("invalid", "a block's size does not fit its items")
+
+    def _index(self, size: int, what: str) -> int:
+        index = self._long()
+        if not 0 <= index < size:
+            raise DecodeError("invalid", f"{what} {index} of {size}")
+        return index
+
+    def _take(self, size: int) -> bytes:
+        end = self._at + size
+        if size < 0 or end > len(self._message):
+            raise DecodeError("truncated", f"{size} bytes wanted, {len(self._message) - self._at} left")
+        taken = self._message[self._at : end]
+        self._at = end
+        return taken
+
+    def _long(self) -> int:
+        result = 0
+        for shift in range(0, 70, 7):
+            byte = self._take(1)[0]
+            result |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                number = (result >> 1) ^ -(result & 1)
+                if not _LONG_MIN <= number <= _LONG_MAX:
+                    break
+                return number
+        raise DecodeError("invalid", "a number of more than 64 bits")
+
+
+Guard = Callable[[Mapping[str, Any]], None]
+
+
+def int_ranges(schema: Json) -> tuple[Guard, ...]:
+    """Return checks that raise DecodeError where an `int` field of the record, or of a record in it, is no 32 bits.
+
+    Arrays of ints are walked too; unions are looked through.
+    """
+    return tuple(_guards(schema, schema, ()))
+
+
+def _guards(schema: Json, root: Json, path: tuple[str, ...]) -> list[Guard]:
+    found: list[Guard] = []
+    for field in schema["fields"]:
+        kind = field["type"]
+        branches = kind if isinstance(kind, list) else [kind]
+        here = (*path, field["name"])
+        for branch in branches:
+            if isinstance(branch, Mapping) and branch["type"] == "record":
+                found += _guards(branch, root, here)
+            elif branch == "int" or (isinstance(branch, Mapping) and branch.get("items") == "int"):
+                found.append(_guard(here))
+    return found
+
+
+def _guard(path: tuple[str, ...]) -> Guard:
+    def check(record: Mapping[str, Any]) -> None:
+        value: Any = record
+        for name in path:
+            value = value.get(name) if value is not None else None
+        for number in value if isinstance(value, list) else (value,):
+            if isinstance(number, int) and not _INT_MIN <= number <= _INT_MAX:
+                raise DecodeError("invalid", f"field {'.'.join(path)}: an int of more than 32 bits")
+
+    return check

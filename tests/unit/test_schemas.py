@@ -1,0 +1,237 @@
+"""The contract: packaged records, composed feature schemas, framing, and what is refused."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gnomon_schemas import records
+from gnomon_schemas.codec import Codec, Reader, peek
+from gnomon_schemas.errors import ConfigurationError, DecodeError, SchemaError
+from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.framing import Fingerprint, RegistryId, unframe
+from gnomon_schemas.schema import RECORDS, Schema, checked, record_schema
+from gnomon_schemas.store import ChainedSchemas, MemorySchemas, folder_schemas, packaged_schemas
+from gnomon_schemas.topics import Topics
+
+FLIGHT = FeatureSchema.of({"distance": "double", "hour": "int", "carrier": "string"})
+
+
+def schema_of(name: str) -> Schema:
+    return FLIGHT.live if name == "LivePrediction" else record_schema(name)
+
+
+def example(name: str) -> dict[str, Any]:
+    text = files("gnomon_schemas").joinpath(f"examples/{name}.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_packaged_example_survives_a_round_trip_and_its_dataclass(name: str) -> None:
+    codec = Codec(schema_of(name))
+    message = codec.encode(example(name))
+    decoded = Reader(MemorySchemas([codec.schema])).decode(message)
+    assert decoded.name == f"gnomon.v1.{name}"
+    assert decoded.record == example(name)
+    typed = records.from_dict(getattr(records, name), decoded.record)
+    assert records.as_dict(typed) == example(name)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_dataclass_fields_are_the_records_fields(name: str) -> None:
+    declared = {field["name"] for field in schema_of(name).json["fields"]}
+    assert declared == set(records.as_dict(records.from_dict(getattr(records, name), example(name))))
+
+
+def test_fingerprint_is_the_specifications_own_value() -> None:
+    """Avro's test vector for the schema "int" is 0x7275d51a3f395c8f; it travels little-endian."""
+    from fastavro.schema import fingerprint
+
+    assert fingerprint('"int"', "CRC-64-AVRO") == (0x7275D51A3F395C8F).to_bytes(8, "little").hex()
+    codec = Codec(record_schema("Label"))
+    assert codec.encode(example("Label"))[:10] == b"\xc3\x01" + codec.schema.fingerprint.value
+
+
+def test_registry_framing_is_told_apart_by_its_first_byte() -> None:
+    codec = Codec(record_schema("Label"), RegistryId(258))
+    message = codec.encode(example("Label"))
+    assert message[:5] == b"\x00\x00\x00\x01\x02"
+    assert unframe(message) == (RegistryId(258), 5)
+    store = MemorySchemas()
+    store.add(codec.schema, RegistryId(258))
+    assert Reader(store).decode(message).record == example("Label")
+
+
+def test_peek_reads_the_first_three_fields_alone() -> None:
+    message = Codec(FLIGHT.live).encode(example("LivePrediction"))
+    wanted = example("LivePrediction")
+    assert peek(message) == (wanted["producer_id"], wanted["sequence"], wanted["captured_at"])
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (None, "empty"),
+        (b"", "empty"),
+        (b"\xc3\x01", "framing"),
+        (b"\xc3\x01" + bytes(7), "framing"),
+        (b'{"json": true}', "framing"),
+        (b"\x00\x01", "framing"),
+        (b"\xc3\x01" + bytes(8), "unknown_schema"),
+        (b"\x00\x00\x00\x00\x07", "unknown_schema"),
+        (b"\xc3" * 1_048_577, "too_large"),
+    ],
+)
+def test_what_cannot_be_framed_says_why(message: bytes | None, reason: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        Reader(packaged_schemas()).decode(message)
+    assert caught.value.reason == reason
+
+
+LIMITED = checked(
+    {
+        "type": "record",
+        "name": "Limited",
+        "fields": [
+            {"name": "choice", "type": {"type": "enum", "name": "E", "symbols": ["A", "B", "C"]}},
+            {"name": "count", "type": "int"},
+            {"name": "flag", "type": "boolean"},
+            {"name": "text", "type": "string"},
+            {"name": "maybe", "type": ["null", "double"]},
+            {"name": "many", "type": {"type": "array", "items": "long"}},
+        ],
+    }
+)
+GOOD = {"choice": "C", "count": 3, "flag": True, "text": "abc", "maybe": 1.0, "many": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("at", "replacement", "reason"),
+    [
+        (0, b"\x01", "invalid"),  # a negative enum index, which fastavro takes from the end of the list
+        (0, b"\x06", "invalid"),  # one past the last symbol
+        (1, b"\xfe\xff\xff\xff\xff\x01", "invalid"),  # an int of 34 bits
+        (2, b"\x02", "invalid"),  # a boolean of 2
+        (4, b"\xff\xff\xff", "invalid"),  # no UTF-8
+        (3, b"\x7e", "truncated"),  # a string longer than the message
+        (7, b"\x01", "invalid"),  # a negative union index
+        (7, b"\x04", "invalid"),  # a union branch too many
+        (16, b"\xfe\xff\xff\xff\x0f", "truncated"),  # an array that claims two thousand million items
+    ],
+)
+def test_hostile_bytes_are_refused(at: int, replacement: bytes, reason: str) -> None:
+    codec = Codec(LIMITED)
+    message = codec.encode(GOOD)
+    length = 1 if at != 4 else 3
+    hostile = message[: 10 + at] + replacement + message[10 + at + length :]
+    with pytest.raises(DecodeError) as caught:
+        codec.decode(hostile, 10)
+    assert caught.value.reason == reason
+
+
+def test_trailing_bytes_are_refused_and_truncation_everywhere() -> None:
+    codec = Codec(LIMITED)
+    message = codec.encode(GOOD)
+    with pytest.raises(DecodeError) as caught:
+        codec.decode(message + b"\x00", 10)
+    assert caught.value.reason == "trailing_bytes"
+    for end in range(10, len(message)):
+        with pytest.raises(DecodeError):
+            codec.decode(message[:end], 10)
+
+
+def test_unusual_but_right_bytes_are_accepted() -> None:
+    """Overlong numbers and arrays in sized blocks are legal Avro that other writers produce."""
+    codec = Codec(LIMITED)
+    message = codec.encode(GOOD)
+    array = message.index(b"\x04\x02\x04\x00")
+    sized = message[:array] + b"\x03\x04\x02\x04\x00"
+    assert codec.decode(sized, 10) == GOOD
+    overlong = message[:11] + b"\x86\x00" + message[12:]
+    assert codec.decode(overlong, 10) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"pixels": "bytes"}, "bytes"),
+        ({"when": {"type": "fixed", "name": "F", "size": 8}}, "fixed"),
+        ({"either": ["int", "string"]}, "'either'"),
+        ({"nested": {"type": "record", "name": "N", "fields": [{"name": "x", "type": "int"}]}}, "'nested'"),
+        ({"words": {"type": "array", "items": "string"}}, "'words'"),
+        ({"attributes": {"type": "map", "values": "int"}}, "'attributes'"),
+        ({}, "no fields"),
+        ("missing.avsc", "missing.avsc"),
+        ({"type": "record", "name": "Prediction", "namespace": "gnomon.v1", "fields": [{"name": "x", "type": "int"}]},
+         "gnomon.v1.Prediction"),
+    ],
+)  # fmt: skip
+def test_a_feature_record_that_cannot_be_carried_is_named(source: object, words: str) -> None:
+    with pytest.raises(SchemaError, match=words):
+        FeatureSchema.of(source)
+
+
+def test_features_are_described(tmp_path: Path) -> None:
+    record = {
+        "type": "record",
+        "name": "Card",
+        "fields": [
+            {"name": "amount", "type": "double"},
+            {"name": "country", "type": ["null", "string"], "default": None},
+            {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["debit", "credit"]}},
+            {"name": "history", "type": {"type": "array", "items": "float"}},
+        ],
+    }
+    path = tmp_path / "card.avsc"
+    path.write_text(json.dumps(record))
+    schema = FeatureSchema.of(path)
+    amount, country, kind, history = schema.features
+    assert (amount.kind, amount.numeric, amount.nullable) == ("double", True, False)
+    assert (country.kind, country.textual, country.nullable) == ("string", True, True)
+    assert (kind.kind, kind.symbols) == ("enum", ("debit", "credit"))
+    assert (history.kind, history.items, history.numeric, history.textual) == ("array", "float", False, False)
+    assert FeatureSchema.in_live(schema.live).record == schema.record
+
+
+def test_recursive_deep_and_oversized_schemas_are_refused() -> None:
+    node: Any = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+    with pytest.raises(SchemaError, match="recursive"):
+        checked(node)
+    deep: Any = "int"
+    for _ in range(100):
+        deep = {"type": "array", "items": deep}
+    with pytest.raises(SchemaError, match="nested deeper"):
+        checked({"type": "record", "name": "Deep", "fields": [{"name": "x", "type": deep}]})
+    with pytest.raises(SchemaError, match="over the limit"):
+        Schema.parse(b" " * 300_000)
+    with pytest.raises(SchemaError, match="no JSON"):
+        Schema.parse("[" * 100_000)
+
+
+def test_stores_are_asked_in_turn(tmp_path: Path) -> None:
+    (tmp_path / "live.avsc").write_text(FLIGHT.live.text)
+    store = ChainedSchemas(packaged_schemas(), folder_schemas(tmp_path))
+    assert store.find(FLIGHT.live.fingerprint) == FLIGHT.live
+    assert store.find(record_schema("Label").fingerprint) is not None
+    assert store.find(Fingerprint(bytes(8))) is None
+    (tmp_path / "bad.avsc").write_text("{}")
+    with pytest.raises(SchemaError, match=r"bad\.avsc"):
+        folder_schemas(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "../x", "ü", "-x", "a" * 81])
+def test_names_that_cannot_be_topics_are_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Topics(name)
+    with pytest.raises(ConfigurationError):
+        Topics("s").shadow(name)
+
+
+def test_topic_names() -> None:
+    topics = Topics("flight-delay")
+    assert topics.live == "gnomon.flight-delay.live"
+    assert topics.shadow("boosting") == "gnomon.flight-delay.shadow.boosting"
+    assert topics.dead_letters == "gnomon.flight-delay.dlq"
