@@ -23,9 +23,7 @@ MOCK_CLUSTER_PREFIX = "mockCluster"
 
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 10_000
-MESSAGE_TIMEOUT_MS = (
-    8_000  # below the transaction's own, so a failed delivery aborts before the broker fences us
-)
+MESSAGE_TIMEOUT_MS = 8_000  # below the transaction's own, so a failed delivery aborts before the broker fences us
 
 
 def client_config(settings: Settings, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -146,9 +144,7 @@ def _for_producer(config: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in config.items()
-        if not key.startswith(
-            ("group.", "fetch.", "session.", "heartbeat.", "auto.offset", "max.poll", "queued.")
-        )
+        if not key.startswith(("group.", "fetch.", "session.", "heartbeat.", "auto.offset", "max.poll", "queued."))
         and key not in ("isolation.level", "partition.assignment.strategy")
     }
 
@@ -157,8 +153,6 @@ def _client(kind: Any, config: dict[str, Any], **callbacks: Any) -> Any:
     try:
         return kind(config, logger=_LIBRDKAFKA, **callbacks)
     except KafkaException as error:
-        raise ConfigurationError(
-            f"librdkafka refuses the configuration: {kafka_error(error).str()}"
-        ) from None
+        raise ConfigurationError(f"librdkafka refuses the configuration: {kafka_error(error).str()}") from None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"librdkafka refuses the configuration: {error}") from None

@@ -26,9 +26,7 @@ def configure(settings: LogSettings) -> None:
         renderer = structlog.processors.JSONRenderer()
     elif chosen == "logfmt":
         shared.append(structlog.processors.format_exc_info)
-        renderer = structlog.processors.LogfmtRenderer(
-            key_order=["timestamp", "level", "event"], bool_as_flag=False
-        )
+        renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
     else:
         renderer = structlog.dev.ConsoleRenderer()
     structlog.configure(

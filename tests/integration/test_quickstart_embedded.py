@@ -44,9 +44,7 @@ def test_kafka_takes_and_gives_messages_and_says_nothing_on_stderr(capfd: pytest
         for partition in range(PARTITIONS):
             producer.produce("topic", f"value {partition}".encode(), partition=partition)
         assert producer.flush(20) == 0
-        assert set(producer.list_topics("topic", timeout=10).topics["topic"].partitions) == set(
-            range(PARTITIONS)
-        )
+        assert set(producer.list_topics("topic", timeout=10).topics["topic"].partitions) == set(range(PARTITIONS))
         consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": "test"})
         consumer.assign([TopicPartition("topic", partition, 0) for partition in range(PARTITIONS)])
         got = [message.value() for message in consumer.consume(PARTITIONS, timeout=20)]
@@ -84,9 +82,7 @@ def test_nothing_outlives_a_killed_parent(signum: signal.Signals) -> None:
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
     relatives = family(parent.pid)
-    assert all(
-        word in names(relatives) for word in ("keeper kafka", "keeper postgres", "bin/postgres", "sleep")
-    )
+    assert all(word in names(relatives) for word in ("keeper kafka", "keeper postgres", "bin/postgres", "sleep"))
     parent.send_signal(signum)
     parent.wait(20)
     parent.stdout.close()

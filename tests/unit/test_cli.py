@@ -85,8 +85,6 @@ def test_every_command_of_the_table_loads(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_installed_command_has_a_version() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gnomon_consumer", "--version"], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "gnomon_consumer", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("gnomon")

@@ -42,9 +42,9 @@ def settings_options(stream: bool = False, database: bool = False, kafka: bool =
         wrapped: Any = with_settings
         wrapped = setting_option("--log-format", "log.format")(wrapped)
         wrapped = setting_option("--log-level", "log.level")(wrapped)
-        wrapped = click.option(
-            "--config", metavar="FILE", help="Configuration file; default gnomon.toml, if there."
-        )(wrapped)
+        wrapped = click.option("--config", metavar="FILE", help="Configuration file; default gnomon.toml, if there.")(
+            wrapped
+        )
         if kafka:
             wrapped = click.option(
                 "-X",

@@ -22,13 +22,9 @@ log = logging.getLogger("gnomon.embedded.kafka")
 def running(brokers: int = 1) -> Iterator[str]:
     """A mock cluster that lives as long as the block; yields its bootstrap servers."""
     # The mock belongs to the client that asked for it. `logger` takes librdkafka's lines off standard error.
-    owner = Producer(
-        {"bootstrap.servers": "embedded", "test.mock.num.brokers": brokers, "log_level": 4}, logger=log
-    )
+    owner = Producer({"bootstrap.servers": "embedded", "test.mock.num.brokers": brokers, "log_level": 4}, logger=log)
     done = threading.Event()
-    pump = threading.Thread(
-        target=_serve_callbacks, args=(owner, done), name="embedded-kafka-log", daemon=True
-    )
+    pump = threading.Thread(target=_serve_callbacks, args=(owner, done), name="embedded-kafka-log", daemon=True)
     pump.start()
     try:
         metadata = owner.list_topics(timeout=30)

@@ -189,9 +189,7 @@ def running(directory: Path | None = None) -> Iterator[str]:
         if not (data / "PG_VERSION").exists():
             _initialise(bin_directory, data, account)
         log = sockets / "postgres.log"
-        options = [
-            f"--{name}={value}" for name, value in {**SETTINGS, "unix_socket_directories": scratch}.items()
-        ]
+        options = [f"--{name}={value}" for name, value in {**SETTINGS, "unix_socket_directories": scratch}.items()]
         keeper = os.getpid()
         with log.open("wb") as log_file:
             server = subprocess.Popen(
