@@ -1,0 +1,1 @@
+"""The tests of Gnomon; a package so that helpers are imported as `tests.…`."""

@@ -1,0 +1,165 @@
+"""Fixtures of every test: real servers shared by the run, the shipped command, no error unseen."""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import traceback
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.servers import postgres
+from tests.servers.process import Gnomon
+from tests.servers.shared import Servers, ServerUnavailableError
+
+SERVERS = pytest.StashKey[Servers]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lead the run's servers, or join those of the run that started this pytest-xdist worker."""
+    shared = getattr(config, "workerinput", {}).get("gnomon_servers")
+    config.stash[SERVERS] = Servers(Path(shared[0]), int(shared[1])) if shared else Servers.create()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a pytest-xdist worker where the run's servers are."""
+    servers = node.config.stash[SERVERS]
+    node.workerinput["gnomon_servers"] = (str(servers.folder), servers.owner)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the servers; also reached after Ctrl-C. (A killed run is noticed by the keepers.)"""
+    servers = config.stash.get(SERVERS, None)
+    if servers is not None and servers.owner == os.getpid():
+        servers.stop()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the servers they need, so that `-m 'not kafka'` is right without a mark on each."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        parameter = getattr(getattr(item, "callspec", None), "params", {}).get("broker")
+        if "kafka_bootstrap" in names or parameter == "kafka":
+            item.add_marker(pytest.mark.kafka)
+        if "postgres_server" in names:
+            item.add_marker(pytest.mark.postgres)
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Servers:
+    """The servers of this run, whichever of its processes started them."""
+    return request.config.stash[SERVERS]
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(servers: Servers) -> str:
+    """Bootstrap servers of a real Apache Kafka; skips with a reason, or fails under GNOMON_REQUIRE_KAFKA."""
+    try:
+        return servers.address("kafka")
+    except ServerUnavailableError as reason:
+        if os.environ.get("GNOMON_REQUIRE_KAFKA"):
+            pytest.fail(f"{reason} (and GNOMON_REQUIRE_KAFKA is set)", pytrace=False)
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def mock_bootstrap() -> Iterator[str]:
+    """Bootstrap servers of librdkafka's mock: 4 partitions a topic, made on first use, new in each test."""
+    # Any address will do: the mock replaces it by its own.
+    cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock"})
+    yield ",".join(f"{broker.host}:{broker.port}" for broker in cluster.list_topics(timeout=10).brokers.values())
+    del cluster
+
+
+@pytest.fixture(params=["mock", "kafka"])
+def broker(request: pytest.FixtureRequest) -> str:
+    """Bootstrap servers of the mock and of real Kafka in turn: one conformance suite for both."""
+    return str(request.getfixturevalue(f"{request.param}_bootstrap"))
+
+
+@pytest.fixture
+def stream_name() -> str:
+    """A stream that no other test uses."""
+    return f"s{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(servers: Servers) -> str:
+    """URL of a PostgreSQL server's own database, for a role that may create databases and roles."""
+    try:
+        return servers.address("postgres")
+    except ServerUnavailableError as reason:
+        pytest.fail(str(reason), pytrace=False)
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: str) -> Iterator[str]:
+    """URL of a new, empty database."""
+    with postgres.database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: str, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Name of a database that `gnomon db upgrade` migrated, once for the whole run."""
+    name = f"{servers.folder.name.replace('-', '_').lower()}_template"
+    done = servers.folder / "template.done"
+    with servers.lock("template"):
+        if not done.exists():
+            postgres.drop(postgres_server, name)
+            postgres.create(postgres_server, name)
+            url = postgres.with_database(postgres_server, name)
+            upgrade = Gnomon(tmp_path_factory.mktemp("upgrade")).run("db", "upgrade", env={"GNOMON_DATABASE_URL": url})
+            if upgrade.returncode != 0:
+                pytest.fail(f"gnomon db upgrade failed:\n{upgrade.stdout}{upgrade.stderr}", pytrace=False)
+            done.touch()
+    return name
+
+
+@pytest.fixture
+def database_url(postgres_server: str, migrated_template: str) -> Iterator[str]:
+    """URL of a new, migrated database."""
+    with postgres.database(postgres_server, migrated_template) as url:
+        yield url
+
+
+@pytest.fixture
+def gnomon(tmp_path: Path) -> Iterator[Gnomon]:
+    """The shipped command, run in a folder of this test's own."""
+    command = Gnomon(tmp_path)
+    with contextlib.closing(command):
+        yield command
+
+
+@pytest.fixture(autouse=True)
+def no_swallowed_errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail the test for errors that nobody sees: of threads, callbacks, destructors and asyncio's loop."""
+    swallowed: list[str] = []
+
+    def from_thread(error: threading.ExceptHookArgs) -> None:
+        lines = traceback.format_exception(error.exc_type, error.exc_value, error.exc_traceback)
+        swallowed.append(f"in thread {error.thread and error.thread.name}:\n{''.join(lines)}")
+
+    def from_callback(error: "sys.UnraisableHookArgs") -> None:
+        lines = traceback.format_exception(error.exc_type, error.exc_value, error.exc_traceback)
+        swallowed.append(f"in {error.object!r}:\n{''.join(lines)}")
+
+    class FromLoop(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            swallowed.append(self.format(record))
+
+    handler = FromLoop(logging.ERROR)
+    logging.getLogger("asyncio").addHandler(handler)
+    monkeypatch.setattr(threading, "excepthook", from_thread)
+    monkeypatch.setattr(sys, "unraisablehook", from_callback)
+    yield
+    logging.getLogger("asyncio").removeHandler(handler)
+    assert not swallowed, "errors that nobody saw:\n" + "\n".join(swallowed)
