@@ -15,7 +15,9 @@ from typing_extensions import override
 from gnomon_schemas.errors import GnomonError
 
 # Command -> module:attribute. One line each; the order is the order of the help.
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "db": "gnomon_consumer.cli.db:db",
+}
 
 
 class LazyGroup(click.RichGroup):

@@ -1,0 +1,72 @@
+"""Bring a database to this version of Gnomon, from the installed package alone."""
+
+import io
+from importlib.resources import as_file, files
+
+from alembic import command
+from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect, text
+
+from gnomon_migrations import views
+
+SCHEMA = "gnomon"
+LOCK = 0x676E6F6D6F6E  # "gnomon", one advisory lock for every caller
+
+
+def _config(buffer: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=buffer)
+    with as_file(files("gnomon_migrations")) as folder:
+        config.set_main_option("script_location", str(folder))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def newest() -> str:
+    """The revision that this package brings."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def current(connection: Connection) -> str | None:
+    """The revision that stands in the database, None for an empty one."""
+    if not inspect(connection).has_table("alembic_version", schema=SCHEMA):
+        return None
+    revision: str | None = connection.scalar(text("select version_num from gnomon.alembic_version"))
+    return revision
+
+
+def up_to_date(connection: Connection) -> bool:
+    """Whether tables, functions and views are those of this package."""
+    if current(connection) != newest():
+        return False
+    rows = connection.execute(text("select name, sha256 from gnomon.view_versions"))
+    return not views.stale({row.name: row.sha256 for row in rows})
+
+
+def upgrade(engine: Engine) -> bool:
+    """Bring the database up to date in one transaction; true if it changed. A second caller waits."""
+    with engine.begin() as connection:
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": LOCK})
+        if up_to_date(connection):
+            return False
+        connection.execute(text(f"create schema if not exists {SCHEMA}"))
+        with Operations.context(MigrationContext.configure(connection)):
+            if current(connection) != newest():
+                views.drop_reports()
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        with Operations.context(MigrationContext.configure(connection)):
+            views.rebuild_views()
+    return True
+
+
+def upgrade_sql() -> str:
+    """The whole upgrade of an empty database as one SQL script, for a person to read and run."""
+    buffer = io.StringIO()
+    command.upgrade(_config(buffer), "head", sql=True)
+    return buffer.getvalue()

@@ -1,0 +1,33 @@
+-- One row a (deployment, producer run): what the joiner received of it beside what its last heartbeat said.
+-- missing: sequence numbers absent between the lowest and the highest received; tail: offered after the highest one
+-- received, known only once the run has closed.
+create or replace view gnomon.producers as
+select d.stream_id,
+       t.deployment_id,
+       t.producer_id,
+       t.received,
+       t.repeated,
+       t.lowest_sequence,
+       t.highest_sequence,
+       t.highest_sequence - t.lowest_sequence + 1 - (t.received - t.repeated) as missing,
+       t.first_captured_at,
+       t.last_captured_at,
+       r.service,
+       r.host,
+       r.pid,
+       r.started_at,
+       r.reported_at,
+       r.offered,
+       r.delivered,
+       r.dropped,
+       r.sampled_out,
+       r.switched_off,
+       coalesce(r.closed, false) as closed,
+       case when r.closed then greatest(r.offered - 1 - t.highest_sequence, 0) end as tail
+from (select deployment_id, producer_id,
+             sum(received)::bigint as received, sum(repeated)::bigint as repeated,
+             min(lowest_sequence) as lowest_sequence, max(highest_sequence) as highest_sequence,
+             min(first_captured_at) as first_captured_at, max(last_captured_at) as last_captured_at
+        from gnomon.producer_tallies group by deployment_id, producer_id) t
+join gnomon.deployments d using (deployment_id)
+left join gnomon.producer_reports r using (stream_id, producer_id);

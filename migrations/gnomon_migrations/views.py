@@ -1,0 +1,62 @@
+"""The part of the schema that holds no data and is rebuilt as a whole: functions, views, reading API.
+
+`sql/gnomon/` holds functions and views beside the tables (`create or replace`); `sql/report_v1/` the public
+reading API. Files of a folder run in the order of their names, all in the transaction of the upgrade,
+whenever their text (or a migration) differs from what stands in the database; `report_v1` is dropped and
+made anew then, and the readers' grants are given back. A released folder `report_vN` is frozen
+(`sql/frozen.json` holds its checksum, and a test holds it to that): a view that must change goes into
+`report_v(N+1)`, beside the old one.
+"""
+
+import hashlib
+from importlib.resources import files
+
+from gnomon_migrations.scripts import run
+
+FUNCTIONS = "gnomon"
+RECORD = """insert into gnomon.view_versions (name, sha256) values ('{0}', '{1}')
+on conflict (name) do update set sha256 = excluded.sha256, applied_at = now();"""
+
+
+def folders() -> list[str]:
+    """The folders of SQL, functions first, then every version of the reading API."""
+    found = sorted(entry.name for entry in files("gnomon_migrations").joinpath("sql").iterdir() if entry.is_dir())
+    return [FUNCTIONS, *(name for name in found if name.startswith("report_v"))]
+
+
+def scripts(folder: str) -> list[tuple[str, str]]:
+    """(file name, text) of one folder, in the order in which they run."""
+    entries = files("gnomon_migrations").joinpath("sql", folder).iterdir()
+    return sorted((entry.name, entry.read_text(encoding="utf-8")) for entry in entries if entry.name.endswith(".sql"))
+
+
+def checksum(folder: str) -> str:
+    """SHA-256 over names and texts of one folder."""
+    digest = hashlib.sha256()
+    for name, text in scripts(folder):
+        digest.update(f"{name}\0{text}\0".encode())
+    return digest.hexdigest()
+
+
+def drop_reports() -> None:
+    """Drop the reading API, so that the tables under it may change."""
+    for folder in folders():
+        if folder != FUNCTIONS:
+            run(f"drop schema if exists {folder} cascade;")
+
+
+def rebuild_views() -> None:
+    """Make functions and views as the files say, and remember their checksums."""
+    drop_reports()
+    for folder in folders():
+        if folder != FUNCTIONS:
+            run(f"create schema {folder};")
+        for _, text in scripts(folder):
+            run(text)
+        run(RECORD.format(folder, checksum(folder)))
+    run("select gnomon.grant_roles();")
+
+
+def stale(stored: dict[str, str]) -> bool:
+    """Whether the database's functions and views differ from the files; `stored` is name to checksum."""
+    return stored != {folder: checksum(folder) for folder in folders()}
