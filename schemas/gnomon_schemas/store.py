@@ -105,8 +105,10 @@ class TopicSchemas:
     def refresh(self) -> None:
         """Read what the topic holds beyond what was read; raise DependencyUnreachableError on no answer."""
         deadline = self._clock() + self._timeout_s
-        self._consumer.assign([TopicPartition(self._topic, 0, self._next_offset)])
         try:
+            if not self._topic_exists():
+                return
+            self._consumer.assign([TopicPartition(self._topic, 0, self._next_offset)])
             while True:
                 message = self._consumer.poll(max(0.0, deadline - self._clock()))
                 if message is None:
@@ -114,7 +116,7 @@ class TopicSchemas:
                 error = message.error()
                 if error is None:
                     self._take(message)
-                elif error.code() in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                elif error.code() == KafkaError._PARTITION_EOF:
                     break
                 elif error.fatal() or not error.retriable():
                     raise DependencyUnreachableError(f"the topic {self._topic} cannot be read: {error.str()}")
@@ -123,6 +125,13 @@ class TopicSchemas:
         finally:
             self._read_at = self._clock()
             self._consumer.unassign()
+
+    def _topic_exists(self) -> bool:
+        """Ask for it beforehand: a consumer is told of a missing topic only after half a minute."""
+        if self._next_offset != OFFSET_BEGINNING:
+            return True
+        topic = self._consumer.list_topics(self._topic, timeout=self._timeout_s).topics[self._topic]
+        return topic.error is None
 
     def _take(self, message: Message) -> None:
         offset = message.offset()
