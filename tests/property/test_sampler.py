@@ -198,9 +198,7 @@ def test_totals_are_unbiased_with_the_textbook_variance() -> None:
     assert totals.var(ddof=1) == pytest.approx(variance, rel=0.12)
 
 
-def hajek(
-    sealed: dict[int, list[SealedCell[int]]], values: dict[int, NDArray[np.float64]]
-) -> tuple[float, float]:
+def hajek(sealed: dict[int, list[SealedCell[int]]], values: dict[int, NDArray[np.float64]]) -> tuple[float, float]:
     top = base = 0.0
     for partition, cells in sealed.items():
         for cell in cells:
@@ -213,7 +211,7 @@ def hajek(
 @pytest.mark.parametrize("budget", [200, 9], ids=["five per cent", "partitions drawn"])
 def test_means_are_unbiased_over_uneven_partitions(budget: int) -> None:
     generator = np.random.default_rng(11)
-    sizes = {p: size for p, size in enumerate([2000, 900, 500, 300, 150, 100, 40, 10])}
+    sizes = dict(enumerate([2000, 900, 500, 300, 150, 100, 40, 10]))
     values = {p: generator.normal(p, 1.0, size) for p, size in sizes.items()}
     truth = np.concatenate(list(values.values())).sum()
     totals, counts = [], []

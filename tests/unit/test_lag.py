@@ -54,9 +54,7 @@ def test_fluid_simulation(slowdown: float, without: float, within: float, bound:
 
 
 @given(
-    st.lists(
-        st.tuples(st.floats(0, 20), st.integers(0, 5000), st.floats(0.1, 10_000)), min_size=1, max_size=40
-    ),
+    st.lists(st.tuples(st.floats(0, 20), st.integers(0, 5000), st.floats(0.1, 10_000)), min_size=1, max_size=40),
     st.floats(0.1, 60),
 )
 def test_queue_never_exceeds_capacity(steps: list[tuple[float, int, float]], window: float) -> None:

@@ -16,6 +16,7 @@ from gnomon_schemas.errors import GnomonError
 
 # Command -> module:attribute. One line each; the order is the order of the help.
 COMMANDS: dict[str, str] = {
+    "topics": "gnomon_consumer.cli.topics:topics",
     "db": "gnomon_consumer.cli.db:db",
 }
 

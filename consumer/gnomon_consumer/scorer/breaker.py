@@ -1,4 +1,4 @@
-"""Circuit breaker of the model: while it is open the drain goes on and nothing is sampled. No I/O; clock as argument."""
+"""Circuit breaker of the model: while it is open the drain goes on, nothing is sampled. No I/O; clock as argument."""
 
 from collections import deque
 from typing import Literal

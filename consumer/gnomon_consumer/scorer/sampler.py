@@ -17,9 +17,7 @@ T = TypeVar("T")
 RANK_BITS = 63
 NO_STRATUM = ""
 OTHER = "other"
-_LEAST = (
-    2  # rows a cell gets at least: one row has no variance, none lets the cell vanish from every estimate
-)
+_LEAST = 2  # rows a cell gets at least: one row has no variance, none lets the cell vanish from every estimate
 
 
 def ranker(seed: int) -> Rank:
@@ -138,9 +136,7 @@ def _water_fill(weights: list[float], low: list[int], high: list[int], budget: i
     def at(level: float) -> list[float]:
         return [min(max(level * w, lo), hi) for w, lo, hi in zip(weights, low, high, strict=True)]
 
-    points = sorted(
-        {bound / w for w, lo, hi in zip(weights, low, high, strict=True) if w for bound in (lo, hi)}
-    )
+    points = sorted({bound / w for w, lo, hi in zip(weights, low, high, strict=True) if w for bound in (lo, hi)})
     below, above = 0, len(points) - 1
     while below < above:  # the last break point at which the sum is still within the budget
         middle = (below + above + 1) // 2
@@ -196,9 +192,7 @@ def seal(
         probability = places / len(partitions)
     order = [(p, name) for p in partitions if p in drawn for name in cells[p]]
     picked = [cells[p][name] for p, name in order]
-    shares = dict(
-        zip(order, allocate([r.seen for r in picked], [r.held for r in picked], budget, policy), strict=True)
-    )
+    shares = dict(zip(order, allocate([r.seen for r in picked], [r.held for r in picked], budget, policy), strict=True))
     return {
         p: [_cell(name, r, shares.get((p, name), 0), probability) for name, r in cells.get(p, {}).items()]
         for p in windows

@@ -1,0 +1,90 @@
+"""`gnomon topics create` on the mock and on real Kafka."""
+
+import json
+import socket
+
+import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource
+from tests.servers.process import Gnomon
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def create(gnomon: Gnomon, bootstrap: str, stream: str, *arguments: str) -> dict[str, tuple[int, str]]:
+    done = gnomon.run(
+        "topics",
+        "create",
+        "--json",
+        "--stream",
+        stream,
+        "--bootstrap-servers",
+        bootstrap,
+        "--deployment",
+        "boost",
+        *arguments,
+    )
+    assert done.returncode == 0, done.stderr
+    return {row["topic"]: (row["partitions"], row["outcome"]) for row in json.loads(done.stdout)}
+
+
+def test_create_then_grow_on_kafka(gnomon: Gnomon, kafka_bootstrap: str, stream_name: str) -> None:
+    def name(kind: str) -> str:
+        return f"gnomon.{stream_name}.{kind}"
+
+    assert create(gnomon, kafka_bootstrap, stream_name, "--partitions", "3") == {
+        name("live"): (3, "created"),
+        name("shadow.boost"): (3, "created"),
+        name("labels"): (3, "created"),
+        name("schemas"): (1, "created"),
+        name("producers"): (1, "created"),
+        name("dlq"): (3, "created"),
+    }
+    admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+    wanted = {"live": "delete", "shadow.boost": "delete", "labels": "delete", "schemas": "compact", "dlq": "delete"}
+    resources = {kind: ConfigResource(ConfigResource.Type.TOPIC, name(kind)) for kind in wanted}
+    described = admin.describe_configs(list(resources.values()))
+    policies = {kind: described[item].result()["cleanup.policy"].value for kind, item in resources.items()}
+    assert policies == wanted
+    grown = create(gnomon, kafka_bootstrap, stream_name, "--partitions", "6")
+    assert grown[name("live")] == (6, "grown")
+    assert grown[name("shadow.boost")] == (6, "grown")
+    assert grown[name("schemas")] == (1, "exists")
+    shrunk = create(gnomon, kafka_bootstrap, stream_name, "--partitions", "2")
+    assert shrunk[name("live")] == (6, "exists")
+
+
+def test_the_mock_only_gets_its_topics_touched(gnomon: Gnomon, mock_bootstrap: str, stream_name: str) -> None:
+    created = create(gnomon, mock_bootstrap, stream_name)
+    assert set(created.values()) == {(4, "touched")}
+    assert f"gnomon.{stream_name}.shadow.boost" in created
+
+
+@pytest.mark.parametrize("command", [("topics", "create")])
+def test_a_missing_broker_is_status_3_and_one_line(gnomon: Gnomon, command: tuple[str, ...]) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    environment = {"GNOMON_KAFKA__TIMEOUT_SECONDS": "1"}
+    done = gnomon.run(*command, "--stream", "s", "--bootstrap-servers", address, env=environment)
+    assert done.returncode == 3
+    assert address in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "GNOMON_STREAM"),
+        (("--stream", "a.b"), "GNOMON_STREAM (file key stream): 'a.b'"),
+        (("--stream", "s", "--deployment", "a/b"), "deployment 'a/b'"),
+        (("--stream", "s", "-X", "no.such.property=1"), "no.such.property"),
+    ],
+)
+def test_bad_usage_is_status_2_and_one_line(gnomon: Gnomon, arguments: tuple[str, ...], expected: str) -> None:
+    done = gnomon.run("topics", "create", *arguments)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
