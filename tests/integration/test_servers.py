@@ -135,3 +135,8 @@ def test_a_swallowed_error_fails_its_test(body: str, tmp_path: Path) -> None:
     )
     assert run.returncode == 1, run.stdout
     assert "errors that nobody saw" in run.stdout
+
+
+def test_migrated_databases_are_clones(database_url: str, postgres_server: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'gnomon'").fetchone() == (1,)

@@ -89,5 +89,6 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     }
     assert source - shipped == set()
     assert {name for name in shipped if ".dist-info/" not in name} - source == set()
-    for suffix in (".avsc", "py.typed"):
+    for suffix in (".avsc", ".sql", "py.typed"):
         assert any(name.endswith(suffix) for name in shipped), suffix
+    assert any(name.startswith("gnomon_migrations/versions/") for name in shipped)
