@@ -36,7 +36,7 @@ test: $(VENV)/.all
 check: $(VENV)/.all
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy .
 
 bench: $(VENV)/.all
 	@$(BIN)/python -m benchmarks $(ARGS)
