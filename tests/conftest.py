@@ -21,6 +21,11 @@ from tests.servers.shared import Servers, ServerUnavailableError
 SERVERS = pytest.StashKey[Servers]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--long`."""
+    parser.addoption("--long", action="store_true", help="run the long suite too (hours)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Lead the run's servers, or join those of the run that started this pytest-xdist worker."""
     shared = getattr(config, "workerinput", {}).get("gnomon_servers")
@@ -42,8 +47,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the servers they need, so that `-m 'not kafka'` is right without a mark on each."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests by the servers they need, so that `-m 'not kafka'` is always right; leave out the long ones."""
+    if not (config.getoption("--long") or "long" in config.getoption("markexpr")):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
     for item in items:
         names = getattr(item, "fixturenames", ())
         parameter = getattr(getattr(item, "callspec", None), "params", {}).get("broker")
