@@ -1,0 +1,168 @@
+"""What a Tap is told, from code or from the environment: every field with its unit, default and limits."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from gnomon_producer.privacy import BeforeSend
+from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.features import FeatureSource
+from gnomon_schemas.topics import Topics
+
+Features = Mapping[str, Any]
+Segments = Mapping[str, str]
+
+MIN_BUFFER_BYTES = 65_536
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TapConfig:
+    """The settings of one stream's hook. Raises ConfigurationError when made with something that cannot work."""
+
+    stream: str
+    """Names the topics `<topic_prefix>.<stream>.*`."""
+    model: tuple[str, str]
+    """Name and version of the live model."""
+    features: FeatureSource
+    """The feature record: path of an `.avsc` file, dict, dataclass, TypedDict or pydantic model."""
+    allowed_features: tuple[str, ...] | None = None
+    """Only these leave the process, and only these are in the published schema. None: all that the record names."""
+    bootstrap_servers: str = "localhost:9092"
+    topic_prefix: str = "gnomon"
+    service: str = field(default_factory=lambda: Path(sys.argv[0] or "python").name or "python")
+    """Shown in the producers' reports, and as the source of labels."""
+    strata: tuple[str, ...] | Callable[[Features, Segments], str | None] = ()
+    """Segments or features whose values make up the stratum, or a callable that returns it."""
+    segments: tuple[str, ...] | Callable[[Features], Segments] = ()
+    """Features that are segments of every capture, or a callable; a call's own segments come on top."""
+    enabled: Callable[[], bool] | None = None
+    """Asked at every capture; a false answer switches it off. An error counts as off."""
+    sample_rate: float = 1.0
+    """Share of the captures (or of the clusters) to take, in (0, 1]."""
+    sample_by: Literal["request", "cluster"] = "request"
+    """What is sampled as one. Captures without a cluster are sampled by request."""
+    sample_salt: str = "gnomon-hook-v1"
+    """Key of the sampling hash: different from the scorers' seeds, the same in all processes of a service."""
+    before_send: BeforeSend | None = None
+    """Sees each capture last and returns it, changed or not, or None to drop it."""
+    hmac_key: bytes | None = field(default=None, repr=False)
+    hmac_fields: tuple[str, ...] = ()
+    """`request_id`, `cluster`, segments or string features to be replaced by their HMAC-SHA256."""
+    max_buffer_bytes: int = 64 * 1024 * 1024
+    """Bound of what may wait in memory, payload and bookkeeping together."""
+    heartbeat_s: float = 10.0
+    exit_timeout_s: float = 2.0
+    """How long the end of the process may be held up for the last captures."""
+    handle_sigterm: bool = True
+    """Drain on SIGTERM where nobody else handles it."""
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    """Any librdkafka property; `schema.registry.*` go to the schema registry's client."""
+
+    def __post_init__(self) -> None:
+        Topics(self.stream, self.topic_prefix)
+        named = isinstance(self.model, (tuple, list)) and len(self.model) == 2
+        if not named or not all(isinstance(part, str) and part for part in self.model):
+            raise ConfigurationError(f"model must be a name and a version, not {self.model!r}")
+        _check(0 < self.sample_rate <= 1, "sample_rate", self.sample_rate, "over 0 and at most 1")
+        _check(self.sample_by in ("request", "cluster"), "sample_by", self.sample_by, "'request' or 'cluster'")
+        _check(
+            self.max_buffer_bytes >= MIN_BUFFER_BYTES,
+            "max_buffer_bytes",
+            self.max_buffer_bytes,
+            f"{MIN_BUFFER_BYTES} or more",
+        )
+        _check(self.heartbeat_s >= 0.1, "heartbeat_s", self.heartbeat_s, "0.1 or more")
+        _check(self.exit_timeout_s >= 0, "exit_timeout_s", self.exit_timeout_s, "0 or more")
+        if self.hmac_fields and not self.hmac_key:
+            raise ConfigurationError("hmac_fields needs hmac_key (GNOMON_HMAC_KEY)")
+        if self.allowed_features is not None and not self.allowed_features:
+            raise ConfigurationError("allowed_features lists nothing; leave it out to allow all of the schema")
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] = os.environ, **given: Any) -> "TapConfig":
+        """Read GNOMON_… variables; what is `given` in code (callables, for one) goes before them.
+
+        Raises ConfigurationError that names the variable and its value.
+        """
+        found: dict[str, Any] = {}
+        for name, (variable, convert) in _VARIABLES.items():
+            text = environment.get(variable)
+            if text is None or name in given:
+                continue
+            try:
+                found[name] = convert(text)
+            except ValueError as error:
+                shown = "…" if name == "hmac_key" else repr(text)
+                raise ConfigurationError(f"{variable}={shown}: {error}") from error
+        found.update(given)
+        for name in ("stream", "model", "features"):
+            if name not in found:
+                raise ConfigurationError(f"{_VARIABLES[name][0]} is not set")
+        unknown = set(found) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ConfigurationError(f"unknown settings: {', '.join(sorted(unknown))}")
+        return cls(**found)
+
+
+def disabled_by(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether GNOMON_DISABLED switches every Tap of this process off. What is neither yes nor no counts as yes."""
+    return environment.get("GNOMON_DISABLED", "").strip().lower() not in _FALSE
+
+
+def _check(holds: bool, name: str, value: object, limits: str) -> None:
+    if not holds:
+        raise ConfigurationError(f"{name} must be {limits}, not {value!r}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _model(text: str) -> tuple[str, str]:
+    name, colon, version = text.rpartition(":")
+    if not colon or not name or not version:
+        raise ValueError("a model is NAME:VERSION")
+    return name, version
+
+
+def _truth(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError("neither yes nor no")
+    return word in _TRUE
+
+
+def _properties(text: str) -> dict[str, Any]:
+    loaded = json.loads(text)
+    if isinstance(loaded, dict):
+        return loaded
+    raise ValueError("not a JSON object of librdkafka properties")
+
+
+_VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "stream": ("GNOMON_STREAM", str),
+    "model": ("GNOMON_MODEL", _model),
+    "features": ("GNOMON_FEATURE_SCHEMA", str),
+    "allowed_features": ("GNOMON_FEATURES", _names),
+    "bootstrap_servers": ("GNOMON_BOOTSTRAP_SERVERS", str),
+    "topic_prefix": ("GNOMON_TOPIC_PREFIX", str),
+    "service": ("GNOMON_SERVICE", str),
+    "strata": ("GNOMON_STRATA", _names),
+    "segments": ("GNOMON_SEGMENTS", _names),
+    "sample_rate": ("GNOMON_SAMPLE_RATE", float),
+    "sample_by": ("GNOMON_SAMPLE_BY", str),
+    "sample_salt": ("GNOMON_SAMPLE_SALT", str),
+    "hmac_key": ("GNOMON_HMAC_KEY", str.encode),
+    "hmac_fields": ("GNOMON_HMAC_FIELDS", _names),
+    "max_buffer_bytes": ("GNOMON_MAX_BUFFER_BYTES", int),
+    "heartbeat_s": ("GNOMON_HEARTBEAT_SECONDS", float),
+    "exit_timeout_s": ("GNOMON_EXIT_TIMEOUT_SECONDS", float),
+    "handle_sigterm": ("GNOMON_HANDLE_SIGTERM", _truth),
+    "properties": ("GNOMON_KAFKA__PROPERTIES", _properties),
+}

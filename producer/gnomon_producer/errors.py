@@ -1,0 +1,33 @@
+"""Why a capture does not reach Kafka: a closed vocabulary."""
+
+from typing import Final, Literal
+
+DropReason = Literal[
+    "queue_full",
+    "too_large",
+    "invalid_features",
+    "privacy_error",
+    "delivery_failed",
+    "closed",
+    "internal_error",
+]
+
+DROP_REASONS: Final[dict[DropReason, str]] = {
+    "queue_full": "the buffer holds as many bytes or messages as it may",
+    "too_large": "one message over the broker's limit",
+    "invalid_features": "an argument does not fit: a feature is missing, extra or of the wrong type, for one",
+    "privacy_error": "before_send raised or returned None, or an identifier could not be hashed",
+    "delivery_failed": "librdkafka gave up on it: refused by the broker, timed out, or given up at exit",
+    "closed": "offered after close()",
+    "internal_error": "anything else; the log says what",
+}
+"""Every reason and what it means; `switched_off` and `sampled_out` are no loss and are counted apart."""
+
+
+class Dropped(Exception):  # noqa: N818 - an outcome inside the hook, never an error that a caller sees
+    """Ends the way of one capture; `detail` may name a feature, never a value."""
+
+    def __init__(self, reason: DropReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason: DropReason = reason
+        self.detail = detail

@@ -1,0 +1,100 @@
+"""What a caller says about a prediction, made into plain Avro values."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gnomon_producer.errors import Dropped
+from gnomon_schemas.records import MAX_FAILURE_MESSAGE, Failure, FailureKind, FeatureState, Prediction
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Fields = dict[str, Any]
+
+
+def prediction_fields(value: Any = None, label: Any = None, scores: Any = None, items: Any = None) -> Fields | None:
+    """Return a Prediction as a dict, None where nothing is given; raise Dropped that names what does not fit."""
+    if value is None and label is None and scores is None and items is None:
+        return None
+    return {
+        "value": value if value is None or type(value) is float else _number("value", value),
+        "label": label if label is None or type(label) is str else str(label),
+        "scores": None if scores is None else [_number("scores", score) for score in _sequence("scores", scores)],
+        "items": None if items is None else [str(item) for item in _sequence("items", items)],
+    }
+
+
+def label_fields(value: Any, label: Any, relevance: Any, items: Any) -> Fields:
+    """Return what a Label tells of the truth; raise Dropped where that is nothing."""
+    truth = prediction_fields(value, label, relevance, items)
+    if truth is None:
+        raise Dropped("invalid_features", "a label with neither value nor label nor relevance")
+    truth["relevance"] = truth.pop("scores")
+    return truth
+
+
+def prediction_of_result(result: Any) -> Fields | None:
+    """Read what an `observe(predicted=…)` callable returned: a mapping, Prediction, text (label) or number."""
+    if isinstance(result, Mapping):
+        return prediction_fields(**result)
+    if isinstance(result, Prediction):
+        return prediction_fields(result.value, result.label, result.scores, result.items)
+    return prediction_fields(label=result) if isinstance(result, str) else prediction_fields(value=result)
+
+
+def failure_fields(error: Any) -> Fields | None:
+    """Return a Failure as a dict. Of an exception only the type's name is told: its text may hold anything."""
+    if error is None:
+        return None
+    if isinstance(error, Failure):
+        return {"kind": str(error.kind), "message": error.message[:MAX_FAILURE_MESSAGE]}
+    if isinstance(error, BaseException):
+        kind = FailureKind.TIMEOUT if isinstance(error, TimeoutError) else FailureKind.EXCEPTION
+        return {
+            "kind": kind.value,
+            "message": f"{type(error).__module__}.{type(error).__qualname__}"[:MAX_FAILURE_MESSAGE],
+        }
+    if isinstance(error, str):
+        return {"kind": FailureKind.EXCEPTION.value, "message": error[:MAX_FAILURE_MESSAGE]}
+    raise Dropped("invalid_features", f"error is neither an exception nor a text but {type(error).__name__}")
+
+
+def feature_state_fields(state: Any) -> Fields | None:
+    """Return a FeatureState, or a mapping like it, as a dict."""
+    if state is None:
+        return None
+    if isinstance(state, FeatureState):
+        return {"version": state.version, "cache_hits": state.cache_hits, "cache_misses": state.cache_misses}
+    version = state.get("version")
+    return {
+        "version": None if version is None else str(version),
+        "cache_hits": int(state.get("cache_hits", 0)),
+        "cache_misses": int(state.get("cache_misses", 0)),
+    }
+
+
+def microseconds(name: str, moment: Any) -> int:
+    """Return microseconds since the Unix epoch of an int (taken as such) or an aware datetime, exactly."""
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise Dropped("invalid_features", f"{name} has no time zone")
+        return (moment - _EPOCH) // _MICROSECOND
+    if isinstance(moment, bool) or not hasattr(type(moment), "__index__"):
+        raise Dropped("invalid_features", f"{name} is neither microseconds nor a datetime")
+    return int(moment)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise Dropped("invalid_features", f"{name}: a number is expected, not {type(value).__name__}") from None
+
+
+def _sequence(name: str, value: Any) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)) and hasattr(value, "tolist"):
+        value = value.tolist()
+    if not isinstance(value, (list, tuple)):
+        raise Dropped("invalid_features", f"{name}: a list is expected, not {type(value).__name__}")
+    return value

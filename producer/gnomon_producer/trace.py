@@ -1,0 +1,27 @@
+"""The trace that a capture belongs to, as one W3C `traceparent`."""
+
+import importlib.util
+from collections.abc import Callable
+from contextvars import ContextVar
+
+request_id_of_context: ContextVar[str | None] = ContextVar("gnomon_request_id", default=None)
+"""The current request's id, set by the middleware."""
+traceparent_of_context: ContextVar[str | None] = ContextVar("gnomon_traceparent", default=None)
+"""The current request's incoming traceparent, set by the middleware."""
+
+
+def traceparent_source() -> Callable[[], str | None]:
+    """Return what tells the current traceparent: the active OpenTelemetry span where that API is installed and a
+    span is active, else what the middleware found in the request.
+    """
+    if importlib.util.find_spec("opentelemetry") is None or importlib.util.find_spec("opentelemetry.trace") is None:
+        return traceparent_of_context.get
+    from opentelemetry import trace
+
+    def current() -> str | None:
+        context = trace.get_current_span().get_span_context()
+        if not context.is_valid:
+            return traceparent_of_context.get()
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 0xFF:02x}"
+
+    return current
