@@ -1,0 +1,294 @@
+"""The contract in batches, bytes to Arrow columns and back: equal to the fastavro reference, twenty times its speed.
+
+pyruhvro does the work and is not trusted: it lets trailing bytes, integers out of range and strings that are no UTF-8
+pass. So what it decoded is encoded again; bytes that come back equal, with valid UTF-8, are taken, and every other
+message is given to the reference (`codec.Codec`), which accepts or refuses it. A batch that pyruhvro refuses as a whole
+is halved until the messages at fault are few. A schema with a type that it lacks goes to the reference altogether.
+
+Needs the `[consumer]` extra (pyarrow, pyruhvro); nothing that the hook imports imports this module.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyruhvro
+
+from gnomon_schemas.arrow import arrow_schema, bare, carried, refuse_nulls
+from gnomon_schemas.codec import Codec, Record, SchemaFinder
+from gnomon_schemas.errors import DecodeError, SchemaError
+from gnomon_schemas.framing import MAX_MESSAGE_BYTES, SchemaKey, unframe
+from gnomon_schemas.schema import Schema
+
+MAX_BATCH_BYTES = 1 << 30
+"""A batch's messages together: Arrow's string offsets have 31 bits."""
+_FEW = 16
+"""Messages that are not worth another halving."""
+
+Rows = npt.NDArray[np.int64]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Messages of one writer schema as columns.
+
+    `batch` has one row for each readable message, in order; times are integer microseconds since the Unix epoch.
+    `rows[i]` is where row i stood in the list that was decoded; `errors` says why each of the others has no row.
+    """
+
+    schema: Schema
+    batch: pa.RecordBatch
+    rows: Rows
+    errors: dict[int, DecodeError]
+
+    def records(self) -> list[Record]:
+        """Return the rows as the dicts that the reference gives."""
+        return records_of(self.batch)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Messages of any writer schemas: a group for each, and the errors of messages that belong to no schema."""
+
+    groups: list[Decoded]
+    unreadable: dict[int, DecodeError]
+
+    @property
+    def errors(self) -> dict[int, DecodeError]:
+        """Every message that has no row, by its place in the list."""
+        errors = dict(self.unreadable)
+        for group in self.groups:
+            errors.update(group.errors)
+        return errors
+
+
+class ColumnarCodec:
+    """Encodes and decodes batches of one writer schema; raises SchemaError where the schema has no columns.
+
+    `key` is what frames the messages: the schema's fingerprint, or a registry id. `columns` is the Arrow schema of
+    every batch, `carried` whether pyruhvro does the work.
+    """
+
+    def __init__(self, schema: Schema, key: SchemaKey | None = None) -> None:
+        self.schema = schema
+        self.reference = Codec(schema, key)
+        self.key = self.reference.key
+        self._header = self.key.header
+        self._bare = bare(schema.json)
+        self._text = json.dumps(self._bare, separators=(",", ":"))
+        self.columns: pa.Schema = arrow_schema(self._bare)
+        self.carried = carried(self._bare)
+
+    def decode(self, messages: Sequence[bytes]) -> Decoded:
+        """Decode framed messages, all with this codec's header; raise ValueError beyond MAX_BATCH_BYTES.
+
+        A message is in the batch, with the values that the reference gives, or in `errors`, with the reference's.
+        """
+        if sum(map(len, messages)) > MAX_BATCH_BYTES:
+            raise ValueError(f"the batch has more than {MAX_BATCH_BYTES} bytes")
+        parts: list[_Part] = []
+        errors: dict[int, DecodeError] = {}
+        self._decode(messages, 0, parts, errors)
+        if len(parts) == 1:
+            return Decoded(self.schema, *parts[0], errors)
+        if not parts:
+            return Decoded(self.schema, self._batch([]), np.empty(0, np.int64), errors)
+        rows = np.concatenate([rows for _, rows in parts])
+        order = np.argsort(rows)
+        batch = pa.concat_batches([batch for batch, _ in parts]).take(pa.array(order))
+        return Decoded(self.schema, batch, rows[order], errors)
+
+    def encode(self, batch: pa.RecordBatch) -> list[bytes]:
+        """Return a framed message for each row; raise ValueError that names the column that does not fit.
+
+        Columns are taken by name and cast where that loses nothing; a null is refused where Avro has none.
+        """
+        batch = self._conformed(batch)
+        header = self._header
+        if not self.carried:
+            return [self._encode_one(record) for record in records_of(batch)]
+        (bodies,) = _refused_as_value_error(lambda: pyruhvro.serialize_record_batch(batch, self._text, 1))
+        return [header + body for body in bodies.to_pylist()]
+
+    def _decode(
+        self, messages: Sequence[bytes], first: int, parts: list["_Part"], errors: dict[int, DecodeError]
+    ) -> None:
+        """Decode messages[0:], whose places are first, first + 1, …"""
+        count = len(messages)
+        if not self.carried or not count:
+            return self._decode_by_reference(messages, np.arange(first, first + count), parts, errors)
+        start = len(self._header)
+        bodies = [message[start:] for message in messages]
+        try:
+            batch, again = _refused_as_value_error(lambda: self._there_and_back(bodies))
+        except ValueError:
+            if count <= _FEW:
+                return self._decode_by_reference(messages, np.arange(first, first + count), parts, errors)
+            half = count // 2
+            self._decode(messages[:half], first, parts, errors)
+            return self._decode(messages[half:], first + half, parts, errors)
+        written = pa.array(bodies, pa.binary())
+        if again.equals(written):
+            parts.append(_Part(batch, np.arange(first, first + count)))
+            return None
+        same = pc.equal(again, written)
+        places = np.flatnonzero(same.to_numpy(zero_copy_only=False))
+        if len(places):
+            parts.append(_Part(batch.filter(same), places + first))
+        others = np.flatnonzero(~same.to_numpy(zero_copy_only=False))
+        return self._decode_by_reference([messages[at] for at in others.tolist()], others + first, parts, errors)
+
+    def _there_and_back(self, bodies: list[bytes]) -> tuple[pa.RecordBatch, pa.Array]:
+        """Return the columns and what they give when encoded; raise ValueError on what pyruhvro or Arrow refuses."""
+        batch = pyruhvro.deserialize_array(bodies, self._text).cast(self.columns)
+        batch.validate(full=True)  # UTF-8 too, which comes back as it went in
+        (again,) = pyruhvro.serialize_record_batch(batch, self._text, 1)
+        return batch, again
+
+    def _decode_by_reference(
+        self, messages: Sequence[bytes], places: Rows, parts: list["_Part"], errors: dict[int, DecodeError]
+    ) -> None:
+        start = len(self._header)
+        records, rows = [], []
+        for place, message in zip(places.tolist(), messages, strict=True):
+            try:
+                records.append(self.reference.decode(message, start))
+                rows.append(place)
+            except DecodeError as error:
+                errors[place] = error
+        if records:
+            parts.append(_Part(self._batch(records), np.array(rows, np.int64)))
+
+    def _batch(self, records: list[Record]) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist(records, schema=self.columns)
+
+    def _conformed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        arrays = []
+        for field, declared in zip(self.columns, self._bare["fields"], strict=True):
+            at = batch.schema.get_field_index(field.name)
+            if at < 0:
+                raise ValueError(f"column {field.name} is missing")
+            array = batch.column(at)
+            if array.type != field.type:
+                try:
+                    array = array.cast(field.type)
+                except pa.ArrowException as error:
+                    raise ValueError(f"column {field.name}: {error}") from error
+            refuse_nulls(array, declared["type"], field.name)
+            arrays.append(array)
+        return pa.RecordBatch.from_arrays(arrays, schema=self.columns)
+
+    def _encode_one(self, record: Record) -> bytes:
+        try:
+            return self.reference.encode(record)
+        except (TypeError, KeyError) as error:
+            raise ValueError(str(error)) from error
+
+
+class _Part(NamedTuple):
+    """Rows that one attempt gave, and their places."""
+
+    batch: pa.RecordBatch
+    rows: Rows
+
+
+class ColumnarReader:
+    """Decodes framed messages in batches, each with the schema that wrote it, looked up in a store."""
+
+    def __init__(self, schemas: SchemaFinder) -> None:
+        self._schemas = schemas
+        self._codecs: dict[SchemaKey, ColumnarCodec] = {}
+
+    def codec(self, key: SchemaKey) -> ColumnarCodec:
+        """Return the codec of a writer schema; raise DecodeError where the store has none or it has no columns."""
+        codec = self._codecs.get(key)
+        if codec is None:
+            schema = self._schemas.find(key)
+            if schema is None:
+                raise DecodeError("unknown_schema", f"no schema with key {key}")
+            try:
+                codec = self._codecs[key] = ColumnarCodec(schema, key)
+            except SchemaError as error:
+                raise DecodeError("invalid", f"schema {key}: {error}") from error
+        return codec
+
+    def decode(self, messages: Sequence[bytes | None]) -> Batches:
+        """Decode messages of one or more writer schemas, groups in the order in which their schemas turn up."""
+        places, unreadable = _by_key(messages)
+        groups = []
+        for key, rows in places.items():
+            try:
+                codec = self.codec(key)
+            except DecodeError as error:
+                unreadable.update(dict.fromkeys(rows, error))
+                continue
+            if len(rows) == len(messages):
+                groups.append(codec.decode(messages))  # type: ignore[arg-type]  # all were unframed, so none is None
+            else:
+                groups.append(_moved(codec.decode([messages[row] for row in rows]), rows))  # type: ignore[misc]
+        return Batches(groups, unreadable)
+
+
+def _by_key(messages: Sequence[bytes | None]) -> tuple[dict[SchemaKey, Sequence[int]], dict[int, DecodeError]]:
+    """Return the places of each schema key's messages, and the errors of those without any."""
+    places: dict[SchemaKey, list[int]] = {}
+    errors: dict[int, DecodeError] = {}
+    if messages and (only := _only_key(messages)) is not None:
+        return {only: range(len(messages))}, errors
+    for place, message in enumerate(messages):
+        try:
+            places.setdefault(unframe(message).key, []).append(place)
+        except DecodeError as error:
+            errors[place] = error
+    return dict(places), errors
+
+
+def _only_key(messages: Sequence[bytes | None]) -> SchemaKey | None:
+    """Return the one key of all the messages, or None: the common case, found at the speed of two slices a message."""
+    try:
+        key, start = unframe(messages[0])
+    except DecodeError:
+        return None
+    header = key.header
+    for message in messages:
+        if message is None or message[:start] != header or len(message) > MAX_MESSAGE_BYTES:
+            return None
+    return key
+
+
+def _moved(decoded: Decoded, places: Sequence[int]) -> Decoded:
+    """Return a group whose places are those of the whole list."""
+    rows = np.asarray(places, np.int64)[decoded.rows]
+    return Decoded(decoded.schema, decoded.batch, rows, {places[at]: error for at, error in decoded.errors.items()})
+
+
+def records_of(batch: pa.RecordBatch) -> list[Record]:
+    """Return a batch's rows as plain dicts, maps as dicts too (of a key that comes twice, the last)."""
+    try:
+        records: list[Record] = batch.to_pylist(maps_as_pydicts="strict")
+    except KeyError:
+        with warnings.catch_warnings(action="ignore"):
+            records = batch.to_pylist(maps_as_pydicts="lossy")
+    return records
+
+
+def _refused_as_value_error(call: Callable[[], _T]) -> _T:
+    """Call into Rust; raise ValueError for its errors and panics (which derive from BaseException alone)."""
+    try:
+        return call()
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise ValueError(f"pyruhvro: {error}") from error
+
+
+__all__ = ["MAX_BATCH_BYTES", "Batches", "ColumnarCodec", "ColumnarReader", "Decoded", "records_of"]
