@@ -86,7 +86,7 @@ def test_onnx_says_what_scikit_learn_says(split: tuple[Flights, Flights], models
     assert frame[list(WEATHER)].isna().any().all()
     for model in models:
         session = onnxruntime.InferenceSession(model.onnx, providers=["CPUExecutionProvider"])
-        labels, probabilities = session.run(None, training.inputs(model.features, frame))
+        labels, probabilities = session.run(None, flights.model_inputs(model.features, frame))
         expected = model.pipeline.predict_proba(frame[list(model.features)])
         assert probabilities.shape == expected.shape
         np.testing.assert_allclose(probabilities, expected, atol=1e-6)

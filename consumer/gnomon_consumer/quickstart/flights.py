@@ -6,8 +6,10 @@ than 15 minutes late. January to March train the models, April to December are r
 """
 
 import importlib.util
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,8 @@ import pandas as pd
 from gnomon_schemas.errors import ConfigurationError
 
 STREAM = "flight-delay"
+LIVE_MODEL = ("logistic-regression", "2013.03")
+CHALLENGER_MODEL = ("gradient-boosting", "2013.03")
 FEATURES_FILE = Path(__file__).with_name("flight_features.avsc")
 
 TEXTS = ("carrier", "origin", "dest")
@@ -23,6 +27,12 @@ SCHEDULE = ("scheduled_hour", "weekday", "distance")
 # No temperature and no dew point: in the training months they only say that it is winter.
 WEATHER = ("humidity", "wind_speed", "precipitation", "visibility")
 FEATURES = (*TEXTS, *SCHEDULE, *WEATHER)
+# How a feature enters a model: an array of this type and of shape [rows, 1]; a missing number is NaN.
+INPUT_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(TEXTS, object),
+    **dict.fromkeys(("scheduled_hour", "weekday"), np.int64),
+    **dict.fromkeys(("distance", *WEATHER), np.float32),
+}
 
 LATE_MINUTES = 15
 LAST_TRAINING_MONTH = 3
@@ -112,6 +122,11 @@ def prepare(flights: pd.DataFrame, weather: pd.DataFrame) -> Flights:
     observed_at = np.where(known & held_back, landed_at + delay.astype(np.int64), landed_at)
     tails = joined["tailnum"].astype("object").where(joined["tailnum"].notna(), None).to_numpy()
     return Flights(request_id.to_numpy(dtype=object), captured_at, tails, features, late, landed_at, observed_at)
+
+
+def model_inputs(names: Iterable[str], frame: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
+    """A frame's columns as the inputs of an ONNX model, each of shape [rows, 1]."""
+    return {name: frame[name].to_numpy(dtype=INPUT_TYPES[name]).reshape(-1, 1) for name in names}
 
 
 def _data_folder() -> Path:

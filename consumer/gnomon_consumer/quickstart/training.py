@@ -8,6 +8,7 @@ decision: `label` (`late` where the probability is at least THRESHOLD, else `on_
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,17 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from gnomon_consumer.quickstart.flights import SCHEDULE, SEED, TEXTS, WEATHER, Flights
+from gnomon_consumer.quickstart.flights import (
+    CHALLENGER_MODEL,
+    INPUT_TYPES,
+    LIVE_MODEL,
+    SCHEDULE,
+    SEED,
+    TEXTS,
+    WEATHER,
+    Flights,
+    load,
+)
 
 CLASSES = ("on_time", "late")
 # Warn a passenger when the chance of a late arrival is at least this; nearly a quarter of the flights are late.
@@ -83,21 +94,12 @@ def train(flights: Flights) -> tuple[Trained, Trained]:
         ),
     )
     return (
-        _fitted("logistic-regression", live, LIVE_FEATURES, frame, late),
-        _fitted("gradient-boosting", challenger, CHALLENGER_FEATURES, frame, late),
+        _fitted(LIVE_MODEL, live, LIVE_FEATURES, frame, late),
+        _fitted(CHALLENGER_MODEL, challenger, CHALLENGER_FEATURES, frame, late),
     )
 
 
-def inputs(features: tuple[str, ...], frame: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
-    """A frame's columns as an ONNX model's inputs, each of shape [rows, 1]; a missing number is NaN."""
-    return {name: frame[name].to_numpy(dtype=_INPUTS[name][1]).reshape(-1, 1) for name in features}
-
-
-_INPUTS: Mapping[str, tuple[type, type]] = {
-    **dict.fromkeys(TEXTS, (StringTensorType, object)),
-    **dict.fromkeys(("scheduled_hour", "weekday"), (Int64TensorType, np.int64)),
-    **dict.fromkeys(("distance", *WEATHER), (FloatTensorType, np.float32)),
-}
+_INPUTS: Mapping[type, type] = {object: StringTensorType, np.int64: Int64TensorType, np.float32: FloatTensorType}
 
 
 def _pipeline(columns: list[tuple[str, Any, list[str]]], model: Any) -> Pipeline:
@@ -105,18 +107,22 @@ def _pipeline(columns: list[tuple[str, Any, list[str]]], model: Any) -> Pipeline
 
 
 def _fitted(
-    name: str, pipeline: Pipeline, features: tuple[str, ...], frame: pd.DataFrame, late: npt.NDArray[np.int64]
+    model: tuple[str, str],
+    pipeline: Pipeline,
+    features: tuple[str, ...],
+    frame: pd.DataFrame,
+    late: npt.NDArray[np.int64],
 ) -> Trained:
     with threadpool_limits(1):  # two threads that wait for each other are slower than one, beside other processes
         pipeline.fit(frame[list(features)], late)
-    return Trained(name, "2013.03", pipeline, features, _export(name, pipeline, features))
+    return Trained(*model, pipeline, features, _export(model[0], pipeline, features))
 
 
 def _export(name: str, pipeline: Pipeline, features: tuple[str, ...]) -> bytes:
     model = convert_sklearn(
         pipeline,
         name=name,
-        initial_types=[(feature, _INPUTS[feature][0]([None, 1])) for feature in features],
+        initial_types=[(feature, _INPUTS[INPUT_TYPES[feature]]([None, 1])) for feature in features],
         options={"zipmap": False},
         target_opset=_OPSETS,
         custom_conversion_functions={HistGradientBoostingClassifier: _convert_boosting},
@@ -172,3 +178,15 @@ def _decide(model: onnx.ModelProto) -> None:
     )
     del graph.output[:]
     graph.output.extend([helper.make_tensor_value_info("decision", texts, [None]), probabilities])
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m gnomon_consumer.quickstart.training FOLDER`: train both models and write their files there."""
+    folder = Path(arguments[0] if arguments else ".")
+    folder.mkdir(parents=True, exist_ok=True)
+    for model in train(load()[0]):
+        print(f"{model.write(folder)}  sha256 {model.sha256}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

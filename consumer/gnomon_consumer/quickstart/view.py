@@ -1,0 +1,101 @@
+"""What the demo shows while it works: bars on a terminal, plain lines elsewhere, always on standard error."""
+
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+PLAIN_SECONDS = 5.0
+
+
+class View(Protocol):
+    """How far the demo is. A step is a thing that is done once, a counter one that grows to a total."""
+
+    def step(self, text: str) -> None:
+        """A new step begins."""
+        ...
+
+    def count(self, counters: Mapping[str, tuple[int, int]]) -> None:
+        """Where each counter stands: name -> (now, total)."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        ...
+
+
+def view_for(console: Console) -> View:
+    """The view that suits where standard error goes."""
+    return Bars(console) if console.is_terminal else Lines(console)
+
+
+class Bars:
+    """Ticked steps above live bars."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._bars: dict[str, TaskID] = {}
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=False,
+            expand=True,
+        )
+        self._step: TaskID | None = None
+        self._progress.start()
+
+    def step(self, text: str) -> None:
+        """Tick the step before and show this one."""
+        self._finish_step()
+        self._step = self._progress.add_task(text, total=None)
+
+    def count(self, counters: Mapping[str, tuple[int, int]]) -> None:
+        """Move the bars."""
+        self._finish_step()
+        for name, (now, total) in counters.items():
+            if name not in self._bars:
+                self._bars[name] = self._progress.add_task(name, total=total)
+            self._progress.update(self._bars[name], completed=now, total=total)
+
+    def close(self) -> None:
+        """Leave the bars as they stand."""
+        self._finish_step()
+        self._progress.stop()
+
+    def _finish_step(self) -> None:
+        if self._step is not None:
+            self._progress.update(self._step, total=1, completed=1)
+            self._step = None
+
+
+class Lines:
+    """A line a step, and one every few seconds for the counters."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._shown = -PLAIN_SECONDS
+
+    def step(self, text: str) -> None:
+        """Print the step."""
+        self._print(text)
+
+    def count(self, counters: Mapping[str, tuple[int, int]]) -> None:
+        """Print the counters now and then, and when all are full."""
+        full = all(now >= total for now, total in counters.values())
+        if full or time.monotonic() - self._shown >= PLAIN_SECONDS:
+            self._shown = time.monotonic()
+            self._print(", ".join(f"{name} {now:,} of {total:,}" for name, (now, total) in counters.items()))
+
+    def close(self) -> None:
+        """Nothing to tidy up."""
+
+    def _print(self, text: str) -> None:
+        self._console.print(f"{time.monotonic() - self._started:6.1f} s  {text}", highlight=False, soft_wrap=True)
