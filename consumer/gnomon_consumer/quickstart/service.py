@@ -32,7 +32,7 @@ from gnomon_consumer.quickstart.flights import (
     load,
     model_inputs,
 )
-from gnomon_producer import Tap
+from gnomon_producer import Tap, TapStats
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
 STRIDE = 256
@@ -66,7 +66,7 @@ class LiveModel:
         options.intra_op_num_threads = 1
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises one class for each status; all of them mean the file
+        except Exception as error:  # noqa: BLE001 -- onnxruntime has a class for each status; all mean the file
             raise ConfigurationError(f"--model {path}: {str(error).splitlines()[0]}") from None
         self._inputs = model_inputs([item.name for item in self._session.get_inputs()], flights.features)
 
@@ -131,15 +131,24 @@ def _serve(row: int, flights: Flights, features: dict[str, Any], model: LiveMode
         label=decision,
         latency_us=latency_us,
         captured_at=int(flights.captured_at[row]),
-        segments={"origin": features["origin"]},
         cluster=flights.tail_number[row],
     )
 
 
 def _let_the_hook_breathe(tap: Tap) -> None:
     """The hook drops rather than blocks, so whoever can wait waits here."""
-    while tap.stats().in_flight > MAX_IN_FLIGHT:
+    while _in_flight(tap.stats()) > MAX_IN_FLIGHT:
         time.sleep(0.005)
+
+
+def _in_flight(stats: TapStats) -> int:
+    return stats.in_flight + (stats.labels.in_flight if stats.labels else 0)
+
+
+def _dropped(stats: TapStats) -> dict[str, int]:
+    """What the hook lost, by kind and reason; empty when all is well."""
+    by_kind = {"captures": stats.dropped, "labels": stats.labels.dropped if stats.labels else {}}
+    return {f"{kind} {reason}": count for kind, reasons in by_kind.items() for reason, count in reasons.items()}
 
 
 class FreePace:
@@ -194,7 +203,15 @@ def serve(bootstrap_servers: str, stream: str, model_path: Path, captures: int |
     if captures is not None:
         flights = flights.take(slice(0, captures))
     model = LiveModel(model_path, flights)
-    tap = Tap(stream=stream, model=LIVE_MODEL, features=FEATURES_FILE, bootstrap_servers=bootstrap_servers)
+    tap = Tap(
+        stream=stream,
+        model=LIVE_MODEL,
+        features=FEATURES_FILE,
+        bootstrap_servers=bootstrap_servers,
+        strata=("origin",),
+        segments=("origin",),
+        service="flights",
+    )
     started = shown = time.monotonic()
     pace = PipedPace() if paced else FreePace()
     try:
@@ -207,10 +224,10 @@ def serve(bootstrap_servers: str, stream: str, model_path: Path, captures: int |
         last = asdict(progress)
     finally:
         tap.close(10.0)
-    stats = tap.stats()
-    _report({**last, "seconds": round(time.monotonic() - started, 1), "dropped": stats.dropped, "done": True}, paced)
-    if stats.dropped:
-        raise GnomonError(f"the hook dropped {stats.dropped}")
+    dropped = _dropped(tap.stats())
+    _report({**last, "seconds": round(time.monotonic() - started, 1), "dropped": dropped, "done": True}, paced)
+    if dropped:
+        raise GnomonError(f"the hook dropped {dropped}")
 
 
 def _report(fields: dict[str, Any], machine: bool) -> None:
