@@ -55,6 +55,7 @@ def test_the_hook_imports_without_anything_heavy(light_python: Path) -> None:
     program = f"""
 import sys
 import gnomon_producer, gnomon_schemas.codec, gnomon_schemas.store
+assert gnomon_producer.Tap
 import importlib.util
 print([name for name in {HEAVY!r} if name in sys.modules or importlib.util.find_spec(name)])
 """
