@@ -125,10 +125,10 @@ def topic_id(settings: Settings, topic: str, metadata: ClusterMetadata) -> str |
     if is_mock(metadata):
         return None
     try:
-        future = make_admin(settings).describe_topics(
-            TopicCollection([topic]), request_timeout=settings.kafka.timeout_seconds
-        )[topic]
-        described = future.result()
+        admin = make_admin(settings)  # kept until the answer is here: without it the request dies
+        described = admin.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka.timeout_seconds)[
+            topic
+        ].result()
     except KafkaException as error:
         if kafka_error(error).code() in (
             KafkaError._UNSUPPORTED_FEATURE,

@@ -18,6 +18,7 @@ from gnomon_schemas.errors import GnomonError
 COMMANDS: dict[str, str] = {
     "topics": "gnomon_consumer.cli.topics:topics",
     "db": "gnomon_consumer.cli.db:db",
+    "join": "gnomon_consumer.cli.join:join",
 }
 
 
