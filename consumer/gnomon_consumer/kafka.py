@@ -124,11 +124,10 @@ def topic_id(settings: Settings, topic: str, metadata: ClusterMetadata) -> str |
     """The broker's id of a topic, which a re-created topic loses; None where the broker tells none."""
     if is_mock(metadata):
         return None
+    admin = make_admin(settings)  # has to outlive its futures
     try:
-        admin = make_admin(settings)  # kept until the answer is here: without it the request dies
-        described = admin.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka.timeout_seconds)[
-            topic
-        ].result()
+        future = admin.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka.timeout_seconds)[topic]
+        described = future.result()
     except KafkaException as error:
         if kafka_error(error).code() in (
             KafkaError._UNSUPPORTED_FEATURE,

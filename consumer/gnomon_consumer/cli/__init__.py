@@ -17,8 +17,8 @@ from gnomon_schemas.errors import GnomonError
 # Command -> module:attribute. One line each; the order is the order of the help.
 COMMANDS: dict[str, str] = {
     "topics": "gnomon_consumer.cli.topics:topics",
+    "score": "gnomon_consumer.cli.score:score",
     "db": "gnomon_consumer.cli.db:db",
-    "join": "gnomon_consumer.cli.join:join",
 }
 
 

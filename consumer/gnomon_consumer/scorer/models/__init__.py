@@ -1,1 +1,65 @@
-"""Model runners behind one small interface."""
+"""Model runners behind one small interface (`base.Runner`): ONNX files, Python callables, model servers."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gnomon_consumer.scorer.models.base import Runner
+from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.features import Feature
+from gnomon_schemas.records import Artefact
+
+Kind = Literal["onnx", "callable", "server"]
+MAX_MODEL_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Which model, as the command line says it; `sha256` is pinned by the scorer and checked again by each worker."""
+
+    kind: Kind
+    location: str
+    sha256: str
+    name: str
+    version: str
+    provider: str = "CPUExecutionProvider"
+
+    @property
+    def artefact(self) -> Artefact:
+        """How the model appears in the records."""
+        return Artefact(self.name, self.version, self.sha256)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a frame to a worker."""
+        return asdict(self)
+
+
+def describe(location: str, name: str | None, version: str | None, sha256: str | None, provider: str) -> ModelSpec:
+    """Tell what `location` is and pin it; raises ConfigurationError. Nothing of the model is run or parsed here."""
+    kind, digest, default = _kind(location)
+    if sha256 is not None and sha256.lower() != digest:
+        raise ConfigurationError(f"{location}: its SHA-256 is {digest or 'unknown'}, not the pinned {sha256}")
+    return ModelSpec(kind, location, digest, name or default, version or digest[:12] or "unknown", provider)
+
+
+def _kind(location: str) -> tuple[Kind, str, str]:
+    path = Path(location)
+    if not path.is_file():
+        raise ConfigurationError(f"--model {location}: no such file")
+    if path.stat().st_size > MAX_MODEL_BYTES:
+        raise ConfigurationError(f"--model {location}: over the limit of {MAX_MODEL_BYTES} bytes")
+    with path.open("rb") as stream:
+        return "onnx", hashlib.file_digest(stream, "sha256").hexdigest(), path.stem
+
+
+def load(spec: ModelSpec, features: Sequence[Feature]) -> Runner:
+    """Load the model and bind it to the features by name; raises ConfigurationError. Runs in a worker."""
+    from gnomon_consumer.scorer.models.onnx import OnnxRunner
+
+    path = Path(spec.location)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != spec.sha256:
+        raise ConfigurationError(f"{path}: its SHA-256 is no longer {spec.sha256}: the file was changed")
+    return OnnxRunner(content, path, features, spec.provider)

@@ -1,0 +1,96 @@
+"""`gnomon score`: score the captures of a stream with a challenger or control, in the shadow."""
+
+import os
+import signal
+import socket
+from types import FrameType
+from typing import cast
+
+import rich_click as click
+
+from gnomon_consumer.cli.options import setting_option, settings_options
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.records import Role
+
+
+class Stopping:
+    """SIGTERM and SIGINT ask for an orderly end; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def __call__(self) -> bool:
+        """Whether the end was asked for."""
+        return self._asked
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        if self._asked:
+            os._exit(128 + number)  # the workers end with us (see `sandbox`)
+        self._asked = True
+
+
+@click.command()
+@settings_options(stream=True)
+@click.option("--deployment", required=True, metavar="NAME", help="Name of this challenger or control.")
+@click.option("--model", "location", required=True, metavar="FILE", help="The model: an ONNX file.")
+@click.option("--role", type=click.Choice(["challenger", "control"]), default="challenger", show_default=True)
+@click.option("--model-name", metavar="NAME", help="Default: the file's name.")
+@click.option("--model-version", metavar="VERSION", help="Default: the first digits of its SHA-256.")
+@click.option("--model-sha256", metavar="HEX", help="Refuse any other file.")
+@click.option(
+    "--provider", default="CPUExecutionProvider", show_default=True, help="ONNX Runtime's execution provider."
+)
+@click.option(
+    "--member", metavar="NAME", help="Slot of this process in its group, its own in each; default: the host's name."
+)
+@click.option(
+    "--from",
+    "start",
+    default="earliest",
+    show_default=True,
+    metavar="earliest|latest|TIME",
+    help="Where a new one begins.",
+)
+@click.option("--no-sampling", is_flag=True, help="Score everything, and give up the bound of the lag.")
+@click.option(
+    "--exit-when-idle", type=float, metavar="SECONDS", help="End when all is scored and nothing came for so long."
+)
+@setting_option("--workers", "score.workers")
+@setting_option("--seed", "score.seed")
+@setting_option("--window", "score.window_seconds")
+@setting_option("--deadline", "score.deadline_seconds")
+@setting_option("--allocation", "score.allocation")
+@setting_option("--budget", "score.budget_rows_per_second")
+def score(
+    settings: Settings,
+    deployment: str,
+    location: str,
+    role: str,
+    model_name: str | None,
+    model_version: str | None,
+    model_sha256: str | None,
+    provider: str,
+    member: str | None,
+    start: str,
+    no_sampling: bool,
+    exit_when_idle: float | None,
+) -> None:
+    """Score a stream's captures in the shadow, with bounded lag and a ledger of every capture."""
+    stopping = Stopping()
+    from gnomon_consumer.scorer import models
+    from gnomon_consumer.scorer.live import StartAt
+    from gnomon_consumer.scorer.service import Options, Scorer
+
+    model = models.describe(location, model_name, model_version, model_sha256, provider)
+    options = Options(
+        deployment=deployment,
+        role=cast(Role, role),
+        model=model,
+        member=member or socket.gethostname(),
+        start=StartAt.parse(start),
+        no_sampling=no_sampling,
+        exit_when_idle=exit_when_idle,
+    )
+    Scorer(settings, options, stopping).run()

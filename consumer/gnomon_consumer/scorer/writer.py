@@ -1,0 +1,184 @@
+"""Sealed windows into the shadow log, in one Kafka transaction with dead letters and offsets."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from gnomon_consumer import kafka
+from gnomon_consumer.logs import get_logger
+from gnomon_consumer.scorer.outcomes import codec
+from gnomon_consumer.scorer.tick import SealedWindow, Tick
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import GnomonError
+from gnomon_schemas.records import DeploymentStart, as_dict
+from gnomon_schemas.topics import Topics
+
+_COMMIT_SECONDS = 12.0  # longer than the broker's own time-out of the transaction
+_ATTEMPT_SECONDS = 4.0
+_FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+_FENCED_LIMIT, _FENCED_WITHIN = 3, 60.0
+log = get_logger("writer")
+
+
+class FencedError(GnomonError):
+    """Another scorer uses the same member name: give each its own --member."""
+
+
+class Uncertain(Exception):  # noqa: N818 - a state of the world, not a fault of the caller
+    """The transaction did not certainly commit: positions have to be read again from the shadow log."""
+
+
+@dataclass
+class Writer:
+    """The transactional producer of one member; rebuilt under the same id after anything ambiguous."""
+
+    settings: Settings
+    topics: Topics
+    deployment: str
+    member: str
+    clock: Callable[[], float]
+    stopping: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        self._producer: Producer | None = None
+        self._fenced_at: list[float] = []
+        self._shadow = self.topics.shadow(self.deployment)
+
+    @property
+    def transactional_id(self) -> str:
+        """Fixed for each member slot, so that a successor fences its predecessor."""
+        return f"{self.topics.prefix}.{self.topics.stream}.{self.deployment}.{self.member}"
+
+    def open(self) -> None:
+        """Make the producer and fence its namesakes; raises DependencyUnreachableError after the Kafka time-out."""
+        self._discard()
+        deadline = self.clock() + self.settings.kafka.timeout_seconds
+        producer = kafka.make_transactional_producer(self.settings, self.transactional_id)
+        while True:
+            try:
+                producer.init_transactions(2.0)
+                break
+            except KafkaException as error:
+                if self.stopping() or not kafka.kafka_error(error).retriable() or self.clock() > deadline:
+                    raise kafka.unreachable(self.settings, error) from None
+        self._producer = producer
+
+    def close(self) -> None:
+        """Forget the producer and whatever it still holds."""
+        self._discard()
+
+    def _discard(self) -> None:
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer = None
+
+    def start(self, starts: Sequence[DeploymentStart]) -> None:
+        """Write the first record of shadow partitions; raises Uncertain."""
+
+        def write(producer: Producer) -> None:
+            for one in starts:
+                self._produce(
+                    producer, self._shadow, one.source_partition, None, codec("DeploymentStart").encode(as_dict(one))
+                )
+
+        self._transaction(write)
+
+    def commit(self, ticks: Sequence[Tick], seed: int, policy: str, consumer: Consumer, send_offsets: bool) -> None:
+        """Write complete ticks whole; raises Uncertain, after which nothing of them may be assumed."""
+
+        def write(producer: Producer) -> None:
+            ends: dict[int, int] = {}
+            for tick in ticks:
+                for window in tick.windows:
+                    self._window(producer, window, tick.tick_id, seed, policy)
+                    ends[window.owner.partition] = window.end
+            if send_offsets and ends:
+                offsets = [TopicPartition(self.topics.live, partition, end) for partition, end in ends.items()]
+                producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), _ATTEMPT_SECONDS)
+
+        self._transaction(write)
+
+    def _window(self, producer: Producer, window: SealedWindow, tick_id: str, seed: int, policy: str) -> None:
+        partition = window.owner.partition
+        for row, outcome in zip(window.rows, window.outcomes, strict=True):
+            assert outcome is not None
+            self._produce(producer, self._shadow, partition, row.key, outcome.message)
+            if outcome.status == "dead_lettered":
+                headers: list[tuple[str, str | bytes | None]] = [
+                    ("stage", "score"),
+                    ("reason", outcome.reason),
+                    ("detail", outcome.detail),
+                    ("source.topic", self.topics.live),
+                    ("source.partition", str(partition)),
+                    ("source.offset", str(row.offset)),
+                    ("deployment", self.deployment),
+                ]
+                self._produce(producer, self.topics.dead_letters, None, row.key, row.value, headers)
+        self._produce(producer, self._shadow, partition, None, window.record(tick_id, seed, policy))
+
+    def _produce(
+        self,
+        producer: Producer,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+    ) -> None:
+        deadline = self.clock() + _COMMIT_SECONDS
+        while True:
+            try:
+                place: dict[str, Any] = {} if partition is None else {"partition": partition}
+                producer.produce(topic, value, key, headers=headers or [], **place)
+                return
+            except BufferError:
+                producer.poll(0.05)
+                if self.clock() > deadline:
+                    raise Uncertain("the producer's queue stays full") from None
+
+    def _transaction(self, write: Callable[[Producer], None]) -> None:
+        if self._producer is None:
+            self.open()
+        producer = self._producer
+        assert producer is not None
+        try:
+            producer.begin_transaction()
+            write(producer)
+            self._finish(producer)
+        except KafkaException as error:
+            self._after(producer, kafka.kafka_error(error))
+        except Uncertain:
+            self._discard()
+            raise
+
+    def _finish(self, producer: Producer) -> None:
+        """Commit; a time-out may be asked again, as long as librdkafka says so."""
+        deadline = self.clock() + _COMMIT_SECONDS
+        while True:
+            try:
+                producer.commit_transaction(_ATTEMPT_SECONDS)
+                return
+            except KafkaException as error:
+                if not kafka.kafka_error(error).retriable() or self.clock() > deadline:
+                    raise
+
+    def _after(self, producer: Producer, error: KafkaError) -> None:
+        """Abort where that is certain; anything else ends this producer."""
+        log.warning("transaction failed", reason=error.str(), code=error.name(), fatal=error.fatal())
+        if error.txn_requires_abort() and not error.fatal():
+            try:
+                producer.abort_transaction(_ATTEMPT_SECONDS)
+                raise Uncertain(error.str())
+            except KafkaException as again:
+                error = kafka.kafka_error(again)
+        self._discard()
+        if error.code() in _FENCED:
+            now = self.clock()
+            self._fenced_at = [at for at in self._fenced_at if now - at < _FENCED_WITHIN] + [now]
+            if len(self._fenced_at) >= _FENCED_LIMIT:
+                raise FencedError(
+                    f"another scorer writes as member {self.member!r} of {self.deployment}: give each its own --member"
+                )
+        raise Uncertain(error.str())

@@ -1,0 +1,215 @@
+"""`gnomon score` as a process, on the mock and on real Kafka."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from tests.scorer_kit import (
+    Stream,
+    audit,
+    await_sealed,
+    endless_model,
+    outcomes,
+    read_all,
+    status,
+    sum_model,
+)
+from tests.servers.process import Gnomon, GnomonProcess
+
+QUICK = {
+    "GNOMON_SCORE__WINDOW_SECONDS": "2",
+    "GNOMON_SCORE__MIN_WINDOW_SECONDS": "0.1",
+    "GNOMON_SCORE__CALL_SECONDS": "2",
+    "GNOMON_SCORE__DEADLINE_SECONDS": "20",
+}
+
+
+def prepare(gnomon: Gnomon, bootstrap: str, stream: str, deployments: tuple[str, ...] = ("boost",)) -> Stream:
+    arguments = [part for name in deployments for part in ("--deployment", name)]
+    done = gnomon.run("topics", "create", "--stream", stream, "--bootstrap-servers", bootstrap, *arguments)
+    assert done.returncode == 0, done.stderr
+    return Stream(bootstrap, stream)
+
+
+def start(
+    gnomon: Gnomon, bootstrap: str, stream: str, model: Path, *arguments: str, deployment: str = "boost", **env: str
+) -> GnomonProcess:
+    return gnomon.start(
+        *("score", "--stream", stream, "--bootstrap-servers", bootstrap, "--deployment", deployment),
+        *("--model", model, "--member", "a", *arguments),
+        env=QUICK | env,
+    )
+
+
+def test_every_capture_is_scored_once_through_restarts(
+    gnomon: Gnomon, broker: str, stream_name: str, tmp_path: Path
+) -> None:
+    live = prepare(gnomon, broker, stream_name)
+    live.publish_schema()
+    model = sum_model(tmp_path / "sum.onnx", "amount", "age")
+    live.send(3000, features=lambda i: {"amount": float(i), "age": 0.25})
+    first = start(gnomon, broker, stream_name, model)
+    await_sealed(broker, stream_name, "boost", 1000)
+    first.kill()
+    live.send(2000, features=lambda i: {"amount": float(i), "age": 0.25})
+    second = start(gnomon, broker, stream_name, model)
+    await_sealed(broker, stream_name, "boost", 5000)
+    assert second.terminate(12) == 0
+    found = outcomes(audit(broker, stream_name, "boost"))
+    assert {place: row["request_id"] for place, row in found.items()} == live.sent
+    assert {status(row) for row in found.values()} == {"scored"}
+    assert all(row["inclusion_probability"] == 1.0 for row in found.values())
+    assert all(row["prediction"]["value"] % 1 == 0.25 for row in found.values())
+    singles = [row for row in found.values() if row["batch_size"] == 1]
+    assert singles
+    assert all(row["latency_us"] > 0 for row in singles)
+
+
+def test_poison_becomes_dead_letters_with_coordinates(
+    gnomon: Gnomon, broker: str, stream_name: str, tmp_path: Path
+) -> None:
+    live = prepare(gnomon, broker, stream_name)
+    live.publish_schema()
+    good = live.capture("somebody else")
+    poison = {
+        3: b"\x99garbage",
+        7: b"\xc3\x01" + b"unknown!" + b"body",
+        11: good + b"trailing",
+        13: good,  # readable, but the key is another
+        40: good[:30],
+    }
+    live.send(50, values=poison, partition=lambda _: 0)
+    process = start(gnomon, broker, stream_name, sum_model(tmp_path / "sum.onnx", "amount"))
+    found = outcomes(await_sealed(broker, stream_name, "boost", 50))
+    dead = {offset: row["error"]["message"].split(":")[0] for (_, offset), row in found.items() if row["error"]}
+    assert dead == {3: "framing", 7: "unknown_schema", 11: "trailing_bytes", 13: "key", 40: "truncated"}
+    assert all(found[0, offset]["error"]["kind"] == "dead_letter" for offset in dead)
+    assert process.terminate(12) == 0
+    letters = [m for messages in read_all(broker, f"gnomon.{stream_name}.dlq").values() for m in messages]
+    assert {int(dict(m.headers())["source.offset"]): m.value() for m in letters} == poison
+    headers = dict(letters[0].headers())
+    assert headers["stage"] == b"score"
+    assert headers["source.topic"] == live.live.encode()
+    assert headers["reason"].decode() in dead.values()
+
+
+def test_a_model_that_does_not_fit_is_refused(
+    gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path
+) -> None:
+    live = prepare(gnomon, mock_bootstrap, stream_name)
+    live.publish_schema()
+    cases = {
+        sum_model(tmp_path / "missing.onnx", "amount", "humidity"): "'humidity'",
+        sum_model(tmp_path / "text.onnx", "amount", "country"): "'country' is string",
+    }
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model at all")
+    cases[broken] = "broken.onnx"
+    for model, expected in cases.items():
+        process = start(gnomon, mock_bootstrap, stream_name, model)
+        assert process.wait(30) == 2, process.output
+        last = process.lines[-1]
+        assert last.startswith("gnomon: ") or any(line.startswith("gnomon: ") for line in process.lines)
+        assert expected in process.output
+        assert "Traceback" not in process.output
+
+
+def test_waits_for_the_schema_and_still_stops(
+    gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path
+) -> None:
+    live = prepare(gnomon, mock_bootstrap, stream_name)
+    model = sum_model(tmp_path / "sum.onnx", "amount")
+    process = start(gnomon, mock_bootstrap, stream_name, model)
+    process.wait_for("waiting for the first capture's schema")
+    assert process.terminate(10) == 0
+    process = start(gnomon, mock_bootstrap, stream_name, model)
+    process.wait_for("waiting for the first capture's schema")
+    live.publish_schema()
+    live.send(20)
+    process.wait_for("assigned")
+    await_sealed(mock_bootstrap, stream_name, "boost", 20)
+    process.send(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--model", "nowhere.onnx"), "nowhere.onnx: no such file"),
+        (("--model", "sum.onnx", "--from", "yesterday"), "--from yesterday"),
+        (("--model", "sum.onnx", "--model-sha256", "00"), "pinned 00"),
+        (("--model", "sum.onnx", "--workers", "0"), "GNOMON_SCORE__WORKERS"),
+    ],
+)
+def test_bad_usage_is_status_2_and_one_line(
+    gnomon: Gnomon, tmp_path: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    sum_model(tmp_path / "sum.onnx", "amount")
+    done = gnomon.run("score", "--stream", "s", "--deployment", "d", *arguments)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_another_model_under_an_old_name_is_refused(
+    gnomon: Gnomon, broker: str, stream_name: str, tmp_path: Path
+) -> None:
+    live = prepare(gnomon, broker, stream_name)
+    live.publish_schema()
+    live.send(10)
+    process = start(gnomon, broker, stream_name, sum_model(tmp_path / "one.onnx", "amount"))
+    await_sealed(broker, stream_name, "boost", 10)
+    assert process.terminate(12) == 0
+    process = start(gnomon, broker, stream_name, sum_model(tmp_path / "two.onnx", "amount", "age"))
+    assert process.wait(30) == 2
+    assert "was begun with model one" in process.output
+    assert "Traceback" not in process.output
+
+
+def test_two_deployments_run_side_by_side(
+    gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path
+) -> None:
+    live = prepare(gnomon, mock_bootstrap, stream_name, ("boost", "control"))
+    live.publish_schema()
+    live.send(500)
+    model = sum_model(tmp_path / "sum.onnx", "amount")
+    boost = start(gnomon, mock_bootstrap, stream_name, model)
+    control = start(gnomon, mock_bootstrap, stream_name, model, "--role", "control", deployment="control")
+    for name in ("boost", "control"):
+        assert set(outcomes(await_sealed(mock_bootstrap, stream_name, name, 500))) == set(live.sent)
+    assert (boost.terminate(12), control.terminate(12)) == (0, 0)
+
+
+def test_a_capture_on_which_the_model_hangs_is_timed_out_alone(
+    gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path
+) -> None:
+    live = prepare(gnomon, mock_bootstrap, stream_name)
+    live.publish_schema()
+    live.send(60, features=lambda i: {"amount": 1000.0 if i == 33 else 1.0}, partition=lambda _: 1)
+    model = endless_model(tmp_path / "endless.onnx", 100.0)
+    process = start(
+        gnomon, mock_bootstrap, stream_name, model, GNOMON_SCORE__CALL_SECONDS="1", GNOMON_SCORE__PROBE_ROWS="0"
+    )
+    found = outcomes(await_sealed(mock_bootstrap, stream_name, "boost", 60))
+    assert {offset: row["error"]["kind"] for (_, offset), row in found.items() if row["error"]} == {33: "timeout"}
+    assert process.terminate(12) == 0
+
+
+def test_strata_come_from_the_header(gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path) -> None:
+    live = prepare(gnomon, mock_bootstrap, stream_name)
+    live.publish_schema()
+    live.send(400, stratum=lambda i: "ab"[i % 2])
+    process = start(gnomon, mock_bootstrap, stream_name, sum_model(tmp_path / "sum.onnx", "amount"))
+    found = await_sealed(mock_bootstrap, stream_name, "boost", 400)
+    strata = {cell["stratum"] for one in found.values() for window in one.windows for cell in window["cells"]}
+    assert strata == {"a", "b"}
+    assert process.terminate(12) == 0
+
+
+def test_exit_when_idle(gnomon: Gnomon, broker: str, stream_name: str, tmp_path: Path) -> None:
+    live = prepare(gnomon, broker, stream_name)
+    live.publish_schema()
+    live.send(100)
+    process = start(gnomon, broker, stream_name, sum_model(tmp_path / "sum.onnx", "amount"), "--exit-when-idle", "0.5")
+    assert process.wait(40) == 0, process.output
+    assert set(outcomes(audit(broker, stream_name, "boost"))) == set(live.sent)
