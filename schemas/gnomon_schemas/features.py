@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from gnomon_schemas.drawing import draw_record
 from gnomon_schemas.errors import SchemaError
 from gnomon_schemas.schema import MAX_SCHEMA_BYTES, Json, Schema, checked, features_of, live_schema
 
@@ -16,7 +17,7 @@ _NUMBERS = frozenset({"int", "long", "float", "double"})
 _ENVELOPE_TYPES = frozenset({"gnomon.v1.Model", "gnomon.v1.Prediction", "gnomon.v1.Failure", "gnomon.v1.FeatureState"})
 
 FeatureSource = Any
-"""A path of an `.avsc` file, an Avro record as dict, or a mapping of names to Avro types."""
+"""A path of an `.avsc` file, an Avro record as dict, a mapping of names to Avro types, or a class to draw it from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,13 @@ class FeatureSchema:
         """Take a feature record from wherever it stands; raise SchemaError that names the field that cannot be carried.
 
         `source`: a path of an `.avsc` file, an Avro record as a dict, a mapping such as `{"amount": "double",
-        "country": ["null", "string"]}`, or a FeatureSchema. `name` names the record where the source does not.
+        "country": ["null", "string"]}`, a dataclass, TypedDict or pydantic model, or a FeatureSchema. `name` names the
+        record where the source does not.
         """
         if isinstance(source, cls):
             return source
+        if isinstance(source, type):
+            source = draw_record(source)
         if isinstance(source, (str, Path)):
             source = _read(Path(source))
         if isinstance(source, Mapping) and source.get("type") != "record":
