@@ -35,10 +35,10 @@ def features(request: Struct, _context: grpc.ServicerContext) -> dict[str, Any]:
 
 
 @tap.observe(request_id=request_id, features=features, predicted=lambda answer: answer["probability"])
-def predict(request: Struct, _context: grpc.ServicerContext) -> Struct:
+def predict(request: Struct, context: grpc.ServicerContext) -> Struct:
     """Answer with the live model; the hook looks on."""
     answer = Struct()
-    answer.update({"probability": 1 / (1 + math.exp(3 - request["amount"] / 40))})
+    answer.update({"probability": 1 / (1 + math.exp(3 - features(request, context)["amount"] / 40))})
     return answer
 
 
