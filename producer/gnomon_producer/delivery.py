@@ -51,7 +51,7 @@ class DeliverySettings:
             "compression.type": "lz4",
             "queue.buffering.max.kbytes": max(1, self.max_buffer_bytes // 2048),
             "queue.buffering.max.messages": max(1, self.max_buffer_bytes // (2 * _BYTES_A_MESSAGE)),
-            "log.connection.close": False,
+            "log_level": 2,  # what is wrong comes by error_cb, and is logged once a minute
             **self.properties,
         }
 

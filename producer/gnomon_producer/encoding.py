@@ -3,30 +3,46 @@
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
-from gnomon_producer.binding import Values
+from gnomon_producer.binding import FeatureBinder
 from gnomon_producer.ledger import Counts
 from gnomon_schemas.codec import Codec
+from gnomon_schemas.encoder import UnsupportedSchemaError, compile_encoder
 from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.framing import SchemaKey
 from gnomon_schemas.records import Label, ProducerReport, as_dict
 from gnomon_schemas.schema import record_schema
 
 Record = dict[str, Any]
 
 
-class LiveEncoder:
-    """Encodes the captures of one process: `identity` and `model` are the same in every one of them."""
+LiveEncoder = Callable[[Record], bytes]
+"""From a LivePrediction without its constants, `features` being values in the schema's order, to a framed message."""
 
-    def __init__(self, schema: FeatureSchema, producer_id: str, model: tuple[str, str]) -> None:
-        self._names = tuple(feature.name for feature in schema.features)
-        self._codec = Codec(schema.live)
-        self._constant: Record = {"producer_id": producer_id, "model": {"name": model[0], "version": model[1]}}
 
-    def encode(self, record: Record, features: Values) -> bytes:
-        """Return the framed message of a LivePrediction without the constant fields and features."""
-        features_by_name = dict(zip(self._names, features, strict=True))
-        return self._codec.encode({**self._constant, **record, "features": features_by_name})
+def live_encoder(schema: FeatureSchema, producer_id: str, model: tuple[str, str], key: SchemaKey) -> LiveEncoder:
+    """Return the encoder of one process's captures: generated for the schema, or fastavro where that cannot be."""
+    constants = {"producer_id": producer_id, "model": {"name": model[0], "version": model[1]}}
+    try:
+        return compile_encoder(
+            schema.live.json, header=key.header, constants=constants, positional=frozenset({"features"})
+        )
+    except UnsupportedSchemaError:
+        return _by_fastavro(schema, constants, key)
+
+
+def _by_fastavro(schema: FeatureSchema, constants: Record, key: SchemaKey) -> LiveEncoder:
+    names = tuple(feature.name for feature in schema.features)
+    codec = Codec(schema.live, key)
+    check = FeatureBinder(schema, listed_only=False).check  # the generated encoder checks by itself
+
+    def encode(record: Record) -> bytes:
+        features = dict(zip(names, check(record["features"]), strict=True))
+        return codec.encode({**constants, **record, "features": features})
+
+    return encode
 
 
 class ServiceEncoder:

@@ -19,7 +19,7 @@ from gnomon_producer import exits
 from gnomon_producer.binding import FeatureBinder, Values
 from gnomon_producer.config import TapConfig, disabled_by
 from gnomon_producer.delivery import Delivery, DeliverySettings, Headers, logger
-from gnomon_producer.encoding import LiveEncoder, ServiceEncoder
+from gnomon_producer.encoding import ServiceEncoder, live_encoder
 from gnomon_producer.errors import Dropped
 from gnomon_producer.ledger import Counts
 from gnomon_producer.predictions import (
@@ -30,7 +30,7 @@ from gnomon_producer.predictions import (
     prediction_fields,
     prediction_of_result,
 )
-from gnomon_producer.privacy import Privacy
+from gnomon_producer.privacy import EVENT_KEYS, Privacy
 from gnomon_producer.sampling import Sampler
 from gnomon_producer.trace import request_id_of_context, traceparent_source
 from gnomon_schemas.errors import ConfigurationError
@@ -74,7 +74,8 @@ class Tap:
     def __init__(self, config: TapConfig | None = None, /, **settings: Any) -> None:
         self.config = config = config or TapConfig(**settings)
         self._schema = _allowed(FeatureSchema.of(config.features), config.allowed_features)
-        self._binder = FeatureBinder(self._schema, listed_only=config.allowed_features is not None)
+        self._binder = FeatureBinder(self._schema, listed_only=config.allowed_features is not None, encoder_checks=True)
+        self._plain = not (config.segments or config.strata or config.before_send or config.hmac_fields)
         self._privacy = Privacy(config.before_send, config.hmac_key, frozenset(config.hmac_fields))
         self._sampler = Sampler(config.sample_rate, config.sample_salt) if config.sample_rate < 1 else None
         self._topics = Topics(config.stream, config.topic_prefix)
@@ -264,7 +265,7 @@ class Tap:
             config.properties,
         )
         self._delivery = delivery = Delivery(settings, self._announce, self._report)
-        self._encoder = LiveEncoder(self._schema, delivery.producer_id, config.model)
+        self._encode = live_encoder(self._schema, delivery.producer_id, config.model, self._schema.live.fingerprint)
 
     def _announce(self, delivery: Delivery) -> None:
         live = self._schema.live
@@ -288,16 +289,35 @@ class Tap:
                 return False
         return True
 
-    def _segments_of(self, features: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, str]:
+    def _refine(self, record: dict[str, Any]) -> None:
+        """Add the declared segments and the stratum, then give the privacy settings the last word."""
+        features = dict(zip(self._binder.names, record["features"], strict=True))
+        record["segments"] = {**self._segments_of(features), **record["segments"]}
+        record["stratum"] = self._stratum_of(features, record["segments"])
+        if self._privacy.active:
+            event = {key: record[key] for key in EVENT_KEYS} | {"features": features}
+            record.update(self._privacy.apply(event))
+            record["features"] = self._binder.bind(record["features"])
+
+    def _encoded(self, record: dict[str, Any]) -> bytes:
+        try:
+            return self._encode(record)
+        except Exception:
+            self._binder.check(record["features"])  # names the feature that does not fit, if it is one
+            raise
+
+    def _headers(self, stratum: str | None) -> Headers | None:
+        traceparent = self._traceparent()
+        if stratum is None and traceparent is None:
+            return None
+        found = (("stratum", stratum), ("traceparent", traceparent))
+        return [(name, text.encode()) for name, text in found if text is not None]
+
+    def _segments_of(self, features: Mapping[str, Any]) -> dict[str, str]:
         declared = self.config.segments
-        found: dict[str, str] = {}
         if callable(declared):
-            found.update((_text(name), _text(value)) for name, value in declared(features).items())
-        else:
-            found.update((name, _text(features[name])) for name in declared if features.get(name) is not None)
-        if given:
-            found.update((_text(name), _text(value)) for name, value in given.items() if value is not None)
-        return found
+            return _texts(declared(features))
+        return _texts({name: features.get(name) for name in declared})
 
     def _stratum_of(self, features: Mapping[str, Any], segments: Mapping[str, str]) -> str | None:
         declared = self.config.strata
@@ -427,49 +447,23 @@ class Shot:
         prediction = self._outcome() if self._outcome is not None and failure is None else None
         if prediction is None and failure is None:
             failure = failure_fields(NO_PREDICTION)
-        request_id, cluster, values = self._request_id, self._cluster, self._values
-        config = tap.config
-        features = dict(zip(tap._binder.names, values, strict=True))
-        segments = tap._segments_of(features, self._segments)
-        stratum = tap._stratum_of(features, segments)
-        if tap._privacy.active:
-            event = tap._privacy.apply(
-                {
-                    "request_id": request_id,
-                    "cluster": cluster,
-                    "stratum": stratum,
-                    "segments": segments,
-                    "features": features,
-                    "prediction": prediction,
-                    "error": failure,
-                }
-            )
-            values = tap._binder.bind(event["features"])
-            request_id, cluster, stratum = event["request_id"], event["cluster"], event["stratum"]
-            segments, prediction, failure = event["segments"], event["prediction"], event["error"]
-        message = tap._encoder.encode(
-            {
-                "sequence": sequence,
-                "captured_at": self._captured_at if captured_at is None else microseconds("captured_at", captured_at),
-                "request_id": request_id,
-                "capture_probability": config.sample_rate,
-                "stratum": stratum,
-                "segments": segments,
-                "cluster": cluster,
-                "prediction": prediction,
-                "error": failure,
-                "latency_us": None if latency_us is None else int(latency_us),
-                "feature_state": feature_state_fields(self._feature_state),
-            },
-            values,
-        )
-        headers: Headers = []
-        if stratum is not None:
-            headers.append(("stratum", stratum.encode()))
-        traceparent = tap._traceparent()
-        if traceparent is not None:
-            headers.append(("traceparent", traceparent.encode()))
-        return request_id.encode(), message, headers or None
+        record = {
+            "request_id": self._request_id,
+            "cluster": self._cluster,
+            "stratum": None,
+            "segments": _texts(self._segments) if self._segments else {},
+            "features": self._values,
+            "prediction": prediction,
+            "error": failure,
+            "sequence": sequence,
+            "captured_at": self._captured_at if captured_at is None else microseconds("captured_at", captured_at),
+            "capture_probability": tap.config.sample_rate,
+            "latency_us": None if latency_us is None else int(latency_us),
+            "feature_state": None if self._feature_state is None else feature_state_fields(self._feature_state),
+        }
+        if not tap._plain:
+            tap._refine(record)
+        return record["request_id"].encode(), tap._encoded(record), tap._headers(record["stratum"])
 
 
 class DisabledTap(Tap):
@@ -558,6 +552,10 @@ def _asked(enabled: Callable[[], bool], delivery: Delivery) -> bool:
 
 def _text(value: Any) -> str:
     return value if type(value) is str else str(value)
+
+
+def _texts(given: Mapping[Any, Any]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in given.items() if value is not None}
 
 
 def _as_dropped(error: Exception) -> Dropped:
