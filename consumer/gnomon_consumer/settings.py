@@ -148,6 +148,23 @@ class ScoreSettings(Section):
     )
 
 
+class JoinSettings(Section):
+    """The joiner: how much it reads at once and holds."""
+
+    batch_messages: int = Field(
+        default=5000, ge=1, le=1_000_000, description="Most messages taken from Kafka at once; default 5000."
+    )
+    poll_seconds: float = Field(
+        default=0.02, gt=0, le=10, description="Longest wait for a batch of messages, seconds; default 0.02."
+    )
+    held_messages: int = Field(
+        default=200_000,
+        ge=1,
+        le=100_000_000,
+        description="Messages held over all partitions before the log that is ahead waits; default 200,000.",
+    )
+
+
 class Settings(BaseSettings):
     """Everything a command may need; made by `load_settings` only."""
 
@@ -176,6 +193,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
+    join: JoinSettings = Field(default_factory=JoinSettings)
 
     @classmethod
     @override
@@ -260,6 +278,6 @@ def _describe(error: dict[str, Any]) -> str:
 
 def _offending_environment() -> str:
     """Name the structured variables, which pydantic-settings leaves out when their JSON is broken."""
-    sections = {environment_name(name) for name in ("kafka", "log", "score")} | {"GNOMON_KAFKA__PROPERTIES"}
+    sections = {environment_name(name) for name in ("kafka", "log", "score", "join")} | {"GNOMON_KAFKA__PROPERTIES"}
     named = sorted(name for name in os.environ if name.upper() in sections)
     return f" (set: {', '.join(named)}; each must be a JSON object)" if named else ""

@@ -281,6 +281,7 @@ join_progress = Table(
     _need("model_sha256", Text),
     _need("seed", BigInteger),
     _need("policy", Text),
+    _need("started_at", _TIME),
     _need("next_source_offset", BigInteger),
     _need("next_shadow_offset", BigInteger),
     _may("event_time_reached", _TIME),

@@ -110,7 +110,8 @@ def test_services_do_not_import_one_another(service: str) -> None:
 
 def test_only_one_module_imports_onnxruntime() -> None:
     importers = {module for module in modules() if any(within(name, "onnxruntime") for name in imports(module))}
-    assert importers <= {"gnomon_consumer.scorer.models.onnx"}
+    # The flights service stands for a team's own live service, which runs its model as it likes.
+    assert importers - {"gnomon_consumer.quickstart.service"} <= {"gnomon_consumer.scorer.models.onnx"}
 
 
 @pytest.mark.parametrize("module", PURE)

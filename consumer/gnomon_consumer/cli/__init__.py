@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "topics": "gnomon_consumer.cli.topics:topics",
     "score": "gnomon_consumer.cli.score:score",
     "db": "gnomon_consumer.cli.db:db",
+    "join": "gnomon_consumer.cli.join:join",
 }
 
 

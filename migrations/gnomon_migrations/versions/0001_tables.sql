@@ -294,6 +294,7 @@ CREATE TABLE gnomon.join_progress (
     model_sha256 TEXT NOT NULL,
     seed BIGINT NOT NULL,
     policy TEXT NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE NOT NULL,
     next_source_offset BIGINT NOT NULL,
     next_shadow_offset BIGINT NOT NULL,
     event_time_reached TIMESTAMP WITH TIME ZONE,

@@ -1,0 +1,20 @@
+"""`gnomon join`: write pairs and ledger of one deployment."""
+
+import rich_click as click
+
+from gnomon_consumer.cli.options import setting_option, settings_options
+from gnomon_consumer.joiner.service import Joiner
+from gnomon_consumer.settings import Settings
+from gnomon_consumer.stopping import stop_on_signals
+
+
+@click.command()
+@settings_options(stream=True, database=True)
+@click.option("--deployment", required=True, metavar="NAME", help="The deployment whose shadow topic is joined.")
+@click.option("--drain", is_flag=True, help="End as soon as nothing is left to join.")
+@setting_option("--held-messages", "join.held_messages")
+@setting_option("--batch-messages", "join.batch_messages")
+def join(settings: Settings, deployment: str, drain: bool) -> None:
+    """Join the shadow log with the live log and write pairs and ledger to PostgreSQL, each exactly once."""
+    with stop_on_signals() as stop:
+        Joiner(settings, deployment, stop, drain=drain).run()

@@ -1,0 +1,147 @@
+"""The rows of the ledger: what a joined window claims, what the join counted, what it refused. No I/O."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gnomon_consumer.joiner.assemble import uuid_bytes
+from gnomon_consumer.joiner.pairing import HOUR_US, JoinedWindow, Refusal, Run, printable
+from gnomon_schemas.codec import Record
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+WINDOW_COLUMNS = (
+    "deployment_id", "source_partition", "start_offset", "end_offset", "window_id", "tick_id", "first_captured_at",
+    "last_captured_at", "opened_at", "sealed_at", "close_reason", "lag_s", "seed", "policy", "gap_reason", "gap_lost",
+    "cpu_us", "peak_rss_bytes", "gpu_us", "gpu_peak_bytes", "seen", "joined_seen", "joined_missing", "shadow_offset",
+)  # fmt: skip
+_CLAIMED = (
+    "seen", "sampled", "draw_probability", "threshold", "scored", "failed", "timed_out", "dead_lettered",
+)  # fmt: skip
+_NO_CLAIM: Record = dict.fromkeys(_CLAIMED, 0) | {"draw_probability": 1.0, "threshold": None}
+CELL_COLUMNS = (
+    "deployment_id", "source_partition", "start_offset", "stratum", *_CLAIMED, "joined_seen", "joined_scored",
+    "joined_failed", "joined_timed_out", "joined_dead_lettered", "joined_orphaned",
+)  # fmt: skip
+LETTER_COLUMNS = (
+    "deployment_id", "source_partition", "source_offset", "request_id", "stratum", "stage", "reason", "detail", "size",
+    "window_start", "inclusion_probability", "rank",
+)  # fmt: skip
+TALLY_COLUMNS = (
+    "deployment_id", "source_partition", "producer_id", "received", "lowest_sequence", "highest_sequence", "repeated",
+    "first_captured_at", "last_captured_at",
+)  # fmt: skip
+
+
+def window_row(deployment_id: int, window: JoinedWindow) -> tuple[Any, ...]:
+    """A row of WINDOW_COLUMNS."""
+    seal = window.seal
+    gap, usage = seal["gap"], seal["usage"]
+    return (
+        deployment_id,
+        seal["source_partition"],
+        seal["start_offset"],
+        seal["end_offset"],
+        seal["window_id"],
+        seal["tick_id"],
+        _moment_or_none(seal["first_captured_at"]),
+        _moment_or_none(seal["last_captured_at"]),
+        moment(seal["opened_at"]),
+        moment(seal["sealed_at"]),
+        seal["close_reason"],
+        seal["lag_s"],
+        seal["seed"],
+        seal["policy"],
+        gap and gap["reason"],
+        gap["lost"] if gap else 0,
+        usage["cpu_us"],
+        usage["peak_rss_bytes"],
+        usage["gpu_us"],
+        usage["gpu_peak_bytes"],
+        window.claimed_seen,
+        window.joined_seen,
+        max(0, window.claimed_seen - window.joined_seen),
+        window.shadow_offset,
+    )
+
+
+def cell_rows(
+    deployment_id: int, windows: Sequence[JoinedWindow], counted: Sequence[dict[str, Counter[str]]]
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of CELL_COLUMNS; `counted[i]` counts by stratum and outcome what became of window i's sampled rows."""
+    for window, counts in zip(windows, counted, strict=True):
+        seal = window.seal
+        claims = {printable(cell["stratum"]): cell for cell in seal["cells"]}
+        for stratum in sorted(claims.keys() | counts.keys() | window.seen.keys()):
+            claim, count = claims.get(stratum, _NO_CLAIM), counts.get(stratum, Counter[str]())
+            yield (
+                deployment_id,
+                seal["source_partition"],
+                seal["start_offset"],
+                stratum,
+                *(claim[name] for name in _CLAIMED),
+                window.seen[stratum],
+                *(count[name] for name in ("scored", "failed", "timed_out", "dead_lettered", "orphaned")),
+            )
+
+
+def letter_row(deployment_id: int, window: JoinedWindow, refusal: Refusal) -> tuple[Any, ...]:
+    """A row of LETTER_COLUMNS."""
+    shadow = refusal.shadow
+    return (
+        deployment_id,
+        shadow["source_partition"],
+        shadow["source_offset"],
+        printable(shadow["request_id"]),
+        refusal.cell,
+        refusal.stage,
+        printable(refusal.reason),
+        printable(refusal.detail),
+        refusal.size,
+        window.seal["start_offset"],
+        shadow["inclusion_probability"],
+        shadow["rank"],
+    )
+
+
+def tally_rows(deployment_id: int, windows: Sequence[JoinedWindow]) -> list[tuple[Any, ...]]:
+    """Rows of TALLY_COLUMNS in the order of their keys, so that writers lock alike."""
+    runs: dict[tuple[int, str], list[Run]] = defaultdict(list)
+    for window in windows:
+        for producer_id, run in window.runs.items():
+            if uuid_bytes(producer_id) is not None:
+                runs[window.seal["source_partition"], producer_id.lower()].append(run)
+    return [
+        (
+            deployment_id,
+            partition,
+            producer_id,
+            sum(len(run.sequences) for run in parts),
+            min(min(run.sequences) for run in parts),
+            max(max(run.sequences) for run in parts),
+            sum(run.repeated for run in parts),
+            moment(min(run.first_captured_at for run in parts)),
+            moment(max(run.last_captured_at for run in parts)),
+        )
+        for (partition, producer_id), parts in sorted(runs.items())
+    ]
+
+
+def moment(micros: int) -> datetime:
+    """Microseconds since the Unix epoch as a datetime in UTC."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def _moment_or_none(micros: int | None) -> datetime | None:
+    return None if micros is None else moment(micros)
+
+
+def hour_of(window: JoinedWindow) -> int:
+    """The hour in which a window begins, for what has no event time of its own."""
+    return int(window.seal["first_captured_at"] or window.seal["opened_at"]) // HOUR_US
+
+
+def place(window: JoinedWindow) -> tuple[int, int]:
+    """Partition and start: the order in which windows are applied."""
+    return window.seal["source_partition"], window.seal["start_offset"]

@@ -1,0 +1,125 @@
+"""Counts and weighted sums of a batch of pairs by hour and stratum, for table `rollups`; see `tables` for the rules."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gnomon_consumer.joiner.pairing import HOUR_US
+
+COUNTS = (
+    "seen", "sampled", "scored", "failed", "timed_out", "dead_lettered", "orphaned", "live_failed", "comparable",
+    "agreed",
+)  # fmt: skip
+WEIGHTED = ("", "failed_", "timed_out_", "live_failed_", "comparable_", "agreed_")
+SUMS = (
+    *(f"{prefix}weight{power}" for prefix in WEIGHTED for power in ("", "_squared")),
+    "value_difference", "value_difference_absolute", "value_difference_squared", "value_difference_weight",
+)  # fmt: skip
+
+Key = tuple[int, str]
+"""Hour of event time (hours since the Unix epoch) and stratum."""
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Booleans = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+class Rollup:
+    """Sums under construction; `rows` gives them in the order of their keys, so that writers lock alike."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Key, Counter[str]] = {}
+        self._sums: dict[Key, dict[str, float]] = {}
+
+    def count(self, key: Key, name: str, number: int = 1) -> None:
+        """Add to one of COUNTS."""
+        self._counts.setdefault(key, Counter())[name] += number
+
+    def add(self, pairs: pa.RecordBatch, value_tolerance: float) -> None:
+        """Add the pairs of a batch of `assemble.PAIRS`."""
+        if pairs.num_rows == 0:
+            return
+        terms = _terms(pairs, value_tolerance)
+        hours = pc.floor(pc.divide(pairs.column("event_time").cast(pa.float64()), HOUR_US)).cast(pa.int64())
+        table = pa.table({"hour": hours, "stratum": pairs.column("stratum"), **terms})
+        grouped = table.group_by(["hour", "stratum"]).aggregate([(name, "sum") for name in terms])
+        for row in grouped.to_pylist():
+            key = (row["hour"], row["stratum"])
+            for name in terms:
+                value = row[f"{name}_sum"]
+                if name in SUMS:
+                    sums = self._sums.setdefault(key, dict.fromkeys(SUMS, 0.0))
+                    sums[name] += value
+                else:
+                    self.count(key, name, int(value))
+
+    def rows(self) -> Iterable[tuple[Key, list[int | float]]]:
+        """Keys in order, each with its COUNTS and SUMS."""
+        for key in sorted(self._counts.keys() | self._sums.keys()):
+            counts = self._counts.get(key, Counter())
+            sums = self._sums.get(key, {})
+            yield key, [*(counts[name] for name in COUNTS), *(sums.get(name, 0.0) for name in SUMS)]
+
+
+def _terms(pairs: pa.RecordBatch, tolerance: float) -> dict[str, Any]:
+    """What each row adds to each sum."""
+    weight: Floats = 1.0 / (_floats(pairs, "capture_probability") * _floats(pairs, "inclusion_probability"))
+    outcome = pairs.column("outcome")
+    live, shadow = _floats(pairs, "live_value"), _floats(pairs, "shadow_value")
+    both = np.isfinite(live) & np.isfinite(shadow)
+    difference = np.where(both, shadow - live, 0.0)
+    comparable, agreed = _agreement(pairs, both, difference, tolerance)
+    chosen: dict[str, Booleans] = {
+        "": np.ones(len(weight), dtype=np.bool_),
+        "failed_": _flags(pc.equal(outcome, "failed")),
+        "timed_out_": _flags(pc.equal(outcome, "timed_out")),
+        "live_failed_": _flags(pc.is_valid(pairs.column("live_error_kind"))),
+        "comparable_": comparable,
+        "agreed_": agreed,
+    }
+    terms: dict[str, Any] = {}
+    for prefix, flags in chosen.items():
+        terms[f"{prefix}weight"] = np.where(flags, weight, 0.0)
+        terms[f"{prefix}weight_squared"] = np.where(flags, weight * weight, 0.0)
+        terms[prefix.rstrip("_") or "sampled"] = flags.astype(np.int64)
+    terms["scored"] = _flags(pc.equal(outcome, "scored")).astype(np.int64)
+    terms["value_difference"] = weight * difference
+    terms["value_difference_absolute"] = weight * np.abs(difference)
+    terms["value_difference_squared"] = weight * difference * difference
+    terms["value_difference_weight"] = np.where(both, weight, 0.0)
+    return terms
+
+
+def _agreement(
+    pairs: pa.RecordBatch, both_values: Booleans, difference: Floats, tolerance: float
+) -> tuple[Booleans, Booleans]:
+    """Which rows are comparable, and which of them agree."""
+    labels = [pairs.column(f"{side}_label") for side in ("live", "shadow")]
+    labelled = [_flags(pc.is_valid(column)) for column in labels]
+    both_labels = labelled[0] & labelled[1]
+    by_value = ~labelled[0] & ~labelled[1] & both_values
+    same_label = _flags(pc.fill_null(pc.equal(*labels), fill_value=False))
+    comparable = both_labels | by_value
+    agreed = (both_labels & same_label) | (by_value & (np.abs(difference) <= tolerance))
+    items = [pairs.column(f"{side}_items") for side in ("live", "shadow")]
+    values = [_flags(pc.is_valid(pairs.column(f"{side}_value"))) for side in ("live", "shadow")]
+    only_items = ~(labelled[0] | labelled[1] | values[0] | values[1])
+    only_items &= _flags(pc.is_valid(items[0])) & _flags(pc.is_valid(items[1]))
+    for at in np.flatnonzero(only_items):
+        comparable[at] = True
+        agreed[at] = items[0][int(at)].as_py() == items[1][int(at)].as_py()
+    return comparable, agreed
+
+
+def _floats(pairs: pa.RecordBatch, name: str) -> Floats:
+    """A column as floats, NaN where it is null."""
+    column: Floats = pairs.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return column
+
+
+def _flags(column: Any) -> Booleans:
+    flags: Booleans = column.to_numpy(zero_copy_only=False).astype(np.bool_)
+    return flags

@@ -1,0 +1,468 @@
+"""`gnomon join`: follow the shadow log in a group and the live log beside it, and write what the merge join yields.
+
+Progress is the database's. A partition is opened by reading it there, so an assignment, a restart and a database that
+comes back all take the same way; Kafka's committed offsets are written for lag tools only.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psycopg
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from psycopg import errors
+
+from gnomon_consumer import database, kafka
+from gnomon_consumer.joiner.pairing import JoinedWindow, LiveMessage, Pairing, PairingError
+from gnomon_consumer.joiner.sink import IdentityError, Progress, ProgressMovedError, Sink, check_identity, identity_of
+from gnomon_consumer.logs import get_logger
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.errors import DecodeError, DependencyUnreachableError, GnomonError
+from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
+from gnomon_schemas.topics import Topics
+
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, DependencyUnreachableError)
+RETRY_S = 1.0
+IDLE_CHECK_S = 0.5
+REPORT_S = 10.0
+
+
+@dataclass(slots=True)
+class Owned:
+    """A partition of this member: `expected` is the next shadow offset, `live_end` how far the live log is read."""
+
+    pairing: Pairing
+    known: Progress | None
+    expected: int = 0
+    checked: bool = False
+    live_assigned: bool = False
+    live_paused: bool = False
+    shadow_paused: bool = False
+    shadow_end: bool = False
+    live_end: int = 0
+    begins: list[tuple[Record, int]] = field(default_factory=list)
+    ready: list[JoinedWindow] = field(default_factory=list)
+    caught_up: bool = False
+
+
+class Joiner:
+    """Joins one deployment until `stop` is set, or with `drain` until nothing is left to join."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        deployment: str,
+        stop: threading.Event,
+        *,
+        drain: bool = False,
+        at: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._settings = settings
+        self._limits = settings.join
+        self._deployment = deployment
+        self._topics = Topics(settings.require_stream(), settings.topic_prefix)
+        self._live_topic = self._topics.live
+        self._shadow_topic = self._topics.shadow(deployment)
+        self._url = settings.require_database_url()
+        self._stop = stop
+        self._drain = drain
+        properties = settings.kafka.properties
+        self._cooperative = (
+            "cooperative" in properties.get("partition.assignment.strategy", "")
+            or properties.get("group.protocol", "classic").lower() == "consumer"
+        )
+        self._at = at
+        self._log = get_logger("join", stream=self._topics.stream, deployment=deployment)
+        self._owned: dict[int, Owned] = {}
+        self._unopened: set[int] = set()
+        self._failed: dict[int, GnomonError] = {}
+        self._away_since: float | None = None
+        self._next_try = 0.0
+        self._next_idle_check = 0.0
+        self._next_report = 0.0
+        self._complained: set[str] = set()
+        self.pairs = 0
+        self.windows = 0
+
+    def run(self) -> None:
+        """Raises ConfigurationError, DependencyUnreachableError at the start, or what stopped the join."""
+        metadata = kafka.list_topics(self._settings)
+        self._mock = kafka.is_mock(metadata)
+        self._cluster_id = str(getattr(metadata, "cluster_id", None) or "")
+        self._topic_id = kafka.topic_id(self._settings, self._live_topic, metadata)
+        self._connect()
+        schemas = TopicSchemas(kafka.client_config(self._settings), self._topics.schemas)
+        self._reader = Reader(ChainedSchemas(packaged_schemas(), schemas))
+        defaults = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384}
+        group = f"{self._topics.prefix}.{self._topics.stream}.join.{self._deployment}"
+        self._shadow = kafka.make_consumer(self._settings, group, defaults)
+        self._live = kafka.make_consumer(self._settings, None, defaults)
+        self._shadow.subscribe(
+            [self._shadow_topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        )
+        self._log.info("joining", shadow_topic=self._shadow_topic)
+        try:
+            while not self._stop.is_set() and not self._finished():
+                self._step()
+        finally:
+            self._shadow.close()
+            self._live.close()
+            schemas.close()
+            self._connection.close()
+            self._log.info("stopped", windows=self.windows, pairs=self.pairs)
+        if self._failed:
+            raise next(iter(self._failed.values()))
+
+    def _finished(self) -> bool:
+        """Whether nothing is left to do: every partition failed, or is joined in a drain."""
+        if self._failed and self._failed.keys() == self._owned.keys() | self._failed.keys():
+            return True
+        owned = [state for partition, state in self._owned.items() if partition not in self._failed]
+        return self._drain and bool(owned) and not self._unopened and all(state.caught_up for state in owned)
+
+    # One turn of the loop.
+
+    def _step(self) -> None:
+        if self._away_since is not None and not self._come_back():
+            self._follow_shadow(0.2)
+            return
+        try:
+            self._open()
+            self._follow_shadow(self._limits.poll_seconds)
+            self._follow_live(self._limits.poll_seconds)
+            self._apply()
+            self._balance()
+            self._notice_the_end()
+        except AWAY as error:
+            self._go_away(error)
+        except errors.UndefinedTable as error:
+            raise GnomonError("the database is not this version's: run `gnomon db upgrade`") from error
+        if time.monotonic() >= self._next_report:
+            self._next_report = time.monotonic() + REPORT_S
+            self._log.info("progress", windows=self.windows, pairs=self.pairs, partitions=len(self._owned))
+
+    def _open(self) -> None:
+        """Read where new partitions stand, and begin to read their logs."""
+        if not self._unopened:
+            return
+        partitions = sorted(self._unopened)
+        progress = self._sink.progress(partitions)
+        for partition in partitions:
+            known = progress.get(partition)
+            if known is not None:
+                here = {"cluster_id": self._cluster_id, "topic_id": self._topic_id}
+                check_identity(partition, known.identity, here)
+            state = Owned(Pairing(partition, known.next_source if known else None), known)
+            self._owned[partition] = state
+            if known is not None:
+                self._assign_live(partition, state)
+        self._unopened.clear()
+        self._shadow.resume(self._shadow_partitions(partitions))
+
+    def _follow_shadow(self, timeout: float) -> None:
+        for message in self._shadow.consume(self._limits.batch_messages, timeout):
+            partition = message.partition()
+            state = self._owned.get(partition) if partition is not None else None
+            if message.error() is not None:
+                self._shadow_event(message, state)
+            elif state is not None and partition is not None and partition not in self._failed:
+                try:
+                    self._take_shadow(partition, state, message)
+                except PairingError as error:
+                    self._fail(partition, error)
+        for partition, state in self._owned.items():
+            if state.pairing.wants_live or state.pairing.start is not None:
+                self._assign_live(partition, state)
+            state.pairing.live_reached(state.live_end)
+
+    def _take_shadow(self, partition: int, state: Owned, message: Message) -> None:
+        offset = message.offset()
+        assert offset is not None
+        if offset < state.expected:
+            return
+        state.shadow_end = state.caught_up = False
+        try:
+            name, _, record = self._reader.decode(message.value())
+        except DecodeError as error:
+            raise PairingError(f"shadow partition {partition}, offset {offset}: {error}") from error
+        if not state.checked:
+            state.checked = True
+            if name.endswith(".DeploymentStart"):
+                self._check(partition, state, record)
+            if state.known is not None and state.known.next_shadow > offset + 1:
+                state.expected = state.known.next_shadow
+                self._shadow.seek(TopicPartition(self._shadow_topic, partition, state.expected))
+                return
+        if name.endswith(".DeploymentStart"):
+            self._check(partition, state, record)
+            state.begins.append((record, offset))
+        state.expected = offset + 1
+        state.pairing.shadow(offset, name, record)
+
+    def _check(self, partition: int, state: Owned, start: Record) -> None:
+        found = identity_of(start)
+        here = {"cluster_id": self._cluster_id, "topic_id": self._topic_id}
+        for name, value in here.items():
+            if found[name] != value:
+                raise IdentityError(
+                    f"partition {partition}: the shadow log was made from {name} {found[name]}, the live topic here"
+                    f" is of {value}; the topic was re-created or this is another broker"
+                )
+        if state.known is not None:
+            check_identity(partition, state.known.identity, found)
+
+    def _follow_live(self, timeout: float) -> None:
+        if not any(state.live_assigned for state in self._owned.values()):
+            return
+        batches: dict[int, list[LiveMessage]] = {}
+        for message in self._live.consume(self._limits.batch_messages, timeout):
+            partition = message.partition()
+            assert partition is not None
+            state = self._owned.get(partition)
+            if state is None:
+                continue
+            if message.error() is None:
+                batches.setdefault(partition, []).append(message)
+            else:
+                # What came before the event is taken first: the end of a log is behind its messages.
+                self._take_live(state, batches.pop(partition, []))
+                self._live_event(partition, state, message)
+        for partition, messages in batches.items():
+            self._take_live(self._owned[partition], messages)
+
+    @staticmethod
+    def _take_live(state: Owned, messages: list[LiveMessage]) -> None:
+        if messages:
+            state.pairing.live(messages)
+            state.live_end = max(state.live_end, (messages[-1].offset() or 0) + 1)
+
+    def _apply(self) -> None:
+        """Write everything that is complete in one transaction."""
+        for partition, state in self._owned.items():
+            while state.begins:
+                record, offset = state.begins[0]
+                self._sink.begin(partition, record, offset)
+                state.begins.pop(0)
+            state.ready += state.pairing.take()
+        windows = [window for state in self._owned.values() for window in state.ready]
+        if not windows:
+            return
+        try:
+            pairs = self._sink.apply(windows, self._reader)
+        except ProgressMovedError as moved:
+            self._log.warning("another joiner moved the progress", partition=moved.partition)
+            self._reopen([moved.partition])
+            return
+        self.pairs += pairs
+        self.windows += len(windows)
+        for state in self._owned.values():
+            state.ready.clear()
+        if not self._mock:
+            self._commit_for_lag_tools(windows)
+
+    def _commit_for_lag_tools(self, windows: list[JoinedWindow]) -> None:
+        ends = {window.seal["source_partition"]: window.shadow_offset + 1 for window in windows}
+        try:
+            self._shadow.commit(
+                offsets=[TopicPartition(self._shadow_topic, partition, end) for partition, end in ends.items()],
+                asynchronous=True,
+            )
+        except KafkaException as error:
+            self._log.info("lag tools are not told", reason=str(error))
+
+    def _balance(self) -> None:
+        """Bound what is held: stop reading the log that is ahead until the other one follows."""
+        share = max(1, self._limits.held_messages // max(1, len(self._owned)))
+        for partition, state in self._owned.items():
+            if not state.live_paused and state.pairing.held_ahead > share:
+                self._live.pause([TopicPartition(self._live_topic, partition)])
+                state.live_paused = True
+            elif state.live_paused and state.pairing.held_ahead <= share // 2:
+                self._live.resume([TopicPartition(self._live_topic, partition)])
+                state.live_paused = False
+            too_many = state.pairing.wants_live and state.pairing.held_rows > share
+            if too_many != state.shadow_paused:
+                change = self._shadow.pause if too_many else self._shadow.resume
+                change(self._shadow_partitions([partition]))
+                state.shadow_paused = too_many
+
+    def _notice_the_end(self) -> None:
+        """Mark the partitions whose live log is joined to its end; labels mature by it."""
+        if time.monotonic() < self._next_idle_check:
+            return
+        self._next_idle_check = time.monotonic() + IDLE_CHECK_S
+        reached = [
+            partition
+            for partition, state in self._owned.items()
+            if not state.caught_up and state.shadow_end and state.pairing.idle and not state.ready
+            if self._live_high(partition) <= (state.pairing.next_source or 0)
+        ]
+        if reached:
+            self._sink.caught_up(reached)
+            for partition in reached:
+                self._owned[partition].caught_up = True
+
+    # Events of the logs.
+
+    def _shadow_event(self, message: Message, state: Owned | None) -> None:
+        error = message.error()
+        assert error is not None
+        partition = message.partition()
+        if error.code() == KafkaError._PARTITION_EOF:
+            if state is not None and (message.offset() or 0) >= state.expected:
+                state.shadow_end = True
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET and state is not None and partition is not None:
+            self._fail(
+                partition,
+                PairingError(
+                    f"shadow partition {partition} no longer holds offset {state.expected}, where the join stands:"
+                    " it expired or was re-created"
+                ),
+            )
+        else:
+            self._complain(error)
+
+    def _live_event(self, partition: int, state: Owned, message: Message) -> None:
+        error = message.error()
+        assert error is not None
+        if error.code() == KafkaError._PARTITION_EOF:
+            state.live_end = max(state.live_end, message.offset() or 0)
+            state.pairing.live_reached(state.live_end)
+            if state.pairing.wants_live and not state.pairing.held_ahead:
+                self._check_live_end(partition, state)
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            low, high = self._watermarks(partition)
+            if low > state.pairing.live_position:
+                self._log.warning("the live log begins later now", partition=partition, offset=low)
+                state.live_end = max(state.live_end, low)
+                state.pairing.live_expired(low)
+                self._unassign_live([partition])
+                state.live_assigned = False
+                self._assign_live(partition, state, low)
+            else:
+                self._fail(partition, self._too_short(partition, state, high))
+        else:
+            self._complain(error)
+
+    def _check_live_end(self, partition: int, state: Owned) -> None:
+        high = self._live_high(partition)
+        if high < (state.pairing.next_source or 0):
+            self._fail(partition, self._too_short(partition, state, high))
+
+    def _too_short(self, partition: int, state: Owned, high: int) -> PairingError:
+        return PairingError(
+            f"live partition {partition} ends at {high}, before {state.pairing.next_source}, which the shadow log has"
+            " seen: the topic was re-created or lost its end"
+        )
+
+    def _complain(self, error: KafkaError) -> None:
+        """Say once what librdkafka retries by itself; raise what it gives up."""
+        if error.fatal():
+            raise GnomonError(f"Kafka: {error.str()}")
+        if error.name() not in self._complained:
+            self._complained.add(error.name())
+            self._log.warning("waiting for Kafka", reason=error.str())
+
+    def _fail(self, partition: int, error: GnomonError) -> None:
+        """Stop one partition; the others go on."""
+        self._log.error("a partition stops", partition=partition, reason=str(error))
+        self._failed[partition] = error
+        self._shadow.pause(self._shadow_partitions([partition]))
+
+    # Assignment.
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            # The first record says whose log this is; only then may the middle of it be trusted.
+            partition.offset = OFFSET_BEGINNING
+        if self._cooperative:
+            consumer.incremental_assign(partitions)
+        else:
+            consumer.assign(partitions)
+        if partitions:
+            consumer.pause(partitions)
+        self._unopened |= {partition.partition for partition in partitions}
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = [partition.partition for partition in partitions]
+        self._unassign_live([n for n in numbers if n in self._owned and self._owned[n].live_assigned])
+        for number in numbers:
+            self._owned.pop(number, None)
+            self._failed.pop(number, None)
+            self._unopened.discard(number)
+        if self._cooperative:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+
+    def _reopen(self, partitions: list[int]) -> None:
+        """Forget what is held of partitions and begin again where the database says."""
+        self._shadow.pause(self._shadow_partitions(partitions))
+        self._unassign_live([n for n in partitions if n in self._owned and self._owned[n].live_assigned])
+        for number in partitions:
+            self._owned.pop(number, None)
+            self._unopened.add(number)
+            self._shadow.seek(TopicPartition(self._shadow_topic, number, OFFSET_BEGINNING))
+
+    def _assign_live(self, partition: int, state: Owned, at: int | None = None) -> None:
+        if not state.live_assigned:
+            position = state.pairing.live_position if at is None else at
+            self._live.incremental_assign([TopicPartition(self._live_topic, partition, position)])
+            state.live_assigned = True
+
+    def _unassign_live(self, partitions: list[int]) -> None:
+        if partitions:
+            self._live.incremental_unassign([TopicPartition(self._live_topic, n) for n in partitions])
+
+    def _shadow_partitions(self, partitions: list[int]) -> list[TopicPartition]:
+        return [TopicPartition(self._shadow_topic, partition) for partition in partitions]
+
+    def _live_high(self, partition: int) -> int:
+        return self._watermarks(partition)[1]
+
+    def _watermarks(self, partition: int) -> tuple[int, int]:
+        try:
+            found = self._live.get_watermark_offsets(
+                TopicPartition(self._live_topic, partition), timeout=self._settings.kafka.timeout_seconds
+            )
+        except KafkaException as error:
+            self._complain(kafka.kafka_error(error))
+            found = None
+        return found or (0, 2**63 - 1)
+
+    # The database comes and goes.
+
+    def _connect(self) -> None:
+        connection = database.connect(self._url, f"gnomon join {self._deployment}")
+        try:
+            self._sink = Sink(connection, self._topics.stream, self._deployment, self._at)
+        except errors.UndefinedTable as error:
+            connection.close()
+            raise GnomonError("the database has no Gnomon tables: run `gnomon db upgrade`") from error
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _go_away(self, error: Exception) -> None:
+        """Stop reading, stay in the group, and wait for the database."""
+        self._log.warning("the database is away; waiting", reason=" ".join(str(error).split()))
+        self._away_since = time.monotonic()
+        self._next_try = self._away_since + RETRY_S
+        self._connection.close()
+        self._reopen(list(self._owned))
+
+    def _come_back(self) -> bool:
+        if time.monotonic() < self._next_try:
+            return False
+        self._next_try = time.monotonic() + RETRY_S
+        try:
+            self._connect()
+        except AWAY:
+            return False
+        assert self._away_since is not None
+        self._log.info("the database is back", seconds=round(time.monotonic() - self._away_since, 1))
+        self._away_since = None
+        return True

@@ -1,0 +1,336 @@
+"""Windows into PostgreSQL, whole or not at all: progress first, by compare-and-set, then the rows it stands for."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from itertools import groupby
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+from psycopg import errors
+
+from gnomon_consumer.joiner.assemble import Assembled, assemble, outcome_of, refused
+from gnomon_consumer.joiner.features import FeatureColumns
+from gnomon_consumer.joiner.ledger import (
+    CELL_COLUMNS,
+    LETTER_COLUMNS,
+    TALLY_COLUMNS,
+    WINDOW_COLUMNS,
+    cell_rows,
+    hour_of,
+    letter_row,
+    moment,
+    place,
+    tally_rows,
+    window_row,
+)
+from gnomon_consumer.joiner.pairing import HOUR_US, JoinedWindow, Refusal
+from gnomon_consumer.joiner.rollup import COUNTS, SUMS, Rollup
+from gnomon_consumer.joiner.wire import COPY, copy_bytes
+from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.errors import ConfigurationError, GnomonError
+
+Connection = psycopg.Connection[Any]
+
+
+class ProgressMovedError(GnomonError):
+    """Another joiner moved this partition's progress; what was about to be written is dropped."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"another joiner moved partition {partition}")
+        self.partition = partition
+
+
+class DoublePairError(GnomonError):
+    """A pair is in the database already although progress says that it is not: a bug, or a hand at work there."""
+
+
+class IdentityError(ConfigurationError):
+    """What is to be joined is not what this deployment's earlier pairs came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a partition stands, and whose log it is."""
+
+    next_source: int
+    next_shadow: int
+    identity: dict[str, Any]
+
+
+IDENTITY = (
+    "cluster_id", "topic_id", "start_offset", "model_name", "model_version", "model_sha256", "seed", "policy",
+    "started_at",
+)  # fmt: skip
+
+
+def identity_of(start: Record) -> dict[str, Any]:
+    """The identity that a DeploymentStart states, by the columns of join_progress."""
+    model = start["model"]
+    return {
+        "cluster_id": start["cluster_id"],
+        "topic_id": start["topic_id"],
+        "start_offset": start["start_offset"],
+        "model_name": model["name"],
+        "model_version": model["version"],
+        "model_sha256": model["sha256"],
+        "seed": start["seed"],
+        "policy": start["policy"],
+        "started_at": moment(start["started_at"]),
+    }
+
+
+def check_identity(partition: int, stored: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raise IdentityError that says which part differs."""
+    for name in IDENTITY:
+        if name in found and stored[name] != found[name]:
+            raise IdentityError(
+                f"partition {partition}: {name} is {found[name]}, but what is joined already came from"
+                f" {stored[name]}; join it as another deployment, or into another database"
+            )
+
+
+class Sink:
+    """Writes the windows of one deployment. `at` is called at the points that tests want to interrupt."""
+
+    def __init__(
+        self, connection: Connection, stream: str, deployment: str, at: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._connection = connection
+        self._at = at
+        connection.autocommit = True
+        self._stream_id, self._tolerance, self.deployment_id = _register(connection, stream, deployment)
+        self._features = FeatureColumns(self._stream_id)
+        self._days: set[date] = set()
+
+    def progress(self, partitions: Sequence[int]) -> dict[int, Progress]:
+        """What is joined already, by partition."""
+        rows = self._connection.execute(
+            f"select source_partition, next_source_offset, next_shadow_offset, {', '.join(IDENTITY)}"  # noqa: S608  # constants
+            " from gnomon.join_progress where deployment_id = %s and source_partition = any(%s)",
+            [self.deployment_id, list(partitions)],
+        )
+        return {row[0]: Progress(row[1], row[2], dict(zip(IDENTITY, row[3:], strict=True))) for row in rows}
+
+    def begin(self, partition: int, start: Record, shadow_offset: int) -> None:
+        """Remember where a partition begins; raise IdentityError when it began otherwise."""
+        found = identity_of(start)
+        names = ("deployment_id", "source_partition", *IDENTITY, "next_source_offset", "next_shadow_offset")
+        values = [self.deployment_id, partition, *found.values(), start["start_offset"], shadow_offset + 1]
+        with self._connection.transaction():
+            self._connection.execute(
+                f"insert into gnomon.join_progress ({', '.join(names)})"  # noqa: S608  # constants
+                f" values ({', '.join(['%s'] * len(names))}) on conflict do nothing",
+                values,
+            )
+            self._connection.execute(
+                "update gnomon.deployments set role = %s, model_name = %s, model_version = %s, model_sha256 = %s"
+                " where deployment_id = %s and model_sha256 is null",
+                [
+                    start["role"], found["model_name"], found["model_version"], found["model_sha256"],
+                    self.deployment_id,
+                ],
+            )  # fmt: skip
+        check_identity(partition, self.progress([partition])[partition].identity, found)
+
+    def caught_up(self, partitions: Sequence[int]) -> None:
+        """Say that nothing is left to join in these partitions for now."""
+        self._connection.execute(
+            "update gnomon.join_progress set caught_up = true, updated_at = now()"
+            " where deployment_id = %s and source_partition = any(%s)",
+            [self.deployment_id, list(partitions)],
+        )
+
+    def apply(self, windows: Sequence[JoinedWindow], reader: Reader) -> int:
+        """Write windows, each partition's in order, in one transaction; return the number of pairs.
+
+        Raises ProgressMovedError when another joiner was here, DoublePairError for a bug, and psycopg's errors for a
+        database that is away; nothing is written then. A row that PostgreSQL refuses becomes a dead letter.
+        """
+        connection = self._connection
+        assembled = assemble(
+            self.deployment_id, windows, reader, lambda schema: self._features.layout(connection, schema)
+        )
+        outside = self._ensure_partitions(assembled.batch)
+        with connection.transaction():
+            self._move_progress(windows, outside)
+            kept, refusals = self._copy_pairs(assembled)
+            self._at("copied")
+            self._write_ledger(windows, assembled, kept, refusals)
+            self._at("written")
+        self._at("committed")
+        return len(kept)
+
+    def _ensure_partitions(self, batch: pa.RecordBatch) -> Counter[int]:
+        """Make a batch's table partitions, each in its own transaction; count by source partition what has none."""
+        times = batch.column("event_time").to_pylist()
+        days = {moment(time).date() for time in {time - time % (24 * HOUR_US) for time in times}}
+        for day in sorted(days - self._days):
+            if self._ensure_partition(day):
+                self._days.add(day)
+        if days <= self._days:
+            return Counter()
+        return Counter(
+            partition
+            for time, partition in zip(times, batch.column("source_partition").to_pylist(), strict=True)
+            if moment(time).date() not in self._days
+        )
+
+    def _ensure_partition(self, day: date) -> bool:
+        noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+        try:
+            row = self._connection.execute("select gnomon.ensure_partition(%s, %s)", [self._stream_id, noon]).fetchone()
+        except errors.LockNotAvailable:
+            # A long report holds the table: the default partition takes these rows, `db maintain` moves them later.
+            return False
+        return bool(row and row[0])
+
+    def _move_progress(self, windows: Sequence[JoinedWindow], outside: Counter[int]) -> None:
+        for partition, group in groupby(
+            sorted(windows, key=place), key=lambda window: int(window.seal["source_partition"])
+        ):
+            own = list(group)
+            moved = self._connection.execute(
+                "update gnomon.join_progress set next_source_offset = %s, next_shadow_offset = %s,"
+                " event_time_reached = greatest(event_time_reached, %s), caught_up = false,"
+                " defaulted = defaulted + %s, updated_at = now()"
+                " where deployment_id = %s and source_partition = %s and next_source_offset = %s",
+                [
+                    own[-1].seal["end_offset"],
+                    own[-1].shadow_offset + 1,
+                    max((moment(at) for w in own if (at := w.seal["last_captured_at"]) is not None), default=None),
+                    outside[partition],
+                    self.deployment_id,
+                    partition,
+                    own[0].seal["start_offset"],
+                ],
+            )
+            if moved.rowcount != 1:
+                raise ProgressMovedError(partition)
+
+    def _copy_pairs(self, assembled: Assembled) -> tuple[list[int], list[tuple[int, Refusal]]]:
+        """Copy the batch; halve what PostgreSQL refuses until the rows at fault are alone.
+
+        Returns the indices that were written, and the refusals, those of the assembly included.
+        """
+        kept: list[int] = []
+        refusals = list(assembled.refusals)
+        todo = [(0, assembled.batch.num_rows)] if assembled.rows else []
+        while todo:
+            start, end = todo.pop()
+            try:
+                with self._connection.transaction(), self._connection.cursor().copy(COPY) as copy:
+                    copy.write(copy_bytes(assembled.batch.slice(start, end - start)))
+            except errors.UniqueViolation as error:
+                raise DoublePairError(f"a pair would be written twice: {_one_line(error)}") from error
+            except (psycopg.DataError, errors.NotNullViolation, errors.CheckViolation, pa.ArrowException) as error:
+                if end - start == 1:
+                    row = assembled.rows[start]
+                    refusals.append((row.window, refused(row.match, "refused", _one_line(error))))
+                else:
+                    middle = (start + end) // 2
+                    todo += [(middle, end), (start, middle)]
+            else:
+                kept.extend(range(start, end))
+        return kept, refusals
+
+    def _write_ledger(
+        self,
+        windows: Sequence[JoinedWindow],
+        assembled: Assembled,
+        kept: list[int],
+        refusals: list[tuple[int, Refusal]],
+    ) -> None:
+        counted = [defaultdict[str, Counter[str]](Counter) for _ in windows]
+        rollup = Rollup()
+        for at in kept:
+            row = assembled.rows[at]
+            counted[row.window][row.match.cell][outcome_of(row.match.shadow)] += 1
+        for at, refusal in refusals:
+            counted[at][refusal.cell]["dead_lettered"] += 1
+            rollup.count((hour_of(windows[at]), refusal.cell), "dead_lettered")
+            rollup.count((hour_of(windows[at]), refusal.cell), "sampled")
+        for at, window in enumerate(windows):
+            for cell, _ in window.orphans:
+                counted[at][cell]["orphaned"] += 1
+                rollup.count((hour_of(window), cell), "orphaned")
+                rollup.count((hour_of(window), cell), "sampled")
+            for key, seen in window.hours.items():
+                rollup.count(key, "seen", seen)
+        whole = len(kept) == len(assembled.rows)
+        rollup.add(assembled.batch if whole else assembled.batch.take(pa.array(kept, pa.int64())), self._tolerance)
+        self._copy("windows", WINDOW_COLUMNS, (window_row(self.deployment_id, window) for window in windows))
+        self._copy("cells", CELL_COLUMNS, cell_rows(self.deployment_id, windows, counted))
+        self._copy(
+            "dead_letters",
+            LETTER_COLUMNS,
+            (letter_row(self.deployment_id, windows[at], letter) for at, letter in refusals),
+        )
+        self._add_rollup(rollup)
+        self._connection.cursor().executemany(_ADD_TALLY, tally_rows(self.deployment_id, windows))
+
+    def _copy(self, table: str, columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
+        statement = f"copy gnomon.{table} ({', '.join(columns)}) from stdin"
+        with self._connection.cursor().copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def _add_rollup(self, rollup: Rollup) -> None:
+        self._connection.cursor().executemany(
+            _ADD_ROLLUP,
+            [
+                (self.deployment_id, moment(hour * HOUR_US), stratum, *numbers)
+                for (hour, stratum), numbers in rollup.rows()
+            ],
+        )
+
+
+_ROLLED = (*COUNTS, *SUMS)
+_ADD_ROLLUP = f"""
+insert into gnomon.rollups as r (deployment_id, hour, stratum, {", ".join(_ROLLED)})
+values (%s, %s, %s, {", ".join(["%s"] * len(_ROLLED))})
+on conflict (deployment_id, hour, stratum) do update
+set {", ".join(f"{name} = r.{name} + excluded.{name}" for name in _ROLLED)}
+"""  # noqa: S608  # constants
+_ADD_TALLY = f"""
+insert into gnomon.producer_tallies as t ({", ".join(TALLY_COLUMNS)})
+values ({", ".join(["%s"] * len(TALLY_COLUMNS))})
+on conflict (deployment_id, source_partition, producer_id) do update
+set received = t.received + excluded.received,
+    repeated = t.repeated + excluded.repeated,
+    lowest_sequence = least(t.lowest_sequence, excluded.lowest_sequence),
+    highest_sequence = greatest(t.highest_sequence, excluded.highest_sequence),
+    first_captured_at = least(t.first_captured_at, excluded.first_captured_at),
+    last_captured_at = greatest(t.last_captured_at, excluded.last_captured_at)
+"""  # noqa: S608  # constants
+
+
+def _register(connection: Connection, stream: str, deployment: str) -> tuple[int, float, int]:
+    """The stream's id and value tolerance and the deployment's id, each made if it is new."""
+    with connection.transaction():
+        connection.execute("insert into gnomon.streams (name) values (%s) on conflict do nothing", [stream])
+        stream_id, tolerance = _one(
+            connection, "select stream_id, value_tolerance from gnomon.streams where name = %s", [stream]
+        )
+        connection.execute(
+            "insert into gnomon.deployments (stream_id, name) values (%s, %s) on conflict do nothing",
+            [stream_id, deployment],
+        )
+        (deployment_id,) = _one(
+            connection,
+            "select deployment_id from gnomon.deployments where stream_id = %s and name = %s",
+            [stream_id, deployment],
+        )
+    return stream_id, tolerance, deployment_id
+
+
+def _one(connection: Connection, statement: str, arguments: list[Any]) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(statement, arguments).fetchone()
+    assert row is not None
+    return row
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

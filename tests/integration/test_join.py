@@ -1,0 +1,58 @@
+"""`gnomon join` as it ships: every captured offset in one bucket, every sampled one in one pair."""
+
+import psycopg
+from confluent_kafka.admin import AdminClient, NewTopic
+from tests.servers.process import Gnomon
+from tests.shadow_log import Logs
+
+from gnomon_consumer import kafka
+from gnomon_consumer.settings import load_settings
+
+
+def identity(bootstrap: str, topic: str) -> tuple[str, str | None]:
+    settings = load_settings({"bootstrap_servers": bootstrap})
+    metadata = kafka.list_topics(settings)
+    return str(metadata.cluster_id), kafka.topic_id(settings, topic, metadata)
+
+
+def make_logs(bootstrap: str, stream: str) -> Logs:
+    settings = load_settings({"bootstrap_servers": bootstrap})
+    if not kafka.is_mock(kafka.list_topics(settings)):
+        topics = [f"gnomon.{stream}.live", f"gnomon.{stream}.shadow.challenger"]
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        created = admin.create_topics(
+            [*(NewTopic(t, 4, 1) for t in topics), NewTopic(f"gnomon.{stream}.schemas", 1, 1)]
+        )
+        for future in created.values():
+            future.result()
+    logs = Logs(bootstrap, stream)
+    logs.begin(*identity(bootstrap, logs.topics.live))
+    return logs
+
+
+def arguments(bootstrap: str, stream: str, url: str) -> list[str]:
+    return ["--bootstrap-servers", bootstrap, "--stream", stream, "--deployment", "challenger", "--database-url", url]
+
+
+def test_a_drain_joins_everything(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
+    logs = make_logs(broker, stream_name)
+    rows = 0
+    for _ in range(5):
+        logs.capture(200)
+        rows += logs.score(0.5)
+    ended = gnomon.run("join", *arguments(broker, stream_name, database_url), "--drain", timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    with psycopg.connect(database_url) as connection:
+        pairs = connection.execute("select source_partition, source_offset, request_id from gnomon.pairs").fetchall()
+        assert len(pairs) == rows, ended.stderr
+        assert {(p, o) for p, o, _ in pairs} == {(p, o) for p, offsets in logs.sampled.items() for o in offsets}
+        assert all(logs.captured[p][o] == request_id for p, o, request_id in pairs)
+        ledger = connection.execute(
+            "select sum(seen), sum(sampled), sum(joined_seen), sum(joined_scored), sum(joined_orphaned)"
+            " from gnomon.cells"
+        ).fetchone()
+        assert ledger == (1000, rows, 1000, rows, 0)
+        assert connection.execute("select sum(received), sum(repeated) from gnomon.producer_tallies").fetchone() == (
+            1000,
+            0,
+        )
