@@ -1,0 +1,1 @@
+"""Measures Gnomon beside other ways to do the same work; `python -m benchmarks --help`."""

@@ -1,0 +1,82 @@
+"""`make bench ARGS=…`: measure Gnomon and its peers side by side and write the tables into benchmarks/results/."""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import scorer, tables, workload
+from benchmarks.running import ROOT, cores, interleaved
+from benchmarks.tables import Result
+
+JOBS = ("scorer", "drain")
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+# The mock keeps about 5 MB a partition.
+MOCK_ROWS = 48_000
+
+
+def main() -> None:
+    """Run the jobs that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("jobs", nargs="*", default=list(JOBS), help=f"of {', '.join(JOBS)}; default: all")
+    parser.add_argument("--broker", choices=("kafka", "mock"), default="kafka", help="default: kafka")
+    parser.add_argument("--runs", type=int, default=5, help="of each contender; default: 5")
+    parser.add_argument("--rows", type=int, default=400_000, help="captures in the topic; default: 400,000")
+    parser.add_argument("--seconds", type=float, default=5.0, help="longest measurement of a run; default: 5")
+    parser.add_argument("--only", help="contenders whose names hold this text")
+    parser.add_argument("--output", type=Path, default=tables.RESULTS, help="folder of the tables")
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.jobs) - set(JOBS))
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; there are: {', '.join(JOBS)}")
+    # Everything that is started from here on, brokers above all, stays off the core of the jobs.
+    os.sched_setaffinity(0, cores()[1])
+    with tempfile.TemporaryDirectory() as scratch, broker(arguments.broker, Path(scratch)) as bootstrap:
+        for job in arguments.jobs:
+            say(f"# {job} on {arguments.broker}")
+            say(str(tables.write(run(job, bootstrap, Path(scratch), arguments), arguments.output)))
+
+
+def run(job: str, bootstrap: str, scratch: Path, arguments: argparse.Namespace) -> Result:
+    """Run one job."""
+    rows = MOCK_ROWS if arguments.broker == "mock" else arguments.rows
+    features = workload.features()
+    stream = scorer.fill(bootstrap, scratch, rows, features)
+    command = Path(sys.executable).with_name("gnomon")
+    setting = scorer.Setting(bootstrap, stream, scratch, rows, arguments.seconds, PEERS_PYTHON, command)
+    where = "the embedded mock" if arguments.broker == "mock" else "Apache Kafka"
+    if job == "scorer":
+        contenders = scorer.scored(setting)
+        title, base = f"Every capture scored by 100 trees, one core, on {where}", scorer.PLAIN
+    else:
+        contenders = scorer.sampled_out(setting)
+        title, base = f"Captures read and not sampled, one core, on {where}", "consume() alone"
+    chosen = {name: call for name, call in contenders.items() if not arguments.only or arguments.only in name}
+    return Result(f"{job}-{arguments.broker}", title, interleaved(chosen, arguments.runs, say), base)
+
+
+@contextlib.contextmanager
+def broker(kind: str, folder: Path) -> Iterator[str]:
+    """A broker of the benchmarks' own."""
+    if kind == "mock":
+        from gnomon_consumer.quickstart import kafka as mock
+
+        with mock.running() as bootstrap:
+            yield bootstrap
+    else:
+        from tests.servers import kafka as real
+
+        with real.running(folder) as bootstrap:
+            yield bootstrap
+
+
+def say(line: str) -> None:
+    """Show progress."""
+    sys.stderr.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Runs a job as a process on a core of its own and watches from outside how fast it gets on, and at what cost."""
+
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+_LOOK_S = 0.02
+_START_S = 60.0
+_STALL_S = 15.0
+_END_S = 5.0
+
+
+class BenchmarkError(Exception):
+    """A job ended, or did nothing, before it could be measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run: rows a second of wall time, microseconds of CPU a row (all processes of the job), peak memory."""
+
+    rows: int
+    rows_per_second: float
+    cpu_us: float
+    peak_bytes: int
+
+
+@dataclass
+class Series:
+    """The runs of one contender."""
+
+    name: str
+    runs: list[Measured] = field(default_factory=list)
+    error: str = ""
+
+    def median(self, of: str) -> float:
+        """The median of a field of the runs."""
+        return float(statistics.median(getattr(run, of) for run in self.runs))
+
+    def spread(self, of: str) -> tuple[float, float]:
+        """The least and the most of a field of the runs."""
+        values = [float(getattr(run, of)) for run in self.runs]
+        return min(values), max(values)
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """Return the core that jobs are pinned to, and the others, which carry brokers and databases."""
+    available = sorted(os.sched_getaffinity(0))
+    return {available[0]}, set(available[1:]) or {available[0]}
+
+
+def interleaved(
+    contenders: Mapping[str, Callable[[int], Measured]], runs: int, say: Callable[[str], None]
+) -> list[Series]:
+    """Run each contender once, then each once more, …: what the machine does meanwhile meets them all alike.
+
+    One that fails twice is left out from then on, and its error stands in its series.
+    """
+    series = {name: Series(name) for name in contenders}
+    failures = dict.fromkeys(contenders, 0)
+    for number in range(runs):
+        for name, measure in contenders.items():
+            if failures[name] >= 2:
+                continue
+            try:
+                measured = measure(number)
+            except (BenchmarkError, subprocess.SubprocessError) as error:
+                failures[name] += 1
+                series[name].error = str(error)[-500:]
+                say(f"{name}: FAILED: {series[name].error}")
+                continue
+            series[name].runs.append(measured)
+            say(f"{name}: {measured.rows_per_second:,.0f}/s, {measured.cpu_us:.2f} µs CPU a row")
+    return list(series.values())
+
+
+class Job:
+    """A command that runs on the cores it was given, with everything it starts; ended at the end of the block."""
+
+    def __init__(
+        self, command: Sequence[object], pinned: set[int], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._command = [str(part) for part in command]
+        self._pinned = pinned
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("GNOMON_")}
+        self._environment = {**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(environment or {})}
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._peak: dict[int, int] = {}
+        self._ended_s: dict[int, float] = {}
+
+    def __enter__(self) -> "Job":
+        pinned = self._pinned
+        self._child = subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, pinned),
+        )
+        self._process = psutil.Process(self._child.pid)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(_END_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
+        self._log.close()
+
+    def cpu_s(self) -> float:
+        """CPU time of the process and all below it so far, user and system, in seconds."""
+        for process in [self._process, *self._process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                self._ended_s[process.pid] = times.user + times.system
+                self._peak[process.pid] = max(self._peak.get(process.pid, 0), process.memory_info().rss)
+        return sum(self._ended_s.values())
+
+    def check(self) -> None:
+        """Raise BenchmarkError with its last words when it has ended."""
+        if self._child.poll() is not None:
+            raise BenchmarkError(f"ended with status {self._child.returncode}: {self.said()}")
+
+    def said(self) -> str:
+        """The end of what it printed."""
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 1500))
+        return self._log.read().decode("utf-8", "replace").strip()
+
+    def watch(self, progress: Callable[[], int], rows: int, seconds: float, lead: float = 0.1) -> Measured:
+        """Measure from when `lead` of the rows are done until all are, or until `seconds` later.
+
+        So that start-up counts for nobody. `progress` says how many rows are done. Raises BenchmarkError when the
+        job ends or stalls.
+        """
+        first = self._until(progress, max(1, int(rows * lead) if rows * lead < 5000 else 5000), _START_S)
+        cpu, began = self.cpu_s(), time.perf_counter()
+        done, now = first, began
+        moved = began
+        while done < rows and now - began < seconds:
+            time.sleep(_LOOK_S)
+            self.check()
+            reached, now = progress(), time.perf_counter()
+            if reached > done:
+                done, moved = reached, now
+            elif now - moved > _STALL_S:
+                raise BenchmarkError(f"stalled at {done} of {rows} rows: {self.said()}")
+        ended = moved if done >= rows else now
+        if done <= first:
+            raise BenchmarkError(f"too fast to be measured: {first} of {rows} rows at the first look")
+        return Measured(
+            done - first,
+            (done - first) / (ended - began),
+            1e6 * (self.cpu_s() - cpu) / (done - first),
+            sum(self._peak.values()),
+        )
+
+    def _until(self, progress: Callable[[], int], rows: int, timeout_s: float) -> int:
+        deadline = time.perf_counter() + timeout_s
+        while (done := progress()) < rows:
+            self.check()
+            if time.perf_counter() > deadline:
+                raise BenchmarkError(f"{done} rows after {timeout_s:g} seconds: {self.said()}")
+            time.sleep(_LOOK_S)
+        return done

@@ -1,0 +1,186 @@
+"""Whole scoring jobs: captures from Kafka through a hundred trees to outcomes in Kafka, on one core."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from benchmarks import workload
+from benchmarks.running import Job, Measured, cores
+from gnomon_schemas.codec import Reader
+from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.store import packaged_schemas
+
+GNOMON = "Gnomon, 1 worker"
+PLAIN = "confluent-kafka, by message"
+
+# Name, module, batch.
+PEERS = (
+    ("Quix Streams", "score_quix", 1),
+    (PLAIN, "score_confluent", 1),
+    ("confluent-kafka, batches of 500", "score_confluent", 500),
+    ("bytewax", "score_bytewax", 1),
+    ("bytewax, batched", "score_bytewax", 1000),
+    ("FastStream", "score_faststream", 1),
+    ("FastStream, batches of 500", "score_faststream", 500),
+    ("faust-streaming", "score_faust", 1),
+    ("faust-streaming, take(256)", "score_faust", 256),
+    ("aiokafka, getmany(500)", "score_aiokafka", 500),
+    ("kafka-python, poll(500)", "score_kafka_python", 500),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A broker with a filled live topic, and a folder with what the peers read."""
+
+    bootstrap: str
+    stream: str
+    folder: Path
+    rows: int
+    seconds: float
+    peers_python: Path
+    gnomon: Path
+
+    @property
+    def live(self) -> str:
+        """The topic that everybody reads."""
+        return f"gnomon.{self.stream}.live"
+
+
+def fill(bootstrap: str, folder: Path, rows: int, features: FeatureSchema) -> str:
+    """Make a stream with captures and its schema; return its name."""
+    stream = f"bench-{uuid.uuid4().hex[:8]}"
+    workload.write(folder, features)
+    workload.create(bootstrap, f"gnomon.{stream}.live", f"gnomon.{stream}.dlq")
+    workload.publish_schema(bootstrap, f"gnomon.{stream}.schemas", features)
+    workload.fill(bootstrap, f"gnomon.{stream}.live", features, rows)
+    return stream
+
+
+def peer(setting: Setting, module: str, batch: int) -> Callable[[int], Measured]:
+    """Return a run of a peer."""
+
+    def run(_: int) -> Measured:
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        workload.create(setting.bootstrap, name)
+        command = [
+            setting.peers_python, "-m", f"benchmarks.peers.{module}", "--bootstrap", setting.bootstrap, "--source",
+            setting.live, "--target", name, "--group", name, "--folder", setting.folder, "--batch", str(batch),
+        ]  # fmt: skip
+        watcher = Consumer({"bootstrap.servers": setting.bootstrap, "group.id": "bench-watch"})
+        try:
+            with Job(command, cores()[0]) as job:
+                return job.watch(lambda: workload.high_watermarks(watcher, name), setting.rows, setting.seconds)
+        finally:
+            watcher.close()
+
+    return run
+
+
+def gnomon(setting: Setting, *arguments: str) -> Callable[[int], Measured]:
+    """Return a run of `gnomon score`; a row is a capture that a committed window has counted."""
+
+    def run(_: int) -> Measured:
+        name = f"d-{uuid.uuid4().hex[:8]}"
+        topic = f"gnomon.{setting.stream}.shadow.{name}"
+        workload.create(setting.bootstrap, topic)
+        command = [
+            setting.gnomon, "score", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
+            "--deployment", name, "--model", setting.folder / "trees.onnx", *arguments,
+        ]  # fmt: skip
+        with Seals(setting.bootstrap, topic) as seals, Job(command, cores()[0]) as job:
+            return job.watch(seals.seen, setting.rows, setting.seconds)
+
+    return run
+
+
+class Seals:
+    """Counts the captures of the windows that a shadow topic holds, by the last record of each."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._reader = Reader(packaged_schemas())
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "bench-watch",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "fetch.queue.backoff.ms": 5,
+            }
+        )
+        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(workload.PARTITIONS)])
+        self._seen = 0
+
+    def __enter__(self) -> "Seals":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def seen(self) -> int:
+        """Read what is new, and return the captures counted so far."""
+        while messages := self._consumer.consume(10_000, timeout=0.0):
+            for message in messages:
+                error = message.error()
+                if error is not None:
+                    if error.code() != KafkaError._PARTITION_EOF and not error.retriable():
+                        raise RuntimeError(str(error))
+                elif message.key() is None:
+                    read = self._reader.decode(message.value())
+                    if read.name.endswith("SamplingWindow"):
+                        self._seen += read.record["end_offset"] - read.record["start_offset"]
+        return self._seen
+
+
+def drain(setting: Setting) -> Callable[[int], Measured]:
+    """Return a run of `consume()` alone."""
+
+    def run(_: int) -> Measured:
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        workload.create(setting.bootstrap, name)
+        command = [
+            setting.peers_python, "-m", "benchmarks.peers.drain_confluent", "--bootstrap", setting.bootstrap,
+            "--source", setting.live, "--target", name, "--group", name, "--folder", setting.folder,
+        ]  # fmt: skip
+        with Tally(setting.bootstrap, name) as tally, Job(command, cores()[0]) as job:
+            return job.watch(tally.seen, setting.rows, setting.seconds)
+
+    return run
+
+
+class Tally:
+    """The last number that a job reported in a topic."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench-watch"})
+        self._consumer.assign([TopicPartition(topic, 0, 0)])
+        self._seen = 0
+
+    def __enter__(self) -> "Tally":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def seen(self) -> int:
+        """Return it."""
+        for message in self._consumer.consume(10_000, timeout=0.0):
+            if message.error() is None:
+                self._seen = int(message.value() or b"0")
+        return self._seen
+
+
+def scored(setting: Setting) -> dict[str, Callable[[int], Measured]]:
+    """Everything scored: ours and every peer's."""
+    return {
+        GNOMON: gnomon(setting, "--no-sampling"),
+        **{name: peer(setting, module, batch) for name, module, batch in PEERS},
+    }
+
+
+def sampled_out(setting: Setting) -> dict[str, Callable[[int], Measured]]:
+    """Ours with next to nothing sampled, beside reading alone."""
+    return {"consume() alone": drain(setting), "Gnomon, sampled out": gnomon(setting, "--budget", "100")}
