@@ -134,6 +134,8 @@ def topic_id(settings: Settings, topic: str, metadata: ClusterMetadata) -> str |
             KafkaError.TOPIC_AUTHORIZATION_FAILED,
         ):
             return None
+        if kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise ConfigurationError(f"no topic {topic}: run `gnomon topics create`") from None
         raise unreachable(settings, error) from None
     return str(described.topic_id)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -157,11 +157,38 @@ class JoinSettings(Section):
     poll_seconds: float = Field(
         default=0.02, gt=0, le=10, description="Longest wait for a batch of messages, seconds; default 0.02."
     )
+    replay_from: AwareDatetime | None = Field(
+        default=None,
+        description="Begin of the past that is replayed (ISO 8601 with zone): it gets partitions too; no default.",
+    )
+    replay_until: AwareDatetime | None = Field(
+        default=None, description="End of the past that is replayed (ISO 8601 with zone); no default."
+    )
     held_messages: int = Field(
         default=200_000,
         ge=1,
         le=100_000_000,
         description="Messages held over all partitions before the log that is ahead waits; default 200,000.",
+    )
+
+
+class LabelSettings(Section):
+    """The label consumer: when a partition counts as idle, how often cohorts are sealed."""
+
+    batch_messages: int = Field(
+        default=5000, ge=1, le=1_000_000, description="Most messages taken from Kafka at once; default 5000."
+    )
+    poll_seconds: float = Field(
+        default=0.1, gt=0, le=10, description="Longest wait for a batch of messages, seconds; default 0.1."
+    )
+    idle_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        description="A label partition with nothing new for so long holds no watermark back, seconds; default 60.",
+    )
+    seal_seconds: float = Field(
+        default=10.0, gt=0, le=86_400, description="Time between two looks for cohorts to seal, seconds; default 10."
     )
 
 
@@ -194,6 +221,7 @@ class Settings(BaseSettings):
     log: LogSettings = Field(default_factory=LogSettings)
     score: ScoreSettings = Field(default_factory=ScoreSettings)
     join: JoinSettings = Field(default_factory=JoinSettings)
+    labels: LabelSettings = Field(default_factory=LabelSettings)
 
     @classmethod
     @override
@@ -278,6 +306,8 @@ def _describe(error: dict[str, Any]) -> str:
 
 def _offending_environment() -> str:
     """Name the structured variables, which pydantic-settings leaves out when their JSON is broken."""
-    sections = {environment_name(name) for name in ("kafka", "log", "score", "join")} | {"GNOMON_KAFKA__PROPERTIES"}
+    sections = {environment_name(name) for name in ("kafka", "log", "score", "join", "labels")} | {
+        "GNOMON_KAFKA__PROPERTIES"
+    }
     named = sorted(name for name in os.environ if name.upper() in sections)
     return f" (set: {', '.join(named)}; each must be a JSON object)" if named else ""

@@ -18,11 +18,10 @@ def identity(bootstrap: str, topic: str) -> tuple[str, str | None]:
 def make_logs(bootstrap: str, stream: str) -> Logs:
     settings = load_settings({"bootstrap_servers": bootstrap})
     if not kafka.is_mock(kafka.list_topics(settings)):
-        topics = [f"gnomon.{stream}.live", f"gnomon.{stream}.shadow.challenger"]
+        topics = [f"gnomon.{stream}.{name}" for name in ("live", "shadow.challenger", "labels", "dlq")]
+        single = [f"gnomon.{stream}.{name}" for name in ("schemas", "producers")]
         admin = AdminClient({"bootstrap.servers": bootstrap})
-        created = admin.create_topics(
-            [*(NewTopic(t, 4, 1) for t in topics), NewTopic(f"gnomon.{stream}.schemas", 1, 1)]
-        )
+        created = admin.create_topics([*(NewTopic(t, 4, 1) for t in topics), *(NewTopic(t, 1, 1) for t in single)])
         for future in created.values():
             future.result()
     logs = Logs(bootstrap, stream)

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "score": "gnomon_consumer.cli.score:score",
     "db": "gnomon_consumer.cli.db:db",
     "join": "gnomon_consumer.cli.join:join",
+    "labels": "gnomon_consumer.cli.labels:labels",
 }
 
 

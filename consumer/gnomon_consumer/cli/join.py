@@ -13,6 +13,8 @@ from gnomon_consumer.stopping import stop_on_signals
 @click.option("--deployment", required=True, metavar="NAME", help="The deployment whose shadow topic is joined.")
 @click.option("--drain", is_flag=True, help="End as soon as nothing is left to join.")
 @setting_option("--held-messages", "join.held_messages")
+@setting_option("--replay-from", "join.replay_from")
+@setting_option("--replay-until", "join.replay_until")
 @setting_option("--batch-messages", "join.batch_messages")
 def join(settings: Settings, deployment: str, drain: bool) -> None:
     """Join the shadow log with the live log and write pairs and ledger to PostgreSQL, each exactly once."""

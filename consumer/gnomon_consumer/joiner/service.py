@@ -19,7 +19,7 @@ from gnomon_consumer.joiner.sink import IdentityError, Progress, ProgressMovedEr
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader, Record
-from gnomon_schemas.errors import DecodeError, DependencyUnreachableError, GnomonError
+from gnomon_schemas.errors import ConfigurationError, DecodeError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
 
@@ -68,6 +68,8 @@ class Joiner:
         self._url = settings.require_database_url()
         self._stop = stop
         self._drain = drain
+        if (self._limits.replay_from is None) != (self._limits.replay_until is None):
+            raise ConfigurationError("give both join.replay_from and join.replay_until, or neither")
         properties = settings.kafka.properties
         self._cooperative = (
             "cooperative" in properties.get("partition.assignment.strategy", "")
@@ -445,6 +447,9 @@ class Joiner:
             connection.close()
             raise
         self._connection = connection
+        since, until = self._limits.replay_from, self._limits.replay_until
+        if since is not None and until is not None:
+            self._sink.declare_replay(since, until)
 
     def _go_away(self, error: Exception) -> None:
         """Stop reading, stay in the group, and wait for the database."""

@@ -105,6 +105,13 @@ class Sink:
         self._features = FeatureColumns(self._stream_id)
         self._days: set[date] = set()
 
+    def declare_replay(self, since: datetime, until: datetime) -> None:
+        """Say which part of the past this stream replays: its event times get table partitions of their own."""
+        self._connection.execute(
+            "update gnomon.streams set replay_from = %s, replay_until = %s where stream_id = %s",
+            [since, until, self._stream_id],
+        )
+
     def progress(self, partitions: Sequence[int]) -> dict[int, Progress]:
         """What is joined already, by partition."""
         rows = self._connection.execute(

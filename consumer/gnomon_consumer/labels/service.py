@@ -1,0 +1,338 @@
+"""`gnomon labels consume`: labels and heartbeats of one stream into the database, and cohorts sealed as they mature.
+
+Labels are read in a group, from the offsets that the database holds. The heartbeats, few and compacted, are read whole
+by every member without a group; storing one twice changes nothing.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psycopg
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from psycopg import errors
+
+from gnomon_consumer import database, kafka
+from gnomon_consumer.labels.store import FIRST_US, LAST_US, LabelBatch, LabelsMovedError, LabelStore, fault_of
+from gnomon_consumer.logs import get_logger
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.errors import DecodeError, DependencyUnreachableError, GnomonError
+from gnomon_schemas.store import packaged_schemas
+from gnomon_schemas.topics import Topics
+
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, DependencyUnreachableError)
+RETRY_S = 1.0
+
+
+@dataclass(slots=True)
+class Owned:
+    """A label partition of this member: what was read beyond `next_offset` and is not stored yet."""
+
+    next_offset: int
+    batch: LabelBatch = field(init=False)
+    last_message: float = field(default_factory=time.monotonic)
+    at_end: bool = False
+    idle: bool = False
+
+    def __post_init__(self) -> None:
+        self.batch = LabelBatch(self.next_offset, self.next_offset)
+
+
+class LabelConsumer:
+    """Follows the topics `labels` and `producers` until `stop` is set, or with `drain` until both are read."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stop: threading.Event,
+        *,
+        drain: bool = False,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._settings = settings
+        self._limits = settings.labels
+        self._topics = Topics(settings.require_stream(), settings.topic_prefix)
+        self._url = settings.require_database_url()
+        self._stop = stop
+        self._drain = drain
+        self._now_us = now_us
+        self._log = get_logger("labels", stream=self._topics.stream)
+        properties = settings.kafka.properties
+        self._cooperative = (
+            "cooperative" in properties.get("partition.assignment.strategy", "")
+            or properties.get("group.protocol", "classic").lower() == "consumer"
+        )
+        self._owned: dict[int, Owned] = {}
+        self._unopened: set[int] = set()
+        self._reports: list[Record] = []
+        self._producers_left: set[int] = set()
+        self._away = False
+        self._next_try = 0.0
+        self._next_seal = 0.0
+        self._complained: set[str] = set()
+        self.stored = 0
+
+    def run(self) -> None:
+        """Raises ConfigurationError, or DependencyUnreachableError at the start."""
+        metadata = kafka.list_topics(self._settings)
+        self._cluster_id = str(getattr(metadata, "cluster_id", None) or "")
+        self._topic_id = kafka.topic_id(self._settings, self._topics.labels, metadata)
+        self._connect()
+        self._reader = Reader(packaged_schemas())
+        self._dead_letters = kafka.make_producer(self._settings)
+        defaults = {"enable.partition.eof": True}
+        self._labels = kafka.make_consumer(
+            self._settings, f"{self._topics.prefix}.{self._topics.stream}.labels", defaults
+        )
+        self._producers = kafka.make_consumer(self._settings, None, defaults)
+        self._follow_producers()
+        self._labels.subscribe(
+            [self._topics.labels], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        )
+        self._log.info("consuming labels", topic=self._topics.labels)
+        try:
+            while not self._stop.is_set() and not self._drained():
+                self._step()
+            if not self._away and not self._stop.is_set():
+                self._store.seal_cohorts()
+        finally:
+            self._labels.close()
+            self._producers.close()
+            self._connection.close()
+            self._log.info("stopped", stored=self.stored)
+
+    def _drained(self) -> bool:
+        return (
+            self._drain
+            and not self._unopened
+            and not self._producers_left
+            and not self._reports
+            and bool(self._owned)
+            and all(state.at_end for state in self._owned.values())
+        )
+
+    def _step(self) -> None:
+        if self._away and not self._come_back():
+            self._labels.consume(1, 0.2)
+            return
+        try:
+            self._open()
+            self._read_labels()
+            self._read_producers()
+            self._store_all()
+            self._notice_idle()
+            if time.monotonic() >= self._next_seal:
+                self._next_seal = time.monotonic() + self._limits.seal_seconds
+                if sealed := self._store.seal_cohorts():
+                    self._log.info("cohorts sealed", slices=sealed)
+        except AWAY as error:
+            self._go_away(error)
+
+    def _open(self) -> None:
+        if not self._unopened:
+            return
+        known = self._store.positions(sorted(self._unopened))
+        for partition in sorted(self._unopened):
+            begin = known[partition].next_offset if partition in known else self._low(partition)
+            self._store.begin(partition, begin, self._cluster_id, self._topic_id)
+            self._owned[partition] = Owned(begin)
+            self._labels.seek(TopicPartition(self._topics.labels, partition, begin))
+            self._labels.resume([TopicPartition(self._topics.labels, partition)])
+        self._unopened.clear()
+
+    def _read_labels(self) -> None:
+        for message in self._labels.consume(self._limits.batch_messages, self._limits.poll_seconds):
+            partition, offset = message.partition(), message.offset()
+            state = self._owned.get(partition) if partition is not None else None
+            error = message.error()
+            if error is not None:
+                self._label_event(error, partition, state, offset)
+            elif state is not None and offset is not None and offset >= state.batch.end:
+                state.last_message, state.at_end = time.monotonic(), False
+                state.batch.end = offset + 1
+                self._take(message, state, offset)
+
+    def _take(self, message: Message, state: Owned, offset: int) -> None:
+        try:
+            name, _, record = self._reader.decode(message.value())
+            if name != "gnomon.v1.Label":
+                self._bury(message, state, "wrong_record", f"a {name} on the labels topic")
+                return
+        except DecodeError as error:
+            self._bury(message, state, error.reason, str(error))
+            return
+        fault = fault_of(record)
+        if fault is None:
+            state.batch.labels.append((offset, record))
+        else:
+            self._bury(message, state, "invalid", fault)
+
+    def _bury(self, message: Message, state: Owned, reason: str, detail: str) -> None:
+        """Send what cannot be stored to the dead letters, with its address; it is counted as rejected."""
+        state.batch.rejected += 1
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("stage", b"labels"),
+            ("reason", reason.encode()),
+            ("detail", detail.encode()),
+            ("source.topic", self._topics.labels.encode()),
+            ("source.partition", str(message.partition()).encode()),
+            ("source.offset", str(message.offset()).encode()),
+        ]
+        self._dead_letters.produce(self._topics.dead_letters, message.value(), message.key(), headers=headers)
+
+    def _read_producers(self) -> None:
+        for message in self._producers.consume(self._limits.batch_messages, 0):
+            error = message.error()
+            if error is None:
+                self._take_report(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._producers_left.discard(message.partition() or 0)
+            else:
+                self._complain(error)
+
+    def _take_report(self, message: Message) -> None:
+        if message.value() is None:
+            return
+        try:
+            name, _, record = self._reader.decode(message.value())
+            uuid.UUID(record["producer_id"])
+        except (DecodeError, ValueError, KeyError) as error:
+            self._log.warning("a heartbeat that cannot be read", offset=message.offset(), reason=str(error))
+            return
+        times = (record["started_at"], record["reported_at"])
+        if name == "gnomon.v1.ProducerReport" and all(FIRST_US <= at <= LAST_US for at in times):
+            self._reports.append(record)
+
+    def _store_all(self) -> None:
+        if self._reports:
+            self._store.report_producers(self._reports)
+            self._reports.clear()
+        batches = {n: state.batch for n, state in self._owned.items() if state.batch.end > state.batch.start}
+        if not batches:
+            return
+        if any(batch.rejected for batch in batches.values()) and self._dead_letters.flush(
+            self._settings.kafka.timeout_seconds
+        ):
+            raise DependencyUnreachableError("the dead letters cannot be written; no label is passed over")
+        try:
+            self.stored += self._store.apply(batches, self._now_us())
+        except LabelsMovedError as moved:
+            self._log.warning(str(moved))
+            self._reopen(list(batches))
+            return
+        for partition in batches:
+            state = self._owned[partition]
+            state.next_offset = state.batch.end
+            state.batch = LabelBatch(state.next_offset, state.next_offset)
+            state.idle = False
+
+    def _notice_idle(self) -> None:
+        now = time.monotonic()
+        changed = {
+            partition: True
+            for partition, state in self._owned.items()
+            if state.at_end and not state.idle and now - state.last_message >= self._limits.idle_seconds
+        }
+        if changed:
+            self._store.set_idle(changed)
+            for partition in changed:
+                self._owned[partition].idle = True
+
+    def _label_event(self, error: KafkaError, partition: int | None, state: Owned | None, offset: int | None) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            if state is not None and (offset or 0) >= state.batch.end:
+                state.at_end = True
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET and state is not None and partition is not None:
+            low = self._low(partition)
+            raise GnomonError(
+                f"label partition {partition} begins at {low} now, but labels are stored only up to"
+                f" {state.next_offset}: the labels between expired unread; load them from a file, then move"
+                " label_watermarks.next_offset, or start again in another database"
+            )
+        else:
+            self._complain(error)
+
+    def _complain(self, error: KafkaError) -> None:
+        if error.fatal():
+            raise GnomonError(f"Kafka: {error.str()}")
+        if error.name() not in self._complained:
+            self._complained.add(error.name())
+            self._log.warning("waiting for Kafka", reason=error.str())
+
+    def _follow_producers(self) -> None:
+        topic = self._topics.producers
+        found = kafka.list_topics(self._settings).topics.get(topic)
+        partitions = sorted(found.partitions) if found is not None and found.error is None else []
+        self._producers_left = set(partitions)
+        self._producers.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in partitions])
+        if not partitions:
+            self._log.warning("no heartbeats: the topic is missing", topic=topic)
+
+    def _low(self, partition: int) -> int:
+        try:
+            found = self._labels.get_watermark_offsets(
+                TopicPartition(self._topics.labels, partition), timeout=self._settings.kafka.timeout_seconds
+            )
+        except KafkaException as error:
+            raise kafka.unreachable(self._settings, error) from None
+        return int(found[0]) if found else 0
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            partition.offset = OFFSET_BEGINNING
+        if self._cooperative:
+            consumer.incremental_assign(partitions)
+        else:
+            consumer.assign(partitions)
+        if partitions:
+            consumer.pause(partitions)
+        self._unopened |= {partition.partition for partition in partitions}
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            self._owned.pop(partition.partition, None)
+            self._unopened.discard(partition.partition)
+        if self._cooperative:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+
+    def _reopen(self, partitions: list[int]) -> None:
+        self._labels.pause([TopicPartition(self._topics.labels, n) for n in partitions])
+        for partition in partitions:
+            self._owned.pop(partition, None)
+        self._unopened |= set(partitions)
+
+    def _connect(self) -> None:
+        connection = database.connect(self._url, "gnomon labels")
+        try:
+            self._store = LabelStore(connection, self._topics.stream)
+        except errors.UndefinedTable as error:
+            connection.close()
+            raise GnomonError("the database has no Gnomon tables: run `gnomon db upgrade`") from error
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _go_away(self, error: Exception) -> None:
+        self._log.warning("a dependency is away; waiting", reason=" ".join(str(error).split()))
+        self._away = True
+        self._next_try = time.monotonic() + RETRY_S
+        self._connection.close()
+        self._reopen(list(self._owned))
+
+    def _come_back(self) -> bool:
+        if time.monotonic() < self._next_try:
+            return False
+        self._next_try = time.monotonic() + RETRY_S
+        try:
+            self._connect()
+        except AWAY:
+            return False
+        self._log.info("the database is back")
+        self._away = False
+        return True

@@ -1,0 +1,162 @@
+"""`gnomon labels`: every version kept once, from file and topic; cohorts seal by the watermark and never change."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.integration.test_join import arguments, make_logs
+from tests.servers.process import Gnomon
+from tests.shadow_log import CODECS, PRODUCER, START_US, Logs
+
+from gnomon_schemas.records import ProducerReport, as_dict
+
+DAY_US = 86_400_000_000
+START = datetime.fromtimestamp(START_US / 1e6, UTC)
+
+
+def label(request_id: str, observed_at: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "request_id": request_id,
+        "value": 1.0,
+        "label": None,
+        "relevance": None,
+        "items": None,
+        "occurred_at": observed_at,
+        "observed_at": observed_at,
+        "source": "test",
+        **changes,
+    }
+
+
+def publish(logs: Logs, records: list[dict[str, Any]]) -> None:
+    for record in records:
+        partition = int(record["request_id"][1:]) % 4
+        logs.producer.produce(
+            logs.topics.labels, CODECS["Label"].encode(record), record["request_id"].encode(), partition=partition
+        )
+    logs.producer.flush(10)
+
+
+def rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_versions_from_the_topic_are_kept_once(
+    gnomon: Gnomon, broker: str, stream_name: str, database_url: str
+) -> None:
+    logs = make_logs(broker, stream_name)
+    records = [label(f"r{n}", START_US + n) for n in range(100)]
+    corrections = [label(f"r{n}", START_US + DAY_US + n, value=0.0) for n in range(0, 100, 2)]
+    publish(logs, records + corrections + records[:10])
+    logs.producer.produce(logs.topics.labels, b"no label", b"r1", partition=1)
+    report = ProducerReport(
+        producer_id=PRODUCER, service="s", host="h", pid=1, started_at=START_US, reported_at=START_US + 1, offered=5,
+        delivered=4, dropped={"queue_full": 1}, sampled_out=0, switched_off=0, closed=True,
+    )  # fmt: skip
+    logs.producer.produce(logs.topics.producers, CODECS["ProducerReport"].encode(as_dict(report)), PRODUCER.encode())
+    logs.producer.flush(10)
+    options = arguments(broker, stream_name, database_url)
+    del options[4:6]
+    for _ in range(2):
+        ended = gnomon.run("labels", "consume", *options, "--drain", timeout=60)
+        assert ended.returncode == 0, ended.stderr
+        assert rows(database_url, "select count(*), count(distinct request_id) from gnomon.labels") == [(150, 100)]
+    assert rows(
+        database_url, "select sum(received), sum(stored), sum(duplicates), sum(rejected) from gnomon.label_watermarks"
+    ) == [(161, 150, 10, 1)]
+    assert rows(database_url, "select offered, delivered, dropped, closed from gnomon.producer_reports") == [
+        (5, 4, {"queue_full": 1}, True)
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_a_file_is_loaded_whole_and_once(gnomon: Gnomon, database_url: str, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"labels.{suffix}"
+    columns = {
+        "id": ["007", "b", "c"],
+        "late": [1.0, 0.0, None],
+        "seen": [START, START + timedelta(days=1), START],
+        "label": [None, "on_time", "late"],
+    }
+    if suffix == "parquet":
+        pq.write_table(pa.table(columns), path)
+    else:
+        lines = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        if suffix == "jsonl":
+            path.write_text("".join(json.dumps({**line, "seen": line["seen"].isoformat()}) + "\n" for line in lines))
+        else:
+            text = [
+                ",".join("" if v is None else v.isoformat() if k == "seen" else str(v) for k, v in line.items())
+                for line in lines
+            ]
+            path.write_text("\n".join([",".join(columns), *text]))
+    options = ["--map", "id=request_id", "--map", "late=value", "--map", "seen=observed_at"]
+    for stored in (3, 0):
+        ended = gnomon.run(
+            "labels", "load", str(path), *options, "--stream", "s", "--database-url", database_url, "--json"
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert json.loads(ended.stdout)["stored"] == stored
+    assert rows(database_url, "select request_id, observed_at, value, label from gnomon.labels order by 1") == [
+        ("007", START, 1.0, None),
+        ("b", START + timedelta(days=1), 0.0, "on_time"),
+        ("c", START, None, "late"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("id,observed_at\na,2024-01-01\n", "no column for request_id"),
+        ("request_id,observed_at\na,2024-01-01\n", "row 1: it has neither value"),
+        ("request_id,observed_at,value\na,yesterday,1\n", "row 1"),
+        ("request_id,observed_at,value\na,2024-01-01,1\n,2024-01-01,1\n", "row 2: it has no request id"),
+        ("request_id,observed_at,value\na,2024-01-01,one\n", "row 1"),
+        ("", "cannot be read"),
+    ],
+)
+def test_a_bad_file_is_refused_whole(gnomon: Gnomon, database_url: str, tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    ended = gnomon.run("labels", "load", str(path), "--stream", "s", "--database-url", database_url)
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert rows(database_url, "select count(*) from gnomon.labels") == [(0,)]
+
+
+def test_sealed_cohorts_never_change(gnomon: Gnomon, mock_bootstrap: str, stream_name: str, database_url: str) -> None:
+    logs = make_logs(mock_bootstrap, stream_name)
+    hours = 24 * 8
+    for hour in range(hours):
+        logs.capture(1, captured_at=START_US + hour * DAY_US // 24)
+    logs.score()
+    joining = gnomon.run("join", *arguments(mock_bootstrap, stream_name, database_url), "--drain")
+    assert joining.returncode == 0, joining.stderr
+    publish(logs, [label(f"r{n}", START_US + n * DAY_US // 24 + 1, value=1.0) for n in range(hours)])
+    options = arguments(mock_bootstrap, stream_name, database_url)
+    del options[4:6]
+    consume = ("labels", "consume", *options, "--drain", "--idle-seconds", "0")
+    assert gnomon.run(*consume).returncode == 0
+    sealed = "select horizon, since, until, source_offsets, label_offsets from gnomon.cohorts order by horizon, until"
+    first = rows(database_url, sealed)
+    watermark = rows(database_url, "select gnomon.label_watermark(1)")[0][0]
+    midnight = {"hour": 0, "minute": 0, "second": 0, "microsecond": 0}
+    assert [(horizon.days, until) for horizon, _, until, _, _ in first] == [
+        (days, (watermark - timedelta(days=days)).replace(**midnight)) for days in (1, 3, 7)
+    ]
+    # A later label moves the watermark: new slices begin where the old ones end, and those stand as they were.
+    publish(logs, [label(f"r{n}", START_US + 12 * DAY_US, value=0.0) for n in range(4)])
+    assert gnomon.run(*consume).returncode == 0
+    second = rows(database_url, sealed)
+    assert set(map(str, first)) < set(map(str, second))
+    for days in (1, 3, 7):
+        old, new = [row for row in second if row[0].days == days]
+        assert old[2] == new[1]
+        assert new[4]["0"] == old[4]["0"] + 1
