@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "db": "gnomon_consumer.cli.db:db",
     "join": "gnomon_consumer.cli.join:join",
     "labels": "gnomon_consumer.cli.labels:labels",
+    "report": "gnomon_consumer.cli.report:report",
 }
 
 

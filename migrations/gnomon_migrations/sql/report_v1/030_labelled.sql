@@ -1,0 +1,101 @@
+-- How far each stream's labels are known: the lowest of the label partitions that are not idle (of all, the highest,
+-- when every one is idle), or what a load of a file stated. Null: nothing is known yet.
+create view report_v1.label_progress as
+select s.stream_id, s.name as stream,
+       greatest((select case when bool_or(not w.idle and w.observed_until is null) then null
+                             when bool_and(w.idle) then max(w.observed_until)
+                             else min(w.observed_until) filter (where not w.idle) end
+                 from gnomon.label_watermarks w where w.stream_id = s.stream_id),
+                (select max(l.complete_until) from gnomon.label_loads l where l.stream_id = s.stream_id)) as watermark
+from gnomon.streams s;
+
+-- The slices of event time whose labels are old enough for a horizon: the sealed ones, or, while a deployment has none
+-- for that horizon, one provisional slice that ends at the watermark less horizon and grace.
+create view report_v1.cohorts as
+select c.deployment_id, c.horizon, c.since, c.until, c.watermark, c.grace, c.label_kind, c.label_choice,
+       c.source_offsets, c.label_offsets, c.load_ids, c.sealed_at, true as sealed
+from gnomon.cohorts c
+union all
+select d.deployment_id, h.horizon, null, p.watermark - h.horizon - s.label_grace, p.watermark, s.label_grace,
+       s.label_kind, s.label_choice, null, null, null, null, false
+from gnomon.deployments d
+join gnomon.streams s using (stream_id)
+join report_v1.label_progress p using (stream_id)
+cross join lateral unnest(s.horizons) h(horizon)
+where p.watermark is not null
+  and not exists (select from gnomon.cohorts c where c.deployment_id = d.deployment_id and c.horizon = h.horizon);
+
+comment on view report_v1.cohorts is 'Requests old enough for a horizon; sealed slices never change.';
+
+-- The pairs of a cohort, each with the label that counts: observed no later than captured_at + horizon + grace, the
+-- first or the last of them by the stream's policy, and stored before the seal. truth_value and truth_label are null
+-- where there is none (or 0 where absence means negative). label_state: labelled, negative (by absence), late (a label
+-- came after the cut-off), missing. Inlined by the planner.
+create function report_v1.labelled(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                   horizon interval)
+    returns table (deployment_id integer, event_time timestamptz, source_partition integer, source_offset bigint,
+                   request_id text, cluster text, stratum text, segments jsonb, weight float8,
+                   live_value float8, live_label text, live_scores float8[], live_items text[],
+                   shadow_value float8, shadow_label text, shadow_scores float8[], shadow_items text[],
+                   live_error_kind text, outcome text, truth_value float8, truth_label text, relevance float8[],
+                   relevance_items text[], label_state text, observed_at timestamptz)
+    language sql stable rows 100000 as
+$$
+    select p.deployment_id, p.event_time, p.source_partition, p.source_offset, p.request_id, p.cluster, p.stratum,
+           p.segments, p.weight, p.live_value, p.live_label, p.live_scores, p.live_items,
+           p.shadow_value, p.shadow_label, p.shadow_scores, p.shadow_items, p.live_error_kind, p.outcome,
+           coalesce(l.value, case when l.in_time is not true and c.label_kind = 'absence_is_negative' then 0 end),
+           coalesce(l.label, case when l.value in (0, 1) then l.value::integer::text
+                                  when l.in_time is not true and c.label_kind = 'absence_is_negative' then '0' end),
+           l.relevance, l.items,
+           case when l.in_time then 'labelled' when c.label_kind = 'absence_is_negative' then 'negative'
+                when exists (select from report_v1.label_versions v
+                             where v.stream_id = p.stream_id and v.request_id = p.request_id) then 'late'
+                else 'missing' end,
+           l.observed_at
+    from report_v1.pairs p
+    join report_v1.cohorts c
+      on c.deployment_id = p.deployment_id and c.horizon = labelled.horizon
+     and p.event_time >= coalesce(c.since, '-infinity') and p.event_time < c.until
+     and (not c.sealed or (p.source_offset < (c.source_offsets ->> p.source_partition::text)::bigint
+                           and not (p.replayed and p.joined_at > c.sealed_at)))
+    left join lateral (
+        select v.value, v.label, v.relevance, v.items, v.observed_at, true as in_time
+        from report_v1.label_versions v
+        where v.stream_id = p.stream_id and v.request_id = p.request_id
+          and v.observed_at <= p.event_time + c.horizon + c.grace
+          and (not c.sealed or v.label_offset < (c.label_offsets ->> v.label_partition::text)::bigint
+               or v.load_id = any (c.load_ids))
+        order by case when c.label_choice = 'first' then v.observed_at end,
+                 case when c.label_choice = 'last' then v.observed_at end desc
+        limit 1) l on true
+    where p.deployment_id = any (report_v1.deployment_ids(labelled.stream, labelled.deployment))
+      and p.event_time >= coalesce(labelled.since, '-infinity')
+      and p.event_time < coalesce(labelled.until, 'infinity')
+      and p.segments @> coalesce(labelled.segment, '{}')
+$$;
+
+-- Normalised discounted cumulative gain of the first k items: linear gain, discount log2(1 + place), items matched by
+-- name, items without a relevance worth 0. Null when no item of the list has a relevance above 0 (Järvelin and
+-- Kekäläinen 2002).
+create function report_v1.ndcg(items text[], relevant_items text[], relevance float8[], k integer default 10)
+    returns float8 language sql immutable parallel safe as
+$$
+    select (select sum(coalesce(relevance[array_position(relevant_items, i.item)], 0) / (ln(1 + i.place) / ln(2)))
+            from unnest(items) with ordinality i(item, place) where i.place <= k)
+           / nullif((select sum(r.gain / (ln(1 + r.place) / ln(2)))
+                     from (select g.gain, row_number() over (order by g.gain desc) as place
+                           from unnest(relevance) g(gain)) r where r.place <= k), 0)
+$$;
+
+-- Which hour, weekday, day, stratum or segment a row falls into; '' is everything.
+create function report_v1.slice_of(slice text, event_time timestamptz, stratum text, segments jsonb, time_zone text)
+    returns text language sql stable parallel safe as
+$$
+    select case when slice = 'all' then ''
+                when slice = 'stratum' then stratum
+                when slice = 'hour' then to_char(event_time at time zone time_zone, 'HH24')
+                when slice = 'weekday' then to_char(event_time at time zone time_zone, 'ID Dy')
+                when slice = 'day' then to_char(event_time at time zone time_zone, 'YYYY-MM-DD')
+                when slice like 'segment:%' then coalesce(segments ->> substr(slice, 9), '(none)') end
+$$;

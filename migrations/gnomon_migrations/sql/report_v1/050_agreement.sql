@@ -1,0 +1,108 @@
+-- Live decision against shadow decision: every pair with two labels falls into one cell.
+create function report_v1.confusion(stream text, deployment text default null, since timestamptz default null,
+                                    until timestamptz default null, segment jsonb default null)
+    returns table (stream text, deployment text, role text, live_label text, shadow_label text, n bigint,
+                   weight float8, share float8, status text)
+    language sql stable as
+$$
+    with cells as (
+        select p.deployment_id, p.live_label, p.shadow_label, count(*) as n, sum(p.weight) as weight
+        from report_v1.pairs_of(confusion.stream, confusion.deployment, confusion.since, confusion.until,
+                                confusion.segment) p
+        where p.comparable and p.live_label is not null
+        group by p.deployment_id, p.live_label, p.shadow_label)
+    select c.stream, c.deployment, c.role, x.live_label, x.shadow_label, coalesce(x.n, 0), x.weight,
+           x.weight / sum(x.weight) over (partition by c.deployment_id),
+           coalesce(c.problem, case when x.n is null then 'no pair with two labels in this period' else 'ok' end)
+    from report_v1.scope(confusion.stream, confusion.deployment) c
+    left join cells x using (deployment_id)
+    order by c.role, c.deployment, x.live_label, x.shadow_label
+$$;
+
+-- Cohen's kappa of the two decisions. Its residual for a pair with live class b and shadow class a is
+-- [1(a=b) - p_o - (1-κ)(p_live(a) + p_shadow(b) - 2 p_e)] / (1 - p_e) (Fleiss, Cohen and Everitt 1969).
+create function report_v1.kappa(stream text, deployment text default null, since timestamptz default null,
+                                until timestamptz default null, segment jsonb default null,
+                                time_zone text default 'UTC')
+    returns table (deployment_id integer, n bigint, kappa float8, se_row float8, se_cluster float8, se_day float8,
+                   standard_error float8, low float8, high float8, status text)
+    language sql stable as
+$$
+    with cells as materialized (
+        select p.deployment_id, p.live_label as b, p.shadow_label as a, p.cluster,
+               (p.event_time at time zone kappa.time_zone)::date as day, count(*) as n, sum(p.weight) as w,
+               sum(p.weight ^ 2) as w2
+        from report_v1.pairs_of(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment) p
+        where p.comparable and p.live_label is not null
+        group by 1, 2, 3, 4, 5
+    ),
+    totals as (select deployment_id, sum(n)::bigint as n, sum(w) as w, sum(w) filter (where a = b) / sum(w) as p_o
+               from cells group by deployment_id),
+    live as (select deployment_id, b as class, sum(c.w) / min(t.w) as p
+             from cells c join totals t using (deployment_id) group by 1, 2),
+    shadow as (select deployment_id, a as class, sum(c.w) / min(t.w) as p
+               from cells c join totals t using (deployment_id) group by 1, 2),
+    chance as (select t.deployment_id, t.n, t.w, coalesce(t.p_o, 0) as p_o,
+                      (select coalesce(sum(l.p * s.p), 0) from live l join shadow s using (deployment_id, class)
+                       where l.deployment_id = t.deployment_id) as p_e
+               from totals t),
+    estimate as (select *, (p_o - p_e) / nullif(1 - p_e, 0) as kappa from chance),
+    residuals as (
+        select c.deployment_id, c.cluster, c.day, grouping(c.day) = 1 as by_cluster, sum(c.w * z.z) as total,
+               sum(c.w2 * z.z ^ 2) as rows
+        from cells c
+        join estimate e using (deployment_id)
+        left join live l on l.deployment_id = c.deployment_id and l.class = c.a
+        left join shadow s on s.deployment_id = c.deployment_id and s.class = c.b
+        cross join lateral (select ((c.a = c.b)::integer - e.p_o
+                                    - (1 - e.kappa) * (coalesce(l.p, 0) + coalesce(s.p, 0) - 2 * e.p_e))
+                                   / nullif((1 - e.p_e) * e.w, 0) as z) z
+        group by grouping sets ((c.deployment_id, c.cluster), (c.deployment_id, c.day))
+    ),
+    variances as (
+        select deployment_id, sum(rows) filter (where not by_cluster) as v_row,
+               sum(case when cluster is null then rows else total ^ 2 end) filter (where by_cluster) as v_cluster,
+               case when count(*) filter (where not by_cluster) > 1
+                    then sum(total ^ 2) filter (where not by_cluster) end as v_day
+        from residuals group by deployment_id
+    )
+    select e.deployment_id, e.n, e.kappa, sqrt(v_row), sqrt(v_cluster), sqrt(v_day),
+           sqrt(v_cluster + coalesce(v_day, 0)),
+           greatest(e.kappa - 1.959964 * sqrt(v_cluster + coalesce(v_day, 0)), -1),
+           least(e.kappa + 1.959964 * sqrt(v_cluster + coalesce(v_day, 0)), 1),
+           case when e.kappa is null then 'one class only' else 'ok' end
+    from estimate e
+    join variances v using (deployment_id)
+$$;
+
+-- How often live and shadow answer alike, by deployment.
+create function report_v1.agreement(stream text, deployment text default null, since timestamptz default null,
+                                    until timestamptz default null, segment jsonb default null,
+                                    time_zone text default 'UTC')
+    returns table (stream text, deployment text, role text, n bigint, n_effective float8, weight float8,
+                   agreement float8, se_row float8, se_cluster float8, se_day float8, standard_error float8,
+                   low float8, high float8, kappa float8, kappa_se float8, kappa_low float8, kappa_high float8,
+                   mean_difference float8, mean_difference_se float8, mean_absolute_difference float8,
+                   mean_absolute_difference_se float8, not_comparable bigint, status text)
+    language sql stable as
+$$
+    with estimated as materialized (
+        select * from report_v1.estimates(agreement.stream, agreement.deployment, agreement.since, agreement.until,
+                                          agreement.segment, 'all', '{agreement,value,absolute_difference,error}',
+                                          null, agreement.time_zone))
+    select c.stream, c.deployment, c.role, coalesce(a.n, 0), a.n_effective, a.weight, a.estimate, a.se_row,
+           a.se_cluster, a.se_day, a.standard_error, a.low, a.high, k.kappa, k.standard_error, k.low, k.high,
+           v.estimate, v.standard_error, d.estimate, d.standard_error, coalesce(e.n, 0) - coalesce(a.n, 0),
+           coalesce(c.problem, case when coalesce(e.n, 0) = 0 then 'no pair in this period'
+                                    when coalesce(a.n, 0) = 0 then 'no comparable pair in this period'
+                                    when k.status <> 'ok' then k.status || ', so no kappa'
+                                    else 'ok' end)
+    from report_v1.scope(agreement.stream, agreement.deployment) c
+    left join estimated a on a.deployment = c.deployment and a.metric = 'agreement' and a.side = 'pair'
+    left join estimated v on v.deployment = c.deployment and v.metric = 'value' and v.side = 'difference'
+    left join estimated d on d.deployment = c.deployment and d.metric = 'absolute_difference' and d.side = 'pair'
+    left join estimated e on e.deployment = c.deployment and e.metric = 'error' and e.side = 'live'
+    left join report_v1.kappa(agreement.stream, agreement.deployment, agreement.since, agreement.until,
+                              agreement.segment, agreement.time_zone) k on k.deployment_id = c.deployment_id
+    order by c.role, c.deployment
+$$;

@@ -1,0 +1,95 @@
+-- Weighted quantiles of latency, µs: q = min{x : F(x) >= p}, and the interval of F at p (share_interval, by cluster and
+-- day) carried back through F (Woodruff 1952).
+--
+-- Only rows that the shadow scored one at a time (batch size 1, the probe of each window) say what a caller would have
+-- waited. The probe is the lowest-ranked part of a window's sample, so each of its rows also stands for the others of
+-- its window: its weight is multiplied by the window's pairs over the window's probe rows. measure: live, shadow,
+-- difference (shadow less live, request by request), all over the same probe rows, and live_all over every pair.
+-- Compare a challenger's shadow with the control's shadow: like with like.
+create function report_v1.latency(stream text, deployment text default null, since timestamptz default null,
+                                  until timestamptz default null, segment jsonb default null,
+                                  time_zone text default 'UTC')
+    returns table (stream text, deployment text, role text, measure text, quantile float8, n bigint,
+                   n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
+                   se_day float8, standard_error float8, low float8, high float8, status text)
+    language sql stable as
+$$
+    with pairs as materialized (
+        select p.deployment_id, p.cluster, (p.event_time at time zone latency.time_zone)::date as day, p.weight,
+               p.window_id, p.segments @> coalesce(latency.segment, '{}') as asked,
+               p.live_latency_us, case when p.outcome = 'scored' then p.shadow_latency_us end as shadow_latency_us,
+               p.shadow_batch_size = 1 and p.shadow_latency_us is not null and p.outcome = 'scored' as probe
+        from report_v1.pairs_of(latency.stream, latency.deployment, latency.since, latency.until, null) p
+    ),
+    windows as (select window_id, count(*)::float8 / nullif(count(*) filter (where probe), 0) as factor
+                from pairs group by window_id),
+    said as materialized (
+        select p.deployment_id, p.cluster, p.day, m.measure, m.x, m.w
+        from pairs p
+        left join windows v on p.probe and v.window_id = p.window_id
+        cross join lateral (values ('live_all', p.live_latency_us, p.weight),
+                                   ('live', case when p.probe then p.live_latency_us end, p.weight * v.factor),
+                                   ('shadow', case when p.probe then p.shadow_latency_us end, p.weight * v.factor),
+                                   ('difference', case when p.probe then p.shadow_latency_us - p.live_latency_us end,
+                                    p.weight * v.factor)) m(measure, x, w)
+        where p.asked and m.x is not null
+    ),
+    totals as (select deployment_id, measure, count(*) as n, sum(w) as weight, sum(w) ^ 2 / sum(w * w) as kish
+               from said group by 1, 2),
+    curve as materialized (
+        select deployment_id, measure, x, sum(g.w) over (partition by deployment_id, measure order by x) / t.weight as f
+        from (select deployment_id, measure, x, sum(w) as w from said group by 1, 2, 3) g
+        join totals t using (deployment_id, measure)
+    ),
+    points as (
+        select t.deployment_id, t.measure, q.p, t.n, t.weight, t.kish,
+               (select min(c.x) from curve c where c.deployment_id = t.deployment_id and c.measure = t.measure
+                                               and c.f >= q.p - 1e-12) as x
+        from totals t cross join (values (0.5::float8), (0.95), (0.99)) q(p)
+    ),
+    residuals as (
+        select t.deployment_id, t.measure, t.p, s.cluster, s.day, grouping(s.day) = 1 as by_cluster,
+               sum(r.r) as total, sum(r.r ^ 2) as rows, count(*) as n
+        from said s
+        join points t using (deployment_id, measure)
+        cross join lateral (select s.w * ((s.x <= t.x)::integer - t.p) / t.weight as r) r
+        group by grouping sets ((t.deployment_id, t.measure, t.p, s.cluster), (t.deployment_id, t.measure, t.p, s.day))
+    ),
+    variances as (
+        select deployment_id, measure, p, sum(rows) filter (where not by_cluster) as v_row,
+               sum(case when cluster is null then rows else total ^ 2 end) filter (where by_cluster) as v_cluster,
+               case when count(*) filter (where not by_cluster) > 1
+                    then sum(total ^ 2) filter (where not by_cluster) end as v_day,
+               sum(case when cluster is null then n else 1 end) filter (where by_cluster) as clusters
+        from residuals group by 1, 2, 3
+    ),
+    intervals as (
+        select t.*, v.v_row, v.v_cluster, v.v_day, i.low, i.high
+        from points t
+        join variances v using (deployment_id, measure, p)
+        cross join lateral report_v1.share_interval(t.p, v.v_cluster + coalesce(v.v_day, 0),
+                                                    least(t.kish, v.clusters)::float8) i
+    ),
+    answered as (
+        select i.*,
+               (select min(c.x) from curve c where c.deployment_id = i.deployment_id and c.measure = i.measure
+                                               and c.f >= i.low) as x_low,
+               (select min(c.x) from curve c where c.deployment_id = i.deployment_id and c.measure = i.measure
+                                               and c.f >= least(i.high, 1 - 1e-12)) as x_high
+        from intervals i
+    )
+    -- The standard errors are of the quantile, µs: from the width of the interval, scaled to each variance.
+    select c.stream, c.deployment, c.role, m.measure, a.p, coalesce(a.n, 0), a.kish, a.weight, a.x,
+           e.width * sqrt(a.v_row / e.v), e.width * sqrt(a.v_cluster / e.v), e.width * sqrt(a.v_day / e.v), e.width,
+           a.x_low, a.x_high,
+           coalesce(c.problem,
+                    case when a.n is null and m.measure = 'live_all' then 'no live latency in this period'
+                         when a.n is null then 'no request scored one at a time in this period'
+                         else 'ok' end)
+    from report_v1.scope(latency.stream, latency.deployment) c
+    cross join (values ('live_all'), ('live'), ('shadow'), ('difference')) m(measure)
+    left join answered a on a.deployment_id = c.deployment_id and a.measure = m.measure
+    left join lateral (select (a.x_high - a.x_low) / (2 * 1.959964) as width,
+                              nullif(a.v_cluster + coalesce(a.v_day, 0), 0) as v) e on true
+    order by c.role, c.deployment, array_position(array['live_all', 'live', 'shadow', 'difference'], m.measure), a.p
+$$;

@@ -1,0 +1,162 @@
+"""The ledger and coverage reports, and the command that prints every report."""
+
+import csv
+import io
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from tests.report_rows import START, Database, sample
+from tests.servers.process import Gnomon
+
+from gnomon_consumer.reports import REPORTS, Question, ask
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """A database with one stream and a challenger."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        made = Database(connection)
+        made.add_stream()
+        made.add_deployment()
+        yield made
+
+
+def window(db: Database, partition: int, start: int, end: int, **changes: Any) -> None:
+    """One window whose every capture was sampled and scored, but for the changes to its one cell."""
+    n = end - start
+    cell = {"seen": n, "sampled": n, "scored": n, "failed": 0, "timed_out": 0, "dead_lettered": 0}
+    cell |= {key: value for key, value in changes.items() if key in cell}
+    joined = {f"joined_{name}": cell[name] for name in ("seen", "scored", "failed", "timed_out", "dead_lettered")}
+    joined |= {"joined_orphaned": 0}
+    joined |= {key: value for key, value in changes.items() if key in joined}
+    key = {"deployment_id": db.deployments["new"], "source_partition": partition, "start_offset": start}
+    gap = {"gap_reason": changes.get("gap_reason"), "gap_lost": changes.get("gap_lost", 0)}
+    db.add(
+        "windows",
+        [
+            {
+                **key,
+                **gap,
+                "end_offset": end,
+                "window_id": uuid.uuid4(),
+                "tick_id": uuid.uuid4(),
+                "first_captured_at": START + timedelta(hours=start // 100),
+                "opened_at": START,
+                "sealed_at": START,
+                "close_reason": "time",
+                "lag_s": 0.0,
+                "seed": "0",
+                "policy": "p",
+                "seen": cell["seen"],
+                "joined_seen": joined["joined_seen"],
+                "shadow_offset": end,
+            }
+        ],
+    )
+    if n and not gap["gap_lost"]:
+        db.add("cells", [{**key, "stratum": changes.get("stratum", ""), "draw_probability": 1.0, **cell, **joined}])
+
+
+def ledger(db: Database, **question: Any) -> dict[str, Any]:
+    return dict(ask(db.connection, "ledger", Question("s", **question)).rows[0])
+
+
+def test_a_closed_ledger_counts_every_capture_once(db: Database) -> None:
+    window(db, 0, 0, 100, sampled=40, scored=30, failed=4, timed_out=3, dead_lettered=2, joined_orphaned=1)
+    window(db, 0, 100, 200)
+    window(db, 1, 0, 50)
+    row = ledger(db)
+    buckets = ("sampled_out", "scored", "failed", "timed_out", "dead_lettered", "orphaned")
+    assert [row[name] for name in buckets] == [60, 180, 4, 3, 2, 1]
+    assert sum(row[name] for name in buckets) == row["seen"] == 250
+    assert (row["balanced"], row["status"], row["windows"], row["unaccounted"]) == (True, "ok", 3, 0)
+    assert ledger(db, since=START + timedelta(minutes=30))["seen"] == 100
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        ({"joined_scored": 99}, {"unaccounted": 1}),
+        ({"joined_seen": 98}, {"miscounted": 2}),
+        ({"start": 103, "seen": 97, "sampled": 97, "scored": 97}, {"holes": 3}),
+        ({"start": 95}, {"overlaps": 5}),
+    ],
+)
+def test_a_ledger_that_does_not_close_says_so(db: Database, fault: dict[str, int], found: dict[str, int]) -> None:
+    fault = dict(fault)
+    window(db, 0, 0, 100)
+    window(db, 0, fault.pop("start", 100), 200, **fault)
+    row = ledger(db)
+    assert {name: row[name] for name in found} == found
+    assert (row["balanced"], row["status"]) == (False, "the ledger does not close")
+
+
+def test_a_gap_is_counted_and_lowers_coverage(db: Database) -> None:
+    window(db, 0, 0, 80)
+    window(db, 0, 80, 100, seen=0, gap_reason="truncated", gap_lost=20)
+    row = ledger(db)
+    assert (row["gaps"], row["lost"], row["balanced"]) == (1, 20, True)
+    coverage = ask(db.connection, "coverage", Question("s")).rows[0]
+    assert (coverage["seen"], coverage["lost"], coverage["coverage"]) == (80, 20, 0.8)
+
+
+def test_coverage_by_stratum_and_segment(db: Database) -> None:
+    window(db, 0, 0, 100, stratum="JFK", sampled=25, scored=25)
+    window(db, 0, 100, 200, stratum="LGA")
+    rows = ask(db.connection, "coverage", Question("s", extra={"slice": "stratum"})).rows
+    assert [(row["value"], row["sampling_fraction"], row["coverage"]) for row in rows] == [
+        ("JFK", 0.25, 1),
+        ("LGA", 1, 1),
+    ]
+    s = sample(np.random.default_rng(0), 60)
+    db.add_pairs(s.rows())
+    rows = ask(db.connection, "coverage", Question("s", extra={"slice": "segment:origin"})).rows
+    assert {row["value"]: row["sampled"] for row in rows} == {"JFK": 40, "LGA": 20}
+    assert sum(row["weight"] for row in rows) == pytest.approx(s.weight.sum())
+
+
+def test_the_command_prints_every_report(db: Database, database_url: str, gnomon: Gnomon) -> None:
+    s = sample(np.random.default_rng(1))
+    db.add_pairs(s.rows())
+    window(db, 0, 0, 400)
+    environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s", "COLUMNS": "100"}
+    for form in ("table", "json", "csv"):
+        done = gnomon.run("report", "agreement", "--format", form, env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        if form == "json":
+            (row,) = json.loads(done.stdout)["rows"]
+        elif form == "csv":
+            (line,) = csv.DictReader(io.StringIO(done.stdout))
+            assert float(line["agreement"]) == row["agreement"]
+        else:
+            assert max(map(len, done.stdout.splitlines())) <= 100
+            assert "kappa" in done.stdout
+    assert gnomon.run("report", "ledger", "--stream", "nowhere", env=environment).stdout.count("unknown stream") == 1
+
+
+def test_wrong_questions_are_usage_errors(database_url: str, gnomon: Gnomon) -> None:
+    environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"}
+    for arguments, said in (
+        (("agreement", "--since", "yesterday"), "is no time"),
+        (("agreement", "--segment", "origin"), "not key=value"),
+        (("agreement", "--time-zone", "Mars/Base"), 'time zone "Mars/Base" not recognized'),
+    ):
+        done = gnomon.run("report", *arguments, env=environment)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert said in done.stderr
+    gone = gnomon.run("report", "ledger", env=environment | {"GNOMON_DATABASE_URL": "postgresql://127.0.0.1:1/x"})
+    assert (gone.returncode, len(gone.stderr.splitlines())) == (3, 1)
+
+
+def test_every_report_answers_with_a_row(db: Database) -> None:
+    for name in REPORTS:
+        for stream in ("s", "nowhere"):
+            rows = ask(db.connection, name, Question(stream)).rows
+            assert rows, name
+            assert all(row["status"] != "ok" for row in rows), name
