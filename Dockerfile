@@ -15,7 +15,9 @@ RUN pip install --no-deps --no-build-isolation . \
  && pip uninstall --yes hatchling editables setuptools wheel pip
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --system --create-home --uid 10001 gnomon
+RUN useradd --system --create-home --uid 10001 gnomon \
+ # A named volume takes its owner from here.
+ && install --directory --owner gnomon /models
 COPY --from=build /opt/gnomon /opt/gnomon
 ENV PATH=/opt/gnomon/bin:$PATH PYTHONUNBUFFERED=1 MPLCONFIGDIR=/tmp/matplotlib
 USER gnomon

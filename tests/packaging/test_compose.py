@@ -1,0 +1,120 @@
+"""docker-compose.yml without an engine: it parses, its services fit together, its commands exist."""
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from tests.servers import docker
+from tests.servers.shared import ROOT
+
+from gnomon_consumer.cli import gnomon
+from gnomon_consumer.settings import Settings
+
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+def substitute(text: str) -> str:
+    """Fill in `${NAME}` and `${NAME:-default}` from .env, as docker compose does; an unknown name is an error."""
+    return VARIABLE.sub(lambda match: match[2] if match[2] is not None else docker.image(match[1]), text)
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """The file as docker compose reads it."""
+    loaded: dict[str, Any] = yaml.safe_load(substitute((ROOT / "docker-compose.yml").read_text()))
+    return loaded
+
+
+def command_lines(compose: dict[str, Any]) -> dict[str, list[str]]:
+    """The `gnomon …` command line of each service that has one."""
+    found = {}
+    for name, service in compose["services"].items():
+        if service["image"] == docker.image("GNOMON_IMAGE"):
+            line = [*service.get("entrypoint", ["gnomon"]), *service.get("command", [])]
+            if line[0] == "gnomon":
+                found[name] = line[1:]
+    return found
+
+
+def test_every_service_starts_after_what_it_needs(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    for name, service in services.items():
+        for needed, how in service.get("depends_on", {}).items():
+            assert needed in services, f"{name} depends on {needed}"
+            has_check = "healthcheck" in services[needed]
+            assert how["condition"] == ("service_healthy" if has_check else "service_completed_successfully")
+        for volume in service.get("volumes", []):
+            assert volume.split(":")[0] in compose["volumes"]
+    assert {"topics", "migrations"} <= set(services["join-challenger"]["depends_on"])
+
+
+def test_images_are_pinned_and_named_once(compose: dict[str, Any]) -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert re.findall(r"^ *image: (?!\$\{GNOMON_\w+\}$).*", text, re.MULTILINE) == []
+    for variable in ("GNOMON_KAFKA_IMAGE", "GNOMON_POSTGRES_IMAGE", "GNOMON_PYTHON_IMAGE"):
+        assert re.search(r":\d+\.\d+", docker.image(variable, ROOT / ".env")), variable
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        "topics",
+        "migrations",
+        "score-challenger",
+        "score-control",
+        "join-challenger",
+        "join-control",
+        "labels",
+        "report",
+    ],
+)
+def test_a_service_runs_a_command_that_exists(
+    service: str, compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Walk down the groups and parse the options of the command itself, without running it."""
+    for name in [name for name in os.environ if name.startswith("GNOMON_")]:
+        monkeypatch.delenv(name)
+    # The models lie in a volume: any existing file stands for them here.
+    line = [word.replace("/models", str(tmp_path)) for word in command_lines(compose)[service]]
+    for word in line:
+        if word.startswith(str(tmp_path)):
+            Path(word).touch()
+    command: click.Command = gnomon
+    context = click.Context(gnomon, info_name="gnomon")
+    while isinstance(command, click.Group):
+        found = command.get_command(context, line[0])
+        assert found is not None, f"{service}: no command {line[0]} in {context.command_path}"
+        command, context = found, click.Context(found, parent=context, info_name=line.pop(0))
+    command.parse_args(context, line)
+
+
+def test_the_environment_names_settings(compose: dict[str, Any]) -> None:
+    environment = compose["services"]["labels"]["environment"]
+    assert {name.removeprefix("GNOMON_").lower() for name in environment} <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("service", ["models", "flights"])
+def test_a_service_runs_a_module_that_exists(service: str, compose: dict[str, Any]) -> None:
+    python, option, module = compose["services"][service]["entrypoint"]
+    assert (python, option) == ("python", "-m")
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    assert '__name__ == "__main__"' in Path(spec.origin).read_text()
+
+
+def test_the_image_copies_only_what_the_wheel_needs_and_drops_root() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    stages = re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)[1:]
+    assert len(stages) == 2
+    assert re.search(r"^USER gnomon$", stages[1], re.MULTILINE)
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    kept = {line[1:] for line in ignored if line.startswith("!")}
+    assert "*" in ignored
+    assert all((ROOT / name).exists() for name in kept)
+    assert {"requirements", "producer", "schemas", "consumer", "migrations", "pyproject.toml", "README.md"} <= kept
