@@ -152,7 +152,7 @@ def until_killed(bootstrap: str, stream: str, ledger: str) -> None:
         while True:
             noted[:8] = (index + 1).to_bytes(8, "little")
             tap.record(f"r{index}", GOOD, value=0.5)
-            noted[8:] = sum(tap._delivery.captures.counts().dropped.values()).to_bytes(8, "little")
+            noted[8:] = sum(tap.delivery.captures.counts().dropped.values()).to_bytes(8, "little")
             index += 1
             if index % 10 == 0:
                 time.sleep(0.001)

@@ -50,7 +50,7 @@ class TapConfig:
     sample_salt: str = "gnomon-hook-v1"
     """Key of the sampling hash: different from the scorers' seeds, the same in all processes of a service."""
     before_send: BeforeSend | None = None
-    """Sees each capture last and returns it, changed or not, or None to drop it."""
+    """Sees each capture last, identifiers hashed already, and returns it, changed or not, or None to drop it."""
     hmac_key: bytes | None = field(default=None, repr=False)
     hmac_fields: tuple[str, ...] = ()
     """`request_id`, `cluster`, segments or string features to be replaced by their HMAC-SHA256."""
@@ -63,6 +63,8 @@ class TapConfig:
     """Drain on SIGTERM where nobody else handles it."""
     properties: Mapping[str, Any] = field(default_factory=dict)
     """Any librdkafka property; `schema.registry.*` go to the schema registry's client."""
+    registry: Any = None
+    """A schema registry client that the service has already, instead of `schema.registry.*`."""
 
     def __post_init__(self) -> None:
         Topics(self.stream, self.topic_prefix)

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.cimpl import Producer
 
 from gnomon_producer import exits
-from gnomon_producer.errors import DropReason
+from gnomon_producer.errors import Dropped, DropReason
 from gnomon_producer.ledger import Ledger
 
 logger = logging.getLogger("gnomon_producer")
@@ -59,14 +59,14 @@ class DeliverySettings:
 class Delivery:
     """Everything of one process: identity, counters, producer, thread. A fork's child gets a new one.
 
-    `on_start` is called once with this object before the first message (it publishes the schema), `report` makes the
-    ProducerReport message; both are ours and quick.
+    `on_start` is called with this object before the first message (it publishes the schema), and once more, with
+    False, whenever that has to be repeated; `report` makes the ProducerReport message. Both are ours and quick.
     """
 
     def __init__(
         self,
         settings: DeliverySettings,
-        on_start: Callable[["Delivery"], None],
+        on_start: Callable[["Delivery", bool], None],
         report: Callable[["Delivery", bool], tuple[str, bytes]],
         make_producer: Callable[[dict[str, Any]], Any] = Producer,
     ) -> None:
@@ -115,6 +115,13 @@ class Delivery:
         except KafkaException as error:
             ledger.drop(self._refused(error.args[0]))
 
+    def drop(self, ledger: Ledger, what: str, error: Exception) -> None:
+        """Count something offered as dropped and remember why; of an unforeseen error only the type is told."""
+        reason: DropReason = error.reason if isinstance(error, Dropped) else "internal_error"
+        detail = error.detail if isinstance(error, Dropped) else f"{type(error).__name__} in the hook"
+        ledger.drop(reason)
+        self.log.note(f"{what} {reason}", f"{what} are dropped ({reason}): {detail}")
+
     def announce(self, topic: str, key: bytes, value: bytes) -> None:
         """Hand over what readers must know first, to the one partition they look at; lost, it is sent again later."""
         self.service_messages.offer()
@@ -148,7 +155,7 @@ class Delivery:
             self._starting = True
             try:
                 self._producer = self._new_producer()
-                self._on_start(self)
+                self._on_start(self, True)
                 self._thread = threading.Thread(target=self._run, name="gnomon-delivery", daemon=True)
                 self._thread.start()
                 exits.close_at_exit(self)
@@ -185,7 +192,7 @@ class Delivery:
                     self._send_report(closed=False)
                     if self._announcement_lost:
                         self._announcement_lost = False
-                        self._on_start(self)
+                        self._on_start(self, False)
                 self.log.write()
             except Exception as error:
                 self.log.note("thread", f"the delivery thread goes on after {_first_line(error)}")
@@ -198,7 +205,7 @@ class Delivery:
         self._fatal = False
         old.purge()
         old.poll(0)
-        self._on_start(self)
+        self._on_start(self, False)
 
     def _send_report(self, *, closed: bool) -> None:
         topic, value = self._report(self, closed)

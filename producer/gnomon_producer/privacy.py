@@ -18,52 +18,37 @@ EVENT_KEYS = ("request_id", "cluster", "stratum", "segments", "features", "predi
 
 @dataclass(frozen=True)
 class Privacy:
-    """`before_send` first, then HMAC-SHA256 (hex) of the fields named in `hmac_fields`: `request_id`, `cluster`,
-    names of segments, names of string features. The same key gives the same pseudonym, so joins still work.
+    """First HMAC-SHA256 (hex) of the fields named in `hmac_fields`: `request_id`, `cluster`, names of segments, names
+    of string features. So whatever is made of them (strata, segments) is made of pseudonyms; the same key gives the
+    same pseudonym, and joins still work. `before_send` sees the capture last.
     """
 
     before_send: BeforeSend | None = None
     hmac_key: bytes | None = None
     hmac_fields: frozenset[str] = frozenset()
 
-    @property
-    def active(self) -> bool:
-        """Whether there is anything to do."""
-        return self.before_send is not None or bool(self.hmac_fields)
-
-    def apply(self, event: Event) -> Event:
-        """Return what may be sent; raise Dropped `privacy_error` where that cannot be told for certain."""
-        try:
-            return self._hashed(self._shown(event))
-        except Dropped:
-            raise
-        except Exception as error:
-            raise Dropped("privacy_error", f"{type(error).__name__} while preparing a capture") from None
-
     def identifier(self, name: str, value: str) -> str:
-        """Return one identifier as it may be sent, for labels."""
+        """Return one identifier as it may be sent."""
         return self._pseudonym(value) if name in self.hmac_fields else value
 
-    def _shown(self, event: Event) -> Event:
+    def hashed(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """Return features or segments with the named ones hashed; raise Dropped where one is no text."""
+        return {
+            name: self._pseudonym(value) if name in self.hmac_fields and value is not None else value
+            for name, value in group.items()
+        }
+
+    def shown(self, event: Event) -> Event:
+        """Return what `before_send` made of the capture; raise Dropped where that cannot be told for certain."""
         if self.before_send is None:
             return event
-        answer = self.before_send(event)
-        if answer is None:
-            raise Dropped("privacy_error", "before_send returned None")
-        return {key: answer[key] for key in EVENT_KEYS}
-
-    def _hashed(self, event: Event) -> Event:
-        if not self.hmac_fields:
-            return event
-        for key in ("request_id", "cluster"):
-            if key in self.hmac_fields and event[key] is not None:
-                event[key] = self._pseudonym(event[key])
-        for group in ("segments", "features"):
-            event[group] = {
-                name: self._pseudonym(value) if name in self.hmac_fields and value is not None else value
-                for name, value in event[group].items()
-            }
-        return event
+        try:
+            answer = self.before_send(event)
+            if answer is not None:
+                return {key: answer[key] for key in EVENT_KEYS}
+        except Exception as error:
+            raise Dropped("privacy_error", f"{type(error).__name__} of before_send") from None
+        raise Dropped("privacy_error", "before_send returned None")
 
     def _pseudonym(self, value: Any) -> str:
         if not isinstance(value, str):

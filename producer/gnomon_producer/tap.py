@@ -4,59 +4,30 @@ Only `Exception` is ever swallowed. KeyboardInterrupt, SystemExit, a task's canc
 own control flow, wherever they strike, and pass.
 """
 
-import dataclasses
 import functools
 import inspect
 import os
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from gnomon_producer import exits
-from gnomon_producer.binding import FeatureBinder, Values
+from gnomon_producer.composing import Composer, text
 from gnomon_producer.config import TapConfig, disabled_by
-from gnomon_producer.delivery import Delivery, DeliverySettings, Headers, logger
-from gnomon_producer.encoding import ServiceEncoder, live_encoder
+from gnomon_producer.delivery import Delivery, DeliverySettings, logger
+from gnomon_producer.encoding import ServiceEncoder
 from gnomon_producer.errors import Dropped
-from gnomon_producer.ledger import Counts
-from gnomon_producer.predictions import (
-    failure_fields,
-    feature_state_fields,
-    label_fields,
-    microseconds,
-    prediction_fields,
-    prediction_of_result,
-)
-from gnomon_producer.privacy import EVENT_KEYS, Privacy
+from gnomon_producer.predictions import label_fields, microseconds
+from gnomon_producer.registration import Registration
 from gnomon_producer.sampling import Sampler
-from gnomon_producer.trace import request_id_of_context, traceparent_source
+from gnomon_producer.shot import NullShot, Shot
+from gnomon_producer.stats import TapStats
 from gnomon_schemas.errors import ConfigurationError
-from gnomon_schemas.features import FeatureSchema
-from gnomon_schemas.records import Failure, FailureKind
+from gnomon_schemas.registry import PREFIX, registry_client, registry_properties
 from gnomon_schemas.topics import Topics
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-NO_PREDICTION = Failure(FailureKind.MODEL_ERROR, "the captured block ended without a prediction")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TapStats:
-    """One moment of this process: offered = delivered + sum(dropped) + in_flight.
-
-    What was sampled out or switched off was not offered. `labels` is the same account of the labels.
-    """
-
-    offered: int = 0
-    delivered: int = 0
-    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    in_flight: int = 0
-    sampled_out: int = 0
-    switched_off: int = 0
-    labels: "TapStats | None" = None
 
 
 class Tap:
@@ -73,16 +44,15 @@ class Tap:
 
     def __init__(self, config: TapConfig | None = None, /, **settings: Any) -> None:
         self.config = config = config or TapConfig(**settings)
-        self._schema = _allowed(FeatureSchema.of(config.features), config.allowed_features)
-        self._binder = FeatureBinder(self._schema, listed_only=config.allowed_features is not None, encoder_checks=True)
-        self._plain = not (config.segments or config.strata or config.before_send or config.hmac_fields)
-        self._privacy = Privacy(config.before_send, config.hmac_key, frozenset(config.hmac_fields))
-        self._sampler = Sampler(config.sample_rate, config.sample_salt) if config.sample_rate < 1 else None
+        self.composer = Composer(config)
+        self.sampler = Sampler(config.sample_rate, config.sample_salt) if config.sample_rate < 1 else None
         self._topics = Topics(config.stream, config.topic_prefix)
-        self._live_topic = self._topics.live
+        self.live_topic = self._topics.live
         self._service_encoder = ServiceEncoder(config.service)
-        self._traceparent = traceparent_source()
-        self._renew()
+        self._registry = config.registry
+        if self._registry is None and registry_properties(config.properties):
+            self._registry = registry_client(config.properties)
+        self._begin_process()
         # Only a weak reference: hooks of os.register_at_fork can never be taken off.
         here = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _renew(here))
@@ -111,7 +81,7 @@ class Tap:
         segments: Mapping[str, Any] | None = None,
         cluster: str | None = None,
         feature_state: Any = None,
-    ) -> "Shot":
+    ) -> Shot:
         """Return a context manager, `with` or `async with`, around the live prediction; tell it the outcome by
         `predicted`. An exception from the block is recorded by its type and passes untouched.
 
@@ -151,7 +121,7 @@ class Tap:
                 async def watched_coroutine(*args: Any, **kwargs: Any) -> Any:
                     with shot_of(args, kwargs) as shot:
                         result = await function(*args, **kwargs)
-                        shot._returned(predicted, result)
+                        shot.returned(predicted, result)
                     return result
 
                 return watched_coroutine  # type: ignore[return-value]  # wraps() keeps the signature
@@ -160,7 +130,7 @@ class Tap:
             def watched(*args: Any, **kwargs: Any) -> Any:
                 with shot_of(args, kwargs) as shot:
                     result = function(*args, **kwargs)
-                    shot._returned(predicted, result)
+                    shot.returned(predicted, result)
                 return result
 
             return watched  # type: ignore[return-value]  # wraps() keeps the signature
@@ -189,9 +159,9 @@ class Tap:
         by default (for replays).
         """
         shot = Shot(self, request_id, features, segments, cluster, feature_state)
-        shot._begin()
+        shot.begin()
         shot.predicted(value, label, scores, items)
-        shot._end(error, latency_us, captured_at)
+        shot.end(error, latency_us, captured_at)
 
     def label(
         self,
@@ -207,44 +177,46 @@ class Tap:
         """Send the ground truth of a request: one or more of a number, a class, and a list of relevances with the
         items they belong to. Times as in `record`, now by default.
         """
-        delivery = self._delivery
+        delivery = self.delivery
         try:
             delivery.labels.offer()
             now = time.time_ns() // 1000
-            truth = label_fields(value, label, relevance, items)
-            key = self._privacy.identifier("request_id", _text(request_id))
+            key = self.composer.privacy.identifier("request_id", text(request_id))
             message = self._service_encoder.label(
                 request_id=key,
                 occurred_at=now if occurred_at is None else microseconds("occurred_at", occurred_at),
                 observed_at=now if observed_at is None else microseconds("observed_at", observed_at),
-                **truth,
+                **label_fields(value, label, relevance, items),
             )
+            encoded_key = key.encode()
         except Exception as error:
-            dropped = _as_dropped(error)
-            delivery.labels.drop(dropped.reason)
-            delivery.log.note(f"label {dropped.reason}", f"labels are dropped: {dropped.detail}")
+            delivery.drop(delivery.labels, "labels", error)
         else:
-            delivery.send(delivery.labels, self._topics.labels, key.encode(), message)
+            delivery.send(delivery.labels, self._topics.labels, encoded_key, message)
 
     def stats(self) -> TapStats:
         """Return this process's counters, of one moment."""
-        delivery = self._delivery
+        delivery = self.delivery
         try:
             delivery.serve()
         except Exception as error:
             delivery.log.note("stats", f"{type(error).__name__} while serving delivery reports")
-        return _stats(delivery.captures.counts(), _stats(delivery.labels.counts()))
+        return TapStats.of(delivery.captures.counts(), TapStats.of(delivery.labels.counts()))
 
-    def start(self) -> bool:
-        """Make the Kafka client of this process now, rather than in its first capture; return whether that worked."""
-        return self._delivery.start()
+    def start(self, timeout: float = 0.0) -> bool:
+        """Make the Kafka client of this process now, rather than in its first capture; return whether that worked.
+
+        With a schema registry, wait up to `timeout` seconds for its answer: from then on captures are framed by it.
+        """
+        started = self.delivery.start()
+        return started and (self._registration is None or self._registration.done.wait(timeout))
 
     def flush(self, timeout: float = 2.0) -> bool:
         """Wait up to `timeout` seconds for what was recorded so far; return whether nothing is in flight."""
         try:
-            return self._delivery.flush(timeout)
+            return self.delivery.flush(timeout)
         except Exception as error:
-            self._delivery.log.note("flush", f"{type(error).__name__} while flushing")
+            self.delivery.log.note("flush", f"{type(error).__name__} while flushing")
             return False
 
     def close(self, timeout: float | None = None) -> bool:
@@ -252,218 +224,39 @@ class Tap:
 
         What is offered later is counted as dropped. Called by itself at exit and on SIGTERM.
         """
-        return self._delivery.close(self.config.exit_timeout_s if timeout is None else timeout)
+        if self._registration is not None:
+            self._registration.stop()
+        return self.delivery.close(self.config.exit_timeout_s if timeout is None else timeout)
 
-    def _renew(self) -> None:
+    def _begin_process(self) -> None:
         """Begin a process's life: new identity, counters from zero, no producer yet."""
         config = self.config
+        own = {name: value for name, value in config.properties.items() if not name.startswith(PREFIX)}
         settings = DeliverySettings(
-            config.bootstrap_servers,
-            config.max_buffer_bytes,
-            config.heartbeat_s,
-            config.exit_timeout_s,
-            config.properties,
+            config.bootstrap_servers, config.max_buffer_bytes, config.heartbeat_s, config.exit_timeout_s, own
         )
-        self._delivery = delivery = Delivery(settings, self._announce, self._report)
-        self._encode = live_encoder(self._schema, delivery.producer_id, config.model, self._schema.live.fingerprint)
+        self.delivery = delivery = Delivery(settings, self._announce, self._report)
+        self.composer.write_as(delivery.producer_id, self.composer.schema.live.fingerprint)
+        self._registration: Registration | None = None
+        if self._registry is not None:
+            self._registration = Registration(
+                self._registry,
+                self.live_topic,
+                self.composer.schema.live,
+                functools.partial(self.composer.write_as, delivery.producer_id),
+                delivery.log,
+            )
 
-    def _announce(self, delivery: Delivery) -> None:
-        live = self._schema.live
+    def _announce(self, delivery: Delivery, first: bool) -> None:
+        live = self.composer.schema.live
         delivery.announce(self._topics.schemas, str(live.fingerprint).encode(), live.text.encode())
+        if first and self._registration is not None:
+            self._registration.start()
 
     def _report(self, delivery: Delivery, closed: bool) -> tuple[str, bytes]:
         counts = delivery.captures.counts()
         report = self._service_encoder.report(delivery.producer_id, delivery.started_at, counts, closed=closed)
         return self._topics.producers, report
-
-    def _admits(self, request_id: str, cluster: str | None, delivery: Delivery) -> bool:
-        """Ask the switch and the sampler; count what they leave out."""
-        enabled = self.config.enabled
-        if enabled is not None and not _asked(enabled, delivery):
-            delivery.captures.leave_out("switched_off")
-            return False
-        if self._sampler is not None:
-            key = cluster if cluster is not None and self.config.sample_by == "cluster" else request_id
-            if not self._sampler.takes(key):
-                delivery.captures.leave_out("sampled_out")
-                return False
-        return True
-
-    def _refine(self, record: dict[str, Any]) -> None:
-        """Add the declared segments and the stratum, then give the privacy settings the last word."""
-        features = dict(zip(self._binder.names, record["features"], strict=True))
-        record["segments"] = {**self._segments_of(features), **record["segments"]}
-        record["stratum"] = self._stratum_of(features, record["segments"])
-        if self._privacy.active:
-            event = {key: record[key] for key in EVENT_KEYS} | {"features": features}
-            record.update(self._privacy.apply(event))
-            record["features"] = self._binder.bind(record["features"])
-
-    def _encoded(self, record: dict[str, Any]) -> bytes:
-        try:
-            return self._encode(record)
-        except Exception:
-            self._binder.check(record["features"])  # names the feature that does not fit, if it is one
-            raise
-
-    def _headers(self, stratum: str | None) -> Headers | None:
-        traceparent = self._traceparent()
-        if stratum is None and traceparent is None:
-            return None
-        found = (("stratum", stratum), ("traceparent", traceparent))
-        return [(name, text.encode()) for name, text in found if text is not None]
-
-    def _segments_of(self, features: Mapping[str, Any]) -> dict[str, str]:
-        declared = self.config.segments
-        if callable(declared):
-            return _texts(declared(features))
-        return _texts({name: features.get(name) for name in declared})
-
-    def _stratum_of(self, features: Mapping[str, Any], segments: Mapping[str, str]) -> str | None:
-        declared = self.config.strata
-        if callable(declared):
-            stratum = declared(features, segments)
-            return None if stratum is None else _text(stratum)
-        if not declared:
-            return None
-        found = (segments.get(name, features.get(name)) for name in declared)
-        return "|".join("" if value is None else _text(value) for value in found)
-
-
-class Shot:
-    """One capture under way; `predicted` tells it the live model's answer."""
-
-    __slots__ = (
-        "_admitted",
-        "_captured_at",
-        "_cluster",
-        "_dropped",
-        "_feature_state",
-        "_features",
-        "_outcome",
-        "_request_id",
-        "_segments",
-        "_started_ns",
-        "_tap",
-        "_values",
-    )
-
-    def __init__(
-        self,
-        tap: Tap,
-        request_id: Any,
-        features: Any,
-        segments: Any,
-        cluster: Any,
-        feature_state: Any,
-        dropped: Dropped | None = None,
-    ) -> None:
-        self._tap = tap
-        self._request_id = request_id
-        self._features = features
-        self._segments = segments
-        self._cluster = cluster
-        self._feature_state = feature_state
-        self._dropped = dropped
-        self._outcome: Callable[[], Any] | None = None
-        self._admitted = False
-        self._values: Values = ()
-        self._captured_at = 0
-        self._started_ns = 0
-
-    def predicted(self, value: Any = None, label: Any = None, scores: Any = None, items: Any = None) -> None:
-        """Tell the live model's answer: a number, a decision, class probabilities or scores, and their names."""
-        self._outcome = lambda: prediction_fields(value, label, scores, items)
-
-    def _returned(self, predicted: Callable[[Any], Any], result: Any) -> None:
-        """Let `predicted` be asked about the result later, when the latency has been taken."""
-        self._outcome = lambda: prediction_of_result(predicted(result))
-
-    def __enter__(self) -> Self:
-        self._begin()
-        self._started_ns = time.perf_counter_ns()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end(error, (time.perf_counter_ns() - self._started_ns) // 1000, None)
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
-
-    def _begin(self) -> None:
-        """Ask whether to capture, and read the features before the live code may change them."""
-        tap = self._tap
-        delivery = tap._delivery
-        self._captured_at = time.time_ns() // 1000
-        try:
-            identity = self._request_id
-            if identity is None:
-                identity = request_id_of_context.get() or str(uuid.uuid4())
-            self._request_id = identity if type(identity) is str else _text(identity)
-            if self._cluster is not None:
-                self._cluster = _text(self._cluster)
-            self._admitted = tap._admits(self._request_id, self._cluster, delivery)
-            if self._admitted and self._dropped is None:
-                self._values = tap._binder.bind(self._features)
-        except Dropped as dropped:
-            self._admitted, self._dropped = True, dropped
-        except Exception as error:
-            why = Dropped("invalid_features", f"{type(error).__name__} while reading the features or ids")
-            self._admitted, self._dropped = True, why
-
-    def _end(self, error: Any, latency_us: Any, captured_at: Any) -> None:
-        """Offer the capture. It is counted exactly once: here when it is dropped, by `send` from there on."""
-        if not self._admitted:
-            return
-        delivery = self._tap._delivery
-        sequence = delivery.captures.offer()
-        try:
-            key, message, headers = self._message(sequence, error, latency_us, captured_at)
-        except Exception as problem:
-            dropped = _as_dropped(problem)
-            delivery.captures.drop(dropped.reason)
-            delivery.log.note(dropped.reason, f"captures are dropped ({dropped.reason}): {dropped.detail}")
-            delivery.start()  # it says so in its heartbeats and its log even if no capture ever fits
-        except BaseException:
-            delivery.captures.drop("internal_error")
-            raise
-        else:
-            delivery.send(delivery.captures, self._tap._live_topic, key, message, headers)
-
-    def _message(
-        self, sequence: int, error: Any, latency_us: Any, captured_at: Any
-    ) -> tuple[bytes, bytes, Headers | None]:
-        if self._dropped is not None:
-            raise self._dropped
-        tap = self._tap
-        failure = failure_fields(error)
-        prediction = self._outcome() if self._outcome is not None and failure is None else None
-        if prediction is None and failure is None:
-            failure = failure_fields(NO_PREDICTION)
-        record = {
-            "request_id": self._request_id,
-            "cluster": self._cluster,
-            "stratum": None,
-            "segments": _texts(self._segments) if self._segments else {},
-            "features": self._values,
-            "prediction": prediction,
-            "error": failure,
-            "sequence": sequence,
-            "captured_at": self._captured_at if captured_at is None else microseconds("captured_at", captured_at),
-            "capture_probability": tap.config.sample_rate,
-            "latency_us": None if latency_us is None else int(latency_us),
-            "feature_state": None if self._feature_state is None else feature_state_fields(self._feature_state),
-        }
-        if not tap._plain:
-            tap._refine(record)
-        return record["request_id"].encode(), tap._encoded(record), tap._headers(record["stratum"])
 
 
 class DisabledTap(Tap):
@@ -490,7 +283,7 @@ class DisabledTap(Tap):
         """Return zeros."""
         return TapStats(labels=TapStats())
 
-    def start(self) -> bool:
+    def start(self, *_args: Any, **_given: Any) -> bool:
         """Do nothing; there is no client."""
         return False
 
@@ -503,72 +296,12 @@ class DisabledTap(Tap):
         return True
 
 
-class _NullShot(Shot):
-    """What a DisabledTap captures."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        pass
-
-    def predicted(self, *_args: Any, **_given: Any) -> None:
-        """Do nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        pass
-
-
-_NOTHING = _NullShot()
-
-
-def _allowed(schema: FeatureSchema, names: tuple[str, ...] | None) -> FeatureSchema:
-    """Return the schema with the listed features alone."""
-    if names is None:
-        return schema
-    unknown = set(names) - {feature.name for feature in schema.features}
-    if unknown:
-        raise ConfigurationError(f"allowed_features: not in the feature schema: {', '.join(sorted(unknown))}")
-    fields = [field for field in schema.record["fields"] if field["name"] in names]
-    return FeatureSchema.of({**schema.record, "fields": fields})
+_NOTHING = NullShot()
 
 
 def _renew(here: "weakref.ref[Tap]") -> None:
+    """In a fork's child: leave the parent's client alone and begin anew."""
     tap = here()
     if tap is not None:
-        tap._delivery.abandon()
-        tap._renew()
-
-
-def _asked(enabled: Callable[[], bool], delivery: Delivery) -> bool:
-    try:
-        return bool(enabled())
-    except Exception as error:
-        delivery.log.note("enabled", f"the switch raised {type(error).__name__} and counts as off")
-        return False
-
-
-def _text(value: Any) -> str:
-    return value if type(value) is str else str(value)
-
-
-def _texts(given: Mapping[Any, Any]) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in given.items() if value is not None}
-
-
-def _as_dropped(error: Exception) -> Dropped:
-    return error if isinstance(error, Dropped) else Dropped("internal_error", f"{type(error).__name__} in the hook")
-
-
-def _stats(counts: Counts, labels: TapStats | None = None) -> TapStats:
-    return TapStats(
-        offered=counts.offered,
-        delivered=counts.delivered,
-        dropped=dict(counts.dropped),
-        in_flight=counts.in_flight,
-        sampled_out=counts.sampled_out,
-        switched_off=counts.switched_off,
-        labels=labels,
-    )
+        tap.delivery.abandon()
+        tap._begin_process()

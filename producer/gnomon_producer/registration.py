@@ -1,0 +1,51 @@
+"""Registering the stream's schema in a registry, away from any request."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from gnomon_producer.delivery import OncePerMinute
+from gnomon_schemas.errors import GnomonError
+from gnomon_schemas.framing import RegistryId
+from gnomon_schemas.registry import register
+from gnomon_schemas.schema import Schema
+
+RETRY_SECONDS = 5.0
+
+
+class Registration:
+    """Asks until the registry has answered, then tells the schema's id once.
+
+    Until then captures are framed by fingerprint, which Gnomon's readers take as well, since a live service does not
+    wait for a registry and a capture is not thrown away for one.
+    """
+
+    def __init__(
+        self, client: Any, topic: str, schema: Schema, registered: Callable[[RegistryId], None], log: OncePerMinute
+    ) -> None:
+        self._client = client
+        self._topic = topic
+        self._schema = schema
+        self._registered = registered
+        self._log = log
+        self._stop = threading.Event()
+        self.done = threading.Event()
+
+    def start(self) -> None:
+        """Ask in a thread of its own: the network may take long to say no."""
+        threading.Thread(target=self._run, name="gnomon-registration", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._registered(register(self._client, self._topic, self._schema))
+            except GnomonError as error:
+                self._log.note("registry", f"captures are framed by fingerprint: {error}".partition("\n")[0])
+            else:
+                self.done.set()
+                return
+            self._stop.wait(RETRY_SECONDS)

@@ -1,0 +1,202 @@
+"""One capture under way, from the features on entry to the message that is offered."""
+
+import time
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from gnomon_producer.binding import Values
+from gnomon_producer.composing import Composer, text, texts
+from gnomon_producer.config import TapConfig
+from gnomon_producer.delivery import Delivery
+from gnomon_producer.errors import Dropped
+from gnomon_producer.predictions import (
+    failure_fields,
+    feature_state_fields,
+    microseconds,
+    prediction_fields,
+    prediction_of_result,
+)
+from gnomon_producer.sampling import Sampler
+from gnomon_producer.trace import request_id_of_context
+from gnomon_schemas.records import Failure, FailureKind
+
+NO_PREDICTION = Failure(FailureKind.MODEL_ERROR, "the captured block ended without a prediction")
+
+
+class Owner(Protocol):
+    """What a Shot needs of its Tap. The delivery is a forked child's own as soon as there is a child."""
+
+    config: TapConfig
+    composer: Composer
+    sampler: Sampler | None
+    delivery: Delivery
+    live_topic: str
+
+
+class Shot:
+    """One capture under way; `predicted` tells it the live model's answer."""
+
+    __slots__ = (
+        "_admitted",
+        "_captured_at",
+        "_cluster",
+        "_dropped",
+        "_feature_state",
+        "_features",
+        "_outcome",
+        "_owner",
+        "_request_id",
+        "_segments",
+        "_started_ns",
+        "_values",
+    )
+
+    def __init__(
+        self,
+        owner: Owner,
+        request_id: Any,
+        features: Any,
+        segments: Any,
+        cluster: Any,
+        feature_state: Any,
+        dropped: Dropped | None = None,
+    ) -> None:
+        self._owner = owner
+        self._request_id = request_id
+        self._features = features
+        self._segments = segments
+        self._cluster = cluster
+        self._feature_state = feature_state
+        self._dropped = dropped
+        self._outcome: Callable[[], Any] | None = None
+        self._admitted = False
+        self._values: Values = ()
+        self._captured_at = 0
+        self._started_ns = 0
+
+    def predicted(self, value: Any = None, label: Any = None, scores: Any = None, items: Any = None) -> None:
+        """Tell the live model's answer: a number, a decision, class probabilities or scores, and their names."""
+        self._outcome = lambda: prediction_fields(value, label, scores, items)
+
+    def returned(self, predicted: Callable[[Any], Any], result: Any) -> None:
+        """Let `predicted` be asked about a function's result later, when the latency has been taken."""
+        self._outcome = lambda: prediction_of_result(predicted(result))
+
+    def __enter__(self) -> Self:
+        self.begin()
+        self._started_ns = time.perf_counter_ns()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end(error, (time.perf_counter_ns() - self._started_ns) // 1000, None)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def begin(self) -> None:
+        """Ask whether to capture, and read the features before the live code may change them."""
+        self._captured_at = time.time_ns() // 1000
+        try:
+            identity = self._request_id
+            if identity is None:
+                identity = request_id_of_context.get() or str(uuid.uuid4())
+            self._request_id = identity if type(identity) is str else text(identity)
+            if self._cluster is not None:
+                self._cluster = text(self._cluster)
+            self._admitted = self._asked()
+            if self._admitted and self._dropped is None:
+                self._values = self._owner.composer.binder.bind(self._features)
+        except Dropped as dropped:
+            self._admitted, self._dropped = True, dropped
+        except Exception as error:
+            why = Dropped("invalid_features", f"{type(error).__name__} while reading the features or ids")
+            self._admitted, self._dropped = True, why
+
+    def _asked(self) -> bool:
+        """Ask the switch and the sampler; count what they leave out."""
+        owner = self._owner
+        enabled, sampler = owner.config.enabled, owner.sampler
+        if enabled is not None and not _is_on(enabled, owner.delivery):
+            owner.delivery.captures.leave_out("switched_off")
+            return False
+        if sampler is not None:
+            by_cluster = self._cluster is not None and owner.config.sample_by == "cluster"
+            if not sampler.takes(self._cluster if by_cluster else self._request_id):
+                owner.delivery.captures.leave_out("sampled_out")
+                return False
+        return True
+
+    def end(self, error: Any, latency_us: Any, captured_at: Any) -> None:
+        """Offer the capture. It is counted exactly once: here when it is dropped, by `send` from there on."""
+        if not self._admitted:
+            return
+        owner = self._owner
+        delivery = owner.delivery
+        sequence = delivery.captures.offer()
+        try:
+            message = owner.composer.compose(self._record(sequence, error, latency_us, captured_at))
+        except Exception as problem:
+            delivery.drop(delivery.captures, "captures", problem)
+            delivery.start()  # it says so in its heartbeats and its log even if no capture ever fits
+        except BaseException:
+            delivery.captures.drop("internal_error")
+            raise
+        else:
+            delivery.send(delivery.captures, owner.live_topic, message.key, message.value, message.headers)
+
+    def _record(self, sequence: int, error: Any, latency_us: Any, captured_at: Any) -> dict[str, Any]:
+        if self._dropped is not None:
+            raise self._dropped
+        failure = failure_fields(error)
+        prediction = self._outcome() if self._outcome is not None and failure is None else None
+        if prediction is None and failure is None:
+            failure = failure_fields(NO_PREDICTION)
+        return {
+            "request_id": self._request_id,
+            "cluster": self._cluster,
+            "stratum": None,
+            "segments": texts(self._segments) if self._segments else {},
+            "features": self._values,
+            "prediction": prediction,
+            "error": failure,
+            "sequence": sequence,
+            "captured_at": self._captured_at if captured_at is None else microseconds("captured_at", captured_at),
+            "capture_probability": self._owner.config.sample_rate,
+            "latency_us": None if latency_us is None else int(latency_us),
+            "feature_state": None if self._feature_state is None else feature_state_fields(self._feature_state),
+        }
+
+
+class NullShot(Shot):
+    """What a DisabledTap captures: nothing."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+    def predicted(self, *_args: Any, **_given: Any) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+
+def _is_on(enabled: Callable[[], bool], delivery: Delivery) -> bool:
+    try:
+        return bool(enabled())
+    except Exception as error:
+        delivery.log.note("enabled", f"the switch raised {type(error).__name__} and counts as off")
+        return False
