@@ -4,8 +4,9 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,16 @@ FEATURES = FeatureSchema.of({"amount": "double", "age": ["null", "double"], "vis
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
 
 
-def save(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], **metadata: str) -> Path:
+def save(
+    path: Path,
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    initializers: Sequence[Any] = (),
+    **metadata: str,
+) -> Path:
     """Write an ONNX model of these nodes."""
-    graph = helper.make_graph(nodes, "model", inputs, outputs)
+    graph = helper.make_graph(nodes, "model", inputs, outputs, list(initializers))
     model = helper.make_model(graph, opset_imports=OPSETS, ir_version=9)
     if metadata:
         helper.set_model_props(model, metadata)
@@ -100,10 +108,14 @@ class Stream:
     sent: dict[tuple[int, int], str] = field(default_factory=dict)  # (partition, offset) -> request id
 
     def __post_init__(self) -> None:
-        self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "enable.idempotence": True})
         self.codec = Codec(self.features.live)
         self.producer_id = str(uuid.uuid4())
         self.sequence = 0
+
+    @cached_property
+    def producer(self) -> Producer:
+        """Made on first use: some tests only want captures."""
+        return Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "enable.idempotence": True})
 
     @property
     def live(self) -> str:

@@ -34,10 +34,18 @@ class Stopping:
 @click.command()
 @settings_options(stream=True)
 @click.option("--deployment", required=True, metavar="NAME", help="Name of this challenger or control.")
-@click.option("--model", "location", required=True, metavar="FILE", help="The model: an ONNX file.")
+@click.option(
+    "--model",
+    "location",
+    required=True,
+    metavar="MODEL",
+    help="The model: an ONNX file, module:factory of Python code, or http://host/v2/models/NAME.",
+)
 @click.option("--role", type=click.Choice(["challenger", "control"]), default="challenger", show_default=True)
 @click.option("--model-name", metavar="NAME", help="Default: the file's name.")
 @click.option("--model-version", metavar="VERSION", help="Default: the first digits of its SHA-256.")
+@click.option("--signature", metavar="FILE", help="Sidecar YAML: features, inputs, outputs, classes, task.")
+@click.option("--allow-network", is_flag=True, help="Let the model open connections; it may then reach live systems.")
 @click.option("--model-sha256", metavar="HEX", help="Refuse any other file.")
 @click.option(
     "--provider", default="CPUExecutionProvider", show_default=True, help="ONNX Runtime's execution provider."
@@ -72,6 +80,8 @@ def score(
     model_version: str | None,
     model_sha256: str | None,
     provider: str,
+    signature: str | None,
+    allow_network: bool,
     member: str | None,
     start: str,
     no_sampling: bool,
@@ -83,7 +93,8 @@ def score(
     from gnomon_consumer.scorer.live import StartAt
     from gnomon_consumer.scorer.service import Options, Scorer
 
-    model = models.describe(location, model_name, model_version, model_sha256, provider)
+    seconds = settings.score.call_seconds
+    model = models.describe(location, model_name, model_version, model_sha256, provider, signature, seconds)
     options = Options(
         deployment=deployment,
         role=cast(Role, role),
@@ -91,6 +102,7 @@ def score(
         member=member or socket.gethostname(),
         start=StartAt.parse(start),
         no_sampling=no_sampling,
+        allow_network=allow_network,
         exit_when_idle=exit_when_idle,
     )
     Scorer(settings, options, stopping).run()

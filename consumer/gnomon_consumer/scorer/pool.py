@@ -30,6 +30,7 @@ from gnomon_schemas.records import Failure, FailureKind
 from gnomon_schemas.schema import Schema
 
 START_SECONDS = 120.0
+MAX_LINES, MAX_LINE = 200, 1000
 _RESTART_PAUSES = (0.0, 0.2, 1.0, 5.0, 15.0)
 _CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 log = get_logger("pool")
@@ -104,6 +105,7 @@ class Pool:
         self._finished: deque[Finished] = deque()
         self._failed_starts = 0
         self._next_start = 0.0
+        self._started = False
         self.restarts = 0
         self.sandbox: Mapping[str, Any] = {}
 
@@ -127,6 +129,7 @@ class Pool:
             self._take(wait=0.05)
             if self._clock() > deadline:
                 raise ConfigurationError(f"the model does not load within {START_SECONDS:g} seconds")
+        self._started = True
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
@@ -179,6 +182,7 @@ class Pool:
             [sys.executable, "-P", "-m", "gnomon_consumer.scorer.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=environment,
             start_new_session=True,
         )
@@ -196,6 +200,7 @@ class Pool:
         worker.keys.update(keys)
         worker.inbox.put((header, [self._schemas[key].text.encode() for key in keys]))
         threading.Thread(target=_converse, args=(worker, self._events), daemon=True, name="worker").start()
+        threading.Thread(target=_relay, args=(process,), daemon=True, name="worker output").start()
         self._workers.append(worker)
 
     def _hand_out(self) -> None:
@@ -256,7 +261,7 @@ class Pool:
                 self._finish(worker, header, blobs)
 
     def _refuse(self, header: dict[str, Any]) -> None:
-        if self.restarts:  # it loaded before: the file or the server has changed since; try again, with pauses
+        if self._started:  # it loaded before: the file or the server has changed since; try again, with pauses
             log.error("a restarted worker refuses the model", reason=header["message"])
             return
         error: GnomonError = ConfigurationError(header["message"])
@@ -294,10 +299,10 @@ class Pool:
         self._kill(worker)
         status = worker.process.wait()
         job = worker.job
+        if not self._started:
+            raise ConfigurationError(f"the model ends its worker while it loads ({_cause(status)})")
         if not worker.ready:
             self._failed_starts += 1
-            if not self.restarts and self._failed_starts > len(_RESTART_PAUSES):
-                raise ConfigurationError(f"the model kills its worker while it loads ({_cause(status)})")
         pause = _RESTART_PAUSES[min(self._failed_starts, len(_RESTART_PAUSES) - 1)]
         self._next_start = self._clock() + pause
         if worker.ready:
@@ -335,6 +340,17 @@ class Pool:
         # Its session is its own, so whatever it has forked goes with it.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(worker.process.pid, signal.SIGKILL)
+
+
+def _relay(process: "subprocess.Popen[bytes]") -> None:
+    """Log what a model prints, bounded: at most MAX_LINES of MAX_LINE bytes a worker, the rest is dropped."""
+    assert process.stderr is not None
+    lines = 0
+    with process.stderr as stream, contextlib.suppress(OSError, ValueError):
+        while line := stream.readline(MAX_LINE):
+            lines += 1
+            if lines <= MAX_LINES:
+                log.info("worker says", pid=process.pid, text=line.decode("utf-8", "replace").rstrip())
 
 
 def _cause(status: int) -> str:

@@ -5,6 +5,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +39,8 @@ def enter(limits: Limits) -> dict[str, Any]:
         os._exit(0)  # the parent ended before the line above
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     network = "open" if limits.network else _leave_network(libc)
+    if not limits.network:
+        sys.addaudithook(_refuse_connections)
     _lower(resource.RLIMIT_AS, limits.memory_bytes)
     _lower(resource.RLIMIT_FSIZE, limits.file_bytes)
     _lower(resource.RLIMIT_NPROC, limits.processes)
@@ -49,6 +53,12 @@ def _leave_network(libc: ctypes.CDLL) -> str:
     if libc.unshare(_CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
         return "none"
     return f"open: the kernel refuses a network namespace ({os.strerror(ctypes.get_errno())})"
+
+
+def _refuse_connections(event: str, _: tuple[object, ...]) -> None:
+    """Where the kernel leaves the network open, Python code is refused all the same; a hook cannot be taken off."""
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.bind"):
+        raise PermissionError("a model in the shadow only observes: connections are refused (--allow-network)")
 
 
 def limit_cpu(seconds: float) -> None:
@@ -72,3 +82,10 @@ def _lower(kind: int, value: int) -> None:
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(kind, (value, value))
+
+
+def probe_network() -> str:
+    """What a worker of this machine can give up of the network, as `enter` says it; tried in a process of its own."""
+    code = "from gnomon_consumer.scorer.sandbox import *; print(enter(Limits(2**33))['network'])"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout.strip() or f"open: {done.stderr.strip()[-200:]}"

@@ -55,6 +55,7 @@ class Options:
     member: str
     start: StartAt
     no_sampling: bool = False
+    allow_network: bool = False
     exit_when_idle: float | None = None
 
 
@@ -160,7 +161,8 @@ class Scorer:
 
     def _make_pool(self) -> Pool:
         score = self.settings.score
-        limits = Limits(score.memory_bytes)
+        network = self.options.allow_network or self.options.model.kind == "server"
+        limits = Limits(score.memory_bytes, network=network)
         return Pool(score.workers, self.options.model, limits, score.call_seconds, self.clock, self.now_us)
 
     def _prepare_topics(self, metadata: Any) -> None:

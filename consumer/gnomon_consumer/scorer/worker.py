@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from gnomon_consumer.scorer import models, sandbox, wire
@@ -53,7 +54,7 @@ def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO) -> Scorer 
         _learn(schemas, texts, header["keys"])
         spec = models.ModelSpec(**header["model"])
         features = FeatureSchema.in_live(Schema.parse(texts[-1])).features
-        runner = models.load(spec, features)
+        runner = models.load(spec, features, Path(header["folder"]))
     except GnomonError as error:
         wire.write(sink, {"op": "refused", "message": str(error), "status": error.exit_status})
         return None

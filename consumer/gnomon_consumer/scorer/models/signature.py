@@ -34,9 +34,16 @@ class Signature:
     version: str | None = None
 
 
-def find_signature(path: Path, metadata: Mapping[str, str]) -> Signature:
-    """Gather the signature of the model at `path`; raises ConfigurationError that names the file at fault."""
+def find_signature(path: Path | None, metadata: Mapping[str, str], given: Path | None = None) -> Signature:
+    """Gather the signature of the model at `path`; raises ConfigurationError that names the file at fault.
+
+    `given` is a sidecar named by the user, which stands for the one beside the model.
+    """
     found = _from_metadata(metadata)
+    if given is not None:
+        return _over(found, _from_sidecar(given))
+    if path is None:
+        return found
     mlmodel = path.parent / "MLmodel"
     if mlmodel.is_file():
         found = _over(found, _from_mlflow(mlmodel))

@@ -1,0 +1,230 @@
+"""What a hostile Python model can do from its worker: nothing."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.scorer_kit import FEATURES, Stream
+
+from gnomon_consumer.scorer import models
+from gnomon_consumer.scorer.outcomes import Row, codec
+from gnomon_consumer.scorer.pool import Finished, Job, Pool
+from gnomon_consumer.scorer.sandbox import Limits
+from gnomon_schemas.codec import Reader
+from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.store import packaged_schemas
+
+HOSTILE = """
+import os, signal, socket, ctypes, json, sys, time
+import numpy as np
+
+def environment():
+    return lambda columns: {"label": [json.dumps(dict(os.environ))] * len(columns["amount"])}
+
+def _each(act):
+    def predict(columns):
+        for amount in columns["amount"]:
+            if amount == 666.0:
+                act()
+        return np.asarray(columns["amount"])
+    return predict
+
+def allocate():
+    return _each(lambda: bytearray(4 * 2**30))
+
+def connect():
+    return _each(lambda: socket.create_connection(("127.0.0.1", PORT), 2))
+
+def raw_connect():
+    '''Past Python: the system call itself.'''
+    libc = ctypes.CDLL(None, use_errno=True)
+    def act():
+        fd = libc.socket(socket.AF_INET, socket.SOCK_STREAM, 0)
+        address = (2).to_bytes(2, sys.byteorder) + PORT.to_bytes(2, "big") + bytes((127, 0, 0, 1)) + bytes(8)
+        if libc.connect(fd, address, 16) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return _each(act)
+
+def fork_bomb():
+    def act():
+        for _ in range(300):
+            if os.fork() == 0:
+                time.sleep(600)
+        raise RuntimeError("three hundred children")
+    return _each(act)
+
+def hang():
+    def act():
+        while True:
+            pass
+    return _each(act)
+
+def segfault():
+    return _each(lambda: os.kill(os.getpid(), signal.SIGSEGV))
+
+def leave():
+    return _each(lambda: os._exit(0))
+
+def write():
+    return _each(lambda: open("written-by-a-model", "wb", 0).write(b"x"))
+
+def chatter():
+    def act():
+        os.write(1, b"not a frame" * 1000)
+        print("not a frame either")
+    return _each(act)
+
+def raises():
+    def act():
+        raise KeyError("inside the model")
+    return _each(act)
+
+def dies_at_birth():
+    os._exit(3)
+
+def refuses():
+    raise ValueError("no weights here")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GNOMON_KAFKA__PROPERTIES", '{"sasl.password": "canary-secret"}')
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
+    return tmp_path
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[int, list[object]]]:
+    """A server on loopback that notes every connection."""
+    accepted: list[object] = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        while True:
+            try:
+                accepted.append(server.accept())
+            except OSError:
+                return
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield server.getsockname()[1], accepted
+    server.shutdown(socket.SHUT_RDWR)
+    server.close()
+    thread.join()
+    for connection in accepted:
+        connection[0].close()  # type: ignore[index]  # what accept() returned
+
+
+def run(
+    folder: Path, factory: str, amounts: list[float], *, port: int = 1, single: bool = False
+) -> list[dict[str, object]]:
+    """Score captures of these amounts in a pool of one worker; returns the outcomes as decoded records."""
+    (folder / "hostile.py").write_text(f"PORT = {port}\n{HOSTILE}")
+    pool = Pool(1, models.describe(f"hostile:{factory}"), Limits(memory_bytes=2**30), call_seconds=1.0)
+    stream = Stream("127.0.0.1:1", "none")
+    rows = []
+    for offset, amount in enumerate(amounts):
+        key = f"r{offset}"
+        rows.append(Row(0, offset, key.encode(), stream.capture(key, amount=amount), None, offset, 1.0))
+    try:
+        pool.start(FEATURES.live)
+        pids = pool.pids
+        pool.submit(Job("w", 0, 0, rows, list(range(len(rows))), single))
+        done: list[Finished] = []
+        deadline = time.monotonic() + 30
+        while sum(len(one.places) for one in done) < len(rows):
+            assert time.monotonic() < deadline, "the pool never finished"
+            done += pool.poll(wait=0.05)
+    finally:
+        pool.close()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    placed = {place: scored for one in done for place, scored in zip(one.places, one.scored, strict=True)}
+    reader = Reader(packaged_schemas())
+    return [reader.decode(placed[place].message).record for place in range(len(rows))]
+
+
+def kinds(found: list[dict[str, object]]) -> list[str]:
+    return [str(one["error"]["kind"]) if one["error"] else "scored" for one in found]  # type: ignore[index]
+
+
+def test_the_environment_holds_no_credentials(folder: Path) -> None:
+    found = run(folder, "environment", [1.0])[0]["prediction"]
+    assert isinstance(found, dict)
+    seen = json.loads(str(found["label"]))
+    assert "canary-secret" not in json.dumps(seen)
+    assert not any(name.startswith(("GNOMON_", "AWS_", "KAFKA_", "PG")) for name in seen)
+
+
+AMOUNTS = [1.0, 2.0, 666.0, 4.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("factory", "kind"),
+    [
+        ("allocate", "exception"),
+        ("hang", "timeout"),
+        ("segfault", "quarantined"),
+        ("leave", "quarantined"),
+        ("write", "exception"),
+        ("chatter", "scored"),
+        ("raises", "exception"),
+    ],
+)
+def test_only_the_hostile_row_fails(folder: Path, factory: str, kind: str) -> None:
+    assert kinds(run(folder, factory, AMOUNTS)) == ["scored", "scored", kind, "scored", "scored"]
+
+
+@pytest.mark.parametrize("factory", ["connect", "raw_connect"])
+def test_no_connection_leaves_the_worker(folder: Path, listener: tuple[int, list[object]], factory: str) -> None:
+    port, accepted = listener
+    found = kinds(run(folder, factory, AMOUNTS, port=port))
+    if factory == "raw_connect" and "none" not in _network():
+        pytest.skip("this kernel refuses network namespaces to us, so only Python code is held back")
+    assert found == ["scored", "scored", "exception", "scored", "scored"]
+    assert accepted == []
+
+
+def _network() -> str:
+    """What a worker of this machine could give up."""
+    from gnomon_consumer.scorer.sandbox import probe_network
+
+    return probe_network()
+
+
+def test_a_fork_bomb_is_bounded_and_leaves_nobody(folder: Path) -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    found = kinds(run(folder, "fork_bomb", AMOUNTS))
+    assert found[:2] == ["scored", "scored"]
+    assert found[2] in ("exception", "timeout", "quarantined")
+    left = [p for p in psutil.process_iter(["cmdline"]) if "gnomon_consumer.scorer.worker" in (p.info["cmdline"] or ())]
+    mine = [p for p in left if p.pid not in before and _descends_from_a_dead_worker(p)]
+    assert mine == []
+
+
+def _descends_from_a_dead_worker(process: psutil.Process) -> bool:
+    """Orphans of this test run were adopted by init (or the nearest reaper), and carry our folder as theirs."""
+    try:
+        return process.cwd() == os.getcwd()  # noqa: PTH109 - compared as text
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.parametrize(("factory", "expected"), [("refuses", "no weights here"), ("dies_at_birth", "exit status 3")])
+def test_a_model_that_cannot_be_loaded_is_refused(folder: Path, factory: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=expected):
+        run(folder, factory, [1.0])
+
+
+def test_the_probe_has_rows_of_one(folder: Path) -> None:
+    found = run(folder, "raises", [1.0, 2.0], single=True)
+    assert [one["batch_size"] for one in found] == [1, 1]
+    assert codec("ShadowPrediction").schema.name == "gnomon.v1.ShadowPrediction"
