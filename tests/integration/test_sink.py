@@ -1,0 +1,206 @@
+"""The sink against a real PostgreSQL: whole windows once, whoever else writes and whatever a row holds."""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+from tests.property.test_pairing import Live
+from tests.shadow_log import FEATURES, START_US, capture, cell, row, seal, start
+
+from gnomon_consumer.joiner.pairing import JoinedWindow, Pairing
+from gnomon_consumer.joiner.sink import DoublePairError, IdentityError, ProgressMovedError, Sink
+from gnomon_schemas.codec import Codec, Reader
+from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.store import MemorySchemas
+
+Connection = psycopg.Connection[Any]
+CODEC = Codec(FEATURES.live)
+READER = Reader(MemorySchemas([FEATURES.live]))
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[Connection]:
+    with psycopg.connect(database_url) as opened:
+        yield opened
+
+
+def sink_of(connection: Connection) -> Sink:
+    sink = Sink(connection, "s", "challenger")
+    sink.begin(0, start(0, "c", None), 0)
+    return sink
+
+
+def window(
+    begin: int,
+    size: int,
+    *,
+    changes: Mapping[int, Mapping[str, Any]] | None = None,
+    answers: Mapping[int, Mapping[str, Any]] | None = None,
+) -> JoinedWindow:
+    """A window in which every capture is sampled; `changes` and `answers` alter captures and shadow rows by offset."""
+    offsets = range(begin, begin + size)
+    window_id = str(uuid.UUID(int=begin + 1))
+    rows = [row(0, o, f"r{o}", window_id, **(answers or {}).get(o, {})) for o in offsets]
+    pairing = Pairing(0, begin)
+    for at, record in enumerate(rows):
+        pairing.shadow(begin + at, "ShadowPrediction", record)
+    pairing.shadow(begin + size, "SamplingWindow", seal(0, begin, begin + size, [cell(rows, size)], window_id))
+    pairing.live(
+        Live(o, f"r{o}", body=CODEC.encode({**capture(o, f"r{o}"), **(changes or {}).get(o, {})})) for o in offsets
+    )
+    (joined,) = pairing.take()
+    return joined
+
+
+def one(connection: Connection, query: str) -> tuple[Any, ...]:
+    found: tuple[Any, ...] | None = connection.execute(query).fetchone()
+    assert found is not None
+    return found
+
+
+def test_a_pair_holds_what_both_sides_said(connection: Connection) -> None:
+    state = {"version": "d7", "cache_hits": 3, "cache_misses": 1}
+    error = {"kind": "exception", "message": "no"}
+    changes: dict[int, dict[str, Any]] = {
+        0: {"cluster": "N14228", "segments": {"origin": "JFK", "k": 'a"b'}, "feature_state": state},
+        1: {"prediction": None, "error": error, "features": {"amount": float("nan"), "country": None, "repeat": True}},
+    }
+    answers = {1: {"prediction": {"value": None, "label": None, "scores": [0.5, 0.5], "items": ["a", "b"]}}}
+    assert sink_of(connection).apply([window(0, 2, changes=changes, answers=answers)], READER) == 2
+    names = (
+        "request_id, cluster, segments, features_numeric, features_text, live_value, live_error_kind, live_latency_us,"
+        " live_feature_version, live_cache_hits, shadow_value, shadow_scores, shadow_items, outcome, weight,"
+        " extract(epoch from event_time) * 1000000, producer_id::text"
+    )
+    first, second = connection.execute(f"select {names} from gnomon.pairs order by source_offset").fetchall()
+    producer = capture(0, "")["producer_id"]
+    assert first == (
+        "r0", "N14228", {"origin": "JFK", "k": 'a"b'}, [0.0, 1.0], ["CH"], 0.5, None, 800, "d7", 3, 0.25, None, None,
+        "scored", 1.0, START_US, producer,
+    )  # fmt: skip
+    assert second[:3] == ("r1", None, {"origin": "JFK"})
+    assert str(second[3]) == "[nan, 1.0]"
+    assert second[4:14] == ([None], None, "exception", 800, None, None, None, [0.5, 0.5], ["a", "b"], "scored")
+
+
+def test_two_joiners_on_one_partition(connection: Connection, database_url: str) -> None:
+    mine = sink_of(connection)
+    with psycopg.connect(database_url) as other:
+        theirs = sink_of(other)
+        assert theirs.apply([window(0, 3)], READER) == 3
+        with pytest.raises(ProgressMovedError):
+            mine.apply([window(0, 3)], READER)
+        assert one(other, "select count(*) from gnomon.pairs") == (3,)
+        assert mine.apply([window(3, 2), window(5, 1)], READER) == 3
+        assert one(other, "select sum(seen), sum(joined_scored) from gnomon.cells") == (6, 6)
+
+
+def test_a_pair_that_stands_already_stops_the_joiner(connection: Connection) -> None:
+    sink = sink_of(connection)
+    sink.apply([window(0, 3)], READER)
+    connection.execute("update gnomon.join_progress set next_source_offset = 0")
+    with pytest.raises(DoublePairError):
+        sink.apply([window(0, 3)], READER)
+    assert one(connection, "select next_source_offset from gnomon.join_progress") == (0,)
+
+
+@pytest.mark.parametrize("at", [0, 3, 6])
+def test_a_row_that_postgresql_refuses_is_a_dead_letter(connection: Connection, at: int) -> None:
+    changes: dict[int, dict[str, Any]] = {at: {"cluster": "a\0b"}, 5: {"capture_probability": 0.0}}
+    assert sink_of(connection).apply([window(0, 7, changes=changes)], READER) == 5
+    letters = connection.execute(
+        "select source_offset, stage, reason, request_id from gnomon.dead_letters order by 1"
+    ).fetchall()
+    assert letters == [(n, "join", "refused", f"r{n}") for n in sorted({at, 5})]
+    assert one(connection, "select seen, scored, joined_scored, joined_dead_lettered from gnomon.cells") == (7, 7, 5, 2)
+    assert one(connection, "select sum(seen), sum(sampled), sum(scored), sum(dead_lettered) from gnomon.rollups") == (
+        7, 7, 5, 2,
+    )  # fmt: skip
+
+
+def test_an_evolved_schema_never_reinterprets_a_row(connection: Connection) -> None:
+    evolved = FeatureSchema.of(
+        {"repeat": "boolean", "age": ["null", "int"], "country": "double", "marks": {"type": "array", "items": "int"}}
+    )
+    reader = Reader(MemorySchemas([FEATURES.live, evolved.live]))
+    sink = sink_of(connection)
+    sink.apply([window(0, 1)], reader)
+    later = window(1, 1)
+    features = {"repeat": False, "age": 40, "country": 2.5, "marks": [1, 2]}
+    value = Codec(evolved.live).encode({**capture(1, "r1"), "features": features})
+    (match,) = later.matches
+    later.matches[:] = [type(match)(match.shadow, value, match.cell)]
+    sink.apply([later], reader)
+    columns = connection.execute("select name, kind, position from gnomon.feature_columns order by 2, 3").fetchall()
+    assert columns == [
+        ("amount", "numeric", 1), ("repeat", "numeric", 2), ("age", "numeric", 3), ("country", "numeric", 4),
+        ("country", "text", 1), ("marks", "text", 2),
+    ]  # fmt: skip
+    rows = connection.execute("select features_numeric, features_text from gnomon.pairs order by source_offset")
+    assert rows.fetchall() == [([0.0, 1.0], ["CH"]), ([None, 0.0, 40.0, 2.5], [None, "[1, 2]"])]
+
+
+def test_event_times_choose_the_table_partition(connection: Connection) -> None:
+    sink = sink_of(connection)
+    sink.apply([window(0, 2)], READER)
+    assert one(connection, "select defaulted from gnomon.join_progress") == (2,)
+    micros = 1_365_000_000_000_000
+    begin = one(connection, "select to_timestamp(1365000000) - interval '1 day'")[0]
+    sink.declare_replay(begin, begin.replace(year=2014))
+    sink.apply([window(2, 2, changes={2: {"captured_at": micros}, 3: {"captured_at": micros}})], READER)
+    assert one(connection, "select defaulted from gnomon.join_progress") == (2,)
+    found = connection.execute("select tableoid::regclass::text, count(*) from gnomon.pairs group by 1 order by 1")
+    assert found.fetchall() == [("gnomon.pairs_2013_04", 2), ("gnomon.pairs_default", 2)]
+
+
+def test_rollups_are_the_sums_of_the_pairs(connection: Connection) -> None:
+    answers: dict[int, dict[str, Any]] = {
+        0: {"prediction": {"value": 0.75, "label": "on_time", "scores": None, "items": None}},
+        1: {"prediction": None, "error": {"kind": "timeout", "message": "late"}, "inclusion_probability": 0.5},
+        2: {"prediction": None, "error": {"kind": "model_error", "message": "no"}, "inclusion_probability": 0.25},
+        3: {"inclusion_probability": 0.5},
+    }
+    ranked = {"value": None, "label": None, "scores": None, "items": ["a", "b"]}
+    hour = 3_600_000_000
+    changes: dict[int, dict[str, Any]] = {
+        4: {"captured_at": START_US + hour, "prediction": ranked},
+        5: {"captured_at": START_US + hour, "prediction": None, "error": {"kind": "exception", "message": "x"}},
+    }
+    answers[4] = {"prediction": {**ranked, "items": ["b", "a"]}}
+    sink = sink_of(connection)
+    sink.apply([window(0, 6, changes=changes, answers=answers), window(6, 3)], READER)
+    names = "sampled, scored, failed, timed_out, live_failed, comparable, agreed"
+    assert connection.execute(f"select seen, {names} from gnomon.rollups order by hour").fetchall() == [
+        (7, 7, 5, 1, 1, 0, 5, 4),
+        (2, 2, 2, 0, 0, 1, 1, 0),
+    ]
+    recomputed = """
+        select date_trunc('hour', event_time), sum(weight), sum(weight ^ 2),
+               coalesce(sum(weight) filter (where outcome = 'failed'), 0),
+               coalesce(sum(weight) filter (where outcome = 'timed_out'), 0),
+               coalesce(sum(weight * (shadow_value - live_value)), 0),
+               coalesce(sum(weight * (shadow_value - live_value) ^ 2), 0)
+        from gnomon.pairs group by 1 order by 1"""
+    stored = """
+        select hour, weight, weight_squared, failed_weight, timed_out_weight, value_difference,
+               value_difference_squared
+        from gnomon.rollups order by hour"""
+    assert connection.execute(stored).fetchall() == connection.execute(recomputed).fetchall()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cluster_id": "another"},
+        {"topic_id": "x"},
+        {"start_offset": 5},
+        {"model": {"name": "gb", "version": "1", "sha256": "cd" * 32}},
+        {"started_at": START_US + 1},
+    ],
+)
+def test_another_identity_is_refused(connection: Connection, changes: dict[str, Any]) -> None:
+    sink = sink_of(connection)
+    with pytest.raises(IdentityError):
+        sink.begin(0, {**start(0, "c", None), **changes}, 0)
