@@ -1,12 +1,12 @@
 """`gnomon join` as it ships: every captured offset in one bucket, every sampled one in one pair."""
 
 import psycopg
-from confluent_kafka.admin import AdminClient, NewTopic
 from tests.servers.process import Gnomon
 from tests.shadow_log import Logs
 
-from gnomon_consumer import kafka
+from gnomon_consumer import kafka, topics
 from gnomon_consumer.settings import load_settings
+from gnomon_schemas.topics import Topics
 
 
 def identity(bootstrap: str, topic: str) -> tuple[str, str | None]:
@@ -16,14 +16,7 @@ def identity(bootstrap: str, topic: str) -> tuple[str, str | None]:
 
 
 def make_logs(bootstrap: str, stream: str) -> Logs:
-    settings = load_settings({"bootstrap_servers": bootstrap})
-    if not kafka.is_mock(kafka.list_topics(settings)):
-        topics = [f"gnomon.{stream}.{name}" for name in ("live", "shadow.challenger", "labels", "dlq")]
-        single = [f"gnomon.{stream}.{name}" for name in ("schemas", "producers")]
-        admin = AdminClient({"bootstrap.servers": bootstrap})
-        created = admin.create_topics([*(NewTopic(t, 4, 1) for t in topics), *(NewTopic(t, 1, 1) for t in single)])
-        for future in created.values():
-            future.result()
+    topics.create(load_settings({"bootstrap_servers": bootstrap}), topics.plan(Topics(stream), 4, ["challenger"]))
     logs = Logs(bootstrap, stream)
     logs.begin(*identity(bootstrap, logs.topics.live))
     return logs

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "join": "gnomon_consumer.cli.join:join",
     "labels": "gnomon_consumer.cli.labels:labels",
     "report": "gnomon_consumer.cli.report:report",
+    "doctor": "gnomon_consumer.cli.doctor:doctor",
 }
 
 

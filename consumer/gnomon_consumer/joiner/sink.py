@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -33,6 +33,7 @@ from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
 Connection = psycopg.Connection[Any]
+DAY_US = 24 * HOUR_US
 
 
 class ProgressMovedError(GnomonError):
@@ -103,7 +104,7 @@ class Sink:
         connection.autocommit = True
         self._stream_id, self._tolerance, self.deployment_id = _register(connection, stream, deployment)
         self._features = FeatureColumns(self._stream_id)
-        self._days: set[date] = set()
+        self._days: set[int] = set()
 
     def declare_replay(self, since: datetime, until: datetime) -> None:
         """Say which part of the past this stream replays: its event times get table partitions of their own."""
@@ -173,22 +174,23 @@ class Sink:
     def _ensure_partitions(self, batch: pa.RecordBatch) -> Counter[int]:
         """Make a batch's table partitions, each in its own transaction; count by source partition what has none."""
         times = batch.column("event_time").to_pylist()
-        days = {moment(time).date() for time in {time - time % (24 * HOUR_US) for time in times}}
-        for day in sorted(days - self._days):
-            if self._ensure_partition(day):
+        days = {time // DAY_US: time for time in times}
+        for day in sorted(days.keys() - self._days):
+            if self._ensure_partition(days[day]):
                 self._days.add(day)
-        if days <= self._days:
+        if days.keys() <= self._days:
             return Counter()
         return Counter(
             partition
             for time, partition in zip(times, batch.column("source_partition").to_pylist(), strict=True)
-            if moment(time).date() not in self._days
+            if time // DAY_US not in self._days
         )
 
-    def _ensure_partition(self, day: date) -> bool:
-        noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    def _ensure_partition(self, time: int) -> bool:
         try:
-            row = self._connection.execute("select gnomon.ensure_partition(%s, %s)", [self._stream_id, noon]).fetchone()
+            row = self._connection.execute(
+                "select gnomon.ensure_partition(%s, %s)", [self._stream_id, moment(time)]
+            ).fetchone()
         except errors.LockNotAvailable:
             # A long report holds the table: the default partition takes these rows, `db maintain` moves them later.
             return False

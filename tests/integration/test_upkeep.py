@@ -1,0 +1,200 @@
+"""The life of the data: partitions, retention, roles, erasure, and a doctor that notices what does not close."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from tests.integration.test_join import arguments, make_logs
+from tests.integration.test_sink import READER, one, sink_of, window
+from tests.servers.process import Gnomon
+
+from gnomon_consumer import upkeep
+from gnomon_consumer.joiner.sink import Sink
+
+Connection = psycopg.Connection[Any]
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[Connection]:
+    with psycopg.connect(database_url) as opened:
+        yield opened
+
+
+def micros(moment: datetime) -> int:
+    return int(moment.timestamp() * 1e6)
+
+
+def at(moment: datetime, *offsets: int) -> dict[int, dict[str, Any]]:
+    return {offset: {"captured_at": micros(moment)} for offset in offsets}
+
+
+def differences(connection: Connection) -> list[str]:
+    return [row["kind"] for row in upkeep.ledger_differences(connection, "s")]
+
+
+def test_retention_drops_partitions_and_keeps_the_count(connection: Connection) -> None:
+    sink = sink_of(connection)
+    old = NOW - timedelta(days=100)
+    sink.apply([window(0, 4, changes={**at(old, 0, 1, 2), **at(NOW, 3)})], READER)
+    assert one(connection, "select count(*) from gnomon.pairs_default") == (0,)
+    connection.execute("update gnomon.streams set retention = '50 days'")
+    done = upkeep.maintain(connection, NOW)
+    assert done.expired == 3
+    assert done.dropped == [f"pairs_{old:%Y_%m}"]
+    assert one(connection, "select count(*) from gnomon.pairs") == (1,)
+    assert one(connection, "select joined_scored, expired from gnomon.cells") == (4, 3)
+    assert differences(connection) == []
+    assert upkeep.maintain(connection, NOW).dropped == []
+
+
+def test_a_replayed_past_is_kept(connection: Connection) -> None:
+    sink = sink_of(connection)
+    past = datetime(2013, 4, 10, tzinfo=UTC)
+    sink.declare_replay(past, past + timedelta(days=3))
+    sink.apply([window(0, 2, changes=at(past, 0, 1))], READER)
+    assert upkeep.maintain(connection, NOW).dropped == []
+    assert one(connection, "select count(*) from gnomon.pairs_2013_04") == (2,)
+
+
+def test_rows_leave_the_default_partition_when_their_time_is_permitted(connection: Connection) -> None:
+    sink = sink_of(connection)
+    past = datetime(2013, 4, 10, tzinfo=UTC)
+    sink.apply([window(0, 3, changes=at(past, 0, 1, 2))], READER)
+    assert one(connection, "select count(*) from gnomon.pairs_default") == (3,)
+    sink.declare_replay(past - timedelta(days=1), past + timedelta(days=1))
+    done = upkeep.maintain(connection, NOW)
+    assert done.moved == 3
+    assert "pairs_2013_04" in done.created
+    assert one(connection, "select count(*), min(tableoid::regclass::text) from gnomon.pairs") == (
+        3,
+        "gnomon.pairs_2013_04",
+    )
+    assert differences(connection) == []
+
+
+def test_daily_partitions_follow_monthly_ones(connection: Connection) -> None:
+    sink = sink_of(connection)
+    past = datetime(2013, 4, 10, tzinfo=UTC)
+    sink.declare_replay(past, past + timedelta(days=90))
+    sink.apply([window(0, 1, changes=at(past, 0))], READER)
+    connection.execute("update gnomon.partitioning set granularity = 'day'")
+    sink.apply([window(1, 2, changes={**at(past, 1), **at(past + timedelta(days=40), 2)})], READER)
+    found = connection.execute("select tableoid::regclass::text from gnomon.pairs order by source_offset").fetchall()
+    assert [name for (name,) in found] == [
+        "gnomon.pairs_2013_04",
+        "gnomon.pairs_2013_04",
+        "gnomon.pairs_2013_05_20",
+    ]
+
+
+def test_an_open_report_does_not_stall_the_joiner_for_ever(connection: Connection, database_url: str) -> None:
+    sink = sink_of(connection)
+    with psycopg.connect(database_url) as reader:
+        reader.execute("select count(*) from gnomon.pairs")  # holds its locks until the transaction ends
+        assert sink.apply([window(0, 1, changes=at(NOW, 0))], READER) == 1
+        assert one(connection, "select count(*) from gnomon.pairs_default") == (1,)
+    assert upkeep.maintain(connection, NOW).moved == 1
+
+
+def test_erasing_a_request_leaves_the_ledger_closed(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
+    sink = sink_of(connection)
+    sink.apply([window(0, 5, changes={3: {"cluster": "a\0"}})], READER)
+    connection.execute(
+        "insert into gnomon.label_loads (stream_id, file, sha256) values (1, 'f', 'x');"
+        "insert into gnomon.labels (stream_id, request_id, observed_at, value, load_id) values (1, 'r2', now(), 1, 1)"
+    )
+    options = ("--stream", "s", "--database-url", database_url, "--bootstrap-servers", "127.0.0.1:1", "--json")
+    ended = gnomon.run("db", "erase", "r2", *options, env={"GNOMON_KAFKA__TIMEOUT_SECONDS": "1"})
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert (found["pairs"], found["dead_letters"], found["labels"], found["coordinates"]) == (1, 0, 1, [[0, 2]])
+    assert "unknown time" in found["kafka"]["gnomon.s.*"]
+    assert upkeep.erase(connection, "s", "r3").dead_letters == 1
+    assert one(connection, "select count(*) from gnomon.labels") == (0,)
+    assert one(connection, "select erased, joined_scored, joined_dead_lettered from gnomon.cells") == (2, 4, 1)
+    assert differences(connection) == []
+
+
+def test_roles_have_what_they_need_and_no_more(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
+    for _ in range(2):
+        ended = gnomon.run("db", "roles", "--database-url", database_url)
+        assert ended.returncode == 0, ended.stderr
+    connection.autocommit = True
+    connection.execute("set role gnomon_writer")
+    sink = Sink(connection, "s", "challenger")
+    sink = sink_of(connection)
+    assert sink.apply([window(0, 2, changes=at(NOW, 0, 1))], READER) == 2
+    assert one(connection, "select count(*) from gnomon.pairs_default") == (0,)
+    for refused in ("truncate gnomon.pairs", "drop table gnomon.pairs", "create table gnomon.mine (x int)"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(refused)
+    connection.execute("reset role")
+    connection.execute("set role gnomon_reader")
+    for refused in (
+        "select * from gnomon.pairs",
+        "delete from gnomon.pairs",
+        "select gnomon.ensure_partition(1, now())",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(refused)
+    connection.execute("reset role")
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        ("delete from gnomon.pairs where source_offset = 1", "rows"),
+        ("update gnomon.cells set joined_scored = joined_scored - 1 where start_offset = 0", "sampled"),
+        ("update gnomon.cells set scored = scored - 1 where start_offset = 0", "sampled"),
+        ("update gnomon.windows set joined_seen = joined_seen - 1 where start_offset = 0", "seen"),
+        ("delete from gnomon.windows where start_offset = 0", "tiling"),
+        ("update gnomon.join_progress set next_source_offset = next_source_offset + 1", "tiling"),
+        ("update gnomon.windows set end_offset = end_offset + 1 where start_offset = 3", "length"),
+    ],
+)
+def test_every_difference_is_found(connection: Connection, damage: str, kind: str) -> None:
+    sink_of(connection).apply([window(0, 3), window(3, 2)], READER)
+    assert differences(connection) == []
+    connection.execute(damage)
+    assert kind in differences(connection)
+
+
+def findings(gnomon: Gnomon, *options: str, **environment: str) -> tuple[int, dict[str, list[str]]]:
+    ended = gnomon.run("doctor", *options, "--json", env=environment)
+    by_check: dict[str, list[str]] = {}
+    for finding in json.loads(ended.stdout):
+        by_check.setdefault(finding["check"], []).append(finding["status"])
+        assert finding["status"] in ("ok", "note") or finding["remedy"]
+    return ended.returncode, by_check
+
+
+def test_the_doctor_finds_what_is_wrong(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
+    options = arguments(broker, stream_name, database_url)
+    checked = [*options[:4], *options[6:]]
+    logs = make_logs(broker, stream_name)
+    logs.capture(40)
+    logs.score()
+    assert gnomon.run("join", *options, "--drain").returncode == 0
+    status, found = findings(gnomon, *checked)
+    assert status == 0, found
+    assert found["ledger"] == ["ok"]
+    with psycopg.connect(database_url) as connection:
+        connection.execute("delete from gnomon.pairs where source_partition = 2 and source_offset = 3")
+    status, found = findings(gnomon, *checked)
+    assert status == 1
+    assert found["ledger"] == ["failed"]
+
+
+def test_the_doctor_says_what_is_missing(gnomon: Gnomon, mock_bootstrap: str, empty_database_url: str) -> None:
+    options = ("--stream", "nosuch", "--database-url", empty_database_url)
+    status, found = findings(gnomon, *options, "--bootstrap-servers", mock_bootstrap)
+    assert status == 1
+    assert found["migrations"] == ["failed"]
+    assert set(found["topics"]) == {"failed"}
+    status, found = findings(gnomon, *options, "--bootstrap-servers", "127.0.0.1:1", GNOMON_KAFKA__TIMEOUT_SECONDS="1")
+    assert status == 3
+    assert found["broker"] == ["unreachable"]
