@@ -16,6 +16,7 @@ from gnomon_schemas.errors import GnomonError
 
 # Command -> module:attribute. One line each; the order is the order of the help.
 COMMANDS: dict[str, str] = {
+    "demo": "gnomon_consumer.cli.demo:demo",
     "topics": "gnomon_consumer.cli.topics:topics",
     "score": "gnomon_consumer.cli.score:score",
     "db": "gnomon_consumer.cli.db:db",

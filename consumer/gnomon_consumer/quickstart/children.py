@@ -38,15 +38,20 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 class Child:
     """One running child; `process.stdin` and `.stdout` are pipes of text if it is `piped`."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, piped: bool = False) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path, piped: bool = False, show: bool = False) -> None:
         self.name = name
         self.log = log
         pipe = subprocess.PIPE if piped else None
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                leashed(command), stdin=pipe or subprocess.DEVNULL, stdout=pipe or output, stderr=output,
-                text=True, env=clean_environment(), start_new_session=True,
-            )  # fmt: skip
+                leashed(command),
+                stdin=pipe or subprocess.DEVNULL,
+                stdout=None if show else pipe or output,
+                stderr=output,
+                text=True,
+                env=clean_environment(),
+                start_new_session=True,
+            )
 
     def last_lines(self) -> str:
         """The end of its log."""
@@ -66,25 +71,25 @@ class Children(AbstractContextManager["Children"]):
         self._grace_seconds = grace_seconds
         self._running: list[Child] = []
 
-    def start(self, name: str, command: Sequence[str], piped: bool = False) -> Child:
+    def start(self, name: str, command: Sequence[str], piped: bool = False, show: bool = False) -> Child:
         """Start one; it should run until `stop`."""
-        child = Child(name, command, self._logs / f"{name.replace(' ', '-')}.log", piped)
+        child = Child(name, command, self._logs / f"{name.replace(' ', '-')}.log", piped, show)
         self._running.append(child)
         return child
 
-    def start_gnomon(self, name: str, *arguments: object) -> Child:
-        """Start a `gnomon` command of this very installation."""
-        return self.start(name, [sys.executable, "-m", "gnomon_consumer", *map(str, arguments)])
+    def start_gnomon(self, name: str, *arguments: object, show: bool = False) -> Child:
+        """Start a `gnomon` command of this very installation; `show` lets it write to our standard output."""
+        return self.start(name, [sys.executable, "-m", "gnomon_consumer", *map(str, arguments)], show=show)
 
-    def run_gnomon(self, name: str, *arguments: object) -> None:
+    def run_gnomon(self, name: str, *arguments: object, show: bool = False) -> None:
         """Run a `gnomon` command to its end; raises ChildDiedError if that is not status 0."""
-        child = self.start_gnomon(name, *arguments)
-        self.expect_end(child)
+        self.expect_end(self.start_gnomon(name, *arguments, show=show))
 
-    def check(self) -> None:
-        """Raise ChildDiedError if one has ended."""
+    def check(self, but: Child | None = None) -> None:
+        """Raise ChildDiedError if one has ended; `but` may have, in good order."""
         for child in self._running:
-            if (status := child.process.poll()) is not None:
+            status = child.process.poll()
+            if status is not None and not (child is but and status == 0):
                 raise child.died(status)
 
     def expect_end(self, child: Child) -> None:

@@ -115,10 +115,10 @@ def _fitted(
 ) -> Trained:
     with threadpool_limits(1):  # two threads that wait for each other are slower than one, beside other processes
         pipeline.fit(frame[list(features)], late)
-    return Trained(*model, pipeline, features, _export(model[0], pipeline, features))
+    return Trained(*model, pipeline, features, _export(*model, pipeline, features))
 
 
-def _export(name: str, pipeline: Pipeline, features: tuple[str, ...]) -> bytes:
+def _export(name: str, version: str, pipeline: Pipeline, features: tuple[str, ...]) -> bytes:
     model = convert_sklearn(
         pipeline,
         name=name,
@@ -129,7 +129,14 @@ def _export(name: str, pipeline: Pipeline, features: tuple[str, ...]) -> bytes:
     )
     _decide(model)
     onnx.helper.set_model_props(
-        model, {"classes": json.dumps(CLASSES), "threshold": str(THRESHOLD), "features": json.dumps(features)}
+        model,
+        {
+            "classes": json.dumps(CLASSES),
+            "positive": CLASSES[1],
+            "threshold": str(THRESHOLD),
+            "features": json.dumps(features),
+            "version": version,
+        },
     )
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))

