@@ -138,6 +138,9 @@ def _export(name: str, version: str, pipeline: Pipeline, features: tuple[str, ..
             "version": version,
         },
     )
+    opsets = sorted(model.opset_import, key=lambda opset: str(opset.domain))  # skl2onnx lists them in a set's order
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
