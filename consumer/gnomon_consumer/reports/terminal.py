@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich import box
@@ -40,6 +40,8 @@ def number(value: Any, kind: str) -> str:
         return f"{value:.4g}"
     if kind == "yes":
         return "yes" if value else "NO"
+    if isinstance(value, timedelta):
+        return f"{value.days} d" if value.seconds == 0 and value.days else str(value)
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
     return str(value)

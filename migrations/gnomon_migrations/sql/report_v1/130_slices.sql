@@ -1,0 +1,128 @@
+-- For whom the answers differ: agreement and error rates of each value of each segment key (or of the one asked for).
+-- The keys are read from the newest 10,000 pairs.
+create function report_v1.segments(stream text, deployment text default null, since timestamptz default null,
+                                   until timestamptz default null, key text default null,
+                                   time_zone text default 'UTC')
+    returns table (stream text, deployment text, role text, key text, value text, metric text, side text, n bigint,
+                   n_effective float8, weight float8, estimate float8, se_row float8, se_cluster float8,
+                   se_day float8, standard_error float8, low float8, high float8, status text)
+    language sql stable as
+$$
+    with keys as (
+        select segments.key where segments.key is not null
+        union
+        select k.key
+        from (select p.segments
+              from report_v1.pairs_of(segments.stream, segments.deployment, segments.since, segments.until, null) p
+              where segments.key is null order by p.event_time desc limit 10000) recent(segments)
+        cross join lateral jsonb_object_keys(recent.segments) k(key)
+    ),
+    measured as (
+        select k.key, e.*
+        from keys k
+        cross join lateral report_v1.estimates(segments.stream, segments.deployment, segments.since, segments.until,
+                                               null, 'segment:' || k.key, '{agreement,error}', null,
+                                               segments.time_zone) e
+    )
+    select c.stream, c.deployment, c.role, m.key, m.value, m.metric, m.side, coalesce(m.n, 0), m.n_effective, m.weight,
+           m.estimate, m.se_row, m.se_cluster, m.se_day, m.standard_error, m.low, m.high,
+           coalesce(c.problem, m.status, 'no segment in this period')
+    from report_v1.scope(segments.stream, segments.deployment) c
+    left join measured m on m.deployment = c.deployment
+    order by c.role, c.deployment, m.key, m.value, m.metric, m.side
+$$;
+
+-- Agreement, errors and mean answers by local hour of the day and by weekday, so that a Sunday is not mistaken for a
+-- trend.
+create function report_v1.time_of_day(stream text, deployment text default null, since timestamptz default null,
+                                      until timestamptz default null, segment jsonb default null,
+                                      slice text default 'hour', time_zone text default 'UTC')
+    returns table (stream text, deployment text, role text, slice text, value text, metric text, side text, n bigint,
+                   n_effective float8, weight float8, estimate float8, se_row float8, se_cluster float8,
+                   se_day float8, standard_error float8, low float8, high float8, status text)
+    language sql stable as
+$$
+    select e.stream, e.deployment, e.role, e.slice, e.value, e.metric, e.side, e.n, e.n_effective, e.weight,
+           e.estimate, e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status
+    from report_v1.estimates(time_of_day.stream, time_of_day.deployment, time_of_day.since, time_of_day.until,
+                             time_of_day.segment, time_of_day.slice, '{agreement,error,value}', null,
+                             time_of_day.time_zone) e
+$$;
+
+-- The pairs that differ most, for a person to read: both answers, the features by name, what became of it, and what the
+-- control said to the same request, where it was sampled too (its own distance is the noise floor).
+create function report_v1.disagreements(stream text, deployment text default null, since timestamptz default null,
+                                        until timestamptz default null, segment jsonb default null,
+                                        top integer default 20)
+    returns table (stream text, deployment text, role text, place bigint, event_time timestamptz, request_id text,
+                   difference float8, live_value float8, live_label text, shadow_value float8, shadow_label text,
+                   control_value float8, control_label text, truth_value float8, truth_label text, weight float8,
+                   segments jsonb, features jsonb, status text)
+    language sql stable as
+$$
+    select c.stream, c.deployment, c.role, x.place, x.event_time, x.request_id, x.difference, x.live_value, x.live_label,
+           x.shadow_value, x.shadow_label, k.shadow_value, k.shadow_label, l.value, l.label, x.weight, x.segments,
+           f.features,
+           coalesce(c.problem, case when x.place is null then 'no two answers differ in this period' else 'ok' end)
+    from report_v1.scope(disagreements.stream, disagreements.deployment) c
+    left join lateral (
+        select p.*, p.shadow_value - p.live_value as difference,
+               row_number() over (order by p.agrees, abs(p.shadow_value - p.live_value) desc nulls last, p.event_time,
+                                           p.source_partition, p.source_offset) as place
+        from report_v1.pairs_of(disagreements.stream, c.deployment, disagreements.since, disagreements.until,
+                                disagreements.segment) p
+        where c.deployment_id is not null and p.comparable
+          and (not p.agrees or p.shadow_value <> p.live_value)
+        order by place
+        limit disagreements.top) x on true
+    left join lateral (
+        select p.shadow_value, p.shadow_label
+        from report_v1.pairs p
+        where p.stream_id = x.stream_id and p.role = 'control' and p.event_time = x.event_time
+          and p.source_partition = x.source_partition and p.source_offset = x.source_offset
+        limit 1) k on x.place is not null
+    left join lateral (
+        select v.value, v.label from report_v1.label_versions v
+        where v.stream_id = x.stream_id and v.request_id = x.request_id
+        order by v.observed_at desc limit 1) l on x.place is not null
+    left join lateral (
+        select jsonb_object_agg(n.name, case n.kind when 'numeric' then to_jsonb(x.features_numeric[n.position])
+                                                    else to_jsonb(x.features_text[n.position]) end) as features
+        from report_v1.feature_columns n
+        where n.stream_id = x.stream_id
+          and (n.kind = 'numeric' and x.features_numeric[n.position] is not null
+               or n.kind = 'text' and x.features_text[n.position] is not null)) f on x.place is not null
+    order by c.role, c.deployment, x.place
+$$;
+
+-- Did both sides read the same state? Feature-dictionary versions and cache hit ratios, live against shadow.
+create function report_v1.feature_state(stream text, deployment text default null, since timestamptz default null,
+                                        until timestamptz default null, segment jsonb default null)
+    returns table (stream text, deployment text, role text, live_version text, shadow_version text, n bigint,
+                   weight float8, share float8, live_hit_ratio float8, shadow_hit_ratio float8, agreement float8,
+                   status text)
+    language sql stable as
+$$
+    with said as (
+        select p.deployment_id, p.live_feature_version, p.shadow_feature_version, count(*) as n, sum(p.weight) as weight,
+               sum(p.weight * p.live_cache_hits) / nullif(sum(p.weight * (p.live_cache_hits + p.live_cache_misses)), 0)
+                   as live_ratio,
+               sum(p.weight * p.shadow_cache_hits)
+                   / nullif(sum(p.weight * (p.shadow_cache_hits + p.shadow_cache_misses)), 0) as shadow_ratio,
+               sum(p.weight) filter (where p.agrees) / nullif(sum(p.weight) filter (where p.comparable), 0) as agreement,
+               bool_or(coalesce(p.live_feature_version, p.shadow_feature_version) is not null
+                       or coalesce(p.live_cache_hits, p.shadow_cache_hits) is not null) as stated
+        from report_v1.pairs_of(feature_state.stream, feature_state.deployment, feature_state.since,
+                                feature_state.until, feature_state.segment) p
+        group by 1, 2, 3)
+    select c.stream, c.deployment, c.role, s.live_feature_version, s.shadow_feature_version, coalesce(s.n, 0), s.weight,
+           s.weight / sum(s.weight) over (partition by c.deployment_id), s.live_ratio, s.shadow_ratio, s.agreement,
+           coalesce(c.problem, case when s.n is null then 'no pair in this period'
+                                    when not s.stated then 'neither side states its feature state'
+                                    when s.live_feature_version is distinct from s.shadow_feature_version
+                                    then 'the two sides read different feature dictionaries'
+                                    else 'ok' end)
+    from report_v1.scope(feature_state.stream, feature_state.deployment) c
+    left join said s using (deployment_id)
+    order by c.role, c.deployment, s.weight desc
+$$;

@@ -1,0 +1,121 @@
+-- Every run of a live service beside what was received of it. unclean: its last heartbeat did not say `closed`, so what
+-- it still held is unknown.
+create view report_v1.producer_runs as
+select d.stream, d.deployment, d.role, p.deployment_id, p.producer_id, p.service, p.host, p.pid, p.started_at,
+       p.reported_at, p.offered, p.delivered,
+       (select sum(x.n::bigint) from jsonb_each_text(p.dropped) x(reason, n))::bigint as dropped, p.dropped as reasons,
+       p.switched_off, p.received, p.repeated, p.missing, p.tail, p.first_captured_at, p.last_captured_at, p.closed
+from gnomon.producers p
+join report_v1.deployments d using (deployment_id);
+
+create function report_v1.producers(stream text, deployment text default null)
+    returns table (stream text, deployment text, role text, producer_id uuid, service text, host text, pid integer,
+                   started_at timestamptz, reported_at timestamptz, closed boolean, offered bigint, delivered bigint,
+                   dropped bigint, received bigint, missing bigint, tail bigint, repeated bigint, status text)
+    language sql stable as
+$$
+    select c.stream, c.deployment, c.role, p.producer_id, p.service, p.host, p.pid, p.started_at, p.reported_at, p.closed,
+           p.offered, p.delivered, p.dropped, p.received, p.missing, p.tail, p.repeated,
+           coalesce(c.problem, case when p.producer_id is null then 'nothing received from any producer'
+                                    when p.reported_at is null then 'received, but it never reported'
+                                    when not p.closed then 'unclean: not closed, its tail is unknown'
+                                    when p.missing > 0 or p.tail > 0 then 'captures were lost'
+                                    else 'ok' end)
+    from report_v1.scope(producers.stream, producers.deployment) c
+    left join report_v1.producer_runs p using (deployment_id)
+    order by c.role, c.deployment, p.started_at, p.producer_id
+$$;
+
+-- What scoring cost: CPU and memory of the workers by the ledger, service time and queue by the pairs.
+create function report_v1.resources(stream text, deployment text default null, since timestamptz default null,
+                                    until timestamptz default null)
+    returns table (stream text, deployment text, role text, windows bigint, n bigint, cpu_seconds float8,
+                   cpu_us_per_row float8, peak_rss_bytes bigint, gpu_seconds float8, gpu_peak_bytes bigint,
+                   service_us_mean float8, queued_us_mean float8, queued_us_max bigint, batch_size_mean float8,
+                   lag_s_mean float8, lag_s_max float8, status text)
+    language sql stable as
+$$
+    with windows as (
+        select w.deployment_id, count(*) as windows, sum(w.cpu_us) as cpu_us, max(w.peak_rss_bytes) as rss,
+               sum(w.gpu_us) as gpu_us, max(w.gpu_peak_bytes) as gpu, avg(w.lag_s) as lag, max(w.lag_s) as lag_max
+        from report_v1.windows w
+        where w.deployment_id = any (report_v1.deployment_ids(resources.stream, resources.deployment))
+          and w.at >= coalesce(resources.since, '-infinity') and w.at < coalesce(resources.until, 'infinity')
+        group by 1),
+    pairs as (
+        select p.deployment_id, count(*) as n, avg(p.shadow_latency_us) as service, avg(p.shadow_queued_us) as queued,
+               max(p.shadow_queued_us) as queued_max, avg(p.shadow_batch_size) as batch
+        from report_v1.pairs_of(resources.stream, resources.deployment, resources.since, resources.until, null) p
+        group by 1)
+    select c.stream, c.deployment, c.role, coalesce(w.windows, 0), coalesce(p.n, 0), w.cpu_us / 1e6::float8,
+           w.cpu_us / nullif(p.n, 0)::float8, w.rss, w.gpu_us / 1e6::float8, w.gpu, p.service::float8,
+           p.queued::float8, p.queued_max, p.batch::float8, w.lag, w.lag_max,
+           coalesce(c.problem, case when w.windows is null and p.n is null then 'no window in this period'
+                                    when w.cpu_us is null then 'no usage was recorded' else 'ok' end)
+    from report_v1.scope(resources.stream, resources.deployment) c
+    left join windows w using (deployment_id)
+    left join pairs p using (deployment_id)
+    order by c.role, c.deployment
+$$;
+
+-- The run of things from the rollups, so at any size in a moment; unit hour, day, week, month or all. Rows carry their
+-- rates' standard errors by row and, over more than one day, by day together; clusters need the pairs (`agreement`).
+create function report_v1.timeline(stream text, deployment text default null, since timestamptz default null,
+                                   until timestamptz default null, unit text default 'day',
+                                   time_zone text default 'UTC')
+    returns table (stream text, deployment text, role text, at timestamptz, seen bigint, sampled bigint, scored bigint,
+                   failed bigint, timed_out bigint, dead_lettered bigint, orphaned bigint, n_effective float8,
+                   sampling_fraction float8, agreement float8, agreement_se float8, agreement_low float8,
+                   agreement_high float8, error_rate float8, error_rate_se float8, live_error_rate float8,
+                   mean_difference float8, status text)
+    language sql stable as
+$$
+    with days as (
+        select r.deployment_id,
+               case when timeline.unit = 'all' then null
+                    else date_trunc(timeline.unit, r.hour, timeline.time_zone) end as at,
+               (r.hour at time zone timeline.time_zone)::date as day,
+               sum(r.seen) as seen, sum(r.sampled) as sampled, sum(r.scored) as scored, sum(r.failed) as failed,
+               sum(r.timed_out) as timed_out, sum(r.dead_lettered) as dead, sum(r.orphaned) as orphaned,
+               sum(r.weight) as w, sum(r.weight_squared) as w2,
+               sum(r.failed_weight + r.timed_out_weight) as e,
+               sum(r.failed_weight_squared + r.timed_out_weight_squared) as e2,
+               sum(r.live_failed_weight) as l, sum(r.comparable_weight) as c, sum(r.comparable_weight_squared) as c2,
+               sum(r.agreed_weight) as a, sum(r.agreed_weight_squared) as a2, sum(r.value_difference) as d,
+               sum(r.value_difference_weight) as dw
+        from report_v1.rollups r
+        where r.deployment_id = any (report_v1.deployment_ids(timeline.stream, timeline.deployment))
+          and r.hour >= coalesce(timeline.since, '-infinity') and r.hour < coalesce(timeline.until, 'infinity')
+        group by 1, 2, 3
+    ),
+    totals as (
+        select deployment_id, at, sum(seen) as seen, sum(sampled) as sampled, sum(scored) as scored, sum(failed) as failed,
+               sum(timed_out) as timed_out, sum(dead) as dead, sum(orphaned) as orphaned, sum(w) as w, sum(w2) as w2,
+               nullif(sum(c), 0) as c, sum(c2) as c2, sum(a) / nullif(sum(c), 0) as a, sum(a2) as a2,
+               sum(e) / nullif(sum(w), 0) as e, sum(e2) as e2, sum(l) / nullif(sum(w), 0) as l,
+               sum(d) / nullif(sum(dw), 0) as d, count(*) as days
+        from days group by 1, 2
+    ),
+    shocks as (
+        select t.deployment_id, t.at, sum(((d.a - t.a * d.c) / t.c) ^ 2) as a,
+               sum(((d.e - t.e * d.w) / nullif(t.w, 0)) ^ 2) as e
+        from days d
+        join totals t on t.deployment_id = d.deployment_id and t.at is not distinct from d.at
+        group by 1, 2
+    )
+    select c.stream, c.deployment, c.role, t.at, coalesce(t.seen, 0)::bigint, t.sampled::bigint, t.scored::bigint,
+           t.failed::bigint, t.timed_out::bigint, t.dead::bigint, t.orphaned::bigint, t.w ^ 2 / nullif(t.w2, 0),
+           t.sampled / nullif(t.seen, 0)::float8, t.a, sqrt(v.a), i.low, i.high, t.e, sqrt(v.e), t.l, t.d,
+           coalesce(c.problem, case when t.seen is null then 'nothing captured in this period'
+                                    when t.a is null then 'no comparable pair' else 'ok' end)
+    from report_v1.scope(timeline.stream, timeline.deployment) c
+    left join totals t using (deployment_id)
+    left join shocks s on s.deployment_id = t.deployment_id and s.at is not distinct from t.at
+    left join lateral (
+        select (t.a2 * (1 - t.a) ^ 2 + (t.c2 - t.a2) * t.a ^ 2) / t.c ^ 2
+                   + case when t.days > 1 then s.a else 0 end as a,
+               (t.e2 * (1 - t.e) ^ 2 + (t.w2 - t.e2) * t.e ^ 2) / nullif(t.w, 0) ^ 2
+                   + case when t.days > 1 then s.e else 0 end as e) v on true
+    left join lateral report_v1.share_interval(t.a, v.a, t.c ^ 2 / nullif(t.c2, 0)) i on t.a is not null
+    order by c.role, c.deployment, t.at
+$$;

@@ -1,0 +1,156 @@
+"""Timeline, producers, resources and feature state, by hand and against the pairs they sum."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from tests.report_rows import START, Database, sample
+
+from gnomon_consumer.reports import REPORTS, Question, ask
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """A database with one stream and a challenger."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        made = Database(connection)
+        made.add_stream()
+        made.add_deployment()
+        yield made
+
+
+def rows(db: Database, name: str, **question: Any) -> list[dict[str, Any]]:
+    return list(ask(db.connection, name, Question("s", **question)).rows)
+
+
+ROLLUP = """
+insert into gnomon.rollups (deployment_id, hour, stratum, seen, sampled, scored, comparable, agreed, weight,
+    weight_squared, comparable_weight, comparable_weight_squared, agreed_weight, agreed_weight_squared)
+select deployment_id, date_trunc('hour', event_time), stratum, count(*), count(*), count(*), count(*),
+       count(*) filter (where agrees), sum(weight), sum(weight ^ 2), sum(weight), sum(weight ^ 2),
+       coalesce(sum(weight) filter (where agrees), 0), coalesce(sum(weight ^ 2) filter (where agrees), 0)
+from report_v1.pairs group by 1, 2, 3
+"""
+
+
+def test_the_timeline_agrees_with_the_pairs(db: Database) -> None:
+    s = sample(np.random.default_rng(2))
+    db.add_pairs(s.rows())
+    db.connection.execute(ROLLUP)
+    (whole,) = rows(db, "timeline", extra={"unit": "all"})
+    (exact,) = rows(db, "agreement")
+    assert whole["agreement"] == pytest.approx(exact["agreement"])
+    assert whole["agreement_se"] == pytest.approx((exact["se_row"] ** 2 + exact["se_day"] ** 2) ** 0.5)
+    days = rows(db, "timeline")
+    agrees = (s.live > 0.5) == (s.shadow > 0.5)
+    for number, row in enumerate(days):
+        inside = s.day == number
+        assert row["at"] == START + timedelta(days=number)
+        assert row["seen"] == inside.sum()
+        assert row["agreement"] == pytest.approx(np.average(agrees[inside], weights=s.weight[inside]))
+        assert row["agreement_low"] <= row["agreement"] <= row["agreement_high"]
+        (exact,) = rows(db, "agreement", since=row["at"], until=row["at"] + timedelta(days=1))
+        assert row["agreement_se"] == pytest.approx(exact["se_row"])
+    hours = rows(db, "coverage", extra={"slice": "hour"})
+    assert sum(row["seen"] for row in hours) == 400
+
+
+def test_producers_say_what_is_missing(db: Database) -> None:
+    runs = {"clean": (100, 100, True), "lossy": (100, 90, True), "killed": (100, 95, False), "silent": None}
+    for number, (name, run) in enumerate(runs.items()):
+        identity = uuid.UUID(int=number)
+        received, highest = (run[1], 99) if run else (7, 6)
+        db.add(
+            "producer_tallies",
+            [
+                {
+                    "deployment_id": db.deployments["new"],
+                    "source_partition": 0,
+                    "producer_id": identity,
+                    "received": received,
+                    "lowest_sequence": 0,
+                    "highest_sequence": highest,
+                    "first_captured_at": START,
+                    "last_captured_at": START,
+                }
+            ],
+        )
+        if run:
+            db.add(
+                "producer_reports",
+                [
+                    {
+                        "stream_id": db.stream_id,
+                        "producer_id": identity,
+                        "service": name,
+                        "host": "h",
+                        "pid": 1,
+                        "started_at": START + timedelta(seconds=number),
+                        "reported_at": START,
+                        "offered": run[0],
+                        "delivered": run[1],
+                        "closed": run[2],
+                    }
+                ],
+            )
+    found = {row["service"]: row for row in rows(db, "producers")}
+    assert {name: row["status"] for name, row in found.items()} == {
+        "clean": "ok",
+        "lossy": "captures were lost",
+        "killed": "unclean: not closed, its tail is unknown",
+        None: "received, but it never reported",
+    }
+    assert (found["lossy"]["missing"], found["lossy"]["tail"], found["killed"]["tail"]) == (10, 0, None)
+
+
+def test_feature_state_shows_another_dictionary_and_a_cold_cache(db: Database) -> None:
+    state = {
+        "live_feature_version": "7",
+        "live_cache_hits": 9,
+        "live_cache_misses": 1,
+        "live_label": "a",
+        "shadow_label": "a",
+    }
+    db.add_pairs(
+        [{**state, "shadow_feature_version": "7", "shadow_cache_hits": 9, "shadow_cache_misses": 1}] * 3
+        + [{**state, "shadow_feature_version": "6", "shadow_cache_hits": 1, "shadow_cache_misses": 9}]
+    )
+    same, other = rows(db, "feature_state")
+    assert (same["share"], same["live_hit_ratio"], same["shadow_hit_ratio"], same["status"]) == (0.75, 0.9, 0.9, "ok")
+    assert (other["share"], other["shadow_hit_ratio"]) == (0.25, 0.1)
+    assert other["status"] == "the two sides read different feature dictionaries"
+
+
+def test_every_report_speaks_of_real_rows_too(db: Database) -> None:
+    s = sample(np.random.default_rng(4), 120)
+    db.add_pairs(s.rows())
+    db.add_labels(s.labels(), START + timedelta(days=40))
+    db.connection.execute(ROLLUP)
+    spoken = {name for name in REPORTS if any(row["status"] == "ok" for row in rows(db, name))}
+    # The test made no ledger, no producers and no features.
+    assert set(REPORTS) - spoken <= {"coverage", "ledger", "producers", "resources", "feature_state", "error_kinds",
+                                     "drift", "feature_health", "skew", "reference"}  # fmt: skip
+
+
+def test_readers_need_no_grant_on_the_tables(db: Database, database_url: str) -> None:
+    """Views and functions answer a role that sees report_v1 alone, and the tables stay closed to it."""
+    db.add_pairs(sample(np.random.default_rng(6), 30).rows())
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    db.connection.execute(f"create role {role}")
+    try:
+        db.connection.execute(f"grant usage on schema report_v1 to {role}")
+        db.connection.execute(f"grant select on all tables in schema report_v1 to {role}")
+        db.connection.execute(f"grant execute on all functions in schema report_v1 to {role}")
+        db.connection.execute(f"set role {role}")
+        for name in REPORTS:
+            assert rows(db, name), name
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            db.connection.execute("select from gnomon.pairs")
+    finally:
+        db.connection.execute("reset role")
+        db.connection.execute(f"drop owned by {role}")
+        db.connection.execute(f"drop role {role}")

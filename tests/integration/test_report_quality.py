@@ -1,0 +1,306 @@
+"""Quality, calibration and labels of report_v1 against scikit-learn and NumPy on weighted, clustered data."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+from psycopg.rows import dict_row
+from sklearn import metrics as sk
+from tests.integration.test_report_estimators import assert_estimate, variances
+from tests.report_rows import START, Database, sample
+
+Array = NDArray[np.float64]
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """A database with one stream and a challenger."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        made = Database(connection)
+        made.add_stream()
+        made.add_deployment()
+        yield made
+
+
+def ask(db: Database, call: str, *arguments: Any) -> list[dict[str, Any]]:
+    with db.connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(f"select * from report_v1.{call}", arguments).fetchall()
+
+
+def quality(db: Database, horizon: str = "1 day") -> dict[tuple[str, str], dict[str, Any]]:
+    rows = ask(db, "quality('s', horizon => %s::interval)", horizon)
+    return {(row["metric"], row["side"]): row for row in rows}
+
+
+Metric = Callable[[Array, Array, Array], float]
+CLASSIFICATION: dict[str, Metric] = {
+    "accuracy": lambda y, p, w: float(sk.accuracy_score(y, p > 0.5, sample_weight=w)),
+    "precision": lambda y, p, w: float(sk.precision_score(y, p > 0.5, sample_weight=w)),
+    "recall": lambda y, p, w: float(sk.recall_score(y, p > 0.5, sample_weight=w)),
+    "log_loss": lambda y, p, w: float(sk.log_loss(y, p, sample_weight=w)),
+    "brier": lambda y, p, w: float(sk.brier_score_loss(y, p, sample_weight=w)),
+    "auc": lambda y, p, w: float(sk.roc_auc_score(y, p, sample_weight=w)),
+}
+REGRESSION: dict[str, Metric] = {
+    "rmse": lambda y, p, w: float(sk.root_mean_squared_error(y, p, sample_weight=w)),
+    "mae": lambda y, p, w: float(sk.mean_absolute_error(y, p, sample_weight=w)),
+}
+
+
+def influence(metric: Metric, y: Array, p: Array, w: Array) -> Array:
+    """The linearised residual, weight included, as scikit-learn's metric itself says: its slope in each weight."""
+    step = 1e-4
+    slope = np.empty(len(w))
+    for i in range(len(w)):
+        up, down = w.copy(), w.copy()
+        up[i] += step
+        down[i] -= step
+        slope[i] = (metric(y, p, up) - metric(y, p, down)) / (2 * step)
+    return slope * w
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+def test_classification(db: Database, name: str) -> None:
+    s = sample(np.random.default_rng(11), 250)
+    db.add_pairs(s.rows())
+    db.add_labels(s.labels(), START + 40 * DAY)
+    metric, found = CLASSIFICATION[name], quality(db)
+    live, shadow = metric(s.truth, s.live, s.weight), metric(s.truth, s.shadow, s.weight)
+    z_live, z_shadow = (influence(metric, s.truth, p, s.weight) for p in (s.live, s.shadow))
+    for side, estimate, z in (
+        ("live", live, z_live),
+        ("shadow", shadow, z_shadow),
+        ("difference", shadow - live, z_shadow - z_live),
+    ):
+        row = found[name, side]
+        by_row, by_cluster, by_day = variances(s, z)
+        assert row["status"] == "ok"
+        assert row["estimate"] == pytest.approx(estimate, rel=1e-9, abs=1e-12)
+        assert (row["se_row"], row["se_cluster"], row["se_day"]) == pytest.approx(
+            (by_row**0.5, by_cluster**0.5, by_day**0.5), rel=1e-5
+        )
+        assert row["low"] < row["estimate"] < row["high"]
+
+
+@pytest.mark.parametrize("name", REGRESSION)
+def test_regression(db: Database, name: str) -> None:
+    s = sample(np.random.default_rng(12), 250)
+    rows = [{**row, "live_label": None, "shadow_label": None} for row in s.rows()]
+    db.add_pairs(rows)
+    truth = s.truth + np.random.default_rng(1).normal(0, 0.3, len(s.truth))
+    labels = [{**label, "label": None, "value": float(y)} for label, y in zip(s.labels(), truth, strict=True)]
+    db.add_labels(labels, START + 40 * DAY)
+    metric, found = REGRESSION[name], quality(db)
+    live, shadow = metric(truth, s.live, s.weight), metric(truth, s.shadow, s.weight)
+    z = influence(metric, truth, s.shadow, s.weight) - influence(metric, truth, s.live, s.weight)
+    assert found[name, "live"]["estimate"] == pytest.approx(live)
+    row = found[name, "difference"]
+    assert row["estimate"] == pytest.approx(shadow - live)
+    assert row["se_cluster"] == pytest.approx(variances(s, z)[1] ** 0.5, rel=1e-5)
+    assert ("accuracy", "live") not in found
+
+
+def test_auc_variance_is_delongs(db: Database) -> None:
+    """One row a cluster and no weights: DeLong's covariance of two areas, computed from the placements pair by pair."""
+    s = sample(np.random.default_rng(13), 150)
+    rows = [{**row, "cluster": None, "inclusion_probability": 1.0} for row in s.rows()]
+    db.add_pairs(rows)
+    db.add_labels(s.labels(), START + 40 * DAY)
+    positive, negative = s.truth == 1, s.truth == 0
+    m, n = positive.sum(), negative.sum()
+    kernel = [np.sign(p[positive][:, None] - p[negative][None, :]) / 2 + 0.5 for p in (s.live, s.shadow)]
+    d10, d01 = ((kernel[1] - kernel[0]).mean(axis=axis) for axis in (1, 0))
+    row = quality(db)["auc", "difference"]
+    assert row["estimate"] == pytest.approx((kernel[1] - kernel[0]).mean())
+    ours = row["se_row"] ** 2
+    delong = d10.var(ddof=1) / m + d01.var(ddof=1) / n
+    assert ours == pytest.approx(d10.var() / m + d01.var() / n)
+    assert ours == pytest.approx(delong, rel=2 / min(m, n))
+
+
+def test_ndcg(db: Database) -> None:
+    rng = np.random.default_rng(14)
+    items = list("abcdefghijklmno")
+    pairs, labels, expected = [], [], []
+    for i in range(30):
+        gain = rng.integers(0, 4, len(items)).astype(float) if i else np.zeros(len(items))
+        orders = [rng.permutation(len(items)) for _ in range(2)]
+        pairs.append(
+            {
+                "request_id": f"q{i}",
+                "live_items": [items[j] for j in orders[0]],
+                "shadow_items": [items[j] for j in orders[1]],
+            }
+        )
+        labels.append(
+            {"request_id": f"q{i}", "observed_at": START + DAY / 2, "relevance": gain.tolist(), "items": items}
+        )
+        if i:  # the list without a relevant item says nothing and is left out
+            scores = [-np.argsort(order) for order in orders]
+            expected.append([sk.ndcg_score([gain], [score], k=10, ignore_ties=True) for score in scores])
+    db.add_pairs(pairs)
+    db.add_labels(labels, START + 40 * DAY)
+    found = quality(db)
+    assert found["ndcg@10", "live"]["n"] == 29
+    live, shadow = np.mean(expected, axis=0)
+    assert found["ndcg@10", "live"]["estimate"] == pytest.approx(live)
+    assert found["ndcg@10", "difference"]["estimate"] == pytest.approx(shadow - live)
+
+
+def test_calibration_and_its_error(db: Database) -> None:
+    s = sample(np.random.default_rng(15), 500, ties=False)
+    db.add_pairs(s.rows())
+    db.add_labels(s.labels(), START + 40 * DAY)
+    rows = [row for row in ask(db, "calibration('s')") if row["side"] == "shadow"]
+    order = np.argsort(s.shadow)
+    w, p, y = s.weight[order], s.shadow[order], s.truth[order]
+    bins = np.minimum(np.floor(10 * (np.cumsum(w) - w / 2) / w.sum()), 9)
+    ece = 0.0
+    for row, b in zip(rows, np.unique(bins), strict=True):
+        inside = bins == b
+        assert row["n"] == inside.sum()
+        assert row["confidence"] == pytest.approx(np.average(p[inside], weights=w[inside]))
+        assert row["observed"] == pytest.approx(np.average(y[inside], weights=w[inside]))
+        assert row["low"] <= row["observed"] <= row["high"]
+        ece += abs(np.sum(w[inside] * (y[inside] - p[inside]))) / w.sum()
+    found = {row["side"]: row for row in ask(db, "calibration_error('s')")}
+    assert found["shadow"]["estimate"] == pytest.approx(ece)
+    assert 0 < found["shadow"]["standard_error"] < 0.2
+
+
+def test_horizons_count_each_label_in_its_time(db: Database) -> None:
+    """Labels by hand: in time, late for one day but not for three, never, corrected later."""
+    times = [START + timedelta(hours=i) for i in range(6)]
+    pairs = [
+        {"request_id": f"r{i}", "event_time": moment, "live_label": "a", "shadow_label": "b"}
+        for i, moment in enumerate(times)
+    ]
+    db.add_pairs([*pairs, {**pairs[0], "request_id": "young", "event_time": START + 9 * DAY}])
+    arrived = [
+        ("r0", times[0] + timedelta(hours=2), "a"),
+        ("r1", times[1] + 2 * DAY, "a"),
+        ("r2", times[2] + timedelta(hours=1), "a"),
+        ("r2", times[2] + 2 * DAY, "b"),  # a correction, in time for three days only
+        ("r3", times[3] + 8 * DAY, "a"),  # late for all
+    ]
+    db.add_labels([{"request_id": r, "observed_at": t, "label": v} for r, t, v in arrived], START + 10 * DAY)
+    found = {row["horizon"]: row for row in ask(db, "labels('s')")}
+    assert [found[h * DAY]["n"] for h in (1, 3, 7)] == [6, 6, 6]
+    assert [found[h * DAY]["pending"] for h in (1, 3, 7)] == [1, 1, 1]
+    assert [found[h * DAY]["labelled"] * 6 for h in (1, 3, 7)] == pytest.approx([2, 3, 3])
+    assert [found[h * DAY]["late"] * 6 for h in (1, 3, 7)] == pytest.approx([2, 1, 1])
+    assert found[DAY]["missing"] * 6 == pytest.approx(2)
+    assert quality(db, "1 day")["accuracy", "live"]["estimate"] == 1
+    assert quality(db, "3 days")["accuracy", "live"]["estimate"] == pytest.approx(2 / 3)  # the correction counts
+    cells = ask(db, "label_cells('s', horizon => '3 days')")
+    assert [(row["live_label"], row["shadow_label"], row["labelled"]) for row in cells] == [("a", "b", 0.5)]
+
+
+def test_a_sealed_cohort_never_changes(db: Database) -> None:
+    s = sample(np.random.default_rng(16), 80)
+    db.add_pairs(s.rows())
+    db.add_labels(s.labels()[:60], START + 40 * DAY)
+    load = db.value("select max(load_id) from gnomon.label_loads")
+    db.connection.execute(
+        "insert into gnomon.cohorts (deployment_id, horizon, until, watermark, grace, label_kind, label_choice,"
+        " source_offsets, label_offsets, load_ids) values (%s, '1 day', %s, %s, '0', 'explicit', 'last',"
+        " '{\"0\": 70}', '{}', %s)",
+        [db.deployments["new"], START + 20 * DAY, START + 40 * DAY, [load]],
+    )
+    before = quality(db)
+    db.add_labels(s.labels()[60:], START + 41 * DAY)
+    db.add_pairs([{**row, "request_id": f"x{i}"} for i, row in enumerate(s.rows())])
+    after = quality(db)
+    assert before["accuracy", "live"]["n"] == 60
+    assert before["label_coverage", "pair"]["n"] == 70
+    assert before == after
+    assert before["accuracy", "live"]["sealed"] is True
+
+
+def test_label_delay_is_kaplan_and_meiers(db: Database) -> None:
+    rng = np.random.default_rng(17)
+    delay = rng.integers(1, 60, 40)
+    came = delay < 45
+    db.add_pairs([{"request_id": f"r{i}", "event_time": START - timedelta(hours=int(i % 3))} for i in range(40)])
+    db.add_labels(
+        [
+            {"request_id": f"r{i}", "observed_at": START + timedelta(hours=int(delay[i] - i % 3)), "label": "a"}
+            for i in range(40)
+            if came[i]
+        ],
+        START + timedelta(hours=45),
+    )
+    survival, expected = 1.0, {}
+    ends = np.where(came, delay, 45 + np.arange(40) % 3)
+    for t in np.unique(delay[came]):
+        survival *= 1 - (came & (delay == t)).sum() / (ends >= t).sum()
+        expected[timedelta(hours=int(t))] = 1 - survival
+    found = {row["delay"]: row["share_arrived"] for row in ask(db, "label_delay('s')")}
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("truth", [None, 0.0])
+def test_missing_labels_and_one_class_only(db: Database, truth: float | None) -> None:
+    s = sample(np.random.default_rng(18), 40)
+    db.add_pairs(s.rows())
+    assert {row["status"] for row in ask(db, "quality('s')")} == {"no labels stored yet"}
+    labels = [] if truth is None else [{**row, "value": truth, "label": "on_time"} for row in s.labels()]
+    db.add_labels(labels, START + 40 * DAY)
+    found = quality(db)
+    if truth is None:
+        assert found["label_coverage", "pair"]["estimate"] == 0
+        assert found["label_coverage", "pair"]["status"] == "no label has come for any of these pairs"
+        assert {metric for metric, _ in found} == {"label_coverage"}
+    else:
+        assert found["auc", "live"]["status"] == "one class only"
+        assert found["auc", "live"]["estimate"] is None
+        assert found["recall", "live"]["status"] == "undefined: its denominator is 0"
+        assert found["accuracy", "live"]["estimate"] == pytest.approx(np.average(s.live <= 0.5, weights=s.weight))
+    assert {row["status"] for row in ask(db, "quality('s', horizon => '2 days')")} == {"no such horizon on this stream"}
+
+
+def test_segments_and_hours_are_the_whole_in_parts(db: Database) -> None:
+    s = sample(np.random.default_rng(19), 300)
+    db.add_pairs(s.rows())
+    agrees = (s.live > 0.5) == (s.shadow > 0.5)
+    jfk = np.arange(300) % 3 != 0
+    rows = ask(db, "segments('s')")
+    found = {row["value"]: row for row in rows if row["metric"] == "agreement"}
+    w = s.weight * jfk
+    theta = np.average(agrees, weights=w)
+    assert_estimate(found["JFK"], s, theta, w * (agrees - theta) / w.sum())
+    hours = [row for row in ask(db, "time_of_day('s', time_zone => 'Asia/Tokyo')") if row["metric"] == "agreement"]
+    assert sum(row["n"] for row in hours) == 300
+    tokyo = np.array([(moment.hour + 9) % 24 for moment in s.event_time])
+    for row in hours:
+        inside = tokyo == int(row["value"])
+        assert row["estimate"] == pytest.approx(np.average(agrees[inside], weights=s.weight[inside]))
+    weekdays = ask(db, "time_of_day('s', slice => 'weekday')")
+    assert {row["value"] for row in weekdays} == {"1 Mon", "2 Tue", "3 Wed", "4 Thu", "5 Fri", "6 Sat"}
+
+
+def test_disagreements_show_features_truth_and_the_control(db: Database) -> None:
+    s = sample(np.random.default_rng(20), 60)
+    db.add_deployment("same", "control")
+    rows = [{**row, "features_numeric": [float(i), None], "features_text": ["x"]} for i, row in enumerate(s.rows())]
+    db.add_pairs([{**row, "source_offset": i} for i, row in enumerate(rows)])
+    db.add_pairs([{**row, "shadow_value": row["live_value"], "source_offset": i} for i, row in enumerate(rows)], "same")
+    db.add("feature_columns", [
+        {"stream_id": db.stream_id, "name": name, "kind": kind, "position": position, "avro_type": "double"}
+        for name, kind, position in (("number", "numeric", 1), ("gone", "numeric", 2), ("word", "text", 1))
+    ])  # fmt: skip
+    db.add_labels(s.labels(), START + 40 * DAY)
+    found = ask(db, "disagreements('s', 'new', top => 5)")
+    agrees, distance = (s.live > 0.5) == (s.shadow > 0.5), abs(s.shadow - s.live)
+    worst = np.lexsort((-distance, agrees))[:5]
+    assert [row["difference"] for row in found] == pytest.approx([(s.shadow - s.live)[i] for i in worst])
+    first = int(found[0]["request_id"][1:])
+    assert found[0]["features"] == {"number": float(first), "word": "x"}
+    assert found[0]["control_value"] == found[0]["live_value"]
+    assert found[0]["truth_value"] == s.truth[first]
+    assert ask(db, "disagreements('s', 'same')")[0]["status"] in {"ok", "no two answers differ in this period"}
