@@ -1,6 +1,7 @@
 """Avro schemas as plain JSON: composing the packaged records, checking what comes from elsewhere."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -30,6 +31,7 @@ MAX_SCHEMA_BYTES = 262_144
 """A thousand features with their documentation fit; a bomb does not."""
 MAX_DEPTH = 12
 
+_AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
 
 
@@ -147,6 +149,8 @@ def _fields(schema: Mapping[str, Json], name: str) -> Iterator[Mapping[str, Json
     for field in fields:
         if not isinstance(field, Mapping) or "name" not in field or "type" not in field:
             raise SchemaError(f"the record {name!r} has a field without a name or type")
+        if not isinstance(field["name"], str) or not _AVRO_NAME.fullmatch(field["name"]):
+            raise SchemaError(f"the field name {field['name']!r} is none: letters, digits and '_', not a digit first")
         yield field
 
 

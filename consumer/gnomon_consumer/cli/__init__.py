@@ -18,6 +18,7 @@ from gnomon_schemas.errors import GnomonError
 COMMANDS: dict[str, str] = {
     "demo": "gnomon_consumer.cli.demo:demo",
     "topics": "gnomon_consumer.cli.topics:topics",
+    "schemas": "gnomon_consumer.cli.schemas:schemas",
     "score": "gnomon_consumer.cli.score:score",
     "db": "gnomon_consumer.cli.db:db",
     "join": "gnomon_consumer.cli.join:join",

@@ -1,0 +1,109 @@
+"""`gnomon schemas`: the feature record of a stream."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+import rich_click as click
+
+from gnomon_consumer import schemas as service
+from gnomon_consumer.cli.options import settings_options
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import SchemaError
+from gnomon_schemas.features import Feature, FeatureSchema
+
+Required = Literal["backward", "forward", "full", "none"]
+
+
+@click.group()
+def schemas() -> None:
+    """The feature record of a stream: inferred, compared, published, listed."""
+
+
+@schemas.command()
+@click.argument("sample", type=click.Path(path_type=Path))
+@click.option("--name", default="Features", show_default=True, help="Name of the record.")
+@click.option("--leave-out", multiple=True, metavar="COLUMN", help="A column that is no feature; repeatable.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; default: standard output.")
+def infer(sample: Path, name: str, leave_out: tuple[str, ...], output: Path | None) -> None:
+    """Draw a feature record from a SAMPLE: a CSV, Parquet or JSON-lines file.
+
+    A column with an empty value becomes a union with null: look the result over before you use it.
+    """
+    text = json.dumps(service.infer(sample, name, leave_out=frozenset(leave_out)), indent=2)
+    if output is None:
+        click.echo(text)
+        return
+    try:
+        output.write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise SchemaError(f"{output}: {error.strerror or error}") from error
+
+
+@schemas.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--require",
+    type=click.Choice(["backward", "forward", "full", "none"]),
+    default="backward",
+    show_default=True,
+    help="What must hold for exit status 0.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check(old: Path, new: Path, require: Required, as_json: bool) -> None:
+    """Say whether two versions of a feature record are compatible: OLD and NEW are `.avsc` files.
+
+    Backward: NEW reads what OLD wrote. Forward: OLD reads what NEW wrote. Exit status 1 where --require does not hold.
+    """
+    found = service.compare(FeatureSchema.of(old), FeatureSchema.of(new))
+    if as_json:
+        keys = ("backward", "forward", "backward_reasons", "forward_reasons")
+        click.echo(json.dumps({key: getattr(found, key) for key in keys}))
+    else:
+        for direction, holds, reasons in (
+            ("backward", found.backward, found.backward_reasons),
+            ("forward", found.forward, found.forward_reasons),
+        ):
+            click.echo(f"{direction} compatible: {'yes' if holds else 'no'}")
+            for reason in reasons:
+                click.echo(f"  {reason}")
+    wanted = {"backward": found.backward, "forward": found.forward, "full": found.backward and found.forward}
+    if not wanted.get(require, True):
+        sys.exit(1)
+
+
+@schemas.command()
+@click.argument("features", type=click.Path(path_type=Path))
+@settings_options(stream=True)
+def register(settings: Settings, features: Path) -> None:
+    """Publish FEATURES, an `.avsc` file, composed with the envelope, before the live service starts.
+
+    With `-X schema.registry.url=…` to that registry, else to the stream's schemas topic.
+    """
+    key = service.publish(settings, FeatureSchema.of(features))
+    click.echo(f"{key}")
+
+
+@schemas.command(name="list")
+@settings_options(stream=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def list_(settings: Settings, as_json: bool) -> None:
+    """List the schemas in the stream's schemas topic, oldest first."""
+    found = [
+        (str(schema.fingerprint), FeatureSchema.in_live(schema).features) for schema in service.published(settings)
+    ]
+    if as_json:
+        rows = [{"fingerprint": key, "features": {f.name: _shown(f) for f in features}} for key, features in found]
+        click.echo(json.dumps(rows))
+        return
+    for key, features in found:
+        click.echo(f"{key}  {len(features)} features: {', '.join(f'{f.name} {_shown(f)}' for f in features)}")
+    if not found:
+        click.echo("no schema has been published yet")
+
+
+def _shown(feature: Feature) -> str:
+    kind = f"array of {feature.items}" if feature.kind == "array" else feature.kind
+    return f"{kind}?" if feature.nullable else kind
