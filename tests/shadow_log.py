@@ -136,6 +136,7 @@ class Logs:
     captured: dict[int, list[str]] = field(default_factory=dict)
     sampled: dict[int, set[int]] = field(default_factory=dict)
     sealed: dict[int, int] = field(default_factory=dict)
+    written: list[list[tuple[int, str, Record]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.topics = Topics(self.stream)
@@ -183,6 +184,7 @@ class Logs:
     def score(self, share: float = 1.0, partition: int | None = None, **changes: Any) -> int:
         """Seal everything captured so far, one window a partition, `share` of it sampled; return the rows."""
         total = 0
+        written: list[tuple[int, str, Record]] = []
         for at in range(self.partitions) if partition is None else [partition]:
             first, end = self.sealed[at], len(self.captured[at])
             window_id = str(uuid.UUID(int=self.random.getrandbits(128)))
@@ -191,12 +193,19 @@ class Logs:
                 row(at, offset, self.captured[at][offset], window_id, inclusion_probability=share, **changes)
                 for offset in chosen
             ]
-            for record in rows:
-                self.shadow(at, "ShadowPrediction", record)
+            written += [(at, "ShadowPrediction", record) for record in rows]
             if end > first:
-                self.shadow(at, "SamplingWindow", seal(at, first, end, [cell(rows, end - first)], window_id))
+                sealed = seal(at, first, end, [cell(rows, end - first)], window_id)
+                written.append((at, "SamplingWindow", sealed))
             self.sealed[at] = end
             self.sampled[at] |= set(chosen)
             total += len(rows)
-        self.producer.flush(10)
+        self.written.append(written)
+        self.repeat(-1)
         return total
+
+    def repeat(self, turn: int) -> None:
+        """Write the windows of one `score` once more, rows and all."""
+        for at, name, record in self.written[turn]:
+            self.shadow(at, name, record)
+        self.producer.flush(10)

@@ -1,0 +1,64 @@
+"""The join in a process of its own that starts at once (imports are done) and can be killed anywhere."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["gnomon_consumer.cli.join", "gnomon_consumer.cli.labels", "tests.join_driver"])
+
+
+def shipped(*arguments: str) -> ForkServerProcess:
+    """The shipped command, started."""
+    return _start(_command, list(arguments))
+
+
+def killed_at(settings: Mapping[str, Any], point: str, turn: int) -> ForkServerProcess:
+    """A joiner that kills itself with SIGKILL when it is at `point` for the `turn`-th time, started."""
+    return _start(_join_until, dict(settings), point, turn)
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[ForkServerProcess]:
+    """The shipped command for the length of a block; it must end in time when asked to."""
+    process = shipped(*arguments)
+    try:
+        yield process
+        process.terminate()
+        process.join(10)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+        process.join()
+
+
+def _start(target: Any, *arguments: Any) -> ForkServerProcess:
+    process = _context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def _command(arguments: list[str]) -> None:
+    from gnomon_consumer.cli import main
+
+    main(arguments)
+
+
+def _join_until(overrides: dict[str, Any], point: str, turn: int) -> None:
+    from gnomon_consumer.joiner.service import Joiner
+    from gnomon_consumer.settings import load_settings
+
+    seen = 0
+
+    def at(place: str) -> None:
+        nonlocal seen
+        seen += place == point
+        if seen == turn:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Joiner(load_settings(overrides), "challenger", threading.Event(), drain=True, at=at).run()
