@@ -56,7 +56,7 @@ class Codec:
         try:
             record: Record = fastavro.schemaless_reader(body, self._parsed, None)  # type: ignore[assignment]
         except EOFError as error:
-            raise DecodeError("truncated", str(error)) from error
+            raise DecodeError("truncated", "the message ends within a value") from error
         except (ValueError, IndexError, TypeError, OverflowError, MemoryError, RecursionError) as error:
             raise DecodeError("invalid", f"{type(error).__name__}: {error}") from error
         if body.tell() != len(message):

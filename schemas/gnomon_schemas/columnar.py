@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyruhvro
 
 from gnomon_schemas.arrow import arrow_schema, bare, carried, refuse_nulls
-from gnomon_schemas.codec import Codec, Record, SchemaFinder
+from gnomon_schemas.codec import Codec, Reader, Record, SchemaFinder
 from gnomon_schemas.errors import DecodeError, SchemaError
 from gnomon_schemas.framing import MAX_MESSAGE_BYTES, SchemaKey, unframe
 from gnomon_schemas.schema import Schema
@@ -203,16 +203,14 @@ class ColumnarReader:
     """Decodes framed messages in batches, each with the schema that wrote it, looked up in a store."""
 
     def __init__(self, schemas: SchemaFinder) -> None:
-        self._schemas = schemas
+        self._reference = Reader(schemas)
         self._codecs: dict[SchemaKey, ColumnarCodec] = {}
 
     def codec(self, key: SchemaKey) -> ColumnarCodec:
         """Return the codec of a writer schema; raise DecodeError where the store has none or it has no columns."""
         codec = self._codecs.get(key)
         if codec is None:
-            schema = self._schemas.find(key)
-            if schema is None:
-                raise DecodeError("unknown_schema", f"no schema with key {key}")
+            schema = self._reference.codec(key).schema
             try:
                 codec = self._codecs[key] = ColumnarCodec(schema, key)
             except SchemaError as error:

@@ -1,10 +1,15 @@
-"""The outcome of one sampled capture, from row to bytes."""
+"""Outcomes of sampled captures, from rows to bytes: a batch of answers in columns, or one by itself."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+
+from gnomon_consumer.scorer.models.base import Answers
 from gnomon_schemas.codec import Codec
+from gnomon_schemas.columnar import ColumnarCodec
 from gnomon_schemas.records import (
     MAX_FAILURE_MESSAGE,
     Artefact,
@@ -19,8 +24,7 @@ from gnomon_schemas.schema import record_schema
 Status = Literal["scored", "failed", "timed_out", "dead_lettered"]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One sampled capture: its coordinates, its place in the sample, and its bytes, which nobody has decoded yet."""
 
     partition: int
@@ -65,7 +69,7 @@ def encode(
     if isinstance(outcome, Prediction):
         prediction = as_dict(outcome)
     else:
-        error = {"kind": str(outcome.kind), "message": outcome.message[:MAX_FAILURE_MESSAGE]}
+        error = _failure(outcome)
     return codec("ShadowPrediction").encode(
         {
             "source_partition": row.partition,
@@ -85,6 +89,116 @@ def encode(
             "feature_state": None if feature_state is None else as_dict(feature_state),
         }
     )
+
+
+@cache
+def _columnar() -> ColumnarCodec:
+    return ColumnarCodec(record_schema("ShadowPrediction"))
+
+
+def encode_batch(
+    rows: Sequence[Row],
+    window_id: str,
+    model: dict[str, Any],
+    answers: Answers,
+    *,
+    request_ids: pa.Array,
+    scored_at: int,
+    latency_us: int,
+    batch_size: int,
+    queued_us: int,
+    feature_state: FeatureState | None,
+) -> tuple[list[Status], list[bytes]]:
+    """Return the bucket and the framed ShadowPrediction of each row: what `encode` gives for each by itself."""
+    count = len(rows)
+    failures = answers.all_failures()
+    shadow = _columnar()
+    same = {
+        "source_partition": rows[0].partition,
+        "window_id": window_id,
+        "model": model,
+        "latency_us": latency_us,
+        "batch_size": batch_size,
+        "queued_us": queued_us,
+        "scored_at": scored_at,
+        "feature_state": None if feature_state is None else as_dict(feature_state),
+    }
+    columns = {name: _repeated(value, shadow.columns.field(name).type, count) for name, value in same.items()}
+    columns |= {
+        "source_offset": pa.array([row.offset for row in rows], pa.int64()),
+        "request_id": request_ids,
+        "stratum": pa.array([row.stratum for row in rows], pa.string()),
+        "rank": pa.array([row.rank for row in rows], pa.int64()),
+        "inclusion_probability": pa.array([row.inclusion_probability for row in rows], pa.float64()),
+        "prediction": _predictions(answers, failures, shadow.columns.field("prediction").type),
+        "error": _errors(failures, count, shadow.columns.field("error").type),
+    }
+    batch = pa.RecordBatch.from_arrays([columns[name] for name in shadow.columns.names], schema=shadow.columns)
+    statuses: list[Status] = ["scored"] * count
+    for row, failure in failures.items():
+        statuses[row] = status_of(failure)
+    return statuses, shadow.encode(batch)
+
+
+def warm_up() -> None:
+    """Write and read one outcome: the first use of Arrow may import pandas, for seconds that no capture should wait."""
+    row = Row(0, 0, b"", b"", None, 0, 1.0)
+    model = {"name": "", "version": "", "sha256": ""}
+    message = encode(row, "", model, Prediction(value=0.0), request_id="", scored_at=0)
+    shadow = _columnar()
+    shadow.encode(shadow.decode([message]).batch)
+
+
+def _repeated(value: Any, kind: pa.DataType, count: int) -> pa.Array:
+    if value is None:
+        return pa.nulls(count, kind)
+    if pa.types.is_struct(kind):
+        parts = [_repeated(value[field.name], field.type, count) for field in kind.fields]
+        return pa.StructArray.from_arrays(parts, fields=kind.fields)
+    return pa.repeat(pa.scalar(value, kind), count)
+
+
+def _predictions(answers: Answers, failures: dict[int, Failure], kind: pa.DataType) -> pa.StructArray:
+    count = answers.rows
+    texts, numbers = pa.list_(pa.string()), pa.list_(pa.float64())
+    items: Any = pa.nulls(count, texts)
+    if answers.scores is not None and answers.row_items is not None:
+        items = pa.array([[str(item) for item in row] for row in answers.row_items], texts)
+    elif answers.scores is not None and answers.items is not None:
+        names = [str(item) for item in answers.items]
+        ends = pa.array(np.arange(count + 1, dtype=np.int32) * len(names))
+        items = pa.ListArray.from_arrays(ends, pa.array(names * count, pa.string()), type=texts)
+    label = answers.label
+    parts = [
+        pa.nulls(count, pa.float64()) if answers.value is None else pa.array(np.asarray(answers.value, np.float64)),
+        pa.nulls(count, pa.string()) if label is None else pa.array([str(one) for one in label], pa.string()),
+        pa.nulls(count, numbers) if answers.scores is None else _lists(answers.scores, numbers),
+        items,
+    ]
+    failed = np.zeros(count, dtype=bool)
+    failed[list(failures)] = True
+    return pa.StructArray.from_arrays(parts, fields=kind.fields, mask=pa.array(failed))
+
+
+def _lists(scores: Any, kind: pa.DataType) -> pa.ListArray:
+    if not isinstance(scores, np.ndarray):
+        return pa.array([[float(score) for score in row] for row in scores], kind)
+    count, width = scores.shape
+    ends = pa.array(np.arange(count + 1, dtype=np.int32) * width)
+    return pa.ListArray.from_arrays(ends, pa.array(np.asarray(scores, np.float64).reshape(-1)), type=kind)
+
+
+def _errors(failures: dict[int, Failure], count: int, kind: pa.DataType) -> pa.StructArray:
+    if not failures:
+        return pa.nulls(count, kind)
+    rows: list[dict[str, str] | None] = [None] * count
+    for row, failure in failures.items():
+        rows[row] = _failure(failure)
+    return pa.array(rows, kind)
+
+
+def _failure(failure: Failure) -> dict[str, str]:
+    return {"kind": str(failure.kind), "message": failure.message[:MAX_FAILURE_MESSAGE]}
 
 
 def undecoded(row: Row, window_id: str, model: Artefact, failure: Failure, now_us: int) -> bytes:

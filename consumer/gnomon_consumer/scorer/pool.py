@@ -226,15 +226,10 @@ class Pool:
             "single": job.single,
             "careful": job.careful,
             "cpu_seconds": limit,
-            "offsets": [row.offset for row in rows],
             "strata": [row.stratum for row in rows],
-            "ranks": [row.rank for row in rows],
-            "probabilities": [row.inclusion_probability for row in rows],
         }
         blobs = [self._schemas[key].text.encode() for key in new]
-        for row in rows:
-            blobs += (row.key, row.value)
-        worker.inbox.put((header, blobs))
+        worker.inbox.put((header, blobs + wire.packed(rows)))
 
     def _take(self, wait: float) -> None:
         """Process what the workers said; waits for the first word only."""
@@ -277,9 +272,9 @@ class Pool:
             self._kill(worker)  # it does not speak our protocol any more
             return
         worker.job = None
-        scored = [Scored(status, blob) for status, blob in zip(statuses, blobs, strict=True)]
+        scored = list(map(Scored, statuses, blobs))
         for index, reason, detail in header["dead"]:
-            scored[index].reason, scored[index].detail = str(reason), str(detail)
+            scored[index] = scored[index]._replace(reason=str(reason), detail=str(detail))
         self._finished.append(
             Finished(job, scored, job.places, header["seconds"], header["cpu_us"], header["peak_rss_bytes"])
         )

@@ -2,24 +2,27 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from gnomon_consumer.scorer.features import columns
 from gnomon_consumer.scorer.models import ModelSpec
 from gnomon_consumer.scorer.models.base import Answers, Batch, Runner, check_fit
-from gnomon_consumer.scorer.outcomes import Row, Status, encode, status_of
-from gnomon_schemas.codec import Reader
+from gnomon_consumer.scorer.outcomes import Row, Status, encode, encode_batch, status_of
+from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.errors import ConfigurationError, DecodeError
 from gnomon_schemas.features import Feature, FeatureSchema
-from gnomon_schemas.records import Failure, FailureKind, Prediction, as_dict
+from gnomon_schemas.records import Failure, FailureKind, as_dict
 from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import MemorySchemas
 
 LIVE = "gnomon.v1.LivePrediction"
 
 
-@dataclass(slots=True)
-class Scored:
+class Scored(NamedTuple):
     """The outcome of one row: its ledger bucket, its ShadowPrediction, and why it is a dead letter, if it is."""
 
     status: Status
@@ -28,14 +31,14 @@ class Scored:
     detail: str = ""
 
 
-@dataclass(slots=True)
-class _Capture:
-    """A decoded row of a batch."""
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Rows that are scored together, and what their outcomes have in common."""
 
-    index: int
-    request_id: str
-    features: dict[str, object]
-    schema: Schema
+    rows: Sequence[Row]
+    window_id: str
+    queued_us: int
+    batch_size: int
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Scorer:
     _features: dict[str, tuple[Feature, ...] | ConfigurationError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._reader = Reader(self.schemas)
+        self._reader = ColumnarReader(self.schemas)
         self._model = as_dict(self.spec.artefact)
         names = frozenset(name for one in self.runner.inputs for name in one.features)
         self._wanted = names if self.runner.inputs else None
@@ -70,76 +73,104 @@ class Scorer:
 
     def _batch(self, rows: Sequence[Row], window_id: str, queued_us: int) -> list[Scored]:
         result: list[Scored | None] = [None] * len(rows)
-        groups: dict[str, list[_Capture]] = {}
-        for index, row in enumerate(rows):
-            try:
-                capture = self._decode(index, row)
-            except DecodeError as error:
-                failure = Failure(FailureKind.DEAD_LETTER, f"{error.reason}: {error}")
-                message = self._encode(row, window_id, failure, row.key.decode("utf-8", "replace"), None, 0, None)
-                result[index] = Scored("dead_lettered", message, error.reason, str(error)[:500])
+        batches = self._reader.decode([row.value for row in rows])
+        errors = batches.errors
+        for group in batches.groups:
+            captures, places = self._captures(group, rows, errors)
+            if not places:
+                continue
+            task = _Task([rows[place] for place in places], window_id, queued_us, len(places))
+            features = self._known(group.schema)
+            if isinstance(features, ConfigurationError):
+                failure = Failure(FailureKind.INVALID_FEATURES, str(features))
+                scored = [
+                    self._failed(row, task, failure, request_id, 0)
+                    for row, request_id in zip(task.rows, captures.column("request_id").to_pylist(), strict=True)
+                ]
             else:
-                groups.setdefault(str(capture.schema.fingerprint), []).append(capture)
-        for captures in groups.values():
-            outcomes, seconds = self._predict(captures)
-            latency = round(1e6 * seconds / len(captures))
-            for capture, outcome in zip(captures, outcomes, strict=True):
-                message = self._encode(
-                    rows[capture.index], window_id, outcome, capture.request_id, latency, len(captures), queued_us
-                )
-                result[capture.index] = Scored(status_of(outcome), message)
+                scored = self._score(captures, features, task)
+            for place, one in zip(places, scored, strict=True):
+                result[place] = one
+        for place, error in errors.items():
+            result[place] = self._dead(rows[place], window_id, error)
         return [one for one in result if one is not None]
 
-    def _decode(self, index: int, row: Row) -> _Capture:
-        name, schema, record = self._reader.decode(row.value)
-        if name != LIVE:
-            raise DecodeError("not_a_capture", f"a {name} in the live topic")
-        request_id = record["request_id"]
-        if row.key != request_id.encode():
-            raise DecodeError("key", f"the key {row.key[:100]!r} is not the request id {request_id[:100]!r}")
-        return _Capture(index, request_id, record["features"], schema)
+    def _captures(
+        self, group: Decoded, rows: Sequence[Row], errors: dict[int, DecodeError]
+    ) -> tuple[pa.RecordBatch, list[int]]:
+        """The captures of a group and their places; what is none, or has another key, goes to `errors`."""
+        places = group.rows.tolist()
+        if group.schema.name != LIVE:
+            errors.update(
+                (at, DecodeError("not_a_capture", f"a {group.schema.name} in the live topic")) for at in places
+            )
+            return group.batch, []
+        request_ids = group.batch.column("request_id")
+        keys = pa.array([rows[place].key for place in places], pa.binary())
+        same = pc.equal(request_ids.cast(pa.binary()), keys)
+        if pc.all(same).as_py():
+            return group.batch, places
+        fits = same.to_pylist()
+        for place, fit, request_id in zip(places, fits, request_ids.to_pylist(), strict=True):
+            if not fit:
+                text = f"the key {rows[place].key[:100]!r} is not the request id {request_id[:100]!r}"
+                errors[place] = DecodeError("key", text)
+        return group.batch.filter(same), [place for place, fit in zip(places, fits, strict=True) if fit]
 
-    def _encode(
-        self,
-        row: Row,
-        window_id: str,
-        outcome: Prediction | Failure,
-        request_id: str,
-        latency_us: int | None,
-        batch_size: int,
-        queued_us: int | None,
-    ) -> bytes:
-        return encode(
+    def _score(self, captures: pa.RecordBatch, features: tuple[Feature, ...], task: _Task) -> list[Scored]:
+        """Outcomes of captures of one schema; their latency is what the model's caller would have waited for them."""
+        count = captures.num_rows
+        batch = columns(captures.column("features"), features, self._wanted)
+        started = self.clock()
+        seconds = None
+        try:
+            answers = self._call(batch, count)
+            seconds = self.clock() - started
+            statuses, messages = encode_batch(
+                task.rows,
+                task.window_id,
+                self._model,
+                answers,
+                request_ids=captures.column("request_id"),
+                scored_at=self.now_us(),
+                latency_us=round(1e6 * seconds / count),
+                batch_size=task.batch_size,
+                queued_us=task.queued_us,
+                feature_state=self.runner.feature_state(),
+            )
+        except Exception as error:  # noqa: BLE001 - whatever a model raises, or answers, is an outcome
+            if count > 1:  # find the rows at fault
+                return [
+                    self._score(captures.slice(at, 1), features, replace(task, rows=[row]))[0]
+                    for at, row in enumerate(task.rows)
+                ]
+            seconds = self.clock() - started if seconds is None else seconds
+            kind = FailureKind.MODEL_ERROR if isinstance(error, ValueError) else FailureKind.EXCEPTION
+            failure = Failure(kind, f"{type(error).__name__}: {error}")
+            request_id = captures.column("request_id")[0].as_py()
+            return [self._failed(task.rows[0], task, failure, request_id, round(1e6 * seconds))]
+        return list(map(Scored, statuses, messages))
+
+    def _failed(self, row: Row, task: _Task, failure: Failure, request_id: str, latency_us: int) -> Scored:
+        message = encode(
             row,
-            window_id,
+            task.window_id,
             self._model,
-            outcome,
+            failure,
             request_id=request_id,
             scored_at=self.now_us(),
             latency_us=latency_us,
-            batch_size=batch_size,
-            queued_us=queued_us,
-            feature_state=self.runner.feature_state() if batch_size else None,
+            batch_size=task.batch_size,
+            queued_us=task.queued_us,
+            feature_state=self.runner.feature_state(),
         )
+        return Scored(status_of(failure), message)
 
-    def _predict(self, captures: list[_Capture]) -> tuple[list[Prediction | Failure], float]:
-        """Outcomes of captures of one schema, and the seconds that the model's caller would have waited for them."""
-        features = self._known(captures[0].schema)
-        if isinstance(features, ConfigurationError):
-            failure = Failure(FailureKind.INVALID_FEATURES, str(features))
-            return [failure for _ in captures], 0.0
-        batch = columns([capture.features for capture in captures], features, self._wanted)
-        started = self.clock()
-        try:
-            answers = self._call(batch, len(captures))
-        except Exception as error:  # noqa: BLE001 - whatever a model raises is an outcome
-            if len(captures) > 1:  # find the rows at fault
-                alone = [self._predict([capture]) for capture in captures]
-                return [outcomes[0] for outcomes, _ in alone], sum(seconds for _, seconds in alone)
-            kind = FailureKind.MODEL_ERROR if isinstance(error, ValueError) else FailureKind.EXCEPTION
-            return [Failure(kind, f"{type(error).__name__}: {error}")], self.clock() - started
-        seconds = self.clock() - started
-        return [answers.prediction(row) for row in range(len(captures))], seconds
+    def _dead(self, row: Row, window_id: str, error: DecodeError) -> Scored:
+        failure = Failure(FailureKind.DEAD_LETTER, f"{error.reason}: {error}")
+        request_id = row.key.decode("utf-8", "replace")
+        message = encode(row, window_id, self._model, failure, request_id=request_id, scored_at=self.now_us())
+        return Scored("dead_lettered", message, error.reason, str(error)[:500])
 
     def _call(self, batch: Batch, rows: int) -> Answers:
         answers = self.runner.predict(batch, rows)

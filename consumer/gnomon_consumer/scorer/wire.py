@@ -3,10 +3,14 @@
 Nothing is unpickled: what a worker sends may come from a hostile model.
 """
 
+import itertools
 import json
 import struct
+from array import array
 from collections.abc import Sequence
 from typing import Any, BinaryIO
+
+from gnomon_consumer.scorer.outcomes import Row
 
 _PREFIX = struct.Struct("<II")
 MAX_HEADER = 256 * 2**20
@@ -37,7 +41,27 @@ def read(stream: BinaryIO) -> tuple[dict[str, Any], list[bytes]]:
         raise WireError("not a frame: no JSON") from None
     if not isinstance(header, dict):
         raise WireError("not a frame: no object")
-    return header, [_exactly(stream, length) for length in lengths]
+    data = _exactly(stream, sum(lengths))
+    ends = itertools.accumulate(lengths)
+    return header, [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+def packed(rows: Sequence[Row]) -> list[bytes]:
+    """Rows as blobs: offsets, ranks and probabilities as numbers of 8 bytes, then the keys, then the values."""
+    numbers = (
+        array("q", [row.offset for row in rows]),
+        array("q", [row.rank for row in rows]),
+        array("d", [row.inclusion_probability for row in rows]),
+    )
+    return [*(one.tobytes() for one in numbers), *(row.key for row in rows), *(row.value for row in rows)]
+
+
+def unpacked(partition: int, strata: Sequence[str | None], blobs: Sequence[bytes]) -> list[Row]:
+    """The rows that `packed` made blobs of; what is not in the blobs is given beside them."""
+    count = len(strata)
+    offsets, ranks, probabilities = array("q", blobs[0]), array("q", blobs[1]), array("d", blobs[2])
+    keys, values = blobs[3 : 3 + count], blobs[3 + count :]
+    return [Row(partition, *row) for row in zip(offsets, keys, values, strata, ranks, probabilities, strict=True)]
 
 
 def _exactly(stream: BinaryIO, size: int) -> bytes:

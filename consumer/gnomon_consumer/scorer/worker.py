@@ -12,8 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gnomon_consumer.scorer import models, sandbox, wire
-from gnomon_consumer.scorer.outcomes import Row
+from gnomon_consumer.scorer import models, outcomes, sandbox, wire
 from gnomon_consumer.scorer.scoring import Scorer
 from gnomon_schemas.errors import GnomonError
 from gnomon_schemas.features import FeatureSchema
@@ -62,6 +61,7 @@ def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO) -> Scorer 
         text = "".join(traceback.format_exception_only(error)).strip()
         wire.write(sink, {"op": "refused", "message": f"the model cannot be loaded: {text}", "status": 2})
         return None
+    outcomes.warm_up()
     wire.write(sink, {"op": "ready", "sandbox": report})
     return Scorer(spec, runner, schemas, _now_us)
 
@@ -74,13 +74,7 @@ def _learn(schemas: MemorySchemas, texts: list[bytes], keys: list[str]) -> None:
 def _serve(scorer: Scorer, header: dict[str, Any], blobs: list[bytes], sink: BinaryIO) -> None:
     known = len(header["keys"])
     _learn(scorer.schemas, blobs[:known], header["keys"])
-    keys, values = blobs[known::2], blobs[known + 1 :: 2]
-    rows = [
-        Row(header["partition"], offset, key, value, stratum, rank, probability)
-        for offset, key, value, stratum, rank, probability in zip(
-            header["offsets"], keys, values, header["strata"], header["ranks"], header["probabilities"], strict=True
-        )
-    ]
+    rows = wire.unpacked(header["partition"], header["strata"], blobs[known:])
 
     def starting(index: int) -> None:
         if header["careful"]:

@@ -12,6 +12,8 @@ from gnomon_schemas.features import Feature
 from gnomon_schemas.records import Failure, FailureKind, FeatureState, Prediction
 
 Takes = Literal["float", "int", "bool", "string", "any"]
+_LARGEST = 1.7e308
+"""Beyond it a number is as good as infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,20 @@ class Answers:
     row_items: Sequence[Sequence[str]] | None = None
     failures: dict[int, Failure] = field(default_factory=dict)
 
+    def all_failures(self) -> dict[int, Failure]:
+        """The rows that are no prediction, by index: of `failures`, and those with a number that is not finite."""
+        doubtful = set(self.failures)
+        for numbers in (self.value, self.scores):
+            if isinstance(numbers, np.ndarray):
+                finite = (numbers > -_LARGEST) & (numbers < _LARGEST)
+                doubtful.update(np.flatnonzero(~finite.reshape(self.rows, -1).all(axis=1)).tolist())
+            elif numbers is not None:
+                doubtful.update(
+                    row for row, few in enumerate(numbers) if not all(-_LARGEST < one < _LARGEST for one in few)
+                )
+        outcomes = {row: self.prediction(row) for row in sorted(doubtful)}
+        return {row: outcome for row, outcome in outcomes.items() if isinstance(outcome, Failure)}
+
     def prediction(self, row: int) -> Prediction | Failure:
         """The outcome of one row; a number that is not finite is a failure, because it would poison every average."""
         failure = self.failures.get(row)
@@ -62,7 +78,7 @@ class Answers:
         value = None if self.value is None else float(self.value[row])
         scores = None if self.scores is None else [float(score) for score in self.scores[row]]
         for number in (*(() if value is None else (value,)), *(scores or ())):
-            if not -1.7e308 < number < 1.7e308:
+            if not -_LARGEST < number < _LARGEST:
                 return Failure(FailureKind.MODEL_ERROR, f"the model answered {number}")
         items = self.row_items[row] if self.row_items is not None else self.items
         return Prediction(
