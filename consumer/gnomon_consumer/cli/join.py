@@ -3,6 +3,7 @@
 import rich_click as click
 
 from gnomon_consumer.cli.options import setting_option, settings_options
+from gnomon_consumer.collector import collect_rarely
 from gnomon_consumer.joiner.service import Joiner
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.stopping import stop_on_signals
@@ -18,5 +19,6 @@ from gnomon_consumer.stopping import stop_on_signals
 @setting_option("--batch-messages", "join.batch_messages")
 def join(settings: Settings, deployment: str, drain: bool) -> None:
     """Join the shadow log with the live log and write pairs and ledger to PostgreSQL, each exactly once."""
+    collect_rarely()
     with stop_on_signals() as stop:
         Joiner(settings, deployment, stop, drain=drain).run()

@@ -89,6 +89,7 @@ def score(
 ) -> None:
     """Score a stream's captures in the shadow, with bounded lag and a ledger of every capture."""
     stopping = Stopping()
+    from gnomon_consumer.collector import collect_rarely
     from gnomon_consumer.scorer import models
     from gnomon_consumer.scorer.live import StartAt
     from gnomon_consumer.scorer.service import Options, Scorer
@@ -105,4 +106,5 @@ def score(
         allow_network=allow_network,
         exit_when_idle=exit_when_idle,
     )
+    collect_rarely()
     Scorer(settings, options, stopping).run()

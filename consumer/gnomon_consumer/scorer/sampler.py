@@ -67,7 +67,7 @@ class Reservoir(Generic[T]):
 
     def trim(self) -> list[Entry[T]]:
         """Cut to the cap and return what is kept, in order of rank."""
-        self._entries.sort(key=_order)
+        self._entries.sort()  # offsets differ, so payloads are never compared
         if len(self._entries) > self.cap:
             first_out = self._entries[self.cap][0]
             self.cut = first_out if self.cut is None else min(self.cut, first_out)
@@ -206,7 +206,3 @@ def _needs(cells: Mapping[int, Strata[T]]) -> int:
 def _cell(name: str, reservoir: Reservoir[T], share: int, probability: float) -> SealedCell[T]:
     entries, threshold = reservoir.smallest(share)
     return SealedCell(name, reservoir.seen, entries, probability, threshold)
-
-
-def _order(entry: Entry[T]) -> tuple[int, bytes, int]:
-    return entry[:3]

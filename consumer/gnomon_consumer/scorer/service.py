@@ -21,7 +21,7 @@ from gnomon_consumer.scorer.sampler import NO_STRATUM, ranker, seal
 from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_consumer.scorer.scoring import LIVE, Scored
 from gnomon_consumer.scorer.shadowlog import ShadowLog, check_identity
-from gnomon_consumer.scorer.tick import SealedWindow, Tick, policy_hash, rows_of
+from gnomon_consumer.scorer.tick import SealedWindow, Tick, policy_hash
 from gnomon_consumer.scorer.window import Caps, OpenWindow, Ownership
 from gnomon_consumer.scorer.writer import Uncertain, Writer
 from gnomon_consumer.settings import Settings
@@ -383,8 +383,6 @@ class Scorer:
         for partition, window in self._open.items():
             sealed = self._sealed(window.owner, window.start, window.next_offset, window.opened_at, window, reason)
             sealed.fill([_with_rows(cell, partition) for cell in sampled[partition]])
-            rows_of(sealed.cells)
-            sealed.fill(sealed.cells)
             tick.windows.append(sealed)
         self._bucket.spend(tick.open_rows)
         self._open = {}
@@ -672,7 +670,10 @@ def _bytes(value: Any) -> bytes:
 
 def _with_rows(cell: Any, partition: int) -> Any:
     """The sampled messages of a cell as rows: only now are their bytes taken."""
-    for at, (rank, key, offset, message) in enumerate(cell.entries):
-        row = Row(partition, offset, key, _bytes(message.value()), None, rank, 0.0)
-        cell.entries[at] = (rank, key, offset, row)
+    probability = cell.inclusion_probability
+    stratum = None if cell.stratum == NO_STRATUM else cell.stratum
+    cell.entries[:] = [
+        (rank, key, offset, Row(partition, offset, key, _bytes(message.value()), stratum, rank, probability))
+        for rank, key, offset, message in cell.entries
+    ]
     return cell

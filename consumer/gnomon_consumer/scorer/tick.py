@@ -1,6 +1,7 @@
 """A tick: the windows sealed together, waiting for their outcomes; and the records that they become. No I/O."""
 
 import hashlib
+import heapq
 import json
 import uuid
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 
 from gnomon_consumer.scorer.outcomes import Row, codec
 from gnomon_consumer.scorer.pool import Finished, Job
-from gnomon_consumer.scorer.sampler import NO_STRATUM, SealedCell
+from gnomon_consumer.scorer.sampler import SealedCell
 from gnomon_consumer.scorer.scoring import Scored
 from gnomon_consumer.scorer.window import Ownership, tally
 from gnomon_consumer.settings import ScoreSettings
@@ -61,19 +62,16 @@ class SealedWindow:
     def fill(self, cells: list[SealedCell[Row]]) -> None:
         """Take the sampled rows of the seal."""
         self.cells = cells
-        placed = sorted(
-            ((row, place) for place, cell in enumerate(cells) for _, _, _, row in cell.entries),
-            key=lambda pair: pair[0].offset,
-        )
-        self.rows = [row for row, _ in placed]
-        self.cell_of = [place for _, place in placed]
+        # Offsets differ, so rows are never compared.
+        placed = sorted((offset, place, row) for place, cell in enumerate(cells) for _, _, offset, row in cell.entries)
+        self.rows = [row for _, _, row in placed]
+        self.cell_of = [place for _, place, _ in placed]
         self.outcomes = [None] * len(placed)
         self.open_rows = len(placed)
 
     def jobs(self, probe_rows: int, batch_rows: int) -> Iterator[Job]:
         """The probe, which is scored one at a time, and batches of the rest."""
-        by_rank = sorted(range(len(self.rows)), key=lambda place: self.rows[place].rank)
-        probe = sorted(by_rank[:probe_rows])
+        probe = sorted(heapq.nsmallest(probe_rows, range(len(self.rows)), key=lambda place: self.rows[place].rank))
         chosen = set(probe)
         rest = [place for place in range(len(self.rows)) if place not in chosen]
         if probe:
@@ -109,10 +107,12 @@ class SealedWindow:
     def record(self, tick_id: str, seed: int, policy: str) -> bytes:
         """The framed SamplingWindow."""
         cells = []
-        for place, cell in enumerate(self.cells):
-            counted = tally(
-                [one.status for one, of in zip(self.outcomes, self.cell_of, strict=True) if of == place and one]
-            )
+        statuses: list[list[str]] = [[] for _ in self.cells]
+        for one, place in zip(self.outcomes, self.cell_of, strict=True):
+            if one is not None:
+                statuses[place].append(one.status)
+        for cell, buckets in zip(self.cells, statuses, strict=True):
+            counted = tally(buckets)
             cells.append(
                 Cell(
                     stratum=cell.stratum,
@@ -164,13 +164,3 @@ class Tick:
     def complete(self) -> bool:
         """Whether it may be committed."""
         return all(window.complete for window in self.windows)
-
-
-def rows_of(cells: list[SealedCell[Row]]) -> None:
-    """Give each sampled row its cell's inclusion probability and name."""
-    for cell in cells:
-        probability = cell.inclusion_probability
-        stratum = None if cell.stratum == NO_STRATUM else cell.stratum
-        for at, (rank, request_id, offset, row) in enumerate(cell.entries):
-            placed = Row(row.partition, row.offset, row.key, row.value, stratum, rank, probability)
-            cell.entries[at] = (rank, request_id, offset, placed)

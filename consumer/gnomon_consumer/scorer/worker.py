@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gnomon_consumer.collector import collect_rarely
 from gnomon_consumer.scorer import models, outcomes, sandbox, wire
 from gnomon_consumer.scorer.scoring import Scorer
 from gnomon_schemas.errors import GnomonError
@@ -62,6 +63,7 @@ def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO) -> Scorer 
         wire.write(sink, {"op": "refused", "message": f"the model cannot be loaded: {text}", "status": 2})
         return None
     outcomes.warm_up()
+    collect_rarely()
     wire.write(sink, {"op": "ready", "sandbox": report})
     return Scorer(spec, runner, schemas, _now_us)
 
