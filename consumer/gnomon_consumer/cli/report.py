@@ -96,3 +96,9 @@ def _command(kind: Report) -> click.Command:
 
 for _report in REPORTS.values():
     report.add_command(_command(_report))
+
+
+# It uses the options above, hence the late import.
+from gnomon_consumer.cli.report_html import html  # noqa: E402
+
+report.add_command(html)
