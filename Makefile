@@ -38,7 +38,7 @@ check: $(VENV)/.all
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
 
-bench: $(VENV)/.all
+bench: $(VENV)/.all .venv-peers/.peers
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 setup: $(VENV)/.all
@@ -61,6 +61,11 @@ $(VENV)/.demo $(VENV)/.all: $(VENV)/.%: requirements/%.txt pyproject.toml $(VENV
 	@$(PIP) --no-build-isolation --editable .
 	@touch $@
 
+.venv-peers/.peers: requirements/peers.txt $(VENV)/.build
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes --requirement $<
+	@touch $@
+
 UV ?= uv
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links
@@ -69,6 +74,7 @@ lock:
 		--output-file requirements/all.txt
 	$(COMPILE) pyproject.toml --extra quickstart --constraint requirements/all.txt --output-file requirements/demo.txt
 	$(COMPILE) requirements/build.in --constraint requirements/all.txt --output-file requirements/build.txt
+	$(COMPILE) requirements/peers.in --output-file requirements/peers.txt
 
 clean:
-	rm -rf $(VENV) .cache dist demo-output
+	rm -rf $(VENV) .venv-peers .cache dist demo-output

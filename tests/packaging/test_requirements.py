@@ -75,7 +75,7 @@ def test_the_demo_runs_with_the_versions_that_are_tested() -> None:
     } == {}
 
 
-@pytest.mark.parametrize("name", [*CONTENTS, "build"])
+@pytest.mark.parametrize("name", [*CONTENTS, "build", "peers"])
 def test_every_pin_has_a_hash(name: str) -> None:
     entries = re.split(r"\n(?=\S)", (ROOT / "requirements" / f"{name}.txt").read_text().strip())
     assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
