@@ -172,6 +172,7 @@ class Scorer:
             for name in (self._names.live, self._shadow_topic, self._names.schemas, self._names.dead_letters):
                 kafka.list_topics(self.settings, name, client)
             self._topic_id = None
+            self._first_partitions = 2**31
             return
         live = metadata.topics.get(self._names.live)
         if live is None or live.error is not None:
@@ -179,6 +180,9 @@ class Scorer:
                 f"the topic {self._names.live} does not exist: run `gnomon topics create --stream"
                 f" {self._names.stream} --deployment {self.options.deployment}`"
             )
+        # A partition beyond these appeared later, and is scored from its beginning whatever --from says.
+        shadow = metadata.topics.get(self._shadow_topic)
+        self._first_partitions = len(live.partitions) if shadow is None else len(shadow.partitions)
         self._grow(len(live.partitions))
         self._topic_id = kafka.topic_id(self.settings, self._names.live, metadata)
 
@@ -614,7 +618,8 @@ class Scorer:
         return offsets
 
     def _first_offset(self, consumer: Consumer, partition: int) -> int:
-        return self.options.start.offset(consumer, self._names.live, partition, self.settings.kafka.timeout_seconds)
+        start = self.options.start if partition < self._first_partitions else StartAt("earliest")
+        return start.offset(consumer, self._names.live, partition, self.settings.kafka.timeout_seconds)
 
     def _start_record(self, partition: int, offset: int) -> DeploymentStart:
         return DeploymentStart(
