@@ -1,6 +1,7 @@
 """The report as one HTML file: no script, no external address, light and dark, fit for print and screen readers."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -82,9 +83,15 @@ def _quality(page: Page) -> list[dict[str, Any]]:
     """One entry a (horizon, deployment, metric) with its three sides."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in page.quality:
-        key = (row["horizon"], row["deployment"], row["metric"])
+        key = (_days(row["horizon"]), row["deployment"], row["metric"])
         found.setdefault(key, {"horizon": key[0], "deployment": key[1], "metric": key[2]})[row["side"]] = row
     return list(found.values())
+
+
+def _days(horizon: timedelta) -> str:
+    """A horizon in words."""
+    days = horizon.total_seconds() / 86_400
+    return "1 day" if days == 1 else f"{days:g} days" if days >= 1 else f"{24 * days:g} hours"
 
 
 def _confusions(page: Page) -> list[dict[str, Any]]:
@@ -189,11 +196,11 @@ def _timelines(page: Page) -> list[Markup]:
     pictures = []
     for column, title in (
         ("agreement", "Agreement with live by day"),
-        ("shadow_error_rate", "Shadow error rate by day"),
+        ("error_rate", "Shadow error rate by day"),
         ("sampling_fraction", "Share of the traffic that was sampled by day"),
     ):
         points = [
-            Estimate(row["day"], row["deployment"], _role(row), row[column])
+            Estimate(row["at"], row["deployment"], _role(row), row[column])
             for row in page.timeline
             if row[column] is not None
         ]
@@ -206,14 +213,12 @@ def _role(row: Row) -> str:
     return "control" if row["role"] == "control" else "challenger"
 
 
-def _features(page: Page, row: Row) -> str:
+def _features(row: Row) -> str:
     """A pair's features by name, as short text."""
-    parts = []
-    for kind, values in (("text", row["features_text"]), ("numeric", row["features_numeric"])):
-        for name, value in zip(page.feature_names[kind], values, strict=False):
-            if value is not None:
-                parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
-    return ", ".join(parts)
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in (row["features"] or {}).items()
+    )
 
 
 def _plain(text: str) -> str:

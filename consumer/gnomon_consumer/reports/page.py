@@ -9,12 +9,11 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 
+from gnomon_consumer.reports.catalogue import REPORTS
 from gnomon_consumer.reports.query import Question, Row, ask
 
-MOST_SEGMENT_KEYS = 4
-MOST_SEGMENT_VALUES = 12
+MOST_VALUES = 12
 MOST_DISAGREEMENTS = 10
 TIMES = ("weekday", "hour")
 
@@ -33,7 +32,6 @@ class Page:
     slices: Mapping[str, Sequence[Row]]
     timeline: Sequence[Row]
     disagreements: Sequence[Row]
-    feature_names: Mapping[str, Sequence[str]]
 
     def of(self, report: str, deployment: str, **wanted: Any) -> Row:
         """The row of one deployment in a report; empty where there is none."""
@@ -55,57 +53,45 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
     """
     # Sorting by cluster in 4 MB, PostgreSQL's default, would go to disk for any stream worth a report.
     connection.execute("set work_mem = '128MB'")
-    every = Question(
-        question.stream, None, question.since, question.until, question.segment, question.time_zone, question.extra
-    )
     rows = _select(connection, "deployments", {"stream": question.stream})
     challengers = [row for row in rows if row["role"] != "control" and question.deployment in (None, row["deployment"])]
     control = next((row for row in rows if row["role"] == "control"), None)
-    problem = None if challengers else _problem(connection, question, control)
     shown = {row["deployment"] for row in (*challengers, *([control] if control else []))}
 
-    def only_shown(found: Sequence[Row]) -> list[Row]:
-        return [row for row in found if row["deployment"] in shown]
+    def of(name: str, **extra: Any) -> list[Row]:
+        """A report's rows for the challengers and the control, narrowed as far as that report can be."""
+        wide = _narrowed(question, name, extra)
+        return [row for row in ask(connection, name, wide).rows if row["deployment"] in shown]
 
-    arguments = {
-        "stream": question.stream,
-        "deployment": None,
-        "since": question.since,
-        "until": question.until,
-        "segment": None if question.segment is None else Jsonb(dict(question.segment)),
-        "time_zone": question.time_zone,
-    }
-    reports = {
-        name: only_shown(ask(connection, name, _narrowed(every, name)).rows)
-        for name in ("agreement", "latency", "errors", "coverage", "ledger", "confusion")
-    }
-    horizons = _select(connection, "horizons", {"stream": question.stream})
-    keys = _select(connection, "segment_keys", {**arguments, "most": MOST_SEGMENT_VALUES, "keys": MOST_SEGMENT_KEYS})
-    slices = [*(f"segment:{row['key']}" for row in keys), *TIMES]
-    worst = challengers[0]["deployment"] if challengers else None
     return Page(
         question=question,
         made_at=made_at,
         challengers=challengers,
         control=control,
-        problem=problem,
-        reports=reports,
-        quality=only_shown(
-            [
-                row
-                for found in horizons
-                for row in _select(connection, "quality", {**arguments, "horizon": found["horizon"]})
-            ]
-        ),
-        slices={slice_: only_shown(_select(connection, "slices", {**arguments, "slice": slice_})) for slice_ in slices},
-        timeline=only_shown(_select(connection, "timeline", arguments)),
-        disagreements=_select(
-            connection, "disagreements", {**arguments, "deployment": worst, "most": MOST_DISAGREEMENTS}
-        )
-        if worst
-        else [],
-        feature_names=_feature_names(connection, question.stream),
+        problem=None if challengers else _problem(connection, question, control),
+        reports={
+            name: of(name) for name in ("agreement", "latency", "errors", "coverage", "ledger", "confusion", "labels")
+        },
+        quality=[row for row in of("quality") if row["n"] > 0 and row["metric"]],
+        slices={**_segments(of("segments")), **{time: _agreement(of("time_of_day", slice=time)) for time in TIMES}},
+        timeline=[row for row in of("timeline") if row["at"] is not None],
+        disagreements=[
+            row for row in of("disagreements", top=MOST_DISAGREEMENTS) if row["role"] != "control" and row["place"]
+        ],
     )
+
+
+def _agreement(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["metric"] == "agreement" and row["n"] > 0]
+
+
+def _segments(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Agreement by segment key. A key of one value tells nobody apart, one of very many cannot be read."""
+    found: dict[str, list[Row]] = {}
+    for row in _agreement(rows):
+        found.setdefault(f"segment:{row['key']}", []).append(row)
+    values = {key: len({row["value"] for row in kept}) for key, kept in found.items()}
+    return {key: found[key] for key in sorted(found, key=lambda key: values[key]) if 1 < values[key] <= MOST_VALUES}
 
 
 def _problem(connection: psycopg.Connection[Any], question: Question, control: Row | None) -> str:
@@ -118,21 +104,17 @@ def _problem(connection: psycopg.Connection[Any], question: Question, control: R
     return status
 
 
-def _narrowed(question: Question, report: str) -> Question:
-    """The question without what this report cannot be narrowed by (the ledger knows no segments)."""
-    if report in {"coverage", "ledger"}:
-        zone = question.time_zone if report == "coverage" else "UTC"
-        return Question(question.stream, question.deployment, question.since, question.until, None, zone)
-    if report == "confusion":
-        return Question(question.stream, question.deployment, question.since, question.until, question.segment, "UTC")
-    return question
-
-
-def _feature_names(connection: psycopg.Connection[Any], stream: str) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {"numeric": [], "text": []}
-    for row in _select(connection, "feature_names", {"stream": stream}):
-        names[row["kind"]].append(row["name"])
-    return names
+def _narrowed(question: Question, report: str, extra: Mapping[str, Any]) -> Question:
+    """The question for every deployment, without what this report cannot be narrowed by (the ledger: no segments)."""
+    known = REPORTS[report].arguments
+    return Question(
+        stream=question.stream,
+        since=question.since if "since" in known else None,
+        until=question.until if "until" in known else None,
+        segment=question.segment if "segment" in known else None,
+        time_zone=question.time_zone if "time_zone" in known else "UTC",
+        extra=extra,
+    )
 
 
 def _select(connection: psycopg.Connection[Any], name: str, arguments: Mapping[str, Any]) -> list[Row]:
