@@ -36,6 +36,7 @@ class FeatureBinder:
         self._checks = tuple(_check_of(feature) for feature in schema.features)
         self._plain = tuple(_plain_types(feature) for feature in schema.features) if encoder_checks else ()
         self._clean: set[tuple[type, ...]] = set()
+        self._usual: tuple[type, ...] | None = None  # comparing is quicker than hashing
 
     def bind(self, features: Any) -> Values:
         """Return the values in the record's order; raise Dropped that names the feature at fault, never its value."""
@@ -49,10 +50,11 @@ class FeatureBinder:
         if len(features) != self._count and not self._listed_only:
             raise Dropped("invalid_features", f"feature {self._extra(features)} is not in the schema")
         signature = tuple(map(type, values))
-        if signature in self._clean:
+        if signature == self._usual or signature in self._clean:
             return values
         if self._plain and len(self._clean) < _MAX_SIGNATURES and all(map(_contains, self._plain, signature)):
             self._clean.add(signature)
+            self._usual = signature
         return self.check(values)
 
     def check(self, values: Values) -> Values:

@@ -1,25 +1,18 @@
 """From what is known of one capture to the message that is sent: segments, stratum, privacy, bytes, headers."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from gnomon_producer.binding import FeatureBinder
+from gnomon_producer.binding import FeatureBinder, Values
 from gnomon_producer.config import TapConfig
 from gnomon_producer.delivery import Headers
 from gnomon_producer.encoding import LiveEncoder, live_encoder
-from gnomon_producer.privacy import EVENT_KEYS, Privacy
+from gnomon_producer.predictions import FAILURE, PREDICTION, Fields
+from gnomon_producer.privacy import Privacy
 from gnomon_producer.trace import traceparent_source
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.framing import SchemaKey
-
-
-class Outgoing(NamedTuple):
-    """A message for the live topic."""
-
-    key: bytes
-    value: bytes
-    headers: Headers | None
 
 
 class Composer:
@@ -38,36 +31,80 @@ class Composer:
         """Write for this process, framed by `key`, from now on."""
         self._encode = live_encoder(self.schema, producer_id, self._config.model, key)
 
-    def compose(self, record: dict[str, Any]) -> Outgoing:
-        """Return the message of a LivePrediction; `record` lacks stratum, declared segments and the constants.
+    def compose(
+        self,
+        sequence: int,
+        captured_at: int,
+        request_id: str,
+        segments: dict[str, str],
+        cluster: str | None,
+        features: Values,
+        prediction: Fields | None,
+        failure: Fields | None,
+        latency_us: int | None,
+        state: Fields | None,
+    ) -> tuple[bytes, bytes, Headers | None]:
+        """Return key, value and headers of a LivePrediction's message.
 
         Raises Dropped, or whatever a callable of the configuration raises.
         """
+        stratum = None
         if not self._plain:
-            self._refine(record)
-        return Outgoing(record["request_id"].encode(), self._encoded(record), self._headers(record["stratum"]))
+            request_id, cluster, stratum, segments, features, prediction, failure = self._refined(
+                request_id, cluster, segments, features, prediction, failure
+            )
+        try:
+            value = self._encode(
+                sequence,
+                captured_at,
+                request_id,
+                self._config.sample_rate,
+                stratum,
+                segments,
+                cluster,
+                features,
+                prediction,
+                failure,
+                latency_us,
+                state,
+            )
+        except Exception:
+            self.binder.check(features)  # names the feature that does not fit, if it is one
+            raise
+        return request_id.encode(), value, self._headers(stratum)
 
-    def _refine(self, record: dict[str, Any]) -> None:
+    def _refined(
+        self,
+        request_id: str,
+        cluster: str | None,
+        segments: dict[str, str],
+        values: Values,
+        prediction: Fields | None,
+        failure: Fields | None,
+    ) -> tuple[str, str | None, str | None, dict[str, str], Values, Fields | None, Fields | None]:
         """Hash identifiers, add the declared segments and the stratum, and give `before_send` the last word."""
         privacy = self.privacy
-        features = privacy.hashed(dict(zip(self.binder.names, record["features"], strict=True)))
-        record["request_id"] = privacy.identifier("request_id", record["request_id"])
-        if record["cluster"] is not None:
-            record["cluster"] = privacy.identifier("cluster", record["cluster"])
-        record["segments"] = {**self._segments_of(features), **privacy.hashed(record["segments"])}
-        record["stratum"] = self._stratum_of(features, record["segments"])
+        features = privacy.hashed(dict(zip(self.binder.names, values, strict=True)))
+        request_id = privacy.identifier("request_id", request_id)
+        cluster = None if cluster is None else privacy.identifier("cluster", cluster)
+        segments = {**self._segments_of(features), **privacy.hashed(segments)}
+        stratum = self._stratum_of(features, segments)
         if privacy.before_send is not None:
-            event = privacy.shown({key: record[key] for key in EVENT_KEYS} | {"features": features})
-            record.update(event)
-            features = event["features"]
-        record["features"] = self.binder.bind(features)
-
-    def _encoded(self, record: dict[str, Any]) -> bytes:
-        try:
-            return self._encode(record)
-        except Exception:
-            self.binder.check(record["features"])  # names the feature that does not fit, if it is one
-            raise
+            event = privacy.shown(
+                {
+                    "request_id": request_id,
+                    "cluster": cluster,
+                    "stratum": stratum,
+                    "segments": segments,
+                    "features": features,
+                    "prediction": _named(PREDICTION, prediction),
+                    "error": _named(FAILURE, failure),
+                }
+            )
+            request_id, cluster, stratum = event["request_id"], event["cluster"], event["stratum"]
+            segments, features = event["segments"], event["features"]
+            prediction, failure = _values(PREDICTION, event["prediction"]), _values(FAILURE, event["error"])
+        return request_id, cluster, stratum, segments, self.binder.bind(features), prediction, failure
 
     def _headers(self, stratum: str | None) -> Headers | None:
         traceparent = self._traceparent()
@@ -91,6 +128,14 @@ class Composer:
             return None
         found = (segments.get(name, features.get(name)) for name in declared)
         return "|".join("" if value is None else text(value) for value in found)
+
+
+def _named(names: tuple[str, ...], values: Fields | None) -> dict[str, Any] | None:
+    return None if values is None else dict(zip(names, values, strict=True))
+
+
+def _values(names: tuple[str, ...], named: Mapping[str, Any] | None) -> Fields | None:
+    return None if named is None else tuple(named[name] for name in names)
 
 
 def text(value: Any) -> str:

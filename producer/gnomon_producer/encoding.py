@@ -8,6 +8,7 @@ from typing import Any
 
 from gnomon_producer.binding import FeatureBinder
 from gnomon_producer.ledger import Counts
+from gnomon_producer.predictions import FAILURE, FEATURE_STATE, PREDICTION
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.encoder import UnsupportedSchemaError, compile_encoder
 from gnomon_schemas.features import FeatureSchema
@@ -18,29 +19,39 @@ from gnomon_schemas.schema import record_schema
 Record = dict[str, Any]
 
 
-LiveEncoder = Callable[[Record], bytes]
-"""From a LivePrediction without its constants, `features` being values in the schema's order, to a framed message."""
+LiveEncoder = Callable[..., bytes]
+"""From the fields of a LivePrediction, but for producer_id and model, in the schema's order to a framed message;
+features, prediction, error and feature_state are tuples of their values.
+"""
 
 
 def live_encoder(schema: FeatureSchema, producer_id: str, model: tuple[str, str], key: SchemaKey) -> LiveEncoder:
     """Return the encoder of one process's captures: generated for the schema, or fastavro where that cannot be."""
     constants = {"producer_id": producer_id, "model": {"name": model[0], "version": model[1]}}
     try:
-        return compile_encoder(
-            schema.live.json, header=key.header, constants=constants, positional=frozenset({"features"})
-        )
+        return compile_encoder(schema.live.json, header=key.header, constants=constants, by_position=True)
     except UnsupportedSchemaError:
         return _by_fastavro(schema, constants, key)
 
 
 def _by_fastavro(schema: FeatureSchema, constants: Record, key: SchemaKey) -> LiveEncoder:
-    names = tuple(feature.name for feature in schema.features)
     codec = Codec(schema.live, key)
     check = FeatureBinder(schema, listed_only=False).check  # the generated encoder checks by itself
+    names = [field["name"] for field in schema.live.json["fields"] if field["name"] not in constants]
+    within = {
+        "features": tuple(feature.name for feature in schema.features),
+        "prediction": PREDICTION,
+        "error": FAILURE,
+        "feature_state": FEATURE_STATE,
+    }
 
-    def encode(record: Record) -> bytes:
-        features = dict(zip(names, check(record["features"]), strict=True))
-        return codec.encode({**constants, **record, "features": features})
+    def encode(*values: Any) -> bytes:
+        record = dict(zip(names, values, strict=True))
+        record["features"] = check(record["features"])
+        for name, inner in within.items():
+            if record[name] is not None:
+                record[name] = dict(zip(inner, record[name], strict=True))
+        return codec.encode({**constants, **record})
 
     return encode
 

@@ -10,28 +10,32 @@ from gnomon_schemas.records import MAX_FAILURE_MESSAGE, Failure, FailureKind, Fe
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-Fields = dict[str, Any]
+PREDICTION = ("value", "label", "scores", "items")
+FAILURE = ("kind", "message")
+FEATURE_STATE = ("version", "cache_hits", "cache_misses")
+
+Fields = tuple[Any, ...]
+"""The values of a record within the envelope, in the order above."""
 
 
 def prediction_fields(value: Any = None, label: Any = None, scores: Any = None, items: Any = None) -> Fields | None:
-    """Return a Prediction as a dict, None where nothing is given; raise Dropped that names what does not fit."""
+    """Return a Prediction's values, None where nothing is given; raise Dropped that names what does not fit."""
     if value is None and label is None and scores is None and items is None:
         return None
-    return {
-        "value": value if value is None or type(value) is float else _number("value", value),
-        "label": label if label is None or type(label) is str else str(label),
-        "scores": None if scores is None else [_number("scores", score) for score in _sequence("scores", scores)],
-        "items": None if items is None else [str(item) for item in _sequence("items", items)],
-    }
+    return (
+        value if value is None or type(value) is float else _number("value", value),
+        label if label is None or type(label) is str else str(label),
+        None if scores is None else [_number("scores", score) for score in _sequence("scores", scores)],
+        None if items is None else [str(item) for item in _sequence("items", items)],
+    )
 
 
-def label_fields(value: Any, label: Any, relevance: Any, items: Any) -> Fields:
+def label_fields(value: Any, label: Any, relevance: Any, items: Any) -> dict[str, Any]:
     """Return what a Label tells of the truth; raise Dropped where that is nothing."""
     truth = prediction_fields(value, label, relevance, items)
     if truth is None:
         raise Dropped("invalid_features", "a label with neither value nor label nor relevance")
-    truth["relevance"] = truth.pop("scores")
-    return truth
+    return dict(zip(("value", "label", "relevance", "items"), truth, strict=True))
 
 
 def prediction_of_result(result: Any) -> Fields | None:
@@ -43,35 +47,25 @@ def prediction_of_result(result: Any) -> Fields | None:
     return prediction_fields(label=result) if isinstance(result, str) else prediction_fields(value=result)
 
 
-def failure_fields(error: Any) -> Fields | None:
-    """Return a Failure as a dict. Of an exception only the type's name is told: its text may hold anything."""
-    if error is None:
-        return None
+def failure_fields(error: Any) -> Fields:
+    """Return a Failure's values. Of an exception only the type's name is told: its text may hold anything."""
     if isinstance(error, Failure):
-        return {"kind": str(error.kind), "message": error.message[:MAX_FAILURE_MESSAGE]}
+        return str(error.kind), error.message[:MAX_FAILURE_MESSAGE]
     if isinstance(error, BaseException):
         kind = FailureKind.TIMEOUT if isinstance(error, TimeoutError) else FailureKind.EXCEPTION
-        return {
-            "kind": kind.value,
-            "message": f"{type(error).__module__}.{type(error).__qualname__}"[:MAX_FAILURE_MESSAGE],
-        }
+        return kind.value, f"{type(error).__module__}.{type(error).__qualname__}"[:MAX_FAILURE_MESSAGE]
     if isinstance(error, str):
-        return {"kind": FailureKind.EXCEPTION.value, "message": error[:MAX_FAILURE_MESSAGE]}
+        return FailureKind.EXCEPTION.value, error[:MAX_FAILURE_MESSAGE]
     raise Dropped("invalid_features", f"error is neither an exception nor a text but {type(error).__name__}")
 
 
-def feature_state_fields(state: Any) -> Fields | None:
-    """Return a FeatureState, or a mapping like it, as a dict."""
-    if state is None:
-        return None
+def feature_state_fields(state: Any) -> Fields:
+    """Return the values of a FeatureState, or of a mapping like it."""
     if isinstance(state, FeatureState):
-        return {"version": state.version, "cache_hits": state.cache_hits, "cache_misses": state.cache_misses}
+        return state.version, state.cache_hits, state.cache_misses
     version = state.get("version")
-    return {
-        "version": None if version is None else str(version),
-        "cache_hits": int(state.get("cache_hits", 0)),
-        "cache_misses": int(state.get("cache_misses", 0)),
-    }
+    hits, misses = int(state.get("cache_hits", 0)), int(state.get("cache_misses", 0))
+    return None if version is None else str(version), hits, misses
 
 
 def microseconds(name: str, moment: Any) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 from gnomon_producer.binding import Values
 from gnomon_producer.composing import Composer, text, texts
 from gnomon_producer.config import TapConfig
-from gnomon_producer.delivery import Delivery
+from gnomon_producer.delivery import Delivery, Headers
 from gnomon_producer.errors import Dropped
 from gnomon_producer.predictions import (
     failure_fields,
@@ -44,7 +44,6 @@ class Shot:
         "_cluster",
         "_dropped",
         "_feature_state",
-        "_features",
         "_outcome",
         "_owner",
         "_request_id",
@@ -63,29 +62,37 @@ class Shot:
         feature_state: Any,
         dropped: Dropped | None = None,
     ) -> None:
+        """Ask whether to capture, and read the features before the live code may change them."""
+        self._captured_at = time.time_ns() // 1000
         self._owner = owner
-        self._request_id = request_id
-        self._features = features
         self._segments = segments
-        self._cluster = cluster
         self._feature_state = feature_state
-        self._dropped = dropped
-        self._outcome: Callable[[], Any] | None = None
-        self._admitted = False
+        self._outcome: tuple[Any, Any, Any, Any] | Callable[[], Any] | None = None
         self._values: Values = ()
-        self._captured_at = 0
-        self._started_ns = 0
+        self._dropped = dropped
+        try:
+            if request_id is None:
+                request_id = request_id_of_context.get() or str(uuid.uuid4())
+            self._request_id = request_id if type(request_id) is str else text(request_id)
+            self._cluster = None if cluster is None else text(cluster)
+            self._admitted = (owner.sampler is None and owner.config.enabled is None) or self._asked()
+            if self._admitted and dropped is None:
+                self._values = owner.composer.binder.bind(features)
+        except Dropped as misfit:
+            self._admitted, self._dropped = True, misfit
+        except Exception as error:
+            why = Dropped("invalid_features", f"{type(error).__name__} while reading the features or ids")
+            self._admitted, self._dropped = True, why
 
     def predicted(self, value: Any = None, label: Any = None, scores: Any = None, items: Any = None) -> None:
         """Tell the live model's answer: a number, a decision, class probabilities or scores, and their names."""
-        self._outcome = lambda: prediction_fields(value, label, scores, items)
+        self._outcome = (value, label, scores, items)
 
     def returned(self, predicted: Callable[[Any], Any], result: Any) -> None:
         """Let `predicted` be asked about a function's result later, when the latency has been taken."""
         self._outcome = lambda: prediction_of_result(predicted(result))
 
     def __enter__(self) -> Self:
-        self.begin()
         self._started_ns = time.perf_counter_ns()
         return self
 
@@ -102,25 +109,6 @@ class Shot:
     ) -> None:
         self.__exit__(kind, error, trace)
 
-    def begin(self) -> None:
-        """Ask whether to capture, and read the features before the live code may change them."""
-        self._captured_at = time.time_ns() // 1000
-        try:
-            identity = self._request_id
-            if identity is None:
-                identity = request_id_of_context.get() or str(uuid.uuid4())
-            self._request_id = identity if type(identity) is str else text(identity)
-            if self._cluster is not None:
-                self._cluster = text(self._cluster)
-            self._admitted = self._asked()
-            if self._admitted and self._dropped is None:
-                self._values = self._owner.composer.binder.bind(self._features)
-        except Dropped as dropped:
-            self._admitted, self._dropped = True, dropped
-        except Exception as error:
-            why = Dropped("invalid_features", f"{type(error).__name__} while reading the features or ids")
-            self._admitted, self._dropped = True, why
-
     def _asked(self) -> bool:
         """Ask the switch and the sampler; count what they leave out."""
         owner = self._owner
@@ -129,8 +117,8 @@ class Shot:
             owner.delivery.captures.leave_out("switched_off")
             return False
         if sampler is not None:
-            by_cluster = self._cluster is not None and owner.config.sample_by == "cluster"
-            if not sampler.takes(self._cluster if by_cluster else self._request_id):
+            by_cluster = owner.config.sample_by == "cluster"
+            if not sampler.takes((self._cluster if by_cluster else None) or self._request_id):
                 owner.delivery.captures.leave_out("sampled_out")
                 return False
         return True
@@ -143,7 +131,7 @@ class Shot:
         delivery = owner.delivery
         sequence = delivery.captures.offer()
         try:
-            message = owner.composer.compose(self._record(sequence, error, latency_us, captured_at))
+            key, value, headers = self._message(sequence, error, latency_us, captured_at)
         except Exception as problem:
             delivery.drop(delivery.captures, "captures", problem)
             delivery.start()  # it says so in its heartbeats and its log even if no capture ever fits
@@ -151,29 +139,33 @@ class Shot:
             delivery.captures.drop("internal_error")
             raise
         else:
-            delivery.send(delivery.captures, owner.live_topic, message.key, message.value, message.headers)
+            delivery.send(delivery.captures, owner.live_topic, key, value, headers)
 
-    def _record(self, sequence: int, error: Any, latency_us: Any, captured_at: Any) -> dict[str, Any]:
+    def _message(
+        self, sequence: int, error: Any, latency_us: Any, captured_at: Any
+    ) -> tuple[bytes, bytes, Headers | None]:
         if self._dropped is not None:
             raise self._dropped
-        failure = failure_fields(error)
-        prediction = self._outcome() if self._outcome is not None and failure is None else None
+        prediction = failure = None
+        if error is not None:
+            failure = failure_fields(error)
+        elif self._outcome is not None:
+            outcome = self._outcome
+            prediction = prediction_fields(*outcome) if isinstance(outcome, tuple) else outcome()
         if prediction is None and failure is None:
             failure = failure_fields(NO_PREDICTION)
-        return {
-            "request_id": self._request_id,
-            "cluster": self._cluster,
-            "stratum": None,
-            "segments": texts(self._segments) if self._segments else {},
-            "features": self._values,
-            "prediction": prediction,
-            "error": failure,
-            "sequence": sequence,
-            "captured_at": self._captured_at if captured_at is None else microseconds("captured_at", captured_at),
-            "capture_probability": self._owner.config.sample_rate,
-            "latency_us": None if latency_us is None else int(latency_us),
-            "feature_state": None if self._feature_state is None else feature_state_fields(self._feature_state),
-        }
+        return self._owner.composer.compose(
+            sequence,
+            self._captured_at if captured_at is None else microseconds("captured_at", captured_at),
+            self._request_id,
+            texts(self._segments) if self._segments else {},
+            self._cluster,
+            self._values,
+            prediction,
+            failure,
+            None if latency_us is None else int(latency_us),
+            None if self._feature_state is None else feature_state_fields(self._feature_state),
+        )
 
 
 class NullShot(Shot):

@@ -85,7 +85,7 @@ class Tap:
         """Return a context manager, `with` or `async with`, around the live prediction; tell it the outcome by
         `predicted`. An exception from the block is recorded by its type and passes untouched.
 
-        `features` are read on entry. Without a request id the middleware's is taken, or a new UUID.
+        `features` are read at once. Without a request id the middleware's is taken, or a new UUID.
         """
         return Shot(self, request_id, features, segments, cluster, feature_state)
 
@@ -159,7 +159,6 @@ class Tap:
         by default (for replays).
         """
         shot = Shot(self, request_id, features, segments, cluster, feature_state)
-        shot.begin()
         shot.predicted(value, label, scores, items)
         shot.end(error, latency_us, captured_at)
 

@@ -16,9 +16,12 @@ def traceparent_source() -> Callable[[], str | None]:
     """
     if importlib.util.find_spec("opentelemetry") is None or importlib.util.find_spec("opentelemetry.trace") is None:
         return traceparent_of_context.get
+    from opentelemetry import context as contexts
     from opentelemetry import trace
 
     def current() -> str | None:
+        if not contexts.get_current():
+            return traceparent_of_context.get()  # nothing is active: the quick way
         context = trace.get_current_span().get_span_context()
         if not context.is_valid:
             return traceparent_of_context.get()

@@ -25,20 +25,16 @@ class UnsupportedSchemaError(SchemaError):
 
 
 def compile_encoder(
-    schema: Json,
-    *,
-    header: bytes = b"",
-    constants: Mapping[str, Any] | None = None,
-    positional: frozenset[str] = frozenset(),
-) -> Encoder:
+    schema: Json, *, header: bytes = b"", constants: Mapping[str, Any] | None = None, by_position: bool = False
+) -> Callable[..., bytes]:
     """Return a function from a record's dict to `header` and the Avro body; raise UnsupportedSchemaError.
 
-    `constants` are values of top-level fields that are the same in every record, left out of the dict. Records in
-    the top-level fields named `positional` are given as sequences of values instead of dicts. The function raises
-    KeyError, TypeError, ValueError, OverflowError or struct.error on what does not fit.
+    `constants` are values of top-level fields that are the same in every record, left out of the dict. With
+    `by_position` the function takes the other fields' values as its arguments, in the schema's order, and records in
+    them as sequences of values. The function raises KeyError, TypeError, ValueError, OverflowError or struct.error on
+    what does not fit.
     """
-    generator = _Generator()
-    return generator.record(schema, "", header, constants or {}, positional)
+    return _Generator(by_position).top(schema, header, constants or {})
 
 
 def varint(number: int) -> bytes:
@@ -108,65 +104,75 @@ _FUNCTIONS: dict[str, Encoder] = {"string": _string, "int": _int, "long": varint
 class _Generator:
     """Writes one function a record. Expressions refer to helpers by names that it hands out itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, by_position: bool) -> None:
+        self._by_position = by_position
         self._namespace: dict[str, Any] = {"join": b"".join, "small": _SMALL, "varint": varint, "int32": _int}
-        self._names = (f"h{number}" for number in count())
+        self._helpers = (f"h{number}" for number in count())
+        self._variables = (f"v{number}" for number in count())
         self._known: dict[str, Json] = {}
 
-    def record(
-        self,
-        schema: Json,
-        namespace: str,
-        header: bytes = b"",
-        constants: Mapping[str, Any] | None = None,
-        positional: frozenset[str] = frozenset(),
-        *,
-        by_position: bool = False,
-    ) -> Encoder:
-        """Return the function of a record."""
-        constants = constants or {}
+    def top(self, schema: Json, header: bytes, constants: Mapping[str, Any]) -> Callable[..., bytes]:
+        """Return the function of the whole record."""
+        fields, statements, parts = self._body(schema, "", constants)
+        parts = [repr(header), *parts] if header else parts
+        if self._by_position:
+            return self._compile(f"encode({', '.join(fields.values())})", statements, parts)
+        return self._compile("encode(given)", [*self._unpack(fields), *statements], parts)
+
+    def _record(self, schema: Json, namespace: str) -> Encoder:
+        """Return the function of a record within."""
+        fields, statements, parts = self._body(schema, namespace, {})
+        return self._compile("encode(given)", [*self._unpack(fields), *statements], parts)
+
+    def _unpack(self, fields: Mapping[str, str]) -> list[str]:
+        """Return the statement that takes a record's values out of `given`."""
+        source = "given"
+        if not self._by_position and len(fields) > 1:
+            source = f"{self._bind(itemgetter(*fields))}(given)"
+        elif not self._by_position:
+            source = f"({self._bind(itemgetter(*fields))}(given),)"
+        return [f"{', '.join(fields.values())}, = {source}"] if fields else []
+
+    def _body(
+        self, schema: Json, namespace: str, constants: Mapping[str, Any]
+    ) -> tuple[dict[str, str], list[str], list[str]]:
+        """Return the variables of a record's fields, statements that come first, and the expressions of its bytes."""
         name = full_name(schema, namespace)
         space = name.rpartition(".")[0]
-        parts: list[str] = [repr(header)] if header else []
-        pending: list[tuple[str, str]] = []
-        names: list[str] = []
+        fields: dict[str, str] = {}
+        statements: list[str] = []
+        parts: list[str] = []
+        fixed: list[tuple[str, str]] = []
 
-        def pack_pending() -> None:
-            if pending:
-                packer = struct.Struct("<" + "".join(code for code, _ in pending)).pack
-                parts.append(f"{self._bind(packer)}({', '.join(variable for _, variable in pending)})")
-                pending.clear()
+        def pack_fixed() -> None:
+            if fixed:
+                packer = struct.Struct("<" + "".join(code for code, _ in fixed)).pack
+                parts.append(f"{self._bind(packer)}({', '.join(variable for _, variable in fixed)})")
+                fixed.clear()
 
         for field in schema["fields"]:
             kind = field["type"]
             if field["name"] in constants:
-                pack_pending()
+                pack_fixed()
                 parts.append(repr(self._once(kind, space, constants[field["name"]])))
                 continue
-            variable = f"v{len(names)}"
-            names.append(field["name"])
-            code = _FIXED.get(kind) if isinstance(kind, str) else None
-            if code is not None:
-                pending.append((code, variable))
+            variable = fields[field["name"]] = next(self._variables)
+            if isinstance(kind, str) and kind in _FIXED:
+                fixed.append((_FIXED[kind], variable))
                 continue
-            pack_pending()
-            if field["name"] in positional:
-                inner = self._bind(self.record(kind, space, by_position=True))
-                parts.append(f"{inner}({variable})")
+            pack_fixed()
+            if self._by_position and isinstance(kind, Mapping) and kind["type"] == "record":
+                inner, before, within = self._body(kind, space, {})
+                statements += [*self._unpack_from(inner, variable), *before]
+                parts += within
             else:
-                parts.extend(self._expressions(kind, space, variable))
-        pack_pending()
+                parts += self._expressions(kind, space, variable)
+        pack_fixed()
         self._known[name] = schema
-        return self._function(parts, names, by_position=by_position)
+        return fields, statements, parts
 
-    def _function(self, parts: list[str], names: list[str], *, by_position: bool) -> Encoder:
-        unpacked = "".join(f"v{position}, " for position in range(len(names)))
-        source = "given"
-        if not by_position and len(names) > 1:
-            source = f"{self._bind(itemgetter(*names))}(given)"
-        elif not by_position and names:
-            source = f"({self._bind(itemgetter(names[0]))}(given),)"
-        return self._compile("encode(given)", [f"{unpacked}= {source}"] if names else [], parts)
+    def _unpack_from(self, fields: Mapping[str, str], variable: str) -> list[str]:
+        return [f"{', '.join(fields.values())}, = {variable}"] if fields else []
 
     def _compile(self, signature: str, statements: list[str], parts: list[str]) -> Encoder:
         result = f"join(({', '.join(_merged(parts))},))" if parts else "b''"
@@ -178,10 +184,10 @@ class _Generator:
 
     def _once(self, kind: Json, space: str, value: Any) -> bytes:
         """Encode a constant."""
-        return self._function(list(self._expressions(kind, space, "v0")), ["constant"], by_position=True)((value,))
+        return _Generator(False)._value(kind, space)(value)
 
     def _bind(self, helper: Any) -> str:
-        name = next(self._names)
+        name = next(self._helpers)
         self._namespace[name] = helper
         return name
 
@@ -211,7 +217,7 @@ class _Generator:
 
     def _complex(self, kind: Mapping[str, Json], space: str, variable: str) -> str:
         if kind["type"] == "record":
-            return f"{self._bind(self.record(kind, space))}({variable})"
+            return f"{self._bind(self._record(kind, space))}({variable})"
         if kind["type"] == "enum":
             self._known[full_name(kind, space)] = kind
             symbols = {symbol: varint(index) for index, symbol in enumerate(kind["symbols"])}
