@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "join": "gnomon_consumer.cli.join:join",
     "labels": "gnomon_consumer.cli.labels:labels",
     "report": "gnomon_consumer.cli.report:report",
+    "dlq": "gnomon_consumer.cli.dlq:dlq",
     "doctor": "gnomon_consumer.cli.doctor:doctor",
 }
 

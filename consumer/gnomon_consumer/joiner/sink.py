@@ -26,11 +26,12 @@ from gnomon_consumer.joiner.ledger import (
     tally_rows,
     window_row,
 )
-from gnomon_consumer.joiner.pairing import HOUR_US, JoinedWindow, Refusal
+from gnomon_consumer.joiner.pairing import HOUR_US, JoinedWindow, Match, Refusal
 from gnomon_consumer.joiner.rollup import COUNTS, SUMS, Rollup
 from gnomon_consumer.joiner.wire import COPY, copy_bytes
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import ConfigurationError, GnomonError
+from gnomon_schemas.records import FailureKind
 
 Connection = psycopg.Connection[Any]
 DAY_US = 24 * HOUR_US
@@ -170,6 +171,63 @@ class Sink:
             self._at("written")
         self._at("committed")
         return len(kept)
+
+    def replay(self, shadow: Record, window_start: int, cell: str, value: bytes, reader: Reader) -> str:
+        """Move a dead letter among the pairs, in one transaction that only one caller can win.
+
+        Returns `paired`, `gone` when somebody else moved it, or `stays: …` with the reason; nothing is written then.
+        """
+        connection = self._connection
+        partition, offset = shadow["source_partition"], shadow["source_offset"]
+        if shadow["error"] is not None and shadow["error"]["kind"] == FailureKind.DEAD_LETTER:
+            return f"stays: {shadow['error']['message']}"
+        window = JoinedWindow({}, 0, matches=[Match(shadow, value, cell)])
+        assembled = assemble(
+            self.deployment_id, [window], reader, lambda schema: self._features.layout(connection, schema)
+        )
+        if assembled.refusals:
+            return f"stays: {assembled.refusals[0][1].reason}: {assembled.refusals[0][1].detail}"
+        self._ensure_partitions(assembled.batch)
+        at = [self.deployment_id, partition, window_start]
+        try:
+            with connection.transaction():
+                connection.execute("select gnomon.lock_cohorts(%s)", [self._stream_id])
+                taken = connection.execute(
+                    "delete from gnomon.dead_letters where deployment_id = %s and source_partition = %s"
+                    " and source_offset = %s returning true",
+                    [self.deployment_id, partition, offset],
+                ).fetchone()
+                if taken is None:
+                    return "gone"
+                self._at("taken")
+                with connection.cursor().copy(COPY) as copy:
+                    copy.write(copy_bytes(assembled.batch))
+                connection.execute(
+                    "update gnomon.pairs set replayed = true where deployment_id = %s and event_time = %s"
+                    " and source_partition = %s and source_offset = %s",
+                    [self.deployment_id, moment(assembled.rows[0].live["captured_at"]), partition, offset],
+                )
+                outcome = outcome_of(shadow)
+                connection.execute(
+                    f"update gnomon.cells set joined_{outcome} = joined_{outcome} + 1,"  # noqa: S608  # one of three
+                    " joined_dead_lettered = joined_dead_lettered - 1 where deployment_id = %s"
+                    " and source_partition = %s and start_offset = %s and stratum = %s",
+                    [*at, cell],
+                )
+                begun = _one(
+                    connection,
+                    "select coalesce(first_captured_at, opened_at) from gnomon.windows where deployment_id = %s"
+                    " and source_partition = %s and start_offset = %s",
+                    at,
+                )[0]
+                rollup = Rollup()
+                rollup.add(assembled.batch, self._tolerance)
+                for name in ("dead_lettered", "sampled"):
+                    rollup.count((int(begun.timestamp()) // 3600, cell), name, -1)
+                self._add_rollup(rollup)
+        except (psycopg.DataError, errors.CheckViolation) as error:
+            return f"stays: refused: {_one_line(error)}"
+        return "paired"
 
     def _ensure_partitions(self, batch: pa.RecordBatch) -> Counter[int]:
         """Make a batch's table partitions, each in its own transaction; count by source partition what has none."""

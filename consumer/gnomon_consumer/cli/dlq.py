@@ -1,0 +1,107 @@
+"""`gnomon dlq`: what could not become a pair, why, and another try."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import psycopg
+import rich_click as click
+
+from gnomon_consumer.cli.options import settings_options
+from gnomon_consumer.database import connect, unreachable
+from gnomon_consumer.deadletters import Letter, LiveBytes, letters
+from gnomon_consumer.deadletters import replay as replay_letters
+from gnomon_consumer.scorer.models import describe
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import GnomonError
+
+
+@click.group()
+def dlq() -> None:
+    """Dead letters: sampled captures that could not become pairs."""
+
+
+@contextmanager
+def _connected(settings: Settings) -> "Iterator[psycopg.Connection[Any]]":
+    try:
+        with connect(settings.require_database_url(), "gnomon dlq") as connection:
+            connection.autocommit = True
+            yield connection
+    except psycopg.errors.UndefinedTable as error:
+        raise GnomonError("the database has no Gnomon tables: run `gnomon db upgrade`") from error
+    except psycopg.OperationalError as error:
+        raise unreachable(settings.require_database_url(), error) from error
+
+
+def _as_json(letter: Letter) -> dict[str, Any]:
+    return {**asdict(letter), "recorded_at": letter.recorded_at.isoformat()}
+
+
+@dlq.command("list")
+@settings_options(stream=True, database=True, kafka=False)
+@click.option("--deployment", metavar="NAME", help="Only of this deployment.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def list_(settings: Settings, deployment: str | None, as_json: bool) -> None:
+    """List the dead letters with their coordinates and reasons."""
+    with _connected(settings) as connection:
+        found = letters(connection, settings.require_stream(), deployment)
+    if as_json:
+        click.echo(json.dumps([_as_json(letter) for letter in found]))
+        return
+    for one in found:
+        place = f"{one.source_partition}/{one.source_offset}"
+        click.echo(f"{one.deployment}  {place}  {one.request_id or '-'}  {one.stage}: {one.reason}: {one.detail}")
+    click.echo(f"{len(found)} dead letter(s)")
+
+
+@dlq.command()
+@settings_options(stream=True, database=True)
+@click.argument("partition", type=click.IntRange(0))
+@click.argument("offset", type=click.IntRange(0))
+@click.option("--deployment", metavar="NAME", help="Only of this deployment.")
+def show(settings: Settings, partition: int, offset: int, deployment: str | None) -> None:
+    """Show one dead letter as JSON, with the bytes (hex) that Kafka still holds; reading them needs its rights."""
+    with _connected(settings) as connection:
+        found = letters(connection, settings.require_stream(), deployment, (partition, offset))
+    if not found:
+        raise GnomonError(f"no dead letter at {partition}/{offset}")
+    live = LiveBytes(settings)
+    try:
+        bytes_ = live.read(partition, offset)
+    finally:
+        live.close()
+    held = None if bytes_ is None else {"key": bytes_[0].decode("utf-8", "replace"), "value": bytes_[1].hex()}
+    click.echo(json.dumps({"letters": [_as_json(letter) for letter in found], "live": held}, indent=2))
+
+
+@dlq.command()
+@settings_options(stream=True, database=True)
+@click.option("--deployment", required=True, metavar="NAME", help="The deployment whose letters are tried again.")
+@click.option("--model", "location", required=True, metavar="FILE", help="The deployment's own model.")
+@click.option("--at", metavar="PARTITION/OFFSET", help="Only this one; default: every one.")
+@click.option("--provider", default="CPUExecutionProvider", show_default=True, help="ONNX Runtime's provider.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def replay(settings: Settings, deployment: str, location: str, at: str | None, provider: str, as_json: bool) -> int:
+    """Score dead letters again at their original coordinates and move those that succeed among the pairs.
+
+    Each moves exactly once, however often and by however many this is run. Status 1 if any stays.
+    """
+    spec = describe(location, None, None, None, provider)
+    with _connected(settings) as connection:
+        chosen = letters(connection, settings.require_stream(), deployment, None if at is None else _place(at))
+        done = list(replay_letters(settings, connection, spec, deployment, chosen))
+    if as_json:
+        click.echo(json.dumps([{**_as_json(one.letter), "outcome": one.outcome} for one in done]))
+    else:
+        for one in done:
+            click.echo(f"{one.letter.source_partition}/{one.letter.source_offset}  {one.outcome}")
+    return int(any(one.outcome.startswith("stays") for one in done))
+
+
+def _place(text: str) -> tuple[int, int]:
+    partition, slash, offset = text.partition("/")
+    if not slash or not partition.isdigit() or not offset.isdigit():
+        raise click.BadParameter(f"{text}: not PARTITION/OFFSET", param_hint="--at")
+    return int(partition), int(offset)

@@ -1,0 +1,95 @@
+"""Dead letters with the real scorer: listed with their reasons, shown with their bytes, replayed exactly once."""
+
+import json
+from pathlib import Path
+
+import psycopg
+from tests.integration.test_join import arguments
+from tests.integration.test_sink import READER, one, sink_of, window
+from tests.scorer_kit import sum_model
+from tests.servers.process import Gnomon
+from tests.shadow_log import Logs, row
+
+from gnomon_consumer import topics, upkeep
+from gnomon_consumer.joiner.sink import Sink
+from gnomon_consumer.settings import load_settings
+from gnomon_schemas.codec import Codec
+from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.topics import Topics
+
+
+def test_a_letter_is_replayed_once_its_schema_is_known(
+    gnomon: Gnomon, broker: str, stream_name: str, database_url: str, tmp_path: Path
+) -> None:
+    topics.create(load_settings({"bootstrap_servers": broker}), topics.plan(Topics(stream_name), 4, ["challenger"]))
+    logs = Logs(broker, stream_name)
+    logs.captured = {partition: [] for partition in range(4)}
+    logs.capture(30)
+    evolved = FeatureSchema.of({"amount": "double", "extra": "double"}).live
+    known, logs.live_codec = logs.live_codec, Codec(evolved)
+    logs.capture(2, partition=1, features={"amount": 40.0, "extra": 1.0})
+    logs.live_codec = known
+    logs.live(2, "garbage", b"no capture at all")
+    logs.producer.flush(10)
+    model = sum_model(tmp_path / "model.onnx", "amount")
+    options = arguments(broker, stream_name, database_url)
+    scored = gnomon.run("score", *options[:6], "--model", str(model), "--exit-when-idle", "1", timeout=120)
+    assert scored.returncode == 0, scored.stderr
+    assert gnomon.run("join", *options, "--drain").returncode == 0
+    base = (*options[:4], *options[6:])
+
+    listed = json.loads(gnomon.run("dlq", "list", *options[2:4], *options[6:], "--json").stdout)
+    place = {(letter["source_partition"], letter["source_offset"]): letter["reason"] for letter in listed}
+    unknown = [(1, len(logs.captured[1]) - 2), (1, len(logs.captured[1]) - 1)]
+    garbage = (2, len(logs.captured[2]) - 1)
+    assert place == {**dict.fromkeys(unknown, "unknown_schema"), garbage: "framing"}
+    shown = json.loads(gnomon.run("dlq", "show", *base, *map(str, garbage)).stdout)
+    assert bytes.fromhex(shown["live"]["value"]) == b"no capture at all"
+
+    logs.producer.produce(logs.topics.schemas, evolved.text.encode(), str(evolved.fingerprint), partition=0)
+    logs.producer.flush(10)
+    replay = ("dlq", "replay", *options, "--model", str(model), "--json")
+    first = gnomon.run(*replay, timeout=120)
+    assert (first.returncode, bool(first.stdout)) == (1, True), first.stderr  # the garbage stays
+    assert sorted(letter["outcome"][:6] for letter in json.loads(first.stdout)) == ["paired", "paired", "stays:"]
+    second = json.loads(gnomon.run(*replay, timeout=120).stdout)
+    assert [letter["outcome"][:6] for letter in second] == ["stays:"]
+    with psycopg.connect(database_url) as connection:
+        assert upkeep.ledger_differences(connection, stream_name) == []
+        assert one(connection, "select count(*), count(*) filter (where replayed) from gnomon.pairs") == (32, 2)
+        replayed = connection.execute("select shadow_value from gnomon.pairs where replayed").fetchall()
+        assert replayed == [(40.0,), (40.0,)]
+        assert one(
+            connection, "select sum(joined_scored), sum(joined_dead_lettered), sum(dead_lettered) from gnomon.cells"
+        ) == (32, 1, 3)
+        rolled = "select sum(seen), sum(sampled), sum(scored), sum(dead_lettered) from gnomon.rollups"
+        assert one(connection, rolled) == (33, 33, 32, 1)
+    wrong = sum_model(tmp_path / "another.onnx", "amount", "extra")
+    refused = gnomon.run("dlq", "replay", *options, "--model", str(wrong))
+    assert refused.returncode == 2
+    assert "the deployment's own model" in refused.stderr
+
+
+def test_two_replays_at_once_move_a_letter_once(database_url: str) -> None:
+    with psycopg.connect(database_url) as mine, psycopg.connect(database_url) as theirs:
+        first, second = sink_of(mine), sink_of(theirs)
+        joined = window(0, 3, changes={1: {"cluster": "a\0"}})
+        (value,) = [match.value for match in window(0, 3).matches if match.shadow["source_offset"] == 1]
+        assert first.apply([joined], READER) == 2
+        shadow = row(0, 1, "r1", joined.seal["window_id"])
+        outcomes: list[str] = []
+
+        def meanwhile(point: str) -> None:
+            if point == "taken":
+                theirs.execute("set lock_timeout = '200ms'")
+                try:
+                    outcomes.append(second.replay(shadow, 0, "", value or b"", READER))
+                except psycopg.errors.LockNotAvailable:
+                    outcomes.append("waits")
+
+        racing = Sink(mine, "s", "challenger", meanwhile)
+        assert racing.replay(shadow, 0, "", value or b"", READER) == "paired"
+        assert second.replay(shadow, 0, "", value or b"", READER) == "gone"
+        assert outcomes == ["waits"]
+        assert one(mine, "select count(*) from gnomon.pairs") == (3,)
+        assert upkeep.ledger_differences(mine, "s") == []
