@@ -5,12 +5,16 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import rich_click as click
 from rich.console import Console
 
 from gnomon_consumer.quickstart import demo as flights_demo
 from gnomon_consumer.quickstart.view import view_for
+from gnomon_consumer.reports import Answer
+from gnomon_consumer.reports.terminal import table
+from gnomon_schemas.errors import GnomonError
 
 
 @click.command()
@@ -41,9 +45,30 @@ def demo(captures: int, output: Path, keep: bool, reopen: bool, as_json: bool) -
     if reopen:
         flights_demo.reopen(plan, click.echo)
         return
-    outcome = flights_demo.run(plan, view_for(Console(stderr=True)), show=None if as_json else Console())
+    outcome, answers = flights_demo.run(plan, view_for(Console(stderr=True)))
     if as_json:
         click.echo(json.dumps(outcome))
+    else:
+        _show(outcome, answers, plan)
+    if wrong := flights_demo.out_of_balance(outcome):
+        raise GnomonError(f"the ledger does not close: {'; '.join(wrong)}")
+
+
+def _show(outcome: dict[str, Any], answers: list[Answer], plan: flights_demo.Demo) -> None:
+    console = Console()
+    for answer in answers:
+        console.print()
+        console.print(table(answer))
+    captured, labels, seconds = outcome["captured"], outcome["labels"], outcome["seconds"]
+    console.print(
+        f"\n{captured:,} live predictions and {labels:,} outcomes in {seconds:.0f} s"
+        f" ({outcome['captures_per_second']:,} predictions a second).",
+        highlight=False,
+    )
+    if outcome["report"]:
+        console.print(f"The whole report is one file: {outcome['report']}", highlight=False, soft_wrap=True)
+    hint = f"gnomon demo --open --output {plan.output}" if plan.keep else "gnomon demo --keep, then gnomon demo --open"
+    console.print(f"To ask the database yourself: {hint}", highlight=False, soft_wrap=True)
 
 
 def _leave(_signum: int, _frame: FrameType | None) -> None:

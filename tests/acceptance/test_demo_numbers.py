@@ -1,0 +1,119 @@
+"""The demo's database, kept and opened again: its reports say what pandas and scikit-learn say of the same rows."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psycopg
+import pytest
+from tests import demo_numbers
+from tests.servers.process import Gnomon
+
+from gnomon_consumer.quickstart import flights
+from gnomon_consumer.quickstart.embedded import start_postgres
+
+CAPTURES = 20_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "output"
+
+
+@pytest.fixture(scope="module")
+def outcome(folder: Path) -> dict[str, Any]:
+    """What one demo printed on standard output, which was one JSON object and nothing else."""
+    done = Gnomon(folder.parent).run(
+        "demo", "--captures", CAPTURES, "--keep", "--json", "--output", folder, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def address(outcome: dict[str, Any], folder: Path) -> Iterator[str]:
+    with start_postgres(folder / "postgres") as database:
+        yield database.address
+
+
+@pytest.fixture(scope="module")
+def pairs(address: str) -> pd.DataFrame:
+    with psycopg.connect(address) as connection:
+        return demo_numbers.export(connection, demo_numbers.PAIRS)
+
+
+def report(address: str, folder: Path, name: str, *options: str) -> list[dict[str, Any]]:
+    """The rows of `gnomon report NAME --format json`."""
+    done = Gnomon(folder).run(
+        "report", name, "--format", "json", *options,
+        env={"GNOMON_DATABASE_URL": address, "GNOMON_STREAM": flights.STREAM},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
+    return rows
+
+
+@pytest.mark.timeout(600)
+def test_every_pair_is_a_replayed_flight_once_and_the_rest_is_counted(
+    outcome: dict[str, Any], pairs: pd.DataFrame
+) -> None:
+    replayed = set(flights.load()[1].take(slice(0, CAPTURES)).request_id)
+    for one in outcome["deployments"]:
+        mine = pairs[pairs["deployment"] == one["name"]]
+        assert len(mine) == one["paired"] > 1000
+        assert not mine["request_id"].duplicated().any()
+        assert set(mine["request_id"]) <= replayed
+        # Σ 1/π of a window is its number of captures, so of all it is all.
+        assert (1 / mine["inclusion_probability"]).sum() == pytest.approx(CAPTURES)
+
+
+@pytest.mark.timeout(600)
+def test_agreement_is_what_pandas_and_scikit_learn_say(
+    address: str, folder: Path, outcome: dict[str, Any], pairs: pd.DataFrame
+) -> None:
+    rows = report(address, folder, "agreement", "--time-zone", demo_numbers.TIME_ZONE)
+    assert {row["deployment"] for row in rows} == {one["name"] for one in outcome["deployments"]}
+    for row in rows:
+        expected = demo_numbers.agreement(pairs[pairs["deployment"] == row["deployment"]])
+        assert {name: row[name] for name in vars(expected)} == pytest.approx(vars(expected), rel=1e-9, abs=1e-12)
+        assert row["standard_error"] == pytest.approx((expected.se_cluster**2 + expected.se_day**2) ** 0.5)
+        (one,) = (one for one in outcome["deployments"] if one["name"] == row["deployment"])
+        assert one["agreement"] == pytest.approx(expected.agreement)
+        if row["role"] == "control":
+            assert row["agreement"] > 0.999
+        else:
+            assert 0.6 < row["agreement"] < 0.95
+            assert row["low"] < row["agreement"] < row["high"]
+
+
+@pytest.mark.timeout(600)
+def test_quality_by_horizon_is_what_scikit_learn_says(address: str, folder: Path, pairs: pd.DataFrame) -> None:
+    with psycopg.connect(address) as connection:
+        labels = demo_numbers.export(connection, "select request_id, value, label, observed_at from gnomon.labels")
+    rows = report(address, folder, "quality", "--time-zone", demo_numbers.TIME_ZONE)
+    compared = 0
+    for deployment, horizon in {(row["deployment"], row["horizon"]) for row in rows}:
+        mine = {
+            f"{row['metric']} {row['side']}": row
+            for row in rows
+            if (row["deployment"], row["horizon"]) == (deployment, horizon)
+        }
+        until = pd.Timestamp(mine["auc live"]["cohort_until"])
+        expected = demo_numbers.quality(pairs[pairs["deployment"] == deployment], labels, until, pd.Timedelta(horizon))
+        assert mine["auc live"]["n"] == expected.pop("n")
+        assert {name: mine[name]["estimate"] for name in expected} == pytest.approx(expected, rel=1e-9)
+        compared += 1
+    assert compared == 6  # two deployments, three horizons
+
+
+@pytest.mark.timeout(600)
+def test_the_html_report_is_there(outcome: dict[str, Any], folder: Path) -> None:
+    assert outcome["report"] == str(folder / "report.html")
+    text = (folder / "report.html").read_text()
+    assert text.startswith(("<!doctype html>", "<!DOCTYPE html>"))
+    for one in outcome["deployments"]:
+        assert one["name"] in text
+    assert not any(word in text for word in ("<script", 'src="http', 'href="http'))
