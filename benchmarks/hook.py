@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.running import ROOT
 from benchmarks.tables import RESULTS, machine
@@ -68,6 +69,14 @@ def measure(
     return found, errors
 
 
+def make_topics(bootstrap: str) -> None:
+    """Make what the contenders write to: a broker does not make topics by itself."""
+    names = ("bench-hook", *(f"gnomon.bench.{part}" for part in ("live", "schemas", "producers")))
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # has to outlive its futures
+    for future in admin.create_topics([NewTopic(name, 4, 1) for name in names]).values():
+        future.result()
+
+
 def median(runs: Runs, name: str, column: str) -> float:
     """The median of a contender's runs."""
     return float(statistics.median(run[column] for run in runs[name]))
@@ -115,6 +124,7 @@ def main() -> None:
             from tests.servers import kafka
 
             with kafka.running(Path(scratch)) as bootstrap:
+                make_topics(bootstrap)
                 runs, errors = measure(given.python, bootstrap, given.names, given.runs, given.rate, given.seconds)
         else:
             cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 0})

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 import xml.etree.ElementTree as ET
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,7 +173,7 @@ def broker_jars() -> Path:
         for element in element
         if element.tag.endswith("}version")
     )
-    jars = ROOT / ".cache" / f"kafka-{version}"
+    jars = ROOT / ".cache" / f"kafka-{version}-{zlib.crc32(POM.read_bytes()):08x}"
     jars.parent.mkdir(exist_ok=True)
     with (jars.parent / "kafka.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
