@@ -13,10 +13,18 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from tests.servers import postgres
 from tests.servers.process import Gnomon
 from tests.servers.shared import Servers, ServerUnavailableError
+
+# How long an example takes says something about a shared machine and nothing about the code.
+hypothesis_settings.register_profile(
+    "gnomon", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+hypothesis_settings.load_profile("gnomon")
 
 SERVERS = pytest.StashKey[Servers]()
 
