@@ -55,7 +55,7 @@ comment on view report_v1.label_versions is 'Every version of every label as it 
 -- The deployments that a question is about; exactly one row with a problem in words when there are none.
 create function report_v1.scope(stream text, deployment text default null)
     returns table (deployment_id integer, stream text, deployment text, role text, problem text)
-    language sql stable rows 3 as
+    language sql stable parallel safe rows 3 as
 $$
     with known as (select s.stream_id, s.name from report_v1.streams s where s.name = scope.stream),
          found as (select d.deployment_id, d.stream, d.deployment, d.role, null::text as problem
@@ -72,7 +72,7 @@ $$
 $$;
 
 create function report_v1.deployment_ids(stream text, deployment text default null)
-    returns integer[] language sql stable as
+    returns integer[] language sql stable parallel safe as
 $$
     select coalesce(array_agg(d.deployment_id), '{}') from report_v1.deployments d
     where d.stream = deployment_ids.stream
@@ -81,7 +81,7 @@ $$;
 
 -- The pairs of a question. Inlined by the planner, so that event_time prunes partitions.
 create function report_v1.pairs_of(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb)
-    returns setof report_v1.pairs language sql stable rows 100000 as
+    returns setof report_v1.pairs language sql stable parallel safe rows 100000 as
 $$
     select p.* from report_v1.pairs p
     where p.deployment_id = any (report_v1.deployment_ids(pairs_of.stream, pairs_of.deployment))

@@ -39,7 +39,7 @@ create function report_v1.labelled(stream text, deployment text, since timestamp
                    shadow_value float8, shadow_label text, shadow_scores float8[], shadow_items text[],
                    live_error_kind text, outcome text, truth_value float8, truth_label text, relevance float8[],
                    relevance_items text[], label_state text, observed_at timestamptz)
-    language sql stable rows 100000 as
+    language sql stable parallel safe rows 100000 as
 $$
     select p.deployment_id, p.event_time, p.source_partition, p.source_offset, p.request_id, p.cluster, p.stratum,
            p.segments, p.weight, p.live_value, p.live_label, p.live_scores, p.live_items,

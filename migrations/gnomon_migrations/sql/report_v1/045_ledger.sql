@@ -22,7 +22,7 @@ create function report_v1.ledger(stream text, deployment text default null, sinc
                    dead_lettered bigint, orphaned bigint, gaps bigint, lost bigint, unaccounted bigint,
                    miscounted bigint, holes bigint, overlaps bigint, erased bigint, expired bigint,
                    balanced boolean, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with windows as (
         select w.deployment_id, w.source_partition, w.start_offset, w.gap_reason, w.gap_lost, w.seen, w.joined_seen,

@@ -3,7 +3,7 @@ create function report_v1.confusion(stream text, deployment text default null, s
                                     until timestamptz default null, segment jsonb default null)
     returns table (stream text, deployment text, role text, live_label text, shadow_label text, n bigint,
                    weight float8, share float8, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with cells as (
         select p.deployment_id, p.live_label, p.shadow_label, count(*) as n, sum(p.weight) as weight
@@ -26,7 +26,7 @@ create function report_v1.kappa(stream text, deployment text default null, since
                                 time_zone text default 'UTC')
     returns table (deployment_id integer, n bigint, kappa float8, se_row float8, se_cluster float8, se_day float8,
                    standard_error float8, low float8, high float8, status text)
-    language sql stable as
+    language sql stable parallel safe set work_mem = '64MB' as
 $$
     with cells as materialized (
         select p.deployment_id, p.live_label as b, p.shadow_label as a, p.cluster,
@@ -84,7 +84,7 @@ create function report_v1.agreement(stream text, deployment text default null, s
                    low float8, high float8, kappa float8, kappa_se float8, kappa_low float8, kappa_high float8,
                    mean_difference float8, mean_difference_se float8, mean_absolute_difference float8,
                    mean_absolute_difference_se float8, not_comparable bigint, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with estimated as materialized (
         select * from report_v1.estimates(agreement.stream, agreement.deployment, agreement.since, agreement.until,

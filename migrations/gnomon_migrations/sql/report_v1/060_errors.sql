@@ -5,7 +5,7 @@ create function report_v1.errors(stream text, deployment text default null, sinc
     returns table (stream text, deployment text, role text, metric text, side text, n bigint, n_effective float8,
                    weight float8, rate float8, se_row float8, se_cluster float8, se_day float8,
                    standard_error float8, low float8, high float8, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     select e.stream, e.deployment, e.role, e.metric, e.side, e.n, e.n_effective, e.weight, e.estimate, e.se_row,
            e.se_cluster, e.se_day, e.standard_error, e.low, e.high,
@@ -19,7 +19,7 @@ create function report_v1.error_kinds(stream text, deployment text default null,
                                       until timestamptz default null, segment jsonb default null)
     returns table (stream text, deployment text, role text, side text, kind text, n bigint, weight float8,
                    share float8, first_at timestamptz, last_at timestamptz, example text, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with said as (
         select p.deployment_id, k.side, k.kind, count(*) as n, sum(p.weight) as weight, min(p.event_time) as first_at,

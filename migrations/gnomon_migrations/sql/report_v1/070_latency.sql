@@ -12,7 +12,7 @@ create function report_v1.latency(stream text, deployment text default null, sin
     returns table (stream text, deployment text, role text, measure text, quantile float8, n bigint,
                    n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, status text)
-    language sql stable as
+    language sql stable parallel safe set work_mem = '64MB' as
 $$
     with pairs as materialized (
         select p.deployment_id, p.cluster, (p.event_time at time zone latency.time_zone)::date as day, p.weight,

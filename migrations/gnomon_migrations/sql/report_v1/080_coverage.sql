@@ -7,7 +7,7 @@ create function report_v1.coverage(stream text, deployment text default null, si
                    scored bigint, failed bigint, timed_out bigint, dead_lettered bigint, orphaned bigint,
                    lost bigint, weight float8, sampling_fraction float8, scored_share float8, coverage float8,
                    status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with asked as (select report_v1.deployment_ids(coverage.stream, coverage.deployment) as ids),
     windows as (

@@ -11,7 +11,7 @@ create function report_v1.auc(stream text, deployment text default null, since t
     returns table (deployment_id integer, side text, n bigint, n_effective float8, weight float8, clusters bigint,
                    days bigint, positives bigint, negatives bigint, estimate float8, se_row float8,
                    se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text)
-    language sql stable set plan_cache_mode = force_custom_plan as
+    language sql stable parallel safe set plan_cache_mode = force_custom_plan set work_mem = '64MB' as
 $$
     with said as materialized (
         select p.deployment_id, p.cluster, (p.event_time at time zone auc.time_zone)::date as day, p.weight as w,

@@ -10,7 +10,7 @@ create function report_v1.quality(stream text, deployment text default null, sin
                    sealed boolean, slice text, value text, metric text, side text, n bigint, n_effective float8,
                    weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with horizons as (
         select h.horizon from report_v1.streams s cross join lateral unnest(s.horizons) h(horizon)

@@ -4,7 +4,7 @@ create function report_v1.calibration_bins(stream text, deployment text, since t
                                            segment jsonb, horizon interval, bins integer)
     returns table (deployment_id integer, side text, bin integer, bucket integer, low float8, high float8, n bigint,
                    w float8, w2 float8, wp float8, wy float8)
-    language sql stable set plan_cache_mode = force_custom_plan as
+    language sql stable parallel safe set plan_cache_mode = force_custom_plan set work_mem = '64MB' as
 $$
     with said as materialized (
         select p.deployment_id, v.side, v.p, p.truth_value as y, p.weight as w,
@@ -38,7 +38,7 @@ create function report_v1.calibration(stream text, deployment text default null,
                    score_low float8, score_high float8, n bigint, n_effective float8, weight float8,
                    confidence float8, observed float8, standard_error float8, low float8, high float8,
                    status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with parts as materialized (
         select * from report_v1.calibration_bins(calibration.stream, calibration.deployment, calibration.since,
@@ -70,7 +70,7 @@ create function report_v1.calibration_error(stream text, deployment text default
                                             bins integer default 10)
     returns table (stream text, deployment text, role text, horizon interval, side text, n bigint, bins integer,
                    estimate float8, standard_error float8, low float8, high float8, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with parts as materialized (
         select * from report_v1.calibration_bins(calibration_error.stream, calibration_error.deployment,

@@ -6,7 +6,7 @@ create function report_v1.segments(stream text, deployment text default null, si
     returns table (stream text, deployment text, role text, key text, value text, metric text, side text, n bigint,
                    n_effective float8, weight float8, estimate float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with keys as (
         select segments.key where segments.key is not null
@@ -40,7 +40,7 @@ create function report_v1.time_of_day(stream text, deployment text default null,
     returns table (stream text, deployment text, role text, slice text, value text, metric text, side text, n bigint,
                    n_effective float8, weight float8, estimate float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     select e.stream, e.deployment, e.role, e.slice, e.value, e.metric, e.side, e.n, e.n_effective, e.weight,
            e.estimate, e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status
@@ -58,7 +58,7 @@ create function report_v1.disagreements(stream text, deployment text default nul
                    difference float8, live_value float8, live_label text, shadow_value float8, shadow_label text,
                    control_value float8, control_label text, truth_value float8, truth_label text, weight float8,
                    segments jsonb, features jsonb, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     select c.stream, c.deployment, c.role, x.place, x.event_time, x.request_id, x.difference, x.live_value, x.live_label,
            x.shadow_value, x.shadow_label, k.shadow_value, k.shadow_label, l.value, l.label, x.weight, x.segments,
@@ -101,7 +101,7 @@ create function report_v1.feature_state(stream text, deployment text default nul
     returns table (stream text, deployment text, role text, live_version text, shadow_version text, n bigint,
                    weight float8, share float8, live_hit_ratio float8, shadow_hit_ratio float8, agreement float8,
                    status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with said as (
         select p.deployment_id, p.live_feature_version, p.shadow_feature_version, count(*) as n, sum(p.weight) as weight,

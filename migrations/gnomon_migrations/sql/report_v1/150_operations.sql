@@ -12,7 +12,7 @@ create function report_v1.producers(stream text, deployment text default null)
     returns table (stream text, deployment text, role text, producer_id uuid, service text, host text, pid integer,
                    started_at timestamptz, reported_at timestamptz, closed boolean, offered bigint, delivered bigint,
                    dropped bigint, received bigint, missing bigint, tail bigint, repeated bigint, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     select c.stream, c.deployment, c.role, p.producer_id, p.service, p.host, p.pid, p.started_at, p.reported_at, p.closed,
            p.offered, p.delivered, p.dropped, p.received, p.missing, p.tail, p.repeated,
@@ -33,7 +33,7 @@ create function report_v1.resources(stream text, deployment text default null, s
                    cpu_us_per_row float8, peak_rss_bytes bigint, gpu_seconds float8, gpu_peak_bytes bigint,
                    service_us_mean float8, queued_us_mean float8, queued_us_max bigint, batch_size_mean float8,
                    lag_s_mean float8, lag_s_max float8, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with windows as (
         select w.deployment_id, count(*) as windows, sum(w.cpu_us) as cpu_us, max(w.peak_rss_bytes) as rss,
@@ -68,7 +68,7 @@ create function report_v1.timeline(stream text, deployment text default null, si
                    sampling_fraction float8, agreement float8, agreement_se float8, agreement_low float8,
                    agreement_high float8, error_rate float8, error_rate_se float8, live_error_rate float8,
                    mean_difference float8, status text)
-    language sql stable as
+    language sql stable parallel safe as
 $$
     with days as (
         select r.deployment_id,
