@@ -44,6 +44,8 @@ def connect(url: str, application: str) -> psycopg.Connection:
         )
     except psycopg.OperationalError as error:
         raise unreachable(url, error) from error
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(f"database_url: {' '.join(str(error).split())}") from error
 
 
 def unreachable(url: str, error: Exception) -> DependencyUnreachableError:

@@ -14,7 +14,7 @@ class Column:
 
     title: str
     source: str
-    kind: str = "text"  # text, count, share, number, µs, bytes, span, yes
+    kind: str = "text"  # text, name, count, share, number, µs, bytes, span, yes
     interval: tuple[str, str] | None = None
 
 
@@ -29,9 +29,23 @@ class Report:
     columns: tuple[Column, ...]
     note: str = ""
     extra: dict[str, str] = field(default_factory=dict)  # argument -> its option's help
+    # Terminal only. pivot: (columns that name a row, columns whose values become its cells' prefix: `live.estimate`).
+    pivot: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    upright: bool = False  # one column a deployment, the columns above as lines
+    section: tuple[str, ...] = ()  # columns that, like the deployment, head a table of their own
 
 
-WHO = (Column("deployment", "deployment"), Column("role", "role"))
+WHO = (Column("deployment", "deployment", "name"),)
+
+
+def _sides(kind: str, low: str = "low", high: str = "high", source: str = "estimate") -> tuple[Column, ...]:
+    """Live, shadow and their difference, the difference with its interval."""
+    return (
+        Column("live", f"live.{source}", kind),
+        Column("shadow", f"shadow.{source}", kind),
+        Column("difference", f"difference.{source}", kind, (f"difference.{low}", f"difference.{high}")),
+    )
+
 
 _HORIZON = "How late a label may come, such as '3 days'; it must be one of the stream's horizons."
 _SLICE = "all, stratum, hour, weekday, day or segment:KEY; default all."
@@ -49,10 +63,9 @@ _ALL = (
             Column("n eff.", "n_effective", "count"),
             Column("agreement", "agreement", "share", ("low", "high")),
             Column("kappa", "kappa", "number", ("kappa_low", "kappa_high")),
-            Column("value diff.", "mean_difference", "number"),
-            Column("status", "status"),
+            Column("shadow - live", "mean_difference", "number"),
         ),
-        "Weighted to all live traffic. Interval: 95%, clusters and days together. value diff.: shadow less live.",
+        "Weighted to all live traffic; intervals 95%, by cluster and day together.",
     ),
     Report(
         "confusion",
@@ -77,12 +90,13 @@ _ALL = (
         (
             *WHO,
             Column("measure", "measure"),
-            Column("quantile", "quantile", "number"),
-            Column("n", "n", "count"),
-            Column("latency", "microseconds", "µs", ("low", "high")),
-            Column("status", "status"),
+            Column("n", "0.5.n", "count"),
+            Column("p50", "0.5.microseconds", "µs", ("0.5.low", "0.5.high")),
+            Column("p95", "0.95.microseconds", "µs", ("0.95.low", "0.95.high")),
+            Column("p99", "0.99.microseconds", "µs", ("0.99.low", "0.99.high")),
         ),
-        "Compare a challenger's shadow with the control's shadow. live_all: every pair, not only the probe.",
+        "Compare a challenger's shadow with the control's. live_all: every pair, the rest: the probe.",
+        pivot=(("stream", "deployment", "role", "measure"), ("quantile",)),
     ),
     Report(
         "errors",
@@ -91,12 +105,23 @@ _ALL = (
         LOCAL,
         (
             *WHO,
-            Column("metric", "metric"),
-            Column("side", "side"),
-            Column("n", "n", "count"),
-            Column("rate", "rate", "share", ("low", "high")),
-            Column("status", "status"),
+            Column("pairs", "error.live.n", "count"),
+            *(
+                Column(title, f"{source}.rate", "share", (f"{source}.low", f"{source}.high"))
+                for title, source in (
+                    ("live fails", "error.live"),
+                    ("shadow fails", "error.shadow"),
+                    ("shadow - live", "error.difference"),
+                    ("of it timed out", "timed_out.pair"),
+                    ("only live fails", "only_live_failed.pair"),
+                    ("only shadow fails", "only_shadow_failed.pair"),
+                    ("both fail", "both_failed.pair"),
+                    ("both answer", "both_answered.pair"),
+                )
+            ),
         ),
+        pivot=(("stream", "deployment", "role"), ("metric", "side")),
+        upright=True,
     ),
     Report(
         "error_kinds",
@@ -128,7 +153,7 @@ _ALL = (
             Column("coverage", "coverage", "share"),
             Column("status", "status"),
         ),
-        "coverage: 1 less what was dead-lettered, orphaned or lost, which sampling and failed answers do not lower.",
+        "coverage: 1 less what was dead-lettered, orphaned or lost; sampling does not lower it.",
         {"slice": _SLICE},
     ),
     Report(
@@ -139,17 +164,19 @@ _ALL = (
         (
             *WHO,
             Column("seen", "seen", "count"),
-            Column("sampled out", "sampled_out", "count"),
-            Column("scored", "scored", "count"),
-            Column("failed", "failed", "count"),
-            Column("timed out", "timed_out", "count"),
-            Column("dead", "dead_lettered", "count"),
-            Column("orphans", "orphaned", "count"),
+            Column("= sampled out", "sampled_out", "count"),
+            Column("+ scored", "scored", "count"),
+            Column("+ failed", "failed", "count"),
+            Column("+ timed out", "timed_out", "count"),
+            Column("+ dead letters", "dead_lettered", "count"),
+            Column("+ orphans", "orphaned", "count"),
+            Column("unaccounted", "unaccounted", "count"),
+            Column("miscounted", "miscounted", "count"),
             Column("gaps", "gaps", "count"),
+            Column("lost in gaps", "lost", "count"),
             Column("closes", "balanced", "yes"),
-            Column("status", "status"),
         ),
-        "seen = sampled out + scored + failed + timed out + dead + orphans.",
+        upright=True,
     ),
     Report(
         "quality",
@@ -161,16 +188,16 @@ _ALL = (
             Column("horizon", "horizon", "span"),
             Column("slice", "value"),
             Column("metric", "metric"),
-            Column("side", "side"),
             Column("n", "n", "count"),
-            Column("estimate", "estimate", "number", ("low", "high")),
-            Column("se row", "se_row", "number"),
-            Column("cluster", "se_cluster", "number"),
-            Column("day", "se_day", "number"),
-            Column("status", "status"),
+            *_sides("number"),
+            Column("se row", "difference.se_row", "error"),
+            Column("cluster", "difference.se_cluster", "error"),
+            Column("day", "difference.se_day", "error"),
         ),
-        "difference: shadow less live, on the same requests. se: by row (naive), by cluster, by local day.",
+        "difference: shadow less live on the same requests; its standard error by row (naive), cluster, day.",
         {"horizon": _HORIZON, "slice": _SLICE},
+        pivot=(("stream", "deployment", "role", "horizon", "value", "metric", "n"), ("side",)),
+        section=("horizon",),
     ),
     Report(
         "calibration",
@@ -179,15 +206,19 @@ _ALL = (
         (*PAIRS, "horizon", "bins"),
         (
             *WHO,
-            Column("side", "side"),
             Column("bin", "bin", "count"),
-            Column("n", "n", "count"),
-            Column("probability", "confidence", "number"),
-            Column("observed", "observed", "number", ("low", "high")),
-            Column("status", "status"),
+            *(
+                Column(title, f"{side}.{source}", "number", interval)
+                for side in ("live", "shadow")
+                for title, source, interval in (
+                    (side, "confidence", None),
+                    ("observed", "observed", (f"{side}.low", f"{side}.high")),
+                )
+            ),
         ),
         "Bins of equal weight.",
         {"horizon": _HORIZON, "bins": _BINS},
+        pivot=(("stream", "deployment", "role", "bin"), ("side",)),
     ),
     Report(
         "calibration_error",
@@ -213,16 +244,16 @@ _ALL = (
         (*PERIOD, "key", "time_zone"),
         (
             *WHO,
-            Column("key", "key"),
-            Column("value", "value"),
-            Column("metric", "metric"),
-            Column("side", "side"),
-            Column("n", "n", "count"),
-            Column("estimate", "estimate", "share", ("low", "high")),
-            Column("status", "status"),
+            Column("segment", "key"),
+            Column("", "value"),
+            Column("n", "agreement.pair.n", "count"),
+            Column("agreement", "agreement.pair.estimate", "share", ("agreement.pair.low", "agreement.pair.high")),
+            Column("live fails", "error.live.estimate", "share"),
+            Column("shadow fails", "error.shadow.estimate", "share"),
         ),
         "",
         {"key": "Only this segment key; default: every key."},
+        pivot=(("stream", "deployment", "role", "key", "value"), ("metric", "side")),
     ),
     Report(
         "time_of_day",
@@ -232,14 +263,16 @@ _ALL = (
         (
             *WHO,
             Column("when", "value"),
-            Column("metric", "metric"),
-            Column("side", "side"),
-            Column("n", "n", "count"),
-            Column("estimate", "estimate", "number", ("low", "high")),
-            Column("status", "status"),
+            Column("n", "agreement.pair.n", "count"),
+            Column("agreement", "agreement.pair.estimate", "share", ("agreement.pair.low", "agreement.pair.high")),
+            Column("live fails", "error.live.estimate", "share"),
+            Column("shadow fails", "error.shadow.estimate", "share"),
+            Column("live", "value.live.estimate", "number"),
+            Column("shadow", "value.shadow.estimate", "number"),
         ),
         "",
         {"slice": "hour or weekday; default hour."},
+        pivot=(("stream", "deployment", "role", "value"), ("metric", "side")),
     ),
     Report(
         "disagreements",
@@ -340,7 +373,6 @@ _ALL = (
         (
             *WHO,
             Column("service", "service"),
-            Column("host", "host"),
             Column("pid", "pid"),
             Column("started", "started_at"),
             Column("offered", "offered", "count"),
@@ -348,7 +380,6 @@ _ALL = (
             Column("received", "received", "count"),
             Column("missing", "missing", "count"),
             Column("tail", "tail", "count"),
-            Column("status", "status"),
         ),
         "missing: sequence numbers that never came; tail: offered after the last one that did.",
     ),
@@ -362,13 +393,13 @@ _ALL = (
             Column("rows", "n", "count"),
             Column("CPU a row", "cpu_us_per_row", "µs"),
             Column("peak memory", "peak_rss_bytes", "bytes"),
-            Column("service", "service_us_mean", "µs"),
+            Column("service time a row", "service_us_mean", "µs"),
             Column("queued", "queued_us_mean", "µs"),
-            Column("batch", "batch_size_mean", "number"),
-            Column("lag s", "lag_s_mean", "number"),
-            Column("worst", "lag_s_max", "number"),
-            Column("status", "status"),
+            Column("rows a batch", "batch_size_mean", "number"),
+            Column("mean lag, s", "lag_s_mean", "number"),
+            Column("worst lag, s", "lag_s_max", "number"),
         ),
+        upright=True,
     ),
     Report(
         "timeline",
