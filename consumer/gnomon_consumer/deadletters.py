@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from psycopg.rows import class_row
 
 from gnomon_consumer import kafka
-from gnomon_consumer.joiner.sink import Sink
+from gnomon_consumer.joiner.letters import LetterSink
 from gnomon_consumer.scorer.models import ModelSpec
 from gnomon_consumer.scorer.outcomes import Row
 from gnomon_consumer.scorer.pool import Job, Pool
@@ -108,7 +108,7 @@ def replay(
     """Score each letter with the deployment's own model and move it among the pairs; what fails again stays."""
     stream = settings.require_stream()
     _check_model(connection, stream, deployment, spec)
-    sink = Sink(connection, stream, deployment)
+    sink = LetterSink(connection, stream, deployment)
     topics = Topics(stream, settings.topic_prefix)
     live = LiveBytes(settings)
     schemas = TopicSchemas(kafka.client_config(settings), topics.schemas)

@@ -11,7 +11,7 @@ from tests.servers.process import Gnomon
 from tests.shadow_log import Logs, row
 
 from gnomon_consumer import topics, upkeep
-from gnomon_consumer.joiner.sink import Sink
+from gnomon_consumer.joiner.letters import LetterSink
 from gnomon_consumer.settings import load_settings
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.features import FeatureSchema
@@ -72,7 +72,8 @@ def test_a_letter_is_replayed_once_its_schema_is_known(
 
 def test_two_replays_at_once_move_a_letter_once(database_url: str) -> None:
     with psycopg.connect(database_url) as mine, psycopg.connect(database_url) as theirs:
-        first, second = sink_of(mine), sink_of(theirs)
+        first, _ = sink_of(mine), sink_of(theirs)
+        second = LetterSink(theirs, "s", "challenger")
         joined = window(0, 3, changes={1: {"cluster": "a\0"}})
         (value,) = [match.value for match in window(0, 3).matches if match.shadow["source_offset"] == 1]
         assert first.apply([joined], READER) == 2
@@ -87,7 +88,7 @@ def test_two_replays_at_once_move_a_letter_once(database_url: str) -> None:
                 except psycopg.errors.LockNotAvailable:
                     outcomes.append("waits")
 
-        racing = Sink(mine, "s", "challenger", meanwhile)
+        racing = LetterSink(mine, "s", "challenger", meanwhile)
         assert racing.replay(shadow, 0, "", value or b"", READER) == "paired"
         assert second.replay(shadow, 0, "", value or b"", READER) == "gone"
         assert outcomes == ["waits"]

@@ -9,8 +9,9 @@ import pytest
 from tests.property.test_pairing import Live
 from tests.shadow_log import FEATURES, START_US, capture, cell, row, seal, start
 
+from gnomon_consumer.joiner.identity import IdentityError
 from gnomon_consumer.joiner.pairing import JoinedWindow, Pairing
-from gnomon_consumer.joiner.sink import DoublePairError, IdentityError, ProgressMovedError, Sink
+from gnomon_consumer.joiner.sink import DoublePairError, ProgressMovedError, Sink
 from gnomon_schemas.codec import Codec, Reader
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.store import MemorySchemas

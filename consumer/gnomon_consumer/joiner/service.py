@@ -14,8 +14,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from psycopg import errors
 
 from gnomon_consumer import database, kafka
+from gnomon_consumer.joiner.identity import IdentityError, Progress, check_identity, identity_of
+from gnomon_consumer.joiner.live import LiveLog
 from gnomon_consumer.joiner.pairing import JoinedWindow, LiveMessage, Pairing, PairingError
-from gnomon_consumer.joiner.sink import IdentityError, Progress, ProgressMovedError, Sink, check_identity, identity_of
+from gnomon_consumer.joiner.sink import ProgressMovedError, Sink
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader, Record
@@ -37,8 +39,6 @@ class Owned:
     known: Progress | None
     expected: int = 0
     checked: bool = False
-    live_assigned: bool = False
-    live_paused: bool = False
     shadow_paused: bool = False
     shadow_end: bool = False
     live_end: int = 0
@@ -100,7 +100,7 @@ class Joiner:
         defaults = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384}
         group = f"{self._topics.prefix}.{self._topics.stream}.join.{self._deployment}"
         self._shadow = kafka.make_consumer(self._settings, group, defaults)
-        self._live = kafka.make_consumer(self._settings, None, defaults)
+        self._live = LiveLog(self._settings, self._live_topic)
         self._shadow.subscribe(
             [self._shadow_topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
         )
@@ -159,7 +159,7 @@ class Joiner:
             state = Owned(Pairing(partition, known.next_source if known else None), known)
             self._owned[partition] = state
             if known is not None:
-                self._assign_live(partition, state)
+                self._live.follow(partition, known.next_source)
         self._unopened.clear()
         self._shadow.resume(self._shadow_partitions(partitions))
 
@@ -175,8 +175,8 @@ class Joiner:
                 except PairingError as error:
                     self._fail(partition, error)
         for partition, state in self._owned.items():
-            if state.pairing.wants_live or state.pairing.start is not None:
-                self._assign_live(partition, state)
+            if state.pairing.next_source is not None:
+                self._live.follow(partition, state.pairing.live_position)
             state.pairing.live_reached(state.live_end)
 
     def _take_shadow(self, partition: int, state: Owned, message: Message) -> None:
@@ -216,8 +216,6 @@ class Joiner:
             check_identity(partition, state.known.identity, found)
 
     def _follow_live(self, timeout: float) -> None:
-        if not any(state.live_assigned for state in self._owned.values()):
-            return
         batches: dict[int, list[LiveMessage]] = {}
         for message in self._live.consume(self._limits.batch_messages, timeout):
             partition = message.partition()
@@ -278,12 +276,10 @@ class Joiner:
         """Bound what is held: stop reading the log that is ahead until the other one follows."""
         share = max(1, self._limits.held_messages // max(1, len(self._owned)))
         for partition, state in self._owned.items():
-            if not state.live_paused and state.pairing.held_ahead > share:
-                self._live.pause([TopicPartition(self._live_topic, partition)])
-                state.live_paused = True
-            elif state.live_paused and state.pairing.held_ahead <= share // 2:
-                self._live.resume([TopicPartition(self._live_topic, partition)])
-                state.live_paused = False
+            if state.pairing.held_ahead > share:
+                self._live.hold(partition, True)
+            elif state.pairing.held_ahead <= share // 2:
+                self._live.hold(partition, False)
             too_many = state.pairing.wants_live and state.pairing.held_rows > share
             if too_many != state.shadow_paused:
                 change = self._shadow.pause if too_many else self._shadow.resume
@@ -299,7 +295,7 @@ class Joiner:
             partition
             for partition, state in self._owned.items()
             if not state.caught_up and state.shadow_end and state.pairing.idle and not state.ready
-            if self._live_high(partition) <= (state.pairing.next_source or 0)
+            if self._live.end(partition) <= (state.pairing.next_source or 0)
         ]
         if reached:
             self._sink.caught_up(reached)
@@ -335,21 +331,26 @@ class Joiner:
             if state.pairing.wants_live and not state.pairing.held_ahead:
                 self._check_live_end(partition, state)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            low, high = self._watermarks(partition)
-            if low > state.pairing.live_position:
-                self._log.warning("the live log begins later now", partition=partition, offset=low)
-                state.live_end = max(state.live_end, low)
-                state.pairing.live_expired(low)
-                self._unassign_live([partition])
-                state.live_assigned = False
-                self._assign_live(partition, state, low)
-            else:
-                self._fail(partition, self._too_short(partition, state, high))
+            self._live_out_of_range(partition, state)
         else:
             self._complain(error)
 
+    def _live_out_of_range(self, partition: int, state: Owned) -> None:
+        """The live log begins beyond where the join stands, or ends before it."""
+        self._live.leave([partition])
+        found = self._live.watermarks(partition)
+        if found is None or found[0] <= state.pairing.live_position <= found[1]:
+            self._live.follow(partition, state.pairing.live_position)
+        elif found[0] > state.pairing.live_position:
+            self._log.warning("the live log begins later now", partition=partition, offset=found[0])
+            state.live_end = max(state.live_end, found[0])
+            state.pairing.live_expired(found[0])
+            self._live.follow(partition, found[0])
+        else:
+            self._fail(partition, self._too_short(partition, state, found[1]))
+
     def _check_live_end(self, partition: int, state: Owned) -> None:
-        high = self._live_high(partition)
+        high = self._live.end(partition)
         if high < (state.pairing.next_source or 0):
             self._fail(partition, self._too_short(partition, state, high))
 
@@ -389,7 +390,7 @@ class Joiner:
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
-        self._unassign_live([n for n in numbers if n in self._owned and self._owned[n].live_assigned])
+        self._live.leave(numbers)
         for number in numbers:
             self._owned.pop(number, None)
             self._failed.pop(number, None)
@@ -402,37 +403,14 @@ class Joiner:
     def _reopen(self, partitions: list[int]) -> None:
         """Forget what is held of partitions and begin again where the database says."""
         self._shadow.pause(self._shadow_partitions(partitions))
-        self._unassign_live([n for n in partitions if n in self._owned and self._owned[n].live_assigned])
+        self._live.leave(partitions)
         for number in partitions:
             self._owned.pop(number, None)
             self._unopened.add(number)
             self._shadow.seek(TopicPartition(self._shadow_topic, number, OFFSET_BEGINNING))
 
-    def _assign_live(self, partition: int, state: Owned, at: int | None = None) -> None:
-        if not state.live_assigned:
-            position = state.pairing.live_position if at is None else at
-            self._live.incremental_assign([TopicPartition(self._live_topic, partition, position)])
-            state.live_assigned = True
-
-    def _unassign_live(self, partitions: list[int]) -> None:
-        if partitions:
-            self._live.incremental_unassign([TopicPartition(self._live_topic, n) for n in partitions])
-
     def _shadow_partitions(self, partitions: list[int]) -> list[TopicPartition]:
         return [TopicPartition(self._shadow_topic, partition) for partition in partitions]
-
-    def _live_high(self, partition: int) -> int:
-        return self._watermarks(partition)[1]
-
-    def _watermarks(self, partition: int) -> tuple[int, int]:
-        try:
-            found = self._live.get_watermark_offsets(
-                TopicPartition(self._live_topic, partition), timeout=self._settings.kafka.timeout_seconds
-            )
-        except KafkaException as error:
-            self._complain(kafka.kafka_error(error))
-            found = None
-        return found or (0, 2**63 - 1)
 
     # The database comes and goes.
 

@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -13,6 +12,7 @@ from psycopg import errors
 
 from gnomon_consumer.joiner.assemble import Assembled, assemble, outcome_of, refused
 from gnomon_consumer.joiner.features import FeatureColumns
+from gnomon_consumer.joiner.identity import IDENTITY, Progress, check_identity, identity_of
 from gnomon_consumer.joiner.ledger import (
     CELL_COLUMNS,
     LETTER_COLUMNS,
@@ -26,12 +26,11 @@ from gnomon_consumer.joiner.ledger import (
     tally_rows,
     window_row,
 )
-from gnomon_consumer.joiner.pairing import HOUR_US, JoinedWindow, Match, Refusal
+from gnomon_consumer.joiner.pairing import HOUR_US, JoinedWindow, Refusal
 from gnomon_consumer.joiner.rollup import COUNTS, SUMS, Rollup
 from gnomon_consumer.joiner.wire import COPY, copy_bytes
 from gnomon_schemas.codec import Reader, Record
-from gnomon_schemas.errors import ConfigurationError, GnomonError
-from gnomon_schemas.records import FailureKind
+from gnomon_schemas.errors import GnomonError
 
 Connection = psycopg.Connection[Any]
 DAY_US = 24 * HOUR_US
@@ -47,51 +46,6 @@ class ProgressMovedError(GnomonError):
 
 class DoublePairError(GnomonError):
     """A pair is in the database already although progress says that it is not: a bug, or a hand at work there."""
-
-
-class IdentityError(ConfigurationError):
-    """What is to be joined is not what this deployment's earlier pairs came from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a partition stands, and whose log it is."""
-
-    next_source: int
-    next_shadow: int
-    identity: dict[str, Any]
-
-
-IDENTITY = (
-    "cluster_id", "topic_id", "start_offset", "model_name", "model_version", "model_sha256", "seed", "policy",
-    "started_at",
-)  # fmt: skip
-
-
-def identity_of(start: Record) -> dict[str, Any]:
-    """The identity that a DeploymentStart states, by the columns of join_progress."""
-    model = start["model"]
-    return {
-        "cluster_id": start["cluster_id"],
-        "topic_id": start["topic_id"],
-        "start_offset": start["start_offset"],
-        "model_name": model["name"],
-        "model_version": model["version"],
-        "model_sha256": model["sha256"],
-        "seed": start["seed"],
-        "policy": start["policy"],
-        "started_at": moment(start["started_at"]),
-    }
-
-
-def check_identity(partition: int, stored: dict[str, Any], found: dict[str, Any]) -> None:
-    """Raise IdentityError that says which part differs."""
-    for name in IDENTITY:
-        if name in found and stored[name] != found[name]:
-            raise IdentityError(
-                f"partition {partition}: {name} is {found[name]}, but what is joined already came from"
-                f" {stored[name]}; join it as another deployment, or into another database"
-            )
 
 
 class Sink:
@@ -172,63 +126,6 @@ class Sink:
         self._at("committed")
         return len(kept)
 
-    def replay(self, shadow: Record, window_start: int, cell: str, value: bytes, reader: Reader) -> str:
-        """Move a dead letter among the pairs, in one transaction that only one caller can win.
-
-        Returns `paired`, `gone` when somebody else moved it, or `stays: …` with the reason; nothing is written then.
-        """
-        connection = self._connection
-        partition, offset = shadow["source_partition"], shadow["source_offset"]
-        if shadow["error"] is not None and shadow["error"]["kind"] == FailureKind.DEAD_LETTER:
-            return f"stays: {shadow['error']['message']}"
-        window = JoinedWindow({}, 0, matches=[Match(shadow, value, cell)])
-        assembled = assemble(
-            self.deployment_id, [window], reader, lambda schema: self._features.layout(connection, schema)
-        )
-        if assembled.refusals:
-            return f"stays: {assembled.refusals[0][1].reason}: {assembled.refusals[0][1].detail}"
-        self._ensure_partitions(assembled.batch)
-        at = [self.deployment_id, partition, window_start]
-        try:
-            with connection.transaction():
-                connection.execute("select gnomon.lock_cohorts(%s)", [self._stream_id])
-                taken = connection.execute(
-                    "delete from gnomon.dead_letters where deployment_id = %s and source_partition = %s"
-                    " and source_offset = %s returning true",
-                    [self.deployment_id, partition, offset],
-                ).fetchone()
-                if taken is None:
-                    return "gone"
-                self._at("taken")
-                with connection.cursor().copy(COPY) as copy:
-                    copy.write(copy_bytes(assembled.batch))
-                connection.execute(
-                    "update gnomon.pairs set replayed = true where deployment_id = %s and event_time = %s"
-                    " and source_partition = %s and source_offset = %s",
-                    [self.deployment_id, moment(assembled.rows[0].live["captured_at"]), partition, offset],
-                )
-                outcome = outcome_of(shadow)
-                connection.execute(
-                    f"update gnomon.cells set joined_{outcome} = joined_{outcome} + 1,"  # noqa: S608  # one of three
-                    " joined_dead_lettered = joined_dead_lettered - 1 where deployment_id = %s"
-                    " and source_partition = %s and start_offset = %s and stratum = %s",
-                    [*at, cell],
-                )
-                begun = _one(
-                    connection,
-                    "select coalesce(first_captured_at, opened_at) from gnomon.windows where deployment_id = %s"
-                    " and source_partition = %s and start_offset = %s",
-                    at,
-                )[0]
-                rollup = Rollup()
-                rollup.add(assembled.batch, self._tolerance)
-                for name in ("dead_lettered", "sampled"):
-                    rollup.count((int(begun.timestamp()) // 3600, cell), name, -1)
-                self._add_rollup(rollup)
-        except (psycopg.DataError, errors.CheckViolation) as error:
-            return f"stays: refused: {_one_line(error)}"
-        return "paired"
-
     def _ensure_partitions(self, batch: pa.RecordBatch) -> Counter[int]:
         """Make a batch's table partitions, each in its own transaction; count by source partition what has none."""
         times = batch.column("event_time").to_pylist()
@@ -291,11 +188,11 @@ class Sink:
                 with self._connection.transaction(), self._connection.cursor().copy(COPY) as copy:
                     copy.write(copy_bytes(assembled.batch.slice(start, end - start)))
             except errors.UniqueViolation as error:
-                raise DoublePairError(f"a pair would be written twice: {_one_line(error)}") from error
+                raise DoublePairError(f"a pair would be written twice: {one_line(error)}") from error
             except (psycopg.DataError, errors.NotNullViolation, errors.CheckViolation, pa.ArrowException) as error:
                 if end - start == 1:
                     row = assembled.rows[start]
-                    refusals.append((row.window, refused(row.match, "refused", _one_line(error))))
+                    refusals.append((row.window, refused(row.match, "refused", one_line(error))))
                 else:
                     middle = (start + end) // 2
                     todo += [(middle, end), (start, middle)]
@@ -399,5 +296,6 @@ def _one(connection: Connection, statement: str, arguments: list[Any]) -> tuple[
     return row
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What PostgreSQL says, bounded."""
     return " ".join(str(error).split())[:500]
