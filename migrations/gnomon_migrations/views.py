@@ -3,8 +3,9 @@
 `sql/gnomon/` holds functions and views beside the tables (`create or replace`); `sql/report_v1/` the public
 reading API. Files of a folder run in the order of their names, all in the transaction of the upgrade,
 whenever their text (or a migration) differs from what stands in the database; `report_v1` is dropped and
-made anew then, and the readers' grants are given back. A released folder `report_vN` is frozen
-(`sql/frozen.json` holds its checksum, and a test holds it to that): a view that must change goes into
+made anew then, and the readers' grants are given back.
+
+A released folder `report_vN` is not edited: a view that must change its meaning goes into
 `report_v(N+1)`, beside the old one.
 """
 

@@ -276,3 +276,25 @@ def test_killed_at_random_instructions_200_times(kafka_bootstrap: str, stream_na
     logs = make_logs(kafka_bootstrap, stream_name)
     assert kill_at_random(logs, database_url, kills=200, seed=2600) < 30
     assert_all_joined(logs, database_url)
+
+
+@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+def test_members_come_and_go(kafka_bootstrap: str, stream_name: str, database_url: str, strategy: str) -> None:
+    """A second member takes over partitions and gives them back; each goes on where the database says."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    options = ("join", *arguments(kafka_bootstrap, stream_name, database_url))
+    assigned = ("-X", f"partition.assignment.strategy={strategy}")
+
+    def more() -> None:
+        floor = sum(map(len, logs.captured.values()))
+        logs.capture(200)
+        logs.score(0.5)
+        wait_until(lambda: _joined(database_url) == floor + 200)
+
+    with join_driver.running(*options, *assigned):
+        more()
+        with join_driver.running(*options, *assigned):
+            more()
+            more()
+        more()
+    assert_all_joined(logs, database_url)

@@ -1,6 +1,7 @@
 """`gnomon join` as it ships: every captured offset in one bucket, every sampled one in one pair."""
 
 import psycopg
+import pytest
 from tests.servers.process import Gnomon
 from tests.shadow_log import Logs
 
@@ -48,3 +49,22 @@ def test_a_drain_joins_everything(gnomon: Gnomon, broker: str, stream_name: str,
             1000,
             0,
         )
+
+
+@pytest.mark.parametrize("command", [("join", "--deployment", "challenger"), ("labels", "consume")])
+def test_a_missing_dependency_is_one_line(
+    gnomon: Gnomon, mock_bootstrap: str, empty_database_url: str, command: tuple[str, ...]
+) -> None:
+    nothing = "127.0.0.1:1"
+    environment = {"GNOMON_KAFKA__TIMEOUT_SECONDS": "1", "GNOMON_STREAM": "s"}
+    cases = [
+        (nothing, empty_database_url, 3, "no Kafka broker answers at 127.0.0.1:1"),
+        (mock_bootstrap, f"postgresql://nobody@{nothing}/none", 3, "no PostgreSQL at"),
+        (mock_bootstrap, empty_database_url, 1, "run `gnomon db upgrade`"),
+    ]
+    for bootstrap, url, status, words in cases:
+        ended = gnomon.run(*command, "--bootstrap-servers", bootstrap, "--database-url", url, env=environment)
+        assert (ended.returncode, words in ended.stderr) == (status, True), ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+    invalid = {**environment, "GNOMON_JOIN__BATCH_MESSAGES": "0"}
+    assert gnomon.run(*command, "--database-url", empty_database_url, env=invalid).returncode == 2

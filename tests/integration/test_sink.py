@@ -47,7 +47,10 @@ def window(
     pairing = Pairing(0, begin)
     for at, record in enumerate(rows):
         pairing.shadow(begin + at, "ShadowPrediction", record)
-    pairing.shadow(begin + size, "SamplingWindow", seal(0, begin, begin + size, [cell(rows, size)], window_id))
+    times = [(changes or {}).get(o, {}).get("captured_at", START_US + o * 1_000_000) for o in offsets]
+    span = {"first_captured_at": times[0], "last_captured_at": times[-1]}
+    claim = seal(0, begin, begin + size, [cell(rows, size)], window_id, **span)
+    pairing.shadow(begin + size, "SamplingWindow", claim)
     pairing.live(
         Live(o, f"r{o}", body=CODEC.encode({**capture(o, f"r{o}"), **(changes or {}).get(o, {})})) for o in offsets
     )
