@@ -7,6 +7,7 @@ same work before the call, and run in one process with the same Kafka settings w
 
 import asyncio
 import contextlib
+import functools
 import io
 import json
 import math
@@ -134,12 +135,13 @@ def avro_serializer(bootstrap: str) -> Iterator[Publish]:
 
 
 @contextlib.contextmanager
-def quix(bootstrap: str) -> Iterator[Publish]:
+def quix(bootstrap: str, *, avro: bool = False) -> Iterator[Publish]:
     from quixstreams import Application
+    from quixstreams.models.serializers.avro import AvroSerializer
 
     extra = {name: value for name, value in PRODUCER.items() if name != "log_level"}
     app = Application(broker_address=bootstrap, producer_extra_config=extra, loglevel="ERROR")
-    topic = app.topic(TOPIC, value_serializer="json")
+    topic = app.topic(TOPIC, value_serializer=AvroSerializer(live_schema()) if avro else "json")
     with app.get_producer() as producer:
 
         def publish(request_id: str, features: dict[str, Any], value: float) -> None:
@@ -239,7 +241,8 @@ CONTENDERS: dict[str, Callable[[str], contextlib.AbstractContextManager[Publish]
     "gnomon": gnomon,
     "fastavro inline": fastavro_inline,
     "AvroSerializer": avro_serializer,
-    "Quix Streams": quix,
+    "Quix Streams, Avro": functools.partial(quix, avro=True),
+    "Quix Streams, JSON": quix,
     "kafka-python": kafka_python,
     "OpenTelemetry": opentelemetry,
     "Sentry": sentry,

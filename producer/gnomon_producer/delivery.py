@@ -205,6 +205,7 @@ class Delivery:
         self._fatal = False
         old.purge()
         old.poll(0)
+        self._announcement_lost = False  # lost or not, it is made now
         self._on_start(self, False)
 
     def _send_report(self, *, closed: bool) -> None:
