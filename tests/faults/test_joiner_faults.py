@@ -15,7 +15,8 @@ from confluent_kafka.admin import AdminClient
 from psycopg import errors
 from tests import join_driver
 from tests.integration.test_join import arguments, identity, make_logs
-from tests.shadow_log import START_US, Logs
+from tests.integration.test_labels import label
+from tests.shadow_log import CODECS, START_US, Logs
 
 from gnomon_consumer import upkeep
 from gnomon_consumer.joiner.service import Joiner
@@ -69,13 +70,13 @@ def assert_all_joined(logs: Logs, url: str) -> None:
 
 
 @pytest.mark.parametrize("point", ["copied", "written", "committed"])
-def test_killed_around_the_commit(point: str, mock_bootstrap: str, stream_name: str, database_url: str) -> None:
+def test_killed_around_the_commit(point: str, kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
     """Rows 5 and 6: between COPY and COMMIT everything rolls back; after COMMIT the replay changes nothing."""
-    logs = make_logs(mock_bootstrap, stream_name)
+    logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(400)
     logs.score(0.5)
     overrides = {
-        "bootstrap_servers": mock_bootstrap,
+        "bootstrap_servers": kafka_bootstrap,
         "stream": stream_name,
         "database_url": database_url,
         "kafka": {"properties": {"group.instance.id": "joiner-1"}},
@@ -116,9 +117,9 @@ def test_postgresql_away_and_back(
     assert one(database_url, "select count(*) from gnomon.dead_letters") == (0,)
 
 
-def test_a_full_disk_pauses_and_skips_nothing(mock_bootstrap: str, stream_name: str, database_url: str) -> None:
+def test_a_full_disk_pauses_and_skips_nothing(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
     """Row 24, as PostgreSQL reports it: the transaction fails, the joiner waits and tries again."""
-    logs = make_logs(mock_bootstrap, stream_name)
+    logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(200)
     logs.score()
     full = iter([True, True])
@@ -127,7 +128,9 @@ def test_a_full_disk_pauses_and_skips_nothing(mock_bootstrap: str, stream_name: 
         if point == "copied" and next(full, False):
             raise errors.DiskFull("could not extend file: No space left on device")
 
-    settings = load_settings({"bootstrap_servers": mock_bootstrap, "stream": stream_name, "database_url": database_url})
+    settings = load_settings(
+        {"bootstrap_servers": kafka_bootstrap, "stream": stream_name, "database_url": database_url}
+    )
     Joiner(settings, "challenger", threading.Event(), drain=True, at=at).run()
     assert_all_joined(logs, database_url)
 
@@ -187,14 +190,14 @@ def test_a_recreated_topic_is_refused(kafka_bootstrap: str, stream_name: str, da
     assert one(database_url, "select count(*) from gnomon.pairs") == (40,)
 
 
-def test_another_model_under_an_old_name_is_refused(mock_bootstrap: str, stream_name: str, database_url: str) -> None:
-    logs = make_logs(mock_bootstrap, stream_name)
+def test_another_model_under_an_old_name_is_refused(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
+    logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(8)
     logs.score()
     drain(logs, database_url)
     model = {"name": "gb", "version": "2", "sha256": "cd" * 32}
-    logs.begin(*identity(mock_bootstrap, logs.topics.live), model=model)
-    process = join_driver.shipped("join", *arguments(mock_bootstrap, stream_name, database_url), "--drain", *STATIC)
+    logs.begin(*identity(kafka_bootstrap, logs.topics.live), model=model)
+    process = join_driver.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url), "--drain", *STATIC)
     process.join(60)
     assert process.exitcode == 2
 
@@ -223,9 +226,9 @@ def test_a_feature_schema_evolves_in_mid_stream(kafka_bootstrap: str, stream_nam
     assert {(a, r) for a, r in amounts} == {(-1.0 if 40 <= n < 80 else float(n), f"r{n}") for n in range(120)}
 
 
-def test_clocks_that_differ_by_an_hour(mock_bootstrap: str, stream_name: str, database_url: str) -> None:
+def test_clocks_that_differ_by_an_hour(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
     """Row 23: the join goes by offset, whatever the producers' clocks say."""
-    logs = make_logs(mock_bootstrap, stream_name)
+    logs = make_logs(kafka_bootstrap, stream_name)
     skew = random.Random(3)
     for _ in range(100):
         logs.capture(1, captured_at=START_US + skew.randint(-3_600_000_000, 3_600_000_000))
@@ -268,6 +271,66 @@ def test_killed_at_random_instructions(kafka_bootstrap: str, stream_name: str, d
     logs = make_logs(kafka_bootstrap, stream_name)
     assert kill_at_random(logs, database_url, kills=20, seed=26) < 30
     assert_all_joined(logs, database_url)
+
+
+def test_the_label_consumer_killed_at_random_instructions(
+    kafka_bootstrap: str, stream_name: str, database_url: str
+) -> None:
+    """Row 26 for the labels: every version stored once, progress at the end of every partition."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    kill_label_consumer(logs, database_url, kills=20, seed=7)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_the_label_consumer_killed_200_times(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
+    logs = make_logs(kafka_bootstrap, stream_name)
+    kill_label_consumer(logs, database_url, kills=200, seed=70)
+
+
+def kill_label_consumer(logs: Logs, url: str, kills: int, seed: int) -> None:
+    """Publish labels, every tenth twice, while the consumer is killed at any instruction; compare as sets."""
+    rng = random.Random(seed)
+    options = list(arguments(logs.bootstrap, logs.stream, url))
+    del options[4:6]
+    command = ("labels", "consume", *options, *STATIC)
+    sent: set[tuple[str, int]] = set()
+    count = 0
+    for _ in range(kills):
+        before = _labels(url)
+        for _ in range(100):
+            record = label(f"r{count}", START_US + count)
+            sent.add((f"r{count}", START_US + count))
+            for _ in range(2 if count % 10 == 0 else 1):
+                logs.producer.produce(logs.topics.labels, CODECS["Label"].encode(record), b"k", partition=count % 4)
+            count += 1
+        logs.producer.flush(10)
+        process = join_driver.shipped(*command)
+        if rng.random() < 0.5:
+            wait_until(partial(_more_labels, url, before))
+        time.sleep(rng.uniform(0, 0.4))
+        process.kill()
+        process.join()
+    process = join_driver.shipped(*command, "--drain")
+    process.join(90)
+    assert process.exitcode == 0
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            "select request_id, (extract(epoch from observed_at) * 1000000)::bigint from gnomon.labels"
+        ).fetchall()
+    assert len(rows) == len(sent)
+    assert set(rows) == sent
+    repeated = sum(n % 10 == 0 for n in range(count))
+    totals = "select sum(received), sum(stored), sum(duplicates), sum(next_offset) from gnomon.label_watermarks"
+    assert one(url, totals) == (count + repeated, count, repeated, count + repeated)
+
+
+def _more_labels(url: str, floor: int) -> bool:
+    return _labels(url) > floor
+
+
+def _labels(url: str) -> int:
+    return int(one(url, "select count(*) from gnomon.labels")[0])
 
 
 @pytest.mark.long

@@ -19,8 +19,9 @@ from gnomon_schemas.topics import Topics
 
 
 def test_a_letter_is_replayed_once_its_schema_is_known(
-    gnomon: Gnomon, broker: str, stream_name: str, database_url: str, tmp_path: Path
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str, tmp_path: Path
 ) -> None:
+    broker = kafka_bootstrap
     topics.create(load_settings({"bootstrap_servers": broker}), topics.plan(Topics(stream_name), 4, ["challenger"]))
     logs = Logs(broker, stream_name)
     logs.captured = {partition: [] for partition in range(4)}
