@@ -469,6 +469,36 @@ dead_letters = Table(
     comment="A sampled capture that could not become a pair, by its coordinates; the bytes stay in Kafka.",
 )
 
+reference_profiles = Table(
+    "reference_profiles",
+    metadata,
+    _stream(),
+    _need("name", Text),
+    _need("deployment", Text, default="''"),
+    _need("feature", Text),
+    _need("kind", Text),
+    _need("n", BigInteger),
+    _need("n_effective", DOUBLE_PRECISION),
+    _need("null_share", DOUBLE_PRECISION),
+    _need("nan_share", DOUBLE_PRECISION),
+    _need("edges", _FLOATS, default="'{}'"),
+    _need("categories", _TEXTS, default="'{}'"),
+    _need("complete", Boolean, default="true"),
+    _need("shares", _FLOATS),
+    _need("points", _FLOATS, default="'{}'"),
+    _need("masses", _FLOATS, default="'{}'"),
+    _need("source", Text),
+    _need("built_at", _TIME, default="now()"),
+    PrimaryKeyConstraint("stream_id", "name", "deployment", "feature", "kind"),
+    CheckConstraint("kind in ('numeric', 'text')", name="kind"),
+    comment=(
+        "Frozen profiles that drift is measured against, one row a feature (or an answer: @live.value, "
+        "@live.label, @shadow.value, @shadow.label of a deployment). shares: of what is neither null nor NaN, "
+        "by bin: numeric bins are cut at edges (the edge belongs to the bin above), text bins are categories "
+        "and then the rest; complete: there was no rest. points and masses: the numeric distribution itself."
+    ),
+)
+
 view_versions = Table(
     "view_versions",
     metadata,

@@ -14,7 +14,7 @@ class Column:
 
     title: str
     source: str
-    kind: str = "text"  # text, name, count, share, number, µs, bytes, span, yes
+    kind: str = "text"  # text, name, count, share, number, short, µs, bytes, span, yes
     interval: tuple[str, str] | None = None
 
 
@@ -418,6 +418,43 @@ _ALL = (
         ),
         "Fast at any size; its intervals know rows and days, not clusters.",
         {"unit": "hour, day, week, month or all; default day."},
+    ),
+    Report(
+        "drift",
+        "Features and answers against a frozen reference",
+        "drift",
+        (*PAIRS, "reference"),
+        (
+            Column("role", "role"),
+            Column("feature", "feature"),
+            Column("PSI", "psi", "short"),
+            Column("chance", "psi_threshold", "short"),
+            Column("KS", "ks", "short"),
+            Column("W1", "wasserstein", "short"),
+            Column("null", "null_share", "share"),
+            Column("unseen", "unseen_share", "share"),
+            Column("status", "status"),
+        ),
+        "chance: the PSI that 1 period in 20 exceeds without any drift (χ²). W1: Wasserstein, in the feature's unit.",
+        {"reference": "Name of the reference; default: the newest."},
+    ),
+    Report(
+        "feature_health",
+        "Whether features arrive as they should",
+        "feature_health",
+        (*PAIRS, "reference"),
+        (
+            Column("role", "role"),
+            Column("feature", "feature"),
+            Column("missing", "missing", "share"),
+            Column("invalid", "invalid", "share"),
+            Column("outside", "out_of_range", "share"),
+            Column("lowest", "lowest", "number"),
+            Column("highest", "highest", "number"),
+            Column("status", "status"),
+        ),
+        "outside: beyond the reference's extremes, or a category that it does not know.",
+        {"reference": "Name of the reference; default: the newest."},
     ),
 )
 

@@ -17,7 +17,7 @@ from gnomon_consumer.reports.query import Answer, Row
 
 NOTHING = "–"
 _LONG = {"example", "value", "feature"}
-_RIGHT = {"count", "share", "number", "error", "µs", "bytes"}
+_RIGHT = {"count", "share", "number", "error", "short", "µs", "bytes"}
 
 
 def number(value: Any, kind: str) -> str:
@@ -40,6 +40,8 @@ def number(value: Any, kind: str) -> str:
         return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
     if kind == "error":
         return f"{value:.4f}".removeprefix("0")
+    if kind == "short":
+        return f"{value:.2g}"
     if kind == "yes":
         return "yes" if value else "NO"
     if isinstance(value, timedelta):

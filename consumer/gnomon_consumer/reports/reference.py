@@ -1,0 +1,140 @@
+"""Build a frozen reference from a file or a period of a stream's own pairs, and store it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from gnomon_consumer.reports.profile import Profile, profile
+from gnomon_schemas.errors import ConfigurationError
+
+_COLUMNS = [field.name for field in fields(Profile)]
+# Which answers of a pair are profiled beside the features: feature, kind, column, condition, of each deployment.
+_ANSWERS = (
+    ("@live.value", "numeric", "live_value", "live_error_kind is null", False),
+    ("@live.label", "text", "live_label", "live_error_kind is null", False),
+    ("@shadow.value", "numeric", "shadow_value", "outcome = 'scored'", True),
+    ("@shadow.label", "text", "shadow_label", "outcome = 'scored'", True),
+)
+
+
+def read_table(path: Path) -> pa.Table:
+    """A CSV (with a header) or Parquet file. Raises ConfigurationError."""
+    try:
+        if path.suffix.lower() in {".parquet", ".pq"}:
+            return pyarrow.parquet.read_table(path)
+        return pyarrow.csv.read_csv(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def from_table(table: pa.Table, kinds: Mapping[str, str], source: str) -> dict[str, list[Profile]]:
+    """Profiles of the table's columns, by deployment ('': the features).
+
+    `kinds` says what the stream's features are; where the stream has none yet, every column of numbers or text counts.
+    Raises ConfigurationError for a table without any of the features or a column that is not of its kind.
+    """
+    known = kinds or {
+        field.name: "numeric" if _is_number(field.type) else "text"
+        for field in table.schema
+        if _is_number(field.type) or pa.types.is_string(field.type)
+    }
+    found = [name for name in known if name in table.column_names]
+    if not found or table.num_rows == 0:
+        raise ConfigurationError(f"{source} has no row of any feature of the stream ({', '.join(sorted(known))})")
+    ones = np.ones(table.num_rows)
+    try:
+        return {"": [profile(name, known[name], table.column(name).to_pylist(), ones) for name in found]}
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{source}: {error}") from error
+
+
+def from_period(
+    connection: psycopg.Connection[Any], stream: str, since: datetime, until: datetime
+) -> dict[str, list[Profile]]:
+    """Weighted profiles of the pairs of a past period: features, live answers, each deployment's answers.
+
+    Features and live answers are read from the deployment with the most pairs there, since every deployment sampled
+    the same traffic. Raises ConfigurationError for a period without pairs.
+    """
+    arguments = {"stream": stream, "since": since, "until": until}
+    counts = connection.execute(
+        "select deployment, count(*) from report_v1.pairs_of(%(stream)s, null, %(since)s, %(until)s, null)"
+        " group by 1 order by 2 desc, 1",
+        arguments,
+    ).fetchall()
+    if not counts:
+        raise ConfigurationError(f"no pairs of {stream} between {since.isoformat()} and {until.isoformat()}")
+    fullest = counts[0][0]
+    made: dict[str, list[Profile]] = {"": []}
+    for name, kind, position in connection.execute(
+        "select name, kind, position from report_v1.feature_columns where stream = %s order by kind, position", [stream]
+    ).fetchall():
+        rows = connection.execute(
+            f"select features_{kind}[%(position)s], weight"  # noqa: S608  # kind is checked by the table
+            " from report_v1.pairs_of(%(stream)s, %(deployment)s, %(since)s, %(until)s, null)",
+            {**arguments, "deployment": fullest, "position": position},
+        )
+        made[""].extend(_profiles(name, kind, rows.fetchall()))
+    for feature, kind, column, condition, each in _ANSWERS:
+        for deployment in [row[0] for row in counts] if each else [fullest]:
+            rows = connection.execute(
+                f"select {column}, weight"  # noqa: S608  # constants of this module
+                f" from report_v1.pairs_of(%(stream)s, %(deployment)s, %(since)s, %(until)s, null) where {condition}",
+                {**arguments, "deployment": deployment},
+            )
+            made.setdefault(deployment if each else "", []).extend(_profiles(feature, kind, rows.fetchall()))
+    return made
+
+
+def store(
+    connection: psycopg.Connection[Any], stream: str, name: str, source: str, made: Mapping[str, Sequence[Profile]]
+) -> int:
+    """Write a reference in one transaction; returns the number of profiles.
+
+    Raises ConfigurationError for an unknown stream and for a name that is taken: a reference is frozen.
+    """
+    stream_id = connection.execute("select stream_id from gnomon.streams where name = %s", [stream]).fetchone()
+    if stream_id is None:
+        raise ConfigurationError(f"no stream {stream} in this database")
+    rows = [
+        [stream_id[0], name, deployment, *astuple(one), source]
+        for deployment, profiles in made.items()
+        for one in profiles
+    ]
+    columns = ["stream_id", "name", "deployment", *_COLUMNS, "source"]
+    statement = (
+        f"insert into gnomon.reference_profiles ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"  # noqa: S608  # names of the dataclass
+    )
+    try:
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.executemany(statement, rows)
+    except psycopg.errors.UniqueViolation as error:
+        raise ConfigurationError(
+            f"reference {name} of {stream} stands already and is frozen: choose another --name"
+        ) from error
+    return len(rows)
+
+
+def feature_kinds(connection: psycopg.Connection[Any], stream: str) -> dict[str, str]:
+    """The stream's features and their kinds; empty before its first pair."""
+    return dict(
+        connection.execute("select name, kind from report_v1.feature_columns where stream = %s", [stream]).fetchall()
+    )
+
+
+def _profiles(feature: str, kind: str, rows: Sequence[tuple[Any, float]]) -> Iterable[Profile]:
+    """The profile of these values; none where no row has one (an answer without labels, a feature never sent)."""
+    if any(value is not None for value, _ in rows):
+        yield profile(feature, kind, [value for value, _ in rows], np.array([weight for _, weight in rows]))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
