@@ -5,6 +5,7 @@ second and away from any request, serves delivery reports (serving them on the c
 the middle of a request: up to 5 ms a time beside a busy thread), sends the heartbeats and writes the log.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -114,6 +115,8 @@ class Delivery:
             ledger.drop("queue_full")
         except KafkaException as error:
             ledger.drop(self._refused(error.args[0]))
+        except Exception as error:
+            self.drop(ledger, "messages", error)
 
     def drop(self, ledger: Ledger, what: str, error: Exception) -> None:
         """Count something offered as dropped and remember why; of an unforeseen error only the type is told."""
@@ -294,7 +297,9 @@ class OncePerMinute:
             if now - self._written.get(kind, -LOG_SECONDS) >= LOG_SECONDS:
                 text, times = self._notes.pop(kind)
                 self._written[kind] = now
-                logger.warning("%s (%d since the last such line)", text, times)
+                # Anybody's handlers and filters run here; what they raise is not the caller's.
+                with contextlib.suppress(Exception):
+                    logger.warning("%s (%d since the last such line)", text, times)
 
 
 def _first_line(error: Exception) -> str:

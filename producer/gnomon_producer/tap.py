@@ -190,6 +190,9 @@ class Tap:
             encoded_key = key.encode()
         except Exception as error:
             delivery.drop(delivery.labels, "labels", error)
+        except BaseException:
+            delivery.labels.drop("internal_error")
+            raise
         else:
             delivery.send(delivery.labels, self._topics.labels, encoded_key, message)
 

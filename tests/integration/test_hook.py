@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tests.hooks import GOOD, assert_closed_account, captures, make_tap, raw_messages, records
 
-from gnomon_producer import DisabledTap, Tap
+from gnomon_producer import DisabledTap, Tap, TapStats
 from gnomon_schemas.errors import ConfigurationError, SchemaError
 
 
@@ -315,6 +315,9 @@ def test_the_callers_own_control_flow_is_never_swallowed(tap: Tap, control_flow:
 
     with pytest.raises(control_flow):
         tap.record("r", GOOD, value=Interrupting())
+    with pytest.raises(control_flow):
+        tap.label("r", value=Interrupting())
+    assert tap.stats().labels == TapStats(offered=1, dropped={"internal_error": 1})
     assert tap.close()
     assert_closed_account(tap.stats())
 

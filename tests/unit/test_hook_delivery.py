@@ -1,5 +1,6 @@
 """The delivery's rare paths, with a stand-in for librdkafka that fails when told to."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -110,6 +111,7 @@ def test_a_lost_announcement_is_made_again(producers: list[StandIn]) -> None:
         (BufferError(), "queue_full"),
         (KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)), "too_large"),
         (KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC)), "delivery_failed"),
+        (RuntimeError("the client has been closed"), "internal_error"),
     ],
 )
 def test_a_refusal_is_counted_by_its_reason(producers: list[StandIn], refusal: Exception, reason: str) -> None:
@@ -157,6 +159,38 @@ def test_a_producer_that_cannot_be_made_is_tried_again_after_a_minute_only(monke
     send(delivery)
     assert len(tries) == 2
     assert dict(delivery.captures.counts().dropped) == {"internal_error": 11}
+
+
+class HostileHandler(logging.Handler):
+    """Somebody's logging that breaks."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        raise RuntimeError("no space left on device")
+
+
+def test_logging_that_raises_stays_out_of_the_way(producers: list[StandIn]) -> None:
+    handler = HostileHandler()
+    module.logger.addHandler(handler)
+    try:
+        delivery = make(producers, properties={})
+        assert delivery.start()
+        producers[0].refusal = RuntimeError()
+        send(delivery)
+        producers[0].refusal = None
+        send(delivery)
+        assert delivery.close(1)
+        refusing = Delivery(DeliverySettings("b", 65536, 0.1, 0.5), lambda *_: None, lambda *_: ("r", b""), _refuse)
+        send(refusing)
+    finally:
+        module.logger.removeHandler(handler)
+    assert (delivery.captures.counts().delivered, dict(refusing.captures.counts().dropped)) == (
+        1,
+        {"internal_error": 1},
+    )
+
+
+def _refuse(_config: dict[str, Any]) -> Any:
+    raise ValueError("no such property")
 
 
 def test_each_kind_of_trouble_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
