@@ -1,0 +1,95 @@
+"""The shipped dashboard: what it asks, it may ask as gnomon_reader and gets answered; nothing reads past report_v1."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+import yaml
+from psycopg import sql
+from tests.report_rows import Database, sample
+from tests.servers.shared import ROOT
+
+GRAFANA = ROOT / "deploy" / "grafana"
+DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards" / "gnomon.json").read_text(encoding="utf-8"))
+VALUES = {"stream": "s", "deployment": "new"}
+
+
+def expand(query: str, values: dict[str, str]) -> str:
+    """What Grafana makes of a query: variables as quoted text, the period as quoted times."""
+    for name, value in values.items():
+        query = query.replace(f"${{{name}:sqlstring}}", sql.Literal(value).as_string())
+    query = query.replace("$__timeFrom()", "'2013-03-01T00:00:00Z'").replace("$__timeTo()", "'2013-06-01T00:00:00Z'")
+    assert "$" not in query, query
+    return query
+
+
+def queries() -> dict[str, str]:
+    panels = {panel["title"]: panel["targets"][0]["rawSql"] for panel in DASHBOARD["panels"]}
+    return panels | {f"variable {v['name']}": v["query"] for v in DASHBOARD["templating"]["list"]}
+
+
+@pytest.fixture(scope="module")
+def reader(postgres_server: str, migrated_template: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection as gnomon_reader to a database with a challenger and a control."""
+    from tests.servers import postgres
+
+    with postgres.database(postgres_server, migrated_template) as url, psycopg.connect(url, autocommit=True) as c:
+        db = Database(c)
+        db.add_stream()
+        drawn = sample(np.random.default_rng(5), n=120)
+        for name, role in (("new", "challenger"), ("control", "control")):
+            db.add_deployment(name, role)
+            db.add_pairs(drawn.rows(), name)
+        c.execute("do $$ begin create role gnomon_reader; exception when duplicate_object then null; end $$")
+        c.execute("select gnomon.grant_roles()")
+        c.execute("set role gnomon_reader")
+        yield c
+
+
+@pytest.mark.parametrize("panel", queries())
+def test_every_query_is_answered(reader: psycopg.Connection[Any], panel: str) -> None:
+    for values in (VALUES, {"stream": "nowhere", "deployment": "it's nobody"}):
+        cursor = reader.execute(expand(queries()[panel], values).encode())
+        rows = cursor.fetchall()
+        names = [column.name for column in cursor.description or ()]
+        if values is VALUES and panel != "Producers" and "time" not in names:
+            assert rows, "a panel that is empty where there are pairs"
+
+
+def test_numbers_are_there(reader: psycopg.Connection[Any]) -> None:
+    for panel in ("Latency, p95 of the probes",):
+        challenger, control = reader.execute(expand(queries()[panel], VALUES).encode()).fetchall()[0]
+        assert challenger == control > 0
+
+
+@pytest.mark.parametrize("panel", queries())
+def test_only_the_reading_api_is_asked(panel: str) -> None:
+    relations = re.findall(r"(?:from|join)\s+([a-z_0-9.]+)", queries()[panel])
+    assert relations
+    assert {name.split(".")[0] for name in relations} == {"report_v1"}
+
+
+def test_provisioning_and_dashboard_name_the_same_source() -> None:
+    (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/gnomon.yaml").read_text())["datasources"]
+    assert source["user"] == "gnomon_reader"
+    assert "password" not in source
+    used = {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]}
+    used |= {target["datasource"]["uid"] for panel in DASHBOARD["panels"] for target in panel["targets"]}
+    assert used == {source["uid"]}
+    (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/gnomon.yaml").read_text())["providers"]
+    assert provider["options"]["path"] == "/var/lib/grafana/dashboards"
+
+
+def test_panels_do_not_overlap_and_have_their_own_ids() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        area = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not area & taken, panel["title"]
+        taken |= area
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
