@@ -12,13 +12,14 @@ from tests.shadow_log import FEATURES, START_US, capture, cell, row, seal, start
 from gnomon_consumer.joiner.identity import IdentityError
 from gnomon_consumer.joiner.pairing import JoinedWindow, Pairing
 from gnomon_consumer.joiner.sink import DoublePairError, ProgressMovedError, Sink
-from gnomon_schemas.codec import Codec, Reader
+from gnomon_schemas.codec import Codec
+from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.store import MemorySchemas
 
 Connection = psycopg.Connection[Any]
 CODEC = Codec(FEATURES.live)
-READER = Reader(MemorySchemas([FEATURES.live]))
+READER = ColumnarReader(MemorySchemas([FEATURES.live]))
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_an_evolved_schema_never_reinterprets_a_row(connection: Connection) -> N
     evolved = FeatureSchema.of(
         {"repeat": "boolean", "age": ["null", "int"], "country": "double", "marks": {"type": "array", "items": "int"}}
     )
-    reader = Reader(MemorySchemas([FEATURES.live, evolved.live]))
+    reader = ColumnarReader(MemorySchemas([FEATURES.live, evolved.live]))
     sink = sink_of(connection)
     sink.apply([window(0, 1)], reader)
     later = window(1, 1)

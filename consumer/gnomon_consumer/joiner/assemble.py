@@ -9,14 +9,17 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.features import Layout
 from gnomon_consumer.joiner.pairing import FIRST_US, LAST_US, JoinedWindow, Match, Refusal
-from gnomon_schemas.codec import Reader, Record
-from gnomon_schemas.errors import DecodeError
+from gnomon_consumer.joiner.shadows import columns_of, part
+from gnomon_schemas.codec import Record
+from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.records import FailureKind
 from gnomon_schemas.schema import Schema
 
@@ -69,14 +72,11 @@ PAIRS = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One pair before it is laid out: which window it is of, and both records."""
+class Row(NamedTuple):
+    """One pair before it is laid out: which window it is of, and what was matched."""
 
     window: int
     match: Match
-    live: Record
-    layout: Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,37 +91,53 @@ class Assembled:
 def assemble(
     deployment_id: int,
     windows: Sequence[JoinedWindow],
-    reader: Reader,
+    reader: ColumnarReader,
     layout_of: Callable[[Schema], Layout],
 ) -> Assembled:
     """Decode every match of `windows`; what cannot be read, or is another request, is refused with its reason."""
-    rows: list[Row] = []
+    rows = [Row(at, match) for at, window in enumerate(windows) for match in window.matches]
     refusals = [(at, refusal) for at, window in enumerate(windows) for refusal in window.refusals]
-    for at, window in enumerate(windows):
-        for match in window.matches:
-            row = _read(at, match, reader, layout_of)
-            if isinstance(row, Row):
-                rows.append(row)
-            else:
-                refusals.append((at, row))
-    return Assembled(_batch(deployment_id, rows), rows, refusals)
+    batches = reader.decode([row.match.value for row in rows])
+    faults = {place: (error.reason, str(error)) for place, error in batches.errors.items()}
+    parts: list[pa.RecordBatch] = []
+    places: list[int] = []
+    for group in batches.groups:
+        found = _faults(group, rows)
+        faults.update(found)
+        own = [place for place in group.rows.tolist() if place not in found]
+        if own:
+            good = pa.array([place not in found for place in group.rows.tolist()])
+            live = group.batch if len(own) == len(group.rows) else group.batch.filter(good)
+            parts.append(_pairs(deployment_id, live, [rows[place] for place in own], layout_of(group.schema)))
+            places += own
+    for place, (reason, detail) in sorted(faults.items()):
+        refusals.append((rows[place].window, refused(rows[place].match, reason, detail)))
+    batch = pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema=PAIRS)
+    if len(parts) > 1:
+        batch = batch.take(pa.array(np.argsort(places)))
+    return Assembled(batch, [rows[place] for place in sorted(places)], refusals)
 
 
-def _read(at: int, match: Match, reader: Reader, layout_of: Callable[[Schema], Layout]) -> Row | Refusal:
-    try:
-        name, schema, live = reader.decode(match.value)
-    except DecodeError as error:
-        return refused(match, error.reason, str(error))
-    if name != "gnomon.v1.LivePrediction":
-        return refused(match, "wrong_record", f"a {name} on the live topic")
-    if not FIRST_US <= live["captured_at"] <= LAST_US:
-        return refused(match, "invalid", f"captured_at {live['captured_at']} is no time")
-    if uuid_bytes(live["producer_id"]) is None:
-        return refused(match, "invalid", f"producer id {live['producer_id']!r} is no UUID")
-    if live["request_id"] != match.shadow["request_id"]:
-        ids = f"{live['request_id']!r}, the shadow log {match.shadow['request_id']!r}"
-        return refused(match, "correlation", f"the live log has request id {ids}")
-    return Row(at, match, live, layout_of(schema))
+def _faults(group: Decoded, rows: Sequence[Row]) -> dict[int, tuple[str, str]]:
+    """Which messages of one writer schema are no capture of their outcome's request: place -> reason and detail."""
+    places, batch = group.rows.tolist(), group.batch
+    if group.schema.name != "gnomon.v1.LivePrediction":
+        return dict.fromkeys(places, ("wrong_record", f"a {group.schema.name} on the live topic"))
+    faults: dict[int, tuple[str, str]] = {}
+    wanted = pa.array([rows[place].match.shadow["request_id"] for place in places], pa.string())
+    for at in _where(pc.not_equal(batch.column("request_id"), wanted)):
+        ids = f"{batch.column('request_id')[at].as_py()!r}, the shadow log {wanted[at].as_py()!r}"
+        faults[places[at]] = ("correlation", f"the live log has request id {ids}")
+    for at in _where(pc.is_null(_uuids(batch.column("producer_id")))):
+        faults[places[at]] = ("invalid", f"producer id {batch.column('producer_id')[at].as_py()!r} is no UUID")
+    times = batch.column("captured_at")
+    for at in _where(pc.or_(pc.less(times, FIRST_US), pc.greater(times, LAST_US))):
+        faults[places[at]] = ("invalid", f"captured_at {times[at].as_py()} is no time")
+    return faults
+
+
+def _where(flags: pa.Array) -> list[int]:
+    return np.flatnonzero(flags.to_numpy(zero_copy_only=False)).tolist()
 
 
 def refused(match: Match, reason: str, detail: str) -> Refusal:
@@ -147,64 +163,63 @@ def uuid_bytes(text: str) -> bytes | None:
         return None
 
 
-def _batch(deployment_id: int, rows: Sequence[Row]) -> pa.RecordBatch:
-    live = [row.live for row in rows]
-    shadow = [row.match.shadow for row in rows]
-    columns: dict[str, list[Any]] = {
-        "deployment_id": [deployment_id] * len(rows),
-        "event_time": [record["captured_at"] for record in live],
-        "source_partition": [record["source_partition"] for record in shadow],
-        "source_offset": [record["source_offset"] for record in shadow],
-        "request_id": [record["request_id"] for record in live],
-        "cluster": [record["cluster"] for record in live],
-        "stratum": [row.match.cell for row in rows],
-        "segments": [json.dumps(record["segments"]) if record["segments"] else "{}" for record in live],
-        "features_numeric": [row.layout.numbers(row.live["features"]) for row in rows],
-        "features_text": [row.layout.texts(row.live["features"]) for row in rows],
+def _uuids(texts: pa.Array) -> pa.Array:
+    """UUIDs as 16 bytes, null for what is none; few are different."""
+    coded = texts.dictionary_encode()
+    known = pa.array([uuid_bytes(text) for text in coded.dictionary.to_pylist()], pa.binary(16))
+    return known.take(coded.indices)
+
+
+@lru_cache(maxsize=65_536)
+def _json(items: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(items))
+
+
+def _segments(column: pa.MapArray) -> pa.Array:
+    return pa.array([_json(tuple(items)) for items in column.to_pylist()], pa.string())
+
+
+def _pairs(deployment_id: int, live: pa.RecordBatch, rows: Sequence[Row], layout: Layout) -> pa.RecordBatch:
+    count = len(rows)
+    shadow = columns_of([row.match.shadow for row in rows])
+    features = live.column("features")
+    kind = part(shadow.column("error"), "kind")
+    failed = pc.if_else(pc.equal(kind, FailureKind.TIMEOUT.value), "timed_out", "failed")
+    columns: dict[str, Any] = {
+        "deployment_id": pa.repeat(pa.scalar(deployment_id, pa.int32()), count),
+        "event_time": live.column("captured_at"),
+        "stratum": pa.array([row.match.cell for row in rows], pa.string()),
+        "segments": _segments(live.column("segments")),
+        "features_numeric": layout.numbers(features),
+        "features_text": layout.texts(features),
         **_answers("live", live),
-        "live_model_name": [record["model"]["name"] for record in live],
-        "live_model_version": [record["model"]["version"] for record in live],
+        "live_model_name": part(live.column("model"), "name"),
+        "live_model_version": part(live.column("model"), "version"),
         **_answers("shadow", shadow),
-        "shadow_batch_size": [record["batch_size"] for record in shadow],
-        "shadow_queued_us": [record["queued_us"] for record in shadow],
-        "scored_at": [record["scored_at"] for record in shadow],
-        "outcome": [outcome_of(record) for record in shadow],
-        "capture_probability": [record["capture_probability"] for record in live],
-        "inclusion_probability": [record["inclusion_probability"] for record in shadow],
-        "rank": [record["rank"] for record in shadow],
-        "window_id": [uuid_bytes(record["window_id"]) for record in shadow],
-        "producer_id": [uuid_bytes(record["producer_id"]) for record in live],
-        "producer_sequence": [record["sequence"] for record in live],
+        "shadow_batch_size": shadow.column("batch_size"),
+        "shadow_queued_us": shadow.column("queued_us"),
+        "outcome": pc.if_else(pc.is_null(kind), "scored", failed),
+        "window_id": _uuids(shadow.column("window_id")),
+        "producer_id": _uuids(live.column("producer_id")),
+        "producer_sequence": live.column("sequence"),
     }
-    return pa.RecordBatch.from_arrays([pa.array(columns[field.name], type=field.type) for field in PAIRS], schema=PAIRS)
+    columns |= {name: live.column(name) for name in ("request_id", "cluster", "capture_probability")}
+    columns |= {
+        name: shadow.column(name)
+        for name in ("source_partition", "source_offset", "scored_at", "inclusion_probability", "rank")
+    }
+    return pa.RecordBatch.from_arrays([columns[field.name].cast(field.type) for field in PAIRS], schema=PAIRS)
 
 
-_NOTHING: Record = {
-    "value": None,
-    "label": None,
-    "scores": None,
-    "items": None,
-    "kind": None,
-    "message": None,
-    "version": None,
-    "cache_hits": None,
-    "cache_misses": None,
-}
-
-
-def _answers(side: str, records: Sequence[Record]) -> dict[str, list[Any]]:
-    predictions = [record["prediction"] or _NOTHING for record in records]
-    errors = [record["error"] or _NOTHING for record in records]
-    states = [record["feature_state"] or _NOTHING for record in records]
+def _answers(side: str, records: pa.RecordBatch) -> dict[str, pa.Array]:
+    prediction, error = records.column("prediction"), records.column("error")
+    state = records.column("feature_state")
     return {
-        f"{side}_value": [prediction["value"] for prediction in predictions],
-        f"{side}_label": [prediction["label"] for prediction in predictions],
-        f"{side}_scores": [prediction["scores"] for prediction in predictions],
-        f"{side}_items": [prediction["items"] for prediction in predictions],
-        f"{side}_error_kind": [error["kind"] for error in errors],
-        f"{side}_error_message": [error["message"] for error in errors],
-        f"{side}_latency_us": [record["latency_us"] for record in records],
-        f"{side}_feature_version": [state["version"] for state in states],
-        f"{side}_cache_hits": [state["cache_hits"] for state in states],
-        f"{side}_cache_misses": [state["cache_misses"] for state in states],
+        **{f"{side}_{name}": part(prediction, name) for name in ("value", "label", "scores", "items")},
+        f"{side}_error_kind": part(error, "kind"),
+        f"{side}_error_message": part(error, "message"),
+        f"{side}_latency_us": records.column("latency_us"),
+        f"{side}_feature_version": part(state, "version"),
+        f"{side}_cache_hits": part(state, "cache_hits"),
+        f"{side}_cache_misses": part(state, "cache_misses"),
     }

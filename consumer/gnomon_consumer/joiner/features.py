@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import psycopg
+import pyarrow as pa
 
-from gnomon_schemas.codec import Record
 from gnomon_schemas.features import Feature, FeatureSchema
 from gnomon_schemas.schema import Schema
 
@@ -20,18 +21,38 @@ class Layout:
     textual: tuple[str | None, ...]
     arrays: frozenset[str]
 
-    def numbers(self, features: Record) -> list[float | None]:
-        """The row's `features_numeric`; booleans count as 0 and 1."""
-        return [None if name is None or (number := features[name]) is None else float(number) for name in self.numeric]
+    def numbers(self, features: pa.StructArray) -> pa.ListArray:
+        """`features_numeric` of each row; booleans count as 0 and 1."""
+        return _interleaved([self._number(name, features) for name in self.numeric], len(features), pa.float64())
 
-    def texts(self, features: Record) -> list[str | None]:
-        """The row's `features_text`; an array of numbers stands there as JSON."""
-        return [self._text(name, features) for name in self.textual]
+    def texts(self, features: pa.StructArray) -> pa.ListArray:
+        """`features_text` of each row; an array of numbers stands there as JSON."""
+        return _interleaved([self._text(name, features) for name in self.textual], len(features), pa.string())
 
-    def _text(self, name: str | None, features: Record) -> str | None:
-        if name is None or features[name] is None:
-            return None
-        return json.dumps(features[name]) if name in self.arrays else str(features[name])
+    @staticmethod
+    def _number(name: str | None, features: pa.StructArray) -> pa.Array:
+        if name is None:
+            return pa.nulls(len(features), pa.float64())
+        # Beyond 2**53 a double is the nearest there is.
+        return features.field(name).cast(pa.float64(), safe=False)
+
+    def _text(self, name: str | None, features: pa.StructArray) -> pa.Array:
+        if name is None:
+            return pa.nulls(len(features), pa.string())
+        column = features.field(name)
+        if name not in self.arrays:
+            return column.cast(pa.string())
+        return pa.array([None if row is None else json.dumps(row) for row in column.to_pylist()], pa.string())
+
+
+def _interleaved(columns: Sequence[pa.Array], rows: int, kind: pa.DataType) -> pa.ListArray:
+    """One list a row of what stands at that row in each column."""
+    width = len(columns)
+    ends = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
+    if not width:
+        return pa.ListArray.from_arrays(ends, pa.array([], kind))
+    by_row = np.arange(rows * width).reshape(width, rows).T.reshape(-1)
+    return pa.ListArray.from_arrays(ends, pa.concat_arrays(columns).take(pa.array(by_row)))
 
 
 def kind_of(feature: Feature) -> str:

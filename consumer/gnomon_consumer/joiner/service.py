@@ -17,10 +17,12 @@ from gnomon_consumer import database, kafka
 from gnomon_consumer.joiner.identity import IdentityError, Progress, check_identity, identity_of
 from gnomon_consumer.joiner.live import LiveLog
 from gnomon_consumer.joiner.pairing import JoinedWindow, LiveMessage, Pairing, PairingError
+from gnomon_consumer.joiner.shadows import Read, read_shadow
 from gnomon_consumer.joiner.sink import ProgressMovedError, Sink
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.settings import Settings
-from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.codec import Record
+from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import ConfigurationError, DecodeError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
@@ -96,7 +98,7 @@ class Joiner:
         self._topic_id = kafka.topic_id(self._settings, self._live_topic, metadata)
         self._connect()
         schemas = TopicSchemas(kafka.client_config(self._settings), self._topics.schemas)
-        self._reader = Reader(ChainedSchemas(packaged_schemas(), schemas))
+        self._reader = ColumnarReader(ChainedSchemas(packaged_schemas(), schemas))
         defaults = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384}
         group = f"{self._topics.prefix}.{self._topics.stream}.join.{self._deployment}"
         self._shadow = kafka.make_consumer(self._settings, group, defaults)
@@ -164,14 +166,17 @@ class Joiner:
         self._shadow.resume(self._shadow_partitions(partitions))
 
     def _follow_shadow(self, timeout: float) -> None:
-        for message in self._shadow.consume(self._limits.batch_messages, timeout):
+        messages = self._shadow.consume(self._limits.batch_messages, timeout)
+        reads = iter(read_shadow(self._reader, [one.value() for one in messages if one.error() is None]))
+        for message in messages:
             partition = message.partition()
+            read = next(reads) if message.error() is None else None
             state = self._owned.get(partition) if partition is not None else None
             if message.error() is not None:
                 self._shadow_event(message, state)
-            elif state is not None and partition is not None and partition not in self._failed:
+            elif read is not None and state is not None and partition is not None and partition not in self._failed:
                 try:
-                    self._take_shadow(partition, state, message)
+                    self._take_shadow(partition, state, message, read)
                 except PairingError as error:
                     self._fail(partition, error)
         for partition, state in self._owned.items():
@@ -179,16 +184,15 @@ class Joiner:
                 self._live.follow(partition, state.pairing.live_position)
             state.pairing.live_reached(state.live_end)
 
-    def _take_shadow(self, partition: int, state: Owned, message: Message) -> None:
+    def _take_shadow(self, partition: int, state: Owned, message: Message, read: Read) -> None:
         offset = message.offset()
         assert offset is not None
         if offset < state.expected:
             return
         state.shadow_end = state.caught_up = False
-        try:
-            name, _, record = self._reader.decode(message.value())
-        except DecodeError as error:
-            raise PairingError(f"shadow partition {partition}, offset {offset}: {error}") from error
+        if isinstance(read, DecodeError):
+            raise PairingError(f"shadow partition {partition}, offset {offset}: {read}") from read
+        name, record = read
         if not state.checked:
             state.checked = True
             if name.endswith(".DeploymentStart"):

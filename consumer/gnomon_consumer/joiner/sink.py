@@ -29,7 +29,8 @@ from gnomon_consumer.joiner.ledger import (
 from gnomon_consumer.joiner.pairing import HOUR_US, JoinedWindow, Refusal
 from gnomon_consumer.joiner.rollup import COUNTS, SUMS, Rollup
 from gnomon_consumer.joiner.wire import COPY, copy_bytes
-from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.codec import Record
+from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import GnomonError
 
 Connection = psycopg.Connection[Any]
@@ -106,7 +107,7 @@ class Sink:
             [self.deployment_id, list(partitions)],
         )
 
-    def apply(self, windows: Sequence[JoinedWindow], reader: Reader) -> int:
+    def apply(self, windows: Sequence[JoinedWindow], reader: ColumnarReader) -> int:
         """Write windows, each partition's in order, in one transaction; return the number of pairs.
 
         Raises ProgressMovedError when another joiner was here, DoublePairError for a bug, and psycopg's errors for a

@@ -1,0 +1,195 @@
+"""What the join lays out in columns is, value for value, what plain Python makes of each pair."""
+
+import json
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.property.test_codec import VALUES, captures
+
+from gnomon_consumer.joiner.assemble import PAIRS, assemble
+from gnomon_consumer.joiner.features import Layout, kind_of
+from gnomon_consumer.joiner.pairing import FIRST_US, LAST_US, JoinedWindow, Match
+from gnomon_consumer.joiner.shadows import ShadowRow, read_shadow
+from gnomon_schemas.codec import Codec, Reader, Record
+from gnomon_schemas.columnar import ColumnarReader
+from gnomon_schemas.errors import DecodeError
+from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.schema import Schema, record_schema
+from gnomon_schemas.store import MemorySchemas
+
+TEXT = st.text(max_size=6)
+PREDICTION = st.fixed_dictionaries(
+    {
+        "value": st.none() | VALUES["double"],
+        "label": st.none() | TEXT,
+        "scores": st.none() | st.lists(VALUES["double"], max_size=3),
+        "items": st.none() | st.lists(TEXT, max_size=3),
+    }
+)
+STATE = st.fixed_dictionaries({"version": st.none() | TEXT, "cache_hits": VALUES["int"], "cache_misses": VALUES["int"]})
+KIND = st.sampled_from(["timeout", "model_error", "quarantined", ""])
+SHADOW = st.fixed_dictionaries(
+    {
+        "source_partition": VALUES["int"],
+        "source_offset": VALUES["long"],
+        "request_id": TEXT,
+        "window_id": st.uuids().map(str) | TEXT,
+        "stratum": st.none() | TEXT,
+        "rank": VALUES["long"],
+        "inclusion_probability": st.floats(0, 1),
+        "model": st.fixed_dictionaries({"name": TEXT, "version": TEXT, "sha256": TEXT}),
+        "prediction": st.none() | PREDICTION,
+        "error": st.none() | st.fixed_dictionaries({"kind": KIND, "message": TEXT}),
+        "latency_us": st.none() | VALUES["long"],
+        "batch_size": VALUES["int"],
+        "queued_us": st.none() | VALUES["long"],
+        "scored_at": VALUES["long"],
+        "feature_state": st.none() | STATE,
+    }
+)
+SHADOW_SCHEMA = record_schema("ShadowPrediction")
+
+
+def layout_of(schema: Schema) -> Layout:
+    """Every second position of either array belongs to a feature of an earlier schema."""
+    features = FeatureSchema.in_live(schema).features
+    numeric = [name for f in features if kind_of(f) == "numeric" for name in (None, f.name)]
+    textual = [name for f in features if kind_of(f) == "text" for name in (None, f.name)]
+    arrays = frozenset(f.name for f in features if f.kind == "array")
+    return Layout(tuple(numeric), tuple(textual), arrays)
+
+
+@st.composite
+def matches(draw: st.DrawFn) -> tuple[Schema, Match]:
+    schema, live = draw(captures())
+    shadow = draw(SHADOW)
+    if draw(st.integers(0, 4)):
+        live["captured_at"] = draw(st.integers(FIRST_US, LAST_US))
+    if draw(st.integers(0, 4)):
+        shadow["request_id"] = live["request_id"]
+    value = Codec(schema.live).encode(live)
+    if not draw(st.integers(0, 6)):
+        value = value[: draw(st.integers(0, len(value) - 1))]
+    return schema.live, Match(shadow, value, draw(TEXT))
+
+
+def expected(match: Match, schemas: MemorySchemas) -> dict[str, Any] | tuple[str, str]:
+    """One pair in plain Python, or the reason and detail of its refusal."""
+    shadow = match.shadow
+    try:
+        _, schema, live = Reader(schemas).decode(match.value)
+    except DecodeError as error:
+        return error.reason, str(error)
+    if not FIRST_US <= live["captured_at"] <= LAST_US:
+        return "invalid", f"captured_at {live['captured_at']} is no time"
+    if live["request_id"] != shadow["request_id"]:
+        ids = f"{live['request_id']!r}, the shadow log {shadow['request_id']!r}"
+        return "correlation", f"the live log has request id {ids}"
+    layout, features, failure = layout_of(schema), live["features"], shadow["error"]
+    outcome = "scored" if failure is None else "timed_out" if failure["kind"] == "timeout" else "failed"
+    return {
+        "deployment_id": 7,
+        "event_time": live["captured_at"],
+        "stratum": match.cell,
+        "segments": json.dumps(live["segments"]),
+        "features_numeric": [None if n is None or features[n] is None else float(features[n]) for n in layout.numeric],
+        "features_text": [text(name, features, layout) for name in layout.textual],
+        **answers("live", live),
+        "live_model_name": live["model"]["name"],
+        "live_model_version": live["model"]["version"],
+        **answers("shadow", shadow),
+        "shadow_batch_size": shadow["batch_size"],
+        "shadow_queued_us": shadow["queued_us"],
+        "outcome": outcome,
+        "window_id": uuid_or_none(shadow["window_id"]),
+        "producer_id": uuid.UUID(live["producer_id"]).bytes,
+        "producer_sequence": live["sequence"],
+        **{name: live[name] for name in ("request_id", "cluster", "capture_probability")},
+        **{
+            name: shadow[name]
+            for name in ("source_partition", "source_offset", "scored_at", "inclusion_probability", "rank")
+        },
+    }
+
+
+def text(name: str | None, features: Record, layout: Layout) -> str | None:
+    if name is None or features[name] is None:
+        return None
+    return json.dumps(features[name]) if name in layout.arrays else str(features[name])
+
+
+def uuid_or_none(value: str) -> bytes | None:
+    try:
+        return uuid.UUID(value).bytes
+    except ValueError:
+        return None
+
+
+def answers(side: str, record: Record) -> dict[str, Any]:
+    prediction, error, state = (record[name] or {} for name in ("prediction", "error", "feature_state"))
+    return {
+        **{f"{side}_{name}": prediction.get(name) for name in ("value", "label", "scores", "items")},
+        f"{side}_error_kind": error.get("kind"),
+        f"{side}_error_message": error.get("message"),
+        f"{side}_latency_us": record["latency_us"],
+        f"{side}_feature_version": state.get("version"),
+        f"{side}_cache_hits": state.get("cache_hits"),
+        f"{side}_cache_misses": state.get("cache_misses"),
+    }
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None, max_examples=40)
+@given(st.lists(matches(), max_size=8), st.booleans(), st.integers(1, 3))
+def test_pairs_in_columns_equal_pairs_in_python(
+    drawn: Sequence[tuple[Schema, Match]], through_the_log: bool, windows: int
+) -> None:
+    """Of several writer schemas, in several windows; outcomes as dicts or as rows of what was read from the log."""
+    schemas = MemorySchemas([SHADOW_SCHEMA, *(schema for schema, _ in drawn)])
+    reader = ColumnarReader(schemas)
+    pairs = [match for _, match in drawn]
+    if through_the_log:
+        codec = Codec(SHADOW_SCHEMA)
+        read = read_shadow(reader, [codec.encode(match.shadow) for match in pairs])
+        rows = [one[1] for one in read if not isinstance(one, DecodeError)]
+        assert all(isinstance(row, ShadowRow) for row in rows)
+        assert all(row.items() <= match.shadow.items() for row, match in zip(rows, pairs, strict=True))
+        given_pairs = [replace(match, shadow=row) for match, row in zip(pairs, rows, strict=True)]
+    else:
+        given_pairs = pairs
+    joined = [JoinedWindow({}, 0, matches=given_pairs[at::windows]) for at in range(windows)]
+    order = [(at, match) for at in range(windows) for match in pairs[at::windows]]
+    assembled = assemble(7, joined, reader, layout_of)
+    wanted = [(at, expected(match, schemas)) for at, match in order]
+    assert assembled.batch.schema == PAIRS
+    assert assembled.batch.to_pylist() == [want for _, want in wanted if isinstance(want, dict)]
+    assert [row.window for row in assembled.rows] == [at for at, want in wanted if isinstance(want, dict)]
+    assert [(at, (refusal.reason, refusal.detail)) for at, refusal in assembled.refusals] == [
+        (at, want) for at, want in wanted if not isinstance(want, dict)
+    ]
+
+
+def test_numbers_that_are_none_and_numbers_that_are_not_numbers_stay_apart() -> None:
+    schema = FeatureSchema.of({"a": ["null", "double"], "b": "long"})
+    live: Record = {
+        "producer_id": str(uuid.UUID(int=1)), "sequence": 1, "captured_at": 0, "request_id": "r",
+        "capture_probability": 1.0, "stratum": None, "segments": {}, "cluster": None,
+        "model": {"name": "m", "version": "1"}, "prediction": None, "error": None, "latency_us": None,
+        "feature_state": None, "features": {"a": math.nan, "b": 2**53 + 1},
+    }  # fmt: skip
+    shadow = dict.fromkeys(("stratum", "prediction", "error", "latency_us", "queued_us", "feature_state"))
+    shadow |= {"source_partition": 0, "source_offset": 0, "request_id": "r", "window_id": "", "rank": 0}
+    shadow |= {"inclusion_probability": 1.0, "batch_size": 1, "scored_at": 0}
+    shadow |= {"model": {"name": "m", "version": "1", "sha256": ""}}
+    codec = Codec(schema.live)
+    values = [codec.encode(live), codec.encode({**live, "features": {"a": None, "b": 1}})]
+    window = JoinedWindow({}, 0, matches=[Match(shadow, value, "") for value in values])
+    batch = assemble(1, [window], ColumnarReader(MemorySchemas([schema.live])), layout_of).batch
+    first, second = batch.column("features_numeric").to_pylist()
+    assert math.isnan(first[1])
+    assert first[3] == float(2**53 + 1)
+    assert second == [None, None, None, 1.0]
