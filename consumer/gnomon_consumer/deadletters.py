@@ -18,6 +18,7 @@ from gnomon_consumer.scorer.pool import Job, Pool
 from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader
+from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import ConfigurationError, DecodeError, GnomonError
 from gnomon_schemas.framing import unframe
 from gnomon_schemas.schema import Schema
@@ -112,7 +113,8 @@ def replay(
     topics = Topics(stream, settings.topic_prefix)
     live = LiveBytes(settings)
     schemas = TopicSchemas(kafka.client_config(settings), topics.schemas)
-    reader = Reader(ChainedSchemas(packaged_schemas(), schemas))
+    known = ChainedSchemas(packaged_schemas(), schemas)
+    reader, columns = Reader(known), ColumnarReader(known)
     pool: Pool | None = None
     try:
         for letter in chosen:
@@ -133,7 +135,7 @@ def replay(
             pool.learn(unframe(found[1]).key, schema)
             message = _score(pool, letter, *found)
             _, _, shadow = reader.decode(message)
-            yield Replayed(letter, sink.replay(shadow, letter.window_start, letter.stratum, found[1], reader))
+            yield Replayed(letter, sink.replay(shadow, letter.window_start, letter.stratum, found[1], columns))
     finally:
         if pool is not None:
             pool.close()
