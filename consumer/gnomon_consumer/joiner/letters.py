@@ -9,14 +9,15 @@ from gnomon_consumer.joiner.pairing import JoinedWindow, Match
 from gnomon_consumer.joiner.rollup import Rollup
 from gnomon_consumer.joiner.sink import DoublePairError, Sink, one_line
 from gnomon_consumer.joiner.wire import COPY, copy_bytes
-from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.codec import Record
+from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.records import FailureKind
 
 
 class LetterSink(Sink):
     """A sink that also takes single captures at their original coordinates."""
 
-    def replay(self, shadow: Record, window_start: int, cell: str, value: bytes, reader: Reader) -> str:
+    def replay(self, shadow: Record, window_start: int, cell: str, value: bytes, reader: ColumnarReader) -> str:
         """Move a dead letter among the pairs, in one transaction that only one caller can win.
 
         Returns `paired`, `gone` when somebody else moved it, or `stays: …` with the reason; nothing is written then.
@@ -55,7 +56,7 @@ class LetterSink(Sink):
             connection.execute(
                 "update gnomon.pairs set replayed = true where deployment_id = %s and event_time = %s"
                 " and source_partition = %s and source_offset = %s",
-                [self.deployment_id, moment(assembled.rows[0].live["captured_at"]), partition, offset],
+                [self.deployment_id, moment(assembled.batch.column("event_time")[0].as_py()), partition, offset],
             )
             begun = connection.execute(
                 f"with moved as (update gnomon.cells set joined_{outcome} = joined_{outcome} + 1,"  # noqa: S608  # one of three
