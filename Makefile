@@ -31,7 +31,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/gnomon demo $(ARGS)
 
 test: $(VENV)/.all
-	@$(BIN)/pytest -rs --numprocesses auto --maxprocesses $(JOBS) $(ARGS)
+	@$(BIN)/pytest -rs --numprocesses auto --maxprocesses $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(VENV)/.all
 	$(BIN)/ruff format --check .

@@ -14,7 +14,14 @@ from tests.servers.process import Gnomon
 from gnomon_consumer.quickstart import flights
 from gnomon_consumer.quickstart.embedded import start_postgres
 
+# One demo serves all of them, so they belong in one worker.
+pytestmark = pytest.mark.xdist_group("demo")
+
 CAPTURES = 20_000
+DEPLOYMENT_KEYS = {
+    "name", "role", "seen", "sampled", "sampled_out", "paired", "scored", "failed", "timed_out", "dead_lettered",
+    "orphaned", "gaps", "agreement", "verdict",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +61,25 @@ def report(address: str, folder: Path, name: str, *options: str) -> list[dict[st
     assert done.returncode == 0, done.stderr
     rows: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
     return rows
+
+
+@pytest.mark.timeout(600)
+def test_every_flight_is_in_exactly_one_bucket(outcome: dict[str, Any]) -> None:
+    keys = {"captured", "labels", "seconds", "captures_per_second", "report", "deployments"}
+    assert set(outcome) == keys
+    assert outcome["captured"] == CAPTURES
+    # Of April's flights some 3% are cancelled, diverted or without a record of their arrival: they get no label.
+    assert 0.95 * CAPTURES < outcome["labels"] < CAPTURES
+    assert outcome["captures_per_second"] == pytest.approx(CAPTURES / outcome["seconds"], rel=0.05)
+    assert [one["role"] for one in outcome["deployments"]] == ["challenger", "control"]
+    for one in outcome["deployments"]:
+        assert set(one) == DEPLOYMENT_KEYS
+        assert one["seen"] == CAPTURES
+        assert one["seen"] == one["sampled_out"] + one["paired"] + one["dead_lettered"] + one["orphaned"]
+        assert one["paired"] == one["scored"] + one["failed"] + one["timed_out"]
+        assert one["sampled"] == one["paired"] + one["dead_lettered"] + one["orphaned"]
+        assert one["scored"] > 0
+        assert (one["failed"], one["dead_lettered"], one["orphaned"], one["gaps"]) == (0, 0, 0, 0)
 
 
 @pytest.mark.timeout(600)

@@ -20,6 +20,10 @@ from gnomon_schemas.features import FeatureSchema
 DAY = 86_400_000_000
 
 
+# The models are trained once for all of them, so they belong in one worker.
+pytestmark = pytest.mark.xdist_group("flights")
+
+
 @pytest.fixture(scope="module")
 def split() -> tuple[Flights, Flights]:
     return flights.load()

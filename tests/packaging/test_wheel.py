@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from tests.servers.shared import ROOT
 
+# One wheel serves all of them, so they belong in one worker.
+pytestmark = pytest.mark.xdist_group("wheel")
+
 HEAVY = ("onnxruntime", "sqlalchemy", "pydantic", "click", "numpy", "pyarrow", "psycopg")
 
 

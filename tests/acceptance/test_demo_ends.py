@@ -1,0 +1,36 @@
+"""What `gnomon demo` leaves behind however it ends: nothing that runs."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.servers.process import Gnomon
+from tests.servers.shared import wait_for_exit
+
+# More than it can replay before the signal comes.
+CAPTURES = 200_000
+START_TIMEOUT_S = 240.0
+STOP_TIMEOUT_S = 40.0
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "sigkill"])
+def test_no_process_is_left_however_it_ends(gnomon: Gnomon, tmp_path: Path, number: signal.Signals) -> None:
+    """Broker, database, scorers, their workers, joiners, label consumer, live service: all go with the demo."""
+    process = gnomon.start("demo", "--captures", CAPTURES, "--json", "--output", tmp_path / "demo")
+    process.wait_for(r"captured [1-9][\d,]* of", START_TIMEOUT_S)
+    family = psutil.Process(process.pid).children(recursive=True)
+    commands = " ".join(" ".join(member.cmdline()) for member in family)
+    for part in ("postgres -D", " score ", " join ", " labels ", "quickstart.service", "keeper kafka"):
+        assert part in commands, f"{part} does not run, so its end proves nothing"
+    handles = {member.pid: os.pidfd_open(member.pid) for member in family}
+    process.send(number)
+    status = process.wait(STOP_TIMEOUT_S)
+    assert status == (-signal.SIGKILL if number == signal.SIGKILL else 130), process.output
+    left = [pid for pid, handle in handles.items() if not wait_for_exit(handle, STOP_TIMEOUT_S)]
+    for handle in handles.values():
+        os.close(handle)
+    assert left == []
+    assert "Traceback" not in process.output
