@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "labels": "gnomon_consumer.cli.labels:labels",
     "report": "gnomon_consumer.cli.report:report",
     "dlq": "gnomon_consumer.cli.dlq:dlq",
+    "tail": "gnomon_consumer.cli.tail:tail",
     "reference": "gnomon_consumer.cli.reference:reference",
     "doctor": "gnomon_consumer.cli.doctor:doctor",
 }

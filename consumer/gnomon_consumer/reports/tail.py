@@ -1,0 +1,74 @@
+"""The live view of a stream: two looks at the database make a rate. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from gnomon_consumer.reports.query import Row
+from gnomon_consumer.reports.terminal import NOTHING, number
+
+
+@dataclass(frozen=True)
+class Look:
+    """What `report_v1.tail` said at `at` (seconds of a monotonic clock)."""
+
+    at: float
+    rows: Sequence[Row]
+
+
+def rates(before: Look | None, now: Look) -> dict[str, float]:
+    """Captures joined a second, by deployment, between two looks; empty for the first one."""
+    if before is None or now.at <= before.at:
+        return {}
+    then = {row["deployment"]: row["joined"] for row in before.rows}
+    return {
+        row["deployment"]: (row["joined"] - then[row["deployment"]]) / (now.at - before.at)
+        for row in now.rows
+        if row["joined"] is not None and then.get(row["deployment"]) is not None
+    }
+
+
+def cells(row: Row, rate: float | None) -> Mapping[str, str]:
+    """One deployment's present as titles and texts, the same for the table and for plain lines."""
+    reached: datetime | None = row["event_time"]
+    return {
+        "deployment": row["deployment"] or row["stream"] or NOTHING,
+        "role": row["role"] or NOTHING,
+        "joined/s": NOTHING if rate is None else f"{rate:,.0f}",
+        "lag": NOTHING if row["lag_s"] is None else f"{row['lag_s']:.1f} s",
+        "sampled": number(row["sampling_fraction"], "share"),
+        "agreement": number(row["agreement"], "share"),
+        "errors": number(row["shadow_error_rate"], "share"),
+        "live err.": number(row["live_error_rate"], "share"),
+        "event time": NOTHING if reached is None else reached.strftime("%m-%d %H:%M:%S"),
+    }
+
+
+def table(before: Look | None, now: Look) -> Table:
+    """The live view; a deployment without numbers says why."""
+    speed = rates(before, now)
+    shown = [cells(row, speed.get(row["deployment"])) for row in now.rows]
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for at, title in enumerate(shown[0]):
+        grid.add_column(title, justify="left" if at < 2 else "right", overflow="fold")
+    for row in shown:
+        grid.add_row(*(Text(text) for text in row.values()))
+    remarks = [f"{row['deployment'] or row['stream']}: {row['status']}" for row in now.rows if row["status"] != "ok"]
+    grid.caption = "\n".join(remarks) or None
+    return grid
+
+
+def line(row: Row, rate: float | None) -> dict[str, Any]:
+    """One deployment's present as key and value, for a log."""
+    return {
+        "deployment": row["deployment"], "role": row["role"], "joined": row["joined"],
+        "joined_per_second": None if rate is None else round(rate, 1), "lag_s": row["lag_s"],
+        "sampling_fraction": row["sampling_fraction"], "agreement": row["agreement"],
+        "shadow_error_rate": row["shadow_error_rate"], "live_error_rate": row["live_error_rate"],
+        "event_time": None if row["event_time"] is None else row["event_time"].isoformat(), "status": row["status"],
+    }  # fmt: skip
