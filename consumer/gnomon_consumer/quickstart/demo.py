@@ -36,6 +36,8 @@ ALL_CAPTURES = 255_987
 # before compression, so this many over 4 partitions leave room.
 MOST_AHEAD = 60_000
 TICK_SECONDS = 0.1
+# Shorter than in production: what is captured waits for its window, and the live service waits for what is captured.
+WINDOW_SECONDS = 2
 # Without any progress for this long something is broken that did not say so.
 STALL_SECONDS = 120.0
 
@@ -211,7 +213,7 @@ class Run:
         for one in DEPLOYMENTS:
             self.children.start_gnomon(
                 f"score {one.name}", "score", "--deployment", one.name, "--role", one.role,
-                "--model", models / one.model_file, "--model-version", VERSION, "--from", "earliest",
+                "--model", models / one.model_file, "--model-version", VERSION, "--window", WINDOW_SECONDS,
                 "--config", config,
             )  # fmt: skip
             self.children.start_gnomon(f"join {one.name}", "join", "--deployment", one.name, "--config", config)
