@@ -17,6 +17,8 @@ from gnomon_schemas.errors import GnomonError
 # Command -> module:attribute. One line each; the order is the order of the help.
 COMMANDS: dict[str, str] = {
     "demo": "gnomon_consumer.cli.demo:demo",
+    "init": "gnomon_consumer.cli.init:init",
+    "run": "gnomon_consumer.cli.run:run",
     "topics": "gnomon_consumer.cli.topics:topics",
     "schemas": "gnomon_consumer.cli.schemas:schemas",
     "score": "gnomon_consumer.cli.score:score",

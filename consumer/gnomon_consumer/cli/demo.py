@@ -45,7 +45,7 @@ def demo(captures: int, output: Path, keep: bool, reopen: bool, as_json: bool) -
     if reopen:
         flights_demo.reopen(plan, click.echo)
         return
-    outcome, answers = flights_demo.run(plan, view_for(Console(stderr=True)))
+    outcome, answers = flights_demo.run(plan, view_for(Console(stderr=True)), tables=not as_json)
     if as_json:
         click.echo(json.dumps(outcome))
     else:

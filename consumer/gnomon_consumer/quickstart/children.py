@@ -2,7 +2,7 @@
 
 Each child leads a session of its own, so that Ctrl-C reaches the parent alone, which then stops the children in its
 own order; a leash (see `leash`) ends them when the parent cannot. What a child says goes to a log file, whose last
-lines explain a death.
+lines explain a death, or to the parent's own standard error.
 """
 
 import os
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
@@ -25,36 +25,46 @@ class ChildDiedError(GnomonError):
 
     def __init__(self, name: str, status: int, last_lines: str) -> None:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        super().__init__(f"{name} {how}:\n{last_lines}")
+        super().__init__(f"{name} {how}:\n{last_lines}" if last_lines else f"{name} {how}; its last words are above")
         # A dependency that is away is the parent's problem, too.
         self.exit_status = 3 if status == 3 else 1
 
 
-def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """This process's environment without settings of Gnomon, so that the children see only what is given to them."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("GNOMON_")} | dict(extra or {})
+    return {name: value for name, value in os.environ.items() if not name.startswith("GNOMON_")}
 
 
 class Child:
     """One running child; `process.stdin` and `.stdout` are pipes of text if it is `piped`."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, piped: bool = False, show: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path | None,
+        environment: Mapping[str, str],
+        piped: bool = False,
+        show: bool = False,
+    ) -> None:
         self.name = name
         self.log = log
         pipe = subprocess.PIPE if piped else None
-        with log.open("ab") as output:
+        with log.open("ab") if log else nullcontext() as output:
             self.process = subprocess.Popen(
                 leashed(command),
                 stdin=pipe or subprocess.DEVNULL,
                 stdout=None if show else pipe or output,
                 stderr=output,
                 text=True,
-                env=clean_environment(),
+                env=environment,
                 start_new_session=True,
             )
 
     def last_lines(self) -> str:
-        """The end of its log."""
+        """The end of its log; empty without one."""
+        if self.log is None:
+            return ""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-LAST_LINES:]) or f"(it said nothing; its log is {self.log})"
 
@@ -64,16 +74,23 @@ class Child:
 
 
 class Children(AbstractContextManager["Children"]):
-    """Several children that belong together; leaving the block stops them all."""
+    """Several children that belong together; leaving the block stops them all.
 
-    def __init__(self, logs: Path, grace_seconds: float = 12.0) -> None:
+    `logs` is the folder of their log files, None for our own outputs; `environment` is what they get beside ours.
+    """
+
+    def __init__(
+        self, logs: Path | None = None, grace_seconds: float = 12.0, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._logs = logs
+        self._environment = clean_environment() if environment is None else {**os.environ, **environment}
         self._grace_seconds = grace_seconds
         self._running: list[Child] = []
 
     def start(self, name: str, command: Sequence[str], piped: bool = False, show: bool = False) -> Child:
         """Start one; it should run until `stop`."""
-        child = Child(name, command, self._logs / f"{name.replace(' ', '-')}.log", piped, show)
+        log = self._logs / f"{name.replace(' ', '-')}.log" if self._logs else None
+        child = Child(name, command, log, self._environment, piped, show)
         self._running.append(child)
         return child
 

