@@ -21,6 +21,7 @@ from gnomon_schemas.codec import Reader
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import ConfigurationError, DecodeError, GnomonError
 from gnomon_schemas.framing import unframe
+from gnomon_schemas.registry import registry_schemas
 from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
@@ -113,7 +114,7 @@ def replay(
     topics = Topics(stream, settings.topic_prefix)
     live = LiveBytes(settings)
     schemas = TopicSchemas(kafka.client_config(settings), topics.schemas)
-    known = ChainedSchemas(packaged_schemas(), schemas)
+    known = ChainedSchemas(packaged_schemas(), schemas, registry_schemas(settings.kafka.properties))
     reader, columns = Reader(known), ColumnarReader(known)
     pool: Pool | None = None
     try:

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
+from gnomon_schemas.registry import PREFIX as REGISTRY
 
 _LIBRDKAFKA = logging.getLogger("librdkafka")
 # A broker that cannot be reached is said again every second; the error of `list_topics` says it once.
@@ -28,11 +29,12 @@ MESSAGE_TIMEOUT_MS = 8_000  # below the transaction's own, so a failed delivery 
 
 def client_config(settings: Settings, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """librdkafka configuration: our defaults, then the bootstrap servers, then what is passed through."""
+    own = {name: value for name, value in settings.kafka.properties.items() if not name.startswith(REGISTRY)}
     return {
         "log.connection.close": False,
         **(defaults or {}),
         "bootstrap.servers": settings.bootstrap_servers,
-        **settings.kafka.properties,
+        **own,
     }
 
 

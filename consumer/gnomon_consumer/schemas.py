@@ -10,7 +10,7 @@ from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, SchemaError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.framing import SchemaKey
-from gnomon_schemas.registry import PREFIX, register, registry_client, registry_properties
+from gnomon_schemas.registry import register, registry_client, registry_properties
 from gnomon_schemas.schema import Json, Schema
 from gnomon_schemas.store import TopicSchemas
 from gnomon_schemas.topics import Topics
@@ -129,7 +129,7 @@ def publish(settings: Settings, features: FeatureSchema) -> SchemaKey:
         return register(registry_client(settings.kafka.properties), topics.live, features.live)
     list_topics(settings)  # says in a moment that there is no broker
     lost: list[str] = []
-    producer = make_producer(_without_registry(settings))
+    producer = make_producer(settings)
     producer.produce(
         topics.schemas,
         features.live.text.encode(),
@@ -148,7 +148,6 @@ def publish(settings: Settings, features: FeatureSchema) -> SchemaKey:
 def published(settings: Settings) -> list[Schema]:
     """Return the schemas in the stream's `schemas` topic, oldest first."""
     topics = Topics(settings.require_stream(), settings.topic_prefix)
-    settings = _without_registry(settings)
     if topics.schemas not in list_topics(settings).topics:
         return []
     store = TopicSchemas(client_config(settings), topics.schemas, timeout_s=settings.kafka.timeout_seconds)
@@ -157,9 +156,3 @@ def published(settings: Settings) -> list[Schema]:
         return store.live_schemas()
     finally:
         store.close()
-
-
-def _without_registry(settings: Settings) -> Settings:
-    """What librdkafka may be given: it does not know the registry's properties."""
-    own = {name: value for name, value in settings.kafka.properties.items() if not name.startswith(PREFIX)}
-    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"properties": own})})

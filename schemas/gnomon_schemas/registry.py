@@ -7,6 +7,7 @@ from typing import Any
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.framing import RegistryId, SchemaKey
 from gnomon_schemas.schema import Schema
+from gnomon_schemas.store import MemorySchemas
 
 PREFIX = "schema.registry."
 
@@ -42,6 +43,11 @@ def register(client: Any, topic: str, schema: Schema) -> RegistryId:
         return RegistryId(int(client.register_schema(subject, RegistrySchema(schema.text, "AVRO"))))
     except Exception as error:
         raise DependencyUnreachableError(f"the schema registry does not take {subject}: {error}") from error
+
+
+def registry_schemas(properties: Mapping[str, Any]) -> "RegistrySchemas | MemorySchemas":
+    """Return the store of the registry that `schema.registry.*` properties name, an empty one where they do not."""
+    return RegistrySchemas(registry_client(properties)) if registry_properties(properties) else MemorySchemas()
 
 
 class RegistrySchemas:

@@ -24,6 +24,7 @@ from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import ConfigurationError, DecodeError, DependencyUnreachableError, GnomonError
+from gnomon_schemas.registry import registry_schemas
 from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
 
@@ -98,7 +99,8 @@ class Joiner:
         self._topic_id = kafka.topic_id(self._settings, self._live_topic, metadata)
         self._connect()
         schemas = TopicSchemas(kafka.client_config(self._settings), self._topics.schemas)
-        self._reader = ColumnarReader(ChainedSchemas(packaged_schemas(), schemas))
+        registry = registry_schemas(self._settings.kafka.properties)
+        self._reader = ColumnarReader(ChainedSchemas(packaged_schemas(), schemas, registry))
         defaults = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384}
         group = f"{self._topics.prefix}.{self._topics.stream}.join.{self._deployment}"
         self._shadow = kafka.make_consumer(self._settings, group, defaults)

@@ -20,7 +20,8 @@ from gnomon_consumer.logs import get_logger
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import DecodeError, DependencyUnreachableError, GnomonError
-from gnomon_schemas.store import packaged_schemas
+from gnomon_schemas.registry import registry_schemas
+from gnomon_schemas.store import ChainedSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
 
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, DependencyUnreachableError)
@@ -81,7 +82,8 @@ class LabelConsumer:
         self._cluster_id = str(getattr(metadata, "cluster_id", None) or "")
         self._topic_id = kafka.topic_id(self._settings, self._topics.labels, metadata)
         self._connect()
-        self._reader = Reader(packaged_schemas())
+        registry = registry_schemas(self._settings.kafka.properties)
+        self._reader = Reader(ChainedSchemas(packaged_schemas(), registry))
         self._dead_letters = kafka.make_producer(self._settings)
         defaults = {"enable.partition.eof": True}
         self._labels = kafka.make_consumer(

@@ -29,6 +29,7 @@ from gnomon_schemas.codec import peek
 from gnomon_schemas.errors import ConfigurationError, DecodeError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.framing import SchemaKey, unframe
 from gnomon_schemas.records import CloseReason, DeploymentStart, Failure, FailureKind, Gap, Role
+from gnomon_schemas.registry import registry_schemas
 from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import TopicSchemas
 from gnomon_schemas.topics import Topics
@@ -113,6 +114,7 @@ class Scorer:
         self._schemas = TopicSchemas(
             kafka.client_config(self.settings), self._names.schemas, timeout_s=self.settings.kafka.timeout_seconds
         )
+        self._registry = registry_schemas(self.settings.kafka.properties)
         self._pool = self._make_pool()
         self._writer = Writer(
             self.settings, self._names, self.options.deployment, self.options.member, self.clock, self.stopping
@@ -442,7 +444,7 @@ class Scorer:
         if len(self._refused) > 10_000:
             self._refused.clear()
         for header, key in unknown.items():
-            schema = self._schemas.find(key)
+            schema = self._schemas.find(key) or self._registry.find(key)
             if schema is None:
                 self._refused[header] = now
             else:
