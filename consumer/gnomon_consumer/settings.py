@@ -192,6 +192,15 @@ class LabelSettings(Section):
     )
 
 
+class ReportSettings(Section):
+    """What `gnomon report check` holds the reports to."""
+
+    bounds: tuple[str, ...] = Field(
+        default=(),
+        description="Bounds such as 'agreement.low >= 0.9'; default none.",
+    )
+
+
 class Settings(BaseSettings):
     """Everything a command may need; made by `load_settings` only."""
 
@@ -222,6 +231,7 @@ class Settings(BaseSettings):
     score: ScoreSettings = Field(default_factory=ScoreSettings)
     join: JoinSettings = Field(default_factory=JoinSettings)
     labels: LabelSettings = Field(default_factory=LabelSettings)
+    report: ReportSettings = Field(default_factory=ReportSettings)
 
     @classmethod
     @override

@@ -1,5 +1,6 @@
 """Timeline, producers, resources and feature state, by hand and against the pairs they sum."""
 
+import json
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -9,6 +10,7 @@ import numpy as np
 import psycopg
 import pytest
 from tests.report_rows import START, Database, sample
+from tests.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Question, ask
 
@@ -123,6 +125,38 @@ def test_feature_state_shows_another_dictionary_and_a_cold_cache(db: Database) -
     assert (same["share"], same["live_hit_ratio"], same["shadow_hit_ratio"], same["status"]) == (0.75, 0.9, 0.9, "ok")
     assert (other["share"], other["shadow_hit_ratio"]) == (0.25, 0.1)
     assert other["status"] == "the two sides read different feature dictionaries"
+
+
+def test_predictions_and_the_bounds_on_them(db: Database, database_url: str, gnomon: Gnomon) -> None:
+    s = sample(np.random.default_rng(9), 200)
+    broken = s.rows()[0] | {
+        "inclusion_probability": 1.0,
+        "shadow_value": float("nan"),
+        "shadow_label": None,
+        "live_value": 0.5,
+        "live_label": None,
+    }
+    db.add_pairs([*s.rows(), broken])
+    found = {(row["side"], row["label"]): row for row in rows(db, "predictions")}
+    whole, late = found["shadow", None], found["shadow", "late"]
+    assert (whole["lowest"], whole["highest"], whole["not_finite"]) == (s.shadow.min(), s.shadow.max(), 1)
+    assert whole["mean"] == pytest.approx(np.average(s.shadow, weights=s.weight))
+    assert late["share"] == pytest.approx(np.sum(s.weight * (s.shadow > 0.5)) / (s.weight.sum() + 1))
+    assert late["share_low"] < late["share"] < late["share_high"]
+    environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"}
+
+    def check(*bounds: str, **more: str) -> tuple[int, list[dict[str, Any]], str]:
+        arguments = [part for bound in bounds for part in ("--bound", bound)]
+        done = gnomon.run("report", "check", "--json", *arguments, env=environment | more)
+        return done.returncode, json.loads(done.stdout or "[]"), done.stderr
+
+    kept = ["predictions.highest[side=shadow,label=] <= 1", "agreement.n >= 200", "predictions.share[label=late] > 0.1"]
+    status, findings, _ = check(GNOMON_REPORT__BOUNDS=json.dumps(kept))
+    assert (status, len(findings)) == (0, 4)
+    status, findings, _ = check("agreement.agreement >= 0.99", "quality.estimate[metric=auc,side=live] > -1")
+    assert (status, {finding["reason"] for finding in findings}) == (1, {"broken", "no row fits it"})
+    status, _, error = check()
+    assert (status, error.count("no bound given")) == (2, 1)
 
 
 def test_every_report_speaks_of_real_rows_too(db: Database) -> None:

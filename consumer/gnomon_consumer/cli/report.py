@@ -98,7 +98,9 @@ for _report in REPORTS.values():
     report.add_command(_command(_report))
 
 
-# It uses the options above, hence the late import.
+# They use the options above, hence the late import.
+from gnomon_consumer.cli.report_check import check  # noqa: E402
 from gnomon_consumer.cli.report_html import html  # noqa: E402
 
 report.add_command(html)
+report.add_command(check)

@@ -1,7 +1,7 @@
 """Ask one report of the database."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,10 @@ class Question:
     segment: Mapping[str, str] | None = None
     time_zone: str = "UTC"
     extra: Mapping[str, Any] | None = None
+
+    def fitting(self, name: str) -> "Question":
+        """The same question without the period, where the report knows none."""
+        return self if "since" in REPORTS[name].arguments else replace(self, since=None, until=None)
 
     def arguments(self, report: Report) -> dict[str, Any]:
         """The named arguments of the report's function. Raises ConfigurationError for one that it does not know."""

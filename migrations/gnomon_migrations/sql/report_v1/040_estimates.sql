@@ -142,8 +142,8 @@ $$
     -- Residuals, summed by cluster and by day in one pass; a row without a cluster is its own.
     residuals as (
         select t.deployment_id, t.value, t.code, s.cluster, s.day, grouping(s.day) = 1 as by_cluster,
-               sum(r.live) as live, sum(r.shadow) as shadow, sum(r.live ^ 2) as live_rows,
-               sum(r.shadow ^ 2) as shadow_rows, sum((r.shadow - r.live) ^ 2) as difference_rows, count(*) as n
+               sum(r.live) as live, sum(r.shadow) as shadow, sum(r.live * r.live) as live_rows,
+               sum(r.shadow * r.shadow) as shadow_rows, sum((r.shadow - r.live) * (r.shadow - r.live)) as difference_rows, count(*) as n
         from said s
         join totals t using (deployment_id, value, code)
         cross join lateral (

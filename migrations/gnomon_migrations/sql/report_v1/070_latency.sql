@@ -49,7 +49,7 @@ $$
     ),
     residuals as (
         select t.deployment_id, t.measure, t.p, s.cluster, s.day, grouping(s.day) = 1 as by_cluster,
-               sum(r.r) as total, sum(r.r ^ 2) as rows, count(*) as n
+               sum(r.r) as total, sum(r.r * r.r) as rows, count(*) as n
         from said s
         join points t using (deployment_id, measure)
         cross join lateral (select s.w * ((s.x <= t.x)::integer - t.p) / t.weight as r) r

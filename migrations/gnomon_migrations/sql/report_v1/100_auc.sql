@@ -56,8 +56,8 @@ $$
     ),
     residuals as (
         select a.deployment_id, p.cluster, p.day, grouping(p.day) = 1 as by_cluster, sum(r.live) as live,
-               sum(r.shadow) as shadow, sum(r.live ^ 2) as live_rows, sum(r.shadow ^ 2) as shadow_rows,
-               sum((r.shadow - r.live) ^ 2) as difference_rows, count(*) as n
+               sum(r.shadow) as shadow, sum(r.live * r.live) as live_rows, sum(r.shadow * r.shadow) as shadow_rows,
+               sum((r.shadow - r.live) * (r.shadow - r.live)) as difference_rows, count(*) as n
         from placed p
         join areas a using (deployment_id)
         cross join lateral (

@@ -1,0 +1,42 @@
+-- What both sides answer, whatever the truth: range, mean, rate an hour, and the share of each class. not_finite counts
+-- NaN and infinity, which enter no other number. A row with a label is that class alone; without, the side as a whole.
+create function report_v1.predictions(stream text, deployment text default null, since timestamptz default null,
+                                      until timestamptz default null, segment jsonb default null)
+    returns table (stream text, deployment text, role text, side text, label text, n bigint, n_effective float8,
+                   weight float8, share float8, share_low float8, share_high float8, lowest float8, highest float8,
+                   mean float8, deviation float8, not_finite bigint, per_hour float8, status text)
+    language sql stable parallel safe set work_mem = '64MB' as
+$$
+    with said as (
+        select p.deployment_id, v.side, v.label, grouping(v.label) = 1 as whole, count(*) as n, sum(p.weight) as w,
+               sum(p.weight) ^ 2 / sum(p.weight * p.weight) as kish, sum(p.weight * p.weight) as w2,
+               min(v.value) filter (where f.finite) as lowest, max(v.value) filter (where f.finite) as highest,
+               sum(p.weight * v.value) filter (where f.finite) / nullif(sum(p.weight) filter (where f.finite), 0) as mean,
+               stddev_pop(v.value) filter (where f.finite) as deviation,
+               count(*) filter (where not f.finite) as not_finite, min(p.event_time) as first_at,
+               max(p.event_time) as last_at
+        from report_v1.pairs_of(predictions.stream, predictions.deployment, predictions.since, predictions.until,
+                                predictions.segment) p
+        cross join lateral (values ('live', p.live_label, p.live_value, p.live_error_kind is null),
+                                   ('shadow', p.shadow_label, p.shadow_value, p.outcome = 'scored')
+                           ) v(side, label, value, answered)
+        cross join lateral (select v.value > '-infinity' and v.value < 'infinity' as finite) f
+        where v.answered
+        group by grouping sets ((p.deployment_id, v.side), (p.deployment_id, v.side, v.label))
+    ),
+    placed as (
+        select s.*, s.w / t.w as share,
+               (s.w2 * (1 - s.w / t.w) ^ 2 + (t.w2 - s.w2) * (s.w / t.w) ^ 2) / t.w ^ 2 as v, t.kish as kish_all,
+               t.w / nullif(extract(epoch from t.last_at - t.first_at) / 3600, 0)::float8 as per_hour
+        from said s
+        join said t on t.deployment_id = s.deployment_id and t.side = s.side and t.whole
+        where s.whole or s.label is not null
+    )
+    select c.stream, c.deployment, c.role, p.side, p.label, coalesce(p.n, 0), p.kish, p.w, p.share, i.low, i.high, p.lowest,
+           p.highest, p.mean, p.deviation, p.not_finite, case when p.whole then p.per_hour end,
+           coalesce(c.problem, case when p.n is null then 'no answer in this period' else 'ok' end)
+    from report_v1.scope(predictions.stream, predictions.deployment) c
+    left join placed p using (deployment_id)
+    left join lateral report_v1.share_interval(p.share, p.v, p.kish_all) i on not p.whole
+    order by c.role, c.deployment, p.side, p.label nulls first
+$$;
