@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_what_is_no_bound_is_refused_by_name(text: str) -> None:
 
 
 def test_a_bound_holds_in_every_row_or_is_broken() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"deployment": "a", "side": "live", "n": 5, "status": "ok"},
         {"deployment": "b", "side": "shadow", "n": None, "status": "no pair in this period"},
         {"deployment": "c", "side": None, "n": float("nan"), "status": "ok"},
