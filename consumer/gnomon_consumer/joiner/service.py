@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import psycopg
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message
 from psycopg import errors
 
 from gnomon_consumer import database, kafka
+from gnomon_consumer.group import GroupTopic
 from gnomon_consumer.joiner.identity import IdentityError, Progress, check_identity, identity_of
 from gnomon_consumer.joiner.live import LiveLog
 from gnomon_consumer.joiner.pairing import JoinedWindow, LiveMessage, Pairing, PairingError
@@ -73,15 +74,9 @@ class Joiner:
         self._drain = drain
         if (self._limits.replay_from is None) != (self._limits.replay_until is None):
             raise ConfigurationError("give both join.replay_from and join.replay_until, or neither")
-        properties = settings.kafka.properties
-        self._cooperative = (
-            "cooperative" in properties.get("partition.assignment.strategy", "")
-            or properties.get("group.protocol", "classic").lower() == "consumer"
-        )
         self._at = at
         self._log = get_logger("join", stream=self._topics.stream, deployment=deployment)
         self._owned: dict[int, Owned] = {}
-        self._unopened: set[int] = set()
         self._failed: dict[int, GnomonError] = {}
         self._away_since: float | None = None
         self._next_try = 0.0
@@ -101,17 +96,15 @@ class Joiner:
         schemas = TopicSchemas(kafka.client_config(self._settings), self._topics.schemas)
         registry = registry_schemas(self._settings.kafka.properties)
         self._reader = ColumnarReader(ChainedSchemas(packaged_schemas(), schemas, registry))
-        defaults = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384}
         group = f"{self._topics.prefix}.{self._topics.stream}.join.{self._deployment}"
-        self._shadow = kafka.make_consumer(self._settings, group, defaults)
+        self._shadow = GroupTopic(self._settings, group, self._shadow_topic, self._forget)
         self._live = LiveLog(self._settings, self._live_topic)
-        self._shadow.subscribe(
-            [self._shadow_topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
-        )
         self._log.info("joining", shadow_topic=self._shadow_topic)
         try:
             while not self._stop.is_set() and not self._finished():
                 self._step()
+        except KafkaException as error:
+            raise GnomonError(f"Kafka: {kafka.kafka_error(error).str()}") from error
         finally:
             self._shadow.close()
             self._live.close()
@@ -126,7 +119,7 @@ class Joiner:
         if self._failed and self._failed.keys() == self._owned.keys() | self._failed.keys():
             return True
         owned = [state for partition, state in self._owned.items() if partition not in self._failed]
-        return self._drain and bool(owned) and not self._unopened and all(state.caught_up for state in owned)
+        return self._drain and bool(owned) and not self._shadow.unopened and all(state.caught_up for state in owned)
 
     # One turn of the loop.
 
@@ -151,9 +144,9 @@ class Joiner:
 
     def _open(self) -> None:
         """Read where new partitions stand, and begin to read their logs."""
-        if not self._unopened:
+        if not self._shadow.unopened:
             return
-        partitions = sorted(self._unopened)
+        partitions = sorted(self._shadow.unopened)
         progress = self._sink.progress(partitions)
         for partition in partitions:
             known = progress.get(partition)
@@ -164,8 +157,8 @@ class Joiner:
             self._owned[partition] = state
             if known is not None:
                 self._live.follow(partition, known.next_source)
-        self._unopened.clear()
-        self._shadow.resume(self._shadow_partitions(partitions))
+        # The first record says whose log this is; only then may the middle of it be trusted.
+        self._shadow.open(dict.fromkeys(partitions, OFFSET_BEGINNING))
 
     def _follow_shadow(self, timeout: float) -> None:
         messages = self._shadow.consume(self._limits.batch_messages, timeout)
@@ -201,7 +194,7 @@ class Joiner:
                 self._check(partition, state, record)
             if state.known is not None and state.known.next_shadow > offset + 1:
                 state.expected = state.known.next_shadow
-                self._shadow.seek(TopicPartition(self._shadow_topic, partition, state.expected))
+                self._shadow.seek(partition, state.expected)
                 return
         if name.endswith(".DeploymentStart"):
             self._check(partition, state, record)
@@ -266,17 +259,9 @@ class Joiner:
         for state in self._owned.values():
             state.ready.clear()
         if not self._mock:
-            self._commit_for_lag_tools(windows)
-
-    def _commit_for_lag_tools(self, windows: list[JoinedWindow]) -> None:
-        ends = {window.seal["source_partition"]: window.shadow_offset + 1 for window in windows}
-        try:
-            self._shadow.commit(
-                offsets=[TopicPartition(self._shadow_topic, partition, end) for partition, end in ends.items()],
-                asynchronous=True,
-            )
-        except KafkaException as error:
-            self._log.info("lag tools are not told", reason=str(error))
+            ends = {window.seal["source_partition"]: window.shadow_offset + 1 for window in windows}
+            if reason := self._shadow.tell_lag_tools(ends):
+                self._log.info("lag tools are not told", reason=reason)
 
     def _balance(self) -> None:
         """Bound what is held: stop reading the log that is ahead until the other one follows."""
@@ -288,8 +273,7 @@ class Joiner:
                 self._live.hold(partition, False)
             too_many = state.pairing.wants_live and state.pairing.held_rows > share
             if too_many != state.shadow_paused:
-                change = self._shadow.pause if too_many else self._shadow.resume
-                change(self._shadow_partitions([partition]))
+                self._shadow.hold([partition], too_many)
                 state.shadow_paused = too_many
 
     def _notice_the_end(self) -> None:
@@ -378,45 +362,18 @@ class Joiner:
         """Stop one partition; the others go on."""
         self._log.error("a partition stops", partition=partition, reason=str(error))
         self._failed[partition] = error
-        self._shadow.pause(self._shadow_partitions([partition]))
+        self._shadow.hold([partition], True)
 
-    # Assignment.
-
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _forget(self, partitions: list[int]) -> None:
+        """Drop what is held of partitions; another member, or this one later, begins where the database says."""
+        self._live.leave(partitions)
         for partition in partitions:
-            # The first record says whose log this is; only then may the middle of it be trusted.
-            partition.offset = OFFSET_BEGINNING
-        if self._cooperative:
-            consumer.incremental_assign(partitions)
-        else:
-            consumer.assign(partitions)
-        if partitions:
-            consumer.pause(partitions)
-        self._unopened |= {partition.partition for partition in partitions}
-
-    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        numbers = [partition.partition for partition in partitions]
-        self._live.leave(numbers)
-        for number in numbers:
-            self._owned.pop(number, None)
-            self._failed.pop(number, None)
-            self._unopened.discard(number)
-        if self._cooperative:
-            consumer.incremental_unassign(partitions)
-        else:
-            consumer.unassign()
+            self._owned.pop(partition, None)
+            self._failed.pop(partition, None)
 
     def _reopen(self, partitions: list[int]) -> None:
-        """Forget what is held of partitions and begin again where the database says."""
-        self._shadow.pause(self._shadow_partitions(partitions))
-        self._live.leave(partitions)
-        for number in partitions:
-            self._owned.pop(number, None)
-            self._unopened.add(number)
-            self._shadow.seek(TopicPartition(self._shadow_topic, number, OFFSET_BEGINNING))
-
-    def _shadow_partitions(self, partitions: list[int]) -> list[TopicPartition]:
-        return [TopicPartition(self._shadow_topic, partition) for partition in partitions]
+        self._forget(partitions)
+        self._shadow.close_again(partitions)
 
     # The database comes and goes.
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import psycopg
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 from psycopg import errors
 
 from gnomon_consumer import database, kafka
+from gnomon_consumer.group import GroupTopic
 from gnomon_consumer.labels.store import FIRST_US, LAST_US, LabelBatch, LabelsMovedError, LabelStore, fault_of
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.settings import Settings
@@ -61,13 +62,7 @@ class LabelConsumer:
         self._drain = drain
         self._now_us = now_us
         self._log = get_logger("labels", stream=self._topics.stream)
-        properties = settings.kafka.properties
-        self._cooperative = (
-            "cooperative" in properties.get("partition.assignment.strategy", "")
-            or properties.get("group.protocol", "classic").lower() == "consumer"
-        )
         self._owned: dict[int, Owned] = {}
-        self._unopened: set[int] = set()
         self._reports: list[Record] = []
         self._producers_left: set[int] = set()
         self._away = False
@@ -85,21 +80,18 @@ class LabelConsumer:
         registry = registry_schemas(self._settings.kafka.properties)
         self._reader = Reader(ChainedSchemas(packaged_schemas(), registry))
         self._dead_letters = kafka.make_producer(self._settings)
-        defaults = {"enable.partition.eof": True}
-        self._labels = kafka.make_consumer(
-            self._settings, f"{self._topics.prefix}.{self._topics.stream}.labels", defaults
-        )
-        self._producers = kafka.make_consumer(self._settings, None, defaults)
+        group = f"{self._topics.prefix}.{self._topics.stream}.labels"
+        self._labels = GroupTopic(self._settings, group, self._topics.labels, self._forget)
+        self._producers = kafka.make_consumer(self._settings, None, {"enable.partition.eof": True})
         self._follow_producers()
-        self._labels.subscribe(
-            [self._topics.labels], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
-        )
         self._log.info("consuming labels", topic=self._topics.labels)
         try:
             while not self._stop.is_set() and not self._drained():
                 self._step()
             if not self._away and not self._stop.is_set():
                 self._store.seal_cohorts()
+        except KafkaException as error:
+            raise GnomonError(f"Kafka: {kafka.kafka_error(error).str()}") from error
         finally:
             self._labels.close()
             self._producers.close()
@@ -109,7 +101,7 @@ class LabelConsumer:
     def _drained(self) -> bool:
         return (
             self._drain
-            and not self._unopened
+            and not self._labels.unopened
             and not self._producers_left
             and not self._reports
             and bool(self._owned)
@@ -134,16 +126,14 @@ class LabelConsumer:
             self._go_away(error)
 
     def _open(self) -> None:
-        if not self._unopened:
+        if not self._labels.unopened:
             return
-        known = self._store.positions(sorted(self._unopened))
-        for partition in sorted(self._unopened):
-            begin = known[partition].next_offset if partition in known else self._low(partition)
+        known = self._store.positions(sorted(self._labels.unopened))
+        for partition in sorted(self._labels.unopened):
+            begin = known[partition].next_offset if partition in known else self._labels.low(partition)
             self._store.begin(partition, begin, self._cluster_id, self._topic_id)
             self._owned[partition] = Owned(begin)
-            self._labels.seek(TopicPartition(self._topics.labels, partition, begin))
-            self._labels.resume([TopicPartition(self._topics.labels, partition)])
-        self._unopened.clear()
+            self._labels.open({partition: begin})
 
     def _read_labels(self) -> None:
         for message in self._labels.consume(self._limits.batch_messages, self._limits.poll_seconds):
@@ -248,7 +238,7 @@ class LabelConsumer:
             if state is not None and (offset or 0) >= state.batch.end:
                 state.at_end = True
         elif error.code() == KafkaError._AUTO_OFFSET_RESET and state is not None and partition is not None:
-            low = self._low(partition)
+            low = self._labels.low(partition)
             raise GnomonError(
                 f"label partition {partition} begins at {low} now, but labels are stored only up to"
                 f" {state.next_offset}: the labels between expired unread; load them from a file, then move"
@@ -273,40 +263,13 @@ class LabelConsumer:
         if not partitions:
             self._log.warning("no heartbeats: the topic is missing", topic=topic)
 
-    def _low(self, partition: int) -> int:
-        try:
-            found = self._labels.get_watermark_offsets(
-                TopicPartition(self._topics.labels, partition), timeout=self._settings.kafka.timeout_seconds
-            )
-        except KafkaException as error:
-            raise kafka.unreachable(self._settings, error) from None
-        return int(found[0]) if found else 0
-
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for partition in partitions:
-            partition.offset = OFFSET_BEGINNING
-        if self._cooperative:
-            consumer.incremental_assign(partitions)
-        else:
-            consumer.assign(partitions)
-        if partitions:
-            consumer.pause(partitions)
-        self._unopened |= {partition.partition for partition in partitions}
-
-    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for partition in partitions:
-            self._owned.pop(partition.partition, None)
-            self._unopened.discard(partition.partition)
-        if self._cooperative:
-            consumer.incremental_unassign(partitions)
-        else:
-            consumer.unassign()
-
-    def _reopen(self, partitions: list[int]) -> None:
-        self._labels.pause([TopicPartition(self._topics.labels, n) for n in partitions])
+    def _forget(self, partitions: list[int]) -> None:
         for partition in partitions:
             self._owned.pop(partition, None)
-        self._unopened |= set(partitions)
+
+    def _reopen(self, partitions: list[int]) -> None:
+        self._forget(partitions)
+        self._labels.close_again(partitions)
 
     def _connect(self) -> None:
         connection = database.connect(self._url, "gnomon labels")
