@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper
 from tests.scorer_kit import FEATURES, save, scalar, sum_model, write_sidecar
@@ -16,6 +17,7 @@ from tests.scorer_kit import FEATURES, save, scalar, sum_model, write_sidecar
 from gnomon_consumer.scorer import models
 from gnomon_consumer.scorer.features import columns
 from gnomon_consumer.scorer.models.base import Answers, Runner
+from gnomon_schemas.arrow import arrow_schema, bare
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.records import Failure, Prediction
@@ -33,7 +35,8 @@ def load(model: Path | str, features: FeatureSchema = FEATURES, folder: Path = P
 
 def predict(runner: Runner, rows: list[dict[str, Any]], features: FeatureSchema = FEATURES) -> Answers:
     wanted = frozenset(name for one in runner.inputs for name in one.features)
-    return runner.predict(columns(rows, features.features, wanted), len(rows))
+    as_captured = arrow_schema(bare(features.live.json)).field("features").type
+    return runner.predict(columns(pa.array(rows, as_captured), features.features, wanted), len(rows))
 
 
 def outcomes(

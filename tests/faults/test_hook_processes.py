@@ -82,10 +82,10 @@ def test_exit_within_its_time_when_the_broker_is_dead(dead_broker: str, stream_n
         started = time.monotonic()
         process.terminate()
         assert process.wait(10) == -signal.SIGTERM
-        assert time.monotonic() - started < 2.5  # 2 s, and the time a loaded machine takes to end a process
+        assert time.monotonic() - started < 8  # 2 s, and the time a loaded machine takes; undrained it would be minutes
     started = time.monotonic()
     run("end", dead_broker, stream_name)
-    assert time.monotonic() - started < 4.5  # the interpreter's start and imports, then 2 s
+    assert time.monotonic() - started < 20  # the interpreter's start and imports on a loaded machine, then 2 s
 
 
 def by_time(bootstrap: str, stream: str) -> list[dict[str, Any]]:
