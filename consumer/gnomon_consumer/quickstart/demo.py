@@ -164,7 +164,7 @@ class Run:
         self._view = view
         demo.prepare()
         logs = demo.output / "logs"
-        view.step("Start Kafka and PostgreSQL, train the models")
+        view.step("Start the servers, train the models")
         # Children stop before the servers: the stack is left in reverse order.
         servers = stack.enter_context(ExitStack())
         self.children = stack.enter_context(Children(logs))
@@ -199,7 +199,7 @@ class Run:
         )
 
     def _start_pipeline(self) -> Service:
-        self._view.step("Start scorers, joiner, label consumer and the live service")
+        self._view.step("Start scorers, joiners, labels, live service")
         models, config = self.demo.output / "models", self.demo.config
         service = self.children.start(
             "live service",
@@ -304,7 +304,7 @@ def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], li
         pipeline = Run(demo, view, stack)
         stand = pipeline.drain()
         seconds = time.monotonic() - pipeline.started
-        view.step("Stop scorers, joiners and label consumer")
+        view.step("Stop scorers, joiners, labels")
         pipeline.children.stop()
         view.step("Write the report")
         report = pipeline.children.start_gnomon(

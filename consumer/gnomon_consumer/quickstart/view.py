@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 PLAIN_SECONDS = 5.0
 
@@ -42,7 +42,7 @@ class Bars:
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description:<28}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}", justify="right"),
             TimeElapsedColumn(),
             console=console,
             transient=False,
@@ -54,15 +54,15 @@ class Bars:
     def step(self, text: str) -> None:
         """Tick the step before and show this one."""
         self._finish_step()
-        self._step = self._progress.add_task(text, total=None)
+        self._step = self._progress.add_task(text, total=None, count="")
 
     def count(self, counters: Mapping[str, tuple[int, int]]) -> None:
         """Move the bars."""
         self._finish_step()
         for name, (now, total) in counters.items():
             if name not in self._bars:
-                self._bars[name] = self._progress.add_task(name, total=total)
-            self._progress.update(self._bars[name], completed=now, total=total)
+                self._bars[name] = self._progress.add_task(name, total=total, count="")
+            self._progress.update(self._bars[name], completed=now, total=total, count=f"{now:,} of {total:,}")
 
     def close(self) -> None:
         """Leave the bars as they stand."""
