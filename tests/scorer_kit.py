@@ -175,7 +175,7 @@ class Stream:
                 except BufferError:
                     self.producer.poll(0.1)
             self.producer.poll(0)
-        assert self.producer.flush(30) == 0
+        assert self.producer.flush(60) == 0
 
     def _note(self, error: Any, message: Any) -> None:
         assert error is None, error

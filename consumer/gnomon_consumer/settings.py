@@ -140,6 +140,12 @@ class ScoreSettings(Section):
         le=2**30,
         description="Largest live message that is decoded, bytes; default 1 MiB.",
     )
+    breaker_seconds: float = Field(
+        default=5.0,
+        ge=0.1,
+        le=3600,
+        description="How long the model's circuit breaker stays open at first, seconds; default 5.",
+    )
     poison_limit: int = Field(
         default=1000,
         ge=1,

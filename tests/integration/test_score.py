@@ -1,6 +1,10 @@
 """`gnomon score` as a process, on the mock and on real Kafka."""
 
+import json
 import signal
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -187,9 +191,8 @@ def test_a_capture_on_which_the_model_hangs_is_timed_out_alone(
     live.publish_schema()
     live.send(60, features=lambda i: {"amount": 1000.0 if i == 33 else 1.0}, partition=lambda _: 1)
     model = endless_model(tmp_path / "endless.onnx", 100.0)
-    process = start(
-        gnomon, mock_bootstrap, stream_name, model, GNOMON_SCORE__CALL_SECONDS="1", GNOMON_SCORE__PROBE_ROWS="0"
-    )
+    settings = {"GNOMON_SCORE__PROBE_ROWS": "0", "GNOMON_SCORE__DEADLINE_SECONDS": "60"}
+    process = start(gnomon, mock_bootstrap, stream_name, model, **settings)
     found = outcomes(await_sealed(mock_bootstrap, stream_name, "boost", 60))
     assert {offset: row["error"]["kind"] for (_, offset), row in found.items() if row["error"]} == {33: "timeout"}
     assert process.terminate(12) == 0
@@ -213,3 +216,60 @@ def test_exit_when_idle(gnomon: Gnomon, broker: str, stream_name: str, tmp_path:
     process = start(gnomon, broker, stream_name, sum_model(tmp_path / "sum.onnx", "amount"), "--exit-when-idle", "0.5")
     assert process.wait(40) == 0, process.output
     assert set(outcomes(audit(broker, stream_name, "boost"))) == set(live.sent)
+
+
+def test_golden_answers_are_compared_before_anything_is_scored(
+    gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path
+) -> None:
+    live = prepare(gnomon, mock_bootstrap, stream_name)
+    live.publish_schema()
+    live.send(10)
+    model = sum_model(tmp_path / "sum.onnx", "amount", "age")
+    rows = [{"features": {"amount": i, "age": 1.0, "visits": 1, "country": "NZ"}, "value": i + 1.0} for i in range(9)]
+    rows[7]["value"] = 99.0  # research had another feature wired here
+    golden = tmp_path / "golden.jsonl"
+    golden.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    refused = start(gnomon, mock_bootstrap, stream_name, model, "--golden", str(golden))
+    assert refused.wait(40) == 2
+    assert "1 of 9 rows differ by more than 0.0001; the worst are line 8: value is 8.0, not 99.0" in refused.output
+    golden.write_text("".join(f"{json.dumps(row)}\n" for row in rows[:7]))
+    accepted = start(gnomon, mock_bootstrap, stream_name, model, "--golden", str(golden), "--warm-up", str(golden))
+    accepted.wait_for("event=golden .*largest_difference=0.0")
+    await_sealed(mock_bootstrap, stream_name, "boost", 10)
+    assert accepted.terminate(12) == 0
+    golden.write_text('{"features": {"amount": 1}}\n')
+    refused = start(gnomon, mock_bootstrap, stream_name, model, "--golden", str(golden))
+    assert refused.wait(40) == 2
+    assert "golden.jsonl:1: no feature 'age'" in refused.output
+
+
+def test_metrics_and_probes_answer(gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path) -> None:
+    live = prepare(gnomon, mock_bootstrap, stream_name)
+    live.publish_schema()
+    live.send(70)
+    model = sum_model(tmp_path / "sum.onnx", "amount")
+    process = start(gnomon, mock_bootstrap, stream_name, model, "--metrics", "127.0.0.1:0")
+    port = process.wait_for("event=metrics").rsplit("port=", 1)[1]
+
+    def get(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, ""
+
+    assert get("/healthz")[0] == 200
+    await_sealed(mock_bootstrap, stream_name, "boost", 70)
+    process.wait_for("assigned")
+    assert get("/readyz")[0] == 200
+    labels = f'{{deployment="boost",stream="{stream_name}"}}'
+    deadline = time.monotonic() + 10
+    while f"gnomon_score_seen_total{labels} 70.0" not in get("/metrics")[1]:
+        assert time.monotonic() < deadline, get("/metrics")[1]
+    assert (
+        f'gnomon_score_outcomes_total{{deployment="boost",status="scored",stream="{stream_name}"}} 70.0'
+        in get("/metrics")[1]
+    )
+    assert get("/elsewhere")[0] == 404
+    assert process.terminate(12) == 0

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "topics": "gnomon_consumer.cli.topics:topics",
     "schemas": "gnomon_consumer.cli.schemas:schemas",
     "score": "gnomon_consumer.cli.score:score",
+    "replay": "gnomon_consumer.cli.replay:replay",
     "db": "gnomon_consumer.cli.db:db",
     "join": "gnomon_consumer.cli.join:join",
     "labels": "gnomon_consumer.cli.labels:labels",

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+from pathlib import Path
 from types import FrameType
 from typing import cast
 
@@ -10,6 +11,7 @@ import rich_click as click
 
 from gnomon_consumer.cli.options import setting_option, settings_options
 from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.records import Role
 
 
@@ -29,6 +31,14 @@ class Stopping:
         if self._asked:
             os._exit(128 + number)  # the workers end with us (see `sandbox`)
         self._asked = True
+
+
+def existing(flag: str, name: str) -> Path:
+    """A file that must be there; raises ConfigurationError."""
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigurationError(f"{flag} {name}: no such file")
+    return path
 
 
 @click.command()
@@ -65,6 +75,14 @@ class Stopping:
 @click.option(
     "--exit-when-idle", type=float, metavar="SECONDS", help="End when all is scored and nothing came for so long."
 )
+@click.option(
+    "--warm-up", default="0", metavar="FILE|N", help="Rows scored before the first window; default 512 made up."
+)
+@click.option(
+    "--golden", metavar="FILE", help="Features and answers from research (JSON lines); refuse to start beyond."
+)
+@click.option("--tolerance", type=click.FloatRange(0), default=1e-4, show_default=True, help="Of the golden check.")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz.")
 @setting_option("--workers", "score.workers")
 @setting_option("--seed", "score.seed")
 @setting_option("--window", "score.window_seconds")
@@ -86,13 +104,18 @@ def score(
     start: str,
     no_sampling: bool,
     exit_when_idle: float | None,
+    warm_up: str,
+    golden: str | None,
+    tolerance: float,
+    metrics: str | None,
 ) -> None:
     """Score a stream's captures in the shadow, with bounded lag and a ledger of every capture."""
     stopping = Stopping()
     from gnomon_consumer.collector import collect_rarely
     from gnomon_consumer.scorer import models
     from gnomon_consumer.scorer.live import StartAt
-    from gnomon_consumer.scorer.service import Options, Scorer
+    from gnomon_consumer.scorer.options import Options
+    from gnomon_consumer.scorer.service import Scorer
 
     seconds = settings.score.call_seconds
     model = models.describe(location, model_name, model_version, model_sha256, provider, signature, seconds)
@@ -105,6 +128,10 @@ def score(
         no_sampling=no_sampling,
         allow_network=allow_network,
         exit_when_idle=exit_when_idle,
+        warm_up=int(warm_up) if warm_up.isdecimal() else existing("--warm-up", warm_up),
+        golden=None if golden is None else existing("--golden", golden),
+        tolerance=tolerance,
+        metrics=metrics,
     )
     collect_rarely()
     Scorer(settings, options, stopping).run()

@@ -1,0 +1,144 @@
+"""Where a scorer goes on in each partition it is given: what the shadow log says, or where a new deployment begins."""
+
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+
+from gnomon_consumer import kafka, topics
+from gnomon_consumer.logs import get_logger
+from gnomon_consumer.scorer.live import StartAt
+from gnomon_consumer.scorer.options import Options
+from gnomon_consumer.scorer.shadowlog import ShadowLog, check_identity
+from gnomon_consumer.scorer.writer import Uncertain, Writer
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.records import DeploymentStart
+from gnomon_schemas.topics import Topics
+
+_ALL = 2**31
+log = get_logger("assignment")
+
+
+class Assignment:
+    """Finds and records the beginning of each partition; the shadow topic always has a partition for each live one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        names: Topics,
+        policy: str,
+        stopping: Callable[[], bool],
+        now_us: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._options = options
+        self._names = names
+        self._shadow_topic = names.shadow(options.deployment)
+        self._policy = policy
+        self._stopping = stopping
+        self._now_us = now_us
+        self._cluster_id = ""
+        self._topic_id: str | None = None
+        self._is_mock = False
+        self._first_partitions = _ALL
+
+    def prepare(self, metadata: Any) -> None:
+        """The shadow topic must have a partition for each live one, before one is taken."""
+        self._cluster_id = str(metadata.cluster_id)
+        self._is_mock = kafka.is_mock(metadata)
+        if self._is_mock:
+            client = kafka.make_producer(self._settings)
+            for name in (self._names.live, self._shadow_topic, self._names.schemas, self._names.dead_letters):
+                kafka.list_topics(self._settings, name, client)
+            return
+        live = metadata.topics.get(self._names.live)
+        if live is None or live.error is not None:
+            raise ConfigurationError(
+                f"the topic {self._names.live} does not exist: run `gnomon topics create --stream"
+                f" {self._names.stream} --deployment {self._options.deployment}`"
+            )
+        # A partition beyond these appeared later, and is scored from its beginning whatever --from says.
+        shadow = metadata.topics.get(self._shadow_topic)
+        self._first_partitions = len(live.partitions) if shadow is None else len(shadow.partitions)
+        self._grow(len(live.partitions))
+        self._topic_id = kafka.topic_id(self._settings, self._names.live, metadata)
+
+    def _grow(self, partitions: int) -> None:
+        wanted = topics.plan(self._names, partitions, [self._options.deployment])
+        shadow = [plan for plan in wanted if plan.name == self._shadow_topic]
+        for result in topics.create(self._settings, shadow):
+            if result.outcome != "exists":
+                log.info("shadow topic", outcome=result.outcome, topic=result.name, partitions=result.partitions)
+
+    def resume(self, consumer: Consumer, partitions: list[int], shadow: ShadowLog, writer: Writer) -> dict[int, int]:
+        """The next offset of each partition; empty when stopped. Raises GnomonError or KafkaException."""
+        self._grow_for(partitions, consumer)
+        # With a transactional commit still pending, the broker holds this answer back (KIP-447).
+        places = [TopicPartition(self._names.live, partition) for partition in partitions]
+        answer = consumer.committed(places, timeout=self._settings.kafka.timeout_seconds)
+        committed = {one.partition: one.offset for one in answer}
+        while not self._stopping():
+            try:
+                return self._offsets(consumer, partitions, committed, shadow, writer)
+            except Uncertain as reason:
+                log.warning("the start of the shadow log is tried again", reason=str(reason))
+        return {}
+
+    def _grow_for(self, partitions: list[int], consumer: Consumer) -> None:
+        if not self._is_mock:
+            known = kafka.list_topics(self._settings, self._shadow_topic, consumer)
+            if max(partitions) >= len(known.topics[self._shadow_topic].partitions):
+                self._grow(max(partitions) + 1)
+
+    def _offsets(
+        self, consumer: Consumer, partitions: list[int], committed: dict[int, int], shadow: ShadowLog, writer: Writer
+    ) -> dict[int, int]:
+        """Where each partition goes on; writes the first record of those that have none."""
+        offsets: dict[int, int] = {}
+        starts: list[DeploymentStart] = []
+        for partition in partitions:
+            tail = shadow.tail(partition, self._stopping)
+            if tail.start is not None:
+                wanted = self._start_record(partition, tail.start.start_offset)
+                check_identity(wanted, tail.start, self._shadow_topic)
+            if tail.end_offset is not None:
+                offsets[partition] = tail.end_offset
+                if committed.get(partition, -1) > tail.end_offset:
+                    log.error("committed offset is ahead", partition=partition, committed=committed[partition])
+            elif tail.start is not None:
+                offsets[partition] = tail.start.start_offset
+            elif tail.expired:
+                if committed.get(partition, -1) < 0:
+                    raise ConfigurationError(
+                        f"{self._shadow_topic} [{partition}]: retention has removed every window and the group has no"
+                        " offset, so nobody knows where to go on: use another --deployment name"
+                    )
+                log.warning("resumed from the committed offset", partition=partition, offset=committed[partition])
+                offsets[partition] = committed[partition]
+            else:
+                offset = self._first_offset(consumer, partition)
+                offsets[partition] = offset
+                starts.append(self._start_record(partition, offset))
+        if starts:
+            writer.start(starts)
+        return offsets
+
+    def _first_offset(self, consumer: Consumer, partition: int) -> int:
+        start = self._options.start if partition < self._first_partitions else StartAt("earliest")
+        return start.offset(consumer, self._names.live, partition, self._settings.kafka.timeout_seconds)
+
+    def _start_record(self, partition: int, offset: int) -> DeploymentStart:
+        return DeploymentStart(
+            deployment=self._options.deployment,
+            role=self._options.role,
+            cluster_id=self._cluster_id,
+            topic_id=self._topic_id,
+            source_partition=partition,
+            start_offset=offset,
+            model=self._options.model.artefact,
+            seed=self._settings.score.seed,
+            policy=self._policy,
+            started_at=self._now_us(),
+        )
