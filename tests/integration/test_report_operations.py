@@ -188,3 +188,27 @@ def test_readers_need_no_grant_on_the_tables(db: Database, database_url: str) ->
         db.connection.execute("reset role")
         db.connection.execute(f"drop owned by {role}")
         db.connection.execute(f"drop role {role}")
+
+
+def test_a_period_reads_its_own_partition_by_index(db: Database) -> None:
+    """The functions are inlined: event time prunes partitions and the primary key finds the rest."""
+    db.connection.execute(
+        "update gnomon.streams set replay_from = '2013-01-01', replay_until = '2014-01-01' where stream_id = %s",
+        [db.stream_id],
+    )
+    for month in (4, 5, 6):
+        assert db.value("select gnomon.ensure_partition(%s, %s)", db.stream_id, START.replace(month=month))
+    db.connection.execute("set enable_seqscan = off")
+    db.connection.execute("set enable_bitmapscan = off")
+    for call in (
+        "pairs_of('s', 'new', '2013-05-03', '2013-05-04', null)",
+        "labelled('s', 'new', '2013-05-03', '2013-05-04', null, '1 day')",
+    ):
+        lines = db.connection.execute(f"explain (costs off) select * from report_v1.{call}").fetchall()
+        plan = "\n".join(line for (line,) in lines)
+        assert f"Function Scan on {call.split('(')[0]}" not in plan, plan
+        assert "pairs_2013_05" in plan
+        assert "pairs_2013_04" not in plan
+        assert "pairs_2013_06" not in plan
+        conditions = [line for line in plan.splitlines() if "Index Cond" in line and "event_time" in line]
+        assert any("deployment_id" in line for line in conditions), plan
