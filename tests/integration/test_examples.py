@@ -68,7 +68,7 @@ def serving(example: str, bootstrap: str, stream: str) -> Iterator[int]:
         started = time.monotonic()
         process.terminate()
         process.wait(20)
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 15
         assert process.returncode in (0, -signal.SIGTERM), "".join(lines)
         assert "Traceback" not in "".join(lines), "".join(lines)
     finally:
@@ -146,7 +146,7 @@ def test_a_service_without_kafka_answers_all_the_same(example: str, stream_name:
         started = time.monotonic()
         for number in range(50):
             assert post(port, {"amount": number})["probability"] > 0
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize("example", ["fastapi", "flask"])

@@ -77,16 +77,15 @@ def test_labels_of_others_by_their_serializer(registry: Any) -> None:
 
 
 class Flaky:
-    """A registry that is away at first, as many times as it is told."""
+    """A registry that is away until it is told to be back."""
 
-    def __init__(self, registry: Any, times: int) -> None:
+    def __init__(self, registry: Any) -> None:
         self._registry = registry
-        self._times = times
+        self.back = threading.Event()
         self.refused = threading.Event()
 
     def register_schema(self, *arguments: Any) -> int:
-        if self._times:
-            self._times -= 1
+        if not self.back.is_set():
             self.refused.set()
             raise OSError("connection refused")
         return int(self._registry.register_schema(*arguments))
@@ -95,12 +94,13 @@ class Flaky:
 def test_without_an_answer_captures_are_framed_by_fingerprint_and_nothing_is_lost(
     mock_bootstrap: str, stream_name: str, registry: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registration, "RETRY_SECONDS", 0.3)
-    flaky = Flaky(registry, 1)
+    monkeypatch.setattr(registration, "RETRY_SECONDS", 0.05)
+    flaky = Flaky(registry)
     tap = make_tap(mock_bootstrap, stream_name, registry=flaky)
     assert not tap.start()
     assert flaky.refused.wait(10)
     tap.record("before", GOOD, value=1.0)
+    flaky.back.set()
     assert tap.start(10)
     tap.record("after", GOOD, value=1.0)
     assert tap.close()
