@@ -1,18 +1,22 @@
 """The life of the data: partitions, retention, roles, erasure, and a doctor that notices what does not close."""
 
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from tests.integration.test_join import arguments, make_logs
 from tests.integration.test_sink import READER, one, sink_of, window
 from tests.servers.process import Gnomon
 
 from gnomon_consumer import upkeep
+from gnomon_consumer.database import engine_for
 from gnomon_consumer.joiner.sink import Sink
+from gnomon_migrations import runner
 
 Connection = psycopg.Connection[Any]
 NOW = datetime.now(UTC)
@@ -198,3 +202,27 @@ def test_the_doctor_says_what_is_missing(gnomon: Gnomon, mock_bootstrap: str, em
     status, found = findings(gnomon, *options, "--bootstrap-servers", "127.0.0.1:1", GNOMON_KAFKA__TIMEOUT_SECONDS="1")
     assert status == 3
     assert found["broker"] == ["unreachable"]
+
+
+def test_an_upgrade_beside_a_running_joiner(connection: Connection, database_url: str) -> None:
+    """Views and functions are rebuilt while windows are applied; neither waits for ever nor loses anything."""
+    sink = sink_of(connection)
+    engine = engine_for(database_url)
+    rebuilt: list[bool] = []
+
+    def upgrade() -> None:
+        for _ in range(3):
+            with engine.begin() as other:
+                other.execute(text("update gnomon.view_versions set sha256 = 'of another version'"))
+            rebuilt.append(runner.upgrade(engine))
+
+    beside = threading.Thread(target=upgrade)
+    beside.start()
+    count = 0
+    while beside.is_alive() or count < 5:
+        sink.apply([window(2 * count, 2, changes=at(NOW, 2 * count, 2 * count + 1))], READER)
+        count += 1
+    beside.join()
+    assert rebuilt == [True] * 3
+    assert one(connection, "select count(*) from gnomon.pairs") == (2 * count,)
+    assert differences(connection) == []
