@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import scorer, tables, workload
-from benchmarks.running import ROOT, cores, interleaved
+from benchmarks.running import ROOT, Series, cores, interleaved
 from benchmarks.tables import Result
 
 JOBS = ("scorer", "drain")
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="of each contender; default: 5")
     parser.add_argument("--rows", type=int, default=400_000, help="captures in the topic; default: 400,000")
     parser.add_argument("--seconds", type=float, default=5.0, help="longest measurement of a run; default: 5")
-    parser.add_argument("--only", help="contenders whose names hold this text")
+    parser.add_argument("--only", help="contenders whose names hold one of these texts (a;b;c)")
     parser.add_argument("--output", type=Path, default=tables.RESULTS, help="folder of the tables")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.jobs) - set(JOBS))
@@ -37,11 +37,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, broker(arguments.broker, Path(scratch)) as bootstrap:
         for job in arguments.jobs:
             say(f"# {job} on {arguments.broker}")
-            say(str(tables.write(run(job, bootstrap, Path(scratch), arguments), arguments.output)))
+            say(str(run(job, bootstrap, Path(scratch), arguments)))
 
 
-def run(job: str, bootstrap: str, scratch: Path, arguments: argparse.Namespace) -> Result:
-    """Run one job."""
+def run(job: str, bootstrap: str, scratch: Path, arguments: argparse.Namespace) -> Path:
+    """Run one job; its table is written anew after every round. Returns where."""
     rows = MOCK_ROWS if arguments.broker == "mock" else arguments.rows
     features = workload.features()
     stream = scorer.fill(bootstrap, scratch, rows, features)
@@ -54,8 +54,14 @@ def run(job: str, bootstrap: str, scratch: Path, arguments: argparse.Namespace) 
     else:
         contenders = scorer.sampled_out(setting)
         title, base = f"Captures read and not sampled, one core, on {where}", "consume() alone"
-    chosen = {name: call for name, call in contenders.items() if not arguments.only or arguments.only in name}
-    return Result(f"{job}-{arguments.broker}", title, interleaved(chosen, arguments.runs, say), base)
+    wanted = arguments.only.split(";") if arguments.only else [""]
+    chosen = {name: call for name, call in contenders.items() if any(part in name for part in wanted)}
+
+    def keep(series: list[Series]) -> None:
+        tables.write(Result(f"{job}-{arguments.broker}", title, series, base), arguments.output)
+
+    interleaved(chosen, arguments.runs, say, keep)
+    return Path(arguments.output) / f"{job}-{arguments.broker}.md"
 
 
 @contextlib.contextmanager

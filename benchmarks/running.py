@@ -59,11 +59,15 @@ def cores() -> tuple[set[int], set[int]]:
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[int], Measured]], runs: int, say: Callable[[str], None]
+    contenders: Mapping[str, Callable[[int], Measured]],
+    runs: int,
+    say: Callable[[str], None],
+    keep: Callable[[list[Series]], None] = lambda _: None,
 ) -> list[Series]:
     """Run each contender once, then each once more, …: what the machine does meanwhile meets them all alike.
 
-    One that fails twice is left out from then on, and its error stands in its series.
+    One that fails twice is left out from then on, and its error stands in its series. `keep` is given what there is
+    after every round.
     """
     series = {name: Series(name) for name in contenders}
     failures = dict.fromkeys(contenders, 0)
@@ -80,6 +84,7 @@ def interleaved(
                 continue
             series[name].runs.append(measured)
             say(f"{name}: {measured.rows_per_second:,.0f}/s, {measured.cpu_us:.2f} µs CPU a row")
+        keep(list(series.values()))
     return list(series.values())
 
 
@@ -141,13 +146,13 @@ class Job:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 1500))
         return self._log.read().decode("utf-8", "replace").strip()
 
-    def watch(self, progress: Callable[[], int], rows: int, seconds: float, lead: float = 0.1) -> Measured:
-        """Measure from when `lead` of the rows are done until all are, or until `seconds` later.
+    def watch(self, progress: Callable[[], int], rows: int, seconds: float, *, stall_s: float = _STALL_S) -> Measured:
+        """Measure from when the first 5,000 rows (or a tenth) are done until all are, or until `seconds` later.
 
         So that start-up counts for nobody. `progress` says how many rows are done. Raises BenchmarkError when the
         job ends or stalls.
         """
-        first = self._until(progress, max(1, int(rows * lead) if rows * lead < 5000 else 5000), _START_S)
+        first = self._until(progress, max(1, min(rows // 10, 5000)), _START_S)
         cpu, began = self.cpu_s(), time.perf_counter()
         done, now = first, began
         moved = began
@@ -157,7 +162,7 @@ class Job:
             reached, now = progress(), time.perf_counter()
             if reached > done:
                 done, moved = reached, now
-            elif now - moved > _STALL_S:
+            elif now - moved > stall_s:
                 raise BenchmarkError(f"stalled at {done} of {rows} rows: {self.said()}")
         ended = moved if done >= rows else now
         if done <= first:

@@ -92,7 +92,8 @@ def gnomon(setting: Setting, *arguments: str) -> Callable[[int], Measured]:
             "--deployment", name, "--model", setting.folder / "trees.onnx", *arguments,
         ]  # fmt: skip
         with Seals(setting.bootstrap, topic) as seals, Job(command, cores()[0]) as job:
-            return job.watch(seals.seen, setting.rows, setting.seconds)
+            # A window is committed whole, so a short look would see no progress at all.
+            return job.watch(seals.seen, setting.rows, 10 * setting.seconds, stall_s=40.0)
 
     return run
 

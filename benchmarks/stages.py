@@ -1,0 +1,78 @@
+"""Single stages in one process, without a broker: CPU time a row, ours beside the plain way, in one run."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import workload
+from benchmarks.peers.common import HEADER, Scoring
+from benchmarks.running import Measured
+from gnomon_consumer.joiner.assemble import assemble
+from gnomon_consumer.joiner.features import Layout
+from gnomon_consumer.joiner.pairing import JoinedWindow, Match
+from gnomon_consumer.joiner.shadows import read_shadow
+from gnomon_consumer.joiner.wire import copy_bytes
+from gnomon_consumer.scorer import models
+from gnomon_consumer.scorer.models import ModelSpec
+from gnomon_consumer.scorer.outcomes import Row
+from gnomon_consumer.scorer.scoring import Scorer
+from gnomon_schemas.codec import Codec
+from gnomon_schemas.columnar import ColumnarCodec, ColumnarReader
+from gnomon_schemas.errors import DecodeError
+from gnomon_schemas.schema import record_schema
+from gnomon_schemas.store import MemorySchemas
+
+ROWS = 1024
+LOOP = "score: plain loop, one at a time"
+OURS = "score: Gnomon's worker, 1,024 at a time"
+MODEL = "score: the model alone, 1,024 at a time"
+DECODE = "decode: fastavro, proved, one at a time"
+COLUMNS = "decode: in columns, proved"
+PAIRS = "join: both logs to the bytes of COPY"
+Stage = Callable[[], object]
+
+
+def stages(folder: Path) -> dict[str, Stage]:
+    """Each works on ROWS captures a call; `folder` takes the model."""
+    features = workload.features()
+    workload.write(folder, features)
+    live, shadow = features.live, record_schema("ShadowPrediction")
+    drawn = list(workload.captures(features, ROWS))
+    messages = [message for _, message in drawn]
+    rows = [Row(0, at, key.encode(), message, None, at, 1.0) for at, (key, message) in enumerate(drawn)]
+    model = folder / "trees.onnx"
+    spec = ModelSpec("onnx", str(model), hashlib.sha256(model.read_bytes()).hexdigest(), "trees", "1")
+    schemas = MemorySchemas([live, shadow])
+    scorer = Scorer(spec, models.load(spec, features.features, folder), schemas, lambda: time.time_ns() // 1000)
+    plain, reference, columnar = Scoring(folder), Codec(live), ColumnarCodec(live)
+    decoded = [plain.codec.decode(message) for message in messages]
+    outcomes = [one.message for one in scorer.score(rows, "0" * 8, 0, False, lambda _: None)]
+    reader = ColumnarReader(schemas)
+    names = tuple(feature.name for feature in features.features)
+    layout = Layout(names[:20], names[20:], frozenset())
+
+    def join() -> bytes:
+        read = [one[1] for one in read_shadow(reader, outcomes) if not isinstance(one, DecodeError)]
+        matches = [Match(record, message, "") for record, message in zip(read, messages, strict=True)]
+        return copy_bytes(assemble(1, [JoinedWindow({}, 0, matches=matches)], reader, lambda _: layout).batch)
+
+    return {
+        DECODE: lambda: [reference.decode(message, HEADER) for message in messages],
+        COLUMNS: lambda: columnar.decode(messages),
+        LOOP: lambda: [plain.one(message, 0, at) for at, message in enumerate(messages)],
+        MODEL: lambda: plain.model(decoded),
+        OURS: lambda: scorer.score(rows, "0" * 8, 0, False, lambda _: None),
+        PAIRS: join,
+    }
+
+
+def measured(stage: Stage, seconds: float = 0.3) -> Measured:
+    """CPU time a row over calls that take `seconds` of it, after one call that does not count."""
+    stage()
+    calls, began, wall = 0, time.process_time(), time.perf_counter()
+    while (cpu := time.process_time() - began) < seconds:
+        stage()
+        calls += 1
+    count = calls * ROWS
+    return Measured(count, count / (time.perf_counter() - wall), 1e6 * cpu / count, 0)
