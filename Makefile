@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench setup lock clean
+.PHONY: help demo test check bench bench-guard setup lock clean
 
 # The first Python that is new enough and can make a virtual environment; PYTHON=… overrides the search.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -40,6 +40,9 @@ check: $(VENV)/.all
 
 bench: $(VENV)/.all .venv-peers/.peers
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-guard: $(VENV)/.all
+	@$(BIN)/python -m benchmarks.guard $(ARGS)
 
 setup: $(VENV)/.all
 
