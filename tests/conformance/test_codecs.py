@@ -293,7 +293,9 @@ def test_a_null_record_may_hold_anything_beneath() -> None:
 
 # Properties
 
-AT_LEISURE = settings(suppress_health_check=[HealthCheck.too_slow])  # the schemas nest, and the machine may be shared
+AT_LEISURE = settings(
+    suppress_health_check=[HealthCheck.too_slow], deadline=None
+)  # the schemas nest, and the machine may be shared
 TEXT = st.text(max_size=8)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "null": st.none(),
@@ -375,6 +377,7 @@ def test_both_codecs_say_the_same_of_damaged_messages(drawn: tuple[Schema, list[
     assert repr(columnar_decode(schemas, damaged)) == repr(reference_decode(schemas, damaged))
 
 
+@AT_LEISURE
 @given(st.lists(st.binary(max_size=60), max_size=30))
 def test_arbitrary_bodies_get_the_same_answer(bodies: list[bytes]) -> None:
     schema = FeatureSchema.of({"a": "double", "b": ["null", "string"], "c": ["null", DOUBLES]}).live

@@ -180,6 +180,7 @@ def test_batches_in_columns_equal_rows_in_python(drawn: Sequence[Row], one_by_on
     assert announced == (list(range(len(drawn))) if one_by_one else [])
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(rows(), max_size=10))
 def test_rows_cross_the_pipe_unchanged(drawn: list[Row]) -> None:
     assert wire.unpacked(3, [row.stratum for row in drawn], wire.packed(drawn)) == drawn
