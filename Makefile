@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench bench-guard setup lock clean
+.PHONY: help demo test check reference bench bench-guard setup lock clean
 
 # The first Python that is new enough and can make a virtual environment; PYTHON=… overrides the search.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -43,6 +43,10 @@ bench: $(VENV)/.all .venv-peers/.peers
 
 bench-guard: $(VENV)/.all
 	@$(BIN)/python -m benchmarks.guard $(ARGS)
+
+# The pages that say what the commands and settings say; a test compares.
+reference: $(VENV)/.all
+	$(BIN)/python docs/reference.py
 
 setup: $(VENV)/.all
 
