@@ -25,7 +25,7 @@ from gnomon_consumer.scorer.tick import SealedWindow, Tick, policy_hash
 from gnomon_consumer.scorer.window import Ownership
 from gnomon_consumer.scorer.writer import Uncertain, Writer
 from gnomon_consumer.settings import Settings
-from gnomon_schemas.errors import ConfigurationError, GnomonError
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.records import CloseReason, Failure, FailureKind
 from gnomon_schemas.registry import registry_schemas
@@ -37,6 +37,7 @@ CONSUME = 1000
 DRAIN_SECONDS = 5.0  # how long a stop waits for outcomes
 _BUSY_POLL, _IDLE_POLL = 0.01, 0.05
 _HEALTHY_SECONDS = 60.0
+_RETRY_SECONDS = 1.0
 _PASSING = (
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
@@ -71,6 +72,8 @@ class Scorer:
     _owned: dict[int, _Owned] = field(default_factory=dict)
     _ticks: deque[Tick] = field(default_factory=deque)
     _poison: deque[float] = field(default_factory=deque)
+    _pending: set[int] = field(default_factory=set)  # assigned to us, but the broker did not answer yet
+    _retry_at: float = 0.0
     _error: GnomonError | None = None
     _idle_since: float | None = None
     _turned_at: float = 0.0
@@ -174,6 +177,8 @@ class Scorer:
                 raise self._error
             if messages:
                 self._drain(messages)
+            if self._pending and self.clock() >= self._retry_at:
+                self._resume_pending()
             self._turn()
             if self._is_idle(bool(messages)):
                 log.info("idle", seconds=self.options.exit_when_idle)
@@ -354,7 +359,7 @@ class Scorer:
             # A member that the group does not know (yet, or any more) has no right to move its offsets.
             member = bool(self._consumer.memberid())
             self._writer.commit(ready, self.settings.score.seed, self._policy, self._consumer, member)
-        except Uncertain as reason:
+        except (Uncertain, DependencyUnreachableError) as reason:
             log.warning("positions are read again", reason=str(reason))
             self.metrics.uncertain.inc()
             self._reposition()
@@ -411,13 +416,18 @@ class Scorer:
         try:
             if partitions:
                 self._resume(consumer, [one.partition for one in partitions])
+        except (DependencyUnreachableError, KafkaException) as error:
+            consumer.incremental_assign([])  # the partitions are ours, but nothing is read before their place is known
+            self._wait_for_broker({one.partition for one in partitions}, error)
         except GnomonError as error:
             self._error = error  # raised in the loop: an exception in a callback of librdkafka's would be lost
-        except KafkaException as error:
-            self._error = kafka.unreachable(self.settings, error)
 
-    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """A partition takes its own windows with it, open and sealed; the others go on."""
+        if self._pending & {one.partition for one in partitions}:
+            # Without this call all of them would be given back, those too that were never assigned to librdkafka.
+            consumer.incremental_unassign([one for one in partitions if one.partition not in self._pending])
+            self._pending -= {one.partition for one in partitions}
         for one in partitions:
             self._owned.pop(one.partition, None)
             self._sealer.open.pop(one.partition, None)
@@ -439,7 +449,22 @@ class Scorer:
         self._owned.clear()
         if held:
             self._consumer.incremental_unassign([TopicPartition(self._names.live, partition) for partition in held])
-            self._resume(self._consumer, held)
+            self._pending |= set(held)
+            self._resume_pending()
+
+    def _resume_pending(self) -> None:
+        """Go on where the shadow log ends, as soon as the broker says where that is; the group is polled meanwhile."""
+        pending = sorted(self._pending)
+        try:
+            self._resume(self._consumer, pending)
+            self._pending -= set(pending)
+        except (DependencyUnreachableError, KafkaException) as error:
+            self._wait_for_broker(set(pending), error)
+
+    def _wait_for_broker(self, partitions: set[int], error: Exception) -> None:
+        self._pending |= partitions
+        self._retry_at = self.clock() + _RETRY_SECONDS
+        log.warning("waiting for the broker", partitions=sorted(self._pending), reason=str(error))
 
     def _resume(self, consumer: Consumer, partitions: list[int]) -> None:
         offsets = self._assignment.resume(consumer, partitions, self._shadow, self._writer)
