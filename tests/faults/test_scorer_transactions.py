@@ -1,0 +1,214 @@
+"""A broker that is killed at each step of a transaction, and a commit that is held up on its way there."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.scorer_kit import Partition, Stream, await_sealed, outcomes, status, sum_model
+from tests.servers.kafka import SETTINGS, broker_jars, free_port, wait_until_ready
+from tests.servers.process import Gnomon, GnomonProcess
+from tests.servers.shared import ServerUnavailableError
+
+from gnomon_consumer.quickstart.leash import tie_to_parent
+
+# Request types of the protocol: https://kafka.apache.org/protocol#protocol_api_keys
+STEPS = {"add partitions": 24, "produce": 0, "add offsets": 25, "commit offsets": 28, "end transaction": 26}
+END_TXN = STEPS["end transaction"]
+CLIENT = b"scorer"
+
+
+class Broker:
+    """A broker of this test alone, which is reached through a proxy and can be killed and started again."""
+
+    def __init__(self, folder: Path, advertised: int) -> None:
+        java = shutil.which("java")
+        if java is None:
+            raise ServerUnavailableError("no java here")
+        self.port, controller = free_port(), free_port()
+        settings = SETTINGS | {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised}",
+            "log.dirs": str(folder / "own-kafka"),
+        }
+        properties = folder / "own.properties"
+        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        run = [java, "-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{broker_jars()}/*"]
+        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=off"
+        tool = [*run, quiet, "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c", str(properties)]
+        subprocess.run(tool, check=True, capture_output=True)
+        self._command = [*run, quiet, "kafka.Kafka", str(properties)]
+        self.start()
+
+    def start(self) -> None:
+        keeper = os.getpid()
+        self.process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: tie_to_parent(keeper, signal.SIGKILL),
+        )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Proxy:
+    """Forwards to the broker; the first armed request of the scorer's is held back, or the broker killed instead."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.broker: Broker | None = None
+        self._armed: int | None = None
+        self._hold = 0.0
+        self.fired = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._sockets: list[socket.socket] = []
+        self._dead = threading.Event()
+        self._closed = False
+        self._run(self._accept)
+        self._run(self._repair)
+
+    def arm(self, step: int, hold: float = 0.0) -> None:
+        """`hold` 0 kills the broker at the next request of this type."""
+        self.fired.clear()
+        self._hold, self._armed = hold, step
+
+    def close(self) -> None:
+        self._closed = True
+        self._dead.set()
+        for one in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    def _run(self, target: object, *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]  # methods below
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            assert self.broker is not None
+            try:
+                server = socket.create_connection(("127.0.0.1", self.broker.port), 5)
+            except OSError:
+                client.close()
+                continue
+            server.settimeout(None)
+            self._sockets += (client, server)
+            self._run(self._requests, client, server)
+            self._run(self._answers, server, client)
+
+    def _answers(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _requests(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError), client.makefile("rb") as stream:
+            while len(prefix := stream.read(4)) == 4:
+                body = stream.read(int.from_bytes(prefix, "big"))
+                name = body[10 : 10 + int.from_bytes(body[8:10], "big", signed=True)]
+                if name == CLIENT and int.from_bytes(body[:2], "big") == self._armed:
+                    self._fire()
+                server.sendall(prefix + body)
+
+    def _fire(self) -> None:
+        self._armed = None
+        self.fired.set()
+        if self._hold:
+            time.sleep(self._hold)  # the request travels all this time
+            return
+        assert self.broker is not None
+        self.broker.kill()
+        self._dead.set()
+
+    def _repair(self) -> None:
+        """Start the broker again. A thread that lives on: the broker ends with the thread that started it."""
+        while True:
+            self._dead.wait()
+            self._dead.clear()
+            if self._closed:
+                return
+            assert self.broker is not None
+            self.broker.start()
+
+
+@pytest.fixture
+def proxy(tmp_path: Path, kafka_bootstrap: str) -> Iterator[Proxy]:
+    """A proxied broker of one's own; skipped or failed exactly where the shared real broker would be."""
+    made = Proxy()
+    try:
+        made.broker = Broker(tmp_path, made.port)
+        wait_until_ready(f"127.0.0.1:{made.port}")
+        yield made
+    finally:
+        if made.broker is not None:
+            made.broker.kill()
+        made.close()
+
+
+def sealed(bootstrap: str, stream: str, total: int, process: GnomonProcess) -> dict[int, Partition]:
+    """The audited log once it covers `total`; where it never does, the scorer's own words."""
+    try:
+        return await_sealed(bootstrap, stream, "boost", total, timeout=90)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{process.output}") from None
+
+
+@pytest.mark.timeout(600)  # six restarts and waits, on a machine that may be busy
+def test_nothing_is_lost_or_doubled_whatever_happens_to_a_transaction(
+    gnomon: Gnomon, proxy: Proxy, stream_name: str, tmp_path: Path
+) -> None:
+    bootstrap = f"127.0.0.1:{proxy.port}"
+    where = ("--stream", stream_name, "--bootstrap-servers", bootstrap, "--deployment", "boost")
+    done = gnomon.run("topics", "create", *where)
+    assert done.returncode == 0, done.stderr
+    live = Stream(bootstrap, stream_name)
+    live.publish_schema()
+    model = sum_model(tmp_path / "sum.onnx", "amount")
+    process = gnomon.start(
+        *("score", *where, "--model", model, "--member", "a", "--no-sampling", "-X", f"client.id={CLIENT.decode()}"),
+        *("-X", "reconnect.backoff.max.ms=500"),
+        env={"GNOMON_SCORE__MIN_WINDOW_SECONDS": "0.1", "GNOMON_KAFKA__TIMEOUT_SECONDS": "30"},
+    )
+    process.wait_for("assigned")
+    for name, step in STEPS.items():
+        proxy.arm(step)
+        live.send(100)
+        assert proxy.fired.wait(60), f"{name}: no such request\n{process.output}"
+        wait_until_ready(bootstrap)
+        sealed(bootstrap, stream_name, len(live.sent), process)
+    proxy.arm(END_TXN, hold=15.0)  # longer than the scorer asks for its commit, and than the transaction may last
+    live.send(100)
+    assert proxy.fired.wait(60)
+    found = outcomes(sealed(bootstrap, stream_name, len(live.sent), process))
+    assert {place: row["request_id"] for place, row in found.items()} == live.sent
+    assert {status(row) for row in found.values()} == {"scored"}
+    assert "positions are read again" in process.output
+    assert process.popen.poll() is None, process.output
+    assert process.terminate(15) == 0
