@@ -34,17 +34,15 @@ def rates(before: Look | None, now: Look) -> dict[str, float]:
 
 
 def cells(row: Row, rate: float | None) -> Mapping[str, str]:
-    """One deployment's present as titles and texts, the same for the table and for plain lines."""
+    """One deployment's present as titles and texts: what fits 80 columns."""
     reached: datetime | None = row["event_time"]
     return {
         "deployment": row["deployment"] or row["stream"] or NOTHING,
-        "role": row["role"] or NOTHING,
         "joined/s": NOTHING if rate is None else f"{rate:,.0f}",
         "lag": NOTHING if row["lag_s"] is None else f"{row['lag_s']:.1f} s",
         "sampled": number(row["sampling_fraction"], "share"),
         "agreement": number(row["agreement"], "share"),
         "errors": number(row["shadow_error_rate"], "share"),
-        "live err.": number(row["live_error_rate"], "share"),
         "event time": NOTHING if reached is None else reached.strftime("%m-%d %H:%M:%S"),
     }
 
@@ -55,7 +53,7 @@ def table(before: Look | None, now: Look) -> Table:
     shown = [cells(row, speed.get(row["deployment"])) for row in now.rows]
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for at, title in enumerate(shown[0]):
-        grid.add_column(title, justify="left" if at < 2 else "right", overflow="fold")
+        grid.add_column(title, justify="left" if at == 0 else "right", overflow="fold", no_wrap=at > 0)
     for row in shown:
         grid.add_row(*(Text(text) for text in row.values()))
     remarks = [f"{row['deployment'] or row['stream']}: {row['status']}" for row in now.rows if row["status"] != "ok"]
