@@ -13,7 +13,7 @@ from tests.servers import docker
 from tests.servers.shared import ROOT
 
 from gnomon_consumer.cli import gnomon
-from gnomon_consumer.settings import Settings
+from gnomon_consumer.settings import load_settings
 
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -93,9 +93,18 @@ def test_a_service_runs_a_command_that_exists(
     command.parse_args(context, line)
 
 
-def test_the_environment_names_settings(compose: dict[str, Any]) -> None:
-    environment = compose["services"]["labels"]["environment"]
-    assert {name.removeprefix("GNOMON_").lower() for name in environment} <= set(Settings.model_fields)
+def test_the_environment_sets_settings(compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each variable changes the setting that it names; a misspelt one would change nothing."""
+    for name, value in compose["services"]["labels"]["environment"].items():
+        monkeypatch.delenv(name, raising=False)
+        before = load_settings()
+        monkeypatch.setenv(name, value)
+        setting: Any = load_settings()
+        unset: Any = before
+        for part in name.removeprefix("GNOMON_").lower().split("__"):
+            setting, unset = getattr(setting, part), getattr(unset, part)
+        assert setting is not None
+        assert setting != unset
 
 
 @pytest.mark.parametrize("service", ["models", "flights"])
