@@ -38,6 +38,9 @@ MOST_AHEAD = 60_000
 TICK_SECONDS = 0.1
 # Shorter than in production: what is captured waits for its window, and the live service waits for what is captured.
 WINDOW_SECONDS = 2
+# Rows a second that each model may score. On a fast machine everything could be; a demo should show sampling at work,
+# and its reports should take seconds.
+BUDGET_ROWS_PER_SECOND = 1500
 # Without any progress for this long something is broken that did not say so.
 STALL_SECONDS = 120.0
 
@@ -214,7 +217,7 @@ class Run:
             self.children.start_gnomon(
                 f"score {one.name}", "score", "--deployment", one.name, "--role", one.role,
                 "--model", models / one.model_file, "--model-version", VERSION, "--window", WINDOW_SECONDS,
-                "--config", config,
+                "--budget", BUDGET_ROWS_PER_SECOND, "--config", config,
             )  # fmt: skip
             self.children.start_gnomon(f"join {one.name}", "join", "--deployment", one.name, "--config", config)
         self.children.start_gnomon("labels", "labels", "consume", "--config", config)
