@@ -1,4 +1,4 @@
-"""Writes docs/cli.md and docs/configuration.md from the commands and settings themselves: `make reference`.
+"""Writes docs/cli.md, configuration.md and metrics.md from what they describe: `make reference`.
 
 A test compares, so the pages cannot lie.
 """
@@ -10,6 +10,7 @@ import click
 from pydantic_core import PydanticUndefined
 
 from gnomon_consumer.cli import gnomon
+from gnomon_consumer.metrics import JoinerMetrics, LabelMetrics, ScorerMetrics
 from gnomon_consumer.settings import ENV_PREFIX, Section, Settings
 
 HERE = Path(__file__).parent
@@ -63,6 +64,26 @@ def configuration_page() -> str:
     return "".join(parts)
 
 
+def metrics_page() -> str:
+    """Return docs/metrics.md."""
+    introduction = (
+        "# Metrics and probes\n\nWritten by `make reference` from the metrics themselves; do not edit.\n\n"
+        "`--metrics HOST:PORT` makes a long-running command serve three pages (port 0: a free one, said in the log):"
+        " `/metrics` for Prometheus; `/healthz`, 200 while its loop turns (503 after a minute without a turn);"
+        " `/readyz`, 200 while it has partitions to work on and what it needs for that, the database included.\n"
+    )
+    parts = [introduction]
+    for command, vocabulary in (
+        ("gnomon score", ScorerMetrics("", "")),
+        ("gnomon join", JoinerMetrics("", "")),
+        ("gnomon labels consume", LabelMetrics("")),
+    ):
+        parts.append(f"\n## `{command}`\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n")
+        for name, kind, labels, meaning in vocabulary.described():
+            parts.append(f"| `{name}` | {kind} | {', '.join(labels)} | {_cell(meaning)} |\n")
+    return "".join(parts)
+
+
 def _is_section(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
@@ -91,7 +112,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"cli.md": cli_page, "configuration.md": configuration_page}
+PAGES = {"cli.md": cli_page, "configuration.md": configuration_page, "metrics.md": metrics_page}
 
 if __name__ == "__main__":
     for file, page in PAGES.items():

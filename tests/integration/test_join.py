@@ -1,5 +1,7 @@
 """`gnomon join` as it ships: every captured offset in one bucket, every sampled one in one pair."""
 
+import time
+
 import psycopg
 import pytest
 from tests.servers.process import Gnomon
@@ -49,6 +51,37 @@ def test_a_drain_joins_everything(gnomon: Gnomon, broker: str, stream_name: str,
             1000,
             0,
         )
+
+
+def test_metrics_and_probes_answer(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
+    """The joiner and the label consumer say how they are and what they did, on one port each."""
+    logs = make_logs(broker, stream_name)
+    logs.live(2, "request", b"no capture at all")
+    logs.capture(70)
+    logs.score()
+    logs.producer.produce(logs.topics.labels, b"no label", b"r1", partition=1)
+    logs.producer.flush(10)
+    options = arguments(broker, stream_name, database_url)
+    joining = gnomon.start("join", *options, "--metrics", "127.0.0.1:0")
+    consuming = gnomon.start("labels", "consume", *options[:4], *options[6:], "--metrics", "127.0.0.1:0")
+    of_deployment = f'{{deployment="challenger",stream="{stream_name}"}}'
+    of_stream = f'{{stream="{stream_name}"}}'
+    for process, wanted in (
+        (
+            joining,
+            {"seen_total": 71, "pairs_total": 70, "dead_letters_total": 1, "orphans_total": 0, "partitions": 4}
+            | {"failed_partitions": 0, "database_away": 0, "windows_total": 4, "delay_seconds_count": 4},
+        ),
+        (consuming, {"received_total": 1, "rejected_total": 1, "stored_total": 0, "partitions": 4}),
+    ):
+        prefix, of = ("join", of_deployment) if process is joining else ("labels", of_stream)
+        lines = {f"gnomon_{prefix}_{name}{of} {number:.1f}" for name, number in wanted.items()}
+        deadline = time.monotonic() + 120
+        while missing := lines - set(process.page("/metrics")[1].splitlines()):
+            assert time.monotonic() < deadline, missing
+            time.sleep(0.05)
+        assert [process.page(path)[0] for path in ("/healthz", "/readyz", "/elsewhere")] == [200, 200, 404]
+    assert [process.terminate() for process in (joining, consuming)] == [0, 0]
 
 
 @pytest.mark.parametrize("command", [("join", "--deployment", "challenger"), ("labels", "consume")])

@@ -3,8 +3,6 @@
 import json
 import signal
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -249,16 +247,7 @@ def test_metrics_and_probes_answer(gnomon: Gnomon, mock_bootstrap: str, stream_n
     live.send(70)
     model = sum_model(tmp_path / "sum.onnx", "amount")
     process = start(gnomon, mock_bootstrap, stream_name, model, "--metrics", "127.0.0.1:0")
-    port = process.wait_for("event=metrics").rsplit("port=", 1)[1]
-
-    def get(path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, ""
-
+    get = process.page
     assert get("/healthz")[0] == 200
     await_sealed(mock_bootstrap, stream_name, "boost", 70)
     process.wait_for("assigned")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -91,6 +93,16 @@ class GnomonProcess:
                     why = "ended" if self._open_streams == 0 else f"said nothing of the kind in {timeout:g} s"
                     raise AssertionError(f"{self}: {why} (waiting for {wanted!r}):\n" + "\n".join(self.lines))
                 self._changed.wait(left)
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Status and text of a page of the server that it said it runs for metrics and probes."""
+        port = self.wait_for("event=metrics").rsplit("port=", 1)[1]
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, ""
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process alone (not to its children)."""

@@ -2,7 +2,7 @@
 
 import rich_click as click
 
-from gnomon_consumer.cli.options import setting_option, settings_options
+from gnomon_consumer.cli.options import metrics_option, setting_option, settings_options
 from gnomon_consumer.collector import collect_rarely
 from gnomon_consumer.joiner.service import Joiner
 from gnomon_consumer.settings import Settings
@@ -13,12 +13,13 @@ from gnomon_consumer.stopping import stop_on_signals
 @settings_options(stream=True, database=True)
 @click.option("--deployment", required=True, metavar="NAME", help="The deployment whose shadow topic is joined.")
 @click.option("--drain", is_flag=True, help="End as soon as nothing is left to join.")
+@metrics_option
 @setting_option("--held-messages", "join.held_messages")
 @setting_option("--replay-from", "join.replay_from")
 @setting_option("--replay-until", "join.replay_until")
 @setting_option("--batch-messages", "join.batch_messages")
-def join(settings: Settings, deployment: str, drain: bool) -> None:
+def join(settings: Settings, deployment: str, drain: bool, metrics: str | None) -> None:
     """Join the shadow log with the live log and write pairs and ledger to PostgreSQL, each exactly once."""
     collect_rarely()
     with stop_on_signals() as stop:
-        Joiner(settings, deployment, stop, drain=drain).run()
+        Joiner(settings, deployment, stop, drain=drain, metrics=metrics).run()

@@ -7,7 +7,7 @@ from pathlib import Path
 import rich_click as click
 
 from gnomon_consumer import database
-from gnomon_consumer.cli.options import setting_option, settings_options
+from gnomon_consumer.cli.options import metrics_option, setting_option, settings_options
 from gnomon_consumer.labels.files import RowError, checksum, parse_map, read_labels
 from gnomon_consumer.labels.service import LabelConsumer
 from gnomon_consumer.labels.store import LabelStore
@@ -25,12 +25,13 @@ def labels() -> None:
 @labels.command()
 @settings_options(stream=True, database=True)
 @click.option("--drain", is_flag=True, help="End as soon as nothing is left to read.")
+@metrics_option
 @setting_option("--idle-seconds", "labels.idle_seconds")
 @setting_option("--seal-seconds", "labels.seal_seconds")
-def consume(settings: Settings, drain: bool) -> None:
+def consume(settings: Settings, drain: bool, metrics: str | None) -> None:
     """Follow the topics of labels and heartbeats, store every version, and seal cohorts as they come of age."""
     with stop_on_signals() as stop:
-        LabelConsumer(settings, stop, drain=drain).run()
+        LabelConsumer(settings, stop, drain=drain, metrics=metrics).run()
 
 
 @labels.command()

@@ -28,6 +28,11 @@ def setting_option(flag: str, key: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(flag, expose_value=False, callback=remember, default=None, **attributes)
 
 
+def metrics_option(command: F) -> F:
+    """`--metrics`, passed on as the argument `metrics`."""
+    return click.option("--metrics", metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz.")(command)
+
+
 def settings_options(stream: bool = False, database: bool = False, kafka: bool = True) -> Callable[[F], F]:
     """Add the common options and pass the loaded `Settings` as the argument `settings`; sets up logging."""
 

@@ -9,7 +9,7 @@ from typing import cast
 
 import rich_click as click
 
-from gnomon_consumer.cli.options import setting_option, settings_options
+from gnomon_consumer.cli.options import metrics_option, setting_option, settings_options
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.records import Role
@@ -82,7 +82,7 @@ def existing(flag: str, name: str) -> Path:
     "--golden", metavar="FILE", help="Features and answers from research (JSON lines); refuse to start beyond."
 )
 @click.option("--tolerance", type=click.FloatRange(0), default=1e-4, show_default=True, help="Of the golden check.")
-@click.option("--metrics", metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz.")
+@metrics_option
 @setting_option("--workers", "score.workers")
 @setting_option("--seed", "score.seed")
 @setting_option("--window", "score.window_seconds")

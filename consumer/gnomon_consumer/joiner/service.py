@@ -21,6 +21,7 @@ from gnomon_consumer.joiner.pairing import JoinedWindow, LiveMessage, Pairing, P
 from gnomon_consumer.joiner.shadows import Read, read_shadow
 from gnomon_consumer.joiner.sink import ProgressMovedError, Sink
 from gnomon_consumer.logs import get_logger
+from gnomon_consumer.metrics import JoinerMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader
@@ -61,6 +62,7 @@ class Joiner:
         stop: threading.Event,
         *,
         drain: bool = False,
+        metrics: str | None = None,
         at: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
@@ -76,6 +78,9 @@ class Joiner:
             raise ConfigurationError("give both join.replay_from and join.replay_until, or neither")
         self._at = at
         self._log = get_logger("join", stream=self._topics.stream, deployment=deployment)
+        self.metrics = JoinerMetrics(self._topics.stream, deployment)
+        self._metrics_address = metrics
+        self._pulse = Pulse()
         self._owned: dict[int, Owned] = {}
         self._failed: dict[int, GnomonError] = {}
         self._away_since: float | None = None
@@ -83,6 +88,9 @@ class Joiner:
         self._next_idle_check = 0.0
         self._next_report = 0.0
         self._complained: set[str] = set()
+        self.metrics.partitions.set_function(lambda: len(self._owned))
+        self.metrics.failed.set_function(lambda: len(self._failed))
+        self.metrics.away.set_function(lambda: self._away_since is not None)
         self.pairs = 0
         self.windows = 0
 
@@ -101,8 +109,9 @@ class Joiner:
         self._live = LiveLog(self._settings, self._live_topic)
         self._log.info("joining", shadow_topic=self._shadow_topic)
         try:
-            while not self._stop.is_set() and not self._finished():
-                self._step()
+            with observed(self._metrics_address, self.metrics, self._pulse, self._ready, self._log):
+                while not self._stop.is_set() and not self._finished():
+                    self._step()
         except KafkaException as error:
             raise GnomonError(f"Kafka: {kafka.kafka_error(error).str()}") from error
         finally:
@@ -121,9 +130,13 @@ class Joiner:
         owned = [state for partition, state in self._owned.items() if partition not in self._failed]
         return self._drain and bool(owned) and not self._shadow.unopened and all(state.caught_up for state in owned)
 
+    def _ready(self) -> bool:
+        return bool(self._owned) and self._away_since is None
+
     # One turn of the loop.
 
     def _step(self) -> None:
+        self._pulse.turn()
         if self._away_since is not None and not self._come_back():
             self._follow_shadow(0.2)
             return
@@ -140,6 +153,8 @@ class Joiner:
             raise GnomonError("the database is not this version's: run `gnomon db upgrade`") from error
         if time.monotonic() >= self._next_report:
             self._next_report = time.monotonic() + REPORT_S
+            held = sum(state.pairing.held_ahead + state.pairing.held_rows for state in self._owned.values())
+            self.metrics.held.set(held)
             self._log.info("progress", windows=self.windows, pairs=self.pairs, partitions=len(self._owned))
 
     def _open(self) -> None:
@@ -256,12 +271,24 @@ class Joiner:
             return
         self.pairs += pairs
         self.windows += len(windows)
+        self._count(windows, pairs)
         for state in self._owned.values():
             state.ready.clear()
         if not self._mock:
             ends = {window.seal["source_partition"]: window.shadow_offset + 1 for window in windows}
             if reason := self._shadow.tell_lag_tools(ends):
                 self._log.info("lag tools are not told", reason=reason)
+
+    def _count(self, windows: list[JoinedWindow], pairs: int) -> None:
+        told, now = self.metrics, time.time()
+        orphans = sum(len(window.orphans) for window in windows)
+        told.windows.inc(len(windows))
+        told.seen.inc(sum(window.joined_seen for window in windows))
+        told.pairs.inc(pairs)
+        told.orphans.inc(orphans)
+        told.dead_letters.inc(sum(cell["sampled"] for w in windows for cell in w.seal["cells"]) - pairs - orphans)
+        for window in windows:
+            told.delay.observe(max(0.0, now - window.seal["sealed_at"] / 1e6))
 
     def _balance(self) -> None:
         """Bound what is held: stop reading the log that is ahead until the other one follows."""

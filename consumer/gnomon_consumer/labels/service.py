@@ -18,6 +18,7 @@ from gnomon_consumer import database, kafka
 from gnomon_consumer.group import GroupTopic
 from gnomon_consumer.labels.store import FIRST_US, LAST_US, LabelBatch, LabelsMovedError, LabelStore, fault_of
 from gnomon_consumer.logs import get_logger
+from gnomon_consumer.metrics import LabelMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import DecodeError, DependencyUnreachableError, GnomonError
@@ -52,6 +53,7 @@ class LabelConsumer:
         stop: threading.Event,
         *,
         drain: bool = False,
+        metrics: str | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._settings = settings
@@ -62,6 +64,9 @@ class LabelConsumer:
         self._drain = drain
         self._now_us = now_us
         self._log = get_logger("labels", stream=self._topics.stream)
+        self.metrics = LabelMetrics(self._topics.stream)
+        self._metrics_address = metrics
+        self._pulse = Pulse()
         self._owned: dict[int, Owned] = {}
         self._reports: list[Record] = []
         self._producers_left: set[int] = set()
@@ -69,6 +74,8 @@ class LabelConsumer:
         self._next_try = 0.0
         self._next_seal = 0.0
         self._complained: set[str] = set()
+        self.metrics.partitions.set_function(lambda: len(self._owned))
+        self.metrics.away.set_function(lambda: self._away)
         self.stored = 0
 
     def run(self) -> None:
@@ -86,8 +93,9 @@ class LabelConsumer:
         self._follow_producers()
         self._log.info("consuming labels", topic=self._topics.labels)
         try:
-            while not self._stop.is_set() and not self._drained():
-                self._step()
+            with observed(self._metrics_address, self.metrics, self._pulse, self._ready, self._log):
+                while not self._stop.is_set() and not self._drained():
+                    self._step()
             if not self._away and not self._stop.is_set():
                 self._store.seal_cohorts()
         except KafkaException as error:
@@ -108,7 +116,11 @@ class LabelConsumer:
             and all(state.at_end for state in self._owned.values())
         )
 
+    def _ready(self) -> bool:
+        return bool(self._owned) and not self._away
+
     def _step(self) -> None:
+        self._pulse.turn()
         if self._away and not self._come_back():
             self._labels.consume(1, 0.2)
             return
@@ -121,6 +133,7 @@ class LabelConsumer:
             if time.monotonic() >= self._next_seal:
                 self._next_seal = time.monotonic() + self._limits.seal_seconds
                 if sealed := self._store.seal_cohorts():
+                    self.metrics.sealed.inc(sealed)
                     self._log.info("cohorts sealed", slices=sealed)
         except AWAY as error:
             self._go_away(error)
@@ -201,6 +214,7 @@ class LabelConsumer:
     def _store_all(self) -> None:
         if self._reports:
             self._store.report_producers(self._reports)
+            self.metrics.heartbeats.inc(len(self._reports))
             self._reports.clear()
         batches = {n: state.batch for n, state in self._owned.items() if state.batch.end > state.batch.start}
         if not batches:
@@ -210,12 +224,16 @@ class LabelConsumer:
         ):
             raise DependencyUnreachableError("the dead letters cannot be written; no label is passed over")
         try:
-            self.stored += self._store.apply(batches, self._now_us())
+            stored = self._store.apply(batches, self._now_us())
         except LabelsMovedError as moved:
             self._log.warning(str(moved))
             self._reopen(list(batches))
             return
-        for partition in batches:
+        self.stored += stored
+        self.metrics.stored.inc(stored)
+        for partition, batch in batches.items():
+            self.metrics.received.inc(batch.end - batch.start)
+            self.metrics.rejected.inc(batch.rejected)
             state = self._owned[partition]
             state.next_offset = state.batch.end
             state.batch = LabelBatch(state.next_offset, state.next_offset)

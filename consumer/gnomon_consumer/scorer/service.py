@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from gnomon_consumer import kafka
 from gnomon_consumer.logs import get_logger
-from gnomon_consumer.metrics import Observatory, ScorerMetrics
+from gnomon_consumer.metrics import Pulse, ScorerMetrics, observed
 from gnomon_consumer.scorer.assignment import Assignment
 from gnomon_consumer.scorer.gate import SchemaGate
 from gnomon_consumer.scorer.options import Options
@@ -36,7 +36,6 @@ from gnomon_schemas.topics import Topics
 CONSUME = 1000
 DRAIN_SECONDS = 5.0  # how long a stop waits for outcomes
 _BUSY_POLL, _IDLE_POLL = 0.01, 0.05
-_HEALTHY_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
 _PASSING = (
     KafkaError._TRANSPORT,
@@ -76,7 +75,6 @@ class Scorer:
     _retry_at: float = 0.0
     _error: GnomonError | None = None
     _idle_since: float | None = None
-    _turned_at: float = 0.0
     committed_windows: int = 0
     committed_rows: int = 0
 
@@ -85,15 +83,19 @@ class Scorer:
         self._names = Topics(settings.require_stream(), settings.topic_prefix)
         self._policy = policy_hash(settings.score, options.no_sampling)
         self.metrics = ScorerMetrics(self._names.stream, options.deployment)
+        self._pulse = Pulse(self.clock)
         self._assignment = Assignment(settings, options, self._names, self._policy, self.stopping, self.now_us)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Score until stopped; raises GnomonError."""
-        names, deployment, score = self._names, self.options.deployment, self.settings.score
         self._assignment.prepare(kafka.list_topics(self.settings))
-        observatory = self._observe()
+        with observed(self.options.metrics, self.metrics, self._pulse, lambda: bool(self._owned), log):
+            self._live()
+
+    def _live(self) -> None:
+        names, deployment, score = self._names, self.options.deployment, self.settings.score
         network = self.options.allow_network or self.options.model.kind == "server"
         limits = Limits(score.memory_bytes, network=network)
         self._pool = Pool(score.workers, self.options.model, limits, score.call_seconds, self.clock, self.now_us)
@@ -118,21 +120,7 @@ class Scorer:
             self._consumer.close()
             self._shadow.close()
             store.close()
-            if observatory is not None:
-                observatory.close()
             log.info("stopped", windows=self.committed_windows, rows=self.committed_rows)
-
-    def _observe(self) -> Observatory | None:
-        if self.options.metrics is None:
-            return None
-        observatory = Observatory(
-            self.options.metrics,
-            self.metrics.registry,
-            healthy=lambda: not self._turned_at or self.clock() - self._turned_at < _HEALTHY_SECONDS,
-            ready=lambda: bool(self._owned),
-        )
-        log.info("metrics", port=observatory.port)
-        return observatory
 
     def _rehearse(self, live: Schema) -> None:
         """Compare with golden answers, then warm the workers up and measure them."""
@@ -186,7 +174,8 @@ class Scorer:
         self._finish()
 
     def _turn(self) -> None:
-        self._turned_at = now = self.clock()
+        self._pulse.turn()
+        now = self.clock()
         reason = self._sealer.due(now, idle=not self._ticks)
         if reason is not None:
             self._seal(reason, now)
