@@ -168,7 +168,7 @@ def test_kill_at_any_moment(mock_bootstrap: str, stream_name: str, tmp_path: Pat
 @pytest.mark.timeout(7200)
 def test_kill_a_thousand_times(stream_name: str, tmp_path: Path) -> None:
     kills = int(os.environ.get("GNOMON_TEST_KILLS", "1000"))
-    chance = random.Random(20_130_101)
+    chance = random.Random(int(os.environ.get("GNOMON_TEST_SEED", "20130101")))
     ledger = tmp_path / "ledger"
     lost = []
     for _ in range(kills):
