@@ -1,10 +1,12 @@
 """The middleware puts a request's id and trace into the context, and touches nothing else."""
 
 import asyncio
+import subprocess
 import sys
 import types
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from tests.hooks import GOOD, captures, make_tap, raw_messages
 from gnomon_producer.middleware import GnomonASGIMiddleware, GnomonWSGIMiddleware, current_request_id
 from gnomon_producer.trace import traceparent_of_context, traceparent_source
 
+ROOT = Path(__file__).parents[2]
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 Seen = tuple[str | None, str | None]
 
@@ -112,23 +115,45 @@ def test_without_opentelemetry_the_requests_header_is_taken(monkeypatch: pytest.
     assert traceparent_source() == traceparent_of_context.get
 
 
-def test_exactly_one_traceparent_under_an_instrumented_producer(
-    mock_bootstrap: str, stream_name: str, monkeypatch: pytest.MonkeyPatch
+INSTRUMENTED = """
+import sys
+from opentelemetry.instrumentation.confluent_kafka import ConfluentKafkaInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+
+order, bootstrap, stream = sys.argv[1:]
+if order == "hook first":
+    import gnomon_producer
+provider = TracerProvider()
+ConfluentKafkaInstrumentor().instrument(tracer_provider=provider)
+import confluent_kafka
+from tests.hooks import GOOD, make_tap
+
+tap = make_tap(bootstrap, stream)
+own = confluent_kafka.Producer({"bootstrap.servers": bootstrap})
+with provider.get_tracer("service").start_as_current_span("request") as span:
+    tap.record("traced", GOOD, value=1.0)
+    own.produce(f"gnomon.{stream}.live", b"own", b"own")
+    context = span.get_span_context()
+tap.record("untraced", GOOD, value=1.0)
+assert tap.close() and own.flush(10) == 0
+print(f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}")
+"""
+
+
+@pytest.mark.parametrize("order", ["hook first", "instrumentation first"])
+def test_exactly_one_traceparent_beside_the_real_instrumentation(
+    order: str, mock_bootstrap: str, stream_name: str
 ) -> None:
-    """An instrumentation replaces `confluent_kafka.Producer` by one that adds a header of its own."""
-
-    class Instrumented:
-        def __init__(self, *_: Any) -> None:
-            raise AssertionError("the hook must not pass through an instrumented producer")
-
-    monkeypatch.setattr("confluent_kafka.Producer", Instrumented)
-    tap = make_tap(mock_bootstrap, stream_name)
-    with active_span():
-        tap.record("r1", GOOD, value=1.0)
-    tap.record("r2", GOOD, value=1.0)
-    assert tap.close()
+    command = [sys.executable, "-W", "error", "-c", INSTRUMENTED, order, mock_bootstrap, stream_name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    traceparent = done.stdout.strip().encode()
     headers = {raw.key: raw.headers for raw in raw_messages(mock_bootstrap, f"gnomon.{stream_name}.live")}
-    assert headers == {b"r1": [("traceparent", TRACE.encode())], b"r2": []}
+    # The service's own message shows that the instrumentation was at work: the same trace, a span of its own.
+    ((name, own),) = headers.pop(b"own")
+    assert (name, own[:36]) == ("traceparent", traceparent[:36])
+    assert own != traceparent
+    assert headers == {b"traced": [("traceparent", traceparent)], b"untraced": []}
 
 
 def test_a_capture_takes_the_requests_id(mock_bootstrap: str, stream_name: str) -> None:

@@ -1,0 +1,35 @@
+"""A plain loop with the hook in it: payments in as JSON lines, answers out, the truth told where a line has it.
+
+python examples/loop/score.py < payments.jsonl
+"""
+
+import json
+import math
+import sys
+
+from gnomon_producer import Tap
+
+FEATURES = {"amount": "double", "country": ["null", "string"]}
+
+
+def score(features: dict[str, float | str | None]) -> float:
+    """The live model."""
+    return 1 / (1 + math.exp(3 - float(features["amount"] or 0) / 40))
+
+
+def main() -> None:
+    """Answer line by line. What is still on its way is drained when the program ends, by itself."""
+    tap = Tap.from_env(features=FEATURES)
+    for line in sys.stdin:
+        payment = json.loads(line)
+        features = {"amount": payment["amount"], "country": payment.get("country")}
+        with tap.capture(payment["id"], features) as shot:
+            probability = score(features)
+            shot.predicted(value=probability, label="review" if probability > 0.5 else "accept")
+        print(json.dumps({"id": payment["id"], "probability": round(probability, 4)}), flush=True)
+        if "fraud" in payment:
+            tap.label(payment["id"], value=float(payment["fraud"]))
+
+
+if __name__ == "__main__":
+    main()
