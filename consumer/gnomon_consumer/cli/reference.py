@@ -27,12 +27,13 @@ def reference() -> None:
 @click.option("--name", default="training", show_default=True, help="Name of the reference; a name is given once.")
 @settings_options(stream=True, database=True, kafka=False)
 def build(settings: Settings, source: str, name: str) -> None:
-    """Freeze SOURCE: a CSV or Parquet file of training data, or a past period.
+    """Freeze SOURCE: a CSV, Parquet or JSON-lines file of training data, or a past period.
 
     A file has one column a feature, by the feature's name. A period is written SINCE..UNTIL (2013-04-01..2013-05-01,
     UTC unless it says otherwise); it freezes the answers of both models too.
     """
     from gnomon_consumer.reports import reference as references  # pyarrow is slow to load
+    from gnomon_consumer.reports.files import read_table
 
     stream = settings.require_stream()
     with closing(connect(settings.require_database_url(), "gnomon reference")) as connection:
@@ -41,8 +42,9 @@ def build(settings: Settings, source: str, name: str) -> None:
             if (period := period_of(source)) is not None:
                 made = references.from_period(connection, stream, *period)
             else:
-                table = references.read_table(Path(source))
-                made = references.from_table(table, references.feature_kinds(connection, stream), source)
+                kinds = references.feature_kinds(connection, stream)
+                table = read_table(Path(source), [name for name, kind in kinds.items() if kind == "text"])
+                made = references.from_table(table, kinds, source)
             count = references.store(connection, stream, name, source, made)
         except UndefinedTable as error:
             raise GnomonError("the database knows no references: run `gnomon db upgrade`") from error

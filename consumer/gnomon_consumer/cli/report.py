@@ -8,7 +8,7 @@ import rich_click as click
 from rich.console import Console
 
 from gnomon_consumer.cli.options import settings_options
-from gnomon_consumer.reports import REPORTS, Question, Report, ask
+from gnomon_consumer.reports import REPORTS, Answer, Question, Report, ask
 from gnomon_consumer.reports.query import open_reports
 from gnomon_consumer.reports.terminal import as_csv, as_json, table
 from gnomon_consumer.settings import Settings
@@ -42,6 +42,33 @@ def segment_of(pairs: tuple[str, ...]) -> dict[str, str] | None:
     return found or None
 
 
+def show(answer: Answer, output: str) -> None:
+    """Print an answer as the option --format says."""
+    if output == "json":
+        click.echo(as_json(answer))
+    elif output == "csv":
+        click.echo(as_csv(answer), nl=False)
+    else:
+        Console().print(table(answer))
+
+
+format_option: Callable[[Any], Any] = click.option(
+    "--format",
+    "output",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="How to print the rows.",
+)
+pair_options: dict[str, Callable[[Any], Any]] = {
+    "deployment": click.option("--deployment", metavar="NAME", help="Only this one; default: every deployment."),
+    "since": click.option("--since", type=Moment(), help="From this event time on."),
+    "until": click.option("--until", type=Moment(), help="Before this event time."),
+    "segment": click.option("--segment", multiple=True, metavar="KEY=VALUE", help="Only this segment; repeatable."),
+    "time_zone": click.option("--time-zone", default="UTC", show_default=True, help="Whose hours and days are meant."),
+}
+
+
 @click.group()
 def report() -> None:
     """What the pairs in the database say."""
@@ -61,35 +88,15 @@ def _command(kind: Report) -> click.Command:
         question = Question(settings.require_stream(), deployment, since, until, segment_of(segment), time_zone, extra)
         with open_reports(settings.require_database_url()) as connection:
             answer = ask(connection, kind.name, question)
-        if output == "json":
-            click.echo(as_json(answer))
-        elif output == "csv":
-            click.echo(as_csv(answer), nl=False)
-        else:
-            Console().print(table(answer))
+        show(answer, output)
 
     run.__doc__ = f"{kind.summary}.\n\n{kind.note}"
-    options: dict[str, Callable[[Any], Any]] = {
-        "since": click.option("--since", type=Moment(), help="From this event time on."),
-        "until": click.option("--until", type=Moment(), help="Before this event time."),
-        "segment": click.option("--segment", multiple=True, metavar="KEY=VALUE", help="Only this segment; repeatable."),
-        "time_zone": click.option(
-            "--time-zone", default="UTC", show_default=True, help="Whose hours and days are meant."
-        ),
-    }
     command: Any = settings_options(stream=True, database=True, kafka=False)(run)
-    command = click.option(
-        "--format",
-        "output",
-        type=click.Choice(["table", "json", "csv"]),
-        default="table",
-        show_default=True,
-        help="How to print the rows.",
-    )(command)
+    command = format_option(command)
     for name in reversed(kind.arguments):
-        option = options.get(name) or click.option(f"--{name.replace('_', '-')}", help=kind.extra[name])
+        option = pair_options.get(name) or click.option(f"--{name.replace('_', '-')}", help=kind.extra[name])
         command = option(command)
-    command = click.option("--deployment", metavar="NAME", help="Only this one; default: every deployment.")(command)
+    command = pair_options["deployment"](command)
     made: click.Command = click.command(kind.name.replace("_", "-"))(command)
     return made
 
@@ -101,6 +108,8 @@ for _report in REPORTS.values():
 # They use the options above, hence the late import.
 from gnomon_consumer.cli.report_check import check  # noqa: E402
 from gnomon_consumer.cli.report_html import html  # noqa: E402
+from gnomon_consumer.cli.report_skew import skew  # noqa: E402
 
+report.add_command(skew)
 report.add_command(html)
 report.add_command(check)

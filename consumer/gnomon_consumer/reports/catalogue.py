@@ -479,3 +479,26 @@ _ALL = (
 )
 
 REPORTS: dict[str, Report] = {report.name: report for report in _ALL}
+
+# Not among REPORTS, since it needs a file beside the database.
+SKEW = Report(
+    "skew",
+    "Features recomputed offline beside those that the live service sent",
+    "skew",
+    (*PAIRS, "features", "tolerance", "time_zone"),
+    (
+        *WHO,
+        Column("feature", "feature"),
+        Column("pairs", "n", "count"),
+        Column("mismatch", "mismatch", "share", ("low", "high")),
+        Column("size", "size", "short", ("size_low", "size_high")),
+        Column("file - live", "shift", "short", ("shift_low", "shift_high")),
+        Column("largest", "largest", "short"),
+        Column("live", "example_live"),
+        Column("file", "example_file"),
+        Column("request", "example"),
+        Column("status", "status"),
+    ),
+    "mismatch: share of all live traffic. size: mean |file - live| where numbers differ; file - live: with its sign."
+    " live, file: the request that differs most.",
+)

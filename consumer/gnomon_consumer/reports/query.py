@@ -60,7 +60,11 @@ class Answer:
 
 def ask(connection: psycopg.Connection[Any], name: str, question: Question) -> Answer:
     """Run one report of `REPORTS`. Raises GnomonError where the database refuses, with what it says."""
-    report = REPORTS[name]
+    return ask_report(connection, REPORTS[name], question)
+
+
+def ask_report(connection: psycopg.Connection[Any], report: Report, question: Question) -> Answer:
+    """Run one report; like `ask`."""
     arguments = question.arguments(report)
     statement = sql.SQL("select * from report_v1.{}({})").format(
         sql.Identifier(report.function),
@@ -76,9 +80,9 @@ def ask(connection: psycopg.Connection[Any], name: str, question: Question) -> A
     except psycopg.errors.InvalidSchemaName as error:
         raise GnomonError("the database has no report_v1: run `gnomon db upgrade`") from error
     except psycopg.errors.UndefinedFunction as error:
-        raise GnomonError(f"the database does not know report {name}: run `gnomon db upgrade`") from error
+        raise GnomonError(f"the database does not know report {report.name}: run `gnomon db upgrade`") from error
     except psycopg.DataError as error:
-        raise ConfigurationError(f"report {name}: {error.diag.message_primary}") from error
+        raise ConfigurationError(f"report {report.name}: {error.diag.message_primary}") from error
 
 
 def open_reports(url: str) -> psycopg.Connection[Any]:

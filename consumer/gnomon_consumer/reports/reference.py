@@ -3,15 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, fields
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psycopg
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
+from gnomon_consumer.reports.files import is_number
 from gnomon_consumer.reports.profile import Profile, profile
 from gnomon_schemas.errors import ConfigurationError
 
@@ -25,16 +23,6 @@ _ANSWERS = (
 )
 
 
-def read_table(path: Path) -> pa.Table:
-    """A CSV (with a header) or Parquet file. Raises ConfigurationError."""
-    try:
-        if path.suffix.lower() in {".parquet", ".pq"}:
-            return pyarrow.parquet.read_table(path)
-        return pyarrow.csv.read_csv(path)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from error
-
-
 def from_table(table: pa.Table, kinds: Mapping[str, str], source: str) -> dict[str, list[Profile]]:
     """Profiles of the table's columns, by deployment ('': the features).
 
@@ -42,9 +30,9 @@ def from_table(table: pa.Table, kinds: Mapping[str, str], source: str) -> dict[s
     Raises ConfigurationError for a table without any of the features or a column that is not of its kind.
     """
     known = kinds or {
-        field.name: "numeric" if _is_number(field.type) else "text"
+        field.name: "numeric" if is_number(field.type) else "text"
         for field in table.schema
-        if _is_number(field.type) or pa.types.is_string(field.type)
+        if is_number(field.type) or pa.types.is_string(field.type)
     }
     found = [name for name in known if name in table.column_names]
     if not found or table.num_rows == 0:
@@ -134,7 +122,3 @@ def _profiles(feature: str, kind: str, rows: Sequence[tuple[Any, float]]) -> Ite
     """The profile of these values; none where no row has one (an answer without labels, a feature never sent)."""
     if any(value is not None for value, _ in rows):
         yield profile(feature, kind, [value for value, _ in rows], np.array([weight for _, weight in rows]))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
