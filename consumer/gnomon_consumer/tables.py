@@ -229,12 +229,13 @@ windows = Table(
     _need("joined_missing", BigInteger, default="0"),
     _need("shadow_offset", BigInteger),
     _need("applied_at", _TIME, default="now()"),
+    _may("limited_by", Text),
     PrimaryKeyConstraint("deployment_id", "source_partition", "start_offset"),
     CheckConstraint("end_offset >= start_offset", name="range"),
     comment="The ledger by window: [start_offset, end_offset) of one source partition. `seen` is the"
     " scorer's claim, `joined_seen` what the joiner read there, `joined_missing` the claimed"
     " captures it could no longer read (expired); `shadow_offset` is where the seal stands in the"
-    " shadow topic.",
+    " shadow topic; `limited_by` says why not all of it was sampled.",
 )
 
 cells = Table(

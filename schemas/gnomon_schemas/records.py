@@ -33,6 +33,9 @@ MAX_FAILURE_MESSAGE = 500
 
 Role = Literal["challenger", "control"]
 CloseReason = Literal["idle", "time", "count", "bytes", "revoked", "shutdown"]
+SamplingLimit = Literal["breaker", "queue", "budget", "catch_up", "reservoir", "over_capacity"]
+"""Why a window did not sample all that it saw: the circuit breaker is not closed; earlier rows still wait for a worker;
+the tokens were spent; they were, while a backlog is drained; the reservoirs were full; partitions were drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,7 @@ class SamplingWindow:
     cells: list[Cell]
     gap: Gap | None = None
     usage: Usage = field(default_factory=Usage)
+    limited_by: SamplingLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,12 @@ def record_schema(name: str) -> Schema:
     return checked(_inline(_packaged(name), set(), {}))
 
 
+def earlier_schemas() -> list[Schema]:
+    """Return the packaged records as earlier versions of Gnomon wrote them: their topics may still hold some."""
+    folder = files("gnomon_schemas").joinpath("avsc/earlier")
+    return [Schema.parse(path.read_bytes()) for path in folder.iterdir() if path.name.endswith(".avsc")]
+
+
 def live_schema(features: Json) -> Schema:
     """Compose LivePrediction with a stream's own feature record (see `features.FeatureSchema.record`)."""
     return checked(_inline(_packaged("LivePrediction"), set(), {FEATURES: features}))

@@ -9,7 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from gnomon_schemas.codec import SchemaFinder
 from gnomon_schemas.errors import DependencyUnreachableError, SchemaError
 from gnomon_schemas.framing import Fingerprint, SchemaKey
-from gnomon_schemas.schema import RECORDS, Schema, record_schema
+from gnomon_schemas.schema import RECORDS, Schema, earlier_schemas, record_schema
 
 
 class MemorySchemas:
@@ -33,8 +33,8 @@ class MemorySchemas:
 
 
 def packaged_schemas() -> MemorySchemas:
-    """Return the records that need no feature record, as this version of Gnomon writes them."""
-    return MemorySchemas(record_schema(name) for name in RECORDS if name != "LivePrediction")
+    """Return the records that need no feature record, as this version of Gnomon and those before it write them."""
+    return MemorySchemas([*earlier_schemas(), *(record_schema(name) for name in RECORDS if name != "LivePrediction")])
 
 
 def folder_schemas(folder: Path) -> MemorySchemas:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.scorer_kit import Stream, audit, await_sealed, outcomes, read_all, status
 from tests.servers.process import Gnomon
 
-from gnomon_schemas.codec import Reader
+from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.store import packaged_schemas
 
 # Each capture says how long the model takes over it, so that the phases are exact.
@@ -28,6 +28,11 @@ PHASES = [  # seconds, captures a second, seconds a row
     ("hung", 4, 150, 1000.0),
     ("recovered", 8, 150, 0.002),
 ]
+
+
+def all_sampled(window: Record) -> bool:
+    """Whether nothing was left out."""
+    return all(cell["sampled"] == cell["seen"] and cell["draw_probability"] == 1 for cell in window["cells"])
 
 
 def test_the_measured_worst_delay_stays_under_the_bound(
@@ -77,7 +82,8 @@ def test_the_measured_worst_delay_stays_under_the_bound(
             name, _, record = reader.decode(message.value())
             if name.endswith("SamplingWindow"):
                 committed[record["window_id"]] = message.timestamp()[1] / 1000
-    found = outcomes(audit(mock_bootstrap, stream_name, "slow"))
+    log = audit(mock_bootstrap, stream_name, "slow")
+    found = outcomes(log)
     worst = dict.fromkeys((name for name, *_ in PHASES), 0.0)
     for place, row in found.items():
         delay = committed[row["window_id"]] - arrived[place]
@@ -87,6 +93,9 @@ def test_the_measured_worst_delay_stays_under_the_bound(
     print(f"worst delay, seconds: {worst}; bound {bound}; sampled {sampled} of {len(live.sent)}")
     assert max(worst.values()) <= bound
     assert all(sampled.values())
+    windows = [window for one in log.values() for window in one.windows]
+    assert {"budget", "breaker"} <= {window["limited_by"] for window in windows}
+    assert all((window["limited_by"] is None) == all_sampled(window) for window in windows)
     assert {status(row) for place, row in found.items() if phase_of[place] == "recovered"} >= {"scored"}
     assert "timed_out" in {status(row) for place, row in found.items() if phase_of[place] == "hung"}
     assert sum(1 / row["inclusion_probability"] for row in found.values()) <= len(live.sent) + 1e-6

@@ -56,6 +56,7 @@ def window(db: Database, partition: int, start: int, end: int, **changes: Any) -
                 "seen": cell["seen"],
                 "joined_seen": joined["joined_seen"],
                 "shadow_offset": end,
+                "limited_by": changes.get("limited_by"),
             }
         ],
     )
@@ -119,6 +120,19 @@ def test_coverage_by_stratum_and_segment(db: Database) -> None:
     rows = ask(db.connection, "coverage", Question("s", extra={"slice": "segment:origin"})).rows
     assert {row["value"]: row["sampled"] for row in rows} == {"JFK": 40, "LGA": 20}
     assert sum(row["weight"] for row in rows) == pytest.approx(s.weight.sum())
+
+
+def test_coverage_says_why_not_all_was_sampled(db: Database) -> None:
+    window(db, 0, 0, 100, sampled=0, scored=0, limited_by="breaker")
+    window(db, 0, 100, 200, sampled=30, scored=30, limited_by="budget")
+    window(db, 1, 0, 50, sampled=10, scored=10, limited_by="budget")
+    window(db, 1, 50, 60)
+    rows = ask(db.connection, "coverage", Question("s", extra={"slice": "limit"})).rows
+    assert {row["value"]: (row["seen"], row["sampled"]) for row in rows} == {
+        "(none)": (10, 10),
+        "breaker": (100, 0),
+        "budget": (150, 40),
+    }
 
 
 def test_the_command_prints_every_report(db: Database, database_url: str, gnomon: Gnomon) -> None:

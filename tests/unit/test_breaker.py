@@ -29,13 +29,24 @@ def test_trial_closes_or_doubles_the_cooldown() -> None:
     assert breaker.limit(100, 34.0) == 8  # the cooldown is the first one again
 
 
+def test_a_run_of_failures_opens_it_however_good_it_was_before() -> None:
+    breaker = Breaker()
+    breaker.observe(good=900, bad=0, now=0)
+    breaker.observe(good=0, bad=15, now=1)
+    breaker.observe(good=1, bad=10, now=2)
+    breaker.observe(good=0, bad=15, now=3)
+    assert breaker.state == "closed"
+    breaker.observe(good=0, bad=5, now=4)
+    assert breaker.limit(1, 4) == 0
+
+
 def test_old_outcomes_are_forgotten() -> None:
     breaker = Breaker(share=0.5, rows=100, least=20)
     for _ in range(50):
         breaker.observe(100, 0, 0.0)
-    breaker.observe(0, 99, 1.0)
+    breaker.observe(1, 98, 1.0)
     assert breaker.state == "closed"
-    breaker.observe(0, 100, 2.0)
+    breaker.observe(1, 100, 2.0)
     assert breaker.limit(1, 2.0) == 0
 
 

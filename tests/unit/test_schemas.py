@@ -12,7 +12,7 @@ from gnomon_schemas.codec import Codec, Reader, peek
 from gnomon_schemas.errors import ConfigurationError, DecodeError, SchemaError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.framing import Fingerprint, RegistryId, unframe
-from gnomon_schemas.schema import RECORDS, Schema, checked, record_schema
+from gnomon_schemas.schema import RECORDS, Schema, checked, earlier_schemas, record_schema
 from gnomon_schemas.store import ChainedSchemas, MemorySchemas, folder_schemas, packaged_schemas
 from gnomon_schemas.topics import Topics
 
@@ -44,6 +44,31 @@ def test_every_packaged_example_survives_a_round_trip_and_its_dataclass(name: st
 def test_dataclass_fields_are_the_records_fields(name: str) -> None:
     declared = {field["name"] for field in schema_of(name).json["fields"]}
     assert declared == set(records.as_dict(records.from_dict(getattr(records, name), example(name))))
+
+
+def test_what_an_earlier_version_wrote_is_still_read() -> None:
+    (earlier,) = earlier_schemas()
+    assert earlier.fingerprint != record_schema("SamplingWindow").fingerprint
+    then = example("SamplingWindow")
+    del then["limited_by"]
+    message = Codec(earlier).encode(then)
+    name, _, record = Reader(packaged_schemas()).decode(message)
+    assert name == "gnomon.v1.SamplingWindow"
+    window = records.from_dict(records.SamplingWindow, record)
+    assert window.limited_by is None
+    assert records.as_dict(window) == example("SamplingWindow") | {"limited_by": None}
+
+
+@pytest.mark.parametrize("earlier", earlier_schemas(), ids=str)
+def test_every_version_reads_what_the_others_write(earlier: Schema) -> None:
+    from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
+    from avro.schema import make_avsc_object
+
+    checker: Any = ReaderWriterCompatibilityChecker
+    now = record_schema(earlier.name.rpartition(".")[2])
+    for reader, writer in ((earlier, now), (now, earlier)):
+        found = checker().get_compatibility(make_avsc_object(reader.json), make_avsc_object(writer.json))
+        assert found.compatibility is SchemaCompatibilityType.compatible, found.messages
 
 
 def test_fingerprint_is_the_specifications_own_value() -> None:

@@ -15,6 +15,7 @@ WINDOW_COLUMNS = (
     "deployment_id", "source_partition", "start_offset", "end_offset", "window_id", "tick_id", "first_captured_at",
     "last_captured_at", "opened_at", "sealed_at", "close_reason", "lag_s", "seed", "policy", "gap_reason", "gap_lost",
     "cpu_us", "peak_rss_bytes", "gpu_us", "gpu_peak_bytes", "seen", "joined_seen", "joined_missing", "shadow_offset",
+    "limited_by",
 )  # fmt: skip
 _CLAIMED = (
     "seen", "sampled", "draw_probability", "threshold", "scored", "failed", "timed_out", "dead_lettered",
@@ -63,6 +64,7 @@ def window_row(deployment_id: int, window: JoinedWindow) -> tuple[Any, ...]:
         window.joined_seen,
         max(0, window.claimed_seen - window.joined_seen),
         window.shadow_offset,
+        seal.get("limited_by"),  # a window of an earlier version says nothing
     )
 
 

@@ -154,7 +154,7 @@ _ALL = (
             Column("status", "status"),
         ),
         "coverage: 1 less what was dead-lettered, orphaned or lost; sampling does not lower it.",
-        {"slice": _SLICE},
+        {"slice": f"limit (why windows did not sample all that they saw), {_SLICE}"},
     ),
     Report(
         "ledger",

@@ -9,7 +9,8 @@ State = Literal["closed", "open", "half_open"]
 class Breaker:
     """Closed until too large a share of recent rows fails or times out; then open, then half-open on trial.
 
-    `share`: failures over outcomes that open it, of the last `rows` outcomes and at least `least` of them.
+    `share`: failures over outcomes that open it, of the last `rows` outcomes and at least `least` of them. So many
+    (`least`) without a good one in between open it too: a slow model that hangs would take long to fill a share.
     `cooldown`: seconds it stays open at first; doubled by each failed trial, up to `longest`.
     """
 
@@ -32,7 +33,7 @@ class Breaker:
         self._longest = longest
         self._opened_at = 0.0
         self._recent: deque[tuple[int, int]] = deque()
-        self._good = self._bad = 0
+        self._good = self._bad = self._run = 0
 
     def limit(self, budget: int, now: float) -> int:
         """How much of `budget` may be sampled now; moves from open to half-open when the cooldown is over."""
@@ -56,12 +57,13 @@ class Breaker:
         self._recent.append((good, bad))
         self._good += good
         self._bad += bad
+        self._run = 0 if good else self._run + bad
         while len(self._recent) > 1 and self._good + self._bad - sum(self._recent[0]) >= self._rows:
             old_good, old_bad = self._recent.popleft()
             self._good -= old_good
             self._bad -= old_bad
         seen = self._good + self._bad
-        if seen >= self._least and self._bad > self._share * seen:
+        if seen >= self._least and (self._bad > self._share * seen or self._run >= self._least):
             self._open(now)
 
     def _open(self, now: float) -> None:
@@ -76,4 +78,4 @@ class Breaker:
 
     def _forget(self) -> None:
         self._recent.clear()
-        self._good = self._bad = 0
+        self._good = self._bad = self._run = 0

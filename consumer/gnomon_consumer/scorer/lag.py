@@ -65,6 +65,10 @@ class TokenBucket:
         """How many of `seen` captures may be sampled while `queued` sampled rows are still unscored."""
         return max(0, min(seen, math.floor(self.tokens), math.floor(self.capacity - queued)))
 
+    def shortage(self, queued: int) -> str:
+        """What the budget of the moment is short of: `queue` (workers are behind) or `budget` (tokens)."""
+        return "queue" if self.capacity - queued < self.tokens else "budget"
+
     def spend(self, rows: int) -> None:
         """Take the tokens of a seal."""
         self.tokens -= rows

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import Message
@@ -17,7 +17,7 @@ from gnomon_consumer.scorer.window import Caps, OpenWindow, Ownership
 from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.codec import peek
 from gnomon_schemas.errors import DecodeError
-from gnomon_schemas.records import CloseReason, Gap
+from gnomon_schemas.records import CloseReason, Gap, SamplingLimit
 
 # Smaller batches, and probes that do not take long, say more about overhead than about the model.
 _RATE_ROWS, _RATE_SECONDS, _PROBE_SECONDS = 64, 0.05, 0.5
@@ -93,8 +93,9 @@ class Sealer:
         """Sample all open windows with one budget; `queued` sampled rows are still unscored."""
         tick_id = str(uuid.uuid4())
         seen = sum(window.seen for window in self.open.values())
-        budget = seen if self._no_sampling else self.bucket.budget(seen, queued)
-        budget = self.breaker.limit(budget, now)
+        affordable = seen if self._no_sampling else self.bucket.budget(seen, queued)
+        budget = self.breaker.limit(affordable, now)
+        limit = self._limit(seen, affordable, budget, queued)
         for window in self.open.values():
             window.shrink()
         sampled = seal(
@@ -109,10 +110,21 @@ class Sealer:
             sealed.first_captured_at = _captured_at(window.first)
             sealed.last_captured_at = _captured_at(window.last)
             sealed.fill([_with_rows(cell, partition) for cell in sampled[partition]])
+            sealed.limited_by = limited_by(window.seen, sealed.open_rows, sampled[partition], limit)
             tick.windows.append(sealed)
         self.bucket.spend(tick.open_rows)
         self.open = {}
         return tick
+
+    def _limit(self, seen: int, affordable: int, budget: int, queued: int) -> SamplingLimit | None:
+        """What keeps the windows that seal now from sampling all that they saw."""
+        if budget < affordable or self.breaker.state != "closed":
+            return "breaker"
+        if affordable >= seen:
+            return None
+        if self.bucket.shortage(queued) == "queue":
+            return "queue"
+        return "catch_up" if self.position_lag > self._settings.window_seconds else "budget"
 
     def gap(self, owner: Ownership, start: int, end: int, reason: str, now: float) -> Tick:
         """A window that only says that [start, end) can never be read."""
@@ -123,6 +135,17 @@ class Sealer:
     def _sealed(self, owner: Ownership, start: int, end: int, opened_at: int, reason: CloseReason) -> SealedWindow:
         lag = self.position_lag
         return SealedWindow(owner, str(uuid.uuid4()), start, end, opened_at, self._now_us(), None, None, reason, lag)
+
+
+def limited_by(
+    seen: int, sampled: int, cells: Sequence[SealedCell[Any]], limit: SamplingLimit | None
+) -> SamplingLimit | None:
+    """Why one window did not sample all that it saw, `limit` being what all of its tick were limited by."""
+    if limit != "breaker" and any(0 < cell.draw_probability < 1 for cell in cells):
+        return "over_capacity"  # drawn or not: its rows stand for the partitions that were not
+    if sampled >= seen:
+        return None
+    return limit or "reservoir"
 
 
 def _stratum(message: Message) -> str:

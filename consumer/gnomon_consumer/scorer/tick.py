@@ -13,7 +13,7 @@ from gnomon_consumer.scorer.sampler import SealedCell
 from gnomon_consumer.scorer.scoring import Scored
 from gnomon_consumer.scorer.window import Ownership, tally
 from gnomon_consumer.settings import ScoreSettings
-from gnomon_schemas.records import Cell, CloseReason, Gap, SamplingWindow, Usage, as_dict
+from gnomon_schemas.records import Cell, CloseReason, Gap, SamplingLimit, SamplingWindow, Usage, as_dict
 
 POLICY_FIELDS = (
     "window_seconds",
@@ -57,6 +57,7 @@ class SealedWindow:
     gap: Gap | None = None
     cpu_us: int = 0
     peak_rss_bytes: int = 0
+    limited_by: SamplingLimit | None = None
     dispatched: bool = False
 
     def fill(self, cells: list[SealedCell[Row]]) -> None:
@@ -143,6 +144,7 @@ class SealedWindow:
             cells=cells,
             gap=self.gap,
             usage=Usage(cpu_us=self.cpu_us, peak_rss_bytes=self.peak_rss_bytes),
+            limited_by=self.limited_by,
         )
         return codec("SamplingWindow").encode(as_dict(window))
 

@@ -1,5 +1,6 @@
--- What was seen, sampled and scored. slice all and stratum come from the ledger's cells, hour and day from the
--- rollups, segment:KEY from the pairs themselves (seen is then the weighted estimate, with no ledger to check it).
+-- What was seen, sampled and scored. slice all, stratum and limit (why windows did not sample all that they saw) come
+-- from the ledger's cells, hour and day from the rollups, segment:KEY from the pairs themselves (seen is then the
+-- weighted estimate, with no ledger to check it).
 create function report_v1.coverage(stream text, deployment text default null, since timestamptz default null,
                                    until timestamptz default null, slice text default 'all',
                                    time_zone text default 'UTC')
@@ -11,20 +12,21 @@ create function report_v1.coverage(stream text, deployment text default null, si
 $$
     with asked as (select report_v1.deployment_ids(coverage.stream, coverage.deployment) as ids),
     windows as (
-        select w.deployment_id, w.source_partition, w.start_offset, w.gap_lost, w.seen
+        select w.deployment_id, w.source_partition, w.start_offset, w.gap_lost, w.seen, w.limited_by
         from report_v1.windows w
         where w.deployment_id = any ((select ids from asked)::integer[])
           and w.at >= coalesce(coverage.since, '-infinity') and w.at < coalesce(coverage.until, 'infinity')
     ),
     counted as (
-        select w.deployment_id, case when coverage.slice = 'all' then '' else k.stratum end as value,
+        select w.deployment_id, case coverage.slice when 'all' then '' when 'limit' then coalesce(w.limited_by, '(none)')
+                                     else k.stratum end as value,
                sum(k.seen) as seen, sum(k.sampled) as sampled, sum(k.joined_scored) as scored,
                sum(k.joined_failed) as failed, sum(k.joined_timed_out) as timed_out,
                sum(k.joined_dead_lettered) as dead_lettered, sum(k.joined_orphaned) as orphaned,
                null::float8 as weight
         from windows w
         join report_v1.cells k using (deployment_id, source_partition, start_offset)
-        where coverage.slice in ('all', 'stratum')
+        where coverage.slice in ('all', 'stratum', 'limit')
         group by 1, 2
         union all
         select r.deployment_id, report_v1.slice_of(coverage.slice, r.hour, r.stratum, '{}', coverage.time_zone),
