@@ -104,6 +104,7 @@ def seal(
         "cells": list(cells),
         "gap": None,
         "usage": {"cpu_us": 1, "peak_rss_bytes": 2, "gpu_us": None, "gpu_peak_bytes": None},
+        "limited_by": None,
         **changes,
     }
 
