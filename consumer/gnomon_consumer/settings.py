@@ -205,6 +205,9 @@ class ReportSettings(Section):
         default=(),
         description="Bounds such as 'agreement.low >= 0.9'; default none.",
     )
+    last_seconds: float | None = Field(
+        default=None, gt=0, description="How far back they look, in seconds of event time; default: at everything."
+    )
 
 
 class Settings(BaseSettings):

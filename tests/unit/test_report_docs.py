@@ -1,13 +1,14 @@
 """The document names every report, and no other; bounds are understood as it says."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gnomon_consumer.reports import REPORTS
-from gnomon_consumer.reports.bounds import hold, parse
+from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, hold, parse
 from gnomon_schemas.errors import ConfigurationError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reports.md"
@@ -28,26 +29,42 @@ def test_the_bounds_of_the_document_are_bounds() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["agreement >= 1", "nothing.n > 1", "agreement.n > many", "agreement.n[x] > 1", "agreement.n > inf", "a.b = 1 2"],
+    [
+        "agreement >= 1",
+        "agreement.n > 1 if n",
+        "agreement.n > 1 if n > x",
+        "nothing.n > 1",
+        "agreement.n > many",
+        "agreement.n[x] > 1",
+        "agreement.n > inf",
+        "a.b = 1 2",
+    ],
 )
 def test_what_is_no_bound_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(text)):
         parse(text)
 
 
-def test_a_bound_holds_in_every_row_or_is_broken() -> None:
+def test_a_bound_is_met_in_every_row_broken_or_unknown() -> None:
     rows: list[dict[str, Any]] = [
-        {"deployment": "a", "side": "live", "n": 5, "status": "ok"},
-        {"deployment": "b", "side": "shadow", "n": None, "status": "no pair in this period"},
-        {"deployment": "c", "side": None, "n": float("nan"), "status": "ok"},
+        {"deployment": "a", "side": "live", "n": 5, "horizon": timedelta(days=7), "closes": True, "status": "ok"},
+        {"deployment": "b", "side": "shadow", "n": None, "horizon": None, "closes": None, "status": "no pair"},
+        {"deployment": "c", "side": None, "n": float("nan"), "horizon": None, "closes": False, "status": "ok"},
     ]
-    columns = ("deployment", "side", "n", "status")
-    assert [finding.met for finding in hold(parse("errors.n >= 5"), columns, rows)] == [True, False, False]
-    assert [finding.met for finding in hold(parse("errors.n[side=live] < 5"), columns, rows)] == [False]
-    (empty,) = hold(parse("errors.n[side=shadow] > 0"), columns, rows)
-    assert (empty.value, empty.reason) == (None, "no pair in this period")
-    assert hold(parse("errors.n[side=] = 1"), columns, rows)[0].deployment == "c"
-    (none,) = hold(parse("errors.n[side=none] > 0"), columns, rows)
-    assert (none.met, none.reason) == (False, "no row fits it")
-    with pytest.raises(ConfigurationError, match="no column m"):
-        hold(parse("errors.m > 0"), columns, rows)
+
+    def found(text: str) -> list[tuple[str, str]]:
+        return [(finding.state, finding.reason) for finding in hold(parse(text), rows[0], rows)]
+
+    assert found("errors.n >= 5") == [(MET, ""), (UNKNOWN, "no pair"), (UNKNOWN, "no number")]
+    assert found("errors.n[side=live] < 5") == [(BROKEN, "")]
+    assert found("errors.n[side=shadow] > 0") == [(UNKNOWN, "no pair")]
+    assert hold(parse("errors.n[side=] = 1"), rows[0], rows)[0].deployment == "c"
+    assert found("errors.n[side=none] > 0") == [(UNKNOWN, "no pair")]
+    assert found("errors.n[horizon=7 d] = 5") == [(MET, "")]
+    assert found("errors.closes = 1") == [(MET, ""), (UNKNOWN, "no pair"), (BROKEN, "")]
+    assert found("errors.n[side=live] < 5 if n > 5") == [(UNKNOWN, "its n is 5")]
+    assert found("errors.n[side=live] < 5 if n > 4") == [(BROKEN, "")]
+    assert found("errors.closes[side=] = 0 if n > 4") == [(UNKNOWN, "its n is –")]
+    for text in ("errors.m > 0", "errors.n[m=1] > 0", "errors.n > 0 if m > 0"):
+        with pytest.raises(ConfigurationError, match="no column m"):
+            hold(parse(text), rows[0], rows)

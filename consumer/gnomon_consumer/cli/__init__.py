@@ -29,7 +29,6 @@ COMMANDS: dict[str, str] = {
     "report": "gnomon_consumer.cli.report:report",
     "dlq": "gnomon_consumer.cli.dlq:dlq",
     "tail": "gnomon_consumer.cli.tail:tail",
-    "check": "gnomon_consumer.cli.check:check",
     "reference": "gnomon_consumer.cli.reference:reference",
     "doctor": "gnomon_consumer.cli.doctor:doctor",
 }

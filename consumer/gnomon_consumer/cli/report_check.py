@@ -1,21 +1,26 @@
-"""`gnomon report check`: hold the reports' numbers against bounds."""
+"""`gnomon report check`: hold the reports' numbers against bounds, once or every few minutes."""
 
 import json
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import rich_click as click
+from prometheus_client import write_to_textfile
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from gnomon_consumer.cli.options import settings_options
-from gnomon_consumer.cli.report import Moment
+from gnomon_consumer.cli.options import setting_option, settings_options
+from gnomon_consumer.cli.report import pair_options
 from gnomon_consumer.reports import Question, ask
-from gnomon_consumer.reports.bounds import hold, parse
+from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, Bound, Finding, hold, metrics, parse
 from gnomon_consumer.reports.query import open_reports
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError
+
+_COLOURS = {MET: "green", BROKEN: "bold red", UNKNOWN: "yellow"}
 
 
 @click.command()
@@ -26,9 +31,11 @@ from gnomon_schemas.errors import ConfigurationError
     metavar="BOUND",
     help="Such as 'agreement.low >= 0.9'; repeatable; default: `report.bounds` of the settings.",
 )
-@click.option("--deployment", metavar="NAME", help="Only this one; default: every deployment.")
-@click.option("--since", type=Moment(), help="From this event time on.")
-@click.option("--until", type=Moment(), help="Before this event time.")
+@pair_options["deployment"]
+@pair_options["since"]
+@pair_options["until"]
+@setting_option("--last-seconds", "report.last_seconds")
+@click.option("--textfile", type=click.Path(path_type=Path), help="Also write Prometheus metrics to this *.prom file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @settings_options(stream=True, database=True, kafka=False)
 @click.pass_context
@@ -39,31 +46,53 @@ def check(
     deployment: str | None,
     since: datetime | None,
     until: datetime | None,
+    textfile: Path | None,
     as_json: bool,
 ) -> None:
-    """Hold the reports' numbers against bounds; status 1 if one is broken or has no number to go by."""
+    """Hold the reports' numbers against bounds; status 1 unless every one is met.
+
+    A bound that is broken and one of which too little is known both say no.
+    """
     bounds = [parse(text) for text in texts or settings.report.bounds]
     if not bounds:
         raise ConfigurationError("no bound given: --bound 'agreement.low >= 0.9', or bounds = […] under [report]")
-    stream = settings.require_stream()
-    with open_reports(settings.require_database_url()) as connection:
-        answers = {}
-        for name in dict.fromkeys(bound.report for bound in bounds):
-            # The period narrows every report that knows one.
-            answers[name] = ask(connection, name, Question(stream, deployment, since, until).fitting(name))
-    found = []
-    for bound in bounds:
-        found += hold(bound, answers[bound.report].columns, answers[bound.report].rows)
+    stream, now = settings.require_stream(), datetime.now(UTC)
+    if since is None and settings.report.last_seconds is not None:
+        since = (until or now) - timedelta(seconds=settings.report.last_seconds)
+    found = _findings(settings.require_database_url(), Question(stream, deployment, since, until), bounds)
+    if textfile is not None:
+        try:
+            write_to_textfile(str(textfile), metrics(stream, found, now.timestamp()))
+        except OSError as error:
+            raise ConfigurationError(f"--textfile {textfile}: {error.strerror}") from error
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in found]))
     else:
-        grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for title in ("bound", "deployment", "value", ""):
-            grid.add_column(title, justify="right" if title == "value" else "left")
-        for finding in found:
-            value = "–" if finding.value is None else f"{finding.value:.6g}"
-            style = "" if finding.met else "bold red"
-            grid.add_row(finding.bound, finding.deployment or "", value, finding.reason, style=style)
-        Console().print(grid)
-    if not all(finding.met for finding in found):
+        _show(found)
+    if any(finding.state != MET for finding in found):
         context.exit(1)
+
+
+def _findings(url: str, question: Question, bounds: list[Bound]) -> list[Finding]:
+    """Every bound held against its report, each report asked once; the period narrows those that know one."""
+    with open_reports(url) as connection:
+        answers = {
+            name: ask(connection, name, question.fitting(name))
+            for name in dict.fromkeys(bound.report for bound in bounds)
+        }
+    return [
+        finding
+        for bound in bounds
+        for finding in hold(bound, answers[bound.report].columns, answers[bound.report].rows)
+    ]
+
+
+def _show(found: list[Finding]) -> None:
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("bound", "deployment", "value", "", ""):
+        grid.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
+    for finding in found:
+        value = "–" if finding.value is None else f"{finding.value:.6g}"
+        state = Text(finding.state, _COLOURS[finding.state])
+        grid.add_row(Text(finding.bound), finding.deployment or "", value, state, finding.reason)
+    Console().print(grid)

@@ -1,18 +1,22 @@
-"""Bounds on the reports' numbers: `agreement.low >= 0.9`, `errors.rate[metric=error,side=shadow] <= 0.01`.
+"""Bounds on the reports' numbers: `agreement.low >= 0.9`, `errors.rate[metric=error,side=shadow] <= 0.01 if n >= 200`.
 
-A bound is met when every row of its report that fits the brackets has its number on the right side. No such row, or a
-row without the number, breaks it: no evidence is never good news.
+A bound is met when every row of its report that fits the brackets has its number on the right side. No such row, a row
+without the number, or one that the condition finds too small leaves it unknown: no evidence is never good news.
 """
 
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge
 
 from gnomon_consumer.reports.catalogue import REPORTS
 from gnomon_consumer.reports.query import Row
+from gnomon_consumer.reports.terminal import number
 from gnomon_schemas.errors import ConfigurationError
 
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
@@ -22,9 +26,29 @@ _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "=": operator.eq,
 }
+_COMPARISON = r"(?P<{0}sign><=|>=|<|>|=)\s*(?P<{0}limit>\S+)"
 _SHAPE = re.compile(
-    r"\s*(?P<report>\w+)\.(?P<column>\w+)\s*(?:\[(?P<where>[^\]]*)\])?\s*(?P<sign><=|>=|<|>|=)\s*(?P<limit>\S+)\s*"
+    r"\s*(?P<report>\w+)\.(?P<column>\w+)\s*(?:\[(?P<where>[^\]]*)\])?\s*"
+    + _COMPARISON.format("")
+    + rf"(?:\s+if\s+(?P<if_column>\w+)\s*{_COMPARISON.format('if_')})?\s*"
 )
+
+MET, BROKEN, UNKNOWN = "met", "broken", "unknown"
+# What Prometheus sees of them.
+_STATES = {MET: 1, BROKEN: 0, UNKNOWN: -1}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A column held against a number."""
+
+    column: str
+    sign: str
+    limit: float
+
+    def holds(self, value: float) -> bool:
+        """Whether the number is on the right side."""
+        return _COMPARE[self.sign](value, self.limit)
 
 
 @dataclass(frozen=True)
@@ -33,20 +57,20 @@ class Bound:
 
     text: str
     report: str
-    column: str
     where: Mapping[str, str]
-    sign: str
-    limit: float
+    wanted: Comparison
+    condition: Comparison | None = None
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One row held against one bound; `value` is None where there is no number, and `reason` says why."""
+    """One row held against one bound: `state` is met, broken or unknown; `value` is None where there is no number."""
 
     bound: str
     deployment: str | None
+    role: str | None
     value: float | None
-    met: bool
+    state: str
     reason: str
 
 
@@ -54,7 +78,7 @@ def parse(text: str) -> Bound:
     """Understand one bound. Raises ConfigurationError that shows how one is written."""
     match = _SHAPE.fullmatch(text)
     if match is None:
-        raise ConfigurationError(f"bound '{text}': write REPORT.COLUMN[KEY=VALUE,…] >= NUMBER")
+        raise ConfigurationError(f"bound '{text}': write REPORT.COLUMN[KEY=VALUE,…] >= NUMBER, or … if n >= NUMBER")
     if match["report"] not in REPORTS:
         raise ConfigurationError(f"bound '{text}': no report {match['report']}; there are {', '.join(REPORTS)}")
     where: dict[str, str] = {}
@@ -63,34 +87,102 @@ def parse(text: str) -> Bound:
         if not equals:
             raise ConfigurationError(f"bound '{text}': '{part}' is not KEY=VALUE")
         where[key.strip()] = value.strip()
+    wanted = Comparison(match["column"], match["sign"], _limit(text, match["limit"]))
+    condition = None
+    if match["if_column"]:
+        condition = Comparison(match["if_column"], match["if_sign"], _limit(text, match["if_limit"]))
+    return Bound(" ".join(text.split()), match["report"], where, wanted, condition)
+
+
+def _limit(text: str, written: str) -> float:
     try:
-        limit = float(match["limit"])
+        limit = float(written)
     except ValueError:
-        raise ConfigurationError(f"bound '{text}': '{match['limit']}' is no number") from None
+        raise ConfigurationError(f"bound '{text}': '{written}' is no number") from None
     if not math.isfinite(limit):
         raise ConfigurationError(f"bound '{text}': the limit must be finite")
-    return Bound(text.strip(), match["report"], match["column"], where, match["sign"], limit)
+    return limit
 
 
 def hold(bound: Bound, columns: Iterable[str], rows: Iterable[Row]) -> list[Finding]:
     """Hold a report's rows against a bound; never empty. Raises ConfigurationError for a column that is not there."""
-    known = set(columns)
-    for name in (bound.column, *bound.where):
+    known = list(columns)
+    for name in (bound.wanted.column, *bound.where, *([bound.condition.column] if bound.condition else [])):
         if name not in known:
-            raise ConfigurationError(f"bound '{bound.text}': report {bound.report} has no column {name}")
+            raise ConfigurationError(
+                f"bound '{bound.text}': report {bound.report} has no column {name}, only {', '.join(known)}"
+            )
+    rows = list(rows)
     findings = [
         _finding(bound, row) for row in rows if all(_said(row[key]) == value for key, value in bound.where.items())
     ]
-    return findings or [Finding(bound.text, None, None, False, "no row fits it")]
+    if findings:
+        return findings
+    problems = [str(row["status"]) for row in rows if row.get("status", "ok") != "ok"]
+    return [Finding(bound.text, None, None, None, UNKNOWN, problems[0] if problems else "no row fits it")]
 
 
 def _finding(bound: Bound, row: Row) -> Finding:
-    deployment, value = row.get("deployment"), row[bound.column]
-    if value is None or isinstance(value, str) or not math.isfinite(value):
-        return Finding(bound.text, deployment, None, False, str(row.get("status") or "no number"))
-    met = _COMPARE[bound.sign](float(value), bound.limit)
-    return Finding(bound.text, deployment, float(value), met, "met" if met else "broken")
+    value, state, reason = _number(row[bound.wanted.column]), UNKNOWN, ""
+    if value is None:
+        reason = str(row.get("status") or "no number")
+        reason = "no number" if reason == "ok" else reason
+    elif bound.condition and not _fulfilled(bound.condition, row):
+        behind = number(
+            row[bound.condition.column], "short" if isinstance(row[bound.condition.column], float) else "text"
+        )
+        reason = f"its {bound.condition.column} is {behind}"
+    else:
+        state = MET if bound.wanted.holds(value) else BROKEN
+    return Finding(bound.text, row.get("deployment"), row.get("role"), value, state, reason)
+
+
+def _fulfilled(condition: Comparison, row: Row) -> bool:
+    value = _number(row[condition.column])
+    return value is not None and condition.holds(value)
+
+
+def _number(value: Any) -> float | None:
+    if value is None or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _said(value: Any) -> str:
+    """A value as brackets name it: a horizon as the terminal shows it, since its ISO text has a comma."""
+    if isinstance(value, timedelta):
+        return number(value, "span")
     return "" if value is None else str(value)
+
+
+def metrics(stream: str, findings: Sequence[Finding], now: float) -> CollectorRegistry:
+    """What was found as Prometheus metrics, for node_exporter's textfile collector; `now` in Unix seconds.
+
+    A bound that speaks of several rows of a deployment is as good as the worst of them.
+    """
+    registry = CollectorRegistry()
+    labels = ["stream", "deployment", "role", "bound"]
+    state = Gauge(
+        "gnomon_bound_state",
+        "1: the bound is met, 0: it is broken, -1: too little is known.",
+        labels,
+        registry=registry,
+    )
+    value = Gauge("gnomon_bound_value", "The number that the bound is about.", labels, registry=registry)
+    worst: dict[tuple[str, str, str, str], Finding] = {}
+    for finding in findings:
+        key = (stream, finding.deployment or "", finding.role or "", finding.bound)
+        if key not in worst or _badness(finding) > _badness(worst[key]):
+            worst[key] = finding
+    for key, finding in worst.items():
+        state.labels(*key).set(_STATES[finding.state])
+        if finding.value is not None:
+            value.labels(*key).set(finding.value)
+    Gauge(
+        "gnomon_bound_time_seconds", "When the bounds were looked at last, Unix seconds.", ["stream"], registry=registry
+    ).labels(stream).set(now)
+    return registry
+
+
+def _badness(finding: Finding) -> int:
+    return (MET, UNKNOWN, BROKEN).index(finding.state)
