@@ -30,6 +30,14 @@ class Maintained:
 
 
 @dataclass(frozen=True, slots=True)
+class Manager:
+    """An extension in charge of the partitions of `pairs`, and the retention that it applies to them, if any."""
+
+    name: str
+    retention: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Erased:
     """What `erase` removed, and at which source coordinates Kafka may still hold the request."""
 
@@ -43,37 +51,38 @@ def maintain(connection: Connection, now: datetime) -> Maintained:
     """Make the partitions of the next days, move rows out of the default one, drop what is past retention.
 
     Each change is a transaction of its own; what cannot get its lock within seconds is left for the next run. Expired
-    rows stay counted in their cells. Where pg_partman manages `pairs`, partitions are left to it.
+    rows stay counted in their cells. Where pg_partman manages `pairs`, making partitions and emptying the default one
+    are left to it; dropping them too if it has a retention of its own, though what it drops nobody counts.
     """
     connection.autocommit = True
     connection.execute("set lock_timeout = '5s'")
-    done = Maintained(left_to=_partman(connection))
-    if done.left_to is not None:
-        return done
-    before = set(_partitions(connection))
-    for stream_id in _streams(connection):
-        for span in AHEAD:
-            connection.execute("select gnomon.ensure_partition(%s, %s)", [stream_id, now + span])
-    done.moved = sum(_move_out_of_default(connection))
-    done.created = sorted(set(_partitions(connection)) - before)
-    for name, (_, until) in sorted(_partitions(connection).items()):
-        if not _wanted(connection, until):
+    done = Maintained()
+    manager = partition_manager(connection)
+    if manager is None:
+        before = set(_partitions(connection))
+        for stream_id in _streams(connection):
+            for span in AHEAD:
+                connection.execute("select gnomon.ensure_partition(%s, %s)", [stream_id, now + span])
+        done.moved = sum(_move_out_of_default(connection))
+        done.created = sorted(set(_partitions(connection)) - before)
+    else:
+        done.left_to = manager.name
+    if manager is None or manager.retention is None:
+        for name in past_retention(connection):
             done.expired += _drop(connection, name)
             done.dropped.append(name)
     return done
 
 
-def _partman(connection: Connection) -> str | None:
-    """`pg_partman` when that extension manages gnomon.pairs."""
-    row = connection.execute(
-        "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace"
-        " where e.extname = 'pg_partman'"
-    ).fetchone()
-    if row is None:
-        return None
-    config = sql.Identifier(row[0], "part_config")
-    query = sql.SQL("select 1 from {} where parent_table = 'gnomon.pairs'").format(config)
-    return "pg_partman" if connection.execute(query).fetchone() else None
+def partition_manager(connection: Connection) -> Manager | None:
+    """The extension that manages the partitions of `pairs`, None where Gnomon does."""
+    row = connection.execute("select manager, retention from gnomon.partition_manager()").fetchone()
+    return None if row is None else Manager(*row)
+
+
+def past_retention(connection: Connection) -> list[str]:
+    """The partitions whose event times no stream keeps any more."""
+    return [name for name, (_, until) in sorted(_partitions(connection).items()) if not _wanted(connection, until)]
 
 
 def _streams(connection: Connection) -> list[int]:

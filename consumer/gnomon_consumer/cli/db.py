@@ -82,14 +82,15 @@ def _connected(settings: Settings) -> "Iterator[psycopg.Connection[Any]]":
 def maintain(settings: Settings, as_json: bool) -> None:
     """Make table partitions ahead, drop those past retention, empty the default one; run it once a day.
 
-    Where pg_partman manages the table, partitions are left to it.
+    Where pg_partman manages the table, partitions are left to it, but for those past retention.
     """
     with _connected(settings) as connection:
         done = upkeep.maintain(connection, datetime.now(UTC))
     if as_json:
         click.echo(json.dumps({name: getattr(done, name) for name in done.__slots__}))
-    elif done.left_to is not None:
-        click.echo(f"partitions are left to {done.left_to}")
+        return
+    if done.left_to is not None:
+        click.echo(f"partitions are left to {done.left_to}; dropped {len(done.dropped)}, {done.expired} pairs expired")
     else:
         click.echo(
             f"created {len(done.created)}, dropped {len(done.dropped)} partitions; moved {done.moved} pairs out of the"

@@ -1,6 +1,6 @@
 -- Make the partition of gnomon.pairs that holds `moment`, if the stream may have one there: within its retention, up to
 -- two days ahead, or inside its declared replay range. True: a partition of its own holds it; false: the default one
--- does. Runs with its owner's rights so that a writer needs none to create tables; call it in a transaction of its own.
+-- does. Where an extension manages the partitions, none is made here. Runs with its owner's rights so that a writer needs none to create tables; call it in a transaction of its own.
 create or replace function gnomon.ensure_partition(stream integer, moment timestamptz) returns boolean
     language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '3s' as
 $$
@@ -16,6 +16,9 @@ begin
       into permitted from gnomon.streams s where s.stream_id = stream;
     if permitted is not true then
         return false;
+    end if;
+    if exists (select from gnomon.partition_manager()) then
+        return gnomon.partition_holding(moment) is not null;
     end if;
     perform pg_advisory_xact_lock(hashtextextended('gnomon.pairs', 0));
     select granularity into first_unit from gnomon.partitioning;
@@ -46,4 +49,20 @@ create or replace function gnomon.partition_holding(moment timestamptz) returns 
     language sql stable set search_path = pg_catalog, pg_temp as
 $$
     select p.partition_name from gnomon.pair_partitions p where moment >= p.since and moment < p.until
+$$;
+
+-- The extension that manages the partitions of gnomon.pairs and its retention for them; no row where Gnomon does.
+create or replace function gnomon.partition_manager() returns table (manager text, retention text)
+    language plpgsql stable set search_path = pg_catalog, pg_temp as
+$$
+declare
+    home text;
+begin
+    select n.nspname into home from pg_extension e join pg_namespace n on n.oid = e.extnamespace
+     where e.extname = 'pg_partman';
+    if home is not null then
+        return query execute format('select ''pg_partman'', retention from %I.part_config where parent_table = %L',
+                                    home, 'gnomon.pairs');
+    end if;
+end
 $$;
