@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -21,6 +21,11 @@ def shipped(*arguments: str) -> ForkServerProcess:
 def killed_at(settings: Mapping[str, Any], point: str, turn: int) -> ForkServerProcess:
     """A joiner that kills itself with SIGKILL when it is at `point` for the `turn`-th time, started."""
     return _start(_join_until, dict(settings), point, turn)
+
+
+def replay_killed_at(url: str, point: str, shadow: Mapping[str, Any], value: bytes) -> ForkServerProcess:
+    """The replay of one dead letter at partition 0 that kills itself with SIGKILL at `point`, started."""
+    return _start(_replay_until, url, point, dict(shadow), value)
 
 
 @contextmanager
@@ -53,6 +58,21 @@ def _join_until(overrides: dict[str, Any], point: str, turn: int) -> None:
     from gnomon_consumer.joiner.service import Joiner
     from gnomon_consumer.settings import load_settings
 
+    at = _killer(point, turn)
+    Joiner(load_settings(overrides), "challenger", threading.Event(), drain=True, at=at).run()
+
+
+def _replay_until(url: str, point: str, shadow: dict[str, Any], value: bytes) -> None:
+    import psycopg
+
+    from gnomon_consumer.joiner.letters import LetterSink
+    from tests.integration.test_sink import READER
+
+    LetterSink(psycopg.connect(url), "s", "challenger", _killer(point, 1)).replay(shadow, 0, "", value, READER)
+
+
+def _killer(point: str, turn: int) -> Callable[[str], None]:
+    """What kills this process when it is at `point` for the `turn`-th time."""
     seen = 0
 
     def at(place: str) -> None:
@@ -61,4 +81,4 @@ def _join_until(overrides: dict[str, Any], point: str, turn: int) -> None:
         if seen == turn:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Joiner(load_settings(overrides), "challenger", threading.Event(), drain=True, at=at).run()
+    return at

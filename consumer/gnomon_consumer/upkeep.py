@@ -17,6 +17,14 @@ AHEAD = (timedelta(0), timedelta(days=1), timedelta(days=2))
 ROLES = ("gnomon_writer", "gnomon_reader")
 _COLUMNS = sql.SQL(", ").join(sql.Identifier(c.name) for c in pairs.columns if c.computed is None)
 
+_HOLDS = "select gnomon.partition_holding(%s)"
+_PERMITTED = (
+    "from gnomon.pairs_default p join gnomon.deployments d using (deployment_id)"
+    " join gnomon.streams s using (stream_id)"
+    " where p.event_time between now() - s.retention and now() + interval '2 days'"
+    " or p.event_time between s.replay_from and s.replay_until"
+)
+
 
 @dataclass(slots=True)
 class Maintained:
@@ -105,13 +113,20 @@ def _wanted(connection: Connection, until: datetime) -> bool:
     return bool(row and row[0])
 
 
+def missing_ahead(connection: Connection, now: datetime) -> list[datetime]:
+    """The days that a partition is to be ready for, and that none holds."""
+    return [now + span for span in AHEAD if _scalar(connection, _HOLDS, [now + span]) is None]
+
+
+def waiting_in_default(connection: Connection) -> int:
+    """How many pairs stand in the default partition although their time is permitted."""
+    return int(_scalar(connection, f"select count(*) {_PERMITTED}"))
+
+
 def _move_out_of_default(connection: Connection) -> Iterator[int]:
     """Give the rows in the default partition whose time is permitted now a partition of their own."""
     days = connection.execute(
-        "select d.stream_id, max(p.event_time) from gnomon.pairs_default p"
-        " join gnomon.deployments d using (deployment_id) join gnomon.streams s using (stream_id)"
-        " where p.event_time between now() - s.retention and now() + interval '2 days'"
-        " or p.event_time between s.replay_from and s.replay_until"
+        f"select d.stream_id, max(p.event_time) {_PERMITTED}"
         " group by d.stream_id, date_trunc('day', p.event_time, 'UTC') order by 2"
     ).fetchall()
     unit = _scalar(connection, "select granularity from gnomon.partitioning")

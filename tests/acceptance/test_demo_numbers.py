@@ -115,10 +115,39 @@ def test_agreement_is_what_pandas_and_scikit_learn_say(
             assert row["low"] < row["agreement"] < row["high"]
 
 
+@pytest.fixture(scope="module")
+def known() -> pd.DataFrame:
+    return demo_numbers.outcomes()
+
+
 @pytest.mark.timeout(600)
-def test_quality_by_horizon_is_what_scikit_learn_says(address: str, folder: Path, pairs: pd.DataFrame) -> None:
-    with psycopg.connect(address) as connection:
-        labels = demo_numbers.export(connection, "select request_id, value, label, observed_at from gnomon.labels")
+def test_cohorts_are_what_pandas_makes_of_the_published_flights(
+    address: str, folder: Path, pairs: pd.DataFrame, known: pd.DataFrame
+) -> None:
+    """Labelled in time, late, never and pending, by horizon: from the CSV file and the pairs' request ids."""
+    replayed = known[known.index.isin(flights.load()[1].take(slice(0, CAPTURES)).request_id)]
+    rows = report(address, folder, "labels")
+    assert len(rows) == 6  # two deployments, three horizons
+    for row in rows:
+        horizon, until = pd.Timedelta(row["horizon"]), pd.Timestamp(row["cohort_until"])
+        assert row["sealed"]
+        assert until == until.normalize()
+        assert until <= replayed["observed_at"].max() - horizon
+        expected = demo_numbers.cohort(pairs[pairs["deployment"] == row["deployment"]], known, until, horizon)
+        assert {name: row[name] for name in vars(expected)} == pytest.approx(vars(expected), rel=1e-12)
+        assert row["negative"] == 0
+        assert expected.n > 500
+        assert 0.94 < row["labelled"] < 0.98
+        assert 0.015 < row["missing"] < 0.05
+        assert row["late"] > 0
+    by_horizon = [row["labelled"] for row in rows if row["role"] == "challenger"]
+    assert by_horizon[0] < by_horizon[2]
+
+
+@pytest.mark.timeout(600)
+def test_quality_by_horizon_is_what_scikit_learn_says(
+    address: str, folder: Path, pairs: pd.DataFrame, known: pd.DataFrame
+) -> None:
     rows = report(address, folder, "quality", "--time-zone", demo_numbers.TIME_ZONE)
     compared = 0
     for deployment, horizon in {(row["deployment"], row["horizon"]) for row in rows}:
@@ -128,7 +157,7 @@ def test_quality_by_horizon_is_what_scikit_learn_says(address: str, folder: Path
             if (row["deployment"], row["horizon"]) == (deployment, horizon)
         }
         until = pd.Timestamp(mine["auc live"]["cohort_until"])
-        expected = demo_numbers.quality(pairs[pairs["deployment"] == deployment], labels, until, pd.Timedelta(horizon))
+        expected = demo_numbers.quality(pairs[pairs["deployment"] == deployment], known, until, pd.Timedelta(horizon))
         assert mine["auc live"]["n"] == expected.pop("n")
         assert {name: mine[name]["estimate"] for name in expected} == pytest.approx(expected, rel=1e-9)
         compared += 1

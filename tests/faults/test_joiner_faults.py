@@ -2,7 +2,6 @@
 
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,15 +11,12 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from psycopg import errors
 from tests import join_driver
 from tests.integration.test_join import arguments, identity, make_logs
 from tests.integration.test_labels import label
 from tests.shadow_log import CODECS, START_US, Logs
 
 from gnomon_consumer import upkeep
-from gnomon_consumer.joiner.service import Joiner
-from gnomon_consumer.settings import load_settings
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.features import FeatureSchema
 
@@ -89,49 +85,6 @@ def test_killed_around_the_commit(point: str, kafka_bootstrap: str, stream_name:
     logs.capture(40)
     logs.score(0.5)
     drain(logs, database_url)
-    assert_all_joined(logs, database_url)
-
-
-def test_postgresql_away_and_back(
-    kafka_bootstrap: str, stream_name: str, database_url: str, postgres_server: str
-) -> None:
-    """Row 8, longer than the group's session: it pauses, polls, stays in the group, and goes on where it stood."""
-    logs = make_logs(kafka_bootstrap, stream_name)
-    logs.capture(100)
-    logs.score()
-    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
-    with (
-        psycopg.connect(postgres_server, autocommit=True) as server,
-        join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)) as process,
-    ):
-        wait_until(lambda: one(database_url, "select count(*) from gnomon.pairs") == (100,))
-        server.execute(f"alter database {name} allow_connections false")
-        server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
-        logs.capture(200)
-        logs.score()
-        process.join(12)
-        assert process.is_alive()
-        server.execute(f"alter database {name} allow_connections true")
-        wait_until(lambda: one(database_url, "select count(*) from gnomon.pairs") == (300,))
-    assert_all_joined(logs, database_url)
-    assert one(database_url, "select count(*) from gnomon.dead_letters") == (0,)
-
-
-def test_a_full_disk_pauses_and_skips_nothing(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 24, as PostgreSQL reports it: the transaction fails, the joiner waits and tries again."""
-    logs = make_logs(kafka_bootstrap, stream_name)
-    logs.capture(200)
-    logs.score()
-    full = iter([True, True])
-
-    def at(point: str) -> None:
-        if point == "copied" and next(full, False):
-            raise errors.DiskFull("could not extend file: No space left on device")
-
-    settings = load_settings(
-        {"bootstrap_servers": kafka_bootstrap, "stream": stream_name, "database_url": database_url}
-    )
-    Joiner(settings, "challenger", threading.Event(), drain=True, at=at).run()
     assert_all_joined(logs, database_url)
 
 

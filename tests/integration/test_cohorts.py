@@ -23,7 +23,10 @@ def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def plan(seed: int) -> tuple[Any, Any]:
-    """Captures, and versions of labels with the round (day) in which each is stored: most at once, some days late."""
+    """Captures, and versions of labels with the round (day) in which each is stored: most at once, some days late.
+
+    A few are known, and stored, before the prediction that they are about.
+    """
     rng = random.Random(seed)
     captures, labels = [], []
     for offset in range(DAYS * PER_DAY):
@@ -31,6 +34,8 @@ def plan(seed: int) -> tuple[Any, Any]:
         captures.append({"offset": offset, "captured": captured, "round": offset // PER_DAY})
         for version in range(rng.choice([0, 1, 1, 1, 1, 2])):
             observed = captured + int(rng.expovariate(1 / (1.5 * DAY_US))) + version * DAY_US
+            if rng.random() < 0.1:
+                observed = max(START_US, captured - rng.randrange(3 * DAY_US))
             late = rng.choice([0, 0, 0, 2])
             stored = (observed - START_US) // DAY_US + late
             labels.append({"offset": offset, "observed": observed, "value": float(version), "round": stored})
@@ -60,12 +65,17 @@ def expected(captures: Any, labels: Any, horizon: int, choice: str) -> dict[int,
     return result
 
 
-@pytest.mark.parametrize(("seed", "choice"), [(1, "last"), (2, "first")])
-def test_cohorts_equal_pandas(connection: psycopg.Connection[Any], seed: int, choice: str) -> None:
+@pytest.mark.parametrize(
+    ("seed", "choice", "kind"),
+    [(1, "last", "explicit"), (2, "first", "explicit"), (3, "last", "absence_is_negative")],
+)
+def test_cohorts_equal_pandas(connection: psycopg.Connection[Any], seed: int, choice: str, kind: str) -> None:
     captures, labels = plan(seed)
+    before = labels.merge(captures, on="offset", suffixes=("", "_captured"))
+    assert (before["round"] < before["round_captured"]).sum() > 5, "no label came before its prediction"
     sink = sink_of(connection)
     store = LabelStore(connection, "s")
-    connection.execute("update gnomon.streams set label_choice = %s", [choice])
+    connection.execute("update gnomon.streams set label_choice = %s, label_kind = %s", [choice, kind])
     for partition in range(PARTITIONS):
         store.begin(partition, 0, "c", None)
     ends = dict.fromkeys(range(PARTITIONS), 0)
@@ -90,9 +100,45 @@ def test_cohorts_equal_pandas(connection: psycopg.Connection[Any], seed: int, ch
             for offset, value in stored(connection, horizon).items():
                 assert frozen.setdefault((horizon, offset), value) == value, "a sealed result changed"
     for horizon in (1, 3, 7):
-        found = stored(connection, horizon)
-        assert found
-        assert found == expected(captures, labels, horizon, choice)
+        wanted = expected(captures, labels, horizon, choice)
+        assert wanted
+        negative = kind == "absence_is_negative"
+        assert stored(connection, horizon) == {
+            offset: 0.0 if value is None and negative else value for offset, value in wanted.items()
+        }
+        check_reports(connection, captures, labels, horizon, wanted, negative)
+
+
+def check_reports(
+    connection: psycopg.Connection[Any],
+    captures: Any,
+    labels: Any,
+    horizon: int,
+    wanted: dict[int, float | None],
+    negative: bool,
+) -> None:
+    """What the reports make of a cohort: shares of labelled, negative, late and missing, and Brier scores."""
+    came = set(labels.loc[labels["round"] < DAYS, "offset"])
+    late = {offset for offset, value in wanted.items() if value is None and offset in came}
+    labelled = sum(value is not None for value in wanted.values())
+    n, silent = len(wanted), len(wanted) - labelled
+    shares = (labelled, silent, 0, 0) if negative else (labelled, 0, len(late), silent - len(late))
+    names = "n, labelled, negative, late, missing, pending, sealed"
+    (row,) = connection.execute(
+        f"select {names} from report_v1.labels('s', horizon => make_interval(days => %s))", [horizon]
+    ).fetchall()
+    assert row[0] == n
+    assert row[1:5] == pytest.approx([share / n for share in shares])
+    assert row[5:] == (len(captures) - n, True)
+    truth = [0.0 if value is None else value for value in wanted.values() if value is not None or negative]
+    scored = connection.execute(
+        "select side, n, estimate from report_v1.quality('s', horizon => make_interval(days => %s))"
+        " where metric = 'brier' and side in ('live', 'shadow') order by side",
+        [horizon],
+    ).fetchall()
+    assert [(side, count) for side, count, _ in scored] == [("live", len(truth)), ("shadow", len(truth))]
+    brier = [sum((answer - value) ** 2 for value in truth) / len(truth) for answer in (0.5, 0.25)]
+    assert [estimate for _, _, estimate in scored] == pytest.approx(brier)
 
 
 def stored(connection: psycopg.Connection[Any], horizon: int) -> dict[int, float | None]:

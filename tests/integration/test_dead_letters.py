@@ -1,10 +1,14 @@
 """Dead letters with the real scorer: listed with their reasons, shown with their bytes, replayed exactly once."""
 
+import hashlib
 import json
+import time
 from pathlib import Path
 
 import psycopg
-from tests.integration.test_join import arguments
+import pytest
+from tests import join_driver
+from tests.integration.test_join import arguments, identity
 from tests.integration.test_sink import READER, one, sink_of, window
 from tests.scorer_kit import sum_model
 from tests.servers.process import Gnomon
@@ -95,3 +99,72 @@ def test_two_replays_at_once_move_a_letter_once(database_url: str) -> None:
         assert outcomes == ["waits"]
         assert one(mine, "select count(*) from gnomon.pairs") == (3,)
         assert upkeep.ledger_differences(mine, "s") == []
+
+
+@pytest.mark.parametrize(("point", "moved"), [("taken", 0), ("moved", 1)])
+def test_a_replay_killed_around_its_commit(database_url: str, point: str, moved: int) -> None:
+    """Before the commit the letter stays as it was, after it the pair stands; trying again moves it once."""
+    with psycopg.connect(database_url) as connection:
+        sink = sink_of(connection)
+        joined = window(0, 3, changes={1: {"cluster": "a\0"}})
+        (value,) = [match.value for match in window(0, 3).matches if match.shadow["source_offset"] == 1]
+        assert sink.apply([joined], READER) == 2
+        shadow = row(0, 1, "r1", joined.seal["window_id"])
+        process = join_driver.replay_killed_at(database_url, point, shadow, value or b"")
+        process.join(60)
+        assert process.exitcode == -9
+        stand = "select (select count(*) from gnomon.pairs), (select count(*) from gnomon.dead_letters)"
+        assert one(connection, stand) == (2 + moved, 1 - moved)
+        assert upkeep.ledger_differences(connection, "s") == []
+        again = LetterSink(connection, "s", "challenger").replay(shadow, 0, "", value or b"", READER)
+        assert again == ("gone" if moved else "paired")
+        assert one(connection, stand) == (3, 0)
+        assert upkeep.ledger_differences(connection, "s") == []
+
+
+def test_a_replay_killed_at_any_moment_moves_each_letter_once(
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str, tmp_path: Path
+) -> None:
+    """The shipped command, killed three times with letters moved and letters left; afterwards each has moved once."""
+    model = sum_model(tmp_path / "model.onnx", "amount")
+    topics.create(
+        load_settings({"bootstrap_servers": kafka_bootstrap}), topics.plan(Topics(stream_name), 4, ["challenger"])
+    )
+    logs = Logs(kafka_bootstrap, stream_name)
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    logs.begin(*identity(kafka_bootstrap, logs.topics.live), model={"name": "sum", "version": "1", "sha256": sha256})
+    count = 300
+    logs.capture(count)
+    logs.score(prediction=None, error={"kind": "dead_letter", "message": "unknown_schema: not published yet"})
+    options = arguments(kafka_bootstrap, stream_name, database_url)
+    assert gnomon.run("join", *options, "--drain").returncode == 0
+    replay = ("dlq", "replay", *options, "--model", str(model), "--json")
+    with psycopg.connect(database_url, autocommit=True) as connection, psycopg.connect(database_url) as holding:
+        stand = "select (select count(*) from gnomon.pairs), (select count(*) from gnomon.dead_letters)"
+        assert one(connection, stand) == (0, count)
+        # The last letter cannot move while this transaction lasts: no run is at its end when it is killed.
+        holding.execute(
+            "select from gnomon.dead_letters order by source_partition desc, source_offset desc limit 1 for update"
+        )
+        for _ in range(3):
+            before = one(connection, stand)[0]
+            process = gnomon.start(*replay)
+            deadline = time.monotonic() + 120
+            while one(connection, stand)[0] < before + 20:
+                assert process.popen.poll() is None, process.output
+                assert time.monotonic() < deadline, process.output
+            assert process.kill() == -9
+            pairs, letters = one(connection, stand)
+            assert pairs + letters == count
+            assert letters > 0
+            assert upkeep.ledger_differences(connection, stream_name) == []
+        holding.rollback()
+        ended = gnomon.run(*replay)
+        assert ended.returncode == 0, ended.stderr
+        assert len(json.loads(ended.stdout)) <= letters  # a commit under way at the last kill may have come after
+        names = "count(*), count(distinct (source_partition, source_offset)), count(*) filter (where replayed)"
+        assert one(connection, f"select {names} from gnomon.pairs") == (count, count, count)
+        assert one(connection, stand) == (count, 0)
+        assert one(connection, "select sum(joined_scored), sum(joined_dead_lettered) from gnomon.cells") == (count, 0)
+        assert one(connection, "select sum(scored), sum(dead_lettered) from gnomon.rollups") == (count, 0)
+        assert upkeep.ledger_differences(connection, stream_name) == []

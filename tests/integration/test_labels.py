@@ -13,6 +13,7 @@ from tests.integration.test_join import arguments, make_logs
 from tests.servers.process import Gnomon
 from tests.shadow_log import CODECS, PRODUCER, START_US, Logs
 
+from gnomon_consumer.labels.store import LabelBatch, LabelStore
 from gnomon_schemas.records import ProducerReport, as_dict
 
 DAY_US = 86_400_000_000
@@ -160,3 +161,70 @@ def test_sealed_cohorts_never_change(gnomon: Gnomon, mock_bootstrap: str, stream
         old, new = [row for row in second if row[0].days == days]
         assert old[2] == new[1]
         assert new[4]["0"] == old[4]["0"] + 1
+
+
+def test_labels_wait_for_their_predictions(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
+    """Labels of a whole day are stored before the first of its captures is joined; none is lost by that."""
+    logs = make_logs(broker, stream_name)
+    options = arguments(broker, stream_name, database_url)
+    consume = ("labels", "consume", *options[:4], *options[6:], "--drain", "--idle-seconds", "0")
+    hours = 24 * 3
+    publish(logs, [label(f"r{n}", START_US + n * DAY_US // 24 + 1) for n in range(hours)])
+    assert gnomon.run(*consume).returncode == 0
+    assert rows(database_url, "select count(*) from gnomon.labels") == [(hours,)]
+    assert rows(database_url, "select count(*) from gnomon.cohorts") == [(0,)]
+    for hour in range(hours):
+        logs.capture(1, captured_at=START_US + hour * DAY_US // 24)
+    logs.score()
+    joining = gnomon.run("join", *options, "--drain")
+    assert joining.returncode == 0, joining.stderr
+    assert gnomon.run(*consume).returncode == 0
+    found = rows(
+        database_url,
+        f"select n, labelled, late, missing from report_v1.labels('{stream_name}', horizon => interval '1 day')",
+    )
+    sealed = rows(database_url, "select max(until) from gnomon.cohorts")[0][0]
+    n = sum(START + timedelta(hours=hour) < sealed for hour in range(hours))
+    assert n > 24
+    assert found == [(n, 1.0, 0.0, 0.0)]
+
+
+def test_the_watermark_is_that_of_the_slowest_partition_at_work(database_url: str) -> None:
+    """Idle partitions do not hold it back, clocks far ahead do not move it, a file may state it."""
+    hour = 3_600_000_000
+    now = START_US + 10 * hour
+    ends = [0, 0, 0]
+
+    with psycopg.connect(database_url) as connection:
+        store = LabelStore(connection, "s")
+        for partition in range(3):
+            store.begin(partition, 0, "c", None)
+
+        def take(partition: int, *observed: int) -> None:
+            batch = LabelBatch(ends[partition], ends[partition] + len(observed))
+            batch.labels += [(ends[partition] + n, label(f"r{partition}-{t}", t)) for n, t in enumerate(observed)]
+            ends[partition] = batch.end
+            store.apply({partition: batch}, now)
+
+        def watermark() -> int | None:
+            known = connection.execute("select gnomon.label_watermark(1)").fetchone()
+            assert known is not None
+            return None if known[0] is None else round((known[0] - START).total_seconds() * 1e6) // hour
+
+        assert watermark() is None
+        take(0, START_US + 3 * hour, START_US + 2 * hour)
+        take(1, START_US + 5 * hour)
+        assert watermark() is None  # of the third nothing is known
+        store.set_idle({2: True})
+        assert watermark() == 3
+        take(0, START_US + 11 * hour + 1)  # more than an hour ahead of the clock
+        assert watermark() == 3
+        take(0, START_US + 7 * hour)
+        assert watermark() == 5
+        take(2, START_US + 4 * hour)  # at work again
+        assert watermark() == 4
+        store.set_idle({0: True, 1: True, 2: True})
+        assert watermark() == 7
+        until = START + timedelta(hours=9)
+        store.load([], "f.csv", "x", 0, until)
+        assert watermark() == 9

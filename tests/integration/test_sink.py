@@ -160,6 +160,18 @@ def test_event_times_choose_the_table_partition(connection: Connection) -> None:
     assert found.fetchall() == [("gnomon.pairs_2013_04", 2), ("gnomon.pairs_default", 2)]
 
 
+def test_numbers_that_come_again_in_a_later_window_show(connection: Connection) -> None:
+    """Within a window repeats are counted; beyond, as many as there are more numbers than places for them."""
+    sink = sink_of(connection)
+    twice = {4: {"sequence": 3}}
+    sink.apply([window(0, 3), window(3, 4, changes=twice)], READER)
+    counts = "select received, repeated, missing from gnomon.producers"
+    assert one(connection, counts) == (7, 1, 1)  # 4 is missing, 3 came twice
+    sink.apply([window(7, 3, changes={7: {"sequence": 0}, 8: {"sequence": 1}, 9: {"sequence": 2}})], READER)
+    assert one(connection, counts) == (10, 3, 0)
+    assert one(connection, "select sum(repeated) from gnomon.producer_tallies") == (1,)
+
+
 def test_rollups_are_the_sums_of_the_pairs(connection: Connection) -> None:
     answers: dict[int, dict[str, Any]] = {
         0: {"prediction": {"value": 0.75, "label": "on_time", "scores": None, "items": None}},

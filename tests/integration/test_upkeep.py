@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
-from tests.integration.test_join import arguments, make_logs
 from tests.integration.test_sink import READER, one, sink_of, window
 from tests.servers.process import Gnomon
 
@@ -167,41 +166,22 @@ def test_every_difference_is_found(connection: Connection, damage: str, kind: st
     assert kind in differences(connection)
 
 
-def findings(gnomon: Gnomon, *options: str, **environment: str) -> tuple[int, dict[str, list[str]]]:
-    ended = gnomon.run("doctor", *options, "--json", env=environment)
-    by_check: dict[str, list[str]] = {}
-    for finding in json.loads(ended.stdout):
-        by_check.setdefault(finding["check"], []).append(finding["status"])
-        assert finding["status"] in ("ok", "note") or finding["remedy"]
-    return ended.returncode, by_check
-
-
-def test_the_doctor_finds_what_is_wrong(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
-    options = arguments(broker, stream_name, database_url)
-    checked = [*options[:4], *options[6:]]
-    logs = make_logs(broker, stream_name)
-    logs.capture(40)
-    logs.score()
-    assert gnomon.run("join", *options, "--drain").returncode == 0
-    status, found = findings(gnomon, *checked)
-    assert status == 0, found
-    assert found["ledger"] == ["ok"]
-    with psycopg.connect(database_url) as connection:
-        connection.execute("delete from gnomon.pairs where source_partition = 2 and source_offset = 3")
-    status, found = findings(gnomon, *checked)
-    assert status == 1
-    assert found["ledger"] == ["failed"]
-
-
-def test_the_doctor_says_what_is_missing(gnomon: Gnomon, mock_bootstrap: str, empty_database_url: str) -> None:
-    options = ("--stream", "nosuch", "--database-url", empty_database_url)
-    status, found = findings(gnomon, *options, "--bootstrap-servers", mock_bootstrap)
-    assert status == 1
-    assert found["migrations"] == ["failed"]
-    assert set(found["topics"]) == {"failed"}
-    status, found = findings(gnomon, *options, "--bootstrap-servers", "127.0.0.1:1", GNOMON_KAFKA__TIMEOUT_SECONDS="1")
-    assert status == 3
-    assert found["broker"] == ["unreachable"]
+def test_partitions_are_left_to_whoever_manages_them(connection: Connection) -> None:
+    """The catalogue rows by which pg_partman is known, where the extension itself is not to be had."""
+    sink = sink_of(connection)
+    connection.execute(
+        "create schema partman; create table partman.part_config (parent_table text, retention text);"
+        "insert into pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)"
+        " values (1, 'pg_partman', 10, 'partman'::regnamespace, false, '5.2')"
+    )
+    connection.execute("insert into partman.part_config values ('gnomon.another', null)")
+    assert upkeep.partition_manager(connection) is None
+    connection.execute("update partman.part_config set parent_table = 'gnomon.pairs'")
+    sink.apply([window(0, 2, changes=at(NOW, 0, 1))], READER)
+    done = upkeep.maintain(connection, NOW)
+    assert (done.left_to, done.created, done.moved) == ("pg_partman", [], 0)
+    assert one(connection, "select count(*) from gnomon.pairs_default") == (2,)
+    assert one(connection, "select count(*) from gnomon.pair_partitions") == (0,)
 
 
 def test_an_upgrade_beside_a_running_joiner(connection: Connection, database_url: str) -> None:

@@ -73,4 +73,5 @@ class LetterSink(Sink):
             for name in ("dead_lettered", "sampled"):
                 rollup.count((int(begun[0].timestamp()) // 3600, cell), name, -1)
             self._add_rollup(rollup)
+        self._at("moved")
         return "paired"

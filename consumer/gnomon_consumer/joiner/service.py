@@ -112,6 +112,8 @@ class Joiner:
             with observed(self._metrics_address, self.metrics, self._pulse, self._ready, self._log):
                 while not self._stop.is_set() and not self._finished():
                     self._step()
+            if self._failed:  # before the group is left, which forgets partitions and their failures
+                raise next(iter(self._failed.values()))
         except KafkaException as error:
             raise GnomonError(f"Kafka: {kafka.kafka_error(error).str()}") from error
         finally:
@@ -120,8 +122,6 @@ class Joiner:
             schemas.close()
             self._connection.close()
             self._log.info("stopped", windows=self.windows, pairs=self.pairs)
-        if self._failed:
-            raise next(iter(self._failed.values()))
 
     def _finished(self) -> bool:
         """Whether nothing is left to do: every partition failed, or is joined in a drain."""

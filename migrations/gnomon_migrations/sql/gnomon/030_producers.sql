@@ -1,15 +1,16 @@
 -- One row a (deployment, producer run): what the joiner received of it beside what its last heartbeat said.
--- missing: sequence numbers absent between the lowest and the highest received; tail: offered after the highest one
+-- repeated: sequence numbers that came more than once, as far as that shows: inside one window, or because more came than
+-- there are numbers between the lowest and the highest. missing: numbers absent between those two; tail: offered after the highest one
 -- received, known only once the run has closed.
 create or replace view gnomon.producers as
 select d.stream_id,
        t.deployment_id,
        t.producer_id,
        t.received,
-       t.repeated,
+       t.repeated + greatest(-gap.open, 0) as repeated,
        t.lowest_sequence,
        t.highest_sequence,
-       t.highest_sequence - t.lowest_sequence + 1 - (t.received - t.repeated) as missing,
+       greatest(gap.open, 0) as missing,
        t.first_captured_at,
        t.last_captured_at,
        r.service,
@@ -29,5 +30,6 @@ from (select deployment_id, producer_id,
              min(lowest_sequence) as lowest_sequence, max(highest_sequence) as highest_sequence,
              min(first_captured_at) as first_captured_at, max(last_captured_at) as last_captured_at
         from gnomon.producer_tallies group by deployment_id, producer_id) t
+cross join lateral (select t.highest_sequence - t.lowest_sequence + 1 - (t.received - t.repeated) as open) gap
 join gnomon.deployments d using (deployment_id)
 left join gnomon.producer_reports r using (stream_id, producer_id);

@@ -1,0 +1,31 @@
+"""`gnomon doctor`: is everything in place, and does the ledger close?"""
+
+from collections.abc import Iterator
+
+from confluent_kafka import KafkaException
+
+from gnomon_consumer import database
+from gnomon_consumer.doctor import broker, data
+from gnomon_consumer.doctor.finding import Finding, Status, exit_status
+from gnomon_consumer.settings import Settings
+
+__all__ = ["Finding", "Status", "examine", "exit_status"]
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every check that the settings allow, cheapest first; a check whose ground is missing is left out."""
+    metadata = yield from broker.answers(settings)
+    first_offsets: dict[int, int] = {}
+    if metadata is not None and settings.stream is not None:
+        yield from broker.examine_topics(settings, metadata)
+        yield from broker.examine_schemas(settings, metadata)
+        try:
+            first_offsets = broker.first_offsets(settings, metadata)
+        except KafkaException as error:
+            yield Finding("retention", "unreachable", str(error), "check the live topic and its rights")
+    if settings.database_url is None:
+        yield Finding("database", "note", "no database_url is configured", "give --database-url to check it")
+        return
+    if (yield from data.answers(settings)) and settings.stream is not None:
+        with database.connect(settings.database_url, "gnomon doctor") as connection:
+            yield from data.examine_rows(connection, settings.stream, first_offsets)

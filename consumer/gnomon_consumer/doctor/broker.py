@@ -1,0 +1,209 @@
+"""What the doctor asks Kafka: topics, settings, schemas, and whether captures can be read."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import ClusterMetadata, ConfigResource, ResourceType
+
+from gnomon_consumer import kafka
+from gnomon_consumer.doctor.finding import Finding
+from gnomon_consumer.settings import Settings
+from gnomon_consumer.topics import TopicPlan, plan
+from gnomon_schemas.codec import Reader
+from gnomon_schemas.errors import DecodeError, GnomonError
+from gnomon_schemas.registry import registry_client, registry_properties, registry_schemas
+from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
+from gnomon_schemas.topics import Topics
+
+Config = Mapping[str, Any]
+FOR_EVER = 2**63
+
+
+def answers(settings: Settings) -> "Iterator[Finding] | Any":
+    """Whether a broker answers; returns its metadata, None if none does."""
+    try:
+        metadata = kafka.list_topics(settings)
+    except GnomonError as error:
+        yield Finding("broker", "unreachable", str(error), "check bootstrap_servers and the broker's listeners")
+        return None
+    kind = "librdkafka's mock cluster" if kafka.is_mock(metadata) else "Kafka"
+    yield Finding("broker", "ok", f"{kind} at {settings.bootstrap_servers}, {len(metadata.brokers)} broker(s)")
+    return metadata
+
+
+def examine_topics(settings: Settings, metadata: ClusterMetadata) -> Iterator[Finding]:
+    """Topics and their partitions; where there is an admin API, also the settings of topics and broker."""
+    names = Topics(settings.require_stream(), settings.topic_prefix)
+    live = metadata.topics.get(names.live)
+    partitions = len(live.partitions) if live is not None else 0
+    shadow_prefix = f"{names.prefix}.{names.stream}.shadow."
+    deployments = [name.removeprefix(shadow_prefix) for name in metadata.topics if name.startswith(shadow_prefix)]
+    planned = plan(names, max(partitions, 1), deployments)
+    for wanted in planned:
+        topic = metadata.topics.get(wanted.name)
+        if topic is None:
+            yield Finding("topics", "failed", f"{wanted.name} is missing", "run `gnomon topics create`")
+        elif len(topic.partitions) < wanted.partitions and wanted.name.startswith(shadow_prefix):
+            yield Finding(
+                "topics",
+                "failed",
+                f"{wanted.name} has {len(topic.partitions)} partitions, {names.live} has {partitions}",
+                f"run `gnomon topics create --partitions {partitions} --deployment"
+                f" {wanted.name.removeprefix(shadow_prefix)}`",
+            )
+        else:
+            yield Finding("topics", "ok", f"{wanted.name}, {len(topic.partitions)} partitions")
+    if not kafka.is_mock(metadata):
+        there = [item for item in planned if item.name in metadata.topics]
+        resources = [(ResourceType.TOPIC, item.name) for item in there]
+        resources += [(ResourceType.BROKER, str(broker)) for broker in metadata.brokers]
+        try:
+            found = _configs(settings, resources)
+        except KafkaException as error:
+            text = f"settings cannot be read: {kafka.kafka_error(error).str()}"
+            yield Finding("topics", "note", text, "allow DescribeConfigs on topics and cluster to check them")
+            return
+        yield from _topic_settings(names, there, {item.name: found[ResourceType.TOPIC, item.name] for item in there})
+        for broker in metadata.brokers:
+            yield from _transactions(str(broker), found[ResourceType.BROKER, str(broker)])
+
+
+def _configs(settings: Settings, resources: list[tuple[ResourceType, str]]) -> dict[tuple[ResourceType, str], Config]:
+    admin = kafka.make_admin(settings)
+    found: dict[tuple[ResourceType, str], Config] = {}
+    for kind, name in resources:  # a request may name one broker only
+        asked = admin.describe_configs([ConfigResource(kind, name)], request_timeout=settings.kafka.timeout_seconds)
+        (future,) = asked.values()
+        found[kind, name] = {key: entry.value for key, entry in future.result().items()}
+    return found
+
+
+def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str, Config]) -> Iterator[Finding]:
+    """What loses data in silence, or keeps it where it should be gone."""
+
+    def kept(topic: str) -> int:
+        milliseconds = int(found[topic]["retention.ms"])
+        return milliseconds if milliseconds >= 0 else FOR_EVER
+
+    def wrong(topic: str, is_: str, setting: str) -> Finding:
+        remedy = f"set it: kafka-configs --alter --topic {topic} --add-config {setting}"
+        return Finding("topics", "failed", f"{topic} has {is_}", remedy)
+
+    for item in planned:
+        has = set(found[item.name]["cleanup.policy"].split(","))
+        wanted = set(item.config["cleanup.policy"].split(","))
+        if has != wanted:
+            policy = f"cleanup.policy={','.join(sorted(has))}"
+            yield wrong(item.name, policy, f"cleanup.policy=[{','.join(sorted(wanted))}]")
+    if names.live not in found:
+        return
+    live = kept(names.live)
+    for item in planned:
+        own = kept(item.name)
+        setting = f"retention.ms={live if live < FOR_EVER else -1}"
+        if item.name.startswith(names.shadow("x").removesuffix("x")) and own < live:
+            # Live records that outlive the shadow's could be scored, but never joined.
+            yield wrong(item.name, f"retention.ms={own}, less than the live topic", setting)
+        if item.name == names.dead_letters and own > live:
+            yield wrong(item.name, "a longer retention.ms than the live topic, whose bytes it holds", setting)
+
+
+def _transactions(broker: str, config: Config) -> Iterator[Finding]:
+    longest = int(config.get("transaction.max.timeout.ms", FOR_EVER))
+    if longest < kafka.TRANSACTION_TIMEOUT_MS:
+        yield Finding(
+            "transactions",
+            "failed",
+            f"broker {broker} allows transactions of {longest} ms at most, the scorer asks for"
+            f" {kafka.TRANSACTION_TIMEOUT_MS}",
+            f"raise the broker's transaction.max.timeout.ms to {kafka.TRANSACTION_TIMEOUT_MS}",
+        )
+        return
+    days = {
+        "transactional ids": int(config.get("transactional.id.expiration.ms", 0)) / 86_400_000,
+        "group offsets": int(config.get("offsets.retention.minutes", 0)) / 1440,
+    }
+    kept = ", ".join(f"{name} for {value:g} days" for name, value in days.items())
+    yield Finding("transactions", "ok", f"broker {broker} keeps {kept}; neither decides where anything resumes")
+
+
+def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[Finding]:
+    """Whether the schemas of the stream are there: in its topic, in the registry, and for its newest captures."""
+    names = Topics(settings.require_stream(), settings.topic_prefix)
+    properties = settings.kafka.properties
+    if registry_properties(properties):
+        try:
+            subjects = registry_client(properties).get_subjects()
+        except GnomonError as error:
+            yield Finding("registry", "failed", str(error), "mend the schema.registry.* properties")
+            return
+        except Exception as error:  # noqa: BLE001  # the client raises what its HTTP library raises
+            text = f"the schema registry does not answer: {' '.join(str(error).split())}"
+            yield Finding("registry", "unreachable", text, "check schema.registry.url and its credentials")
+            return
+        yield Finding("registry", "ok", f"the schema registry answers, {len(subjects)} subjects")
+    store = TopicSchemas(kafka.client_config(settings), names.schemas, timeout_s=settings.kafka.timeout_seconds)
+    try:
+        store.refresh()
+        known, rejected = len(store.live_schemas()), store.rejected
+        text = f"{names.schemas} holds {known} schemas"
+        if rejected:
+            text += f", and {rejected} records that are none"
+        yield Finding("schemas", "note" if rejected else "ok", text)
+        live = metadata.topics.get(names.live)
+        if live is not None:
+            chained = ChainedSchemas(packaged_schemas(), store, registry_schemas(properties))
+            yield from _newest(settings, names.live, len(live.partitions), Reader(chained))
+    except GnomonError as error:
+        yield Finding("schemas", "unreachable", str(error), "check the topic and its rights")
+    finally:
+        store.close()
+
+
+def _newest(settings: Settings, topic: str, partitions: int, reader: Reader) -> Iterator[Finding]:
+    """Read the newest capture of every partition as a scorer would."""
+    consumer = kafka.make_consumer(settings, None, {"enable.partition.eof": True})
+    read = 0
+    try:
+        for partition in range(partitions):
+            place = TopicPartition(topic, partition)
+            low, high = consumer.get_watermark_offsets(place, timeout=settings.kafka.timeout_seconds)
+            if high == low:
+                continue
+            consumer.assign([TopicPartition(topic, partition, high - 1)])
+            message = consumer.poll(settings.kafka.timeout_seconds)
+            if message is None or message.error() is not None:
+                continue
+            try:
+                reader.decode(message.value())
+                read += 1
+            except DecodeError as error:
+                yield Finding(
+                    "schemas",
+                    "failed" if error.reason == "unknown_schema" else "note",
+                    f"{topic} [{partition}], offset {high - 1}, cannot be read: {error}",
+                    "publish its writer's schema (the hook does so at its start), or see who else writes there",
+                )
+    except KafkaException as error:
+        text = f"{topic} cannot be read: {kafka.kafka_error(error).str()}"
+        yield Finding("schemas", "unreachable", text, "check the topic and its rights")
+    finally:
+        consumer.close()
+    yield Finding("schemas", "ok", f"the newest captures of {read} partitions can be read")
+
+
+def first_offsets(settings: Settings, metadata: ClusterMetadata) -> dict[int, int]:
+    """The first offset that the live topic still holds, by partition; raises KafkaException."""
+    topic = Topics(settings.require_stream(), settings.topic_prefix).live
+    live = metadata.topics.get(topic)
+    consumer = kafka.make_consumer(settings)
+    try:
+        return {
+            partition: consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=settings.kafka.timeout_seconds
+            )[0]
+            for partition in (live.partitions if live is not None else ())
+        }
+    finally:
+        consumer.close()

@@ -1,0 +1,167 @@
+"""What the doctor asks PostgreSQL: revision, roles, partitions, and whether every capture is in one bucket."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from sqlalchemy.exc import OperationalError
+
+from gnomon_consumer import database, upkeep
+from gnomon_consumer.doctor.finding import Finding
+from gnomon_consumer.settings import Settings
+from gnomon_migrations import runner
+
+Connection = psycopg.Connection[Any]
+SHOWN_DIFFERENCES = 5
+
+
+def examine_rows(connection: Connection, stream: str, first_offsets: Mapping[int, int]) -> Iterator[Finding]:
+    """Everything about one stream; `first_offsets` is where the live topic's partitions begin now."""
+    yield from _roles(connection)
+    yield from _partitions(connection, datetime.now(UTC))
+    yield from _ledger(connection, stream)
+    yield from _lost(connection, stream, first_offsets)
+    yield from _producers(connection, stream)
+
+
+def answers(settings: Settings) -> "Iterator[Finding] | Any":
+    """Whether the database answers and is of this version; returns both as one."""
+    url = settings.require_database_url()
+    try:
+        with database.engine_for(url).connect() as connection:
+            stands, fits = runner.current(connection), runner.up_to_date(connection)
+    except OperationalError as error:
+        yield Finding("database", "unreachable", str(database.unreachable(url, error)), "check database_url")
+        return False
+    yield Finding("database", "ok", "PostgreSQL answers")
+    if fits:
+        yield Finding("migrations", "ok", f"at {stands}")
+    else:
+        text = f"the database is at {stands or 'nothing'}, this program needs {runner.newest()} with its own views"
+        yield Finding("migrations", "failed", text, "run `gnomon db upgrade`")
+    return fits
+
+
+def _roles(connection: Connection) -> Iterator[Finding]:
+    rows = connection.execute("select rolname from pg_roles where rolname = any(%s)", [list(upkeep.ROLES)]).fetchall()
+    missing = sorted(set(upkeep.ROLES) - {row[0] for row in rows})
+    if missing:
+        yield Finding("roles", "note", f"no role {' and '.join(missing)}", "run `gnomon db roles`")
+    else:
+        yield Finding("roles", "ok", " and ".join(upkeep.ROLES))
+
+
+def _partitions(connection: Connection, now: datetime) -> Iterator[Finding]:
+    """Partitions of the next days, rows that stand in the default one for want of one, and what should be gone."""
+    maintain = "run `gnomon db maintain` once a day"
+    manager = upkeep.partition_manager(connection)
+    if manager is not None and manager.retention is not None:
+        yield Finding(
+            "partitions",
+            "failed",
+            f"{manager.name} drops partitions older than {manager.retention} without counting their rows",
+            f"set retention in {manager.name}'s part_config to null; `gnomon db maintain` drops and counts them",
+        )
+    missing = upkeep.missing_ahead(connection, now)
+    if missing:
+        days = " and ".join(f"{day:%Y-%m-%d}" for day in missing)
+        if manager is None:
+            yield Finding("partitions", "note", f"none yet for {days}; the joiner makes it when it is needed", maintain)
+        else:
+            yield Finding(
+                "partitions",
+                "failed",
+                f"none for {days}; pairs of then would go to the default one",
+                f"run {manager.name}'s maintenance, which is in charge",
+            )
+    waiting, old = upkeep.waiting_in_default(connection), upkeep.past_retention(connection)
+    if waiting:
+        remedy = maintain if manager is None else f"move them with {manager.name}'s partition_data procedures"
+        yield Finding("partitions", "note", f"{waiting} pairs stand in the default one and need not", remedy)
+    if old:
+        yield Finding("partitions", "note", f"{len(old)} past retention: {', '.join(old)}", maintain)
+    if not missing and not waiting and not old:
+        yield Finding("partitions", "ok", f"ahead to {now + upkeep.AHEAD[-1]:%Y-%m-%d}, none past retention")
+
+
+def _lost(connection: Connection, stream: str, first_offsets: Mapping[int, int]) -> Iterator[Finding]:
+    """What the live log no longer holds: counted, but no evidence any more."""
+    orphaned = connection.execute(
+        "select d.name, coalesce(sum(c.joined_orphaned), 0)::bigint, coalesce((select sum(w.joined_missing)"
+        " from gnomon.windows w where w.deployment_id = d.deployment_id), 0)::bigint from gnomon.streams s"
+        " join gnomon.deployments d using (stream_id) left join gnomon.cells c using (deployment_id)"
+        " where s.name = %s group by d.deployment_id, d.name order by 1",
+        [stream],
+    ).fetchall()
+    remedy = "raise retention.ms of the live topic, or give the joiner more members"
+    for deployment, orphans, unread in orphaned:
+        if orphans or unread:
+            text = f"{deployment}: {orphans} orphans, {unread} captures expired before they were counted again"
+            yield Finding("orphans", "note", text, remedy)
+        else:
+            yield Finding("orphans", "ok", f"{deployment}: none")
+    behind = connection.execute(
+        "select d.name, p.source_partition, p.next_source_offset from gnomon.streams s"
+        " join gnomon.deployments d using (stream_id) join gnomon.join_progress p using (deployment_id)"
+        " where s.name = %s order by 1, 2",
+        [stream],
+    ).fetchall()
+    for deployment, partition, stands in behind:
+        low = first_offsets.get(partition, 0)
+        if low > stands:
+            yield Finding(
+                "retention",
+                "failed",
+                f"{deployment}, partition {partition}: joined to {stands}, the live log begins at {low}:"
+                f" {low - stands} captures expired unread",
+                remedy,
+            )
+
+
+def _ledger(connection: Connection, stream: str) -> Iterator[Finding]:
+    differences = upkeep.ledger_differences(connection, stream)
+    for one in differences[:SHOWN_DIFFERENCES]:
+        yield Finding(
+            "ledger",
+            "failed",
+            f"{one['deployment']}, partition {one['source_partition']}, window at {one['start_offset']}:"
+            f" {one['kind']} should be {one['expected']}, is {one['found']}",
+            "a bug, or a hand at work in the database: keep both logs and report it",
+        )
+    if len(differences) > SHOWN_DIFFERENCES:
+        yield Finding("ledger", "failed", f"and {len(differences) - SHOWN_DIFFERENCES} differences more")
+    if not differences:
+        row = connection.execute(
+            "select coalesce(sum(c.seen), 0)::bigint, count(distinct d.name) from gnomon.streams s"
+            " join gnomon.deployments d using (stream_id) left join gnomon.cells c using (deployment_id)"
+            " where s.name = %s",
+            [stream],
+        ).fetchone()
+        assert row is not None
+        yield Finding("ledger", "ok", f"closes: {row[0]} captures of {row[1]} deployment(s), each in one bucket")
+
+
+def _producers(connection: Connection, stream: str) -> Iterator[Finding]:
+    """A loss in the hook is counted, not a difference; more received than was offered is one."""
+    rows = connection.execute(
+        "select p.producer_id, d.name, p.received - p.repeated, p.missing, p.offered, p.closed"
+        " from gnomon.producers p join gnomon.streams s using (stream_id)"
+        " join gnomon.deployments d using (deployment_id) where s.name = %s",
+        [stream],
+    ).fetchall()
+    for producer, deployment, received, _, offered, closed in rows:
+        if closed and offered is not None and received > offered:
+            yield Finding(
+                "producers",
+                "failed",
+                f"{deployment} received {received} captures of producer {producer}, which offered {offered}",
+                "a producer id is used twice: look for processes that share one",
+            )
+    missing = sum(row[3] for row in rows)
+    unclean = sum(not row[5] for row in rows)
+    if missing or unclean:
+        text = f"{missing} captures lost before the broker, {unclean} of {len(rows)} runs not closed"
+        yield Finding("producers", "note", text, "see `gnomon report producers`")
+    else:
+        yield Finding("producers", "ok", f"{len(rows)} runs, closed and without a gap")

@@ -1,0 +1,244 @@
+"""What the joiner stands on gives way: the database, its disk, either log, the number of partitions."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from tests import join_driver
+from tests.faults.test_joiner_faults import assert_all_joined, drain, one, wait_until
+from tests.integration.test_join import arguments, identity, make_logs
+from tests.servers.process import Gnomon
+from tests.shadow_log import Logs, start
+
+from gnomon_consumer import topics, upkeep
+from gnomon_consumer.database import engine_for
+from gnomon_consumer.quickstart import postgres
+from gnomon_consumer.settings import load_settings
+from gnomon_migrations import runner
+from gnomon_schemas.topics import Topics
+
+NEW_PARTITIONS_SOON = ("-X", "topic.metadata.refresh.interval.ms=500")
+
+
+def members(bootstrap: str, stream: str) -> set[str]:
+    """The member ids of the joiner's group."""
+    group = f"gnomon.{stream}.join.challenger"
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    return {member.member_id for member in admin.describe_consumer_groups([group])[group].result().members}
+
+
+def cut(logs: Logs, topic: str, *ends: TopicPartition) -> None:
+    """Let a log's beginning expire."""
+    admin = AdminClient({"bootstrap.servers": logs.bootstrap})
+    for future in admin.delete_records([TopicPartition(topic, end.partition, end.offset) for end in ends]).values():
+        future.result()
+
+
+# Longer than the group's session of 10 s: who did not poll meanwhile would be put out.
+@pytest.mark.parametrize("seconds", [12, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
+def test_postgresql_away_and_back(
+    kafka_bootstrap: str, stream_name: str, database_url: str, postgres_server: str, seconds: int
+) -> None:
+    """Row 8: it pauses, polls, stays in the group as the same member, and goes on where it stood."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    logs.capture(100)
+    logs.score()
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    with (
+        psycopg.connect(postgres_server, autocommit=True) as server,
+        join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)) as process,
+    ):
+        wait_until(lambda: one(database_url, "select count(*) from gnomon.pairs") == (100,))
+        before = members(kafka_bootstrap, stream_name)
+        server.execute(f"alter database {name} allow_connections false")
+        server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
+        logs.capture(200)
+        logs.score()
+        process.join(seconds)
+        assert process.is_alive()
+        assert len(before) == 1
+        assert members(kafka_bootstrap, stream_name) == before
+        server.execute(f"alter database {name} allow_connections true")
+        wait_until(lambda: one(database_url, "select count(*) from gnomon.pairs") == (300,))
+    assert_all_joined(logs, database_url)
+    assert one(database_url, "select count(*) from gnomon.dead_letters") == (0,)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MB."""
+    # Not under the test's own folder: the server's account must be able to enter it.
+    disk = Path("/tmp", f"gnomon-disk-{os.getpid()}")  # made here, for root alone to mount
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small disk")
+    disk.mkdir(mode=0o755)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m,mode=0755", "tmpfs", disk], capture_output=True, text=True
+    )
+    try:
+        if mounted.returncode != 0:
+            pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+        yield disk
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", disk], check=True)
+        disk.rmdir()
+
+
+def fill(disk: Path) -> Path:
+    """Leave no byte free; return the file that has to go."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"\0" * 65_536):
+            pass
+    return ballast
+
+
+def test_a_full_disk_pauses_and_skips_nothing(
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, small_disk: Path
+) -> None:
+    """Row 24: `pairs` stand on a disk that is full; the joiner waits until there is room again."""
+    account = postgres.Account.suitable()
+    space = small_disk / "space"
+    space.mkdir()
+    account.own(space)
+    logs = make_logs(kafka_bootstrap, stream_name)
+    with postgres.running() as url:
+        runner.upgrade(engine_for(url))
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"create tablespace small location '{space}'")
+            connection.execute("alter table gnomon.pairs_default set tablespace small")
+        logs.capture(400)
+        logs.score()
+        ballast = fill(small_disk)
+        process = gnomon.start("join", *arguments(kafka_bootstrap, stream_name, url), "--metrics", "127.0.0.1:0")
+        process.wait_for("No space left on device")
+        wait_until(lambda: process.page("/readyz")[0] == 503)  # yes for the moment of each new try
+        assert one(url, "select count(*), coalesce(sum(next_source_offset), 0) from gnomon.join_progress") == (4, 0)
+        logs.capture(100)
+        logs.score()
+        # It tries again, and waits again.
+        wait_until(lambda: sum("No space left on device" in line for line in list(process.lines)) > 2)
+        ballast.unlink()
+        wait_until(lambda: one(url, "select count(*) from gnomon.pairs") == (500,))
+        assert process.page("/readyz")[0] == 200
+        assert process.terminate() == 0
+        assert_all_joined(logs, url)
+        assert one(url, "select count(*) from gnomon.dead_letters") == (0,)
+
+
+def test_a_live_log_truncated_under_the_joiner(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
+    """Row 10: what expires while the joiner runs is counted, as far as it was not read; the rest is paired."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    logs.capture(40)
+    logs.score()
+    with join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)) as process:
+        wait_until(lambda: one(database_url, "select count(*) from gnomon.pairs") == (40,))
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        # A fetch that was under way brings the first of them at most: the broker answers it, no other can follow.
+        logs.capture(200)
+        logs.score(0.5)
+        cut(logs, logs.topics.live, *(TopicPartition(logs.topics.live, partition, 50) for partition in range(4)))
+        os.kill(process.pid, signal.SIGCONT)
+        wait_until(lambda: one(database_url, "select sum(next_source_offset) from gnomon.join_progress") == (240,))
+        logs.capture(40)
+        logs.score()
+        wait_until(lambda: one(database_url, "select sum(next_source_offset) from gnomon.join_progress") == (280,))
+    sampled = {(p, o) for p, offsets in logs.sampled.items() for o in offsets}
+    with psycopg.connect(database_url) as connection:
+        found = set(connection.execute("select source_partition, source_offset from gnomon.pairs").fetchall())
+        assert upkeep.ledger_differences(connection, stream_name) == []
+    orphans, missing = one(
+        database_url,
+        "select (select sum(joined_orphaned) from gnomon.cells), (select sum(joined_missing) from gnomon.windows)",
+    )
+    assert found <= sampled
+    assert all(10 <= offset < 50 for _, offset in sampled - found)
+    assert len(sampled) - len(found) == orphans > 0
+    assert orphans <= missing <= 160
+
+
+def test_a_live_log_that_lost_its_end_stops_its_partition(
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str
+) -> None:
+    """Row 10: the shadow log has seen more than the live log holds now (its broker was reset): no silent jump."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    logs.capture(40)
+    logs.captured[1] += ["lost-1", "lost-2"]
+    logs.score()
+    ended = gnomon.run("join", *arguments(kafka_bootstrap, stream_name, database_url), "--drain")
+    assert ended.returncode == 1
+    assert "live partition 1 ends at 10, before 12, which the shadow log has seen" in ended.stderr
+    assert one(database_url, "select count(*) from gnomon.pairs where source_partition <> 1") == (30,)
+    assert one(database_url, "select next_source_offset from gnomon.join_progress where source_partition = 1") == (0,)
+
+
+def test_a_shadow_log_whose_unread_part_is_gone_stops_its_partition(
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str
+) -> None:
+    """Row 10: what expired unread in the shadow log leaves a hole that nothing explains; the others go on."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    logs.capture(40)
+    logs.score()
+    drain(logs, database_url)
+    for _ in range(2):
+        logs.capture(40)
+        logs.score()
+    next_shadow = one(database_url, "select next_shadow_offset from gnomon.join_progress where source_partition = 2")[0]
+    shadow = logs.topics.shadow("challenger")
+    cut(logs, shadow, TopicPartition(shadow, 2, next_shadow + 11))  # ten rows and their seal
+    ended = gnomon.run("join", *arguments(kafka_bootstrap, stream_name, database_url), "--drain")
+    assert ended.returncode == 1
+    assert "a hole [10, 20) that no gap record explains" in ended.stderr
+    ends = "select source_partition, next_source_offset from gnomon.join_progress order by 1"
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute(ends).fetchall() == [(0, 30), (1, 30), (2, 10), (3, 30)]
+        assert upkeep.ledger_differences(connection, stream_name) == []
+
+
+def test_partitions_grow_from_three_to_six_under_the_joiner(
+    kafka_bootstrap: str, stream_name: str, database_url: str
+) -> None:
+    """Row 25: the new partitions are joined from their beginning, by the member that runs, beside the old ones."""
+    settings = load_settings({"bootstrap_servers": kafka_bootstrap})
+
+    def create(partitions: int) -> None:
+        topics.create(settings, topics.plan(Topics(stream_name), partitions, ["challenger"]))
+
+    create(3)
+    logs = Logs(kafka_bootstrap, stream_name, partitions=3)
+    whose = identity(kafka_bootstrap, logs.topics.live)
+    logs.begin(*whose)
+    options = ("join", *arguments(kafka_bootstrap, stream_name, database_url), *NEW_PARTITIONS_SOON)
+
+    def more(count: int) -> None:
+        logs.capture(count)
+        logs.score(0.5)
+        wanted = sum(map(len, logs.captured.values()))
+        joined = "select coalesce(sum(next_source_offset), 0) from gnomon.join_progress"
+        wait_until(lambda: one(database_url, joined) == (wanted,))
+
+    with join_driver.running(*options):
+        more(90)
+        create(6)
+        logs.partitions = 6
+        logs.producer = Producer({"bootstrap.servers": kafka_bootstrap, "linger.ms": 1})  # the old one knows three
+        for partition in range(3, 6):
+            logs.captured[partition], logs.sampled[partition], logs.sealed[partition] = [], set(), 0
+            logs.shadow(partition, "DeploymentStart", start(partition, *whose))
+        more(180)
+        with join_driver.running(*options):
+            more(60)
+        more(60)
+    drain(logs, database_url)
+    assert_all_joined(logs, database_url)
+    assert one(database_url, "select count(*) from gnomon.join_progress") == (6,)

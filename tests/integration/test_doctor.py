@@ -1,0 +1,155 @@
+"""`gnomon doctor`: every fault is found, and each finding says the way out."""
+
+import json
+from collections import defaultdict
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from tests.integration.test_join import arguments, make_logs
+from tests.servers.process import Gnomon
+
+from gnomon_consumer import kafka
+from gnomon_consumer.doctor import broker as examined
+from gnomon_schemas.codec import Codec
+from gnomon_schemas.features import FeatureSchema
+
+
+def findings(gnomon: Gnomon, *options: str, **environment: str) -> tuple[int, dict[str, list[str]]]:
+    ended = gnomon.run("doctor", *options, "--json", env=environment)
+    by_check: dict[str, list[str]] = {}
+    for finding in json.loads(ended.stdout):
+        by_check.setdefault(finding["check"], []).append(finding["status"])
+        assert finding["status"] in ("ok", "note") or finding["remedy"]
+    return ended.returncode, by_check
+
+
+def test_the_doctor_finds_what_is_wrong(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
+    options = arguments(broker, stream_name, database_url)
+    checked = [*options[:4], *options[6:]]
+    logs = make_logs(broker, stream_name)
+    logs.capture(40)
+    logs.score()
+    assert gnomon.run("join", *options, "--drain").returncode == 0
+    status, found = findings(gnomon, *checked)
+    assert status == 0, found
+    assert found["ledger"] == ["ok"]
+    with psycopg.connect(database_url) as connection:
+        connection.execute("delete from gnomon.pairs where source_partition = 2 and source_offset = 3")
+    status, found = findings(gnomon, *checked)
+    assert status == 1
+    assert found["ledger"] == ["failed"]
+
+
+def test_the_doctor_says_what_is_missing(gnomon: Gnomon, mock_bootstrap: str, empty_database_url: str) -> None:
+    options = ("--stream", "nosuch", "--database-url", empty_database_url)
+    status, found = findings(gnomon, *options, "--bootstrap-servers", mock_bootstrap)
+    assert status == 1
+    assert found["migrations"] == ["failed"]
+    assert set(found["topics"]) == {"failed"}
+    status, found = findings(gnomon, *options, "--bootstrap-servers", "127.0.0.1:1", GNOMON_KAFKA__TIMEOUT_SECONDS="1")
+    assert status == 3
+    assert found["broker"] == ["unreachable"]
+
+
+@pytest.fixture
+def stream(gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str) -> "Stream":
+    """A stream on real Kafka, joined to its end."""
+    return Stream(gnomon, kafka_bootstrap, stream_name, database_url)
+
+
+class Stream:
+    """A joined stream, ways to harm it, and what the doctor says of it."""
+
+    def __init__(self, gnomon: Gnomon, bootstrap: str, name: str, url: str) -> None:
+        self.gnomon = gnomon
+        self.options = arguments(bootstrap, name, url)
+        self.url = url
+        self.logs = make_logs(bootstrap, name)
+        self.logs.capture(40, captured_at=int(datetime.now(UTC).timestamp() * 1e6))
+        self.logs.score()
+        self.admin = AdminClient({"bootstrap.servers": bootstrap})
+        assert gnomon.run("join", *self.options, "--drain").returncode == 0
+
+    def configure(self, topic: str, name: str, value: str) -> None:
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        for future in self.admin.incremental_alter_configs([resource]).values():
+            future.result()
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute(statement)
+
+    def doctor(self, *more: str) -> tuple[int, set[tuple[str, str, str]]]:
+        """Exit status, and (check, status, text) of all that is not ok."""
+        ended = self.gnomon.run("doctor", *self.options[:4], *self.options[6:], *more, "--json")
+        found = json.loads(ended.stdout)
+        assert all(finding["remedy"] for finding in found if finding["status"] != "ok")
+        return ended.returncode, {(f["check"], f["status"], f["text"]) for f in found if f["status"] != "ok"}
+
+
+def test_every_fault_is_found(stream: Stream) -> None:
+    topics = stream.logs.topics
+    shadow = topics.shadow("challenger")
+    status, before = stream.doctor()
+    assert status == 0
+    assert {(check, kind) for check, kind, _ in before} <= {
+        ("roles", "note"), ("producers", "note"), ("partitions", "note"),
+    }  # fmt: skip
+    stream.configure(topics.labels, "cleanup.policy", "compact")
+    stream.configure(topics.schemas, "cleanup.policy", "delete")
+    stream.configure(shadow, "retention.ms", "1000000")
+    stream.configure(topics.dead_letters, "retention.ms", "-1")
+    unknown = FeatureSchema.of({"nobody": "double"}).live
+    known, stream.logs.live_codec = stream.logs.live_codec, Codec(unknown)
+    stream.logs.capture(1, partition=1, features={"nobody": 1.0})
+    stream.logs.live_codec = known
+    cut = [TopicPartition(topics.live, 3, -1)]
+    stream.logs.capture(5, partition=3)
+    for future in stream.admin.delete_records(cut).values():
+        future.result()
+    stream.execute("update gnomon.cells set joined_orphaned = 2 where source_partition = 0")
+    status, after = stream.doctor("-X", "schema.registry.url=http://127.0.0.1:1")
+    assert status == 3
+    texts: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for check, kind, text in sorted(after - before):
+        texts[check, kind].append(text)
+    assert texts["topics", "failed"] == sorted(
+        [
+            f"{topics.labels} has cleanup.policy=compact",
+            f"{topics.schemas} has cleanup.policy=delete",
+            f"{shadow} has retention.ms=1000000, less than the live topic",
+            f"{topics.dead_letters} has a longer retention.ms than the live topic, whose bytes it holds",
+        ]
+    )
+    (text,) = texts["retention", "failed"]
+    assert text.endswith("5 captures expired unread")
+    assert texts["orphans", "note"] == ["challenger: 2 orphans, 0 captures expired before they were counted again"]
+    assert len(texts["ledger", "failed"]) == 1
+    assert len(texts["registry", "unreachable"]) == 1
+    status, after = stream.doctor()
+    (text,) = [text for check, kind, text in after if (check, kind) == ("schemas", "failed")]
+    assert text.startswith(f"{topics.live} [1], offset 10, cannot be read")
+
+
+def test_partitions_are_looked_at(stream: Stream) -> None:
+    stream.execute(
+        "select gnomon.ensure_partition(1, now() - interval '100 days');update gnomon.streams set retention = '10 days'"
+    )
+    _, found = stream.doctor()
+    (text,) = [text for check, _, text in found if check == "partitions" and "past retention" in text]
+    assert text.startswith("1 past retention: pairs_")
+    assert stream.gnomon.run("db", "maintain", "--database-url", stream.url).returncode == 0
+    _, found = stream.doctor()
+    assert not [text for check, _, text in found if check == "partitions"]
+
+
+def test_a_broker_that_cannot_hold_our_transactions() -> None:
+    short = {"transaction.max.timeout.ms": str(kafka.TRANSACTION_TIMEOUT_MS - 1)}
+    (finding,) = examined._transactions("1", short)
+    assert (finding.status, "transaction.max.timeout.ms" in finding.remedy) == ("failed", True)
+    (finding,) = examined._transactions("1", {"transaction.max.timeout.ms": "900000"})
+    assert finding.status == "ok"
