@@ -1,6 +1,7 @@
 """The life of the data: table partitions ahead and gone, roles, and the erasure of one request."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,11 +29,15 @@ _PERMITTED = (
 
 @dataclass(slots=True)
 class Maintained:
-    """What `maintain` did; `left_to` names the extension that is in charge of partitions, if one is."""
+    """What `maintain` did, and what was `locked` and is left for the next run.
+
+    `left_to` names the extension that is in charge of partitions, if one is.
+    """
 
     left_to: str | None = None
     created: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    locked: list[str] = field(default_factory=list)
     moved: int = 0
     expired: int = 0
 
@@ -59,27 +64,49 @@ def maintain(connection: Connection, now: datetime) -> Maintained:
     """Make the partitions of the next days, move rows out of the default one, drop what is past retention.
 
     Each change is a transaction of its own; what cannot get its lock within seconds is left for the next run. Expired
-    rows stay counted in their cells. Where pg_partman manages `pairs`, making partitions and emptying the default one
-    are left to it; dropping them too if it has a retention of its own, though what it drops nobody counts.
+    rows stay counted in their cells. A second caller waits for the first. Where pg_partman manages `pairs`, making
+    partitions and emptying the default one are left to it; dropping them too if it has a retention of its own, though
+    what it drops nobody counts.
     """
     connection.autocommit = True
-    connection.execute("set lock_timeout = '5s'")
+    lock = "hashtextextended('gnomon.maintain', 0)"
+    connection.execute(f"select pg_advisory_lock({lock})")
+    try:
+        connection.execute("set lock_timeout = '5s'")
+        return _maintain(connection, now)
+    finally:
+        connection.execute(f"select pg_advisory_unlock({lock})")
+
+
+def _maintain(connection: Connection, now: datetime) -> Maintained:
     done = Maintained()
     manager = partition_manager(connection)
     if manager is None:
         before = set(_partitions(connection))
         for stream_id in _streams(connection):
             for span in AHEAD:
-                connection.execute("select gnomon.ensure_partition(%s, %s)", [stream_id, now + span])
-        done.moved = sum(_move_out_of_default(connection))
+                with _unless_locked(done, f"{now + span:%Y-%m-%d}"):
+                    connection.execute("select gnomon.ensure_partition(%s, %s)", [stream_id, now + span])
+        with _unless_locked(done, "pairs_default"):
+            done.moved = sum(_move_out_of_default(connection))
         done.created = sorted(set(_partitions(connection)) - before)
     else:
         done.left_to = manager.name
     if manager is None or manager.retention is None:
         for name in past_retention(connection):
-            done.expired += _drop(connection, name)
-            done.dropped.append(name)
+            with _unless_locked(done, name):
+                done.expired += _drop(connection, name)
+                done.dropped.append(name)
     return done
+
+
+@contextmanager
+def _unless_locked(done: Maintained, what: str) -> Iterator[None]:
+    """Leave for the next run what somebody else, a long report for one, holds a lock on."""
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable:
+        done.locked.append(what)
 
 
 def partition_manager(connection: Connection) -> Manager | None:

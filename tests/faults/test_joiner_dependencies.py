@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -40,6 +41,11 @@ def cut(logs: Logs, topic: str, *ends: TopicPartition) -> None:
     admin = AdminClient({"bootstrap.servers": logs.bootstrap})
     for future in admin.delete_records([TopicPartition(topic, end.partition, end.offset) for end in ends]).values():
         future.result()
+
+
+def stands_at(url: str, count: int) -> bool:
+    """Whether that many captures of all partitions together are joined."""
+    return one(url, "select coalesce(sum(next_source_offset), 0) from gnomon.join_progress") == (count,)
 
 
 # Longer than the group's session of 10 s: who did not poll meanwhile would be put out.
@@ -149,10 +155,10 @@ def test_a_live_log_truncated_under_the_joiner(kafka_bootstrap: str, stream_name
         logs.score(0.5)
         cut(logs, logs.topics.live, *(TopicPartition(logs.topics.live, partition, 50) for partition in range(4)))
         os.kill(process.pid, signal.SIGCONT)
-        wait_until(lambda: one(database_url, "select sum(next_source_offset) from gnomon.join_progress") == (240,))
+        wait_until(partial(stands_at, database_url, 240))
         logs.capture(40)
         logs.score()
-        wait_until(lambda: one(database_url, "select sum(next_source_offset) from gnomon.join_progress") == (280,))
+        wait_until(partial(stands_at, database_url, 280))
     sampled = {(p, o) for p, offsets in logs.sampled.items() for o in offsets}
     with psycopg.connect(database_url) as connection:
         found = set(connection.execute("select source_partition, source_offset from gnomon.pairs").fetchall())
@@ -223,9 +229,7 @@ def test_partitions_grow_from_three_to_six_under_the_joiner(
     def more(count: int) -> None:
         logs.capture(count)
         logs.score(0.5)
-        wanted = sum(map(len, logs.captured.values()))
-        joined = "select coalesce(sum(next_source_offset), 0) from gnomon.join_progress"
-        wait_until(lambda: one(database_url, joined) == (wanted,))
+        wait_until(partial(stands_at, database_url, sum(map(len, logs.captured.values()))))
 
     with join_driver.running(*options):
         more(90)
@@ -242,3 +246,23 @@ def test_partitions_grow_from_three_to_six_under_the_joiner(
     drain(logs, database_url)
     assert_all_joined(logs, database_url)
     assert one(database_url, "select count(*) from gnomon.join_progress") == (6,)
+
+
+def test_two_upgrades_at_once_beside_a_running_joiner(
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str
+) -> None:
+    """Functions and views are made anew under the shipped joiner, which goes on and loses nothing."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    with join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)) as process:
+        for turn in range(1, 4):
+            with psycopg.connect(database_url) as connection:
+                connection.execute("update gnomon.view_versions set sha256 = 'of another version'")
+            both = [gnomon.start("db", "upgrade", "--database-url", database_url) for _ in range(2)]
+            while any(one_of.popen.poll() is None for one_of in both):
+                logs.capture(40)
+                logs.score(0.5)
+                wait_until(partial(stands_at, database_url, sum(map(len, logs.captured.values()))))
+            assert [one_of.wait() for one_of in both] == [0, 0], [one_of.output for one_of in both]
+            assert sorted(one_of.stdout.split()[0] for one_of in both) == ["already", "upgraded"], turn
+        assert process.is_alive()
+    assert_all_joined(logs, database_url)

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
+from tests.integration.test_join import arguments, make_logs
 from tests.integration.test_sink import READER, one, sink_of, window
 from tests.servers.process import Gnomon
 
@@ -52,6 +53,57 @@ def test_retention_drops_partitions_and_keeps_the_count(connection: Connection) 
     assert one(connection, "select joined_scored, expired from gnomon.cells") == (4, 3)
     assert differences(connection) == []
     assert upkeep.maintain(connection, NOW).dropped == []
+
+
+def test_two_maintain_at_once_beside_the_joiner(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
+    """Two callers and a joiner: partitions go once, their rows are counted once, and no window is lost."""
+    sink = sink_of(connection)
+    months = [NOW - timedelta(days=31 * n) for n in range(8, 0, -1)]
+    for at_window, moment in enumerate(months):
+        sink.apply([window(2 * at_window, 2, changes=at(moment, 2 * at_window, 2 * at_window + 1))], READER)
+    connection.execute("update gnomon.streams set retention = '100 days'")
+    callers = [gnomon.start("db", "maintain", "--json", "--database-url", database_url) for _ in range(2)]
+    count = len(months)
+    while any(caller.popen.poll() is None for caller in callers) or count < len(months) + 3:
+        sink.apply([window(2 * count, 2, changes=at(NOW, 2 * count, 2 * count + 1))], READER)
+        count += 1
+    assert [caller.wait() for caller in callers] == [0, 0], [caller.output for caller in callers]
+    done = [json.loads(caller.stdout) for caller in callers]
+    dropped = [name for one_caller in done for name in one_caller["dropped"]]
+    assert len(dropped) == len(set(dropped)) >= 3
+    assert sum(one_caller["expired"] for one_caller in done) == 2 * len(dropped)
+    assert one(connection, "select sum(expired) from gnomon.cells") == (2 * len(dropped),)
+    assert one(connection, "select count(*) from gnomon.pairs") == (2 * (count - len(dropped)),)
+    assert differences(connection) == []
+
+
+def test_maintain_leaves_what_a_report_holds(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
+    sink = sink_of(connection)
+    old = NOW - timedelta(days=100)
+    sink.apply([window(0, 2, changes=at(old, 0, 1))], READER)
+    connection.execute("update gnomon.streams set retention = '50 days'")
+    connection.commit()
+    with psycopg.connect(database_url) as reader:
+        reader.execute("select count(*) from gnomon.pairs")
+        ended = gnomon.run("db", "maintain", "--database-url", database_url)
+        assert ended.returncode == 0, ended.stderr
+        assert "left for the next run: " in ended.stdout
+        assert f"pairs_{old:%Y_%m}" in ended.stdout
+        assert one(connection, "select count(*) from gnomon.pairs") == (2,)
+    assert upkeep.maintain(connection, NOW).dropped == [f"pairs_{old:%Y_%m}"]
+
+
+def test_every_partition_has_its_key_and_its_brin_indexes(connection: Connection) -> None:
+    sink_of(connection).apply([window(0, 1, changes=at(NOW, 0))], READER)
+    rows = connection.execute(
+        "select c.relname, array_agg(a.amname || ' ' || pg_get_indexdef(i.indexrelid, 1, true) order by 1)"
+        " from pg_inherits h join pg_class c on c.oid = h.inhrelid join pg_index i on i.indrelid = c.oid"
+        " join pg_class x on x.oid = i.indexrelid join pg_am a on a.oid = x.relam"
+        " where h.inhparent = 'gnomon.pairs'::regclass group by 1"
+    ).fetchall()
+    assert {name for name, _ in rows} == {"pairs_default", f"pairs_{NOW:%Y_%m}"}
+    for _, indexes in rows:
+        assert {"brin event_time", "brin joined_at", "btree deployment_id"} <= set(indexes)
 
 
 def test_a_replayed_past_is_kept(connection: Connection) -> None:
@@ -120,6 +172,34 @@ def test_erasing_a_request_leaves_the_ledger_closed(connection: Connection, gnom
     assert one(connection, "select count(*) from gnomon.labels") == (0,)
     assert one(connection, "select erased, joined_scored, joined_dead_lettered from gnomon.cells") == (2, 4, 1)
     assert differences(connection) == []
+
+
+def test_erasing_says_what_kafka_still_holds(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
+    """By topic, and until when; what was erased does not come back when the joiner runs again."""
+    options = arguments(broker, stream_name, database_url)
+    logs = make_logs(broker, stream_name)
+    logs.capture(8)
+    logs.score()
+    assert gnomon.run("join", *options, "--drain").returncode == 0
+    ended = gnomon.run("db", "erase", "r5", *options[:4], *options[6:], "--json")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert (found["pairs"], found["coordinates"]) == (1, [[1, 1]])
+    topics = logs.topics
+    assert set(found["kafka"]) == {topics.live, topics.shadow("challenger"), topics.labels, topics.dead_letters}
+    said = found["kafka"][topics.live]
+    if said != "until the mock cluster ends":
+        until = datetime.strptime(said, "until %Y-%m-%d %H:%M UTC at the latest").replace(tzinfo=UTC)
+        assert timedelta(days=7) < until - NOW < timedelta(days=15)  # retention, and the longest life of a segment
+    logs.capture(8)
+    logs.score()
+    assert gnomon.run("join", *options, "--drain").returncode == 0
+    with psycopg.connect(database_url) as connection:
+        assert one(connection, "select count(*), count(*) filter (where request_id = 'r5') from gnomon.pairs") == (
+            15,
+            0,
+        )
+        assert upkeep.ledger_differences(connection, stream_name) == []
 
 
 def test_roles_have_what_they_need_and_no_more(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
