@@ -48,6 +48,8 @@ def test_the_doctor_says_what_is_missing(gnomon: Gnomon, mock_bootstrap: str, em
     status, found = findings(gnomon, *options, "--bootstrap-servers", mock_bootstrap)
     assert status == 1
     assert found["migrations"] == ["failed"]
+    assert len(found["sandbox"]) == 4
+    assert set(found["sandbox"]) <= {"ok", "note"}
     assert set(found["topics"]) == {"failed"}
     status, found = findings(gnomon, *options, "--bootstrap-servers", "127.0.0.1:1", GNOMON_KAFKA__TIMEOUT_SECONDS="1")
     assert status == 3

@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,9 +16,10 @@ import pytest
 from tests.scorer_kit import FEATURES, Stream
 
 from gnomon_consumer.scorer import models
+from gnomon_consumer.scorer import pool as pool_module
 from gnomon_consumer.scorer.outcomes import Row, codec
 from gnomon_consumer.scorer.pool import Finished, Job, Pool
-from gnomon_consumer.scorer.sandbox import Limits
+from gnomon_consumer.scorer.sandbox import NAMESPACE, Limits, probe
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.store import packaged_schemas
@@ -57,6 +61,29 @@ def fork_bomb():
             if os.fork() == 0:
                 time.sleep(600)
         raise RuntimeError("three hundred children")
+    return _each(act)
+
+def detach():
+    '''Sessions of their own, twice removed from the worker.'''
+    def act():
+        for _ in range(20):
+            if os.fork() == 0:
+                os.setsid()
+                for _ in range(3):
+                    os.fork()
+                time.sleep(600)
+        raise RuntimeError("scattered")
+    return _each(act)
+
+def spy():
+    def act():
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                found = open(f"/proc/{pid}/environ", "rb").read()
+            except OSError:
+                continue
+            if b"canary-secret" in found:
+                raise LookupError("found it")
     return _each(act)
 
 def hang():
@@ -140,7 +167,7 @@ def run(
         pids = pool.pids
         pool.submit(Job("w", 0, 0, rows, list(range(len(rows))), single))
         done: list[Finished] = []
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 150  # a loaded machine starts a worker in many seconds
         while sum(len(one.places) for one in done) < len(rows):
             assert time.monotonic() < deadline, "the pool never finished"
             done += pool.poll(wait=0.05)
@@ -195,27 +222,84 @@ def test_no_connection_leaves_the_worker(folder: Path, listener: tuple[int, list
 
 def _network() -> str:
     """What a worker of this machine could give up."""
-    from gnomon_consumer.scorer.sandbox import probe_network
-
-    return probe_network()
+    return probe()["network"]
 
 
-def test_a_fork_bomb_is_bounded_and_leaves_nobody(folder: Path) -> None:
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
-    found = kinds(run(folder, "fork_bomb", AMOUNTS))
+@pytest.mark.parametrize("factory", ["fork_bomb", "detach"])
+def test_what_a_model_forks_is_bounded_and_ends_with_its_worker(folder: Path, factory: str) -> None:
+    found = kinds(run(folder, factory, AMOUNTS))
     assert found[:2] == ["scored", "scored"]
     assert found[2] in ("exception", "timeout", "quarantined")
-    left = [p for p in psutil.process_iter(["cmdline"]) if "gnomon_consumer.scorer.worker" in (p.info["cmdline"] or ())]
-    mine = [p for p in left if p.pid not in before and _descends_from_a_dead_worker(p)]
-    assert mine == []
+    assert _left_in(folder) == []
 
 
-def _descends_from_a_dead_worker(process: psutil.Process) -> bool:
-    """Orphans of this test run were adopted by init (or the nearest reaper), and carry our folder as theirs."""
-    try:
-        return process.cwd() == os.getcwd()  # noqa: PTH109 - compared as text
-    except psutil.Error:
-        return False
+def _left_in(folder: Path) -> list[psutil.Process]:
+    """Workers and what they forked carry our folder as theirs, whoever has adopted them."""
+    there = psutil.process_iter(["cwd"])
+    return [one for one in there if one.info["cwd"] == str(folder) and one.pid != os.getpid()]
+
+
+def test_other_processes_keep_their_environment_to_themselves(folder: Path) -> None:
+    """What Python sets at run time is not in /proc, so a child of ours carries the secret from its start."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        if "open" in probe()["environment"]:
+            pytest.skip("this kernel gives no process namespace, so models see the processes of their user")
+        assert kinds(run(folder, "spy", [666.0])) == ["scored"]
+        child.communicate(b"")
+
+
+SCATTER = """
+import os, signal, sys, time
+from gnomon_consumer.scorer import keeper, sandbox
+if sys.argv[2] == "subreaper":
+    sandbox._unshare = lambda *_: "refused by this test"
+def work(report):
+    assert (report["processes"] == sandbox.NAMESPACE) == (sys.argv[2] != "subreaper")
+    for _ in range(5):
+        if os.fork() == 0:
+            os.setsid()
+            os.fork()
+            time.sleep(600)
+    print("scattered", flush=True)
+    if sys.argv[3] == "dies":
+        os.kill(os.getpid(), signal.SIGABRT)
+    time.sleep(600 if sys.argv[3] != "returns" else 0)
+keeper.keep(int(sys.argv[1]), False, work)
+"""
+
+
+@pytest.mark.parametrize("holds", ["namespace", "subreaper"])
+@pytest.mark.parametrize(("end", "status"), [("returns", 0), ("dies", -signal.SIGABRT), ("told", -signal.SIGKILL)])
+def test_no_descendant_outlives_its_keeper(tmp_path: Path, holds: str, end: str, status: int) -> None:
+    if holds == "namespace" and probe()["processes"] != NAMESPACE:
+        pytest.skip("this kernel refuses process namespaces to us")
+    command = [sys.executable, "-c", SCATTER, str(os.getpid()), holds, end]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as keeper:
+        assert keeper.stdout is not None
+        assert keeper.stdout.readline() == b"scattered\n"
+        if end == "told":
+            keeper.terminate()
+        # The pipe is held by every descendant, so its end is the end of all of them.
+        assert keeper.stdout.read() == b""
+        assert keeper.wait(20) == status
+    assert _left_in(tmp_path) == []
+
+
+def test_a_keeper_that_its_model_has_stopped_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "KEEPER_SECONDS", 0.5)
+    (folder / "hostile.py").write_text(f"PORT = 1\n{HOSTILE}")
+    pool = Pool(1, models.describe("hostile:raises"), Limits(memory_bytes=2**30), call_seconds=1.0)
+    pool.start(FEATURES.live)
+    os.kill(pool.pids[0], signal.SIGSTOP)
+    pool.close()
+    assert _left_in(folder) == []
+
+
+def test_doctor_tells_what_the_sandbox_can_do_here() -> None:
+    found = probe()
+    assert set(found) == {"network", "processes", "memory", "environment"}
+    assert found["memory"] == "limited"
+    assert not any(text.startswith("not known") for text in found.values())
 
 
 @pytest.mark.parametrize(("factory", "expected"), [("refuses", "no weights here"), ("dies_at_birth", "exit status 3")])

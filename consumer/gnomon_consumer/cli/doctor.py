@@ -14,7 +14,7 @@ from gnomon_consumer.settings import Settings
 @settings_options(stream=True, database=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def doctor(settings: Settings, as_json: bool) -> int:
-    """Check broker, topics, schemas, database, partitions, ledger, orphans and producers; say what to do.
+    """Check sandbox, broker, topics, schemas, database, partitions, ledger, orphans and producers; say what to do.
 
     Status 1 when a check fails, 3 when a dependency is unreachable.
     """

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from confluent_kafka import KafkaException
 
 from gnomon_consumer import database
-from gnomon_consumer.doctor import broker, data
+from gnomon_consumer.doctor import broker, data, machine
 from gnomon_consumer.doctor.finding import Finding, Status, exit_status
 from gnomon_consumer.settings import Settings
 
@@ -14,6 +14,7 @@ __all__ = ["Finding", "Status", "examine", "exit_status"]
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check that the settings allow, cheapest first; a check whose ground is missing is left out."""
+    yield from machine.examine_sandbox()
     metadata = yield from broker.answers(settings)
     first_offsets: dict[int, int] = {}
     if metadata is not None and settings.stream is not None:

@@ -30,6 +30,7 @@ from gnomon_schemas.records import Failure, FailureKind
 from gnomon_schemas.schema import Schema
 
 START_SECONDS = 120.0
+KEEPER_SECONDS = 5.0
 MAX_LINES, MAX_LINE = 200, 1000
 _RESTART_PAUSES = (0.0, 0.2, 1.0, 5.0, 15.0)
 _CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
@@ -171,15 +172,16 @@ class Pool:
             worker.inbox.put(None)
             self._kill(worker)
         for worker in self._workers:
-            worker.process.wait()
+            _ended(worker.process)
         self._workers.clear()
 
     def _spawn(self) -> None:
         environment = {name: os.environ[name] for name in _CLEAN_ENVIRONMENT if name in os.environ}
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        network = "network" if self._limits.network else "none"
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gnomon_consumer.scorer.worker"],
+            [sys.executable, "-P", "-m", "gnomon_consumer.scorer.keeper", str(os.getpid()), network],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -191,7 +193,7 @@ class Pool:
         header = {
             "op": "load",
             "model": self._spec.as_json(),
-            "limits": self._limits.as_json() | {"parent": os.getpid()},
+            "limits": self._limits.as_json(),
             "folder": str(Path.cwd()),
         }
         # The features that the model is bound to come last.
@@ -292,7 +294,7 @@ class Pool:
         """A worker is dead: give its job back, with care, and without the row that has now killed twice."""
         self._workers.remove(worker)
         self._kill(worker)
-        status = worker.process.wait()
+        status = _ended(worker.process)
         job = worker.job
         if not self._started:
             raise ConfigurationError(f"the model ends its worker while it loads ({_cause(status)})")
@@ -332,9 +334,18 @@ class Pool:
             self._spawn()
 
     def _kill(self, worker: _Worker) -> None:
-        # Its session is its own, so whatever it has forked goes with it.
+        worker.process.terminate()  # its keeper kills it, and whatever it has forked
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> int:
+    """Wait for a keeper that ends; one that does not (a model may have stopped it) is killed, with its session."""
+    try:
+        return process.wait(KEEPER_SECONDS)
+    except subprocess.TimeoutExpired:
+        log.warning("a keeper does not end", pid=process.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(worker.process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
 
 
 def _relay(process: "subprocess.Popen[bytes]") -> None:

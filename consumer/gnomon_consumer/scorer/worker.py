@@ -6,7 +6,6 @@ It starts with a clean environment and no credentials, gives up what it can (see
 import contextlib
 import os
 import resource
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -22,8 +21,8 @@ from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import MemorySchemas
 
 
-def main() -> None:
-    """Serve frames until the parent closes the pipe."""
+def main(held: dict[str, str]) -> None:
+    """Serve frames until the parent closes the pipe; `held`: what the keeper could take away."""
     # The protocol gets descriptors of its own: a model that prints must not break it.
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
@@ -31,7 +30,7 @@ def main() -> None:
     os.dup2(2, 1)
     try:
         header, texts = wire.read(source)
-        scorer = _load(header, texts, sink)
+        scorer = _load(header, texts, sink, held)
         while scorer is not None:
             header, blobs = wire.read(source)
             _serve(scorer, header, blobs, sink)
@@ -46,10 +45,10 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO) -> Scorer | None:
+def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO, held: dict[str, str]) -> Scorer | None:
     """Give up privileges, load and bind the model, and say so; a refusal is one line and the status to end with."""
     try:
-        report = sandbox.enter(sandbox.Limits(**header["limits"]))
+        sandbox.enter(sandbox.Limits(**header["limits"]))
         schemas = MemorySchemas()
         _learn(schemas, texts, header["keys"])
         spec = models.ModelSpec(**header["model"])
@@ -64,7 +63,7 @@ def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO) -> Scorer 
         return None
     outcomes.warm_up()
     collect_rarely()
-    wire.write(sink, {"op": "ready", "sandbox": report})
+    wire.write(sink, {"op": "ready", "sandbox": held})
     return Scorer(spec, runner, schemas, _now_us)
 
 
@@ -100,8 +99,3 @@ def _serve(scorer: Scorer, header: dict[str, Any], blobs: list[bytes], sink: Bin
         },
         [one.message for one in scored],
     )
-
-
-if __name__ == "__main__":
-    sys.dont_write_bytecode = True
-    main()
