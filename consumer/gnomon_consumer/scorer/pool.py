@@ -60,6 +60,8 @@ class Finished:
     seconds: float = 0.0
     cpu_us: int = 0
     peak_rss_bytes: int = 0
+    gpu_us: int | None = None
+    gpu_peak_bytes: int | None = None
 
 
 @dataclass(eq=False)
@@ -278,7 +280,16 @@ class Pool:
         for index, reason, detail in header["dead"]:
             scored[index] = scored[index]._replace(reason=str(reason), detail=str(detail))
         self._finished.append(
-            Finished(job, scored, job.places, header["seconds"], header["cpu_us"], header["peak_rss_bytes"])
+            Finished(
+                job,
+                scored,
+                job.places,
+                header["seconds"],
+                header["cpu_us"],
+                header["peak_rss_bytes"],
+                header["gpu_us"],
+                header["gpu_peak_bytes"],
+            )
         )
 
     def _enforce(self) -> None:

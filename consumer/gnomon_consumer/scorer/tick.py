@@ -57,6 +57,8 @@ class SealedWindow:
     gap: Gap | None = None
     cpu_us: int = 0
     peak_rss_bytes: int = 0
+    gpu_us: int | None = None
+    gpu_peak_bytes: int | None = None
     limited_by: SamplingLimit | None = None
     dispatched: bool = False
 
@@ -94,6 +96,10 @@ class SealedWindow:
         self.open_rows -= taken
         self.cpu_us += finished.cpu_us
         self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
+        if finished.gpu_us is not None:
+            self.gpu_us = (self.gpu_us or 0) + finished.gpu_us
+        if finished.gpu_peak_bytes is not None:
+            self.gpu_peak_bytes = max(self.gpu_peak_bytes or 0, finished.gpu_peak_bytes)
         return taken
 
     @property
@@ -143,7 +149,7 @@ class SealedWindow:
             policy=policy,
             cells=cells,
             gap=self.gap,
-            usage=Usage(cpu_us=self.cpu_us, peak_rss_bytes=self.peak_rss_bytes),
+            usage=Usage(self.cpu_us, self.peak_rss_bytes, self.gpu_us, self.gpu_peak_bytes),
             limited_by=self.limited_by,
         )
         return codec("SamplingWindow").encode(as_dict(window))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gnomon_consumer.collector import collect_rarely
-from gnomon_consumer.scorer import models, outcomes, sandbox, wire
+from gnomon_consumer.scorer import gpu, models, outcomes, sandbox, wire
 from gnomon_consumer.scorer.scoring import Scorer
 from gnomon_schemas.errors import GnomonError
 from gnomon_schemas.features import FeatureSchema
@@ -30,10 +30,12 @@ def main(held: dict[str, str]) -> None:
     os.dup2(2, 1)
     try:
         header, texts = wire.read(source)
+        host_pid = int(Path("/proc/self").readlink().name)  # before this process has a /proc of its own namespace
         scorer = _load(header, texts, sink, held)
+        meter = None if scorer is None else gpu.open_meter(host_pid)
         while scorer is not None:
             header, blobs = wire.read(source)
-            _serve(scorer, header, blobs, sink)
+            _serve(scorer, header, blobs, sink, meter)
     except (wire.WireError, BrokenPipeError, KeyboardInterrupt):
         pass
     finally:
@@ -72,7 +74,9 @@ def _learn(schemas: MemorySchemas, texts: list[bytes], keys: list[str]) -> None:
         schemas.add(Schema.parse(text), unframe(bytes.fromhex(key)).key)
 
 
-def _serve(scorer: Scorer, header: dict[str, Any], blobs: list[bytes], sink: BinaryIO) -> None:
+def _serve(
+    scorer: Scorer, header: dict[str, Any], blobs: list[bytes], sink: BinaryIO, meter: gpu.GpuMeter | None
+) -> None:
     known = len(header["keys"])
     _learn(scorer.schemas, blobs[:known], header["keys"])
     rows = wire.unpacked(header["partition"], header["strata"], blobs[known:])
@@ -86,6 +90,7 @@ def _serve(scorer: Scorer, header: dict[str, Any], blobs: list[bytes], sink: Bin
     one_by_one = header["single"] or header["careful"]
     scored = scorer.score(rows, header["window"], header["sealed_at"], one_by_one, starting)
     after = resource.getrusage(resource.RUSAGE_SELF)
+    on_gpu = gpu.NOTHING if meter is None else meter.read()
     cpu = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
     wire.write(
         sink,
@@ -94,6 +99,8 @@ def _serve(scorer: Scorer, header: dict[str, Any], blobs: list[bytes], sink: Bin
             "seconds": time.perf_counter() - began,
             "cpu_us": round(1e6 * cpu),
             "peak_rss_bytes": after.ru_maxrss * 1024,
+            "gpu_us": on_gpu.us,
+            "gpu_peak_bytes": on_gpu.bytes,
             "statuses": [one.status for one in scored],
             "dead": [[i, one.reason, one.detail] for i, one in enumerate(scored) if one.status == "dead_lettered"],
         },
