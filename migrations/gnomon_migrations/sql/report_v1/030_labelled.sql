@@ -27,10 +27,45 @@ where p.watermark is not null
 
 comment on view report_v1.cohorts is 'Requests old enough for a horizon; sealed slices never change.';
 
+-- What a slice covers: offsets by partition as an array, the first element being partition 0's.
+create function report_v1.offsets(by_partition jsonb) returns bigint[] language sql immutable strict parallel safe as
+$$
+    select array_agg((by_partition ->> n::text)::bigint order by n)
+    from generate_series(0, (select max(k::integer) from jsonb_object_keys(by_partition) k)) n
+$$;
+
+-- The slices of one horizon: `place` counts them within their deployment, `bounds` holds the beginnings of all of them
+-- and the end of the last, so that the slice of a pair is the width_bucket of its event time: something to hash by.
+create function report_v1.slices(horizon interval)
+    returns table (deployment_id integer, place integer, bounds timestamptz[], since timestamptz, until timestamptz,
+                   grace interval, label_kind text, label_choice text, source_offsets bigint[],
+                   label_offsets bigint[], load_ids bigint[], sealed_at timestamptz, sealed boolean)
+    language sql stable parallel safe rows 10 as
+$$
+    select c.deployment_id, width_bucket(coalesce(c.since, '-infinity'), b.bounds), b.bounds, c.since, c.until, c.grace,
+           c.label_kind, c.label_choice, report_v1.offsets(c.source_offsets), report_v1.offsets(c.label_offsets),
+           c.load_ids, c.sealed_at, c.sealed
+    from report_v1.cohorts c
+    join (select k.deployment_id, array_agg(coalesce(k.since, '-infinity') order by k.until) || max(k.until) as bounds
+          from report_v1.cohorts k where k.horizon = slices.horizon group by 1) b using (deployment_id)
+    where c.horizon = slices.horizon
+$$;
+
+-- Whether a version of a label counts for a pair in its slice: in time, and covered by the seal.
+create function report_v1.counts(observed_at timestamptz, label_partition integer, label_offset bigint, load_id bigint,
+                                 latest timestamptz, sealed boolean, label_offsets bigint[], load_ids bigint[])
+    returns boolean language sql immutable parallel safe as
+$$
+    select observed_at <= latest and (not sealed or label_offset < label_offsets[label_partition + 1]
+                                      or load_id = any (load_ids))
+$$;
+
 -- The pairs of a cohort, each with the label that counts: observed no later than captured_at + horizon + grace, the
 -- first or the last of them by the stream's policy, and stored before the seal. truth_value and truth_label are null
 -- where there is none (or 0 where absence means negative). label_state: labelled, negative (by absence), late (a label
--- came after the cut-off), missing. Inlined by the planner.
+-- came after the cut-off), missing; known: one of the first two. Inlined by the planner. Pairs and labels meet in a hash
+-- join; where more than one version counts, the others are taken out by another one over the few requests that have
+-- several.
 create function report_v1.labelled(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                    horizon interval)
     returns table (deployment_id integer, event_time timestamptz, source_partition integer, source_offset bigint,
@@ -38,41 +73,42 @@ create function report_v1.labelled(stream text, deployment text, since timestamp
                    live_value float8, live_label text, live_scores float8[], live_items text[],
                    shadow_value float8, shadow_label text, shadow_scores float8[], shadow_items text[],
                    live_error_kind text, outcome text, truth_value float8, truth_label text, relevance float8[],
-                   relevance_items text[], label_state text, observed_at timestamptz)
+                   relevance_items text[], label_state text, known boolean, observed_at timestamptz)
     language sql stable parallel safe rows 100000 as
 $$
     select p.deployment_id, p.event_time, p.source_partition, p.source_offset, p.request_id, p.cluster, p.stratum,
            p.segments, p.weight, p.live_value, p.live_label, p.live_scores, p.live_items,
            p.shadow_value, p.shadow_label, p.shadow_scores, p.shadow_items, p.live_error_kind, p.outcome,
-           coalesce(l.value, case when l.in_time is not true and c.label_kind = 'absence_is_negative' then 0 end),
+           coalesce(l.value, case when l.request_id is null and c.label_kind = 'absence_is_negative' then 0 end),
            coalesce(l.label, case when l.value in (0, 1) then l.value::integer::text
-                                  when l.in_time is not true and c.label_kind = 'absence_is_negative' then '0' end),
+                                  when l.request_id is null and c.label_kind = 'absence_is_negative' then '0' end),
            l.relevance, l.items,
-           case when l.in_time then 'labelled' when c.label_kind = 'absence_is_negative' then 'negative'
+           case when l.request_id is not null then 'labelled' when c.label_kind = 'absence_is_negative' then 'negative'
                 when exists (select from report_v1.label_versions v
                              where v.stream_id = p.stream_id and v.request_id = p.request_id) then 'late'
                 else 'missing' end,
-           l.observed_at
+           l.request_id is not null or c.label_kind = 'absence_is_negative', l.observed_at
     from report_v1.pairs p
-    join report_v1.cohorts c
-      on c.deployment_id = p.deployment_id and c.horizon = labelled.horizon
-     and p.event_time >= coalesce(c.since, '-infinity') and p.event_time < c.until
-     and (not c.sealed or (p.source_offset < (c.source_offsets ->> p.source_partition::text)::bigint
+    join report_v1.slices(labelled.horizon) c
+      on c.deployment_id = p.deployment_id and c.place = width_bucket(p.event_time, c.bounds)
+     and (not c.sealed or (p.source_offset < c.source_offsets[p.source_partition + 1]
                            and not (p.replayed and p.joined_at > c.sealed_at)))
-    left join lateral (
-        select v.value, v.label, v.relevance, v.items, v.observed_at, true as in_time
-        from report_v1.label_versions v
-        where v.stream_id = p.stream_id and v.request_id = p.request_id
-          and v.observed_at <= p.event_time + c.horizon + c.grace
-          and (not c.sealed or v.label_offset < (c.label_offsets ->> v.label_partition::text)::bigint
-               or v.load_id = any (c.load_ids))
-        order by case when c.label_choice = 'first' then v.observed_at end,
-                 case when c.label_choice = 'last' then v.observed_at end desc
-        limit 1) l on true
+    left join report_v1.label_versions l
+      on l.stream_id = p.stream_id and l.request_id = p.request_id
+     and report_v1.counts(l.observed_at, l.label_partition, l.label_offset, l.load_id,
+                          p.event_time + labelled.horizon + c.grace, c.sealed, c.label_offsets, c.load_ids)
     where p.deployment_id = any (report_v1.deployment_ids(labelled.stream, labelled.deployment))
       and p.event_time >= coalesce(labelled.since, '-infinity')
       and p.event_time < coalesce(labelled.until, 'infinity')
       and p.segments @> coalesce(labelled.segment, '{}')
+      and not exists (
+          select from (select stream_id, request_id from report_v1.label_versions group by 1, 2 having count(*) > 1) m
+          join report_v1.label_versions v using (stream_id, request_id)
+          where v.stream_id = l.stream_id and v.request_id = l.request_id
+            and report_v1.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id,
+                                 p.event_time + labelled.horizon + c.grace, c.sealed, c.label_offsets, c.load_ids)
+            and case c.label_choice when 'first' then v.observed_at < l.observed_at
+                                    else v.observed_at > l.observed_at end)
 $$;
 
 -- Normalised discounted cumulative gain of the first k items: linear gain, discount log2(1 + place), items matched by

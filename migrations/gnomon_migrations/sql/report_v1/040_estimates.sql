@@ -7,6 +7,159 @@
 -- cluster (the row where the capture has none), and by local day (shared shocks such as weather). standard_error is
 -- sqrt(cluster + day), never less than either; the interval is made of it.
 --
+-- A metric is a line here: what a pair must have to say anything of it (given), y and x of either side, over the
+-- columns of `estimates`' said below. One that is not paired has no live side.
+create view report_v1.metrics as
+select m.* from (values
+    (1, 'agreement', 'agreement', 'share', false, 'agrees is not null', null, 'agrees::integer', null, null),
+    (2, 'error', 'error', 'share', true, 'true', 'live_failed::integer', 'shadow_failed::integer', null, null),
+    (3, 'timed_out', 'timed_out', 'share', false, 'true', null, '(outcome = ''timed_out'')::integer', null, null),
+    (4, 'both_answered', 'error_cells', 'share', false, 'true', null,
+     '(not live_failed and not shadow_failed)::integer', null, null),
+    (5, 'only_live_failed', 'error_cells', 'share', false, 'true', null,
+     '(live_failed and not shadow_failed)::integer', null, null),
+    (6, 'only_shadow_failed', 'error_cells', 'share', false, 'true', null,
+     '(shadow_failed and not live_failed)::integer', null, null),
+    (7, 'both_failed', 'error_cells', 'share', false, 'true', null, '(live_failed and shadow_failed)::integer', null,
+     null),
+    (8, 'value', 'value', 'mean', true, 'finite and not live_failed and not shadow_failed', 'live_value',
+     'shadow_value', null, null),
+    (9, 'absolute_difference', 'absolute_difference', 'mean', false,
+     'finite and not live_failed and not shadow_failed', null, 'abs(shadow_value - live_value)', null, null),
+    (10, 'label_coverage', 'label_coverage', 'share', false, 'true', null, 'known::integer', null, null),
+    (11, 'accuracy', 'accuracy', 'share', true, 'decided', 'live_right::integer', 'shadow_right::integer', null, null),
+    (12, 'precision', 'precision', 'share', true, 'decided and truth_value in (0, 1)',
+     'case when live_right then truth_value else 0 end', 'case when shadow_right then truth_value else 0 end',
+     '(live_right = (truth_value = 1))::integer', '(shadow_right = (truth_value = 1))::integer'),
+    (13, 'recall', 'recall', 'share', true, 'decided and truth_value in (0, 1)',
+     'case when live_right then truth_value else 0 end', 'case when shadow_right then truth_value else 0 end',
+     'truth_value', 'truth_value'),
+    (14, 'log_loss', 'log_loss', 'mean', true, 'live_chance between 0 and 1 and shadow_chance between 0 and 1',
+     '-ln(least(greatest(live_chance, 1e-6), 1 - 1e-6))', '-ln(least(greatest(shadow_chance, 1e-6), 1 - 1e-6))', null,
+     null),
+    (15, 'brier', 'brier', 'mean', true, 'probabilities', '(live_value - truth_value) * (live_value - truth_value)',
+     '(shadow_value - truth_value) * (shadow_value - truth_value)', null, null),
+    (16, 'rmse', 'rmse', 'root', true, 'regression', '(live_value - truth_value) * (live_value - truth_value)',
+     '(shadow_value - truth_value) * (shadow_value - truth_value)', null, null),
+    (17, 'mae', 'mae', 'mean', true, 'regression', 'abs(live_value - truth_value)', 'abs(shadow_value - truth_value)',
+     null, null),
+    (18, 'ndcg@10', 'ndcg@10', 'mean', true, 'live_ndcg is not null and shadow_ndcg is not null', 'live_ndcg',
+     'shadow_ndcg', null, null)
+    ) m(code, metric, family, kind, paired, given, live, shadow, live_x, shadow_x);
+
+-- A template of SQL once for each metric of some families, between commas: {k} its code, the rest its columns above.
+create function report_v1.for_each_metric(template text, families text[]) returns text
+    language sql stable parallel safe as
+$$
+    select string_agg(replace(replace(replace(replace(replace(replace(replace(replace(template,
+               '{k}', m.code::text), '{metric}', m.metric), '{kind}', m.kind), '{given}', m.given),
+               '{live}', coalesce(m.live, 'null::float8')), '{shadow}', m.shadow),
+               '{live_x}', coalesce(m.live_x, case when m.paired then '1' else 'null' end)),
+               '{shadow_x}', coalesce(m.shadow_x, '1')),
+               ', ' order by array_position(for_each_metric.families, m.family), m.code)
+    from report_v1.metrics m where m.family = any (for_each_metric.families)
+$$;
+
+-- The numbers of `estimates` below, for live and shadow and, in the variances, their difference too.
+--
+-- The statement is put together from the metrics that are asked for, some columns each, so that the pairs are read once
+-- for all of them, nothing is computed for the others, and it is planned for the very question.
+create function report_v1.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                   slice text, metrics text[], horizon interval, time_zone text)
+    returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8,
+                   clusters bigint, days bigint, live float8, shadow float8, v_row float8[], v_cluster float8[],
+                   v_day float8[])
+    language plpgsql stable parallel safe set work_mem = '128MB' set enable_nestloop = off as
+$$
+declare
+    asked text[] := measured.metrics;
+    pairs text := case when measured.horizon is null
+        then 'select p.*, null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
+             ' null::text[] as relevance_items, false as known from report_v1.pairs_of($1, $2, $3, $4, $5) p'
+        else 'select p.*, null::boolean as agrees from report_v1.labelled($1, $2, $3, $4, $5, $8) p' end;
+    chance text := case when 'log_loss' = any (asked)
+        then 'case when probabilities then case when truth_value = 1 then {}_value else 1 - {}_value end'
+             ' when decided then {}_scores[array_position({}_items, truth_label)] end'
+        else 'null::float8' end;
+    ndcg text := case when 'ndcg@10' = any (asked)
+        then 'case when relevance is not null then report_v1.ndcg({}_items, relevance_items, relevance) end'
+        else 'null::float8' end;
+begin
+    return query execute format($sql$
+    with said as materialized (
+        select deployment_id, value, cluster, day, %1$s
+        -- `offset 0`: what a step computes is computed once.
+        from (select *, %2$s as live_chance, %3$s as shadow_chance, %4$s as live_ndcg, %5$s as shadow_ndcg
+              from (select *, finite and decided and truth_value in (0, 1) and live_value between 0 and 1
+                                  and shadow_value between 0 and 1 as probabilities,
+                           finite and live_label is null and shadow_label is null
+                               and truth_value > '-infinity' and truth_value < 'infinity' as regression
+                    from (select *, report_v1.slice_of($6, event_time, stratum, segments, $7) as value,
+                                 (event_time at time zone $7)::date as day,
+                                 live_error_kind is not null as live_failed, outcome <> 'scored' as shadow_failed,
+                                 live_value > '-infinity' and live_value < 'infinity'
+                                     and shadow_value > '-infinity' and shadow_value < 'infinity' as finite,
+                                 live_label is not null and shadow_label is not null and truth_label is not null
+                                     as decided,
+                                 live_label = truth_label as live_right, shadow_label = truth_label as shadow_right
+                          from (%6$s) pairs offset 0) flags offset 0) kinds offset 0) answers
+    ),
+    sums as (select deployment_id, value, %7$s from said group by deployment_id, value),
+    totals as materialized (select deployment_id, value, %8$s from sums),
+    -- Residuals, summed by cluster and by day in one pass; a row without a cluster is its own.
+    residuals as (
+        select deployment_id, value, cluster, day, grouping(day) = 1 as by_cluster, %9$s
+        from (select s.deployment_id, s.value, s.cluster, s.day, %10$s
+              from said s join totals t on t.deployment_id = s.deployment_id and t.value = s.value offset 0) weighted
+        group by grouping sets ((deployment_id, value, cluster), (deployment_id, value, day))
+    ),
+    variances as (select deployment_id, value, %11$s from residuals group by deployment_id, value)
+    select t.deployment_id, t.value, m.*
+    from totals t
+    join variances v using (deployment_id, value)
+    cross join lateral (values %12$s) m
+    $sql$,
+    -- said
+    report_v1.for_each_metric('case when {given} then weight end as w_{k}, ({live})::float8 as live_{k},'
+        ' ({shadow})::float8 as shadow_{k}, ({live_x})::float8 as live_x_{k}, ({shadow_x})::float8 as shadow_x_{k}',
+        asked),
+    replace(chance, '{}', 'live'), replace(chance, '{}', 'shadow'), replace(ndcg, '{}', 'live'),
+    replace(ndcg, '{}', 'shadow'), pairs,
+    -- sums
+    report_v1.for_each_metric('count(w_{k}) as n_{k}, sum(w_{k}) as w_{k}, sum(w_{k} * w_{k}) as w2_{k},'
+        ' sum(w_{k} * live_{k}) as live_{k}, sum(w_{k} * shadow_{k}) as shadow_{k},'
+        ' sum(w_{k} * live_x_{k}) as live_x_{k}, sum(w_{k} * shadow_x_{k}) as shadow_x_{k}', asked),
+    -- totals: R and the denominator s of its residual
+    report_v1.for_each_metric('n_{k}, w_{k}, w_{k} * w_{k} / nullif(w2_{k}, 0) as kish_{k},'
+        ' live_{k} / nullif(live_x_{k}, 0) as live_{k}, shadow_{k} / nullif(shadow_x_{k}, 0) as shadow_{k},'
+        ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(live_{k} * live_x_{k}) else live_x_{k} end, 0) as live_s_{k},'
+        ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(shadow_{k} * shadow_x_{k}) else shadow_x_{k} end, 0)'
+        ' as shadow_s_{k}', asked),
+    -- residuals, by group and by row
+    report_v1.for_each_metric('count(w_{k}) as n_{k}, sum(live_{k}) as live_{k}, sum(shadow_{k}) as shadow_{k},'
+        ' sum(live_{k} * live_{k}) as live2_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k},'
+        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k}', asked),
+    report_v1.for_each_metric('s.w_{k}, s.w_{k} * (s.live_{k} - t.live_{k} * s.live_x_{k}) / t.live_s_{k} as live_{k},'
+        ' s.w_{k} * (s.shadow_{k} - t.shadow_{k} * s.shadow_x_{k}) / t.shadow_s_{k} as shadow_{k}', asked),
+    -- variances of live, shadow and difference: by row, by cluster, by day
+    report_v1.for_each_metric(
+        'array[sum(live2_{k}) filter (where not by_cluster), sum(shadow2_{k}) filter (where not by_cluster),'
+        ' sum(difference2_{k}) filter (where not by_cluster)] as row_{k},'
+        ' array[sum(case when cluster is null then live2_{k} else live_{k} * live_{k} end) filter (where by_cluster),'
+        ' sum(case when cluster is null then shadow2_{k} else shadow_{k} * shadow_{k} end) filter (where by_cluster),'
+        ' sum(case when cluster is null then difference2_{k} else (shadow_{k} - live_{k}) * (shadow_{k} - live_{k}) end)'
+        ' filter (where by_cluster)] as cluster_{k},'
+        ' array[sum(live_{k} * live_{k}) filter (where not by_cluster),'
+        ' sum(shadow_{k} * shadow_{k}) filter (where not by_cluster),'
+        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) filter (where not by_cluster)] as day_{k},'
+        ' sum(case when cluster is null then n_{k} else sign(n_{k}) end) filter (where by_cluster)::bigint as clusters_{k},'
+        ' count(*) filter (where not by_cluster and n_{k} > 0) as days_{k}', asked),
+    report_v1.for_each_metric('({k}, n_{k}, w_{k}, kish_{k}, clusters_{k}, days_{k}, t.live_{k}, t.shadow_{k}, row_{k},'
+        ' cluster_{k}, day_{k})', asked))
+    using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slice,
+          measured.time_zone, measured.horizon;
+end
+$$;
 -- sides: 'live', 'shadow', 'difference' (shadow less live, the covariance included), or 'pair' for what has no sides.
 -- slice: all, stratum, hour, weekday, day, or segment:KEY. horizon: null for the metrics that need no label.
 create function report_v1.estimates(stream text, deployment text default null, since timestamptz default null,
@@ -16,179 +169,32 @@ create function report_v1.estimates(stream text, deployment text default null, s
     returns table (stream text, deployment text, role text, slice text, value text, metric text, side text, n bigint,
                    n_effective float8, weight float8, clusters bigint, days bigint, estimate float8, se_row float8,
                    se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text)
-    language sql stable parallel safe set plan_cache_mode = force_custom_plan set work_mem = '64MB' as
+    language sql stable parallel safe as
 $$
-    with base as not materialized (
-        select p.deployment_id, p.event_time, p.stratum, p.segments, p.cluster, p.weight, p.live_value, p.live_label,
-               p.live_scores, p.live_items, p.shadow_value, p.shadow_label, p.shadow_scores, p.shadow_items,
-               p.live_error_kind, p.outcome, p.agrees, null::float8 as truth_value, null::text as truth_label,
-               null::float8[] as relevance, null::text[] as relevance_items, null::text as label_state
-        from report_v1.pairs_of(estimates.stream, estimates.deployment, estimates.since, estimates.until,
-                                estimates.segment) p
-        where estimates.horizon is null
-        union all
-        select p.deployment_id, p.event_time, p.stratum, p.segments, p.cluster, p.weight, p.live_value, p.live_label,
-               p.live_scores, p.live_items, p.shadow_value, p.shadow_label, p.shadow_scores, p.shadow_items,
-               p.live_error_kind, p.outcome, null, p.truth_value, p.truth_label, p.relevance, p.relevance_items,
-               p.label_state
-        from report_v1.labelled(estimates.stream, estimates.deployment, estimates.since, estimates.until,
-                                estimates.segment, estimates.horizon) p
-        where estimates.horizon is not null
+    with wanted as (
+        select m.code, m.metric, m.kind, m.paired, array_position(estimates.metrics, m.family) as place
+        from report_v1.metrics m where m.family = any (estimates.metrics)
     ),
-    -- The metrics asked for. A paired one has both sides.
-    wanted as materialized (
-        select w.code, w.metric, w.kind, w.paired, array_position(estimates.metrics, w.family) as place
-        from (values (1, 'agreement', 'agreement', 'share', false), (2, 'error', 'error', 'share', true),
-                     (3, 'timed_out', 'timed_out', 'share', false),
-                     (4, 'both_answered', 'error_cells', 'share', false),
-                     (5, 'only_live_failed', 'error_cells', 'share', false),
-                     (6, 'only_shadow_failed', 'error_cells', 'share', false),
-                     (7, 'both_failed', 'error_cells', 'share', false), (8, 'value', 'value', 'mean', true),
-                     (9, 'absolute_difference', 'absolute_difference', 'mean', false),
-                     (10, 'label_coverage', 'label_coverage', 'share', false),
-                     (11, 'accuracy', 'accuracy', 'share', true), (12, 'precision', 'precision', 'share', true),
-                     (13, 'recall', 'recall', 'share', true), (14, 'log_loss', 'log_loss', 'mean', true),
-                     (15, 'brier', 'brier', 'mean', true), (16, 'rmse', 'rmse', 'root', true),
-                     (17, 'mae', 'mae', 'mean', true), (18, 'ndcg@10', 'ndcg@10', 'mean', true)
-             ) w(code, metric, family, kind, paired)
-        where w.family = any (estimates.metrics)
-    ),
-    -- What a row says about each of them: y of both sides, null where it says nothing; x is 1 but for the ratios.
-    said as materialized (
-        select b.deployment_id, b.cluster, b.weight as w, m.code,
-               report_v1.slice_of(estimates.slice, b.event_time, b.stratum, b.segments, estimates.time_zone) as value,
-               (b.event_time at time zone estimates.time_zone)::date as day,
-               case when m.paired then y.live end as live_y, y.shadow as shadow_y,
-               case when not m.paired then null when m.code = 12 then t.live_positive
-                    when m.code = 13 then b.truth_value else 1 end as live_x,
-               case m.code when 12 then t.shadow_positive when 13 then b.truth_value else 1 end as shadow_x
-        from base b
-        -- Lateral, and not to be flattened: the pairs are read once, whatever the planner thinks of their number.
-        cross join lateral (select w.* from wanted w where b.weight is not null offset 0) m
-        cross join lateral (
-            select b.live_error_kind is not null as live_failed, b.outcome <> 'scored' as shadow_failed,
-                   b.live_value > '-infinity' and b.live_value < 'infinity'
-                       and b.shadow_value > '-infinity' and b.shadow_value < 'infinity' as finite,
-                   b.live_label is not null and b.shadow_label is not null and b.truth_label is not null as decided
-            ) f
-        cross join lateral (
-            select f.decided and b.truth_value in (0, 1) as binary_decision,
-                   f.finite and f.decided and b.truth_value in (0, 1)
-                       and b.live_value between 0 and 1 and b.shadow_value between 0 and 1 as probabilities,
-                   f.finite and b.live_label is null and b.shadow_label is null
-                       and b.truth_value > '-infinity' and b.truth_value < 'infinity' as regression,
-                   ((b.truth_value = 1) = (b.live_label = b.truth_label))::integer as live_positive,
-                   ((b.truth_value = 1) = (b.shadow_label = b.truth_label))::integer as shadow_positive
-            ) t
-        cross join lateral (
-            select case when m.code <> 14 then null when t.probabilities and b.truth_value = 1 then b.live_value
-                        when t.probabilities then 1 - b.live_value
-                        when f.decided then b.live_scores[array_position(b.live_items, b.truth_label)] end as live,
-                   case when m.code <> 14 then null when t.probabilities and b.truth_value = 1 then b.shadow_value
-                        when t.probabilities then 1 - b.shadow_value
-                        when f.decided then b.shadow_scores[array_position(b.shadow_items, b.truth_label)] end as shadow
-            ) c
-        cross join lateral (
-            select case m.code
-                       when 2 then f.live_failed::integer
-                       when 8 then case when f.finite and not f.live_failed and not f.shadow_failed
-                                        then b.live_value end
-                       when 11 then case when f.decided then (b.live_label = b.truth_label)::integer end
-                       when 12 then case when t.binary_decision then t.live_positive * b.truth_value end
-                       when 13 then case when t.binary_decision then t.live_positive * b.truth_value end
-                       when 14 then case when c.live between 0 and 1 and c.shadow between 0 and 1
-                                         then -ln(least(greatest(c.live, 1e-6), 1 - 1e-6)) end
-                       when 15 then case when t.probabilities then (b.live_value - b.truth_value) ^ 2 end
-                       when 16 then case when t.regression then (b.live_value - b.truth_value) ^ 2 end
-                       when 17 then case when t.regression then abs(b.live_value - b.truth_value) end
-                       when 18 then report_v1.ndcg(b.live_items, b.relevance_items, b.relevance)
-                   end::float8 as live,
-                   case m.code
-                       when 1 then b.agrees::integer
-                       when 2 then f.shadow_failed::integer
-                       when 3 then (b.outcome = 'timed_out')::integer
-                       when 4 then (not f.live_failed and not f.shadow_failed)::integer
-                       when 5 then (f.live_failed and not f.shadow_failed)::integer
-                       when 6 then (f.shadow_failed and not f.live_failed)::integer
-                       when 7 then (f.live_failed and f.shadow_failed)::integer
-                       when 8 then case when f.finite and not f.live_failed and not f.shadow_failed
-                                        then b.shadow_value end
-                       when 9 then case when f.finite and not f.live_failed and not f.shadow_failed
-                                        then abs(b.shadow_value - b.live_value) end
-                       when 10 then (b.label_state in ('labelled', 'negative'))::integer
-                       when 11 then case when f.decided then (b.shadow_label = b.truth_label)::integer end
-                       when 12 then case when t.binary_decision then t.shadow_positive * b.truth_value end
-                       when 13 then case when t.binary_decision then t.shadow_positive * b.truth_value end
-                       when 14 then case when c.live between 0 and 1 and c.shadow between 0 and 1
-                                         then -ln(least(greatest(c.shadow, 1e-6), 1 - 1e-6)) end
-                       when 15 then case when t.probabilities then (b.shadow_value - b.truth_value) ^ 2 end
-                       when 16 then case when t.regression then (b.shadow_value - b.truth_value) ^ 2 end
-                       when 17 then case when t.regression then abs(b.shadow_value - b.truth_value) end
-                       when 18 then report_v1.ndcg(b.shadow_items, b.relevance_items, b.relevance)
-                   end::float8 as shadow
-            ) y
-        where y.shadow is not null and (not m.paired or y.live is not null)
-    ),
-    totals as (
-        select s.deployment_id, s.value, s.code, m.metric, m.kind, m.place, s.n, s.weight, s.kish, s.live_x, s.shadow_x,
-               s.live, s.shadow
-        from (select deployment_id, value, code, count(*) as n, sum(w) as weight, sum(w) ^ 2 / sum(w * w) as kish,
-                     sum(w * live_x) as live_x, sum(w * shadow_x) as shadow_x,
-                     sum(w * live_y) / nullif(sum(w * live_x), 0) as live,
-                     sum(w * shadow_y) / nullif(sum(w * shadow_x), 0) as shadow
-              from said group by deployment_id, value, code) s
-        join wanted m using (code)
-    ),
-    -- Residuals, summed by cluster and by day in one pass; a row without a cluster is its own.
-    residuals as (
-        select t.deployment_id, t.value, t.code, s.cluster, s.day, grouping(s.day) = 1 as by_cluster,
-               sum(r.live) as live, sum(r.shadow) as shadow, sum(r.live * r.live) as live_rows,
-               sum(r.shadow * r.shadow) as shadow_rows, sum((r.shadow - r.live) * (r.shadow - r.live)) as difference_rows, count(*) as n
-        from said s
-        join totals t using (deployment_id, value, code)
-        cross join lateral (
-            select s.w * (s.live_y - t.live * s.live_x) / nullif(t.live_x, 0)
-                       / case when t.kind = 'root' then nullif(2 * sqrt(t.live), 0) else 1 end as live,
-                   s.w * (s.shadow_y - t.shadow * s.shadow_x) / nullif(t.shadow_x, 0)
-                       / case when t.kind = 'root' then nullif(2 * sqrt(t.shadow), 0) else 1 end as shadow) r
-        group by grouping sets ((t.deployment_id, t.value, t.code, s.cluster),
-                                (t.deployment_id, t.value, t.code, s.day))
-    ),
-    variances as (
-        select deployment_id, value, code,
-               sum(live_rows) filter (where not by_cluster) as live_rows,
-               sum(shadow_rows) filter (where not by_cluster) as shadow_rows,
-               sum(difference_rows) filter (where not by_cluster) as difference_rows,
-               sum(case when cluster is null then live_rows else live ^ 2 end) filter (where by_cluster) as live_clusters,
-               sum(case when cluster is null then shadow_rows else shadow ^ 2 end) filter (where by_cluster)
-                   as shadow_clusters,
-               sum(case when cluster is null then difference_rows else (shadow - live) ^ 2 end)
-                   filter (where by_cluster) as difference_clusters,
-               sum(live ^ 2) filter (where not by_cluster) as live_days,
-               sum(shadow ^ 2) filter (where not by_cluster) as shadow_days,
-               sum((shadow - live) ^ 2) filter (where not by_cluster) as difference_days,
-               sum(case when cluster is null then n else 1 end) filter (where by_cluster)::bigint as clusters,
-               count(*) filter (where not by_cluster) as days
-        from residuals group by deployment_id, value, code
+    -- Materialized, as wherever this stands beside other tables: once, however often the rows are looked through.
+    computed as materialized (
+        select * from report_v1.measured(estimates.stream, estimates.deployment, estimates.since, estimates.until,
+                                         estimates.segment, estimates.slice, estimates.metrics, estimates.horizon,
+                                         estimates.time_zone)
     ),
     sides as (
-        select t.deployment_id, t.value, t.code, e.side,
-               case when t.kind = 'share' and e.side = 'difference' then 'mean' else t.kind end as kind,
-               t.n, t.kish, t.weight, v.clusters, v.days, e.estimate, e.v_row,
+        select x.deployment_id, x.value, x.code, e.side,
+               case when m.kind = 'share' and e.side = 'difference' then 'mean' else m.kind end as kind,
+               x.n, x.kish, x.weight, x.clusters, x.days, e.estimate, x.v_row[e.at] as v_row,
                -- One day says nothing of the variation between days.
-               e.v_cluster, case when v.days > 1 then e.v_day end as v_day
-        from totals t
-        join variances v using (deployment_id, value, code)
-        cross join lateral (values
-            ('live', case when t.kind = 'root' then sqrt(t.live) else t.live end, v.live_rows, v.live_clusters,
-             v.live_days),
-            (case when t.live_x is null then 'pair' else 'shadow' end,
-             case when t.kind = 'root' then sqrt(t.shadow) else t.shadow end, v.shadow_rows, v.shadow_clusters,
-             v.shadow_days),
-            ('difference', case when t.kind = 'root' then sqrt(t.shadow) - sqrt(t.live) else t.shadow - t.live end,
-             v.difference_rows, v.difference_clusters, v.difference_days)
-            ) e(side, estimate, v_row, v_cluster, v_day)
-        where t.live_x is not null or e.side = case when t.live_x is null then 'pair' else 'shadow' end
+               x.v_cluster[e.at] as v_cluster, case when x.days > 1 then x.v_day[e.at] end as v_day
+        from computed x
+        join wanted m using (code)
+        cross join lateral (select case when m.kind = 'root' then sqrt(x.live) else x.live end as live,
+                                   case when m.kind = 'root' then sqrt(x.shadow) else x.shadow end as shadow) r
+        cross join lateral (values ('live', 1, r.live),
+                                   (case when m.paired then 'shadow' else 'pair' end, 2, r.shadow),
+                                   ('difference', 3, r.shadow - r.live)) e(side, at, estimate)
+        where x.n > 0 and (m.paired or e.at = 2)
     )
     select c.stream, c.deployment, c.role, estimates.slice, s.value, m.metric, s.side,
            coalesce(s.n, 0), s.kish, s.weight, s.clusters, s.days, s.estimate, sqrt(s.v_row), sqrt(s.v_cluster),

@@ -22,23 +22,30 @@ $$
         select c.deployment_id, c.horizon, max(c.until) as until, bool_and(c.sealed) as sealed
         from report_v1.cohorts c group by 1, 2
     ),
-    measured as (
-        select d.deployment_id, h.horizon, e.value, e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days,
-               e.estimate, e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status
+    estimated as materialized (
+        select h.horizon, e.*
         from horizons h
         cross join lateral report_v1.estimates(
             quality.stream, quality.deployment, quality.since, quality.until, quality.segment, quality.slice,
             '{label_coverage,accuracy,precision,recall,log_loss,brier,rmse,mae,ndcg@10}', h.horizon,
             quality.time_zone) e
-        join report_v1.deployments d on d.stream = e.stream and d.deployment = e.deployment
         where e.n > 0
-        union all
-        select a.deployment_id, h.horizon, '', 'auc', a.side, a.n, a.n_effective, a.weight, a.clusters, a.days, a.estimate,
-               a.se_row, a.se_cluster, a.se_day, a.standard_error, a.low, a.high, a.status
+    ),
+    areas as materialized (
+        select h.horizon, a.*
         from horizons h
         cross join lateral report_v1.auc(quality.stream, quality.deployment, quality.since, quality.until,
-                                         quality.segment, h.horizon, quality.time_zone) a
-        where quality.slice = 'all'
+                                         quality.segment, h.horizon, quality.time_zone, quality.slice) a
+    ),
+    measured as (
+        select d.deployment_id, e.horizon, e.value, e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days,
+               e.estimate, e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status
+        from estimated e
+        join report_v1.deployments d on d.stream = e.stream and d.deployment = e.deployment
+        union all
+        select a.deployment_id, a.horizon, a.value, 'auc', a.side, a.n, a.n_effective, a.weight, a.clusters, a.days,
+               a.estimate, a.se_row, a.se_cluster, a.se_day, a.standard_error, a.low, a.high, a.status
+        from areas a
     ),
     due as (select deployment_id, horizon, bool_or(metric <> 'label_coverage') as labelled
             from measured group by 1, 2)
