@@ -9,6 +9,7 @@ import pandas as pd
 import psycopg
 import pytest
 from tests import demo_numbers
+from tests.page_reader import PageReader, said
 from tests.servers.process import Gnomon
 
 from gnomon_consumer.quickstart import flights
@@ -171,3 +172,55 @@ def test_the_html_report_is_there(outcome: dict[str, Any], folder: Path) -> None
     for one in outcome["deployments"]:
         assert one["name"] in text
     assert not any(word in text for word in ("<script", 'src="http', 'href="http'))
+
+
+@pytest.mark.timeout(600)
+def test_the_html_report_says_what_pandas_says(
+    address: str, folder: Path, outcome: dict[str, Any], pairs: pd.DataFrame
+) -> None:
+    """Challenger and control differ on the page by what pandas makes of the raw pairs and labels, as rounded there."""
+    page = PageReader((folder / "report.html").read_text(encoding="utf-8"))
+    challenger, control = (one["name"] for one in outcome["deployments"])
+    mine = {name: pairs[pairs["deployment"] == name] for name in (challenger, control)}
+
+    def says(text: str, expected: float) -> None:
+        value, half = said(text)
+        assert abs(value - expected) <= half, (text, expected)
+
+    agreement = {name: demo_numbers.agreement(rows).agreement for name, rows in mine.items()}
+    (card,) = (card for card in page.cards if card["title"] == "Agreement with live")
+    says(card["value"], agreement[challenger])
+    says(card["beside"].removeprefix("control "), agreement[control])
+
+    with psycopg.connect(address) as connection:
+        labels = demo_numbers.export(connection, "select request_id, value, label, observed_at from gnomon.labels")
+    rows = report(address, folder, "quality", "--horizon", "7 days")
+    until = pd.Timestamp(next(row["cohort_until"] for row in rows if row["metric"] == "auc"))
+    quality = {name: demo_numbers.quality(each, labels, until, pd.Timedelta("7 days")) for name, each in mine.items()}
+    lines = {line[0]: line[1:] for line in page.table("Quality against the truth, labels within 7 days")[1:]}
+    for name, metric in (("accuracy", "accuracy"), ("AUC", "auc"), ("Brier score", "brier")):
+        expected = {side: quality[challenger][f"{metric} {side}"] for side in ("live", "shadow")}
+        deployment, n, live, shadow, difference, *_ = lines[name]
+        assert (deployment, int(n.replace(",", ""))) == (challenger, quality[challenger]["n"])
+        says(live, expected["live"])
+        says(shadow, expected["shadow"])
+        says(difference, expected["shadow"] - expected["live"])
+        assert abs(quality[control][f"{metric} shadow"] - quality[control][f"{metric} live"]) < 1e-6
+    (caption,) = (caption for caption in page.tables if "Quality against the truth, labels within 7 days" in caption)
+    assert "The control is equal to live in accuracy, precision, recall, AUC, log loss, Brier score" in caption
+
+    weight = 1 / (mine[challenger]["inclusion_probability"] * mine[challenger]["capture_probability"])
+    same = mine[challenger]["live_label"] == mine[challenger]["shadow_label"]
+    confusion = page.table(f"of {challenger} (columns)")
+    for line in confusion[1:]:
+        for label, share in zip(confusion[0][1:], line[1:], strict=True):
+            cell = (mine[challenger]["live_label"] == line[0]) & (mine[challenger]["shadow_label"] == label)
+            says(share, weight[cell].sum() / weight.sum())
+    times = pd.to_datetime(mine[challenger]["event_time"], utc=True, format="ISO8601")
+    weekday = times.dt.tz_convert(demo_numbers.TIME_ZONE).dt.strftime("%a")
+    by_weekday = [line for line in page.table("live by weekday")[1:] if line[1] == challenger]
+    assert {line[0] for line in by_weekday} == set(weekday)
+    for line in by_weekday:
+        here = weekday == line[0]
+        assert int(line[2].replace(",", "")) == here.sum()
+        says(line[4], weight[here & same].sum() / weight[here].sum())

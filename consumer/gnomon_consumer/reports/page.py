@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from gnomon_consumer.reports.catalogue import REPORTS
-from gnomon_consumer.reports.query import Question, Row, ask
+from gnomon_consumer.reports.query import Answer, Question, Row, ask
 
 MOST_VALUES = 12
 MOST_DISAGREEMENTS = 10
@@ -20,7 +20,10 @@ TIMES = ("weekday", "hour")
 
 @dataclass(frozen=True)
 class Page:
-    """The rows of every part of the report; `challengers` and `control` are rows of `report_v1.deployments`."""
+    """The rows of every part of the report; `challengers` and `control` are rows of `report_v1.deployments`.
+
+    `answers`: the reports as the database gave them, for whoever shows them elsewhere and need not ask again.
+    """
 
     question: Question
     made_at: datetime
@@ -32,6 +35,7 @@ class Page:
     slices: Mapping[str, Sequence[Row]]
     timeline: Sequence[Row]
     disagreements: Sequence[Row]
+    answers: Mapping[str, Answer]
 
     def of(self, report: str, deployment: str, **wanted: Any) -> Row:
         """The row of one deployment in a report; empty where there is none."""
@@ -58,10 +62,13 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
     control = next((row for row in rows if row["role"] == "control"), None)
     shown = {row["deployment"] for row in (*challengers, *([control] if control else []))}
 
+    answers: dict[str, Answer] = {}
+
     def of(name: str, **extra: Any) -> list[Row]:
         """A report's rows for the challengers and the control, narrowed as far as that report can be."""
-        wide = _narrowed(question, name, extra)
-        return [row for row in ask(connection, name, wide).rows if row["deployment"] in shown]
+        answer = ask(connection, name, _narrowed(question, name, extra))
+        answers.setdefault(name, answer)
+        return [row for row in answer.rows if row["deployment"] in shown]
 
     return Page(
         question=question,
@@ -78,6 +85,7 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
         disagreements=[
             row for row in of("disagreements", top=MOST_DISAGREEMENTS) if row["role"] != "control" and row["place"]
         ],
+        answers=answers,
     )
 
 
