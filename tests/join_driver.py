@@ -4,9 +4,11 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
@@ -30,9 +32,17 @@ def replay_killed_at(url: str, point: str, shadow: Mapping[str, Any], value: byt
 
 @contextmanager
 def running(*arguments: str) -> Iterator[ForkServerProcess]:
-    """The shipped command for the length of a block; it must end in time when asked to."""
+    """The shipped command for the length of a block; it must end in time when asked to.
+
+    The block is entered once the command listens to SIGTERM, so that it cannot be asked before.
+    """
     process = shipped(*arguments)
     try:
+        deadline = time.monotonic() + 60
+        while not _catches_sigterm(process):
+            assert process.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         yield process
         process.terminate()
         process.join(10)
@@ -40,6 +50,12 @@ def running(*arguments: str) -> Iterator[ForkServerProcess]:
     finally:
         process.kill()
         process.join()
+
+
+def _catches_sigterm(process: ForkServerProcess) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _start(target: Any, *arguments: Any) -> ForkServerProcess:

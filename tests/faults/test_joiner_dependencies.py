@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,15 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests import join_driver
-from tests.faults.test_joiner_faults import assert_all_joined, drain, one, wait_until
+from tests.acceptance.test_kills import LiveService, Pipeline, captured, check_ledger
+from tests.faults.test_joiner_faults import assert_all_joined, drain, members, one, wait_until
+from tests.faults.test_scorer_transactions import Broker
+from tests.hooks import make_tap
 from tests.integration.test_join import arguments, identity, make_logs
+from tests.scorer_kit import sum_model
+from tests.servers.kafka import wait_until_ready
 from tests.servers.process import Gnomon
+from tests.servers.shared import ServerUnavailableError
 from tests.shadow_log import Logs, start
 
 from gnomon_consumer import topics, upkeep
@@ -27,13 +34,6 @@ from gnomon_migrations import runner
 from gnomon_schemas.topics import Topics
 
 NEW_PARTITIONS_SOON = ("-X", "topic.metadata.refresh.interval.ms=500")
-
-
-def members(bootstrap: str, stream: str) -> set[str]:
-    """The member ids of the joiner's group."""
-    group = f"gnomon.{stream}.join.challenger"
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    return {member.member_id for member in admin.describe_consumer_groups([group])[group].result().members}
 
 
 def cut(logs: Logs, topic: str, *ends: TopicPartition) -> None:
@@ -79,16 +79,15 @@ def test_postgresql_away_and_back(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MB."""
+def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of as many MB as the test asks for."""
     # Not under the test's own folder: the server's account must be able to enter it.
-    disk = Path("/tmp", f"gnomon-disk-{os.getpid()}")  # made here, for root alone to mount
+    disk = Path("/tmp", f"gnomon-disk-{os.getpid()}")
+    options = f"size={request.param}m,mode=0755"
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a small disk")
     disk.mkdir(mode=0o755)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m,mode=0755", "tmpfs", disk], capture_output=True, text=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, text=True)
     try:
         if mounted.returncode != 0:
             pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
@@ -108,6 +107,7 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
+@pytest.mark.parametrize("small_disk", [6], indirect=True)
 def test_a_full_disk_pauses_and_skips_nothing(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, small_disk: Path
 ) -> None:
@@ -241,6 +241,7 @@ def test_partitions_grow_from_three_to_six_under_the_joiner(
             logs.shadow(partition, "DeploymentStart", start(partition, *whose))
         more(180)
         with join_driver.running(*options):
+            wait_until(lambda: len(members(kafka_bootstrap, stream_name)) == 2)
             more(60)
         more(60)
     drain(logs, database_url)
@@ -266,3 +267,48 @@ def test_two_upgrades_at_once_beside_a_running_joiner(
             assert sorted(one_of.stdout.split()[0] for one_of in both) == ["already", "upgraded"], turn
         assert process.is_alive()
     assert_all_joined(logs, database_url)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("small_disk", [300], indirect=True)
+def test_the_brokers_disk_is_full(gnomon: Gnomon, stream_name: str, database_url: str, small_disk: Path) -> None:
+    """Row 24 under the broker: it dies of it; scorer and joiner wait, and go on when it is back with room."""
+    try:
+        broker = Broker(small_disk)
+    except ServerUnavailableError as reason:
+        pytest.skip(str(reason))
+    try:
+        bootstrap = f"127.0.0.1:{broker.port}"
+        wait_until_ready(bootstrap)
+        model = sum_model(small_disk / "sum.onnx", "amount")
+        pipeline = Pipeline(gnomon, bootstrap, database_url, stream_name, model)
+        created = gnomon.run("topics", "create", "--deployment", "challenger", env=pipeline.env)
+        assert created.returncode == 0, created.stderr
+        tap = make_tap(bootstrap, stream_name)
+        service = LiveService(tap)
+        service.serve_up_to(3000)
+        running = [pipeline.score(), pipeline.join()]
+        wait_until(lambda: pipeline.joined() == 3000, 120)
+        ballast = fill(small_disk)
+        service.serve_up_to(9000)
+        broker.process.wait(120)
+        ballast.unlink()
+        broker.start()
+        wait_until_ready(bootstrap)
+        service.serve_up_to(10_000)
+        assert tap.flush(120)
+        stats = tap.stats()
+        tap.close()
+        assert stats.offered == 10_000 == stats.delivered + sum(stats.dropped.values())
+        live = captured(bootstrap, stream_name)
+        assert stats.delivered <= len(live) <= 10_000
+        deadline = time.monotonic() + 120
+        while pipeline.joined() < len(live):
+            for process in running:
+                assert process.popen.poll() is None, process.output
+            assert time.monotonic() < deadline, "\n\n".join(process.output[-3000:] for process in running)
+            time.sleep(0.05)
+        assert [process.terminate() for process in running] == [0, 0], [process.output for process in running]
+        check_ledger(bootstrap, stream_name, database_url, live)
+    finally:
+        broker.kill()

@@ -38,6 +38,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+def members(bootstrap: str, stream: str) -> set[str]:
+    """The member ids of the joiner's group."""
+    group = f"gnomon.{stream}.join.challenger"
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    return {member.member_id for member in admin.describe_consumer_groups([group])[group].result().members}
+
+
 def drain(logs: Logs, url: str, *more: str) -> None:
     process = join_driver.shipped("join", *arguments(logs.bootstrap, logs.stream, url), "--drain", *STATIC, *more)
     process.join(90)
@@ -310,6 +317,7 @@ def test_members_come_and_go(kafka_bootstrap: str, stream_name: str, database_ur
     with join_driver.running(*options, *assigned):
         more()
         with join_driver.running(*options, *assigned):
+            wait_until(lambda: len(members(kafka_bootstrap, stream_name)) == 2)
             more()
             more()
         more()

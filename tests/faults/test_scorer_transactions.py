@@ -26,9 +26,9 @@ CLIENT = b"scorer"
 
 
 class Broker:
-    """A broker of this test alone, which is reached through a proxy and can be killed and started again."""
+    """A broker of this test alone, which can be killed and started again; reached at `advertised`, a proxy's port."""
 
-    def __init__(self, folder: Path, advertised: int) -> None:
+    def __init__(self, folder: Path, advertised: int | None = None) -> None:
         java = shutil.which("java")
         if java is None:
             raise ServerUnavailableError("no java here")
@@ -39,7 +39,7 @@ class Broker:
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "controller.listener.names": "CONTROLLER",
             "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised or self.port}",
             "log.dirs": str(folder / "own-kafka"),
         }
         properties = folder / "own.properties"
