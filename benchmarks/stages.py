@@ -10,8 +10,8 @@ from benchmarks.peers.common import HEADER, Scoring
 from benchmarks.running import Measured
 from gnomon_consumer.joiner.assemble import assemble
 from gnomon_consumer.joiner.features import Layout
-from gnomon_consumer.joiner.pairing import JoinedWindow, Match
 from gnomon_consumer.joiner.shadows import read_shadow
+from gnomon_consumer.joiner.window import JoinedWindow, Match
 from gnomon_consumer.joiner.wire import copy_bytes
 from gnomon_consumer.scorer import models
 from gnomon_consumer.scorer.models import ModelSpec

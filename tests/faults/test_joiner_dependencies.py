@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-import time
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,9 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests import join_driver
-from tests.acceptance.test_kills import LiveService, Pipeline, captured, check_ledger
 from tests.faults.test_joiner_faults import assert_all_joined, drain, members, one, wait_until
-from tests.faults.test_scorer_transactions import Broker
-from tests.hooks import make_tap
 from tests.integration.test_join import arguments, identity, make_logs
-from tests.scorer_kit import sum_model
-from tests.servers.kafka import wait_until_ready
 from tests.servers.process import Gnomon
-from tests.servers.shared import ServerUnavailableError
 from tests.shadow_log import Logs, start
 
 from gnomon_consumer import topics, upkeep
@@ -81,12 +75,12 @@ def test_postgresql_away_and_back(
 @pytest.fixture
 def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of as many MB as the test asks for."""
-    # Not under the test's own folder: the server's account must be able to enter it.
-    disk = Path("/tmp", f"gnomon-disk-{os.getpid()}")
-    options = f"size={request.param}m,mode=0755"
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a small disk")
-    disk.mkdir(mode=0o755)
+    # Not under the test's own folder: the server's account must be able to enter it.
+    disk = Path(tempfile.mkdtemp(prefix="gnomon-disk-", dir="/tmp"))
+    options = f"size={request.param}m,mode=0755"
+    disk.chmod(0o755)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, text=True)
     try:
         if mounted.returncode != 0:
@@ -267,48 +261,3 @@ def test_two_upgrades_at_once_beside_a_running_joiner(
             assert sorted(one_of.stdout.split()[0] for one_of in both) == ["already", "upgraded"], turn
         assert process.is_alive()
     assert_all_joined(logs, database_url)
-
-
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("small_disk", [300], indirect=True)
-def test_the_brokers_disk_is_full(gnomon: Gnomon, stream_name: str, database_url: str, small_disk: Path) -> None:
-    """Row 24 under the broker: it dies of it; scorer and joiner wait, and go on when it is back with room."""
-    try:
-        broker = Broker(small_disk)
-    except ServerUnavailableError as reason:
-        pytest.skip(str(reason))
-    try:
-        bootstrap = f"127.0.0.1:{broker.port}"
-        wait_until_ready(bootstrap)
-        model = sum_model(small_disk / "sum.onnx", "amount")
-        pipeline = Pipeline(gnomon, bootstrap, database_url, stream_name, model)
-        created = gnomon.run("topics", "create", "--deployment", "challenger", env=pipeline.env)
-        assert created.returncode == 0, created.stderr
-        tap = make_tap(bootstrap, stream_name)
-        service = LiveService(tap)
-        service.serve_up_to(3000)
-        running = [pipeline.score(), pipeline.join()]
-        wait_until(lambda: pipeline.joined() == 3000, 120)
-        ballast = fill(small_disk)
-        service.serve_up_to(9000)
-        broker.process.wait(120)
-        ballast.unlink()
-        broker.start()
-        wait_until_ready(bootstrap)
-        service.serve_up_to(10_000)
-        assert tap.flush(120)
-        stats = tap.stats()
-        tap.close()
-        assert stats.offered == 10_000 == stats.delivered + sum(stats.dropped.values())
-        live = captured(bootstrap, stream_name)
-        assert stats.delivered <= len(live) <= 10_000
-        deadline = time.monotonic() + 120
-        while pipeline.joined() < len(live):
-            for process in running:
-                assert process.popen.poll() is None, process.output
-            assert time.monotonic() < deadline, "\n\n".join(process.output[-3000:] for process in running)
-            time.sleep(0.05)
-        assert [process.terminate() for process in running] == [0, 0], [process.output for process in running]
-        check_ledger(bootstrap, stream_name, database_url, live)
-    finally:
-        broker.kill()

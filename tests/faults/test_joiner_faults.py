@@ -1,5 +1,6 @@
 """What may befall the joiner, and that no capture is lost or doubled by it: invariants A, B and D as set equalities."""
 
+import os
 import random
 import signal
 import time
@@ -321,4 +322,32 @@ def test_members_come_and_go(kafka_bootstrap: str, stream_name: str, database_ur
             more()
             more()
         more()
+    assert_all_joined(logs, database_url)
+
+
+def test_a_zombie_steps_down(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
+    """Row 7 with real members: one is stopped past its session, another takes over, the first wakes and writes on."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    quick = ("-X", "session.timeout.ms=1500", "-X", "heartbeat.interval.ms=300")
+    options = ("join", *arguments(kafka_bootstrap, stream_name, database_url), *quick)
+
+    def more(count: int) -> int:
+        logs.capture(count)
+        logs.score(0.5)
+        return sum(map(len, logs.captured.values()))
+
+    with join_driver.running(*options) as zombie:
+        floor = more(40) - 1
+        wait_until(partial(_beyond, database_url, floor))
+        assert zombie.pid is not None
+        os.kill(zombie.pid, signal.SIGSTOP)
+        floor = more(200) - 1
+        with join_driver.running(*options):
+            wait_until(partial(_beyond, database_url, floor))
+            os.kill(zombie.pid, signal.SIGCONT)
+            floor = more(80) - 1
+            wait_until(partial(_beyond, database_url, floor))
+            wait_until(lambda: len(members(kafka_bootstrap, stream_name)) == 2)
+            floor = more(80) - 1
+            wait_until(partial(_beyond, database_url, floor))
     assert_all_joined(logs, database_url)

@@ -10,8 +10,9 @@ from tests.property.test_pairing import Live
 from tests.shadow_log import FEATURES, START_US, capture, cell, row, seal, start
 
 from gnomon_consumer.joiner.identity import IdentityError
-from gnomon_consumer.joiner.pairing import JoinedWindow, Pairing
+from gnomon_consumer.joiner.pairing import Pairing
 from gnomon_consumer.joiner.sink import DoublePairError, ProgressMovedError, Sink
+from gnomon_consumer.joiner.window import JoinedWindow
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.features import FeatureSchema

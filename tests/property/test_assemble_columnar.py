@@ -13,8 +13,8 @@ from tests.property.test_codec import VALUES, captures
 
 from gnomon_consumer.joiner.assemble import PAIRS, assemble
 from gnomon_consumer.joiner.features import Layout, kind_of
-from gnomon_consumer.joiner.pairing import FIRST_US, LAST_US, JoinedWindow, Match
 from gnomon_consumer.joiner.shadows import ShadowRow, read_shadow
+from gnomon_consumer.joiner.window import FIRST_US, LAST_US, JoinedWindow, Match
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import DecodeError

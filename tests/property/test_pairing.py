@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.shadow_log import FEATURES, START_US, capture, cell, row, seal, start
 
-from gnomon_consumer.joiner.pairing import HOUR_US, JoinedWindow, Pairing, PairingError
+from gnomon_consumer.joiner.pairing import Pairing, PairingError
+from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow
 from gnomon_schemas.codec import Codec
 
 CODEC = Codec(FEATURES.live)

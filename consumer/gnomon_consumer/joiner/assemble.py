@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.features import Layout
-from gnomon_consumer.joiner.pairing import FIRST_US, LAST_US, JoinedWindow, Match, Refusal
 from gnomon_consumer.joiner.shadows import columns_of, part
+from gnomon_consumer.joiner.window import FIRST_US, LAST_US, JoinedWindow, Match, Refusal
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.records import FailureKind

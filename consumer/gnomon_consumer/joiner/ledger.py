@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gnomon_consumer.joiner.assemble import uuid_bytes
-from gnomon_consumer.joiner.pairing import HOUR_US, JoinedWindow, Refusal, Run, printable
+from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, Refusal, Run, printable
 from gnomon_schemas.codec import Record
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

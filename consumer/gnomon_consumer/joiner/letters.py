@@ -5,9 +5,9 @@ from psycopg import errors
 
 from gnomon_consumer.joiner.assemble import Assembled, assemble, outcome_of
 from gnomon_consumer.joiner.ledger import moment
-from gnomon_consumer.joiner.pairing import JoinedWindow, Match
 from gnomon_consumer.joiner.rollup import Rollup
 from gnomon_consumer.joiner.sink import DoublePairError, Sink, one_line
+from gnomon_consumer.joiner.window import JoinedWindow, Match
 from gnomon_consumer.joiner.wire import COPY, copy_bytes
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnomon_consumer.joiner.pairing import HOUR_US
+from gnomon_consumer.joiner.window import HOUR_US
 
 COUNTS = (
     "seen", "sampled", "scored", "failed", "timed_out", "dead_lettered", "orphaned", "live_failed", "comparable",

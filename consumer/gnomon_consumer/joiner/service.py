@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import psycopg
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message
 from psycopg import errors
 
@@ -17,21 +16,21 @@ from gnomon_consumer import database, kafka
 from gnomon_consumer.group import GroupTopic
 from gnomon_consumer.joiner.identity import IdentityError, Progress, check_identity, identity_of
 from gnomon_consumer.joiner.live import LiveLog
-from gnomon_consumer.joiner.pairing import JoinedWindow, LiveMessage, Pairing, PairingError
+from gnomon_consumer.joiner.pairing import Pairing, PairingError
 from gnomon_consumer.joiner.shadows import Read, read_shadow
 from gnomon_consumer.joiner.sink import ProgressMovedError, Sink
+from gnomon_consumer.joiner.window import JoinedWindow, LiveMessage
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.metrics import JoinerMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
+from gnomon_consumer.waiting import AWAY, Absence, Complaints
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader
-from gnomon_schemas.errors import ConfigurationError, DecodeError, DependencyUnreachableError, GnomonError
+from gnomon_schemas.errors import ConfigurationError, DecodeError, GnomonError
 from gnomon_schemas.registry import registry_schemas
 from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
 
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, DependencyUnreachableError)
-RETRY_S = 1.0
 IDLE_CHECK_S = 0.5
 REPORT_S = 10.0
 
@@ -83,14 +82,13 @@ class Joiner:
         self._pulse = Pulse()
         self._owned: dict[int, Owned] = {}
         self._failed: dict[int, GnomonError] = {}
-        self._away_since: float | None = None
-        self._next_try = 0.0
+        self._absence = Absence(self._log)
+        self._complaints = Complaints(self._log)
         self._next_idle_check = 0.0
         self._next_report = 0.0
-        self._complained: set[str] = set()
         self.metrics.partitions.set_function(lambda: len(self._owned))
         self.metrics.failed.set_function(lambda: len(self._failed))
-        self.metrics.away.set_function(lambda: self._away_since is not None)
+        self.metrics.away.set_function(lambda: self._absence.away)
         self.pairs = 0
         self.windows = 0
 
@@ -131,13 +129,13 @@ class Joiner:
         return self._drain and bool(owned) and not self._shadow.unopened and all(state.caught_up for state in owned)
 
     def _ready(self) -> bool:
-        return bool(self._owned) and self._away_since is None
+        return bool(self._owned) and not self._absence.away
 
     # One turn of the loop.
 
     def _step(self) -> None:
         self._pulse.turn()
-        if self._away_since is not None and not self._come_back():
+        if self._absence.lasts(self._connect):
             self._follow_shadow(0.2)
             return
         try:
@@ -337,7 +335,7 @@ class Joiner:
                 ),
             )
         else:
-            self._complain(error)
+            self._complaints.hear(error)
 
     def _live_event(self, partition: int, state: Owned, message: Message) -> None:
         error = message.error()
@@ -350,7 +348,7 @@ class Joiner:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._live_out_of_range(partition, state)
         else:
-            self._complain(error)
+            self._complaints.hear(error)
 
     def _live_out_of_range(self, partition: int, state: Owned) -> None:
         """The live log begins beyond where the join stands, or ends before it."""
@@ -376,14 +374,6 @@ class Joiner:
             f"live partition {partition} ends at {high}, before {state.pairing.next_source}, which the shadow log has"
             " seen: the topic was re-created or lost its end"
         )
-
-    def _complain(self, error: KafkaError) -> None:
-        """Say once what librdkafka retries by itself; raise what it gives up."""
-        if error.fatal():
-            raise GnomonError(f"Kafka: {error.str()}")
-        if error.name() not in self._complained:
-            self._complained.add(error.name())
-            self._log.warning("waiting for Kafka", reason=error.str())
 
     def _fail(self, partition: int, error: GnomonError) -> None:
         """Stop one partition; the others go on."""
@@ -421,21 +411,6 @@ class Joiner:
 
     def _go_away(self, error: Exception) -> None:
         """Stop reading, stay in the group, and wait for the database."""
-        self._log.warning("the database is away; waiting", reason=" ".join(str(error).split()))
-        self._away_since = time.monotonic()
-        self._next_try = self._away_since + RETRY_S
+        self._absence.begin(error)
         self._connection.close()
         self._reopen(list(self._owned))
-
-    def _come_back(self) -> bool:
-        if time.monotonic() < self._next_try:
-            return False
-        self._next_try = time.monotonic() + RETRY_S
-        try:
-            self._connect()
-        except AWAY:
-            return False
-        assert self._away_since is not None
-        self._log.info("the database is back", seconds=round(time.monotonic() - self._away_since, 1))
-        self._away_since = None
-        return True

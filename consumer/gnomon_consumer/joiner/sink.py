@@ -26,8 +26,8 @@ from gnomon_consumer.joiner.ledger import (
     tally_rows,
     window_row,
 )
-from gnomon_consumer.joiner.pairing import HOUR_US, JoinedWindow, Refusal
 from gnomon_consumer.joiner.rollup import COUNTS, SUMS, Rollup
+from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, Refusal
 from gnomon_consumer.joiner.wire import COPY, copy_bytes
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader

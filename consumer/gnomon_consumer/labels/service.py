@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import psycopg
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 from psycopg import errors
 
@@ -20,14 +19,12 @@ from gnomon_consumer.labels.store import FIRST_US, LAST_US, LabelBatch, LabelsMo
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.metrics import LabelMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
+from gnomon_consumer.waiting import AWAY, Absence, Complaints
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import DecodeError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.registry import registry_schemas
 from gnomon_schemas.store import ChainedSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
-
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction, DependencyUnreachableError)
-RETRY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -70,12 +67,11 @@ class LabelConsumer:
         self._owned: dict[int, Owned] = {}
         self._reports: list[Record] = []
         self._producers_left: set[int] = set()
-        self._away = False
-        self._next_try = 0.0
+        self._absence = Absence(self._log)
+        self._complaints = Complaints(self._log)
         self._next_seal = 0.0
-        self._complained: set[str] = set()
         self.metrics.partitions.set_function(lambda: len(self._owned))
-        self.metrics.away.set_function(lambda: self._away)
+        self.metrics.away.set_function(lambda: self._absence.away)
         self.stored = 0
 
     def run(self) -> None:
@@ -96,7 +92,7 @@ class LabelConsumer:
             with observed(self._metrics_address, self.metrics, self._pulse, self._ready, self._log):
                 while not self._stop.is_set() and not self._drained():
                     self._step()
-            if not self._away and not self._stop.is_set():
+            if not self._absence.away and not self._stop.is_set():
                 self._store.seal_cohorts()
         except KafkaException as error:
             raise GnomonError(f"Kafka: {kafka.kafka_error(error).str()}") from error
@@ -117,11 +113,11 @@ class LabelConsumer:
         )
 
     def _ready(self) -> bool:
-        return bool(self._owned) and not self._away
+        return bool(self._owned) and not self._absence.away
 
     def _step(self) -> None:
         self._pulse.turn()
-        if self._away and not self._come_back():
+        if self._absence.lasts(self._connect):
             self._labels.consume(1, 0.2)
             return
         try:
@@ -196,7 +192,7 @@ class LabelConsumer:
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._producers_left.discard(message.partition() or 0)
             else:
-                self._complain(error)
+                self._complaints.hear(error)
 
     def _take_report(self, message: Message) -> None:
         if message.value() is None:
@@ -263,14 +259,7 @@ class LabelConsumer:
                 " label_watermarks.next_offset, or start again in another database"
             )
         else:
-            self._complain(error)
-
-    def _complain(self, error: KafkaError) -> None:
-        if error.fatal():
-            raise GnomonError(f"Kafka: {error.str()}")
-        if error.name() not in self._complained:
-            self._complained.add(error.name())
-            self._log.warning("waiting for Kafka", reason=error.str())
+            self._complaints.hear(error)
 
     def _follow_producers(self) -> None:
         topic = self._topics.producers
@@ -302,20 +291,6 @@ class LabelConsumer:
         self._connection = connection
 
     def _go_away(self, error: Exception) -> None:
-        self._log.warning("a dependency is away; waiting", reason=" ".join(str(error).split()))
-        self._away = True
-        self._next_try = time.monotonic() + RETRY_S
+        self._absence.begin(error)
         self._connection.close()
         self._reopen(list(self._owned))
-
-    def _come_back(self) -> bool:
-        if time.monotonic() < self._next_try:
-            return False
-        self._next_try = time.monotonic() + RETRY_S
-        try:
-            self._connect()
-        except AWAY:
-            return False
-        self._log.info("the database is back")
-        self._away = False
-        return True
