@@ -76,6 +76,7 @@ class _Worker:
     current: int = -1  # the row that was announced last, in a careful job
     deadline: float = 0.0
     hung: bool = False
+    killed: bool = False  # it may still live, and speak, for a while: it gets no work and is not listened to
     keys: set[str] = field(default_factory=set)
 
 
@@ -171,7 +172,6 @@ class Pool:
     def close(self) -> None:
         """End every worker."""
         for worker in self._workers:
-            worker.inbox.put(None)
             self._kill(worker)
         for worker in self._workers:
             _ended(worker.process)
@@ -211,7 +211,7 @@ class Pool:
         for worker in self._workers:
             if not self._waiting:
                 return
-            if worker.ready and worker.job is None and not worker.hung:
+            if worker.ready and worker.job is None and not worker.killed:
                 self._give(worker, self._waiting.popleft())
 
     def _give(self, worker: _Worker, job: Job) -> None:
@@ -247,6 +247,8 @@ class Pool:
                 continue
             if header is None:
                 self._bury(worker)
+            elif worker.killed:
+                continue  # an answer to a cancelled job must never be taken for the next one's
             elif header["op"] == "ready":
                 worker.ready = True
                 self._failed_starts = 0
@@ -345,6 +347,8 @@ class Pool:
             self._spawn()
 
     def _kill(self, worker: _Worker) -> None:
+        worker.killed = True
+        worker.inbox.put(None)  # one that had answered would wait for its next job, and its end go unnoticed
         worker.process.terminate()  # its keeper kills it, and whatever it has forked
 
 

@@ -1,0 +1,47 @@
+"""The pool's bookkeeping where the moment decides."""
+
+import time
+from pathlib import Path
+
+import pytest
+from tests.scorer_kit import FEATURES, Stream, sum_model
+
+from gnomon_consumer.scorer import models
+from gnomon_consumer.scorer.outcomes import Row
+from gnomon_consumer.scorer.pool import Finished, Job, Pool
+from gnomon_consumer.scorer.sandbox import Limits
+from gnomon_schemas.codec import Reader
+from gnomon_schemas.store import packaged_schemas
+
+ROWS = 3
+
+
+def job(window: str) -> Job:
+    stream = Stream("127.0.0.1:1", "none")
+    names = [f"{window}-{number}" for number in range(ROWS)]
+    rows = [Row(0, place, name.encode(), stream.capture(name), None, place, 1.0) for place, name in enumerate(names)]
+    return Job(window, 0, 0, rows, list(range(ROWS)), single=False)
+
+
+@pytest.mark.timeout(300)
+def test_the_answer_to_a_cancelled_job_is_never_the_next_jobs(tmp_path: Path) -> None:
+    pool = Pool(1, models.describe(str(sum_model(tmp_path / "sum.onnx", "amount"))), Limits(2**31), call_seconds=60.0)
+    try:
+        pool.start(FEATURES.live)
+        pool.submit(job("cancelled"))
+        assert pool.poll() == []
+        while pool._events.empty():  # the worker has answered, and nobody has heard it yet
+            time.sleep(0.001)
+        pool.cancel({"cancelled"})
+        pool.submit(job("wanted"))
+        done: list[Finished] = []
+        while not done:
+            done = pool.poll(wait=0.05)
+    finally:
+        pool.close()
+    assert [one.job.window_id for one in done] == ["wanted"]
+    reader = Reader(packaged_schemas())
+    found = [reader.decode(one.message).record for one in done[0].scored]
+    assert [(one["window_id"], one["request_id"]) for one in found] == [
+        ("wanted", f"wanted-{number}") for number in range(ROWS)
+    ]
