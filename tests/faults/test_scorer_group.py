@@ -79,9 +79,7 @@ def traffic(live: Stream, rate: float, partition: Callable[[int], int] | None = 
         thread.join()
 
 
-# An open fault keeps the newer protocol in the long suite: in about one run of five a reader of committed records sees
-# the seal of a window without its rows. The joiner stops at such a window; it never counts it silently.
-@pytest.mark.parametrize("protocol", ["classic", pytest.param("consumer", marks=pytest.mark.long)])
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_members_join_and_leave_in_the_middle_of_windows(bench: Bench, protocol: str) -> None:
     dice = random.Random(3)
     with traffic(bench.live, 400):

@@ -336,6 +336,8 @@ class Scorer:
 
     def _commit(self) -> None:
         """Write the complete ticks at the head of the queue, in order."""
+        if not self._consumer.memberid():
+            return  # the group has dropped us, its callback comes with the next poll: until then we may write nothing
         ready: list[Tick] = []
         while self._ticks and self._ticks[0].complete:
             tick = self._ticks.popleft()
@@ -345,9 +347,7 @@ class Scorer:
         if not ready:
             return
         try:
-            # A member that the group does not know (yet, or any more) has no right to move its offsets.
-            member = bool(self._consumer.memberid())
-            self._writer.commit(ready, self.settings.score.seed, self._policy, self._consumer, member)
+            self._writer.commit(ready, self.settings.score.seed, self._policy, self._consumer)
         except (Uncertain, DependencyUnreachableError) as reason:
             log.warning("positions are read again", reason=str(reason))
             self.metrics.uncertain.inc()

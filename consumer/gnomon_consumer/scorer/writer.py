@@ -85,7 +85,7 @@ class Writer:
 
         self._transaction(write)
 
-    def commit(self, ticks: Sequence[Tick], seed: int, policy: str, consumer: Consumer, send_offsets: bool) -> None:
+    def commit(self, ticks: Sequence[Tick], seed: int, policy: str, consumer: Consumer) -> None:
         """Write complete ticks whole; raises Uncertain, after which nothing of them may be assumed."""
 
         def write(producer: Producer) -> None:
@@ -94,7 +94,7 @@ class Writer:
                 for window in tick.windows:
                     self._window(producer, window, tick.tick_id, seed, policy)
                     ends[window.owner.partition] = window.end
-            if send_offsets and ends:
+            if ends:
                 offsets = [TopicPartition(self.topics.live, partition, end) for partition, end in ends.items()]
                 producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), _ATTEMPT_SECONDS)
 
