@@ -1,301 +1,114 @@
-"""One service that publishes its predictions in one way: `python -m benchmarks.peers.hook NAME BOOTSTRAP RATE SECONDS`.
+"""One service that publishes its predictions in one way, under load:
 
-A request takes 25 features, computes a small model, and publishes features and answer the way the contender does. The
-process prints the percentiles of the publishing call and of the whole request, in microseconds. All contenders do the
-same work before the call, and run in one process with the same Kafka settings where they have them.
+python -m benchmarks.peers.hook NAME BOOTSTRAP RATE SECONDS THREADS
+
+A request takes 25 features, computes a small model, and publishes features and answer the way the contender does; a
+RATE of 0 is as fast as it goes. The process prints percentiles of the publishing call and of the whole request, in
+microseconds, the requests a second, and how many calls did not keep what they were given.
 """
 
 import asyncio
-import contextlib
-import functools
 import io
 import json
-import math
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-TOPIC = "bench-hook"
-NUMERIC, TEXTS = 20, 5
-FIELDS: dict[str, str] = {f"n{i}": "double" for i in range(NUMERIC)} | {f"c{i}": "string" for i in range(TEXTS)}
+from benchmarks.peers.publishing import CONTENDERS, PRODUCER, TOPIC, Lost, Publish, envelope, live_schema, predict, row
+
 WARM_UP = 500
-Publish = Callable[[str, dict[str, Any], float], None]
-PRODUCER = {"linger.ms": 20, "compression.type": "lz4", "enable.idempotence": True, "log_level": 0}
-
-
-def row(number: int) -> dict[str, Any]:
-    """The features of a request."""
-    features: dict[str, Any] = {f"n{i}": (number * 31 + i * 17) % 1000 / 7.0 for i in range(NUMERIC)}
-    features.update({f"c{i}": f"value-{(number + i) % 50}" for i in range(TEXTS)})
-    return features
-
-
-WEIGHTS = {f"n{i}": (i - 10) / 1000 for i in range(NUMERIC)}
-
-
-def predict(features: dict[str, Any]) -> float:
-    """The live model: about 40 microseconds of Python, as a small service has them."""
-    total = 0.0
-    for _ in range(8):
-        for name, weight in WEIGHTS.items():
-            total += weight * math.log1p(features[name])
-    return 1 / (1 + math.exp(-total))
-
-
-def envelope(number: int, request_id: str, features: dict[str, Any], value: float) -> dict[str, Any]:
-    """The whole record, for contenders that take a dict."""
-    return {
-        "producer_id": "5b1f5c9c-6b0e-4b0f-8a53-5c0a9a1b2c3d",
-        "sequence": number,
-        "captured_at": time.time_ns() // 1000,
-        "request_id": request_id,
-        "capture_probability": 1.0,
-        "stratum": None,
-        "segments": {},
-        "cluster": None,
-        "model": {"name": "m", "version": "1"},
-        "features": features,
-        "prediction": {"value": value, "label": None, "scores": None, "items": None},
-        "error": None,
-        "latency_us": 40,
-        "feature_state": None,
-    }
-
-
-def live_schema() -> dict[str, Any]:
-    from gnomon_schemas.features import FeatureSchema
-    from gnomon_schemas.schema import without_logical_types
-
-    plain: dict[str, Any] = without_logical_types(FeatureSchema.of(FIELDS).live.json)
-    return plain
-
-
-@contextlib.contextmanager
-def nothing(_bootstrap: str) -> Iterator[Publish]:
-    yield lambda request_id, features, value: None
-
-
-@contextlib.contextmanager
-def gnomon(bootstrap: str) -> Iterator[Publish]:
-    from gnomon_producer import Tap
-
-    tap = Tap(stream="bench", model=("m", "1"), features=FIELDS, bootstrap_servers=bootstrap, handle_sigterm=False)
-
-    def publish(request_id: str, features: dict[str, Any], value: float) -> None:
-        with tap.capture(request_id, features) as shot:
-            shot.predicted(value)
-
-    yield publish
-    tap.close(10)
-
-
-@contextlib.contextmanager
-def fastavro_inline(bootstrap: str) -> Iterator[Publish]:
-    import fastavro
-    from confluent_kafka import Producer
-
-    producer = Producer({"bootstrap.servers": bootstrap, **PRODUCER})
-    schema = fastavro.parse_schema(live_schema())
-    failed: list[Any] = []
-
-    def delivered(error: Any, _message: Any) -> None:
-        if error:
-            failed.append(error)
-
-    def publish(request_id: str, features: dict[str, Any], value: float) -> None:
-        out = io.BytesIO()
-        fastavro.schemaless_writer(out, schema, envelope(0, request_id, features, value))
-        producer.produce(TOPIC, out.getvalue(), request_id, on_delivery=delivered)
-        producer.poll(0)
-
-    yield publish
-    producer.flush(10)
-
-
-@contextlib.contextmanager
-def avro_serializer(bootstrap: str) -> Iterator[Publish]:
-    from confluent_kafka import Producer
-    from confluent_kafka.schema_registry import SchemaRegistryClient
-    from confluent_kafka.schema_registry.avro import AvroSerializer
-    from confluent_kafka.serialization import MessageField, SerializationContext
-
-    producer = Producer({"bootstrap.servers": bootstrap, **PRODUCER})
-    serialize = AvroSerializer(SchemaRegistryClient.new_client({"url": "mock://"}), json.dumps(live_schema()))
-    context = SerializationContext(TOPIC, MessageField.VALUE)
-
-    def publish(request_id: str, features: dict[str, Any], value: float) -> None:
-        producer.produce(TOPIC, serialize(envelope(0, request_id, features, value), context), request_id)
-        producer.poll(0)
-
-    yield publish
-    producer.flush(10)
-
-
-@contextlib.contextmanager
-def quix(bootstrap: str, *, avro: bool = False) -> Iterator[Publish]:
-    from quixstreams import Application
-    from quixstreams.models.serializers.avro import AvroSerializer
-
-    extra = {name: value for name, value in PRODUCER.items() if name != "log_level"}
-    app = Application(broker_address=bootstrap, producer_extra_config=extra, loglevel="ERROR")
-    topic = app.topic(TOPIC, value_serializer=AvroSerializer(live_schema()) if avro else "json")
-    with app.get_producer() as producer:
-
-        def publish(request_id: str, features: dict[str, Any], value: float) -> None:
-            message = topic.serialize(key=request_id, value=envelope(0, request_id, features, value))
-            producer.produce(topic.name, message.value, message.key)
-
-        yield publish
-
-
-@contextlib.contextmanager
-def kafka_python(bootstrap: str) -> Iterator[Publish]:
-    import fastavro
-    from kafka import KafkaProducer
-
-    producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, compression_type="lz4")
-    schema = fastavro.parse_schema(live_schema())
-
-    def publish(request_id: str, features: dict[str, Any], value: float) -> None:
-        out = io.BytesIO()
-        fastavro.schemaless_writer(out, schema, envelope(0, request_id, features, value))
-        producer.send(TOPIC, key=request_id.encode(), value=out.getvalue())
-
-    yield publish
-    producer.flush(10)
-    producer.close(5)
-
-
-@contextlib.contextmanager
-def opentelemetry(_bootstrap: str) -> Iterator[Publish]:
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-
-    class Encoded(SpanExporter):
-        """Does all but the sending."""
-
-        def export(self, spans: Any) -> SpanExportResult:
-            encode_spans(spans).SerializeToString()
-            return SpanExportResult.SUCCESS
-
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(Encoded()))
-    tracer = provider.get_tracer("bench")
-
-    def publish(request_id: str, features: dict[str, Any], value: float) -> None:
-        with tracer.start_as_current_span("predict", attributes=features) as span:
-            span.set_attribute("request_id", request_id)
-            span.set_attribute("value", value)
-
-    yield publish
-    provider.shutdown()
-
-
-@contextlib.contextmanager
-def sentry(_bootstrap: str) -> Iterator[Publish]:
-    import sentry_sdk
-    from sentry_sdk.transport import Transport
-
-    class Encoded(Transport):
-        """Does all but the sending."""
-
-        def capture_envelope(self, envelope: Any) -> None:
-            envelope.serialize()
-
-    sentry_sdk.init("http://key@localhost:1/1", transport=Encoded, default_integrations=False)
-
-    def publish(request_id: str, features: dict[str, Any], value: float) -> None:
-        sentry_sdk.capture_event(
-            {"message": "prediction", "contexts": {"features": features}, "extra": {"id": request_id, "value": value}}
-        )
-
-    yield publish
-    sentry_sdk.flush(2)
-
-
-@contextlib.contextmanager
-def laboratory(_bootstrap: str) -> Iterator[Publish]:
-    import laboratory
-
-    class Published(laboratory.Experiment):
-        """A Scientist experiment whose result is made into JSON; the candidate is the live model once more."""
-
-        def publish(self, result: Any) -> None:
-            json.dumps({"match": result.match, "value": result.control.value, **self.get_context()})
-
-    def publish(request_id: str, features: dict[str, Any], value: float) -> None:
-        experiment = Published("bench", context={"request_id": request_id, "features": features})
-        experiment.control(lambda: value)
-        experiment.candidate(lambda: predict(features))
-        experiment.conduct()
-
-    yield publish
-
-
-CONTENDERS: dict[str, Callable[[str], contextlib.AbstractContextManager[Publish]]] = {
-    "none": nothing,
-    "gnomon": gnomon,
-    "fastavro inline": fastavro_inline,
-    "AvroSerializer": avro_serializer,
-    "Quix Streams, Avro": functools.partial(quix, avro=True),
-    "Quix Streams, JSON": quix,
-    "kafka-python": kafka_python,
-    "OpenTelemetry": opentelemetry,
-    "Sentry": sentry,
-    "laboratory": laboratory,
-}
-
-
-class Times:
-    """Nanoseconds of calls and of whole requests."""
-
-    def __init__(self, rate: float, seconds: float) -> None:
-        self.count = int(rate * seconds) + WARM_UP
-        self.step_ns = int(1e9 / rate)
-        self.calls: list[int] = []
-        self.requests: list[int] = []
-
-    def note(self, began: int, calling: int, ended: int) -> None:
-        """One request is over."""
-        self.calls.append(ended - calling)
-        self.requests.append(ended - began)
-
-    def summary(self) -> dict[str, float]:
-        """Percentiles in microseconds, without the warm-up."""
-        found = {}
-        for name, values in (("call", self.calls[WARM_UP:]), ("request", self.requests[WARM_UP:])):
-            ordered = sorted(values)
-            for label, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999)):
-                found[f"{name}_{label}"] = ordered[int(len(ordered) * share)] / 1000
-        return found
-
-
-def paced(publish: Publish, times: Times) -> None:
-    """Serve requests at a steady rate; one that is late does not make the next one early."""
-    clock = time.perf_counter_ns
-    due = clock()
-    for number in range(times.count):
-        due = max(due + times.step_ns, clock() - 10 * times.step_ns)
-        while (left := due - clock()) > 0:
-            time.sleep(left / 1e9)
-        features, request_id = row(number), str(uuid.uuid4())
-        began = clock()
-        value = predict(features)
-        calling = clock()
-        publish(request_id, features, value)
-        times.note(began, calling, clock())
-
-
-async def aiokafka(bootstrap: str, times: Times) -> None:
-    """The same requests on an event loop."""
+_clock = time.perf_counter_ns
+
+
+@dataclass
+class Load:
+    """What one thread does: requests at a steady rate, or one after another, and their times in nanoseconds."""
+
+    step_ns: int
+    first_ns: int
+    until_ns: int
+    calls: list[int] = field(default_factory=list)
+    requests: list[int] = field(default_factory=list)
+    refused: int = 0
+
+    def numbers(self) -> Iterator[tuple[int, float]]:
+        """Yield a number and the seconds to sleep before its request; one that is late makes no other one early."""
+        due, number = self.first_ns, 0
+        while (now := _clock()) < self.until_ns:
+            if self.step_ns:
+                due = max(due + self.step_ns, now - 10 * self.step_ns)
+            yield number, max(0, due - now) / 1e9 if self.step_ns else 0.0
+            number += 1
+
+    def serve(self, publish: Publish) -> None:
+        """Serve requests."""
+        for number, wait in self.numbers():
+            if wait:
+                time.sleep(wait)
+            features, request_id = row(number), str(uuid.uuid4())
+            began = _clock()
+            value = predict(features)
+            calling = _clock()
+            try:
+                publish(request_id, features, value)
+            except BufferError:
+                self.refused += 1
+            ended = _clock()
+            self.calls.append(ended - calling)
+            self.requests.append(ended - began)
+
+
+def loads(rate: float, seconds: float, threads: int) -> list[Load]:
+    """The threads' shares of the load."""
+    step = int(threads * 1e9 / rate) if rate else 0
+    start = _clock()
+    until = start + int(seconds * 1e9)
+    return [Load(step, start + number * step // threads, until) for number in range(threads)]
+
+
+def summary(done: list[Load], seconds: float, lost: int) -> dict[str, float]:
+    """Percentiles in microseconds, without the warm-up."""
+    found: dict[str, float] = {}
+    for name in ("calls", "requests"):
+        taken = [getattr(load, name) for load in done]
+        ordered = sorted(value for values in taken for value in values[min(WARM_UP // len(done), len(values) // 5) :])
+        for label, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999)):
+            found[f"{name[:-1]}_{label}"] = ordered[int(len(ordered) * share)] / 1000
+    made = sum(len(load.calls) for load in done)
+    refused = lost + sum(load.refused for load in done)
+    return found | {"requests_per_second": made / seconds, "lost": float(refused), "made": float(made)}
+
+
+def on_threads(name: str, bootstrap: str, rate: float, seconds: float, threads: int) -> dict[str, float]:
+    """Serve with an ordinary contender."""
+    done: list[Load] = []
+    lost = 0
+    try:
+        with CONTENDERS[name](bootstrap) as publish:
+            publish(str(uuid.uuid4()), row(0), 0.5)  # connections and imports are not what is measured
+            done = loads(rate, seconds, threads)
+            others = [threading.Thread(target=load.serve, args=(publish,)) for load in done[1:]]
+            for other in others:
+                other.start()
+            done[0].serve(publish)
+            for other in others:
+                other.join()
+    except Lost as outcome:
+        (lost,) = outcome.args
+    return summary(done, seconds, lost)
+
+
+async def aiokafka(bootstrap: str, rate: float, seconds: float, tasks: int) -> dict[str, float]:
+    """The same requests on an event loop; its threads are tasks."""
     import fastavro
     from aiokafka import AIOKafkaProducer
 
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, compression_type="lz4")
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=PRODUCER["linger.ms"], compression_type="lz4")
     await producer.start()
     schema = fastavro.parse_schema(live_schema())
 
@@ -305,30 +118,29 @@ async def aiokafka(bootstrap: str, times: Times) -> None:
         sent: Awaitable[Any] = await producer.send(TOPIC, key=request_id.encode(), value=out.getvalue())
         return sent
 
-    clock = time.perf_counter_ns
-    due = clock()
-    for number in range(times.count):
-        due = max(due + times.step_ns, clock() - 10 * times.step_ns)
-        while (left := due - clock()) > 0:
-            await asyncio.sleep(left / 1e9)
-        features, request_id = row(number), str(uuid.uuid4())
-        began = clock()
-        value = predict(features)
-        calling = clock()
-        await publish(request_id, features, value)
-        times.note(began, calling, clock())
+    async def serve(load: Load) -> None:
+        for number, wait in load.numbers():
+            await asyncio.sleep(wait)
+            features, request_id = row(number), str(uuid.uuid4())
+            began = _clock()
+            value = predict(features)
+            calling = _clock()
+            await publish(request_id, features, value)
+            ended = _clock()
+            load.calls.append(ended - calling)
+            load.requests.append(ended - began)
+
+    await publish(str(uuid.uuid4()), row(0), 0.5)
+    done = loads(rate, seconds, tasks)
+    await asyncio.gather(*map(serve, done))
     await producer.stop()
+    return summary(done, seconds, 0)
 
 
 def main() -> None:
-    name, bootstrap, rate, seconds = sys.argv[1:]
-    times = Times(float(rate), float(seconds))
-    if name == "aiokafka":
-        asyncio.run(aiokafka(bootstrap, times))
-    else:
-        with CONTENDERS[name](bootstrap) as publish:
-            paced(publish, times)
-    print(json.dumps(times.summary()))
+    name, bootstrap, rate, seconds, threads = sys.argv[1:]
+    load = (bootstrap, float(rate), float(seconds), int(threads))
+    print(json.dumps(asyncio.run(aiokafka(*load)) if name == "aiokafka" else on_threads(name, *load)))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ class Composer:
 
     def write_as(self, producer_id: str, key: SchemaKey) -> None:
         """Write for this process, framed by `key`, from now on."""
-        self._encode = live_encoder(self.schema, producer_id, self._config.model, key)
+        config = self._config
+        self._encode = live_encoder(self.schema, producer_id, config.model, config.sample_rate, key)
 
     def compose(
         self,
@@ -58,7 +59,6 @@ class Composer:
                 sequence,
                 captured_at,
                 request_id,
-                self._config.sample_rate,
                 stratum,
                 segments,
                 cluster,

@@ -20,14 +20,20 @@ Record = dict[str, Any]
 
 
 LiveEncoder = Callable[..., bytes]
-"""From the fields of a LivePrediction, but for producer_id and model, in the schema's order to a framed message;
-features, prediction, error and feature_state are tuples of their values.
+"""From the fields of a LivePrediction, but for those that are the same in all of a process's captures, in the schema's
+order to a framed message; features, prediction, error and feature_state are tuples of their values.
 """
 
 
-def live_encoder(schema: FeatureSchema, producer_id: str, model: tuple[str, str], key: SchemaKey) -> LiveEncoder:
+def live_encoder(
+    schema: FeatureSchema, producer_id: str, model: tuple[str, str], capture_probability: float, key: SchemaKey
+) -> LiveEncoder:
     """Return the encoder of one process's captures: generated for the schema, or fastavro where that cannot be."""
-    constants = {"producer_id": producer_id, "model": {"name": model[0], "version": model[1]}}
+    constants = {
+        "producer_id": producer_id,
+        "model": {"name": model[0], "version": model[1]},
+        "capture_probability": capture_probability,
+    }
     try:
         return compile_encoder(schema.live.json, header=key.header, constants=constants, by_position=True)
     except UnsupportedSchemaError:

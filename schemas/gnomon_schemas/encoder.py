@@ -78,8 +78,6 @@ def _string(text: str) -> bytes:
 
 
 def _strings_map(entries: Mapping[str, Any], value: Encoder) -> bytes:
-    if not entries:
-        return b"\x00"
     parts = [varint(len(entries))]
     for key, entry in entries.items():
         parts += (_string(key), value(entry))
@@ -119,9 +117,10 @@ class _Generator:
             return self._compile(f"encode({', '.join(fields.values())})", statements, parts)
         return self._compile("encode(given)", [*self._unpack(fields), *statements], parts)
 
-    def _record(self, schema: Json, namespace: str) -> Encoder:
+    def _record(self, schema: Json, namespace: str, prefix: bytes = b"") -> Encoder:
         """Return the function of a record within."""
         fields, statements, parts = self._body(schema, namespace, {})
+        parts = [repr(prefix), *parts] if prefix else parts
         return self._compile("encode(given)", [*self._unpack(fields), *statements], parts)
 
     def _unpack(self, fields: Mapping[str, str]) -> list[str]:
@@ -228,7 +227,8 @@ class _Generator:
                 return f"{self._bind(_packed_array)}({variable}, {_FIXED[items]!r})"
             return f"{self._bind(_array)}({variable}, {self._bind(self._value(items, space))})"
         if kind["type"] == "map":
-            return f"{self._bind(_strings_map)}({variable}, {self._bind(self._value(kind['values'], space))})"
+            some = f"{self._bind(_strings_map)}({variable}, {self._bind(self._value(kind['values'], space))})"
+            return f"({some} if {variable} else b'\\0')"
         return f"{self._bind(self._value(kind['type'], space))}({variable})"
 
     def _union(self, branches: list[Json], space: str, variable: str) -> str:
@@ -239,10 +239,14 @@ class _Generator:
         null = branches.index("null")
         other = branches[1 - null]
         prefix = varint(1 - null)
+        # The branch's number and the value in one call, or none.
         if isinstance(other, str) and other in _FIXED:
-            # One call for the branch's number and the value.
             packer = struct.Struct("<B" + _FIXED[other]).pack
             some = f"{self._bind(packer)}({prefix[0]}, {variable})"
+        elif isinstance(other, str) and other in _FUNCTIONS:
+            some = " + ".join((repr(prefix), *self._expressions(other, space, variable)))
+        elif isinstance(other, Mapping) and other["type"] == "record":
+            some = f"{self._bind(self._record(other, space, prefix))}({variable})"
         else:
             some = f"{self._bind(self._value(other, space, prefix))}({variable})"
         return f"({varint(null)!r} if {variable} is None else {some})"
