@@ -1,7 +1,7 @@
 """From whatever holds a request's features to plain values in the schema's order: listed names only, types checked."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from numbers import Integral, Real
 from operator import itemgetter
@@ -14,6 +14,7 @@ Values = tuple[Any, ...]
 _Check = Callable[[Any], Any]
 
 _MAX_SIGNATURES = 256
+_MISSING = object()
 _INT = (-(2**31), 2**31 - 1)
 _LONG = (-(2**63), 2**63 - 1)
 _FLOAT_MAX = 3.4028235677973366e38
@@ -71,7 +72,8 @@ class FeatureBinder:
     def _as_dict(self, features: Any) -> dict[Any, Any]:
         """Read a mapping, dataclass, pydantic model or plain object. Only what is asked for is read."""
         if isinstance(features, Mapping):
-            found = {name: features[name] for name in self.names if name in features}
+            # Neither `in`, which may iterate for ever, nor [], which a defaultdict answers by growing.
+            found = {name: value for name in self.names if (value := features.get(name, _MISSING)) is not _MISSING}
             if not self._listed_only and len(features) != len(found):
                 # One more than the schema has is enough to say so, and an endless iterator ends here.
                 found.update((key, None) for key in islice(features, self._count + 1) if key not in found)
@@ -201,9 +203,14 @@ def _array(items: str) -> _Check:
             value = to_list() if to_list is not None else value
         if not isinstance(value, (list, tuple)):
             raise _wrong("an array", value)
-        return tuple(map(check, value))
+        return tuple(map(check, contents(value)))
 
     return convert
+
+
+def contents(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
+    """Iterate over what is really in it, where a subclass may iterate for ever."""
+    return list.__iter__(value) if isinstance(value, list) else tuple.__iter__(value)
 
 
 def _wrong(expected: str, value: Any) -> _MisfitError:

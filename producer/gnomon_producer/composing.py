@@ -1,18 +1,22 @@
 """From what is known of one capture to the message that is sent: segments, stratum, privacy, bytes, headers."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from gnomon_producer.binding import FeatureBinder, Values
 from gnomon_producer.config import TapConfig
 from gnomon_producer.delivery import Headers
 from gnomon_producer.encoding import LiveEncoder, live_encoder
+from gnomon_producer.errors import Dropped
 from gnomon_producer.predictions import FAILURE, PREDICTION, Fields
 from gnomon_producer.privacy import Privacy
 from gnomon_producer.trace import traceparent_source
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.framing import SchemaKey
+
+MAX_SEGMENTS = 256
 
 
 class Composer:
@@ -144,8 +148,11 @@ def text(value: Any) -> str:
 
 
 def texts(given: Mapping[Any, Any]) -> dict[str, str]:
-    """Return segments as texts, without those that have no value."""
-    return {text(name): text(value) for name, value in given.items() if value is not None}
+    """Return segments as texts, without those that have no value; raise Dropped where they are too many, or endless."""
+    entries = list(islice(given.items(), MAX_SEGMENTS + 1))
+    if len(entries) > MAX_SEGMENTS:
+        raise Dropped("invalid_features", f"more than {MAX_SEGMENTS} segments")
+    return {text(name): text(value) for name, value in entries if value is not None}
 
 
 def _allowed(schema: FeatureSchema, names: tuple[str, ...] | None) -> FeatureSchema:

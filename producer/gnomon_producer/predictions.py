@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
+from gnomon_producer.binding import contents
 from gnomon_producer.errors import Dropped
 from gnomon_schemas.records import MAX_FAILURE_MESSAGE, Failure, FailureKind, FeatureState, Prediction
 
@@ -41,7 +43,10 @@ def label_fields(value: Any, label: Any, relevance: Any, items: Any) -> dict[str
 def prediction_of_result(result: Any) -> Fields | None:
     """Read what an `observe(predicted=…)` callable returned: a mapping, Prediction, text (label) or number."""
     if isinstance(result, Mapping):
-        return prediction_fields(**result)
+        names = set(islice(result, len(PREDICTION) + 1))  # a mapping may iterate for ever
+        if not names <= set(PREDICTION):
+            raise Dropped("invalid_features", f"a prediction has no other names than {', '.join(PREDICTION)}")
+        return prediction_fields(**{name: result[name] for name in names})
     if isinstance(result, Prediction):
         return prediction_fields(result.value, result.label, result.scores, result.items)
     return prediction_fields(label=result) if isinstance(result, str) else prediction_fields(value=result)
@@ -86,9 +91,9 @@ def _number(name: str, value: Any) -> float:
         raise Dropped("invalid_features", f"{name}: a number is expected, not {type(value).__name__}") from None
 
 
-def _sequence(name: str, value: Any) -> list[Any] | tuple[Any, ...]:
+def _sequence(name: str, value: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)) and hasattr(value, "tolist"):
         value = value.tolist()
     if not isinstance(value, (list, tuple)):
         raise Dropped("invalid_features", f"{name}: a list is expected, not {type(value).__name__}")
-    return value
+    return list(contents(value))

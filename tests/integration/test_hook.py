@@ -132,6 +132,59 @@ def test_observe_serves_functions_and_coroutines_alike(mock_bootstrap: str, stre
     assert found["bad"]["error"]["message"] == "builtins.LookupError"
 
 
+def test_tasks_interleave_within_observed_coroutines(mock_bootstrap: str, stream_name: str, tap: Tap) -> None:
+    @tap.observe(features=lambda *_: GOOD, predicted=lambda answer: answer, request_id=lambda name, *_: name)
+    async def meet(_name: str, mine: asyncio.Event, other: asyncio.Event) -> float:
+        mine.set()
+        await other.wait()  # for ever, were one task to hold up the other
+        return 0.5
+
+    async def meet_within(name: str, mine: asyncio.Event, other: asyncio.Event) -> None:
+        async with tap.capture(name, GOOD) as shot:
+            mine.set()
+            await other.wait()
+            shot.predicted(0.5)
+
+    async def main() -> None:
+        events = [asyncio.Event() for _ in range(4)]
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            for task in (meet("a", *events[:2]), meet("b", *events[1::-1])):
+                tasks.create_task(task)
+            for within in (meet_within("c", *events[2:]), meet_within("d", *events[:1:-1])):
+                tasks.create_task(within)
+
+    asyncio.run(main())
+    assert tap.close()
+    assert sorted(record["request_id"] for record in captures(mock_bootstrap, stream_name)) == ["a", "b", "c", "d"]
+
+
+def test_a_cancelled_task_stays_cancelled_and_is_recorded(mock_bootstrap: str, stream_name: str, tap: Tap) -> None:
+    @tap.observe(features=lambda _: GOOD, predicted=lambda answer: answer, request_id=lambda _: "observed")
+    async def observed(started: asyncio.Event) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async def within(started: asyncio.Event) -> None:
+        async with tap.capture("within", GOOD):
+            await observed(started)
+
+    async def main() -> None:
+        started = asyncio.Event()
+        task = asyncio.create_task(within(started))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    asyncio.run(main())
+    assert tap.close()
+    assert_closed_account(tap.stats())
+    found = {record["request_id"]: record["error"] for record in captures(mock_bootstrap, stream_name)}
+    cancelled = {"kind": "exception", "message": "asyncio.exceptions.CancelledError"}
+    assert found == {"observed": cancelled, "within": cancelled}
+
+
 def test_features_are_what_they_were_on_entry(mock_bootstrap: str, stream_name: str) -> None:
     tap = make_tap(mock_bootstrap, stream_name, features={"xs": {"type": "array", "items": "double"}})
     features = {"xs": [1.0, 2.0]}
@@ -322,20 +375,36 @@ def test_the_callers_own_control_flow_is_never_swallowed(tap: Tap, control_flow:
     assert_closed_account(tap.stats())
 
 
-def test_the_account_under_many_threads(mock_bootstrap: str, stream_name: str, tap: Tap) -> None:
+def test_the_account_at_any_moment_under_many_threads(mock_bootstrap: str, stream_name: str, tap: Tap) -> None:
+    seen: list[TapStats] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.append(tap.stats())
+
     def work(number: int) -> None:
         for index in range(250):
             with tap.capture(f"{number}-{index}", GOOD if index % 5 else {}) as shot:
                 shot.predicted(0.5)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
+    watchers = [threading.Thread(target=watch) for _ in range(2)]
+    for thread in (*watchers, *threads):
         thread.start()
     for thread in threads:
         thread.join()
     assert tap.flush(20)
+    done.set()
+    for thread in watchers:
+        thread.join()
     stats = tap.stats()
     assert (stats.offered, stats.delivered, stats.dropped) == (2000, 1600, {"invalid_features": 400})
+    for moment in seen:
+        assert moment.in_flight >= 0
+        assert moment.offered == moment.delivered + sum(moment.dropped.values()) + moment.in_flight
+        assert moment.delivered <= 1600
+        assert moment.offered <= 2000
     found = captures(mock_bootstrap, stream_name)
     assert len({record["sequence"] for record in found}) == len({record["request_id"] for record in found}) == 1600
     assert max(record["sequence"] for record in found) < 2000

@@ -80,6 +80,24 @@ def send(delivery: Delivery) -> None:
     delivery.send(delivery.captures, "live", b"k", b"v")
 
 
+def test_no_caller_ever_waits_for_the_client(producers: list[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a client may wait in is left to the delivery's own thread, so an event loop goes on as well."""
+    waited: dict[str, set[str]] = {"poll": set(), "flush": set(), "purge": set()}
+    for name, threads in waited.items():
+        monkeypatch.setattr(
+            StandIn, name, lambda *_, threads=threads: threads.add(threading.current_thread().name) or 0
+        )
+    delivery = make(producers)
+    for refusal in (None, BufferError(), KafkaException(KafkaError(KafkaError._FATAL)), None):
+        send(delivery)
+        producers[-1].refusal = refusal
+        send(delivery)
+    until(lambda: bool(waited["poll"]) and len(producers) == 2)
+    send(delivery)
+    assert waited == {"poll": {"gnomon-delivery"}, "flush": set(), "purge": {"gnomon-delivery"}}
+    delivery.close(0.1)
+
+
 def test_a_fatal_error_replaces_the_producer_and_counts_what_it_held(producers: list[StandIn]) -> None:
     announced: list[bool] = []
     delivery = make(producers, announced)
