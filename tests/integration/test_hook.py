@@ -1,10 +1,12 @@
 """The hook over librdkafka's mock: what arrives, what does not, and the account of both."""
 
 import asyncio
+import itertools
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -358,6 +360,41 @@ def test_hostile_arguments_never_get_through_to_the_caller(tap: Tap, number: int
     assert stats.labels is not None
     assert_closed_account(stats.labels)
     assert stats.labels.offered == 3
+
+
+class EndlessMapping(Mapping[str, Any]):
+    """A mapping with an answer to every key, and no last one."""
+
+    def __getitem__(self, key: str) -> Any:
+        return 1.0
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, itertools.count())
+
+    def __len__(self) -> int:
+        return 4
+
+
+class EndlessList(list[float]):
+    """A list whose iterator never ends."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.repeat(0.5)
+
+
+def test_the_hook_comes_to_an_end_where_its_arguments_do_not(mock_bootstrap: str, stream_name: str, tap: Tap) -> None:
+    endless = EndlessMapping()
+    tap.record("r", endless, value=1.0)
+    tap.record("r", GOOD, value=1.0, segments=endless)
+    assert tap.observe(features=lambda held: GOOD, predicted=lambda held: held)(lambda held: held)(endless) is endless
+    assert tap.stats().dropped == {"invalid_features": 3}
+    growing: defaultdict[str, Any] = defaultdict(lambda: 1.0)
+    tap.record("r", growing, value=1.0)
+    assert not growing
+    tap.record("list", GOOD, scores=EndlessList([0.5, 0.5]))
+    assert tap.close()
+    (record,) = captures(mock_bootstrap, stream_name)
+    assert record["prediction"]["scores"] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("control_flow", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit])
