@@ -133,6 +133,10 @@ def _raise(*_: Any, **__: Any) -> Any:
     raise Trouble
 
 
+def _same(given_to_it: Any) -> Any:
+    return given_to_it
+
+
 def _countless(*_: Any) -> Iterator[str]:
     number = 0
     while True:
@@ -196,7 +200,7 @@ def test_nothing_made_of_features_gets_through(listed: bool, data: st.DataObject
         given_features, answer = data.draw(features), data.draw(values)
         with tap.capture(data.draw(values), given_features, segments=data.draw(values)) as shot:
             shot.predicted(answer, *(data.draw(values) for _ in range(3)))
-        observed = tap.observe(features=lambda held: held, predicted=lambda held: held)(lambda held: held)
+        observed = tap.observe(features=_same, predicted=_same)(_same)
         assert observed(given_features) is given_features
         stats = tap.stats()
         assert stats.offered == 2 * count
