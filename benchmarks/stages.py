@@ -47,7 +47,7 @@ def stages(folder: Path) -> dict[str, Stage]:
     scorer = Scorer(spec, models.load(spec, features.features, folder), schemas, lambda: time.time_ns() // 1000)
     plain, reference, columnar = Scoring(folder), Codec(live), ColumnarCodec(live)
     decoded = [plain.codec.decode(message) for message in messages]
-    outcomes = [one.message for one in scorer.score(rows, "0" * 8, 0, False, lambda _: None)]
+    outcomes = [one.message for one in scorer.score(rows, "0" * 8, 0, single=False)]
     reader = ColumnarReader(schemas)
     names = tuple(feature.name for feature in features.features)
     layout = Layout(names[:20], names[20:], frozenset())
@@ -62,7 +62,7 @@ def stages(folder: Path) -> dict[str, Stage]:
         COLUMNS: lambda: columnar.decode(messages),
         LOOP: lambda: [plain.one(message, 0, at) for at, message in enumerate(messages)],
         MODEL: lambda: plain.model(decoded),
-        OURS: lambda: scorer.score(rows, "0" * 8, 0, False, lambda _: None),
+        OURS: lambda: scorer.score(rows, "0" * 8, 0, single=False),
         PAIRS: join,
     }
 

@@ -163,21 +163,21 @@ def scorer(schemas: MemorySchemas) -> Scorer:
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(st.lists(rows(), min_size=1, max_size=20), st.booleans())
-def test_batches_in_columns_equal_rows_in_python(drawn: Sequence[Row], one_by_one: bool) -> None:
+@given(st.lists(rows(), min_size=1, max_size=20), st.booleans(), st.booleans())
+def test_batches_in_columns_equal_rows_in_python(drawn: Sequence[Row], single: bool, careful: bool) -> None:
     schemas = MemorySchemas([OLD.live, NEW.live, WITHOUT.live, LABEL])
     announced: list[int] = []
-    scored = scorer(schemas).score(drawn, "window", NOW - 5, one_by_one, announced.append)
+    scored = scorer(schemas).score(drawn, "window", NOW - 5, single, announced.append if careful else None)
     sizes: dict[Any, int] = {}
     for row in drawn:
         group = expected(row, schemas, "window", 5, 1)[0] != "dead_lettered" and row.value[:10]
         sizes[group] = sizes.get(group, 0) + 1
     for row, one in zip(drawn, scored, strict=True):
         dead = expected(row, schemas, "window", 5, 1)[0] == "dead_lettered"
-        size = 1 if one_by_one or dead else sizes[row.value[:10]]
+        size = 1 if single or careful or dead else sizes[row.value[:10]]
         assert (one.status, one.message) == expected(row, schemas, "window", 5, size)
         assert bool(one.reason) == dead
-    assert announced == (list(range(len(drawn))) if one_by_one else [])
+    assert announced == (list(range(len(drawn))) if careful else [])
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)

@@ -1,5 +1,6 @@
 """Bytes of captures in, bytes of outcomes out: what a worker does with a job. No process, no pipe."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,12 +11,12 @@ import pyarrow.compute as pc
 
 from gnomon_consumer.scorer.features import columns
 from gnomon_consumer.scorer.models import ModelSpec
-from gnomon_consumer.scorer.models.base import Answers, Batch, Runner, check_fit
+from gnomon_consumer.scorer.models.base import Answers, Batch, Column, Runner, check_fit, joined
 from gnomon_consumer.scorer.outcomes import Row, Status, encode, encode_batch, status_of
 from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.errors import ConfigurationError, DecodeError
 from gnomon_schemas.features import Feature, FeatureSchema
-from gnomon_schemas.records import Failure, FailureKind, as_dict
+from gnomon_schemas.records import Failure, FailureKind, FeatureState, as_dict
 from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import MemorySchemas
 
@@ -39,6 +40,15 @@ class _Task:
     window_id: str
     queued_us: int
     batch_size: int
+    single: bool
+
+
+class _Call(NamedTuple):
+    """What the model answered to one call, or what it raised, and the seconds that its caller waited."""
+
+    answers: Answers | Exception
+    seconds: float
+    state: FeatureState | None
 
 
 @dataclass
@@ -59,19 +69,27 @@ class Scorer:
         self._wanted = names if self.runner.inputs else None
 
     def score(
-        self, rows: Sequence[Row], window_id: str, sealed_at: int, one_by_one: bool, starting: Callable[[int], None]
+        self,
+        rows: Sequence[Row],
+        window_id: str,
+        sealed_at: int,
+        single: bool,
+        starting: Callable[[int], None] | None = None,
     ) -> list[Scored]:
-        """Outcomes in the order of the rows. `starting(i)` is called before each row that is scored by itself."""
-        queued_us = max(0, self.now_us() - sealed_at)
-        if one_by_one:
-            result = []
-            for index, row in enumerate(rows):
-                starting(index)
-                result += self._batch([row], window_id, queued_us)
-            return result
-        return self._batch(rows, window_id, queued_us)
+        """Outcomes in the order of the rows; `single`: the model is asked for one row at a time, for its latency.
 
-    def _batch(self, rows: Sequence[Row], window_id: str, queued_us: int) -> list[Scored]:
+        With `starting`, each row is by itself all the way, and `starting(i)` is called before row i.
+        """
+        queued_us = max(0, self.now_us() - sealed_at)
+        if starting is None:
+            return self._batch(rows, window_id, queued_us, single)
+        result = []
+        for index, row in enumerate(rows):
+            starting(index)
+            result += self._batch([row], window_id, queued_us, single=True)
+        return result
+
+    def _batch(self, rows: Sequence[Row], window_id: str, queued_us: int, single: bool) -> list[Scored]:
         result: list[Scored | None] = [None] * len(rows)
         batches = self._reader.decode([row.value for row in rows])
         errors = batches.errors
@@ -79,12 +97,13 @@ class Scorer:
             captures, places = self._captures(group, rows, errors)
             if not places:
                 continue
-            task = _Task([rows[place] for place in places], window_id, queued_us, len(places))
+            size = 1 if single else len(places)
+            task = _Task([rows[place] for place in places], window_id, queued_us, size, single)
             features = self._known(group.schema)
             if isinstance(features, ConfigurationError):
                 failure = Failure(FailureKind.INVALID_FEATURES, str(features))
                 scored = [
-                    self._failed(row, task, failure, request_id, 0)
+                    self._failed(row, task, failure, request_id, 0, self.runner.feature_state())
                     for row, request_id in zip(task.rows, captures.column("request_id").to_pylist(), strict=True)
                 ]
             else:
@@ -121,37 +140,60 @@ class Scorer:
         """Outcomes of captures of one schema; their latency is what the model's caller would have waited for them."""
         count = captures.num_rows
         batch = columns(captures.column("features"), features, self._wanted)
-        started = self.clock()
-        seconds = None
+        if count == 1 or not task.single:
+            call = self._call(batch, count)
+            if count == 1:
+                return [self._alone(captures, task, call)]
+            with contextlib.suppress(Exception):  # whatever cannot be written of them together is found one by one
+                return self._encoded(captures, task, [call], [round(1e6 * call.seconds / count)] * count)
+        calls = [self._call(_row(batch, at), 1) for at in range(count)]
+        with contextlib.suppress(Exception):
+            return self._encoded(captures, task, calls, [round(1e6 * call.seconds) for call in calls])
+        return [
+            self._alone(captures.slice(at, 1), replace(task, rows=[row]), call)
+            for at, (row, call) in enumerate(zip(task.rows, calls, strict=True))
+        ]
+
+    def _alone(self, captures: pa.RecordBatch, task: _Task, call: _Call) -> Scored:
+        """The outcome of one capture, whatever the model did."""
+        latency_us = round(1e6 * call.seconds)
         try:
-            answers = self._call(batch, count)
-            seconds = self.clock() - started
-            statuses, messages = encode_batch(
-                task.rows,
-                task.window_id,
-                self._model,
-                answers,
-                request_ids=captures.column("request_id"),
-                scored_at=self.now_us(),
-                latency_us=round(1e6 * seconds / count),
-                batch_size=task.batch_size,
-                queued_us=task.queued_us,
-                feature_state=self.runner.feature_state(),
-            )
+            return self._encoded(captures, task, [call], [latency_us])[0]
         except Exception as error:  # noqa: BLE001 - whatever a model raises, or answers, is an outcome
-            if count > 1:  # find the rows at fault
-                return [
-                    self._score(captures.slice(at, 1), features, replace(task, rows=[row]))[0]
-                    for at, row in enumerate(task.rows)
-                ]
-            seconds = self.clock() - started if seconds is None else seconds
             kind = FailureKind.MODEL_ERROR if isinstance(error, ValueError) else FailureKind.EXCEPTION
             failure = Failure(kind, f"{type(error).__name__}: {error}")
             request_id = captures.column("request_id")[0].as_py()
-            return [self._failed(task.rows[0], task, failure, request_id, round(1e6 * seconds))]
+            return self._failed(task.rows[0], task, failure, request_id, latency_us, call.state)
+
+    def _encoded(
+        self, captures: pa.RecordBatch, task: _Task, calls: Sequence[_Call], latency_us: Sequence[int]
+    ) -> list[Scored]:
+        """The outcomes of answers, written together; raises what a call raised, or where they do not go together."""
+        answers = []
+        for call in calls:
+            if isinstance(call.answers, Exception):
+                raise call.answers
+            answers.append(call.answers)
+        states = {call.state for call in calls}
+        if len(states) > 1:
+            raise ValueError("each row has a state of its own")
+        statuses, messages = encode_batch(
+            task.rows,
+            task.window_id,
+            self._model,
+            joined(answers),
+            request_ids=captures.column("request_id"),
+            scored_at=self.now_us(),
+            latency_us=latency_us,
+            batch_size=task.batch_size,
+            queued_us=task.queued_us,
+            feature_state=states.pop(),
+        )
         return list(map(Scored, statuses, messages))
 
-    def _failed(self, row: Row, task: _Task, failure: Failure, request_id: str, latency_us: int) -> Scored:
+    def _failed(
+        self, row: Row, task: _Task, failure: Failure, request_id: str, latency_us: int, state: FeatureState | None
+    ) -> Scored:
         message = encode(
             row,
             task.window_id,
@@ -162,7 +204,7 @@ class Scorer:
             latency_us=latency_us,
             batch_size=task.batch_size,
             queued_us=task.queued_us,
-            feature_state=self.runner.feature_state(),
+            feature_state=state,
         )
         return Scored(status_of(failure), message)
 
@@ -172,12 +214,19 @@ class Scorer:
         message = encode(row, window_id, self._model, failure, request_id=request_id, scored_at=self.now_us())
         return Scored("dead_lettered", message, error.reason, str(error)[:500])
 
-    def _call(self, batch: Batch, rows: int) -> Answers:
-        answers = self.runner.predict(batch, rows)
-        for part in (answers.value, answers.label, answers.scores):
-            if part is not None and len(part) != rows:
-                raise ValueError(f"the model answered {len(part)} rows for {rows} captures")
-        return answers
+    def _call(self, batch: Batch, rows: int) -> _Call:
+        started = self.clock()
+        try:
+            answers: Answers | Exception = self.runner.predict(batch, rows)
+        except Exception as error:  # noqa: BLE001 - it becomes the outcome
+            answers = error
+        seconds = self.clock() - started
+        if isinstance(answers, Answers):
+            parts = (answers.value, answers.label, answers.scores)
+            short = next((len(part) for part in parts if part is not None and len(part) != rows), None)
+            if short is not None:
+                answers = ValueError(f"the model answered {short} rows for {rows} captures")
+        return _Call(answers, seconds, self.runner.feature_state())
 
     def _known(self, schema: Schema) -> tuple[Feature, ...] | ConfigurationError:
         """The features of a writer schema, or why the model cannot use them; asked once a schema."""
@@ -190,3 +239,12 @@ class Scorer:
             except ConfigurationError as error:
                 self._features[key] = error
         return self._features[key]
+
+
+def _row(batch: Batch, at: int) -> Batch:
+    """One row of a batch."""
+    here = slice(at, at + 1)
+    return {
+        name: Column(column.values[here], None if column.missing is None else column.missing[here])
+        for name, column in batch.items()
+    }

@@ -82,13 +82,12 @@ def _serve(
     rows = wire.unpacked(header["partition"], header["strata"], blobs[known:])
 
     def starting(index: int) -> None:
-        if header["careful"]:
-            wire.write(sink, {"op": "progress", "row": index})
+        wire.write(sink, {"op": "progress", "row": index})
 
     sandbox.limit_cpu(header["cpu_seconds"])
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    one_by_one = header["single"] or header["careful"]
-    scored = scorer.score(rows, header["window"], header["sealed_at"], one_by_one, starting)
+    careful = starting if header["careful"] else None
+    scored = scorer.score(rows, header["window"], header["sealed_at"], header["single"], careful)
     after = resource.getrusage(resource.RUSAGE_SELF)
     on_gpu = gpu.NOTHING if meter is None else meter.read()
     cpu = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)

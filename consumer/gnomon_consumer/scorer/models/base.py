@@ -89,6 +89,37 @@ class Answers:
         )
 
 
+def joined(parts: Sequence[Answers]) -> Answers:
+    """Answers to several calls as if they were to one; raises ValueError where they are not of one kind."""
+    if len(parts) == 1:
+        return parts[0]
+    first, rows = parts[0], 0
+    failures: dict[int, Failure] = {}
+    for part in parts:
+        for name in ("value", "label", "scores", "row_items"):
+            if (getattr(part, name) is None) != (getattr(first, name) is None):
+                raise ValueError(f"only some of the answers have {name}")
+        if part.items != first.items:
+            raise ValueError("the answers are over different items")
+        failures.update((rows + row, failure) for row, failure in part.failures.items())
+        rows += part.rows
+    return Answers(
+        rows,
+        value=None if first.value is None else np.concatenate([part.value for part in parts if part.value is not None]),
+        label=None if first.label is None else [one for part in parts for one in part.label or ()],
+        scores=None if first.scores is None else _joined_scores([part.scores for part in parts]),
+        items=first.items,
+        row_items=None if first.row_items is None else [one for part in parts for one in part.row_items or ()],
+        failures=failures,
+    )
+
+
+def _joined_scores(parts: Sequence[Any]) -> Any:
+    if all(isinstance(part, np.ndarray) and part.shape[1:] == parts[0].shape[1:] for part in parts):
+        return np.concatenate(parts)
+    return [row for part in parts for row in part]
+
+
 class Runner(Protocol):
     """A loaded model. `inputs` empty means that it takes every feature by name."""
 
