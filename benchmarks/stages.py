@@ -15,7 +15,7 @@ from gnomon_consumer.joiner.window import JoinedWindow, Match
 from gnomon_consumer.joiner.wire import copy_bytes
 from gnomon_consumer.scorer import models
 from gnomon_consumer.scorer.models import ModelSpec
-from gnomon_consumer.scorer.outcomes import Row
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.scoring import Scorer
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.columnar import ColumnarCodec, ColumnarReader
@@ -40,7 +40,7 @@ def stages(folder: Path) -> dict[str, Stage]:
     live, shadow = features.live, record_schema("ShadowPrediction")
     drawn = list(workload.captures(features, ROWS))
     messages = [message for _, message in drawn]
-    rows = [Row(0, at, key.encode(), message, None, at, 1.0) for at, (key, message) in enumerate(drawn)]
+    rows = Rows.of([Row(0, at, key.encode(), message, None, at, 1.0) for at, (key, message) in enumerate(drawn)])
     model = folder / "trees.onnx"
     spec = ModelSpec("onnx", str(model), hashlib.sha256(model.read_bytes()).hexdigest(), "trees", "1")
     schemas = MemorySchemas([live, shadow])

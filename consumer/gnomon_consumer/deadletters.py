@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import psycopg
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from psycopg.rows import class_row
@@ -13,8 +14,8 @@ from psycopg.rows import class_row
 from gnomon_consumer import kafka
 from gnomon_consumer.joiner.letters import LetterSink
 from gnomon_consumer.scorer.models import ModelSpec
-from gnomon_consumer.scorer.outcomes import Row
 from gnomon_consumer.scorer.pool import Job, Pool
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader
@@ -176,7 +177,7 @@ def _score(pool: Pool, letter: Letter, key: bytes, value: bytes) -> bytes:
         inclusion_probability=letter.inclusion_probability,
     )
     sealed_at = time.time_ns() // 1000
-    pool.submit(Job(letter.window_id, letter.source_partition, sealed_at, [row], [0], single=True))
+    pool.submit(Job(letter.window_id, letter.source_partition, sealed_at, Rows.of([row]), np.arange(1), single=True))
     while True:
         for done in pool.poll(0.1):
             return done.scored[0].message

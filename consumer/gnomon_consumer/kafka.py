@@ -76,6 +76,7 @@ def make_transactional_producer(
     base = {
         "linger.ms": 5,
         "compression.type": "lz4",
+        "queue.buffering.max.messages": 1_000_000,  # a transaction whole: no wait for the broker in between
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         "message.timeout.ms": MESSAGE_TIMEOUT_MS,
         **(defaults or {}),

@@ -11,14 +11,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from tests.scorer_kit import FEATURES, Stream
 
 from gnomon_consumer.scorer import models
 from gnomon_consumer.scorer import pool as pool_module
-from gnomon_consumer.scorer.outcomes import Row, codec
+from gnomon_consumer.scorer.outcomes import codec
 from gnomon_consumer.scorer.pool import Finished, Job, Pool
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.sandbox import NAMESPACE, Limits, probe
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.errors import ConfigurationError
@@ -165,7 +167,7 @@ def run(
     try:
         pool.start(FEATURES.live)
         pids = pool.pids
-        pool.submit(Job("w", 0, 0, rows, list(range(len(rows))), single))
+        pool.submit(Job("w", 0, 0, Rows.of(rows), np.arange(len(rows)), single))
         done: list[Finished] = []
         deadline = time.monotonic() + 150  # a loaded machine starts a worker in many seconds
         while sum(len(one.places) for one in done) < len(rows):

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,38 +16,52 @@ from gnomon_consumer.scorer.sampler import (
     Allocation,
     Entry,
     Reservoir,
+    Sample,
     SealedCell,
     allocate,
     merged,
     ranker,
     seal,
 )
-from gnomon_consumer.scorer.window import Caps, OpenWindow, Ownership, tally
+from gnomon_consumer.scorer.window import Caps, OpenWindow, Ownership
 
 POLICIES: tuple[Allocation, ...] = ("house", "senate", "default")
 captures = st.lists(st.tuples(st.integers(0, 30), st.binary(max_size=2)), max_size=200)
 
 
-def fill(rows: list[tuple[int, bytes]], cap: int, first_offset: int = 0) -> Reservoir[None]:
-    reservoir: Reservoir[None] = Reservoir(cap)
-    for offset, (rank, request_id) in enumerate(rows, first_offset):
-        reservoir.offer(rank, request_id, offset, None)
+def sample(rows: Sequence[tuple[int, bytes]], first_offset: int = 0) -> Sample[int]:
+    """Captures with these ranks and request ids; the payload is the offset."""
+    ranks, request_ids = [rank for rank, _ in rows], [request_id for _, request_id in rows]
+    offsets = range(first_offset, first_offset + len(ranks))
+    return Sample(np.array(ranks, np.int64), request_ids, np.array(offsets, np.int64), list(offsets))
+
+
+def fill(rows: list[tuple[int, bytes]], cap: int, first_offset: int = 0, step: int = 7) -> Reservoir[int]:
+    reservoir: Reservoir[int] = Reservoir(cap)
+    for at in range(0, len(rows), step):
+        reservoir.offer(sample(rows[at : at + step], first_offset + at))
     return reservoir
 
 
-def entries(rows: list[tuple[int, bytes]], first_offset: int = 0) -> list[Entry[None]]:
-    return [(rank, request_id, offset, None) for offset, (rank, request_id) in enumerate(rows, first_offset)]
+def entries(rows: list[tuple[int, bytes]], first_offset: int = 0) -> list[Entry[int]]:
+    return [(rank, request_id, offset, offset) for offset, (rank, request_id) in enumerate(rows, first_offset)]
 
 
-def order(entry: Entry[None]) -> tuple[int, bytes, int]:
+def order(entry: Entry[int]) -> tuple[int, bytes, int]:
     return entry[:3]
 
 
-@given(captures, st.integers(2, 40), st.integers(0, 60))
-def test_reservoir_is_the_bottom_k(rows: list[tuple[int, bytes]], cap: int, k: int) -> None:
-    reservoir = fill(rows, cap)
-    expected = sorted(entries(rows), key=order)
+def bottom_k(reservoir: Reservoir[int], k: int) -> tuple[list[Entry[int]], int | None]:
+    """What is sampled, in order of rank."""
     kept, threshold = reservoir.smallest(k)
+    return sorted(kept, key=order), threshold
+
+
+@given(captures, st.integers(2, 40), st.integers(0, 60), st.integers(1, 100))
+def test_reservoir_is_the_bottom_k(rows: list[tuple[int, bytes]], cap: int, k: int, step: int) -> None:
+    reservoir = fill(rows, cap, step=step)
+    expected = sorted(entries(rows), key=order)
+    kept, threshold = bottom_k(reservoir, k)
     size = min(k, cap)
     assert kept == expected[:size]
     assert threshold == (expected[size][0] if size < len(expected) else None)
@@ -55,21 +70,21 @@ def test_reservoir_is_the_bottom_k(rows: list[tuple[int, bytes]], cap: int, k: i
 
 @given(captures, st.lists(st.integers(2, 40), min_size=1, max_size=4))
 def test_caps_only_shrink(rows: list[tuple[int, bytes]], caps: list[int]) -> None:
-    reservoir: Reservoir[None] = Reservoir(caps[0])
-    for offset, (rank, request_id) in enumerate(rows):
+    reservoir: Reservoir[int] = Reservoir(caps[0])
+    for offset, row in enumerate(rows):
         reservoir.shrink(caps[offset * len(caps) // len(rows)])
-        reservoir.offer(rank, request_id, offset, None)
+        reservoir.offer(sample([row], offset))
     used = min(caps[offset * len(caps) // len(rows)] for offset in range(len(rows))) if rows else caps[0]
     assert reservoir.cap == min(used, caps[0])
     expected = sorted(entries(rows), key=order)[: reservoir.cap]
-    assert reservoir.smallest(len(rows))[0] == expected
+    assert bottom_k(reservoir, len(rows))[0] == expected
 
 
 @given(captures, captures, captures, st.integers(2, 20))
 def test_merge_is_the_global_bottom_k(
     a: list[tuple[int, bytes]], b: list[tuple[int, bytes]], c: list[tuple[int, bytes]], cap: int
 ) -> None:
-    def three() -> list[Reservoir[None]]:
+    def three() -> list[Reservoir[int]]:
         return [fill(a, cap), fill(b, cap, len(a)), fill(c, cap, len(a) + len(b))]
 
     everything = sorted(entries(a + b + c), key=order)
@@ -81,9 +96,9 @@ def test_merge_is_the_global_bottom_k(
     turned = merged([merged([r, q]), p])
     for k in range(union.held + 1):
         expected = everything[:k], everything[k][0] if k < len(everything) else None
-        assert union.smallest(k) == expected
-        assert nested.smallest(k) == expected
-        assert turned.smallest(k) == expected
+        assert bottom_k(union, k) == expected
+        assert bottom_k(nested, k) == expected
+        assert bottom_k(turned, k) == expected
 
 
 @given(
@@ -120,16 +135,14 @@ windows = st.dictionaries(
 )
 
 
-def reservoirs(counts: dict[int, dict[str, int]], seed: int) -> dict[int, dict[str, Reservoir[None]]]:
+def reservoirs(counts: dict[int, dict[str, int]], seed: int) -> dict[int, dict[str, Reservoir[int]]]:
     rank = ranker(seed)
-    result: dict[int, dict[str, Reservoir[None]]] = {}
+    result: dict[int, dict[str, Reservoir[int]]] = {}
     for partition, strata in counts.items():
         result[partition] = {}
         for name, n in strata.items():
-            reservoir = result[partition][name] = Reservoir[None](1000)
-            for offset in range(n):
-                request_id = f"{partition}/{name}/{offset}".encode()
-                reservoir.offer(rank(request_id), request_id, offset, None)
+            request_ids = [f"{partition}/{name}/{offset}".encode() for offset in range(n)]
+            result[partition][name] = fill([(rank(one), one) for one in request_ids], 1000)
     return result
 
 
@@ -144,11 +157,11 @@ def test_sealed_cells_account_for_every_capture(
         cells = sealed[partition]
         assert sum(cell.seen for cell in cells) == sum(strata.values())
         for cell in cells:
-            sampled += len(cell.entries)
+            sampled += len(cell.sample)
             if cell.draw_probability == 1.0:
-                assert len(cell.entries) >= min(2, cell.seen)
-                if cell.entries:
-                    weights = len(cell.entries) / cell.inclusion_probability
+                assert len(cell.sample) >= min(2, cell.seen)
+                if cell.sample:
+                    weights = len(cell.sample) / cell.inclusion_probability
                     assert weights == pytest.approx(cell.seen, rel=1e-12)
             assert cell.inclusion_probability <= 1.0
     assert sampled <= budget
@@ -165,19 +178,15 @@ def test_strata_merge_before_partitions_are_drawn() -> None:
     assert all([cell.stratum for cell in cells] == [NO_STRATUM] for cells in scarce.values())
     assert all(cell.draw_probability == 1.0 for cells in scarce.values() for cell in cells)
     drawn = seal(reservoirs(counts, 1), 5, "default", lambda p: -p)
-    assert {p: len(cells[0].entries) for p, cells in drawn.items()} == {0: 0, 1: 3, 2: 2}
+    assert {p: len(cells[0].sample) for p, cells in drawn.items()} == {0: 0, 1: 3, 2: 2}
     assert {cells[0].draw_probability for cells in drawn.values()} == {2 / 3}
     nothing = seal(reservoirs(counts, 1), 0, "default", lambda p: p)
     assert {cells[0].draw_probability for cells in nothing.values()} == {0.0}
 
 
 def bottom(seed: int, n: int, k: int) -> list[int]:
-    rank = ranker(seed)
-    reservoir: Reservoir[int] = Reservoir(k)
-    for row in range(n):
-        key = b"request-%d" % row
-        reservoir.offer(rank(key), key, row, row)
-    return [payload for _, _, _, payload in reservoir.smallest(k)[0]]
+    rank, keys = ranker(seed), [b"request-%d" % row for row in range(n)]
+    return list(fill([(rank(key), key) for key in keys], k, step=n).smallest(k)[0].payloads)
 
 
 def test_inclusion_is_uniform_over_seeds() -> None:
@@ -202,7 +211,7 @@ def hajek(sealed: dict[int, list[SealedCell[int]]], values: dict[int, NDArray[np
     top = base = 0.0
     for partition, cells in sealed.items():
         for cell in cells:
-            for _, _, _, row in cell.entries:
+            for row in cell.sample.payloads:
                 top += values[partition][row] / cell.inclusion_probability
                 base += 1.0 / cell.inclusion_probability
     return top, base
@@ -219,11 +228,8 @@ def test_means_are_unbiased_over_uneven_partitions(budget: int) -> None:
         rank = ranker(seed)
         windows: dict[int, dict[str, Reservoir[int]]] = {}
         for p, size in sizes.items():
-            reservoir: Reservoir[int] = Reservoir(5000)
-            for row in range(size):
-                key = b"%d-%d" % (p, row)
-                reservoir.offer(rank(key), key, row, row)
-            windows[p] = {NO_STRATUM: reservoir}
+            keys = [b"%d-%d" % (p, row) for row in range(size)]
+            windows[p] = {NO_STRATUM: fill([(rank(key), key) for key in keys], 5000, step=1000)}
         places = {p: rank(b"tick-%d" % p) for p in sizes}
         sealed = seal(windows, budget, "default", places.__getitem__)
         top, base = hajek(sealed, values)
@@ -241,10 +247,8 @@ def test_order_of_arrival_does_not_matter(arrival: list[int], k: int) -> None:
     reservoir: Reservoir[int] = Reservoir(k)
     for row in arrival:
         key = b"%d" % row
-        reservoir.offer(rank(key), key, row, row)
-    assert {row for _, _, _, row in reservoir.smallest(k)[0]} == set(
-        sorted(range(40), key=lambda r: rank(b"%d" % r))[:k]
-    )
+        reservoir.offer(sample([(rank(key), key)], row))
+    assert set(reservoir.smallest(k)[0].payloads) == set(sorted(range(40), key=lambda r: rank(b"%d" % r))[:k])
 
 
 def test_rank_is_the_same_everywhere() -> None:
@@ -256,19 +260,15 @@ def test_rank_is_the_same_everywhere() -> None:
 
 def test_window_tiles_its_offsets_and_counts_strata() -> None:
     window: OpenWindow[int] = OpenWindow(Ownership(3), 10, 0, Caps(8), 2)
-    for offset, stratum in enumerate(["a", "b", "c", "d", "a"], 10):
-        window.add(offset, b"%d" % offset, stratum, 100, offset, ranker(0))
+    window.add(sample([(5, b"10"), (6, b"11")], 10), 200, ["a", "b"])
+    window.add(sample([(7, b"12"), (8, b"13"), (9, b"14")], 12), 300, ["c", "d", "a"])
     assert (window.start, window.next_offset, window.seen, window.bytes_seen) == (10, 15, 5, 500)
     assert {name: r.seen for name, r in window.strata.items()} == {"a": 2, "b": 1, "other": 2}
     assert (window.first, window.last) == (10, 14)
     with pytest.raises(ValueError, match="offset 17 where 15 was due"):
-        window.add(17, b"x", "a", 1, 17, ranker(0))
+        window.add(sample([(1, b"x")], 17), 1, ["a"])
     window.shrink()
     assert {r.cap for r in window.strata.values()} == {2}
-
-
-def test_tally_knows_every_bucket() -> None:
-    counted = tally(["scored", "scored", "failed", "timed_out", "dead_lettered"])
-    assert (counted.scored, counted.failed, counted.timed_out, counted.dead_lettered) == (2, 1, 1, 1)
-    with pytest.raises(ValueError, match="lost"):
-        tally(["lost"])
+    assert {name: r.smallest(9)[0].payloads for name, r in window.strata.items()} == {
+        "a": [10, 14], "b": [11], "other": [12, 13],
+    }  # fmt: skip

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gnomon_consumer.scorer import wire
 from gnomon_consumer.scorer.models import ModelSpec
 from gnomon_consumer.scorer.models.base import Answers, Batch, ModelInput
-from gnomon_consumer.scorer.outcomes import Row, encode, status_of
+from gnomon_consumer.scorer.outcomes import encode, status_of
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.scoring import Scorer
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.errors import DecodeError
@@ -167,7 +169,7 @@ def scorer(schemas: MemorySchemas) -> Scorer:
 def test_batches_in_columns_equal_rows_in_python(drawn: Sequence[Row], single: bool, careful: bool) -> None:
     schemas = MemorySchemas([OLD.live, NEW.live, WITHOUT.live, LABEL])
     announced: list[int] = []
-    scored = scorer(schemas).score(drawn, "window", NOW - 5, single, announced.append if careful else None)
+    scored = scorer(schemas).score(Rows.of(drawn), "window", NOW - 5, single, announced.append if careful else None)
     sizes: dict[Any, int] = {}
     for row in drawn:
         group = expected(row, schemas, "window", 5, 1)[0] != "dead_lettered" and row.value[:10]
@@ -183,4 +185,9 @@ def test_batches_in_columns_equal_rows_in_python(drawn: Sequence[Row], single: b
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(rows(), max_size=10))
 def test_rows_cross_the_pipe_unchanged(drawn: list[Row]) -> None:
-    assert wire.unpacked(3, [row.stratum for row in drawn], wire.packed(drawn)) == drawn
+    rows = Rows.of(drawn)
+    blobs = wire.packed(rows)
+    assert list(wire.unpacked(3, rows.cells, blobs)) == drawn == list(rows)
+    if drawn:
+        with pytest.raises(wire.WireError):
+            wire.parted(blobs[5], blobs[6] + b"x")

@@ -23,11 +23,11 @@ def sealer(rate: float = 100.0, no_sampling: bool = False, **settings: float) ->
 def fill(one: Sealer, *captures: int) -> None:
     """So many captures to each partition."""
     for partition, count in enumerate(captures):
-        owner = Ownership(partition)
-        for offset in range(count):
-            key = f"{partition}/{offset}".encode()
-            message = Message(topic="live", partition=partition, offset=offset, key=key, value=b"")
-            one.add(owner, offset, message, START)
+        keys = [f"{partition}/{offset}".encode() for offset in range(count)]
+        messages = [
+            Message(topic="live", partition=partition, offset=at, key=key, value=b"") for at, key in enumerate(keys)
+        ]
+        one.add(Ownership(partition), 0, messages, START)
 
 
 def sealed(one: Sealer, *captures: int, queued: int = 0) -> list[SealedWindow]:

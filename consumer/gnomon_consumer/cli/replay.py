@@ -60,7 +60,7 @@ def replay(
             if live is None:
                 return
             pool.start(live, stop.is_set)
-            while not gate.ready(rows, float("inf")) and not stop.wait(0.2):
+            while not gate.ready([row.value for row in rows], float("inf")) and not stop.wait(0.2):
                 pass
             rehearse(pool, rows[:200], batch, stop.is_set)
             report = loadtest.run(pool, rows, rate, batch, stop.is_set)

@@ -1,10 +1,9 @@
 """Writer schemas for the workers: a capture is handed on when its schema is known, or known to be nowhere."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from gnomon_consumer.logs import get_logger
-from gnomon_consumer.scorer.outcomes import Row
 from gnomon_consumer.scorer.pool import Pool
 from gnomon_consumer.scorer.scoring import LIVE
 from gnomon_schemas.codec import SchemaFinder
@@ -50,14 +49,14 @@ class SchemaGate:
         self._pool.learn(key, schema)
         self._known.add(key.header)
 
-    def ready(self, rows: Sequence[Row], now: float) -> bool:
-        """Whether the rows may go to the workers; False: ask again a little later."""
+    def ready(self, values: Iterable[bytes], now: float) -> bool:
+        """Whether captures may go to the workers; False: ask again a little later."""
         unknown: dict[bytes, SchemaKey] = {}
-        for row in rows:
-            header = row.value[:10] if row.value[:2] == b"\xc3\x01" else row.value[:5]
+        for start in {value[:10] for value in values} - self._known:
+            header = start if start[:2] == b"\xc3\x01" else start[:5]
             if header not in self._known and header not in self._refused and header not in unknown:
                 try:
-                    unknown[header] = unframe(row.value).key
+                    unknown[header] = unframe(start).key
                 except DecodeError:
                     continue  # the worker will say what is wrong with it
         if not unknown:

@@ -1,6 +1,7 @@
 """The load test: captures of the live topic against a model at a given rate, as a caller would send them.
 
 Open loop: a request is due at its time whether or not the ones before it are answered, and its response time counts
+import numpy as np
 from then, so a model that cannot keep up shows it (no coordinated omission).
 """
 
@@ -9,11 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from confluent_kafka import TopicPartition
 
 from gnomon_consumer import kafka
-from gnomon_consumer.scorer.outcomes import Row
 from gnomon_consumer.scorer.pool import Job, Pool
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.errors import ConfigurationError
@@ -87,8 +89,8 @@ def run(
             f"load-{at}",
             0,
             time.time_ns() // 1000,
-            list(rows[at : at + batch]),
-            list(range(at, at + batch)),
+            Rows.of(rows[at : at + batch]),
+            np.arange(at, min(at + batch, len(rows))),
             batch == 1,
         )
         for at in range(0, len(rows), batch)

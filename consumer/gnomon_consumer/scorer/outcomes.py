@@ -1,13 +1,15 @@
 """Outcomes of sampled captures, from rows to bytes: a batch of answers in columns, or one by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from gnomon_consumer.scorer.models.base import Answers
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.columnar import ColumnarCodec
 from gnomon_schemas.records import (
@@ -22,18 +24,46 @@ from gnomon_schemas.records import (
 from gnomon_schemas.schema import record_schema
 
 Status = Literal["scored", "failed", "timed_out", "dead_lettered"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
-class Row(NamedTuple):
-    """One sampled capture: its coordinates, its place in the sample, and its bytes, which nobody has decoded yet."""
+class Scored(NamedTuple):
+    """The outcome of one row: its ledger bucket, its ShadowPrediction, and why it is a dead letter, if it is."""
 
-    partition: int
-    offset: int
-    key: bytes
-    value: bytes
-    stratum: str | None
-    rank: int
-    inclusion_probability: float
+    status: Status
+    message: bytes
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Outcomes of some rows as columns: `codes[i]` is the place of row i's bucket in STATUSES.
+
+    `dead` says of each dead letter, by its row, why it is one: reason and detail.
+    """
+
+    codes: bytes
+    messages: Sequence[bytes]
+    dead: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Scored]) -> "Outcomes":
+        """The columns of single outcomes."""
+        return cls(
+            bytes(STATUSES.index(one.status) for one in outcomes),
+            [one.message for one in outcomes],
+            {at: (one.reason, one.detail) for at, one in enumerate(outcomes) if one.status == "dead_lettered"},
+        )
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    def __getitem__(self, at: int) -> Scored:
+        return Scored(STATUSES[self.codes[at]], self.messages[at], *self.dead.get(at, ()))
+
+    def __iter__(self) -> Iterator[Scored]:
+        return (self[at] for at in range(len(self)))
 
 
 @cache
@@ -97,7 +127,7 @@ def _columnar() -> ColumnarCodec:
 
 
 def encode_batch(
-    rows: Sequence[Row],
+    rows: Rows,
     window_id: str,
     model: dict[str, Any],
     answers: Answers,
@@ -108,13 +138,13 @@ def encode_batch(
     batch_size: int,
     queued_us: int,
     feature_state: FeatureState | None,
-) -> tuple[list[Status], list[bytes]]:
+) -> Outcomes:
     """Return the bucket and the framed ShadowPrediction of each row: what `encode` gives for each by itself."""
     count = len(rows)
     failures = answers.all_failures()
     shadow = _columnar()
     same = {
-        "source_partition": rows[0].partition,
+        "source_partition": rows.partition,
         "window_id": window_id,
         "model": model,
         "batch_size": batch_size,
@@ -124,20 +154,20 @@ def encode_batch(
     }
     columns = {name: _repeated(value, shadow.columns.field(name).type, count) for name, value in same.items()}
     columns |= {
-        "source_offset": pa.array([row.offset for row in rows], pa.int64()),
+        "source_offset": pa.array(rows.offsets),
         "request_id": request_ids,
-        "stratum": pa.array([row.stratum for row in rows], pa.string()),
-        "rank": pa.array([row.rank for row in rows], pa.int64()),
-        "inclusion_probability": pa.array([row.inclusion_probability for row in rows], pa.float64()),
+        "stratum": _strata(rows),
+        "rank": pa.array(rows.ranks),
+        "inclusion_probability": pa.array(rows.probabilities),
         "latency_us": pa.array(latency_us, pa.int64()),
         "prediction": _predictions(answers, failures, shadow.columns.field("prediction").type),
         "error": _errors(failures, count, shadow.columns.field("error").type),
     }
     batch = pa.RecordBatch.from_arrays([columns[name] for name in shadow.columns.names], schema=shadow.columns)
-    statuses: list[Status] = ["scored"] * count
+    codes = bytearray(count)  # all scored
     for row, failure in failures.items():
-        statuses[row] = status_of(failure)
-    return statuses, shadow.encode(batch)
+        codes[row] = STATUSES.index(status_of(failure))
+    return Outcomes(bytes(codes), shadow.encode(batch))
 
 
 def warm_up() -> None:
@@ -147,6 +177,12 @@ def warm_up() -> None:
     message = encode(row, "", model, Prediction(value=0.0), request_id="", scored_at=0)
     shadow = _columnar()
     shadow.encode(shadow.decode([message]).batch)
+
+
+def _strata(rows: Rows) -> pa.Array:
+    if len(rows.cells) == 1:
+        return _repeated(rows.cells[0][0], pa.string(), len(rows))
+    return pa.array([stratum for stratum, _ in rows.cells], pa.string()).take(pa.array(rows.cell_of))
 
 
 def _repeated(value: Any, kind: pa.DataType, count: int) -> pa.Array:

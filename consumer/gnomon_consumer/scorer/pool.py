@@ -13,17 +13,19 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.scorer import wire
 from gnomon_consumer.scorer.models import ModelSpec
-from gnomon_consumer.scorer.outcomes import Row, Status, undecoded
+from gnomon_consumer.scorer.outcomes import STATUSES, Outcomes, Scored, undecoded
+from gnomon_consumer.scorer.rows import Places, Rows
 from gnomon_consumer.scorer.sandbox import Limits
-from gnomon_consumer.scorer.scoring import Scored
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.framing import SchemaKey
 from gnomon_schemas.records import Failure, FailureKind
@@ -44,8 +46,8 @@ class Job:
     window_id: str
     partition: int
     sealed_at: int
-    rows: list[Row]
-    places: list[int]
+    rows: Rows
+    places: Places
     single: bool
     careful: bool = False
 
@@ -55,8 +57,8 @@ class Finished:
     """Outcomes of some rows of a job, in its order; what they cost."""
 
     job: Job
-    scored: list[Scored]
-    places: list[int]
+    scored: Outcomes
+    places: Places
     seconds: float = 0.0
     cpu_us: int = 0
     peak_rss_bytes: int = 0
@@ -151,6 +153,11 @@ class Pool:
         return done
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing waits for a worker; all of them may be at work."""
+        return not self._waiting
+
+    @property
     def busy(self) -> bool:
         """Whether any row is waiting or being scored."""
         return bool(self._waiting) or any(worker.job for worker in self._workers)
@@ -230,7 +237,7 @@ class Pool:
             "single": job.single,
             "careful": job.careful,
             "cpu_seconds": limit,
-            "strata": [row.stratum for row in rows],
+            "cells": rows.cells,
         }
         blobs = [self._schemas[key].text.encode() for key in new]
         worker.inbox.put((header, blobs + wire.packed(rows)))
@@ -273,14 +280,16 @@ class Pool:
     def _finish(self, worker: _Worker, header: dict[str, Any], blobs: list[bytes]) -> None:
         job = worker.job
         assert job is not None
-        statuses = cast("Sequence[Status]", header["statuses"])
-        if len(statuses) != len(job.rows) or len(blobs) != len(job.rows):
+        try:
+            codes, messages = blobs[0], wire.parted(*blobs[1:])
+            dead = {int(row): (str(reason), str(detail)) for row, reason, detail in header["dead"]}
+        except (wire.WireError, IndexError, KeyError, TypeError, ValueError):
+            codes, messages, dead = b"", [], {}
+        if not len(codes) == len(messages) == len(job.rows) or max(codes, default=0) >= len(STATUSES):
             self._kill(worker)  # it does not speak our protocol any more
             return
         worker.job = None
-        scored = list(map(Scored, statuses, blobs))
-        for index, reason, detail in header["dead"]:
-            scored[index] = scored[index]._replace(reason=str(reason), detail=str(detail))
+        scored = Outcomes(codes, messages, dead)
         self._finished.append(
             Finished(
                 job,
@@ -332,15 +341,15 @@ class Pool:
         now = self._now_us()
         outcome = undecoded(row, job.window_id, self._spec.artefact, Failure(kind, message), now)
         self._finished.append(
-            Finished(job, [Scored("timed_out" if worker.hung else "failed", outcome)], [job.places[at]])
+            Finished(
+                job, Outcomes.of([Scored("timed_out" if worker.hung else "failed", outcome)]), job.places[at : at + 1]
+            )
         )
         # What was scored before it is lost with the worker, so it is scored again; only then the rest.
-        rest = [i for i in range(len(job.rows)) if i != at]
-        if rest:
-            again = [job.rows[i] for i in rest], [job.places[i] for i in rest]
-            self._waiting.appendleft(
-                Job(job.window_id, job.partition, job.sealed_at, again[0], again[1], job.single, careful=True)
-            )
+        rest = np.delete(np.arange(len(job.rows)), at)
+        if len(rest):
+            again = job.rows.take(rest), job.places[rest]
+            self._waiting.appendleft(Job(job.window_id, job.partition, job.sealed_at, *again, job.single, careful=True))
 
     def _replace(self) -> None:
         if len(self._workers) < self._size and self._clock() >= self._next_start:

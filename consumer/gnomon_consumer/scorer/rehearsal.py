@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gnomon_consumer.scorer.outcomes import Row
+import numpy as np
+
+from gnomon_consumer.scorer.outcomes import Scored
 from gnomon_consumer.scorer.pool import Job, Pool
-from gnomon_consumer.scorer.scoring import Scored
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import Feature, FeatureSchema
@@ -109,9 +111,9 @@ def captures(live: Schema, examples: Sequence[Example], source: Path | None = No
 def rehearse(pool: Pool, rows: Sequence[Row], batch: int, stopping: Callable[[], bool]) -> tuple[list[Record], float]:
     """Score rows outside of any window; returns their outcomes in order, and rows a second of one worker."""
     for at in range(0, len(rows), batch):
-        part = list(rows[at : at + batch])
+        part = Rows.of(rows[at : at + batch])
         now_us = time.time_ns() // 1000
-        pool.submit(Job(REHEARSAL, 0, now_us, part, list(range(at, at + len(part))), single=False))
+        pool.submit(Job(REHEARSAL, 0, now_us, part, np.arange(at, at + len(part)), single=False))
     found: dict[int, Scored] = {}
     seconds = 0.0
     while len(found) < len(rows) and not stopping():

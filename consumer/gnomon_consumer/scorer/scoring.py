@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnomon_consumer.scorer.features import columns
 from gnomon_consumer.scorer.models import ModelSpec
 from gnomon_consumer.scorer.models.base import Answers, Batch, Column, Runner, check_fit, joined
-from gnomon_consumer.scorer.outcomes import Row, Status, encode, encode_batch, status_of
+from gnomon_consumer.scorer.outcomes import Outcomes, Scored, encode, encode_batch, status_of
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.errors import ConfigurationError, DecodeError
 from gnomon_schemas.features import Feature, FeatureSchema
@@ -23,20 +25,11 @@ from gnomon_schemas.store import MemorySchemas
 LIVE = "gnomon.v1.LivePrediction"
 
 
-class Scored(NamedTuple):
-    """The outcome of one row: its ledger bucket, its ShadowPrediction, and why it is a dead letter, if it is."""
-
-    status: Status
-    message: bytes
-    reason: str = ""
-    detail: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class _Task:
     """Rows that are scored together, and what their outcomes have in common."""
 
-    rows: Sequence[Row]
+    rows: Rows
     window_id: str
     queued_us: int
     batch_size: int
@@ -70,12 +63,12 @@ class Scorer:
 
     def score(
         self,
-        rows: Sequence[Row],
+        rows: Rows,
         window_id: str,
         sealed_at: int,
         single: bool,
         starting: Callable[[int], None] | None = None,
-    ) -> list[Scored]:
+    ) -> Outcomes:
         """Outcomes in the order of the rows; `single`: the model is asked for one row at a time, for its latency.
 
         With `starting`, each row is by itself all the way, and `starting(i)` is called before row i.
@@ -83,40 +76,48 @@ class Scorer:
         queued_us = max(0, self.now_us() - sealed_at)
         if starting is None:
             return self._batch(rows, window_id, queued_us, single)
-        result = []
-        for index, row in enumerate(rows):
+        result: list[Scored] = []
+        for index in range(len(rows)):
             starting(index)
-            result += self._batch([row], window_id, queued_us, single=True)
-        return result
+            result += self._batch(rows.cut(index, index + 1), window_id, queued_us, single=True)
+        return Outcomes.of(result)
 
-    def _batch(self, rows: Sequence[Row], window_id: str, queued_us: int, single: bool) -> list[Scored]:
-        result: list[Scored | None] = [None] * len(rows)
-        batches = self._reader.decode([row.value for row in rows])
+    def _batch(self, rows: Rows, window_id: str, queued_us: int, single: bool) -> Outcomes:
+        batches = self._reader.decode(rows.values)
         errors = batches.errors
+        outcomes: list[tuple[list[int], Outcomes]] = []
         for group in batches.groups:
             captures, places = self._captures(group, rows, errors)
             if not places:
                 continue
-            size = 1 if single else len(places)
-            task = _Task([rows[place] for place in places], window_id, queued_us, size, single)
-            features = self._known(group.schema)
-            if isinstance(features, ConfigurationError):
-                failure = Failure(FailureKind.INVALID_FEATURES, str(features))
-                scored = [
-                    self._failed(row, task, failure, request_id, 0, self.runner.feature_state())
-                    for row, request_id in zip(task.rows, captures.column("request_id").to_pylist(), strict=True)
-                ]
-            else:
-                scored = self._score(captures, features, task)
-            for place, one in zip(places, scored, strict=True):
-                result[place] = one
-        for place, error in errors.items():
-            result[place] = self._dead(rows[place], window_id, error)
-        return [one for one in result if one is not None]
+            task = _Task(
+                rows if len(places) == len(rows) else rows.take(np.array(places)),
+                window_id,
+                queued_us,
+                1 if single else len(places),
+                single,
+            )
+            outcomes.append((places, self._group(captures, group.schema, task)))
+        if len(outcomes) == 1 and not errors:
+            return outcomes[0][1]
+        found = {place: self._dead(rows[place], window_id, error) for place, error in errors.items()}
+        for places, several in outcomes:
+            found.update(zip(places, several, strict=True))
+        return Outcomes.of([found[place] for place in range(len(rows))])
 
-    def _captures(
-        self, group: Decoded, rows: Sequence[Row], errors: dict[int, DecodeError]
-    ) -> tuple[pa.RecordBatch, list[int]]:
+    def _group(self, captures: pa.RecordBatch, schema: Schema, task: _Task) -> Outcomes:
+        features = self._known(schema)
+        if not isinstance(features, ConfigurationError):
+            return self._score(captures, features, task)
+        failure, state = Failure(FailureKind.INVALID_FEATURES, str(features)), self.runner.feature_state()
+        request_ids = captures.column("request_id").to_pylist()
+        failed = [
+            self._failed(row, task, failure, request_id, 0, state)
+            for row, request_id in zip(task.rows, request_ids, strict=True)
+        ]
+        return Outcomes.of(failed)
+
+    def _captures(self, group: Decoded, rows: Rows, errors: dict[int, DecodeError]) -> tuple[pa.RecordBatch, list[int]]:
         """The captures of a group and their places; what is none, or has another key, goes to `errors`."""
         places = group.rows.tolist()
         if group.schema.name != LIVE:
@@ -125,34 +126,36 @@ class Scorer:
             )
             return group.batch, []
         request_ids = group.batch.column("request_id")
-        keys = pa.array([rows[place].key for place in places], pa.binary())
+        keys = pa.array([rows.keys[place] for place in places], pa.binary())
         same = pc.equal(request_ids.cast(pa.binary()), keys)
         if pc.all(same).as_py():
             return group.batch, places
         fits = same.to_pylist()
         for place, fit, request_id in zip(places, fits, request_ids.to_pylist(), strict=True):
             if not fit:
-                text = f"the key {rows[place].key[:100]!r} is not the request id {request_id[:100]!r}"
+                text = f"the key {rows.keys[place][:100]!r} is not the request id {request_id[:100]!r}"
                 errors[place] = DecodeError("key", text)
         return group.batch.filter(same), [place for place, fit in zip(places, fits, strict=True) if fit]
 
-    def _score(self, captures: pa.RecordBatch, features: tuple[Feature, ...], task: _Task) -> list[Scored]:
+    def _score(self, captures: pa.RecordBatch, features: tuple[Feature, ...], task: _Task) -> Outcomes:
         """Outcomes of captures of one schema; their latency is what the model's caller would have waited for them."""
         count = captures.num_rows
         batch = columns(captures.column("features"), features, self._wanted)
         if count == 1 or not task.single:
             call = self._call(batch, count)
             if count == 1:
-                return [self._alone(captures, task, call)]
+                return Outcomes.of([self._alone(captures, task, call)])
             with contextlib.suppress(Exception):  # whatever cannot be written of them together is found one by one
                 return self._encoded(captures, task, [call], [round(1e6 * call.seconds / count)] * count)
         calls = [self._call(_row(batch, at), 1) for at in range(count)]
         with contextlib.suppress(Exception):
             return self._encoded(captures, task, calls, [round(1e6 * call.seconds) for call in calls])
-        return [
-            self._alone(captures.slice(at, 1), replace(task, rows=[row]), call)
-            for at, (row, call) in enumerate(zip(task.rows, calls, strict=True))
-        ]
+        return Outcomes.of(
+            [
+                self._alone(captures.slice(at, 1), replace(task, rows=task.rows.cut(at, at + 1)), call)
+                for at, call in enumerate(calls)
+            ]
+        )
 
     def _alone(self, captures: pa.RecordBatch, task: _Task, call: _Call) -> Scored:
         """The outcome of one capture, whatever the model did."""
@@ -167,7 +170,7 @@ class Scorer:
 
     def _encoded(
         self, captures: pa.RecordBatch, task: _Task, calls: Sequence[_Call], latency_us: Sequence[int]
-    ) -> list[Scored]:
+    ) -> Outcomes:
         """The outcomes of answers, written together; raises what a call raised, or where they do not go together."""
         answers = []
         for call in calls:
@@ -177,7 +180,7 @@ class Scorer:
         states = {call.state for call in calls}
         if len(states) > 1:
             raise ValueError("each row has a state of its own")
-        statuses, messages = encode_batch(
+        return encode_batch(
             task.rows,
             task.window_id,
             self._model,
@@ -189,7 +192,6 @@ class Scorer:
             queued_us=task.queued_us,
             feature_state=states.pop(),
         )
-        return list(map(Scored, statuses, messages))
 
     def _failed(
         self, row: Row, task: _Task, failure: Failure, request_id: str, latency_us: int, state: FeatureState | None

@@ -1,17 +1,18 @@
 """Open windows, and their seal: when, with which budget, and which captures. The clock is an argument."""
 
+import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from confluent_kafka import Message
 
 from gnomon_consumer.scorer.breaker import Breaker
 from gnomon_consumer.scorer.lag import RateEstimate, SealPolicy, TokenBucket
-from gnomon_consumer.scorer.outcomes import Row
 from gnomon_consumer.scorer.pool import Finished
-from gnomon_consumer.scorer.sampler import NO_STRATUM, SealedCell, ranker, seal
+from gnomon_consumer.scorer.sampler import NO_STRATUM, Sample, SealedCell, ranker, seal
 from gnomon_consumer.scorer.tick import SealedWindow, Tick
 from gnomon_consumer.scorer.window import Caps, OpenWindow, Ownership
 from gnomon_consumer.settings import ScoreSettings
@@ -44,31 +45,42 @@ class Sealer:
         self.rate = RateEstimate(first_rate, ceiling)
         self.bucket = TokenBucket(settings.efficiency, settings.window_seconds, min(first_rate, ceiling), now)
         self.breaker = Breaker(cooldown=settings.breaker_seconds)
-        self.open: dict[int, OpenWindow[Message]] = {}
+        self.open: dict[int, OpenWindow[bytes]] = {}
         self.position_lag = 0.0
         self._rank = ranker(settings.seed)
         self._policy = SealPolicy(
             settings.window_seconds, settings.min_window_seconds, settings.window_captures, settings.window_bytes
         )
         self._opened_at = now
-        self._caps = Caps(settings.reservoir_rows)
+        self._caps = self._new_caps()
 
-    def add(self, owner: Ownership, offset: int, message: Message, now: float) -> None:
-        """Count one capture; nothing of it is decoded."""
+    def add(self, owner: Ownership, offset: int, messages: Sequence[Message], now: float) -> None:
+        """Count captures of consecutive offsets from `offset` on; nothing of them is decoded."""
         window = self.open.get(owner.partition)
         if window is None:
             window = self._open(owner, offset, now)
-        key = message.key() or b""
-        key = key if isinstance(key, bytes) else key.encode()
-        window.add(offset, key, _stratum(message), len(message), message, self._rank)
+        keys = [_bytes(key) for key in map(Message.key, messages)]
+        values = [_bytes(value) for value in map(Message.value, messages)]
+        count = len(messages)
+        ranks = np.fromiter(map(self._rank, keys), np.int64, count)
+        captures = Sample(ranks, keys, np.arange(offset, offset + count), values)
+        window.add(captures, sum(map(len, values)), _strata(messages))
 
-    def _open(self, owner: Ownership, offset: int, now: float) -> OpenWindow[Message]:
+    def _open(self, owner: Ownership, offset: int, now: float) -> OpenWindow[bytes]:
         if not self.open:
             self._opened_at = now
-            self._caps = Caps(self._settings.reservoir_rows)
-        window: OpenWindow[Message] = OpenWindow(owner, offset, self._now_us(), self._caps, self._settings.max_strata)
+            self._caps = self._new_caps()
+        window: OpenWindow[bytes] = OpenWindow(owner, offset, self._now_us(), self._caps, self._settings.max_strata)
         self.open[owner.partition] = window
         return window
+
+    def _new_caps(self) -> Caps:
+        return Caps(sys.maxsize if self._no_sampling else self._settings.reservoir_rows)
+
+    def is_full(self, queued: int) -> bool:
+        """Whether reading has to wait for the workers: where nothing is sampled out, that alone bounds the memory."""
+        held = queued + sum(window.seen for window in self.open.values())
+        return self._no_sampling and held >= self._settings.reservoir_rows
 
     def observe(self, finished: Finished) -> None:
         """Learn the scoring rate from a finished batch."""
@@ -109,7 +121,7 @@ class Sealer:
             sealed = self._sealed(window.owner, window.start, window.next_offset, window.opened_at, reason)
             sealed.first_captured_at = _captured_at(window.first)
             sealed.last_captured_at = _captured_at(window.last)
-            sealed.fill([_with_rows(cell, partition) for cell in sampled[partition]])
+            sealed.fill(sampled[partition])
             sealed.limited_by = limited_by(window.seen, sealed.open_rows, sampled[partition], limit)
             tick.windows.append(sealed)
         self.bucket.spend(tick.open_rows)
@@ -148,34 +160,28 @@ def limited_by(
     return limit or "reservoir"
 
 
-def _stratum(message: Message) -> str:
-    headers: Any = message.headers()
+def _strata(messages: Sequence[Message]) -> list[str] | None:
+    """The stratum of each message, None where none has any."""
+    headers: list[Any] = list(map(Message.headers, messages))
+    if not any(headers):
+        return None
+    strata = [_stratum(one) for one in headers]
+    return strata if any(strata) else None
+
+
+def _stratum(headers: Any) -> str:
     for name, value in headers or ():
         if name == "stratum" and value:
             return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return NO_STRATUM
 
 
-def _captured_at(message: Message | None) -> int | None:
-    if message is None:
-        return None
+def _captured_at(value: bytes | None) -> int | None:
     try:
-        return peek(_bytes(message.value())).captured_at
+        return None if value is None else peek(value).captured_at
     except DecodeError:
         return None
 
 
 def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else b"" if value is None else str(value).encode()
-
-
-def _with_rows(cell: Any, partition: int) -> SealedCell[Row]:
-    """The sampled messages of a cell as rows: only now are their bytes taken."""
-    probability = cell.inclusion_probability
-    stratum = None if cell.stratum == NO_STRATUM else cell.stratum
-    cell.entries[:] = [
-        (rank, key, offset, Row(partition, offset, key, _bytes(message.value()), stratum, rank, probability))
-        for rank, key, offset, message in cell.entries
-    ]
-    result: SealedCell[Row] = cell
-    return result

@@ -2,8 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -14,11 +15,10 @@ from gnomon_consumer.metrics import Pulse, ScorerMetrics, observed
 from gnomon_consumer.scorer.assignment import Assignment
 from gnomon_consumer.scorer.gate import SchemaGate
 from gnomon_consumer.scorer.options import Options
-from gnomon_consumer.scorer.outcomes import undecoded
+from gnomon_consumer.scorer.outcomes import STATUSES, Scored, undecoded
 from gnomon_consumer.scorer.pool import Finished, Pool
 from gnomon_consumer.scorer.rehearsal import WARM_UP_ROWS, captures, check_golden, read_examples, rehearse, synthetic
 from gnomon_consumer.scorer.sandbox import Limits
-from gnomon_consumer.scorer.scoring import Scored
 from gnomon_consumer.scorer.sealer import Sealer
 from gnomon_consumer.scorer.shadowlog import ShadowLog
 from gnomon_consumer.scorer.tick import SealedWindow, Tick, policy_hash
@@ -160,7 +160,9 @@ class Scorer:
         )
         while not self.stopping():
             timeout = _BUSY_POLL if self._ticks else _IDLE_POLL
-            messages = self._consumer.consume(CONSUME, timeout=timeout)
+            # One at a time keeps this member in its group.
+            count = 1 if self._sealer.is_full(self._queued) else CONSUME
+            messages = self._consumer.consume(count, timeout=timeout)
             if self._error is not None:
                 raise self._error
             if messages:
@@ -176,14 +178,19 @@ class Scorer:
     def _turn(self) -> None:
         self._pulse.turn()
         now = self.clock()
-        reason = self._sealer.due(now, idle=not self._ticks)
+        reason = self._sealer.due(now, idle=self._pool.idle and all(tick.dispatched for tick in self._ticks))
         if reason is not None:
             self._seal(reason, now)
         self._dispatch(now)
-        for finished in self._pool.poll():
+        for finished in self._pool.poll(wait=_BUSY_POLL if self._sealer.is_full(self._queued) else 0.0):
             self._take(finished)
         self._time_out(now)
         self._commit()
+
+    @property
+    def _queued(self) -> int:
+        """Sampled rows that have no outcome yet."""
+        return sum(tick.open_rows for tick in self._ticks)
 
     def _is_idle(self, got: bool) -> bool:
         limit = self.options.exit_when_idle
@@ -225,27 +232,38 @@ class Scorer:
 
     # --- drain --------------------------------------------------------------------------------------------------
 
-    def _drain(self, messages: Iterable[Message]) -> None:
+    def _drain(self, messages: Sequence[Message]) -> None:
         now = self.clock()
-        last: Message | None = None
-        for message in messages:
-            if message.error() is not None:
-                self._on_error(message)
-                continue
-            partition, offset = message.partition(), message.offset()
-            assert partition is not None
-            assert offset is not None
-            owned = self._owned.get(partition)
-            if owned is None or offset < owned.next_offset:
+        events = any(map(Message.error, messages))
+        for key, group in groupby(messages, _event_or_partition if events else Message.partition):
+            run = list(group)
+            if key is None:
+                for message in run:
+                    self._on_error(message)
+            else:
+                self._take_run(key, run, now)
+
+    def _take_run(self, partition: int, run: Sequence[Message], now: float) -> None:
+        """Captures of one partition; what is skipped between them is a gap."""
+        owned = self._owned.get(partition)
+        if owned is None:
+            return
+        offsets: list[int] = list(map(Message.offset, run))  # type: ignore[arg-type]  # captures have one
+        at = 0
+        while at < len(run):
+            offset = offsets[at]
+            if offset < owned.next_offset:
+                at += 1
                 continue
             if offset > owned.next_offset:
                 self._gap(owned, offset, "hole")
-            self._sealer.add(owned.owner, offset, message, now)
-            owned.next_offset = offset + 1
-            last = message
-        if last is not None:
-            self._sealer.position_lag = max(0.0, self.now_us() / 1e6 - last.timestamp()[1] / 1e3)
-            self.metrics.position_lag.set(self._sealer.position_lag)
+            whole = offsets[at:] == list(range(offset, offset + len(run) - at))
+            end = len(run) if whole else at + 1
+            self._sealer.add(owned.owner, offset, run[at:end], now)
+            owned.next_offset = offset + end - at
+            at = end
+        self._sealer.position_lag = max(0.0, self.now_us() / 1e6 - run[-1].timestamp()[1] / 1e3)
+        self.metrics.position_lag.set(self._sealer.position_lag)
 
     def _on_error(self, message: Message) -> None:
         error = message.error()
@@ -284,7 +302,7 @@ class Scorer:
 
     def _seal(self, reason: CloseReason, now: float) -> None:
         before = self._sealer.breaker.state
-        self._ticks.append(self._sealer.seal(reason, now, sum(tick.open_rows for tick in self._ticks)))
+        self._ticks.append(self._sealer.seal(reason, now, self._queued))
         self._tell_breaker(before)
 
     def _tell_breaker(self, before: str) -> None:
@@ -300,7 +318,7 @@ class Scorer:
             for window in tick.windows:
                 if window.dispatched:
                     continue
-                if not self._gate.ready(window.rows, now):
+                if not self._gate.ready(window.rows.values, now):
                     return
                 window.dispatched = True
                 for job in window.jobs(score.probe_rows, score.batch_rows):
@@ -326,11 +344,9 @@ class Scorer:
             late = [window for window in tick.windows if not window.complete]
             self._pool.cancel({window.window_id for window in late})
             for window in late:
-                for place, outcome in enumerate(window.outcomes):
-                    if outcome is None:
-                        message = undecoded(window.rows[place], window.window_id, model, failure, self.now_us())
-                        window.outcomes[place] = Scored("timed_out", message)
-                window.open_rows = 0
+                for place in window.missing:
+                    message = undecoded(window.rows[place], window.window_id, model, failure, self.now_us())
+                    window.put(place, Scored("timed_out", message))
 
     # --- commit -------------------------------------------------------------------------------------------------
 
@@ -361,17 +377,17 @@ class Scorer:
         before = self._sealer.breaker.state
         seen = sampled = dead = failed = 0
         for window in tick.windows:
-            statuses = window.statuses()
+            tally = window.tally()
             self.committed_windows += 1
             seen += sum(cell.seen for cell in window.cells)
-            sampled += len(statuses)
-            dead += statuses.count("dead_lettered")
-            failed += statuses.count("failed") + statuses.count("timed_out")
+            sampled += len(window.rows)
+            dead += tally.dead_lettered
+            failed += tally.failed + tally.timed_out
             self.metrics.windows(window.reason).inc()
             self.metrics.gaps.inc(window.gap.lost if window.gap else 0)
             self.metrics.delay.observe(max(0.0, (self.now_us() - window.opened_at) / 1e6))
-            for status in ("scored", "failed", "timed_out", "dead_lettered"):
-                self.metrics.outcomes(status).inc(statuses.count(status))
+            for status in STATUSES:
+                self.metrics.outcomes(status).inc(getattr(tally, status))
         self.committed_rows += sampled
         self.metrics.seen.inc(seen)
         self.metrics.sampled_out.inc(seen - sampled)
@@ -462,6 +478,10 @@ class Scorer:
         places = [TopicPartition(self._names.live, partition, offset) for partition, offset in offsets.items()]
         consumer.incremental_assign(places)
         log.info("assigned", offsets={str(partition): offset for partition, offset in sorted(offsets.items())})
+
+
+def _event_or_partition(message: Message) -> int | None:
+    return message.partition() if message.error() is None else None
 
 
 def _strategy(settings: Settings) -> dict[str, Any]:

@@ -1,19 +1,24 @@
 """A tick: the windows sealed together, waiting for their outcomes; and the records that they become. No I/O."""
 
 import hashlib
-import heapq
 import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gnomon_consumer.scorer.outcomes import Row, codec
+import numpy as np
+from numpy.typing import NDArray
+
+from gnomon_consumer.scorer.outcomes import STATUSES, Scored, codec
 from gnomon_consumer.scorer.pool import Finished, Job
-from gnomon_consumer.scorer.sampler import SealedCell
-from gnomon_consumer.scorer.scoring import Scored
-from gnomon_consumer.scorer.window import Ownership, tally
+from gnomon_consumer.scorer.rows import Places, Rows
+from gnomon_consumer.scorer.sampler import NO_STRATUM, SealedCell, joined
+from gnomon_consumer.scorer.window import Ownership
 from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.records import Cell, CloseReason, Gap, SamplingLimit, SamplingWindow, Usage, as_dict
+
+OPEN = 255
+"""The code of a row that has no outcome yet; the others are places in STATUSES."""
 
 POLICY_FIELDS = (
     "window_seconds",
@@ -35,6 +40,16 @@ def policy_hash(settings: ScoreSettings, no_sampling: bool) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Outcomes of sampled rows by bucket of the ledger."""
+
+    scored: int
+    failed: int
+    timed_out: int
+    dead_lettered: int
+
+
 @dataclass(slots=True, eq=False)
 class SealedWindow:
     """One window after its seal: its rows in source-offset order, the cell of each, and the outcomes as they come."""
@@ -49,10 +64,11 @@ class SealedWindow:
     last_captured_at: int | None
     reason: CloseReason
     lag_s: float
-    cells: list[SealedCell[Row]] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    cell_of: list[int] = field(default_factory=list)
-    outcomes: list[Scored | None] = field(default_factory=list)
+    cells: list[SealedCell[bytes]] = field(default_factory=list)
+    rows: Rows = field(default_factory=lambda: Rows.of([]))
+    codes: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    messages: list[bytes] = field(default_factory=list)
+    dead: dict[int, tuple[str, str]] = field(default_factory=dict)
     open_rows: int = 0
     gap: Gap | None = None
     cpu_us: int = 0
@@ -62,69 +78,91 @@ class SealedWindow:
     limited_by: SamplingLimit | None = None
     dispatched: bool = False
 
-    def fill(self, cells: list[SealedCell[Row]]) -> None:
+    def fill(self, cells: list[SealedCell[bytes]]) -> None:
         """Take the sampled rows of the seal."""
         self.cells = cells
-        # Offsets differ, so rows are never compared.
-        placed = sorted((offset, place, row) for place, cell in enumerate(cells) for _, _, offset, row in cell.entries)
-        self.rows = [row for _, _, row in placed]
-        self.cell_of = [place for _, place, _ in placed]
-        self.outcomes = [None] * len(placed)
-        self.open_rows = len(placed)
+        everything = joined([cell.sample for cell in cells])
+        order = np.argsort(everything.offsets)
+        sample = everything.at(order)
+        self.rows = Rows(
+            self.owner.partition,
+            sample.offsets,
+            sample.ranks,
+            np.repeat(np.arange(len(cells), dtype=np.int32), [len(cell.sample) for cell in cells])[order],
+            [(None if cell.stratum == NO_STRATUM else cell.stratum, cell.inclusion_probability) for cell in cells],
+            sample.request_ids,
+            sample.payloads,
+        )
+        self.codes = np.full(len(sample), OPEN, np.uint8)
+        self.messages = [b""] * len(sample)
+        self.open_rows = len(sample)
 
     def jobs(self, probe_rows: int, batch_rows: int) -> Iterator[Job]:
         """The probe, which is scored one at a time, and batches of the rest."""
-        probe = sorted(heapq.nsmallest(probe_rows, range(len(self.rows)), key=lambda place: self.rows[place].rank))
-        chosen = set(probe)
-        rest = [place for place in range(len(self.rows)) if place not in chosen]
-        if probe:
-            yield self._job(probe, single=True)
+        probe = np.sort(np.argsort(self.rows.ranks, kind="stable")[:probe_rows])
+        if len(probe):
+            yield self._job(self.rows.take(probe), probe, single=True)
+        places = np.delete(np.arange(len(self.rows)), probe)
+        rest = self.rows.take(places)
         for at in range(0, len(rest), batch_rows):
-            yield self._job(rest[at : at + batch_rows], single=False)
+            yield self._job(rest.cut(at, at + batch_rows), places[at : at + batch_rows], single=False)
 
-    def _job(self, places: list[int], single: bool) -> Job:
-        rows = [self.rows[place] for place in places]
+    def _job(self, rows: Rows, places: Places, single: bool) -> Job:
         return Job(self.window_id, self.owner.partition, self.sealed_at, rows, places, single)
 
-    def take(self, finished: Finished) -> int:
-        """Store outcomes; returns how many were still missing."""
-        taken = 0
-        for place, scored in zip(finished.places, finished.scored, strict=True):
-            if self.outcomes[place] is None:
-                self.outcomes[place] = scored
-                taken += 1
-        self.open_rows -= taken
+    def take(self, finished: Finished) -> None:
+        """Store outcomes; of a row that has one already, the first one stands."""
+        places, scored = finished.places.tolist(), finished.scored
+        due = self.codes[finished.places] == OPEN
+        if due.all():
+            self.codes[finished.places] = np.frombuffer(scored.codes, np.uint8)
+            for place, message in zip(places, scored.messages, strict=True):
+                self.messages[place] = message
+            self.dead.update((places[row], why) for row, why in scored.dead.items())
+            self.open_rows -= len(places)
+        else:
+            for row in np.flatnonzero(due).tolist():
+                self.put(places[row], scored[row])
         self.cpu_us += finished.cpu_us
         self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
         if finished.gpu_us is not None:
             self.gpu_us = (self.gpu_us or 0) + finished.gpu_us
         if finished.gpu_peak_bytes is not None:
             self.gpu_peak_bytes = max(self.gpu_peak_bytes or 0, finished.gpu_peak_bytes)
-        return taken
+
+    def put(self, place: int, scored: Scored) -> None:
+        """Store one outcome that was missing."""
+        self.codes[place] = STATUSES.index(scored.status)
+        self.messages[place] = scored.message
+        if scored.status == "dead_lettered":
+            self.dead[place] = scored.reason, scored.detail
+        self.open_rows -= 1
+
+    @property
+    def missing(self) -> list[int]:
+        """The places of the rows that have no outcome yet."""
+        places: list[int] = np.flatnonzero(self.codes == OPEN).tolist()
+        return places
 
     @property
     def complete(self) -> bool:
         """Whether every sampled row has its outcome."""
         return self.open_rows == 0
 
-    def statuses(self) -> list[str]:
-        """The buckets of the rows that have an outcome."""
-        return [one.status for one in self.outcomes if one is not None]
+    def tally(self) -> Tally:
+        """The rows that have an outcome, by bucket."""
+        return _tally(self.codes)
 
     def record(self, tick_id: str, seed: int, policy: str) -> bytes:
         """The framed SamplingWindow."""
         cells = []
-        statuses: list[list[str]] = [[] for _ in self.cells]
-        for one, place in zip(self.outcomes, self.cell_of, strict=True):
-            if one is not None:
-                statuses[place].append(one.status)
-        for cell, buckets in zip(self.cells, statuses, strict=True):
-            counted = tally(buckets)
+        for at, cell in enumerate(self.cells):
+            counted = _tally(self.codes[self.rows.cell_of == at])
             cells.append(
                 Cell(
                     stratum=cell.stratum,
                     seen=cell.seen,
-                    sampled=len(cell.entries),
+                    sampled=len(cell.sample),
                     draw_probability=cell.draw_probability,
                     threshold=cell.threshold,
                     scored=counted.scored,
@@ -155,6 +193,11 @@ class SealedWindow:
         return codec("SamplingWindow").encode(as_dict(window))
 
 
+def _tally(codes: NDArray[np.uint8]) -> Tally:
+    scored, failed, timed_out, dead_lettered = np.bincount(codes[codes != OPEN], minlength=len(STATUSES)).tolist()
+    return Tally(scored, failed, timed_out, dead_lettered)
+
+
 @dataclass(slots=True, eq=False)
 class Tick:
     """Windows sealed together; `deadline` in the clock's seconds."""
@@ -167,6 +210,11 @@ class Tick:
     def open_rows(self) -> int:
         """Sampled rows that have no outcome yet."""
         return sum(window.open_rows for window in self.windows)
+
+    @property
+    def dispatched(self) -> bool:
+        """Whether the workers have all of it."""
+        return all(window.dispatched for window in self.windows)
 
     @property
     def complete(self) -> bool:

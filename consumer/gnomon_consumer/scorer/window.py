@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from gnomon_consumer.scorer.sampler import NO_STRATUM, OTHER, Rank, Reservoir
+import numpy as np
+
+from gnomon_consumer.scorer.sampler import NO_STRATUM, OTHER, Reservoir, Sample
 
 T = TypeVar("T")
 
@@ -61,25 +63,34 @@ class OpenWindow(Generic[T]):
         """The source partition."""
         return self.owner.partition
 
-    def add(self, offset: int, request_id: bytes, stratum: str, size: int, payload: T, rank: Rank) -> None:
-        """Count one capture; raises ValueError where its offset is not the next one (the caller records the gap)."""
+    def add(self, captures: Sample[T], size: int, strata: Sequence[str] | None = None) -> None:
+        """Count captures of consecutive offsets, `size` bytes together; `strata` says the stratum of each, if any.
+
+        Raises ValueError where the first offset is not the next one (the caller records the gap).
+        """
+        offset = int(captures.offsets[0])
         if offset != self.next_offset:
             raise ValueError(f"offset {offset} where {self.next_offset} was due")
-        self.next_offset = offset + 1
-        self.seen += 1
+        self.next_offset = offset + len(captures)
+        self.seen += len(captures)
         self.bytes_seen += size
         if self.first is None:
-            self.first = payload
-        self.last = payload
-        reservoir = self.strata.get(stratum)
-        if reservoir is None:
-            reservoir = self._reservoir(stratum)
-        reservoir.offer(rank(request_id), request_id, offset, payload)
+            self.first = captures.payloads[0]
+        self.last = captures.payloads[-1]
+        if strata is None:
+            self._reservoir(NO_STRATUM).offer(captures)
+            return
+        places: dict[str, list[int]] = {}
+        for place, stratum in enumerate(strata):
+            places.setdefault(stratum, []).append(place)
+        for stratum, those in places.items():
+            self._reservoir(stratum).offer(captures.at(np.array(those)))
 
     def _reservoir(self, stratum: str) -> Reservoir[T]:
-        if len(self.strata) >= self.max_strata and stratum != NO_STRATUM:
-            stratum = OTHER
         reservoir = self.strata.get(stratum)
+        if reservoir is None and len(self.strata) >= self.max_strata and stratum != NO_STRATUM:
+            stratum = OTHER
+            reservoir = self.strata.get(stratum)
         if reservoir is None:
             reservoir = self.strata[stratum] = Reservoir(self.caps.another())
         return reservoir
@@ -88,23 +99,3 @@ class OpenWindow(Generic[T]):
         """Apply the cap of the moment to every stratum, before more is kept than the budget of rows allows."""
         for reservoir in self.strata.values():
             reservoir.shrink(self.caps.current)
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Outcomes of the sampled rows of one cell."""
-
-    scored: int = 0
-    failed: int = 0
-    timed_out: int = 0
-    dead_lettered: int = 0
-
-
-def tally(statuses: Sequence[str]) -> Tally:
-    """Count outcomes; raises ValueError on one that the ledger has no bucket for."""
-    counts = {"scored": 0, "failed": 0, "timed_out": 0, "dead_lettered": 0}
-    for status in statuses:
-        if status not in counts:
-            raise ValueError(f"no bucket for {status!r}")
-        counts[status] += 1
-    return Tally(**counts)

@@ -10,7 +10,9 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from gnomon_consumer.scorer.outcomes import Row
+import numpy as np
+
+from gnomon_consumer.scorer.rows import Rows
 
 _PREFIX = struct.Struct("<II")
 MAX_HEADER = 256 * 2**20
@@ -46,22 +48,37 @@ def read(stream: BinaryIO) -> tuple[dict[str, Any], list[bytes]]:
     return header, [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
-def packed(rows: Sequence[Row]) -> list[bytes]:
-    """Rows as blobs: offsets, ranks and probabilities as numbers of 8 bytes, then the keys, then the values."""
-    numbers = (
-        array("q", [row.offset for row in rows]),
-        array("q", [row.rank for row in rows]),
-        array("d", [row.inclusion_probability for row in rows]),
-    )
-    return [*(one.tobytes() for one in numbers), *(row.key for row in rows), *(row.value for row in rows)]
+def packed(rows: Rows) -> list[bytes]:
+    """Rows as blobs: offsets, ranks and cells as numbers, keys and values."""
+    numbers = (rows.offsets, rows.ranks, rows.cell_of)
+    return [*(one.tobytes() for one in numbers), *joined(rows.keys), *joined(rows.values)]
 
 
-def unpacked(partition: int, strata: Sequence[str | None], blobs: Sequence[bytes]) -> list[Row]:
+def unpacked(partition: int, cells: Sequence[tuple[str | None, float]], blobs: Sequence[bytes]) -> Rows:
     """The rows that `packed` made blobs of; what is not in the blobs is given beside them."""
-    count = len(strata)
-    offsets, ranks, probabilities = array("q", blobs[0]), array("q", blobs[1]), array("d", blobs[2])
-    keys, values = blobs[3 : 3 + count], blobs[3 + count :]
-    return [Row(partition, *row) for row in zip(offsets, keys, values, strata, ranks, probabilities, strict=True)]
+    offsets, ranks, cell_of, *texts = blobs
+    return Rows(
+        partition,
+        np.frombuffer(offsets, np.int64),
+        np.frombuffer(ranks, np.int64),
+        np.frombuffer(cell_of, np.int32),
+        cells,
+        parted(*texts[:2]),
+        parted(*texts[2:]),
+    )
+
+
+def joined(texts: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Byte strings as two: their lengths, and one after the other."""
+    return array("I", map(len, texts)).tobytes(), b"".join(texts)
+
+
+def parted(lengths: bytes, data: bytes) -> list[bytes]:
+    """What `joined` has joined; raises WireError where the two do not fit."""
+    ends = np.cumsum(np.frombuffer(lengths, np.uint32), dtype=np.int64).tolist() if len(lengths) % 4 == 0 else None
+    if ends is None or (ends[-1] if ends else 0) != len(data):
+        raise WireError("not a frame: lengths that do not fit")
+    return [data[start:end] for start, end in itertools.pairwise([0, *ends])]
 
 
 def _exactly(stream: BinaryIO, size: int) -> bytes:

@@ -79,7 +79,7 @@ def _serve(
 ) -> None:
     known = len(header["keys"])
     _learn(scorer.schemas, blobs[:known], header["keys"])
-    rows = wire.unpacked(header["partition"], header["strata"], blobs[known:])
+    rows = wire.unpacked(header["partition"], header["cells"], blobs[known:])
 
     def starting(index: int) -> None:
         wire.write(sink, {"op": "progress", "row": index})
@@ -100,8 +100,7 @@ def _serve(
             "peak_rss_bytes": after.ru_maxrss * 1024,
             "gpu_us": on_gpu.us,
             "gpu_peak_bytes": on_gpu.bytes,
-            "statuses": [one.status for one in scored],
-            "dead": [[i, one.reason, one.detail] for i, one in enumerate(scored) if one.status == "dead_lettered"],
+            "dead": [[row, reason, detail] for row, (reason, detail) in scored.dead.items()],
         },
-        [one.message for one in scored],
+        [scored.codes, *wire.joined(scored.messages)],
     )

@@ -104,24 +104,22 @@ class Writer:
     def _window(self, producer: Producer, window: SealedWindow, tick_id: str, seed: int, policy: str) -> None:
         partition = window.owner.partition
         messages = [
-            {"key": row.key, "value": outcome.message}
-            for row, outcome in zip(window.rows, window.outcomes, strict=True)
-            if outcome is not None
+            {"key": key, "value": message} for key, message in zip(window.rows.keys, window.messages, strict=True)
         ]
         for at in range(0, len(messages), _BATCH):
             self._produce_batch(producer, partition, messages[at : at + _BATCH])
-        for row, outcome in zip(window.rows, window.outcomes, strict=True):
-            if outcome is not None and outcome.status == "dead_lettered":
-                headers: list[tuple[str, str | bytes | None]] = [
-                    ("stage", "score"),
-                    ("reason", outcome.reason),
-                    ("detail", outcome.detail),
-                    ("source.topic", self.topics.live),
-                    ("source.partition", str(partition)),
-                    ("source.offset", str(row.offset)),
-                    ("deployment", self.deployment),
-                ]
-                self._produce(producer, self.topics.dead_letters, None, row.key, row.value, headers)
+        for place, (reason, detail) in sorted(window.dead.items()):
+            row = window.rows[place]
+            headers: list[tuple[str, str | bytes | None]] = [
+                ("stage", "score"),
+                ("reason", reason),
+                ("detail", detail),
+                ("source.topic", self.topics.live),
+                ("source.partition", str(partition)),
+                ("source.offset", str(row.offset)),
+                ("deployment", self.deployment),
+            ]
+            self._produce(producer, self.topics.dead_letters, None, row.key, row.value, headers)
         self._produce(producer, self._shadow, partition, None, window.record(tick_id, seed, policy))
 
     def _produce_batch(self, producer: Producer, partition: int, messages: list[dict[str, Any]]) -> None:

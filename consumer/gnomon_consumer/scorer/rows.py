@@ -1,0 +1,108 @@
+"""Sampled captures on their way to a worker, as columns: Python touches none of them by itself. No I/O."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+Places = NDArray[np.int64]
+"""Indices of rows."""
+
+
+class Row(NamedTuple):
+    """One sampled capture: its coordinates, its place in the sample, and its bytes, which nobody has decoded yet."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    stratum: str | None
+    rank: int
+    inclusion_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Sampled captures of one partition; `cells[cell_of[i]]` is the stratum and inclusion probability of row i."""
+
+    partition: int
+    offsets: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    cell_of: NDArray[np.int32]
+    cells: Sequence[tuple[str | None, float]]
+    keys: Sequence[bytes]
+    values: Sequence[bytes]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Rows":
+        """The columns of rows, all of the first one's partition."""
+        cells = {(row.stratum, row.inclusion_probability): 0 for row in rows}
+        cells = {cell: at for at, cell in enumerate(cells)}
+        return cls(
+            rows[0].partition if rows else 0,
+            np.array([row.offset for row in rows], np.int64),
+            np.array([row.rank for row in rows], np.int64),
+            np.array([cells[row.stratum, row.inclusion_probability] for row in rows], np.int32),
+            list(cells),
+            [row.key for row in rows],
+            [row.value for row in rows],
+        )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, at: int) -> Row:
+        stratum, probability = self.cells[self.cell_of[at]]
+        offset, rank = int(self.offsets[at]), int(self.ranks[at])
+        return Row(self.partition, offset, self.keys[at], self.values[at], stratum, rank, probability)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[at] for at in range(len(self)))
+
+    def take(self, places: Places) -> "Rows":
+        """The rows at these places."""
+        return Rows(
+            self.partition,
+            self.offsets[places],
+            self.ranks[places],
+            self.cell_of[places],
+            self.cells,
+            picked(self.keys, places),
+            picked(self.values, places),
+        )
+
+    def cut(self, first: int, end: int) -> "Rows":
+        """Rows `first` to `end` - 1."""
+        here = slice(first, end)
+        return Rows(
+            self.partition,
+            self.offsets[here],
+            self.ranks[here],
+            self.cell_of[here],
+            self.cells,
+            self.keys[here],
+            self.values[here],
+        )
+
+    @property
+    def strata(self) -> list[str | None]:
+        """The stratum of each row."""
+        return [self.cells[cell][0] for cell in self.cell_of.tolist()]
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """The inclusion probability of each row."""
+        return np.array([probability for _, probability in self.cells], np.float64)[self.cell_of]
+
+
+def picked(items: Sequence[T], places: Places) -> list[T]:
+    """The items at these places."""
+    return [items[at] for at in places.tolist()]
+
+
+def chained(lists: Iterable[Iterable[T]]) -> list[T]:
+    """One list of all."""
+    return [item for part in lists for item in part]
