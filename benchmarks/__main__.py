@@ -16,6 +16,8 @@ JOBS = ("scorer", "drain")
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 # The mock keeps about 5 MB a partition.
 MOCK_ROWS = 48_000
+# What is only drained goes by in a second otherwise.
+DRAINED = 5
 
 
 def main() -> None:
@@ -42,7 +44,7 @@ def main() -> None:
 
 def run(job: str, bootstrap: str, scratch: Path, arguments: argparse.Namespace) -> Path:
     """Run one job; its table is written anew after every round. Returns where."""
-    rows = MOCK_ROWS if arguments.broker == "mock" else arguments.rows
+    rows = MOCK_ROWS if arguments.broker == "mock" else arguments.rows * (DRAINED if job == "drain" else 1)
     features = workload.features()
     stream = scorer.fill(bootstrap, scratch, rows, features)
     command = Path(sys.executable).with_name("gnomon")

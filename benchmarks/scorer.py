@@ -184,4 +184,6 @@ def scored(setting: Setting) -> dict[str, Callable[[int], Measured]]:
 
 def sampled_out(setting: Setting) -> dict[str, Callable[[int], Measured]]:
     """Ours with next to nothing sampled, beside reading alone."""
-    return {"consume() alone": drain(setting), "Gnomon, sampled out": gnomon(setting, "--budget", "100")}
+    # Short windows, each of which says how far the scorer is.
+    ours = gnomon(setting, "--budget", "100", "--window", "0.25")
+    return {"consume() alone": drain(setting), "Gnomon, sampled out": ours}

@@ -123,7 +123,7 @@ class ScoreSettings(Section):
         description="Seed of the sampling hash, the same for all; default 0.",
     )
     batch_rows: int = Field(
-        default=1024, ge=1, le=100_000, description="Rows handed to a worker in one call; default 1024."
+        default=4096, ge=1, le=100_000, description="Most rows handed to a worker in one call; default 4096."
     )
     probe_rows: int = Field(
         default=32, ge=0, le=10_000, description="Rows a window scored one at a time for latency; default 32."

@@ -314,6 +314,9 @@ class Scorer:
     def _dispatch(self, now: float) -> None:
         """Hand sealed windows to the workers, in order, once the schemas that they need are known."""
         score = self.settings.score
+        # A batch takes a tenth of what a call may take at most, however slow the model is.
+        within = self._sealer.rate.rows_per_second / score.workers * score.call_seconds / 10
+        batch = max(1, min(score.batch_rows, int(within)))
         for tick in self._ticks:
             for window in tick.windows:
                 if window.dispatched:
@@ -321,7 +324,7 @@ class Scorer:
                 if not self._gate.ready(window.rows.values, now):
                     return
                 window.dispatched = True
-                for job in window.jobs(score.probe_rows, score.batch_rows):
+                for job in window.jobs(score.probe_rows, batch):
                     self._pool.submit(job)
 
     def _take(self, finished: Finished) -> None:
