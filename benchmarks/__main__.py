@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import scorer, tables, workload
+from benchmarks import joiner, scorer, tables, workload
 from benchmarks.running import ROOT, Series, cores, interleaved
 from benchmarks.tables import Result
 
-JOBS = ("scorer", "drain")
+JOBS = ("scorer", "drain", "joiner")
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 # The mock keeps about 5 MB a partition.
 MOCK_ROWS = 48_000
@@ -39,10 +39,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, broker(arguments.broker, Path(scratch)) as bootstrap:
         for job in arguments.jobs:
             say(f"# {job} on {arguments.broker}")
-            say(str(run(job, bootstrap, Path(scratch), arguments)))
+            with contextlib.ExitStack() as stack:
+                say(str(run(job, bootstrap, Path(scratch), arguments, stack)))
 
 
-def run(job: str, bootstrap: str, scratch: Path, arguments: argparse.Namespace) -> Path:
+def run(job: str, bootstrap: str, scratch: Path, arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Path:
     """Run one job; its table is written anew after every round. Returns where."""
     rows = MOCK_ROWS if arguments.broker == "mock" else arguments.rows * (DRAINED if job == "drain" else 1)
     features = workload.features()
@@ -53,9 +54,15 @@ def run(job: str, bootstrap: str, scratch: Path, arguments: argparse.Namespace) 
     if job == "scorer":
         contenders = scorer.scored(setting)
         title, base = f"Every capture scored by 100 trees, one core, on {where}", scorer.PLAIN
-    else:
+    elif job == "drain":
         contenders = scorer.sampled_out(setting)
         title, base = f"Captures read and not sampled, one core, on {where}", "consume() alone"
+    else:
+        from tests.servers import postgres
+
+        url = stack.enter_context(postgres.running(scratch))
+        contenders = joiner.joined(joiner.Joining(setting, url, joiner.score(setting)))
+        title, base = f"Captures and outcomes joined into PostgreSQL, one core, on {where}", joiner.QUIX
     wanted = arguments.only.split(";") if arguments.only else [""]
     chosen = {name: call for name, call in contenders.items() if any(part in name for part in wanted)}
 

@@ -1,0 +1,60 @@
+"""Quix Streams into its own PostgreSQL sink: the outcomes alone, so it is spared reading the captures and the join."""
+
+import logging
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from quixstreams import Application
+from quixstreams.sinks.community.postgresql import PostgreSQLSink
+
+from benchmarks.peers.common import Codec, job
+
+
+def main() -> None:
+    run = job()
+    codec = Codec(run.folder)
+    header = bytes.fromhex((run.folder / "shadow.header").read_text())
+    app = Application(
+        broker_address=run.bootstrap,
+        consumer_group=run.group,
+        auto_offset_reset="earliest",
+        auto_create_topics=False,
+        loglevel=logging.WARNING,
+        commit_every=5000,
+        consumer_extra_config={"fetch.queue.backoff.ms": 5},
+    )
+    url = urlsplit(run.database)
+    sink = PostgreSQLSink(
+        host=url.hostname or parse_qs(url.query).get("host", ["localhost"])[0],
+        port=url.port or 5432,
+        dbname=url.path.lstrip("/"),
+        user=unquote(url.username or "postgres"),
+        password=unquote(url.password or ""),
+        table_name="pairs",
+        schema_auto_update=False,
+        primary_key_columns=["source_partition", "source_offset"],
+        on_conflict_do_nothing=True,
+        include_metadata=False,
+    )
+
+    def row(value: bytes) -> dict[str, Any]:
+        shadow = codec.decode_shadow(value)
+        return {
+            "source_partition": shadow["source_partition"],
+            "source_offset": shadow["source_offset"],
+            "request_id": shadow["request_id"],
+            "shadow_value": shadow["prediction"]["value"],
+            "rank": shadow["rank"],
+            "inclusion_probability": shadow["inclusion_probability"],
+            "window_id": shadow["window_id"],
+        }
+
+    outcomes = app.topic(run.target, value_deserializer="bytes", key_deserializer="bytes")
+    frame = app.dataframe(outcomes)
+    frame = frame.filter(lambda value: value.startswith(header)).apply(row)
+    frame.sink(sink)
+    app.run()
+
+
+if __name__ == "__main__":
+    main()
