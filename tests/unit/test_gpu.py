@@ -5,10 +5,13 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gnomon_consumer.scorer.gpu import NOTHING, GpuMeter, open_meter
+from gnomon_consumer.scorer.outcomes import Outcomes
 from gnomon_consumer.scorer.pool import Finished, Job
+from gnomon_consumer.scorer.rows import Rows
 from gnomon_consumer.scorer.tick import SealedWindow
 from gnomon_consumer.scorer.window import Ownership
 from gnomon_schemas.codec import Reader
@@ -84,8 +87,9 @@ def test_no_library_and_no_driver_are_no_error(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_window_adds_up_time_and_keeps_the_peak() -> None:
     window = SealedWindow(Ownership(0), "w", 0, 0, 0, 0, None, None, "time", 0.0)
-    job = Job("w", 0, 0, [], [], single=False)
+    nobody = np.empty(0, np.int64)
+    job = Job("w", 0, 0, Rows.of([]), nobody, single=False)
     for us, held in ((None, None), (700, 1000), (300, 400)):
-        window.take(Finished(job, [], [], gpu_us=us, gpu_peak_bytes=held))
+        window.take(Finished(job, Outcomes.of([]), nobody, gpu_us=us, gpu_peak_bytes=held))
     usage = Reader(packaged_schemas()).decode(window.record("tick", 0, "policy")).record["usage"]
     assert (usage["gpu_us"], usage["gpu_peak_bytes"]) == (1000, 1000)
