@@ -3,12 +3,13 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.scorer_kit import FEATURES, Stream, sum_model
 
 from gnomon_consumer.scorer import models
-from gnomon_consumer.scorer.outcomes import Row
 from gnomon_consumer.scorer.pool import Finished, Job, Pool
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.store import packaged_schemas
@@ -20,7 +21,7 @@ def job(window: str) -> Job:
     stream = Stream("127.0.0.1:1", "none")
     names = [f"{window}-{number}" for number in range(ROWS)]
     rows = [Row(0, place, name.encode(), stream.capture(name), None, place, 1.0) for place, name in enumerate(names)]
-    return Job(window, 0, 0, rows, list(range(ROWS)), single=False)
+    return Job(window, 0, 0, Rows.of(rows), np.arange(ROWS), single=False)
 
 
 @pytest.mark.timeout(300)
@@ -41,7 +42,7 @@ def test_the_answer_to_a_cancelled_job_is_never_the_next_jobs(tmp_path: Path) ->
         pool.close()
     assert [one.job.window_id for one in done] == ["wanted"]
     reader = Reader(packaged_schemas())
-    found = [reader.decode(one.message).record for one in done[0].scored]
+    found = [reader.decode(message).record for message in done[0].scored.messages]
     assert [(one["window_id"], one["request_id"]) for one in found] == [
         ("wanted", f"wanted-{number}") for number in range(ROWS)
     ]
