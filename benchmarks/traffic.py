@@ -82,6 +82,15 @@ def fill(url: str, pairs: int, say: Callable[[str], None] = lambda _: None) -> d
     return end
 
 
+def last_day(url: str) -> datetime:
+    """The end of the last day of a database that was filled before."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("select max(complete_until) from gnomon.label_loads").fetchone()
+    assert row is not None
+    end: datetime = row[0]
+    return end
+
+
 def _subjects(connection: psycopg.Connection[Any], end: datetime) -> tuple[int, int, list[int]]:
     """The stream, a load of labels that is complete, a challenger and a control."""
 

@@ -370,6 +370,32 @@ cohorts = Table(
     " below label_offsets[partition] or its load is among load_ids.",
 )
 
+cohort_estimates = Table(
+    "cohort_estimates",
+    metadata,
+    _need("cohort_id", BigInteger, ForeignKey(f"{SCHEMA}.cohorts.cohort_id")),
+    _need("metric", Text),
+    _need("side", Text),
+    _need("n", BigInteger),
+    _may("n_effective", DOUBLE_PRECISION),
+    _may("weight", DOUBLE_PRECISION),
+    _may("clusters", BigInteger),
+    _may("days", BigInteger),
+    _may("estimate", DOUBLE_PRECISION),
+    _may("se_row", DOUBLE_PRECISION),
+    _may("se_cluster", DOUBLE_PRECISION),
+    _may("se_day", DOUBLE_PRECISION),
+    _may("standard_error", DOUBLE_PRECISION),
+    _may("low", DOUBLE_PRECISION),
+    _may("high", DOUBLE_PRECISION),
+    _need("status", Text),
+    _need("computed_at", _TIME, default="now()"),
+    PrimaryKeyConstraint("cohort_id", "metric", "side"),
+    comment="What `report quality` computed of a sealed cohort (the slice and all before it), by UTC days: a"
+    " cohort does not change, so neither does this. `gnomon db maintain` fills it; erasing a request"
+    " of the stream, or a new SQL version of the reports, empties it.",
+)
+
 rollups = Table(
     "rollups",
     metadata,

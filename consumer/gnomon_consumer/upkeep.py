@@ -40,6 +40,7 @@ class Maintained:
     locked: list[str] = field(default_factory=list)
     moved: int = 0
     expired: int = 0
+    cohorts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,16 @@ def maintain(connection: Connection, now: datetime) -> Maintained:
     Each change is a transaction of its own; what cannot get its lock within seconds is left for the next run. Expired
     rows stay counted in their cells. A second caller waits for the first. Where pg_partman manages `pairs`, making
     partitions and emptying the default one are left to it; dropping them too if it has a retention of its own, though
-    what it drops nobody counts.
+    what it drops nobody counts. At last the quality of newly sealed cohorts is computed and kept.
     """
     connection.autocommit = True
     lock = "hashtextextended('gnomon.maintain', 0)"
     connection.execute(f"select pg_advisory_lock({lock})")
     try:
         connection.execute("set lock_timeout = '5s'")
-        return _maintain(connection, now)
+        done = _maintain(connection, now)
+        done.cohorts = int(_scalar(connection, "select gnomon.keep_cohort_estimates()"))
+        return done
     finally:
         connection.execute(f"select pg_advisory_unlock({lock})")
 
@@ -220,6 +223,7 @@ def erase(connection: Connection, stream: str, request_id: str) -> Erased:
         stream_id = _scalar(connection, "select stream_id from gnomon.streams where name = %s", [stream])
         if stream_id is None:
             raise ConfigurationError(f"the database has no stream {stream!r}")
+        connection.execute("select gnomon.forget_cohort_estimates(%s)", [stream_id])
         own = "deployment_id in (select deployment_id from gnomon.deployments where stream_id = %s)"
         connection.execute(
             "create temp table erased_rows (deployment_id int, window_id uuid, stratum text, source_partition int,"

@@ -55,6 +55,8 @@ def rebuild_views() -> None:
         for _, text in scripts(folder):
             run(text)
         run(RECORD.format(folder, checksum(folder)))
+    # What an earlier text of the estimators computed is not what this one would.
+    run("delete from gnomon.cohort_estimates;")
     run("select gnomon.grant_roles();")
 
 

@@ -304,3 +304,38 @@ def test_disagreements_show_features_truth_and_the_control(db: Database) -> None
     assert found[0]["control_value"] == found[0]["live_value"]
     assert found[0]["truth_value"] == s.truth[first]
     assert ask(db, "disagreements('s', 'same')")[0]["status"] in {"ok", "no two answers differ in this period"}
+
+
+def test_segments_have_the_quality_of_their_rows(db: Database) -> None:
+    """Each value of a slice, AUC included, is the whole narrowed to that value."""
+    s = sample(np.random.default_rng(21), 200)
+    db.add_pairs(s.rows())
+    db.add_labels(s.labels(), START + 40 * DAY)
+    sliced = ask(db, "quality('s', horizon => '1 day', slice => 'segment:origin')")
+    for origin in ("JFK", "LGA"):
+        narrowed = ask(db, f"""quality('s', horizon => '1 day', segment => '{{"origin": "{origin}"}}')""")
+        own = [row for row in sliced if row["value"] == origin]
+        assert {row["metric"] for row in own} >= {"auc", "accuracy", "brier"}
+        assert [(row["metric"], row["side"], row["n"]) for row in own] == [
+            (row["metric"], row["side"], row["n"]) for row in narrowed
+        ]
+        for name in ("estimate", "se_row", "se_cluster", "se_day", "low", "high"):
+            assert [row[name] for row in own] == pytest.approx([row[name] for row in narrowed], rel=1e-9), name
+
+
+@pytest.mark.parametrize("choice", ["first", "last"])
+def test_of_several_versions_one_counts(db: Database, choice: str) -> None:
+    """In time and covered by the seal: the first or the last of them; each pair stays one row."""
+    db.connection.execute("update gnomon.streams set label_choice = %s", [choice])
+    db.add_pairs([{"request_id": f"r{i}", "live_label": "1", "shadow_label": "0"} for i in range(20)])
+    versions = [
+        {"request_id": f"r{i}", "observed_at": START + timedelta(hours=hours), "value": value, "label": str(int(value))}
+        for i in range(20)
+        # Even requests change their mind in time; the last version of every one is too late.
+        for hours, value in ((1, 1.0), (2, float(i % 2)), (80, 0.0))
+    ]
+    db.add_labels(versions, START + 40 * DAY)
+    found = quality(db)
+    assert found["label_coverage", "pair"]["n"] == 20
+    assert found["accuracy", "live"]["n"] == 20
+    assert found["accuracy", "live"]["estimate"] == (1.0 if choice == "first" else 0.5)

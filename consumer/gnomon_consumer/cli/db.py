@@ -96,6 +96,8 @@ def maintain(settings: Settings, as_json: bool) -> None:
             f"created {len(done.created)}, dropped {len(done.dropped)} partitions; moved {done.moved} pairs out of the"
             f" default one; {done.expired} pairs expired"
         )
+    if done.cohorts and not as_json:
+        click.echo(f"computed the quality of {done.cohorts} sealed cohorts")
     if done.locked:
         click.echo(f"locked by somebody else, left for the next run: {', '.join(done.locked)}")
 

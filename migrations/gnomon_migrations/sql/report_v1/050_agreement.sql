@@ -68,8 +68,10 @@ $$
     )
     select e.deployment_id, e.n, e.kappa, sqrt(v_row), sqrt(v_cluster), sqrt(v_day),
            sqrt(v_cluster + coalesce(v_day, 0)),
-           greatest(e.kappa - 1.959964 * sqrt(v_cluster + coalesce(v_day, 0)), -1),
-           least(e.kappa + 1.959964 * sqrt(v_cluster + coalesce(v_day, 0)), 1),
+           -- greatest() and least() pass over a null: nothing would become -1 and 1.
+           case when e.kappa is not null then greatest(e.kappa - 1.959964 * sqrt(v_cluster + coalesce(v_day, 0)), -1)
+               end,
+           case when e.kappa is not null then least(e.kappa + 1.959964 * sqrt(v_cluster + coalesce(v_day, 0)), 1) end,
            case when e.kappa is null then 'one class only' else 'ok' end
     from estimate e
     join variances v using (deployment_id)

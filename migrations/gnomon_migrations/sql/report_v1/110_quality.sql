@@ -1,3 +1,40 @@
+-- Every metric of quality on the pairs of one horizon, computed from them.
+create function report_v1.scored(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                 horizon interval, slice text, time_zone text)
+    returns table (deployment_id integer, value text, metric text, side text, n bigint, n_effective float8,
+                   weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
+                   se_day float8, standard_error float8, low float8, high float8, status text)
+    language sql stable parallel safe as
+$$
+    with estimated as materialized (
+        select * from report_v1.estimates(
+            scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.slice,
+            '{label_coverage,accuracy,precision,recall,log_loss,brier,rmse,mae,ndcg@10}', scored.horizon,
+            scored.time_zone)
+        where n > 0
+    )
+    select d.deployment_id, e.value, e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days, e.estimate,
+           e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status
+    from estimated e
+    join report_v1.deployments d on d.stream = e.stream and d.deployment = e.deployment
+    union all
+    select a.deployment_id, a.value, 'auc', a.side, a.n, a.n_effective, a.weight, a.clusters, a.days, a.estimate,
+           a.se_row, a.se_cluster, a.se_day, a.standard_error, a.low, a.high, a.status
+    from report_v1.auc(scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.horizon,
+                       scored.time_zone, scored.slice) a
+$$;
+
+-- What is kept of the newest sealed cohort of each deployment and horizon (`gnomon db maintain` computes it).
+create view report_v1.cohort_estimates as
+select c.deployment_id, c.horizon, c.until, e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days,
+       e.estimate, e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status, e.computed_at
+from gnomon.cohort_estimates e
+join gnomon.cohorts c using (cohort_id)
+where not exists (select from gnomon.cohorts n
+                  where n.deployment_id = c.deployment_id and n.horizon = c.horizon and n.until > c.until);
+
+comment on view report_v1.cohort_estimates is 'Quality of the newest sealed cohorts, computed once.';
+
 -- Quality against the truth, by horizon: what both sides scored on the requests whose labels have come due, and the
 -- difference with its three standard errors side by side. Only what the labels allow is listed: decisions give
 -- accuracy, precision and recall, probabilities log loss (clipped to [1e-6, 1 - 1e-6]), Brier score and AUC, numbers
@@ -22,30 +59,33 @@ $$
         select c.deployment_id, c.horizon, max(c.until) as until, bool_and(c.sealed) as sealed
         from report_v1.cohorts c group by 1, 2
     ),
-    estimated as materialized (
-        select h.horizon, e.*
-        from horizons h
-        cross join lateral report_v1.estimates(
-            quality.stream, quality.deployment, quality.since, quality.until, quality.segment, quality.slice,
-            '{label_coverage,accuracy,precision,recall,log_loss,brier,rmse,mae,ndcg@10}', h.horizon,
-            quality.time_zone) e
-        where e.n > 0
+    -- Of sealed cohorts, asked for whole, what was computed before; the rest is read from the pairs.
+    kept as (
+        select e.* from report_v1.cohort_estimates e
+        where quality.since is null and quality.until is null and quality.segment is null and quality.slice = 'all'
+          and quality.time_zone = 'UTC'
     ),
-    areas as materialized (
-        select h.horizon, a.*
-        from horizons h
-        cross join lateral report_v1.auc(quality.stream, quality.deployment, quality.since, quality.until,
-                                         quality.segment, h.horizon, quality.time_zone, quality.slice) a
+    wanting as (
+        select h.horizon from horizons h
+        where exists (select from report_v1.scope(quality.stream, quality.deployment) c
+                      where c.deployment_id is not null
+                        and not exists (select from kept k where k.deployment_id = c.deployment_id
+                                                             and k.horizon = h.horizon))
+    ),
+    computed as materialized (
+        select w.horizon, s.*
+        from wanting w
+        cross join lateral report_v1.scored(quality.stream, quality.deployment, quality.since, quality.until,
+                                            quality.segment, w.horizon, quality.slice, quality.time_zone) s
     ),
     measured as (
-        select d.deployment_id, e.horizon, e.value, e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days,
-               e.estimate, e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status
-        from estimated e
-        join report_v1.deployments d on d.stream = e.stream and d.deployment = e.deployment
+        select * from computed
         union all
-        select a.deployment_id, a.horizon, a.value, 'auc', a.side, a.n, a.n_effective, a.weight, a.clusters, a.days,
-               a.estimate, a.se_row, a.se_cluster, a.se_day, a.standard_error, a.low, a.high, a.status
-        from areas a
+        select k.horizon, k.deployment_id, '', k.metric, k.side, k.n, k.n_effective, k.weight, k.clusters, k.days,
+               k.estimate, k.se_row, k.se_cluster, k.se_day, k.standard_error, k.low, k.high, k.status
+        from kept k
+        join horizons h using (horizon)
+        where not exists (select from wanting w where w.horizon = k.horizon)
     ),
     due as (select deployment_id, horizon, bool_or(metric <> 'label_coverage') as labelled
             from measured group by 1, 2)

@@ -95,7 +95,8 @@ $$
                (count(*) - 1) * var_pop(l.ece) as v
         from left_out l group by 1, 2)
     select c.stream, c.deployment, c.role, calibration_error.horizon, e.side, coalesce(e.n, 0), e.bins, e.ece, sqrt(s.v),
-           greatest(e.ece - 1.959964 * sqrt(s.v), 0), e.ece + 1.959964 * sqrt(s.v),
+           -- greatest() passes over a null: nothing would become 0.
+           case when e.ece is not null then greatest(e.ece - 1.959964 * sqrt(s.v), 0) end, e.ece + 1.959964 * sqrt(s.v),
            coalesce(c.problem, case when e.n is null then 'no labelled probability for this horizon' else 'ok' end)
     from report_v1.scope(calibration_error.stream, calibration_error.deployment) c
     left join errors e using (deployment_id)
