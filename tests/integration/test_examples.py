@@ -15,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from google.protobuf.struct_pb2 import Struct
 from tests.hooks import captures, raw_messages, records
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -122,9 +124,6 @@ def test_http_services(example: str, mock_bootstrap: str, stream_name: str) -> N
 
 
 def test_a_grpc_service(mock_bootstrap: str, stream_name: str) -> None:
-    grpc = pytest.importorskip("grpc")
-    from google.protobuf.struct_pb2 import Struct
-
     with serving("grpc", mock_bootstrap, stream_name) as port, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(
             "/payments.Fraud/Predict",

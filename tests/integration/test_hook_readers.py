@@ -1,7 +1,6 @@
 """Other people's tools read what the hook wrote to a real broker: kcat and the Java console consumer."""
 
 import json
-import shutil
 import subprocess
 
 import pytest
@@ -9,6 +8,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.hooks import FEATURES, GOOD, captures, make_tap
 from tests.servers.kafka import broker_jars
 from tests.servers.shared import ServerUnavailableError
+from tests.servers.tools import missing, tool
 
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.features import FeatureSchema
@@ -43,9 +43,7 @@ def visits(message: bytes) -> int:
 
 
 def test_kcat_reads_captures_and_schemas(kafka_bootstrap: str, written: Topics) -> None:
-    kcat = shutil.which("kcat") or shutil.which("kafkacat")
-    if kcat is None:
-        pytest.skip("kcat is not installed (Debian and Ubuntu: apt install kcat)")
+    kcat = tool("kcat", "kafkacat", package="kcat")
 
     def read(topic: str) -> list[bytes]:
         command = [kcat, "-C", "-q", "-e", "-b", kafka_bootstrap, "-t", topic, "-f", f"%k|%h|%s{END.decode()}"]
@@ -63,13 +61,11 @@ def test_kcat_reads_captures_and_schemas(kafka_bootstrap: str, written: Topics) 
 
 
 def test_the_java_console_consumer_reads_captures(kafka_bootstrap: str, written: Topics) -> None:
-    java = shutil.which("java")
+    java = tool("java", package="default-jre-headless")
     try:
         jars = broker_jars()
     except ServerUnavailableError as reason:
-        pytest.skip(str(reason))
-    if java is None:
-        pytest.skip("java is not installed")
+        missing(f"no console consumer: {reason}")
     command = [
         *(java, "-cp", f"{jars}/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"),
         "org.apache.kafka.tools.consumer.ConsoleConsumer",

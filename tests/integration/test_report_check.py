@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.report_rows import START, Database
 from tests.servers.process import Gnomon
 from tests.servers.shared import ROOT
+from tests.servers.tools import tool
 
 from gnomon_consumer.metrics import JoinerMetrics, ScorerMetrics
 from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, Finding, metrics, parse
@@ -157,13 +156,7 @@ def test_alerts_ask_for_what_is_written() -> None:
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        reason = "no promtool on this machine (Debian package prometheus)"
-        if os.environ.get("GNOMON_REQUIRE_TOOLS"):
-            pytest.fail(f"{reason}, and GNOMON_REQUIRE_TOOLS is set", pytrace=False)
-        pytest.skip(reason)
-    return found
+    return tool("promtool", package="prometheus")
 
 
 # What Prometheus is fed, minute by minute, and the alerts that must be firing after 20 of them.

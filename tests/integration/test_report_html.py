@@ -1,8 +1,6 @@
 """`gnomon report html`: one file that needs nothing beside it, honest about what is missing, seen in a real browser."""
 
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
@@ -18,10 +16,9 @@ from psycopg.types.json import Jsonb
 from tests.page_reader import PageReader, said
 from tests.report_rows import START, Database, sample
 from tests.servers.process import Gnomon
+from tests.servers.tools import tool
 
 from gnomon_consumer.reports import Question, ask
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -211,12 +208,7 @@ def screenshot(browser: str, page: Path, *options: str, width: int = 1000) -> An
 
 @pytest.fixture
 def browser() -> str:
-    if CHROMIUM is None:
-        reason = "no chromium on this machine (Debian package chromium)"
-        if os.environ.get("GNOMON_REQUIRE_TOOLS"):
-            pytest.fail(f"{reason}, and GNOMON_REQUIRE_TOOLS is set", pytrace=False)
-        pytest.skip(reason)
-    return CHROMIUM
+    return tool("chromium", "chromium-browser", "google-chrome", package="chromium")
 
 
 def test_the_first_screen_in_a_browser(gnomon: Gnomon, db: Database, database_url: str, browser: str) -> None:
