@@ -60,6 +60,17 @@ def _spawned(bootstrap: str, stream: str, name: str, number: int) -> None:
     _work(make_tap(bootstrap, stream), name, number)
 
 
+def _fork_here(name: str) -> None:
+    """Fork in a thread. Such a child ends with its thread and runs no exit handlers, so it closes the Tap itself."""
+    assert TAP is not None
+    pid = os.fork()
+    if pid == 0:
+        _work(TAP, name, 50)
+        os._exit(0 if TAP.close() else 1)
+    if os.waitpid(pid, 0)[1]:
+        os._exit(1)  # seen by the test, unlike an exception of a thread
+
+
 def fork(bootstrap: str, stream: str, how: str, used: str) -> None:
     """Fork in every way that Python knows, from a parent that has or has not `used` its Tap; each child captures 50."""
     global TAP
@@ -89,6 +100,12 @@ def fork(bootstrap: str, stream: str, how: str, used: str) -> None:
             _work(TAP, "child2", 50)
             sys.exit(0)
         assert os.waitpid(pid, 0)[1] == 0
+    elif how == "thread":
+        forking = [threading.Thread(target=_fork_here, args=(f"child{number}",)) for number in range(3)]
+        for thread in forking:
+            thread.start()
+        for thread in forking:
+            thread.join()
     elif how == "pool":
         with concurrent.futures.ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("fork")) as pool:
             list(pool.map(_child, [f"child{number}" for number in range(3)], [50] * 3))

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from operator import itemgetter
 from typing import Any
 
-from gnomon_producer.errors import Dropped
+from gnomon_producer.errors import Dropped, kind_of
 from gnomon_schemas.features import Feature, FeatureSchema
 
 Values = tuple[Any, ...]
@@ -65,7 +65,7 @@ class FeatureBinder:
             try:
                 checked.append(check(value))
             except (TypeError, ValueError, OverflowError) as error:
-                why = str(error) if type(error) is _MisfitError else type(error).__name__
+                why = str(error) if type(error) is _MisfitError else kind_of(error)
                 raise Dropped("invalid_features", f"feature {name!r}: {why}") from None
         return tuple(checked)
 
@@ -146,7 +146,7 @@ def _null(value: Any) -> None:
 def _boolean(value: Any) -> bool:
     if type(value) is bool:
         return value
-    if type(value).__name__ in ("bool", "bool_") and type(value).__module__ == "numpy":
+    if kind_of(value) in ("bool", "bool_") and type(value).__module__ == "numpy":
         return bool(value)
     raise _wrong("boolean", value)
 
@@ -214,4 +214,4 @@ def contents(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
 
 
 def _wrong(expected: str, value: Any) -> _MisfitError:
-    return _MisfitError(f"{expected} is expected, not {type(value).__name__[:60]}")
+    return _MisfitError(f"{expected} is expected, not {kind_of(value)}")

@@ -5,7 +5,6 @@ second and away from any request, serves delivery reports (serving them on the c
 the middle of a request: up to 5 ms a time beside a busy thread), sends the heartbeats and writes the log.
 """
 
-import contextlib
 import logging
 import threading
 import time
@@ -19,14 +18,12 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.cimpl import Producer
 
 from gnomon_producer import exits
-from gnomon_producer.errors import Dropped, DropReason
+from gnomon_producer.errors import Dropped, DropReason, kind_of
 from gnomon_producer.ledger import Ledger
-
-logger = logging.getLogger("gnomon_producer")
+from gnomon_producer.trouble import OncePerMinute
 
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 60.0
-LOG_SECONDS = 60.0
 _BYTES_A_MESSAGE = 1024
 """What librdkafka and its binding keep for a message beside its payload, rounded up."""
 
@@ -120,8 +117,9 @@ class Delivery:
 
     def drop(self, ledger: Ledger, what: str, error: Exception) -> None:
         """Count something offered as dropped and remember why; of an unforeseen error only the type is told."""
-        reason: DropReason = error.reason if isinstance(error, Dropped) else "internal_error"
-        detail = error.detail if isinstance(error, Dropped) else f"{type(error).__name__} in the hook"
+        foreseen = error if type(error) is Dropped else None  # isinstance() would ask the error for its __class__
+        reason: DropReason = foreseen.reason if foreseen else "internal_error"
+        detail = foreseen.detail if foreseen else f"{kind_of(error)} in the hook"
         ledger.drop(reason)
         self.log.note(f"{what} {reason}", f"{what} are dropped ({reason}): {detail}")
 
@@ -272,34 +270,6 @@ class Delivery:
             producer.poll(0)
         self._send_report(closed=True)
         return producer.flush(max(0.0, deadline - time.monotonic())) == 0 and not left
-
-
-class OncePerMinute:
-    """Collects what went wrong and logs each kind at most once a minute, away from any request.
-
-    `note` only stores, so that no handler of anybody's logging runs on a caller's thread.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._notes: dict[str, tuple[str, int]] = {}
-        self._written: dict[str, float] = {}
-
-    def note(self, kind: str, text: str) -> None:
-        """Remember the latest text of its kind. Kinds are few and ours."""
-        _, before = self._notes.get(kind, ("", 0))
-        self._notes[kind] = (text, before + 1)
-
-    def write(self) -> None:
-        """Log what is due."""
-        now = self._clock()
-        for kind in list(self._notes):
-            if now - self._written.get(kind, -LOG_SECONDS) >= LOG_SECONDS:
-                text, times = self._notes.pop(kind)
-                self._written[kind] = now
-                # Anybody's handlers and filters run here; what they raise is not the caller's.
-                with contextlib.suppress(Exception):
-                    logger.warning("%s (%d since the last such line)", text, times)
 
 
 def _first_line(error: Exception) -> str:

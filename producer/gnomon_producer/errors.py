@@ -1,6 +1,6 @@
 """Why a capture does not reach Kafka: a closed vocabulary."""
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 DropReason = Literal[
     "queue_full",
@@ -31,3 +31,12 @@ class Dropped(Exception):  # noqa: N818 - an outcome inside the hook, never an e
         super().__init__(detail)
         self.reason: DropReason = reason
         self.detail = detail
+
+
+_name_of = type.__dict__["__name__"].__get__
+
+
+def kind_of(thing: Any) -> str:
+    """Return the name of a thing's type as it really is: a metaclass may raise where it is asked for `__name__`."""
+    name: str = _name_of(type(thing))
+    return name[:60]

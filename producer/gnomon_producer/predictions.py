@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from gnomon_producer.binding import contents
-from gnomon_producer.errors import Dropped
+from gnomon_producer.errors import Dropped, kind_of
 from gnomon_schemas.records import MAX_FAILURE_MESSAGE, Failure, FailureKind, FeatureState, Prediction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -61,7 +61,7 @@ def failure_fields(error: Any) -> Fields:
         return kind.value, f"{type(error).__module__}.{type(error).__qualname__}"[:MAX_FAILURE_MESSAGE]
     if isinstance(error, str):
         return FailureKind.EXCEPTION.value, error[:MAX_FAILURE_MESSAGE]
-    raise Dropped("invalid_features", f"error is neither an exception nor a text but {type(error).__name__}")
+    raise Dropped("invalid_features", f"error is neither an exception nor a text but {kind_of(error)}")
 
 
 def feature_state_fields(state: Any) -> Fields:
@@ -88,12 +88,12 @@ def _number(name: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise Dropped("invalid_features", f"{name}: a number is expected, not {type(value).__name__}") from None
+        raise Dropped("invalid_features", f"{name}: a number is expected, not {kind_of(value)}") from None
 
 
 def _sequence(name: str, value: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)) and hasattr(value, "tolist"):
         value = value.tolist()
     if not isinstance(value, (list, tuple)):
-        raise Dropped("invalid_features", f"{name}: a list is expected, not {type(value).__name__}")
+        raise Dropped("invalid_features", f"{name}: a list is expected, not {kind_of(value)}")
     return list(contents(value))

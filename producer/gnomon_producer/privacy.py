@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gnomon_producer.errors import Dropped
+from gnomon_producer.errors import Dropped, kind_of
 
 Event = dict[str, Any]
 """What `before_send` is shown and may change: `request_id`, `cluster`, `stratum`, `segments`, `features`,
@@ -47,7 +47,7 @@ class Privacy:
             if answer is not None:
                 return {key: answer[key] for key in EVENT_KEYS}
         except Exception as error:
-            raise Dropped("privacy_error", f"{type(error).__name__} of before_send") from None
+            raise Dropped("privacy_error", f"{kind_of(error)} of before_send") from None
         raise Dropped("privacy_error", "before_send returned None")
 
     def _pseudonym(self, value: Any) -> str:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from gnomon_producer.delivery import OncePerMinute
+from gnomon_producer.trouble import OncePerMinute
 from gnomon_schemas.errors import GnomonError
 from gnomon_schemas.framing import RegistryId
 from gnomon_schemas.registry import register

@@ -10,7 +10,7 @@ from gnomon_producer.binding import Values
 from gnomon_producer.composing import Composer, text, texts
 from gnomon_producer.config import TapConfig
 from gnomon_producer.delivery import Delivery, Headers
-from gnomon_producer.errors import Dropped
+from gnomon_producer.errors import Dropped, kind_of
 from gnomon_producer.predictions import (
     failure_fields,
     feature_state_fields,
@@ -81,7 +81,7 @@ class Shot:
         except Dropped as misfit:
             self._admitted, self._dropped = True, misfit
         except Exception as error:
-            why = Dropped("invalid_features", f"{type(error).__name__} while reading the features or ids")
+            why = Dropped("invalid_features", f"{kind_of(error)} while reading the features or ids")
             self._admitted, self._dropped = True, why
 
     def predicted(self, value: Any = None, label: Any = None, scores: Any = None, items: Any = None) -> None:
@@ -190,5 +190,5 @@ def _is_on(enabled: Callable[[], bool], delivery: Delivery) -> bool:
     try:
         return bool(enabled())
     except Exception as error:
-        delivery.log.note("enabled", f"the switch raised {type(error).__name__} and counts as off")
+        delivery.log.note("enabled", f"the switch raised {kind_of(error)} and counts as off")
         return False

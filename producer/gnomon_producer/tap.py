@@ -5,29 +5,28 @@ own control flow, wherever they strike, and pass.
 """
 
 import functools
-import inspect
 import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from gnomon_producer import exits
 from gnomon_producer.composing import Composer, text
 from gnomon_producer.config import TapConfig, disabled_by
-from gnomon_producer.delivery import Delivery, DeliverySettings, logger
+from gnomon_producer.delivery import Delivery, DeliverySettings
 from gnomon_producer.encoding import ServiceEncoder
-from gnomon_producer.errors import Dropped
+from gnomon_producer.errors import Dropped, kind_of
+from gnomon_producer.observing import F, watching
 from gnomon_producer.predictions import label_fields, microseconds
 from gnomon_producer.registration import Registration
 from gnomon_producer.sampling import Sampler
 from gnomon_producer.shot import NullShot, Shot
 from gnomon_producer.stats import TapStats
+from gnomon_producer.trouble import logger
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.registry import PREFIX, registry_client, registry_properties
 from gnomon_schemas.topics import Topics
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Tap:
@@ -111,31 +110,10 @@ class Tap:
             try:
                 return Shot(self, drawn(request_id), drawn(features), drawn(segments), drawn(cluster), None)
             except Exception as error:
-                why = Dropped("invalid_features", f"{type(error).__name__} in a callable given to observe()")
+                why = Dropped("invalid_features", f"{kind_of(error)} in a callable given to observe()")
                 return Shot(self, None, None, None, None, None, why)
 
-        def decorate(function: F) -> F:
-            if inspect.iscoroutinefunction(function):
-
-                @functools.wraps(function)
-                async def watched_coroutine(*args: Any, **kwargs: Any) -> Any:
-                    with shot_of(args, kwargs) as shot:
-                        result = await function(*args, **kwargs)
-                        shot.returned(predicted, result)
-                    return result
-
-                return watched_coroutine  # type: ignore[return-value]  # wraps() keeps the signature
-
-            @functools.wraps(function)
-            def watched(*args: Any, **kwargs: Any) -> Any:
-                with shot_of(args, kwargs) as shot:
-                    result = function(*args, **kwargs)
-                    shot.returned(predicted, result)
-                return result
-
-            return watched  # type: ignore[return-value]  # wraps() keeps the signature
-
-        return decorate
+        return watching(shot_of, predicted)
 
     def record(
         self,
@@ -202,7 +180,7 @@ class Tap:
         try:
             delivery.serve()
         except Exception as error:
-            delivery.log.note("stats", f"{type(error).__name__} while serving delivery reports")
+            delivery.log.note("stats", f"{kind_of(error)} while serving delivery reports")
         return TapStats.of(delivery.captures.counts(), TapStats.of(delivery.labels.counts()))
 
     def start(self, timeout: float = 0.0) -> bool:
@@ -218,7 +196,7 @@ class Tap:
         try:
             return self.delivery.flush(timeout)
         except Exception as error:
-            self.delivery.log.note("flush", f"{type(error).__name__} while flushing")
+            self.delivery.log.note("flush", f"{kind_of(error)} while flushing")
             return False
 
     def close(self, timeout: float | None = None) -> bool:

@@ -94,7 +94,7 @@ def by_time(bootstrap: str, stream: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("used", ["unused", "used"])
-@pytest.mark.parametrize("how", ["os", "nested", "fork", "spawn", "forkserver", "pool"])
+@pytest.mark.parametrize("how", ["os", "nested", "thread", "fork", "spawn", "forkserver", "pool"])
 def test_every_child_of_a_fork_delivers(mock_bootstrap: str, stream_name: str, how: str, used: str) -> None:
     run("fork", mock_bootstrap, stream_name, how, used)
     found = captures(mock_bootstrap, stream_name)

@@ -362,6 +362,47 @@ def test_hostile_arguments_never_get_through_to_the_caller(tap: Tap, number: int
     assert stats.labels.offered == 3
 
 
+class Nameless(type):
+    """A type that raises when it is asked for its name."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        raise RuntimeError("hostile")
+
+
+class Unspeakable(Exception, metaclass=Nameless):  # noqa: N818 - whoever throws it does not keep to any style
+    """An exception that can only be passed on: not even its class may be asked for."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("hostile")
+
+
+def test_errors_that_cannot_be_named_never_get_through_and_the_callers_own_passes(tap: Tap) -> None:
+    error = Unspeakable()
+
+    def throw(*_: object) -> Any:
+        raise error
+
+    throwing = type("Throwing", (dict,), {"get": throw, "keys": throw, "__getitem__": throw, "__len__": throw})
+    got_through = False
+    try:
+        tap.record("r", throwing(GOOD), value=1.0)
+        tap.record("r", GOOD | {"amount": error}, value=1.0)
+        tap.record("r", GOOD, value=error)
+        tap.record("r", GOOD, value=1.0, captured_at=error, segments=throwing(GOOD))
+        assert tap.observe(features=throw, predicted=throw)(lambda: 7)() == 7
+        assert tap.observe(features=lambda: GOOD, predicted=throw)(lambda: 7)() == 7
+        tap.label("r", value=error)
+    except Exception:  # noqa: BLE001 - whatever it is; pytest itself would trip over it
+        got_through = True
+    assert not got_through
+    with pytest.raises(BaseException) as caught, tap.capture("r", GOOD):
+        throw()
+    assert caught.value is error
+    stats = tap.stats()
+    assert (stats.offered, sum(stats.dropped.values())) == (7, 7)
+
+
 class EndlessMapping(Mapping[str, Any]):
     """A mapping with an answer to every key, and no last one."""
 

@@ -10,7 +10,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from gnomon_producer import delivery as module
-from gnomon_producer.delivery import Delivery, DeliverySettings, OncePerMinute
+from gnomon_producer.delivery import Delivery, DeliverySettings
+from gnomon_producer.trouble import OncePerMinute, logger
 
 
 class StandIn:
@@ -188,7 +189,7 @@ class HostileHandler(logging.Handler):
 
 def test_logging_that_raises_stays_out_of_the_way(producers: list[StandIn]) -> None:
     handler = HostileHandler()
-    module.logger.addHandler(handler)
+    logger.addHandler(handler)
     try:
         delivery = make(producers, properties={})
         assert delivery.start()
@@ -200,7 +201,7 @@ def test_logging_that_raises_stays_out_of_the_way(producers: list[StandIn]) -> N
         refusing = Delivery(DeliverySettings("b", 65536, 0.1, 0.5), lambda *_: None, lambda *_: ("r", b""), _refuse)
         send(refusing)
     finally:
-        module.logger.removeHandler(handler)
+        logger.removeHandler(handler)
     assert (delivery.captures.counts().delivered, dict(refusing.captures.counts().dropped)) == (
         1,
         {"internal_error": 1},
