@@ -35,13 +35,12 @@ def infer(path: Path, name: str, *, leave_out: frozenset[str] = frozenset()) -> 
     unknown = leave_out - set(table.column_names)
     if unknown:
         raise ConfigurationError(f"{path} has no column {min(unknown)!r} to leave out")
-    fields = []
+    kinds = {}
     for column in table.column_names:
         if column not in leave_out:
             kind = _avro_type(column, table.schema.field(column).type)
-            fields.append({"name": column, "type": ["null", kind] if table[column].null_count else kind})
-    record = {"type": "record", "name": name, "namespace": "gnomon.features", "fields": fields}
-    return FeatureSchema.of(record).record
+            kinds[column] = ["null", kind] if table[column].null_count else kind
+    return FeatureSchema.of(kinds, name).record
 
 
 def _read(path: Path) -> Any:
@@ -110,16 +109,30 @@ def compare(old: FeatureSchema, new: FeatureSchema) -> Compatibility:
 
 
 def _reads(reader: FeatureSchema, writer: FeatureSchema) -> tuple[bool, tuple[str, ...]]:
+    """Ask about one feature at a time: the checker's own reasons do not say where they belong."""
+    theirs = {field["name"]: field for field in writer.record["fields"]}
+    reasons = [
+        f"{field['name']}: {reason}"
+        for field in reader.record["fields"]
+        for reason in _misfits(field, theirs.get(field["name"]))
+    ]
+    return not reasons, tuple(reasons)
+
+
+def _misfits(reader: Json, writer: Json | None) -> list[str]:
     from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
     from avro.schema import make_avsc_object
 
-    def named_alike(schema: FeatureSchema) -> Any:
-        return make_avsc_object({**schema.record, "name": "Features", "namespace": "gnomon.features"})
+    def alone(field: Json | None) -> Any:
+        return make_avsc_object({"type": "record", "name": "Features", "fields": [field] if field else []})
 
     checker: Any = ReaderWriterCompatibilityChecker
-    result = checker().get_compatibility(named_alike(reader), named_alike(writer))
-    compatible = result.compatibility is SchemaCompatibilityType.compatible
-    return compatible, tuple(dict.fromkeys(str(message) for message in result.messages if message))
+    result = checker().get_compatibility(alone(reader), alone(writer))
+    if result.compatibility is SchemaCompatibilityType.compatible:
+        return []
+    if writer is None:
+        return ["has no default, and the other version does not have it"]
+    return sorted({str(message) for message in result.messages if message})
 
 
 def publish(settings: Settings, features: FeatureSchema) -> SchemaKey:

@@ -161,6 +161,7 @@ def _allowed(schema: FeatureSchema, names: tuple[str, ...] | None) -> FeatureSch
         return schema
     unknown = set(names) - {feature.name for feature in schema.features}
     if unknown:
-        raise ConfigurationError(f"allowed_features: not in the feature schema: {', '.join(sorted(unknown))}")
+        listed = ", ".join(sorted(unknown))
+        raise ConfigurationError(f"allowed_features (GNOMON_FEATURES) are not in the feature schema: {listed}")
     fields = [field for field in schema.record["fields"] if field["name"] in names]
     return FeatureSchema.of({**schema.record, "fields": fields})

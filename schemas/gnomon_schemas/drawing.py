@@ -5,6 +5,7 @@ import enum
 import re
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from gnomon_schemas.errors import SchemaError
@@ -23,8 +24,19 @@ def draw_record(source: type) -> dict[str, Any]:
         hints = typing.get_type_hints(source)
     except (NameError, TypeError) as error:
         raise SchemaError(f"{source.__qualname__}: its annotations cannot be read: {error}") from error
-    fields = [{"name": name, "type": _avro(name, hints[name])} for name in _field_names(source)]
-    return {"type": "record", "name": source.__name__, "namespace": "gnomon.features", "fields": fields}
+    return record_of(source.__name__, {name: _avro(name, hints[name]) for name in _field_names(source)})
+
+
+def record_of(name: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the feature record of such names and Avro types.
+
+    What may be null is null by default, so that a feature may come and go without a schema that cannot read the other.
+    """
+    fields = [
+        {"name": key, "type": kind} | ({"default": None} if isinstance(kind, list) and kind[:1] == ["null"] else {})
+        for key, kind in kinds.items()
+    ]
+    return {"type": "record", "name": name, "namespace": "gnomon.features", "fields": fields}
 
 
 def _field_names(source: type) -> list[str]:

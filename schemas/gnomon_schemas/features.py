@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from gnomon_schemas.drawing import draw_record
+from gnomon_schemas.drawing import draw_record, record_of
 from gnomon_schemas.errors import SchemaError
 from gnomon_schemas.schema import MAX_SCHEMA_BYTES, Json, Schema, checked, features_of, live_schema
 
@@ -72,8 +72,7 @@ class FeatureSchema:
         if isinstance(source, (str, Path)):
             source = _read(Path(source))
         if isinstance(source, Mapping) and source.get("type") != "record":
-            fields = [{"name": key, "type": kind} for key, kind in source.items()]
-            source = {"type": "record", "name": name, "namespace": "gnomon.features", "fields": fields}
+            source = record_of(name, source)
         result = cls(checked(source).json)
         if full := _taken_name(result.record):
             raise SchemaError(f"the feature record uses the name {full!r}, which the envelope needs")
