@@ -1,0 +1,68 @@
+"""What a live service lost on its way to Kafka shows in `gnomon report producers`, also after its death."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.hook_driver import BUFFER_BYTES
+from tests.hooks import GOOD, captures, make_tap
+from tests.integration.test_score import prepare, start
+from tests.scorer_kit import await_sealed, sum_model
+from tests.servers.process import Gnomon
+from tests.servers.shared import ROOT
+
+DEPLOYMENT = "boost"
+
+
+def killed_run(bootstrap: str, stream: str, ledger: Path) -> int:
+    """Let a service capture, kill it at work; return how many captures it had offered."""
+    ledger.write_bytes(bytes(16))
+    command = [sys.executable, "-m", "tests.hook_driver", "until-killed", bootstrap, stream, str(ledger)]
+    with subprocess.Popen(command, cwd=ROOT) as process:
+        deadline = time.monotonic() + 60
+        while (offered := int.from_bytes(ledger.read_bytes()[:8], "little")) < 500:
+            assert process.poll() is None
+            assert time.monotonic() < deadline, f"{offered} captures only"
+            time.sleep(0.005)
+        process.kill()
+    return int.from_bytes(ledger.read_bytes()[:8], "little")
+
+
+def report(gnomon: Gnomon, database_url: str, stream: str) -> dict[str, dict[str, Any]]:
+    """The report's rows by service."""
+    told = gnomon.run("report", "producers", "--stream", stream, "--database-url", database_url, "--format", "json")
+    assert told.returncode == 0, told.stderr
+    return {row["service"]: row for row in json.loads(told.stdout)["rows"]}
+
+
+def test_gaps_and_an_unclean_end_are_shown(
+    gnomon: Gnomon, mock_bootstrap: str, stream_name: str, database_url: str, tmp_path: Path
+) -> None:
+    prepare(gnomon, mock_bootstrap, stream_name)
+    tap = make_tap(mock_bootstrap, stream_name, service="lossy")
+    for number in range(50):
+        tap.record(f"lossy-{number}", GOOD | {"visits": "many"} if number in (7, 8, 49) else GOOD, value=0.5)
+    assert tap.close(10)
+    offered = killed_run(mock_bootstrap, stream_name, tmp_path / "ledger")
+    arrived = len(captures(mock_bootstrap, stream_name))
+    scorer = start(
+        gnomon, mock_bootstrap, stream_name, sum_model(tmp_path / "sum.onnx", "amount"), "--from", "earliest"
+    )
+    await_sealed(mock_bootstrap, stream_name, DEPLOYMENT, arrived)
+    assert scorer.terminate(12) == 0
+    where = ("--stream", stream_name, "--bootstrap-servers", mock_bootstrap, "--database-url", database_url, "--drain")
+    for command in (("join", "--deployment", DEPLOYMENT), ("labels", "consume")):
+        ended = gnomon.run(*command, *where, timeout=60)
+        assert ended.returncode == 0, ended.stderr
+    runs = report(gnomon, database_url, stream_name)
+    assert set(runs) == {"lossy", "hook_driver.py"}
+    lossy, killed = runs["lossy"], runs["hook_driver.py"]
+    # Two missing numbers, and a last one that only the closing report knows of.
+    assert (lossy["offered"], lossy["received"], lossy["missing"], lossy["tail"]) == (50, 47, 2, 1)
+    assert (lossy["closed"], lossy["status"]) == (True, "captures were lost")
+    assert (killed["closed"], killed["status"]) == (False, "unclean: not closed, its tail is unknown")
+    assert killed["received"] == arrived - 47
+    assert 0 <= offered - killed["received"] - killed["missing"] <= BUFFER_BYTES // 2048 + 1
