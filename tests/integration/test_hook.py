@@ -372,7 +372,7 @@ class Nameless(type):
 class Unspeakable(Exception, metaclass=Nameless):  # noqa: N818 - whoever throws it does not keep to any style
     """An exception that can only be passed on: not even its class may be asked for."""
 
-    @property
+    @property  # type: ignore[misc]  # that is the hostile part
     def __class__(self) -> Any:
         raise RuntimeError("hostile")
 
