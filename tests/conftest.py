@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -36,6 +37,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Lead the run's servers, or join those of the run that started this pytest-xdist worker."""
+    # A shell starts what runs in its background deaf to Ctrl-C, and so would be every command that we start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     shared = getattr(config, "workerinput", {}).get("gnomon_servers")
     config.stash[SERVERS] = Servers(Path(shared[0]), int(shared[1])) if shared else Servers.create()
 
