@@ -9,6 +9,7 @@ from rich.console import Console
 
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.reports import REPORTS, Answer, Question, Report, ask
+from gnomon_consumer.reports.hints import hint
 from gnomon_consumer.reports.query import open_reports
 from gnomon_consumer.reports.terminal import as_csv, as_json, table
 from gnomon_consumer.settings import Settings
@@ -88,6 +89,8 @@ def _command(kind: Report) -> click.Command:
         question = Question(settings.require_stream(), deployment, since, until, segment_of(segment), time_zone, extra)
         with open_reports(settings.require_database_url()) as connection:
             answer = ask(connection, kind.name, question)
+            if remark := hint(connection, question, list(answer.rows)):
+                click.echo(remark, err=True)
         show(answer, output)
 
     run.__doc__ = f"{kind.summary}.\n\n{kind.note}"

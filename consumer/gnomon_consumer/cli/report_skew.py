@@ -10,10 +10,11 @@ import rich_click as click
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.cli.report import format_option, pair_options, segment_of, show
 from gnomon_consumer.database import connect
-from gnomon_consumer.reports import Question
+from gnomon_consumer.reports import Question, hints
 from gnomon_consumer.reports.catalogue import SKEW
 from gnomon_consumer.reports.query import Answer, ask_report
 from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import ConfigurationError
 
 
 @click.command()
@@ -46,6 +47,13 @@ def skew(
     with closing(connect(settings.require_database_url(), "gnomon report skew")) as connection:
         connection.autocommit = True
         columns = files.feature_columns(connection, stream)
+        if not columns:
+            streams = hints.names(connection, "streams", "name")
+            raise ConfigurationError(
+                f"stream {stream} has sent no feature yet"
+                if stream in streams
+                else f"no stream {stream}; {hints.listed('stream', streams)}"
+            )
         texts = [files.KEY, *(name for name, column in columns.items() if column.kind == "text")]
         table, names = files.chosen(read_table(file, texts), columns, features, str(file))
         files.put(connection, table, columns)

@@ -14,8 +14,9 @@ class Column:
 
     title: str
     source: str
-    kind: str = "text"  # text, name, count, share, number, short, µs, bytes, span, yes
+    kind: str = "text"  # text, name, count, share, number, figure, short, µs, bytes, span, yes
     interval: tuple[str, str] | None = None
+    below: str | None = None  # a text of the row that stands under the number
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ _ALL = (
             Column("mean", "mean", "number"),
             Column("highest", "highest", "number"),
             Column("NaN/inf", "not_finite", "count"),
-            Column("an hour", "per_hour", "number"),
+            Column("an hour", "per_hour", "count"),
             Column("status", "status"),
         ),
         "an hour: weighted to all live traffic. A class's interval knows rows only.",
@@ -301,14 +302,11 @@ _ALL = (
         (*PAIRS, "top"),
         (
             *WHO,
-            Column("time", "event_time"),
-            Column("request", "request_id"),
+            Column("time, request", "event_time", below="request_id"),
             Column("difference", "difference", "number"),
-            Column("live", "live_value", "number"),
-            Column("", "live_label"),
-            Column("shadow", "shadow_value", "number"),
-            Column("", "shadow_label"),
-            Column("control", "control_value", "number"),
+            Column("live", "live_value", "number", below="live_label"),
+            Column("shadow", "shadow_value", "number", below="shadow_label"),
+            Column("control", "control_value", "number", below="control_label"),
             Column("truth", "truth_label"),
             Column("status", "status"),
         ),
@@ -392,9 +390,7 @@ _ALL = (
         (),
         (
             *WHO,
-            Column("service", "service"),
-            Column("pid", "pid"),
-            Column("started", "started_at"),
+            Column("service, started", "service", below="started_at"),
             Column("offered", "offered", "count"),
             Column("dropped", "dropped", "count"),
             Column("received", "received", "count"),
@@ -415,9 +411,9 @@ _ALL = (
             Column("peak memory", "peak_rss_bytes", "bytes"),
             Column("service time a row", "service_us_mean", "µs"),
             Column("queued", "queued_us_mean", "µs"),
-            Column("rows a batch", "batch_size_mean", "number"),
-            Column("mean lag, s", "lag_s_mean", "number"),
-            Column("worst lag, s", "lag_s_max", "number"),
+            Column("rows a batch", "batch_size_mean", "count"),
+            Column("mean lag, s", "lag_s_mean", "short"),
+            Column("worst lag, s", "lag_s_max", "short"),
         ),
         upright=True,
     ),
@@ -469,8 +465,8 @@ _ALL = (
             Column("missing", "missing", "share"),
             Column("invalid", "invalid", "share"),
             Column("outside", "out_of_range", "share"),
-            Column("lowest", "lowest", "number"),
-            Column("highest", "highest", "number"),
+            Column("lowest", "lowest", "figure"),
+            Column("highest", "highest", "figure"),
             Column("status", "status"),
         ),
         "outside: beyond the reference's extremes, or a category that it does not know.",

@@ -17,7 +17,7 @@ from gnomon_consumer.reports.query import Answer, Row
 
 NOTHING = "–"
 _LONG = {"example", "value", "feature"}
-_RIGHT = {"count", "share", "number", "error", "short", "µs", "bytes"}
+_RIGHT = {"count", "share", "number", "figure", "error", "short", "µs", "bytes"}
 
 
 def number(value: Any, kind: str) -> str:
@@ -37,7 +37,10 @@ def number(value: Any, kind: str) -> str:
     if kind == "bytes":
         return f"{value / 2**20:,.1f} MiB"
     if kind == "number":
-        return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+        text = f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
+        return text if text != "-0.0000" else "0.0000"
+    if kind == "figure":
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if kind == "error":
         return f"{value:.4f}".removeprefix("0")
     if kind == "short":
@@ -45,7 +48,10 @@ def number(value: Any, kind: str) -> str:
     if kind == "yes":
         return "yes" if value else "NO"
     if isinstance(value, timedelta):
-        return f"{value.days} d" if value.seconds == 0 and value.days else str(value)
+        days, hours = value.days, value.seconds / 3600
+        if value.microseconds or not hours.is_integer():
+            return str(value)
+        return " ".join(filter(None, (f"{days} d" if days else "", f"{hours:.0f} h" if hours or not days else "")))
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
     return str(value)
@@ -84,8 +90,10 @@ def interval(low: Any, high: Any, kind: str) -> str:
 def cell(row: Row, column: Column) -> Text:
     """One cell, with its interval dim below the number where it has one."""
     text = Text(number(row.get(column.source), column.kind))
-    if column.kind == "name" and row.get("role") == "control":
+    if column.kind == "name" and row.get("role") == "control" != text.plain:
         text.append("\ncontrol", "dim")
+    if column.below and row.get(column.below) is not None:
+        text.append(f"\n{number(row[column.below], 'text')}", "dim")
     if column.interval and text.plain != NOTHING:
         low, high = (row.get(name) for name in column.interval)
         ends = interval(low, high, column.kind)
@@ -128,7 +136,8 @@ def table(answer: Answer) -> RenderableType:
             inner = [column for column in shown if column.kind != "name" and column.source not in section]
             titles = [column for column in shown if column.source in section]
             for group in groups.values():
-                who = [str(group[0].get("deployment")), "control" if group[0].get("role") == "control" else ""]
+                name = str(group[0].get("deployment"))
+                who = [name, "control" if group[0].get("role") == "control" != name else ""]
                 who += [f"{column.title} {number(group[0].get(column.source), column.kind)}" for column in titles]
                 parts += [Text(" · ".join(filter(None, who)), "cyan"), _grid(group, inner)]
         elif rows:

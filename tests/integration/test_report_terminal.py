@@ -1,0 +1,100 @@
+"""Every report as a newcomer meets it: a table that fits the terminal, JSON and CSV that give the rows back, hints."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from rich.console import Console
+from tests.report_rows import START, Database, sample
+from tests.servers.process import Gnomon
+
+from gnomon_consumer.reports import REPORTS, Answer, Question, ask
+from gnomon_consumer.reports.terminal import as_csv, as_json, number, table
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    """A challenger with a name as long as the demo's, and a control called control."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        made = Database(connection)
+        made.add_stream(horizons=["1 day"])
+        drawn = sample(np.random.default_rng(3), n=150)
+        rows = [{**row, "request_id": f"20130412-DL{at}-EWR-ATL-1030"} for at, row in enumerate(drawn.rows())]
+        for name, role in (("gradient-boosting", "challenger"), ("control", "control")):
+            made.add_deployment(name, role)
+            made.add_pairs(rows, name)
+        labels = [{**label, "request_id": row["request_id"]} for label, row in zip(drawn.labels(), rows, strict=True)]
+        made.add_labels(labels, START + timedelta(days=40))
+        made.connection.execute(
+            "insert into gnomon.rollups (deployment_id, hour, stratum, seen, sampled, scored, failed, timed_out,"
+            " dead_lettered, orphaned) select deployment_id, %s, '', 1, 1, 1, 0, 0, 0, 0 from gnomon.deployments",
+            [START],
+        )
+        yield made
+
+
+def shown(answer: Answer, width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(table(answer))
+    return console.export_text().splitlines()
+
+
+def test_every_report_fits_and_gives_its_rows_back(db: Database) -> None:
+    for name in REPORTS:
+        answer = ask(db.connection, name, Question("s"))
+        for width in (80, 120):
+            lines = shown(answer, width)
+            assert len(lines) > 1, name
+            assert max(map(len, lines)) <= width, name
+            assert not any("…" in line and not any(c.isdigit() for c in line) for line in lines), (name, width, lines)
+            assert "control · control" not in "\n".join(lines)
+        read = json.loads(as_json(answer))
+        assert read["report"] == name
+        assert [set(row) for row in read["rows"]] == [set(answer.columns)] * len(answer.rows)
+        written = list(csv.DictReader(io.StringIO(as_csv(answer))))
+        assert len(written) == len(answer.rows)
+        for row, from_json, from_csv in zip(answer.rows, read["rows"], written, strict=True):
+            for key, value in row.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    assert from_json[key] == value
+                    assert float(from_csv[key]) == value
+                elif isinstance(value, str):
+                    assert from_json[key] == from_csv[key] == value
+                elif value is None:
+                    assert (from_json[key], from_csv[key]) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (-0.00000001, "number", "0.0000"), (94.0, "figure", "94"), (33.37259, "figure", "33.37"),
+        (4983.0, "figure", "4,983"), (timedelta(days=7), "span", "7 d"), (timedelta(hours=6), "span", "6 h"),
+        (timedelta(days=2, hours=12), "span", "2 d 12 h"), (timedelta(0), "span", "0 h"),
+        (timedelta(minutes=90), "span", "1:30:00"), (0.999999, "share", "99.9999%"), (1, "share", "100.00%"),
+    ],
+)  # fmt: skip
+def test_numbers_read_well(value: Any, kind: str, text: str) -> None:
+    assert number(value, kind) == text
+
+
+def test_what_is_not_there_names_what_is(gnomon: Gnomon, db: Database, database_url: str) -> None:
+    def asked(*arguments: str) -> tuple[int, str]:
+        ended = gnomon.run("report", *arguments, env={"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"})
+        return ended.returncode, ended.stderr.strip()
+
+    assert asked("agreement", "--stream", "nowhere") == (0, "no stream nowhere; there is s")
+    assert asked("errors", "--deployment", "new", "--format", "json") == (
+        0, "no deployment new on s; there are control, gradient-boosting",
+    )  # fmt: skip
+    assert asked("agreement", "--since", "2014-01-01") == (
+        0, "nothing in this period; the captures are of 2013-04-01 00:00 to 2013-04-01 01:00 UTC",
+    )  # fmt: skip
+    assert asked("agreement") == (0, "")
+    (gnomon.cwd / "a.csv").write_text("request_id,x\n1,2\n")
+    assert asked("skew", "a.csv", "--stream", "nowhere") == (2, "gnomon: no stream nowhere; there is s")
