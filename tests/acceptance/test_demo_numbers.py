@@ -198,7 +198,7 @@ def test_the_html_report_says_what_pandas_says(
     lines = {line[0]: line[1:] for line in page.table("Quality against the truth, labels within 7 days")[1:]}
     for name, metric in (("accuracy", "accuracy"), ("AUC", "auc"), ("Brier score", "brier")):
         expected = {side: quality[challenger][f"{metric} {side}"] for side in ("live", "shadow")}
-        deployment, n, live, shadow, difference, *_ = lines[name]
+        deployment, live, shadow, difference, *_, n = lines[name]
         assert (deployment, int(n.replace(",", ""))) == (challenger, quality[challenger]["n"])
         says(live, expected["live"])
         says(shadow, expected["shadow"])

@@ -15,7 +15,8 @@ from tests.report_rows import START, Database, sample
 from tests.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Answer, Question, ask
-from gnomon_consumer.reports.terminal import as_csv, as_json, number, table
+from gnomon_consumer.reports.numbers import number, with_interval
+from gnomon_consumer.reports.terminal import as_csv, as_json, table
 
 
 @pytest.fixture
@@ -83,6 +84,30 @@ def test_numbers_read_well(value: Any, kind: str, text: str) -> None:
     assert number(value, kind) == text
 
 
+@pytest.mark.parametrize(
+    ("numbers", "kind", "said"),
+    [
+        ((0.8349, 0.782, 0.8791), "share", ("83.5%", "78.2…87.9")),
+        ((0.99996, 0.99, 1.0), "share", ("99.996%", "99.00…100.00")),
+        ((-0.009, -0.0179, -0.0001), "number", ("-0.0090", "-0.0179…-0.0001")),
+        ((-1e-9, -2e-9, 1e-9), "number", ("0.0000", "0.0000…0.0000")),
+        ((1234.5, 1200.0, 1269.0), "number", ("1,234", "1,200…1,269")),
+        ((4450.0, 620.0, 10_590.0), "µs", ("4.45 ms", "0.62…10.59 ms")),
+        ((3.0e-5, 2.9e-5, 3.1e-5), "short", ("0.000030", "0.000029…0.000031")),
+    ],
+)  # fmt: skip
+def test_a_number_has_the_digits_that_its_interval_bears(
+    numbers: tuple[float, float, float], kind: str, said: tuple[str, str]
+) -> None:
+    assert with_interval(*numbers, kind) == said
+
+
+@pytest.mark.parametrize("name", ["quality", "labels", "predictions", "producers"])
+def test_long_names_fold_and_no_number_is_cut(db: Database, name: str) -> None:
+    db.connection.execute("update gnomon.deployments set name = repeat('long-name-', 6) where role = 'challenger'")
+    assert "…" not in " ".join(line for line in shown(ask(db.connection, name, Question("s")), 80) if "%" in line)
+
+
 def test_what_is_not_there_names_what_is(gnomon: Gnomon, db: Database, database_url: str) -> None:
     def asked(*arguments: str) -> tuple[int, str]:
         ended = gnomon.run("report", *arguments, env={"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"})
@@ -96,5 +121,14 @@ def test_what_is_not_there_names_what_is(gnomon: Gnomon, db: Database, database_
         0, "nothing in this period; the captures are of 2013-04-01 00:00 to 2013-04-01 01:00 UTC",
     )  # fmt: skip
     assert asked("agreement") == (0, "")
+    code, remark = asked("label-delay", "--since", "2014-01-01", "--step", "1 day")
+    assert (code, remark.startswith("nothing in this period; the captures are of")) == (0, True)
+    assert asked("quality", "--horizon", "2 days") == (0, "no such horizon; there is 1 d")
+    db.connection.execute("insert into gnomon.streams (name) values ('bare')")
+    code, remark = asked("ledger", "--stream", "bare")
+    assert (code, "`gnomon score` and `gnomon join`" in remark) == (0, True)
+    db.connection.execute("delete from gnomon.labels")
+    code, remark = asked("label-delay", "--format", "csv")
+    assert (code, "gnomon labels load FILE" in remark) == (0, True)
     (gnomon.cwd / "a.csv").write_text("request_id,x\n1,2\n")
     assert asked("skew", "a.csv", "--stream", "nowhere") == (2, "gnomon: no stream nowhere; there is s")

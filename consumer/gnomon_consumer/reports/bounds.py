@@ -15,8 +15,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge
 
 from gnomon_consumer.reports.catalogue import REPORTS
+from gnomon_consumer.reports.numbers import number
 from gnomon_consumer.reports.query import Row
-from gnomon_consumer.reports.terminal import number
 from gnomon_schemas.errors import ConfigurationError
 
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {

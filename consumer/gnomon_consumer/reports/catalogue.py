@@ -303,7 +303,7 @@ _ALL = (
         (
             *WHO,
             Column("time, request", "event_time", below="request_id"),
-            Column("difference", "difference", "number"),
+            Column("difference", "difference", "short"),
             Column("live", "live_value", "number", below="live_label"),
             Column("shadow", "shadow_value", "number", below="shadow_label"),
             Column("control", "control_value", "number", below="control_label"),
@@ -320,8 +320,7 @@ _ALL = (
         (*PAIRS, "horizon"),
         (
             *WHO,
-            Column("horizon", "horizon", "span"),
-            Column("until", "cohort_until"),
+            Column("horizon, until", "horizon", "span", below="cohort_until"),
             Column("sealed", "sealed", "yes"),
             Column("n", "n", "count"),
             Column("labelled", "labelled", "share"),
@@ -441,7 +440,7 @@ _ALL = (
         "drift",
         (*PAIRS, "reference"),
         (
-            Column("role", "role"),
+            *WHO,
             Column("feature", "feature"),
             Column("PSI", "psi", "short"),
             Column("chance", "psi_threshold", "short"),
@@ -460,7 +459,7 @@ _ALL = (
         "feature_health",
         (*PAIRS, "reference"),
         (
-            Column("role", "role"),
+            *WHO,
             Column("feature", "feature"),
             Column("missing", "missing", "share"),
             Column("invalid", "invalid", "share"),

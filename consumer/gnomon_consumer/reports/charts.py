@@ -36,7 +36,7 @@ _STYLE: Any = {
     "date.converter": "concise",
 }
 MARKERS = {"challenger": ("o", CHALLENGER), "control": ("D", CONTROL)}
-WIDTH = 6.2  # inches at 72 points: the page scales the picture to its column
+WIDTH = 5.0  # inches at 72 points: a phone's width, so that letters need not shrink; elsewhere the page scales it up
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,61 @@
-"""What there is, for a question about something that there is not."""
+"""What to do next where a report is empty: what there is instead, or what makes the rows come."""
 
 from typing import Any
 
 import psycopg
 
+from gnomon_consumer.reports.numbers import span
 from gnomon_consumer.reports.query import Question, Row
+
+_SCORE = (
+    "captures are scored and joined by `gnomon score` and `gnomon join`, or `gnomon run`; `gnomon doctor` looks why not"
+)
+_LABEL = "the truth comes by `gnomon labels load FILE`, or `gnomon labels consume`, to any request, however late"
+_NEXT = {
+    "no deployment on this stream yet": _SCORE,
+    "nothing joined yet": _SCORE,
+    "no pair in this period": _SCORE,
+    "no window in this period": _SCORE,
+    "nothing captured in this period": _SCORE,
+    "nothing received from any producer": _SCORE,
+    "no labels stored yet": _LABEL,
+    "no label has come for any of these pairs": _LABEL,
+    "no request scored one at a time in this period": "`score.probe_rows` says how many are, for latency's sake",
+}
 
 
 def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
-    """One line for a question of which nothing is known: the streams, the deployments or the period that there are."""
+    """One line for an answer without a single number; None where there is one, or nothing to say.
+
+    An unknown stream, deployment or period: those that there are. Nothing there yet: what brings it.
+    """
     statuses = {str(row.get("status")) for row in rows}
     if "unknown stream" in statuses:
         return f"no stream {question.stream}; {listed('stream', names(connection, 'streams', 'name'))}"
     if "unknown deployment" in statuses:
         found = names(connection, "deployments", "deployment", "where stream = %s", question.stream)
         return f"no deployment {question.deployment} on {question.stream}; {listed('deployment', found)}"
+    if "no such horizon on this stream" in statuses:
+        spans = connection.execute(
+            "select unnest(horizons) from report_v1.streams where name = %s order by 1", [question.stream]
+        ).fetchall()
+        return f"no such horizon; {listed('horizon', [span(row[0]) for row in spans])}"
     if (question.since or question.until) and all("in this period" in status for status in statuses):
-        # By the rollups: the pairs would be read to their end.
-        first, last = connection.execute(
-            "select min(hour), max(hour) + interval '1 hour' from report_v1.rollups"
-            " where deployment_id = any (report_v1.deployment_ids(%s, %s))",
-            [question.stream, question.deployment],
-        ).fetchone() or (None, None)
-        if first is not None:
-            return f"nothing in this period; the captures are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
-    return None
+        return _period(connection, question)
+    remarks = {_NEXT.get(status) for status in statuses}
+    return remarks.pop() if len(remarks) == 1 else None
+
+
+def _period(connection: psycopg.Connection[Any], question: Question) -> str | None:
+    # By the rollups: the pairs would be read to their end.
+    first, last = connection.execute(
+        "select min(hour), max(hour) + interval '1 hour' from report_v1.rollups"
+        " where deployment_id = any (report_v1.deployment_ids(%s, %s))",
+        [question.stream, question.deployment],
+    ).fetchone() or (None, None)
+    if first is None:
+        return None
+    return f"nothing in this period; the captures are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
 def names(connection: psycopg.Connection[Any], view: str, column: str, where: str = "", *values: str) -> list[str]:

@@ -8,9 +8,9 @@ from markupsafe import Markup, escape
 
 from gnomon_consumer.reports import charts, wording
 from gnomon_consumer.reports.charts import Estimate
+from gnomon_consumer.reports.numbers import NOTHING, number
 from gnomon_consumer.reports.page import Page
 from gnomon_consumer.reports.query import Row
-from gnomon_consumer.reports.terminal import NOTHING, number
 
 # The rows of the table of errors: their words, metric and side.
 ERRORS = (
@@ -37,6 +37,7 @@ def render(page: Page) -> str:
     environment.globals.update(
         estimate=wording.estimate, interval=wording.interval, name=wording.NAMES.__getitem__, measure=wording.measure,
         difference=wording.difference, favours=wording.favours, standard_error=wording.standard_error,
+        per_cent=wording.per_cent,
         features=_features, slice_title=_slice_title, slice_chart=_slice_chart, place=_shown, nothing=NOTHING,
     )  # fmt: skip
     quality = _quality(page)
@@ -85,7 +86,7 @@ def _behind(report: str, row: Row) -> str:
     if report == "coverage":
         sampled = row.get("sampling_fraction")
         return f"{number(row.get('seen'), 'count')} seen" + (
-            "" if sampled is None else f", {number(sampled, 'share')} of them sampled"
+            "" if sampled is None else f", {100 * sampled:.3g}% of them sampled"
         )
     what = "requests scored one at a time" if report == "latency" else "requests"
     return f"from {row['n']:,} {what}" if row.get("n") else ""
@@ -203,7 +204,7 @@ def _place(value: str) -> str:
 
 
 def _timelines(page: Page) -> list[tuple[str, Markup]]:
-    """A caption and its picture; without one where there is nothing to draw."""
+    """A caption and its picture; without one, and last, where there is nothing to draw."""
     pictures = []
     for column, title, axis in (
         ("agreement", "Agreement with live, by day", "agreement"),
@@ -219,7 +220,7 @@ def _timelines(page: Page) -> list[tuple[str, Markup]]:
             pictures.append((f"{title}: none on any day", Markup("")))
         elif points:
             pictures.append((title, _safe(charts.timeline(column.replace("_", "-"), title, axis, points))))
-    return pictures
+    return sorted(pictures, key=lambda each: not each[1])
 
 
 def _role(row: Row) -> str:

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from gnomon_consumer.reports.numbers import NOTHING, number
 from gnomon_consumer.reports.query import Row
-from gnomon_consumer.reports.terminal import NOTHING, number
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from rich import box
@@ -13,91 +13,26 @@ from rich.table import Table
 from rich.text import Text
 
 from gnomon_consumer.reports.catalogue import Column
+from gnomon_consumer.reports.numbers import number, with_interval
 from gnomon_consumer.reports.query import Answer, Row
 
-NOTHING = "–"
-_LONG = {"example", "value", "feature"}
 _RIGHT = {"count", "share", "number", "figure", "error", "short", "µs", "bytes"}
-
-
-def number(value: Any, kind: str) -> str:
-    """One value as people read it: counts with separators, shares as per cent, µs in the unit that fits."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return NOTHING
-    if kind == "count":
-        return f"{round(value):,}"
-    if kind == "share":
-        # 100% is said only of what is exactly that.
-        digits = 2
-        while digits < 6 and value not in (0, 1) and round(100 * value, digits) in (0, 100):
-            digits += 1
-        return f"{100 * value:.{digits}f}%"
-    if kind == "µs":
-        return microseconds(float(value))
-    if kind == "bytes":
-        return f"{value / 2**20:,.1f} MiB"
-    if kind == "number":
-        text = f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
-        return text if text != "-0.0000" else "0.0000"
-    if kind == "figure":
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    if kind == "error":
-        return f"{value:.4f}".removeprefix("0")
-    if kind == "short":
-        return f"{value:.2g}"
-    if kind == "yes":
-        return "yes" if value else "NO"
-    if isinstance(value, timedelta):
-        days, hours = value.days, value.seconds / 3600
-        if value.microseconds or not hours.is_integer():
-            return str(value)
-        return " ".join(filter(None, (f"{days} d" if days else "", f"{hours:.0f} h" if hours or not days else "")))
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M")
-    return str(value)
-
-
-def microseconds(value: float) -> str:
-    """A duration in µs, ms or s."""
-    for limit, scale, unit in ((1e3, 1, "µs"), (1e6, 1e3, "ms")):
-        if abs(value) < limit:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value / 1e6:.3g} s"
-
-
-def interval(low: Any, high: Any, kind: str) -> str:
-    """Both ends as briefly as they can be told apart, the unit said once: `94.4…95.2`; empty without both."""
-    if low is None or high is None:
-        return ""
-    scale, unit, first = 1.0, "", 3
-    if kind == "share":
-        scale, first = 100.0, 1
-    elif kind == "µs":
-        limit = max(abs(low), abs(high))
-        scale, unit = next(
-            (s, u) for top, s, u in ((1e3, 1, " µs"), (1e6, 1e-3, " ms"), (math.inf, 1e-6, " s")) if limit < top
-        )
-        first = 0 if limit < 1e3 else 2
-    elif max(abs(low), abs(high)) >= 100:
-        first = 1
-    low, high = low * scale, high * scale
-    digits = first
-    while digits < first + 3 and high - low < 5 * 10**-digits and low != high:
-        digits += 1
-    return f"{low:.{digits}f}…{high:.{digits}f}{unit}"
 
 
 def cell(row: Row, column: Column) -> Text:
     """One cell, with its interval dim below the number where it has one."""
-    text = Text(number(row.get(column.source), column.kind))
+    value = row.get(column.source)
+    said, between = number(value, column.kind), ""
+    low, high = (row.get(name) for name in column.interval or ("", ""))
+    if value is not None and low is not None and high is not None:
+        said, between = with_interval(value, low, high, column.kind)
+    text = Text(said)
     if column.kind == "name" and row.get("role") == "control" != text.plain:
         text.append("\ncontrol", "dim")
     if column.below and row.get(column.below) is not None:
         text.append(f"\n{number(row[column.below], 'text')}", "dim")
-    if column.interval and text.plain != NOTHING:
-        low, high = (row.get(name) for name in column.interval)
-        ends = interval(low, high, column.kind)
-        text.append(f"\n{ends}" if ends else "", "dim")
+    if between:
+        text.append(f"\n{between}", "dim")
     return text
 
 
@@ -117,7 +52,7 @@ def pivoted(answer: Answer) -> list[Row]:
 
 
 def table(answer: Answer) -> RenderableType:
-    """The answer as tables for 80 to 100 columns, one a deployment where it has several rows.
+    """The answer as tables for 80 columns or more, one a deployment where it has several rows.
 
     A column without a word is left out, a status that is not `ok` becomes a line below.
     """
@@ -167,12 +102,13 @@ def _notes(answer: Answer, any_rows: bool) -> list[Text]:
 def _grid(rows: list[Row], shown: list[Column]) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in shown:
-        long = column.kind == "text" and column.source in _LONG
+        # Where it is narrow, names and texts are folded: a number cut short would be another number.
+        right = column.kind in _RIGHT
         grid.add_column(
             column.title,
-            justify="right" if column.kind in _RIGHT else "left",
-            overflow="fold" if long else "ellipsis",
-            no_wrap=not long,
+            justify="right" if right else "left",
+            overflow="ellipsis" if right else "fold",
+            no_wrap=right,
         )
     for row in rows:
         grid.add_row(*(cell(row, column) for column in shown))

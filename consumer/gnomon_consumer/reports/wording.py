@@ -1,10 +1,9 @@
 """How the one-file report says a number: no more digits than its interval bears, and equal where it is equal. Pure."""
 
-import math
 from typing import Any
 
+from gnomon_consumer.reports.numbers import NOTHING, digits, number, share, share_places
 from gnomon_consumer.reports.query import Row
-from gnomon_consumer.reports.terminal import NOTHING, number
 
 # Higher is better for these; for the other measures of quality lower is.
 HIGHER = {"accuracy", "precision", "recall", "auc", "ndcg@10"}
@@ -18,20 +17,14 @@ NOISE = 1e-6
 EQUAL = "equal"
 
 
-def digits(low: float, high: float) -> int:
-    """Decimals that show the half-width of an interval with two figures; at most 6."""
-    half = (high - low) / 2
-    return 6 if half <= 0 else min(6, max(0, 1 - math.floor(math.log10(half))))
-
-
 def estimate(row: Row, source: str, kind: str) -> str:
     """A number of a row: shares as per cent with as many decimals as `low` and `high` bear."""
     value, low, high = row.get(source), row.get("low"), row.get("high")
     if kind != "share" or value is None:
         return number(value, kind)
     if low is None or high is None:
-        return _share(value, 2)
-    return _share(value, _share_digits(low, high))
+        return per_cent(value)
+    return per_cent(value, share_places(low, high))
 
 
 def interval(row: Row, kind: str) -> str:
@@ -40,22 +33,16 @@ def interval(row: Row, kind: str) -> str:
     if low is None or high is None or low == high or NOTHING in (number(low, kind), number(high, kind)):
         return ""
     if kind == "share":
-        places = _share_digits(low, high)
-        return f"{_share(low, places)} to {_share(high, places)}"
+        places = share_places(low, high)
+        return f"{per_cent(low, places)} to {per_cent(high, places)}"
     return f"{number(low, kind)} to {number(high, kind)}"
 
 
-def _share_digits(low: float, high: float) -> int:
-    return min(2, max(1, digits(100 * low, 100 * high)))
-
-
-def _share(value: float, places: int) -> str:
+def per_cent(value: float, places: int = 2) -> str:
     """Per cent; 0% and 100% are said of what is exactly that, and are that short."""
     if value in (0, 1, -1):
         return f"{100 * value:.0f}%"
-    while places < 6 and round(100 * value, places) in (0, 100):
-        places += 1
-    return f"{100 * value:.{places}f}%"
+    return share(value, places)
 
 
 def measure(row: Row | None, metric: str) -> str:

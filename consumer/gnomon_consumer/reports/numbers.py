@@ -1,0 +1,100 @@
+"""How a number is said: the unit that fits, and no more digits than its interval bears. Pure."""
+
+import math
+from datetime import datetime, timedelta
+from typing import Any
+
+NOTHING = "–"
+
+
+def number(value: Any, kind: str) -> str:
+    """One value as people read it: counts with separators, shares as per cent, µs in the unit that fits."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NOTHING
+    if kind == "count":
+        return f"{round(value):,}"
+    if kind == "share":
+        return share(value, 2)
+    if kind == "µs":
+        return microseconds(float(value))
+    if kind == "bytes":
+        return f"{value / 2**20:,.1f} MiB"
+    if kind == "number":
+        return fixed(value, 4 if abs(value) < 1000 else 1)
+    if kind == "figure":
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if kind == "error":
+        return f"{value:.4f}".removeprefix("0")
+    if kind == "short":
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.2g}".removesuffix(".")
+    if kind == "yes":
+        return "yes" if value else "no"
+    if isinstance(value, timedelta):
+        return span(value)
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M")
+    return str(value)
+
+
+def with_interval(value: float, low: float, high: float, kind: str) -> tuple[str, str]:
+    """A number and both ends of its interval with the same decimals, a unit said once: `83.5%`, `78.2…87.9`."""
+    if kind == "µs":
+        return microseconds(float(value)), _microseconds_between(low, high)
+    if kind == "share":
+        places = share_places(low, high)
+        return share(value, places), f"{fixed(100 * low, places)}…{fixed(100 * high, places)}"
+    places = digits(low, high) if kind == "short" else min(4, digits(low, high))
+    return fixed(value, places), f"{fixed(low, places)}…{fixed(high, places)}"
+
+
+def digits(low: float, high: float) -> int:
+    """Decimals that show the half-width of an interval with two figures; at most 6."""
+    half = (high - low) / 2
+    return 6 if half <= 0 else min(6, max(0, 1 - math.floor(math.log10(half))))
+
+
+def share_places(low: float, high: float) -> int:
+    """Decimals of a share in per cent, by its interval."""
+    return min(2, max(1, digits(100 * low, 100 * high)))
+
+
+def share(value: float, places: int) -> str:
+    """Per cent. 0% and 100% are said only of what is exactly that."""
+    while places < 6 and value not in (0, 1) and round(100 * value, places) in (0, 100):
+        places += 1
+    return f"{fixed(100 * value, places)}%"
+
+
+def fixed(value: float, places: int) -> str:
+    """With this many decimals, and no sign where nothing is left of it."""
+    text = f"{value:,.{places}f}"
+    return text if text.strip("-0.,") else text.removeprefix("-")
+
+
+def microseconds(value: float) -> str:
+    """A duration in µs, ms or s."""
+    scale, unit, _ = _unit(value)
+    return f"{value / scale:.3g} {unit}"
+
+
+def _microseconds_between(low: float, high: float) -> str:
+    """Both ends in the unit of the larger one, with the decimals that tell them apart."""
+    scale, unit, least = _unit(max(abs(low), abs(high)))
+    low, high = low / scale, high / scale
+    places = least if low == high else max(least, min(least + 3, digits(low, high)))
+    return f"{fixed(low, places)}…{fixed(high, places)} {unit}"
+
+
+def _unit(value: float) -> tuple[float, str, int]:
+    """What to divide by, the unit, and its decimals at least."""
+    if abs(value) < 1e3:
+        return 1, "µs", 0
+    return (1e3, "ms", 2) if abs(value) < 1e6 else (1e6, "s", 2)
+
+
+def span(value: timedelta) -> str:
+    """A span of days and hours; anything finer as Python writes it."""
+    hours = value.seconds / 3600
+    if value.microseconds or not hours.is_integer():
+        return str(value)
+    return " ".join(filter(None, (f"{value.days} d" if value.days else "", f"{hours:.0f} h" if hours else ""))) or "0 h"
