@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check reference bench bench-guard setup lock clean
+.PHONY: help demo test check reference report-examples bench bench-guard setup lock clean
 
 # The first Python that is new enough and can make a virtual environment; PYTHON=… overrides the search.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -47,6 +47,10 @@ bench-guard: $(VENV)/.all
 # The pages that say what the commands and settings say; a test compares.
 reference: $(VENV)/.all
 	$(BIN)/python docs/reference.py
+
+# docs/report-examples.md and the pictures of the HTML report, while `gnomon demo --open` serves what --keep kept.
+report-examples: $(VENV)/.all
+	$(BIN)/python docs/report_examples.py demo-output/gnomon.toml
 
 setup: $(VENV)/.all
 

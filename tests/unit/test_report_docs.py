@@ -9,9 +9,11 @@ import pytest
 
 from gnomon_consumer.reports import REPORTS
 from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, hold, parse
+from gnomon_consumer.reports.catalogue import SKEW
 from gnomon_schemas.errors import ConfigurationError
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "reports.md"
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT = DOCS / "reports.md"
 
 
 def test_every_report_is_documented() -> None:
@@ -19,6 +21,28 @@ def test_every_report_is_documented() -> None:
     firsts = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
     named = {name for first in firsts for name in re.findall(r"`([a-z-]+)(?: FILE)?`", first)}
     assert named == {name.replace("_", "-") for name in REPORTS} | {"skew"}
+
+
+def test_every_report_has_an_example_with_its_columns() -> None:
+    """`make report-examples` is due when a report, its summary, its note or a column is called otherwise."""
+    text = (DOCS / "report-examples.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `([a-z-]+)`\n\n```console\n(.*?)```$", text, re.MULTILINE | re.DOTALL))
+    assert set(sections) == {name.replace("_", "-") for name in REPORTS} | {"skew", "check"}
+    for report in (*REPORTS.values(), SKEW):
+        example = sections[report.name.replace("_", "-")]
+        assert example.splitlines()[1] == report.summary
+        tables = re.findall(r"^(.*)\n ─+\n((?: .*\n)+)", example, re.MULTILINE)
+        assert tables or report.name == "error_kinds", report.name  # none failed
+        assert max(map(len, re.findall(r"^ .*", example, re.MULTILINE)), default=0) <= 80
+        if tables:
+            assert report.note in " ".join(example.split("\n"))
+        titles = sorted((column.title for column in report.columns), key=len, reverse=True)
+        for head, body in tables:
+            lines = [line.strip().split("  ")[0] for line in body.splitlines()] if report.upright else []
+            assert set(lines) <= set(titles), report.name
+            for title in [] if report.upright else titles:
+                head = re.sub(rf"(?<!\S){re.escape(title)}(?!\S)" if title else " ", " ", head, count=1)
+            assert report.upright or not head.strip(), (report.name, head)
 
 
 def test_the_bounds_of_the_document_are_bounds() -> None:

@@ -483,7 +483,7 @@ SKEW = Report(
     (*PAIRS, "features", "tolerance", "time_zone"),
     (
         *WHO,
-        Column("feature", "feature"),
+        Column("feature, request", "feature", below="example"),
         Column("pairs", "n", "count"),
         Column("mismatch", "mismatch", "share", ("low", "high")),
         Column("size", "size", "short", ("size_low", "size_high")),
@@ -491,9 +491,8 @@ SKEW = Report(
         Column("largest", "largest", "short"),
         Column("live", "example_live"),
         Column("file", "example_file"),
-        Column("request", "example"),
         Column("status", "status"),
     ),
     "mismatch: share of all live traffic. size: mean |file - live| where numbers differ; file - live: with its sign."
-    " live, file: the request that differs most.",
+    " live, file: of the request that differs most.",
 )
