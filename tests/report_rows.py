@@ -15,6 +15,15 @@ HAS_STARTED = (
     "select count(*) from information_schema.columns where table_schema = 'gnomon'"
     " and table_name = 'label_loads' and column_name = 'started_at'"
 )
+# What the joiner keeps of scored pairs by hour, made of the pairs themselves.
+ROLLUP = """
+insert into gnomon.rollups (deployment_id, hour, stratum, seen, sampled, scored, comparable, agreed, weight,
+    weight_squared, comparable_weight, comparable_weight_squared, agreed_weight, agreed_weight_squared)
+select deployment_id, date_trunc('hour', event_time), stratum, count(*), count(*), count(*), count(*),
+       count(*) filter (where agrees), sum(weight), sum(weight ^ 2), sum(weight), sum(weight ^ 2),
+       coalesce(sum(weight) filter (where agrees), 0), coalesce(sum(weight ^ 2) filter (where agrees), 0)
+from report_v1.pairs group by 1, 2, 3
+"""
 START = datetime(2013, 4, 1, tzinfo=UTC)
 DEFAULTS: Mapping[str, Any] = {
     "source_partition": 0,

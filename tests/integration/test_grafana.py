@@ -10,8 +10,10 @@ import psycopg
 import pytest
 import yaml
 from psycopg import sql
-from tests.report_rows import Database, sample
+from tests.report_rows import ROLLUP, Database, sample
 from tests.servers.shared import ROOT
+
+from gnomon_consumer.reports import REPORTS, Question, ask
 
 GRAFANA = ROOT / "deploy" / "grafana"
 DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards" / "gnomon.json").read_text(encoding="utf-8"))
@@ -44,6 +46,7 @@ def reader(postgres_server: str, migrated_template: str) -> Iterator[psycopg.Con
         for name, role in (("new", "challenger"), ("control", "control")):
             db.add_deployment(name, role)
             db.add_pairs(drawn.rows(), name)
+        c.execute(ROLLUP)
         c.execute("do $$ begin create role gnomon_reader; exception when duplicate_object then null; end $$")
         c.execute("select gnomon.grant_roles()")
         c.execute("set role gnomon_reader")
@@ -60,10 +63,40 @@ def test_every_query_is_answered(reader: psycopg.Connection[Any], panel: str) ->
             assert rows, "a panel that is empty where there are pairs"
 
 
-def test_numbers_are_there(reader: psycopg.Connection[Any]) -> None:
-    for panel in ("Latency, p95 of the probes",):
-        challenger, control = reader.execute(expand(queries()[panel], VALUES).encode()).fetchall()[0]
-        assert challenger == control > 0
+def test_the_dashboard_numbers_are_the_reports(reader: psycopg.Connection[Any]) -> None:
+    agreement = {row["role"]: row["agreement"] for row in ask(reader, "agreement", Question("s")).rows}
+    latency = {
+        row["role"]: row["microseconds"]
+        for row in ask(reader, "latency", Question("s")).rows
+        if (row["measure"], row["quantile"]) == ("shadow", 0.95)
+    }
+    nothing = {"challenger": 0.0, "control": 0.0}
+    whole = {"challenger": 1.0, "control": 1.0}
+    for panel, expected in (
+        ("Agreement with live", agreement), ("Latency, p95 of the probes", latency), ("Shadow error rate", nothing),
+        ("Coverage", whole),
+    ):  # fmt: skip
+        ((challenger, control),) = reader.execute(expand(queries()[panel], VALUES).encode()).fetchall()
+        assert challenger == pytest.approx(expected["challenger"]), panel
+        assert control == pytest.approx(expected["control"]), panel
+
+
+def test_shares_and_times_have_their_unit(reader: psycopg.Connection[Any]) -> None:
+    """What the terminal shows as per cent, µs or bytes, the dashboard shows as that."""
+    units, checked = {"share": "percentunit", "µs": "µs", "bytes": "bytes"}, 0
+    for panel in (panel for panel in DASHBOARD["panels"] if panel["type"] == "table"):
+        function = re.findall(r"report_v1\.(\w+)\(", queries()[panel["title"]])[0]
+        names = [c.name for c in reader.execute(expand(queries()[panel["title"]], VALUES).encode()).description or ()]
+        shown = {
+            override["matcher"]["options"]: override["properties"][0]["value"]
+            for override in panel["fieldConfig"].get("overrides", [])
+        }
+        assert set(shown) <= set(names), panel["title"]
+        for column in REPORTS[function].columns:
+            if column.kind in units and column.source in names:
+                assert shown.get(column.source) == units[column.kind], (panel["title"], column.source)
+                checked += 1
+    assert checked >= 12
 
 
 @pytest.mark.parametrize("panel", queries())

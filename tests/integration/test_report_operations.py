@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from tests.report_rows import START, Database, sample
+from tests.report_rows import ROLLUP, START, Database, sample
 from tests.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Question, ask
@@ -27,16 +27,6 @@ def db(database_url: str) -> Iterator[Database]:
 
 def rows(db: Database, name: str, **question: Any) -> list[dict[str, Any]]:
     return list(ask(db.connection, name, Question("s", **question)).rows)
-
-
-ROLLUP = """
-insert into gnomon.rollups (deployment_id, hour, stratum, seen, sampled, scored, comparable, agreed, weight,
-    weight_squared, comparable_weight, comparable_weight_squared, agreed_weight, agreed_weight_squared)
-select deployment_id, date_trunc('hour', event_time), stratum, count(*), count(*), count(*), count(*),
-       count(*) filter (where agrees), sum(weight), sum(weight ^ 2), sum(weight), sum(weight ^ 2),
-       coalesce(sum(weight) filter (where agrees), 0), coalesce(sum(weight ^ 2) filter (where agrees), 0)
-from report_v1.pairs group by 1, 2, 3
-"""
 
 
 def test_the_timeline_agrees_with_the_pairs(db: Database) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 import pytest
 from rich.console import Console
-from tests.report_rows import START, Database, sample
+from tests.report_rows import ROLLUP, START, Database, sample
 from tests.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Answer, Question, ask
@@ -32,11 +32,7 @@ def db(database_url: str) -> Iterator[Database]:
             made.add_pairs(rows, name)
         labels = [{**label, "request_id": row["request_id"]} for label, row in zip(drawn.labels(), rows, strict=True)]
         made.add_labels(labels, START + timedelta(days=40))
-        made.connection.execute(
-            "insert into gnomon.rollups (deployment_id, hour, stratum, seen, sampled, scored, failed, timed_out,"
-            " dead_lettered, orphaned) select deployment_id, %s, '', 1, 1, 1, 0, 0, 0, 0 from gnomon.deployments",
-            [START],
-        )
+        made.connection.execute(ROLLUP)
         yield made
 
 
