@@ -15,6 +15,7 @@ from tests.report_rows import ROLLUP, START, Database, sample
 from tests.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Answer, Question, ask
+from gnomon_consumer.reports.hints import hint
 from gnomon_consumer.reports.numbers import number, with_interval
 from gnomon_consumer.reports.terminal import as_csv, as_json, table
 
@@ -104,27 +105,32 @@ def test_long_names_fold_and_no_number_is_cut(db: Database, name: str) -> None:
     assert "…" not in " ".join(line for line in shown(ask(db.connection, name, Question("s")), 80) if "%" in line)
 
 
-def test_what_is_not_there_names_what_is(gnomon: Gnomon, db: Database, database_url: str) -> None:
-    def asked(*arguments: str) -> tuple[int, str]:
-        ended = gnomon.run("report", *arguments, env={"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"})
-        return ended.returncode, ended.stderr.strip()
+def test_what_is_not_there_names_what_is_or_what_brings_it(db: Database) -> None:
+    def remark(name: str, stream: str = "s", **asked: Any) -> str | None:
+        question = Question(stream, **asked)
+        return hint(db.connection, question, list(ask(db.connection, name, question).rows))
 
-    assert asked("agreement", "--stream", "nowhere") == (0, "no stream nowhere; there is s")
-    assert asked("errors", "--deployment", "new", "--format", "json") == (
-        0, "no deployment new on s; there are control, gradient-boosting",
-    )  # fmt: skip
-    assert asked("agreement", "--since", "2014-01-01") == (
-        0, "nothing in this period; the captures are of 2013-04-01 00:00 to 2013-04-01 01:00 UTC",
-    )  # fmt: skip
-    assert asked("agreement") == (0, "")
-    code, remark = asked("label-delay", "--since", "2014-01-01", "--step", "1 day")
-    assert (code, remark.startswith("nothing in this period; the captures are of")) == (0, True)
-    assert asked("quality", "--horizon", "2 days") == (0, "no such horizon; there is 1 d")
-    db.connection.execute("insert into gnomon.streams (name) values ('bare')")
-    code, remark = asked("ledger", "--stream", "bare")
-    assert (code, "`gnomon score` and `gnomon join`" in remark) == (0, True)
+    later = START + timedelta(days=300)
+    captured = "nothing in this period; the captures are of 2013-04-01 00:00 to 2013-04-07 00:00 UTC"
+    assert remark("agreement") is None
+    assert remark("errors", "nowhere") == "no stream nowhere; there is s"
+    assert remark("errors", deployment="new") == "no deployment new on s; there are control, gradient-boosting"
+    for name in ("agreement", "latency", "coverage", "ledger", "quality", "segments", "timeline", "predictions"):
+        assert remark(name, since=later) == captured, name
+    assert remark("quality", extra={"horizon": "2 days"}) == "no such horizon; there is 1 d"
     db.connection.execute("delete from gnomon.labels")
-    code, remark = asked("label-delay", "--format", "csv")
-    assert (code, "gnomon labels load FILE" in remark) == (0, True)
+    for name in ("label_delay", "quality"):
+        assert "`gnomon labels load FILE`" in str(remark(name)), name
+    db.connection.execute("insert into gnomon.streams (name) values ('bare')")
+    for name in REPORTS:
+        assert "`gnomon score` and `gnomon join`" in str(remark(name, "bare")), name
+
+
+def test_the_remark_goes_to_standard_error(gnomon: Gnomon, db: Database, database_url: str) -> None:
+    environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "nowhere"}
+    ended = gnomon.run("report", "errors", "--format", "json", env=environment)
+    assert (ended.returncode, ended.stderr.strip()) == (0, "no stream nowhere; there is s")
+    assert json.loads(ended.stdout)["rows"][0]["status"] == "unknown stream"
     (gnomon.cwd / "a.csv").write_text("request_id,x\n1,2\n")
-    assert asked("skew", "a.csv", "--stream", "nowhere") == (2, "gnomon: no stream nowhere; there is s")
+    refused = gnomon.run("report", "skew", "a.csv", env=environment)
+    assert (refused.returncode, refused.stderr.strip()) == (2, "gnomon: no stream nowhere; there is s")

@@ -1,0 +1,83 @@
+"""The features: against a frozen past, against the shadow's own, against those recomputed offline."""
+
+from gnomon_consumer.reports.catalogue.shape import PAIRS, WHO, Column, Report
+
+FEATURES = (
+    Report(
+        "drift",
+        "Features and answers against a frozen reference",
+        "drift",
+        (*PAIRS, "reference"),
+        (
+            *WHO,
+            Column("feature", "feature"),
+            Column("PSI", "psi", "short"),
+            Column("chance", "psi_threshold", "short"),
+            Column("KS", "ks", "short"),
+            Column("W1", "wasserstein", "short"),
+            Column("null", "null_share", "share"),
+            Column("unseen", "unseen_share", "share"),
+            Column("status", "status"),
+        ),
+        "chance: the PSI that 1 period in 20 exceeds without any drift (χ²). W1: Wasserstein, in the feature's unit.",
+        {"reference": "Name of the reference; default: the newest."},
+    ),
+    Report(
+        "feature_health",
+        "Whether features arrive as they should",
+        "feature_health",
+        (*PAIRS, "reference"),
+        (
+            *WHO,
+            Column("feature", "feature"),
+            Column("missing", "missing", "share"),
+            Column("invalid", "invalid", "share"),
+            Column("outside", "out_of_range", "share"),
+            Column("lowest", "lowest", "figure"),
+            Column("highest", "highest", "figure"),
+            Column("status", "status"),
+        ),
+        "outside: beyond the reference's extremes, or a category that it does not know.",
+        {"reference": "Name of the reference; default: the newest."},
+    ),
+    Report(
+        "feature_state",
+        "Feature dictionaries and caches, live against shadow",
+        "feature_state",
+        PAIRS,
+        (
+            *WHO,
+            Column("live version", "live_version"),
+            Column("shadow version", "shadow_version"),
+            Column("n", "n", "count"),
+            Column("share", "share", "share"),
+            Column("live hits", "live_hit_ratio", "share"),
+            Column("shadow hits", "shadow_hit_ratio", "share"),
+            Column("agreement", "agreement", "share"),
+            Column("status", "status"),
+        ),
+    ),
+)
+
+
+# Not among the others, since it needs a file beside the database.
+SKEW = Report(
+    "skew",
+    "Features recomputed offline beside those that the live service sent",
+    "skew",
+    (*PAIRS, "features", "tolerance", "time_zone"),
+    (
+        *WHO,
+        Column("feature, request", "feature", below="example"),
+        Column("pairs", "n", "count"),
+        Column("mismatch", "mismatch", "share", ("low", "high")),
+        Column("size", "size", "short", ("size_low", "size_high")),
+        Column("file - live", "shift", "short", ("shift_low", "shift_high")),
+        Column("largest", "largest", "short"),
+        Column("live", "example_live"),
+        Column("file", "example_file"),
+        Column("status", "status"),
+    ),
+    "mismatch: share of all live traffic. size: mean |file - live| where numbers differ; file - live: with its sign."
+    " live, file: of the request that differs most.",
+)
