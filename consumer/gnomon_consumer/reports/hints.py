@@ -1,5 +1,6 @@
 """What to do next where a report is empty: what there is instead, or what makes the rows come."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -20,6 +21,7 @@ _NEXT = {
     "nothing received from any producer": _SCORE,
     "no labels stored yet": _LABEL,
     "no label has come for any of these pairs": _LABEL,
+    "no pair is old enough for this horizon": "pairs come of age as labels do: see `gnomon report labels`",
     "no request scored one at a time in this period": "`score.probe_rows` says how many are, for latency's sake",
 }
 
@@ -40,20 +42,27 @@ def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row
             "select unnest(horizons) from report_v1.streams where name = %s order by 1", [question.stream]
         ).fetchall()
         return f"no such horizon; {listed('horizon', [span(row[0]) for row in spans])}"
-    if (question.since or question.until) and all("in this period" in status for status in statuses):
-        return _period(connection, question)
+    if "ok" not in statuses and (question.since or question.until):
+        elsewhere = _captured(connection, question)
+        if elsewhere is not None:
+            return elsewhere
     remarks = {_NEXT.get(status) for status in statuses}
     return remarks.pop() if len(remarks) == 1 else None
 
 
-def _period(connection: psycopg.Connection[Any], question: Question) -> str | None:
-    # By the rollups: the pairs would be read to their end.
-    first, last = connection.execute(
-        "select min(hour), max(hour) + interval '1 hour' from report_v1.rollups"
-        " where deployment_id = any (report_v1.deployment_ids(%s, %s))",
-        [question.stream, question.deployment],
-    ).fetchone() or (None, None)
-    if first is None:
+def _captured(connection: psycopg.Connection[Any], question: Question) -> str | None:
+    """When captures are of, if none is of the period asked; by the rollups, since pairs would be read to their end."""
+    first, last, inside = connection.execute(
+        "select min(hour), max(hour) + interval '1 hour', count(*) filter (where hour >= date_trunc('hour', %(since)s)"
+        " and hour < %(until)s) from report_v1.rollups"
+        " where deployment_id = any (report_v1.deployment_ids(%(stream)s, %(deployment)s))",
+        {
+            "stream": question.stream, "deployment": question.deployment,
+            "since": question.since or datetime.min.replace(tzinfo=UTC),
+            "until": question.until or datetime.max.replace(tzinfo=UTC),
+        },
+    ).fetchone() or (None, None, 0)  # fmt: skip
+    if first is None or inside:
         return None
     return f"nothing in this period; the captures are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
