@@ -55,11 +55,10 @@ class Pipeline:
             "GNOMON_STREAM": stream,
         }
 
-    def score(self) -> GnomonProcess:
+    def score(self, *more: str) -> GnomonProcess:
         """Start the scorer."""
-        return self.gnomon.start(
-            "score", "--deployment", DEPLOYMENT, "--model", self.model, "--member", "a", *QUICK_GROUP, env=self.env
-        )
+        model = ("--model", self.model, "--member", "a")
+        return self.gnomon.start("score", "--deployment", DEPLOYMENT, *model, *QUICK_GROUP, *more, env=self.env)
 
     def join(self) -> GnomonProcess:
         """Start the joiner."""

@@ -14,8 +14,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests import join_driver
 from tests.integration.test_join import arguments, identity, make_logs
-from tests.integration.test_labels import label
-from tests.shadow_log import CODECS, START_US, Logs
+from tests.shadow_log import START_US, Logs
 
 from gnomon_consumer import upkeep
 from gnomon_schemas.codec import Codec
@@ -204,102 +203,6 @@ def _joined(url: str) -> int:
 
 def _beyond(url: str, floor: int) -> bool:
     return _joined(url) > floor
-
-
-def kill_at_random(logs: Logs, url: str, kills: int, seed: int) -> float:
-    """Kill the shipped joiner that often at any instruction, under load; return the longest recovery in seconds."""
-    rng = random.Random(seed)
-    options = ("join", *arguments(logs.bootstrap, logs.stream, url), *STATIC)
-    longest = 0.0
-    for _ in range(kills):
-        before = _joined(url)
-        logs.capture(200)
-        logs.score(0.5)
-        process = join_driver.shipped(*options)
-        begun = time.monotonic()
-        if rng.random() < 0.5:
-            wait_until(partial(_beyond, url, before))
-            longest = max(longest, time.monotonic() - begun)
-        time.sleep(rng.uniform(0, 0.4))
-        process.kill()
-        process.join()
-    drain(logs, url)
-    return longest
-
-
-def test_killed_at_random_instructions(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 26 for the joiner: all invariants, and it recovers within 30 s."""
-    logs = make_logs(kafka_bootstrap, stream_name)
-    assert kill_at_random(logs, database_url, kills=20, seed=26) < 30
-    assert_all_joined(logs, database_url)
-
-
-def test_the_label_consumer_killed_at_random_instructions(
-    kafka_bootstrap: str, stream_name: str, database_url: str
-) -> None:
-    """Row 26 for the labels: every version stored once, progress at the end of every partition."""
-    logs = make_logs(kafka_bootstrap, stream_name)
-    kill_label_consumer(logs, database_url, kills=20, seed=7)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-def test_the_label_consumer_killed_200_times(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    logs = make_logs(kafka_bootstrap, stream_name)
-    kill_label_consumer(logs, database_url, kills=200, seed=70)
-
-
-def kill_label_consumer(logs: Logs, url: str, kills: int, seed: int) -> None:
-    """Publish labels, every tenth twice, while the consumer is killed at any instruction; compare as sets."""
-    rng = random.Random(seed)
-    options = list(arguments(logs.bootstrap, logs.stream, url))
-    del options[4:6]
-    command = ("labels", "consume", *options, *STATIC)
-    sent: set[tuple[str, int]] = set()
-    count = 0
-    for _ in range(kills):
-        before = _labels(url)
-        for _ in range(100):
-            record = label(f"r{count}", START_US + count)
-            sent.add((f"r{count}", START_US + count))
-            for _ in range(2 if count % 10 == 0 else 1):
-                logs.producer.produce(logs.topics.labels, CODECS["Label"].encode(record), b"k", partition=count % 4)
-            count += 1
-        logs.producer.flush(10)
-        process = join_driver.shipped(*command)
-        if rng.random() < 0.5:
-            wait_until(partial(_more_labels, url, before))
-        time.sleep(rng.uniform(0, 0.4))
-        process.kill()
-        process.join()
-    process = join_driver.shipped(*command, "--drain")
-    process.join(90)
-    assert process.exitcode == 0
-    with psycopg.connect(url) as connection:
-        rows = connection.execute(
-            "select request_id, (extract(epoch from observed_at) * 1000000)::bigint from gnomon.labels"
-        ).fetchall()
-    assert len(rows) == len(sent)
-    assert set(rows) == sent
-    repeated = sum(n % 10 == 0 for n in range(count))
-    totals = "select sum(received), sum(stored), sum(duplicates), sum(next_offset) from gnomon.label_watermarks"
-    assert one(url, totals) == (count + repeated, count, repeated, count + repeated)
-
-
-def _more_labels(url: str, floor: int) -> bool:
-    return _labels(url) > floor
-
-
-def _labels(url: str) -> int:
-    return int(one(url, "select count(*) from gnomon.labels")[0])
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-def test_killed_at_random_instructions_200_times(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    logs = make_logs(kafka_bootstrap, stream_name)
-    assert kill_at_random(logs, database_url, kills=200, seed=2600) < 30
-    assert_all_joined(logs, database_url)
 
 
 @pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])

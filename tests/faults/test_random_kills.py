@@ -1,0 +1,194 @@
+"""Each component killed with SIGKILL at random instructions, under load; afterwards the sets are compared.
+
+GNOMON_TEST_SEED chooses other moments, GNOMON_TEST_KILLS another number of kills for the long suite.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests import join_driver
+from tests.acceptance.test_kills import DEPLOYMENT, Pipeline, captured, check_ledger
+from tests.faults.test_joiner_faults import STATIC, assert_all_joined, drain, one, wait_until
+from tests.integration.test_join import arguments, make_logs
+from tests.integration.test_labels import label
+from tests.scorer_kit import Stream, sum_model
+from tests.servers.process import Gnomon
+from tests.shadow_log import CODECS, START_US
+
+LONG = (pytest.mark.long, pytest.mark.timeout(3600))
+KILLS = pytest.mark.parametrize("kills", [20, pytest.param(200, marks=LONG)])
+RECOVERY_S = 30.0
+
+
+def chance(kills: int) -> tuple[int, random.Random]:
+    """How often to kill, and the dice for when."""
+    seed = int(os.environ.get("GNOMON_TEST_SEED", "26"))
+    if kills > 20:
+        kills = int(os.environ.get("GNOMON_TEST_KILLS", kills))
+    print(f"GNOMON_TEST_SEED={seed}")
+    return kills, random.Random(seed)
+
+
+@contextmanager
+def load(publish: Callable[[], None], pause: float) -> Iterator[None]:
+    """Publish again and again from a thread of its own, until the block ends."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(pause):
+            publish()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def joined(url: str) -> int:
+    return int(one(url, "select coalesce(sum(next_source_offset), 0) from gnomon.join_progress")[0])
+
+
+def labels(url: str) -> int:
+    return int(one(url, "select count(*) from gnomon.labels")[0])
+
+
+def beyond(position: Callable[[], int], floor: int) -> bool:
+    return position() > floor
+
+
+def kill_again_and_again(
+    start: Callable[[], Callable[[], object]],
+    position: Callable[[], int],
+    kills: int,
+    dice: random.Random,
+    moment: tuple[float, float],
+) -> None:
+    """Start, wait for progress every other time, kill (what `start` returned) at a random moment after that.
+
+    Progress is in the database and never goes back; each life that may live long enough recovers in time.
+    """
+    longest, highest, at_work = 0.0, 0, 0
+    for _ in range(kills):
+        floor = position()
+        assert floor >= highest
+        highest = floor
+        begun = time.monotonic()
+        kill = start()
+        if dice.random() < 0.7:
+            wait_until(partial(beyond, position, floor), 90)
+            longest = max(longest, time.monotonic() - begun)
+        time.sleep(dice.uniform(*moment))
+        kill()
+        at_work += position() > floor
+    print(f"{kills} kills, {at_work} of them after some progress; the longest recovery took {longest:.1f} s")
+    assert longest < RECOVERY_S
+
+
+@KILLS
+def test_the_joiner(kafka_bootstrap: str, stream_name: str, database_url: str, kills: int) -> None:
+    """Invariants A, B and D."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    kills, dice = chance(kills)
+
+    def publish() -> None:
+        logs.capture(40)
+        logs.score(0.5)
+
+    def start() -> Callable[[], object]:
+        return killer(join_driver.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url), *STATIC))
+
+    with load(publish, 0.02):
+        kill_again_and_again(start, partial(joined, database_url), kills, dice, (0, 0.4))
+    drain(logs, database_url)
+    assert_all_joined(logs, database_url)
+    captures, pairs = sum(map(len, logs.captured.values())), sum(map(len, logs.sampled.values()))
+    print(f"{captures} captures, {pairs} pairs, {len(logs.written) * 4} windows")
+
+
+@KILLS
+def test_the_label_consumer(kafka_bootstrap: str, stream_name: str, database_url: str, kills: int) -> None:
+    """Every version is stored once, every tenth of them was sent twice; progress is at the end of every partition."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    kills, dice = chance(kills)
+    options = list(arguments(kafka_bootstrap, stream_name, database_url))
+    del options[4:6]
+    command = ("labels", "consume", *options, *STATIC)
+    sent: list[tuple[str, int]] = []
+
+    def publish() -> None:
+        for _ in range(20):
+            n = len(sent)
+            record = label(f"r{n}", START_US + n)
+            sent.append((f"r{n}", START_US + n))
+            for _ in range(2 if n % 10 == 0 else 1):
+                logs.producer.produce(logs.topics.labels, CODECS["Label"].encode(record), b"k", partition=n % 4)
+        logs.producer.flush(10)
+
+    with load(publish, 0.02):
+        kill_again_and_again(
+            lambda: killer(join_driver.shipped(*command)), partial(labels, database_url), kills, dice, (0, 0.4)
+        )
+    process = join_driver.shipped(*command, "--drain")
+    process.join(90)
+    assert process.exitcode == 0
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "select request_id, (extract(epoch from observed_at) * 1000000)::bigint from gnomon.labels"
+        ).fetchall()
+    assert len(rows) == len(sent)
+    assert set(rows) == set(sent)
+    repeated = sum(n % 10 == 0 for n in range(len(sent)))
+    totals = "select sum(received), sum(stored), sum(duplicates), sum(next_offset) from gnomon.label_watermarks"
+    assert one(database_url, totals) == (len(sent) + repeated, len(sent), repeated, len(sent) + repeated)
+    print(f"{len(sent)} versions, {repeated} of them sent twice")
+
+
+@KILLS
+def test_the_scorer(
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str, tmp_path: Path, kills: int
+) -> None:
+    """Live log, shadow log and database hold the same sets, and the sample is what the seed says."""
+    pipeline = Pipeline(gnomon, kafka_bootstrap, database_url, stream_name, sum_model(tmp_path / "sum.onnx", "amount"))
+    # Small windows, and a budget below the arrival rate.
+    pipeline.env |= {
+        "GNOMON_SCORE__WINDOW_CAPTURES": "100",
+        "GNOMON_SCORE__WINDOW_SECONDS": "0.5",
+        "GNOMON_SCORE__BUDGET_ROWS_PER_SECOND": "300",
+    }
+    created = gnomon.run("topics", "create", "--deployment", DEPLOYMENT, env=pipeline.env)
+    assert created.returncode == 0, created.stderr
+    live = Stream(kafka_bootstrap, stream_name)
+    live.publish_schema()
+    kills, dice = chance(kills)
+    with join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)):
+        with load(lambda: live.send(10), 0.03):
+            kill_again_and_again(
+                lambda: pipeline.score(*STATIC).kill, partial(joined, database_url), kills, dice, (0, 0.5)
+            )
+        last = pipeline.score(*STATIC)
+        wait_until(lambda: joined(database_url) == len(live.sent), 120)
+        assert last.terminate(15) == 0, last.output
+    logged = captured(kafka_bootstrap, stream_name)
+    assert logged == live.sent
+    check_ledger(kafka_bootstrap, stream_name, database_url, logged)
+    found = one(database_url, "select (select count(*) from gnomon.pairs), (select count(*) from gnomon.windows)")
+    print(f"{len(logged)} captures, {found[0]} pairs, {found[1]} windows")
+
+
+def killer(process: join_driver.ForkServerProcess) -> Callable[[], object]:
+    def kill() -> None:
+        process.kill()
+        process.join()
+
+    return kill
