@@ -123,24 +123,47 @@ def is_mock(metadata: ClusterMetadata) -> bool:
     return str(getattr(metadata, "cluster_id", None) or "").startswith(MOCK_CLUSTER_PREFIX)
 
 
+class TopicIds:
+    """The broker's ids of topics, which a re-created topic loses; `known` as they are at first, None where untold."""
+
+    def __init__(self, settings: Settings, metadata: ClusterMetadata, *topics: str) -> None:
+        """Raises ConfigurationError for a topic that is missing, DependencyUnreachableError."""
+        self._settings = settings
+        self._topics = topics
+        self._admin = None if is_mock(metadata) else make_admin(settings)
+        self.known = self._ask(settings.kafka.timeout_seconds)
+
+    def recreated(self, timeout: float = 2.0) -> str | None:
+        """The topic that is another one by now; what was read before this call is of the known ones if there is none.
+
+        Raises as the beginning does.
+        """
+        found = self._ask(timeout)
+        return next((topic for topic in self._topics if found[topic] != self.known[topic]), None)
+
+    def _ask(self, timeout: float) -> dict[str, str | None]:
+        if self._admin is None:
+            return dict.fromkeys(self._topics)
+        futures = self._admin.describe_topics(TopicCollection(list(self._topics)), request_timeout=timeout)
+        return {topic: self._answer(topic, future) for topic, future in futures.items()}
+
+    def _answer(self, topic: str, future: Any) -> str | None:
+        try:
+            return str(future.result().topic_id)
+        except KafkaException as error:
+            if kafka_error(error).code() in (
+                KafkaError._UNSUPPORTED_FEATURE,
+                KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            ):
+                return None
+            if kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise ConfigurationError(f"no topic {topic}: run `gnomon topics create`") from None
+            raise unreachable(self._settings, error) from None
+
+
 def topic_id(settings: Settings, topic: str, metadata: ClusterMetadata) -> str | None:
-    """The broker's id of a topic, which a re-created topic loses; None where the broker tells none."""
-    if is_mock(metadata):
-        return None
-    admin = make_admin(settings)  # has to outlive its futures
-    try:
-        future = admin.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka.timeout_seconds)[topic]
-        described = future.result()
-    except KafkaException as error:
-        if kafka_error(error).code() in (
-            KafkaError._UNSUPPORTED_FEATURE,
-            KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        ):
-            return None
-        if kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise ConfigurationError(f"no topic {topic}: run `gnomon topics create`") from None
-        raise unreachable(settings, error) from None
-    return str(described.topic_id)
+    """The broker's id of a topic; raises as TopicIds do."""
+    return TopicIds(settings, metadata, topic).known[topic]
 
 
 def _for_producer(config: dict[str, Any]) -> dict[str, Any]:

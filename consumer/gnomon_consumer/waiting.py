@@ -30,7 +30,7 @@ class Absence:
 
     def begin(self, error: Exception) -> None:
         """It was lost by this error, one of AWAY."""
-        self._log.warning("the database is away; waiting", reason=" ".join(str(error).split()))
+        self._log.warning("something is away; waiting", reason=" ".join(str(error).split()))
         self._since = self._clock()
         self._next_try = self._since + RETRY_S
 
@@ -45,7 +45,7 @@ class Absence:
             connect()
         except AWAY:
             return True
-        self._log.info("the database is back", seconds=round(self._clock() - self._since, 1))
+        self._log.info("it is back", seconds=round(self._clock() - self._since, 1))
         self._since = None
         return False
 

@@ -6,19 +6,23 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests import join_driver
 from tests.faults.test_joiner_faults import assert_all_joined, drain, members, one, wait_until
+from tests.faults.test_random_kills import joined, labels, load
 from tests.integration.test_join import arguments, identity, make_logs
+from tests.integration.test_labels import label
 from tests.servers.process import Gnomon
-from tests.shadow_log import Logs, start
+from tests.shadow_log import CODECS, START_US, Logs, start
 
 from gnomon_consumer import topics, upkeep
 from gnomon_consumer.database import engine_for
@@ -44,32 +48,63 @@ def stands_at(url: str, count: int) -> bool:
 
 # Longer than the group's session of 10 s: who did not poll meanwhile would be put out.
 @pytest.mark.parametrize("seconds", [12, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
-def test_postgresql_away_and_back(
+def test_postgresql_away_and_back_under_traffic(
     kafka_bootstrap: str, stream_name: str, database_url: str, postgres_server: str, seconds: int
 ) -> None:
-    """Row 8: it pauses, polls, stays in the group as the same member, and goes on where it stood."""
+    """Row 8: both consumers pause, poll, stay in their groups as the same members, hold no more than before.
+
+    When the database is back they go on where they stood, and the lag comes down although the traffic never stopped.
+    """
     logs = make_logs(kafka_bootstrap, stream_name)
-    logs.capture(100)
-    logs.score()
+    sent: list[str] = []
+
+    def traffic() -> None:
+        for _ in range(10):
+            record = label(f"r{len(sent)}", START_US + len(sent))
+            logs.producer.produce(logs.topics.labels, CODECS["Label"].encode(record), b"k", partition=len(sent) % 4)
+            sent.append(f"r{len(sent)}")
+        logs.capture(40)
+        logs.score()
+
+    def captured() -> int:
+        return sum(logs.sealed.values())
+
     name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    options = arguments(kafka_bootstrap, stream_name, database_url)
     with (
         psycopg.connect(postgres_server, autocommit=True) as server,
-        join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)) as process,
+        join_driver.running("join", *options) as joiner,
+        join_driver.running("labels", "consume", *options[:4], *options[6:]) as taker,
     ):
-        wait_until(lambda: one(database_url, "select count(*) from gnomon.pairs") == (100,))
-        before = members(kafka_bootstrap, stream_name)
-        server.execute(f"alter database {name} allow_connections false")
-        server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
-        logs.capture(200)
-        logs.score()
-        process.join(seconds)
-        assert process.is_alive()
-        assert len(before) == 1
-        assert members(kafka_bootstrap, stream_name) == before
-        server.execute(f"alter database {name} allow_connections true")
-        wait_until(lambda: one(database_url, "select count(*) from gnomon.pairs") == (300,))
+        with load(traffic, 0.05):
+            wait_until(lambda: joined(database_url) > 500)
+            wait_until(lambda: labels(database_url) > 100)
+            before = members(kafka_bootstrap, stream_name)
+            server.execute(f"alter database {name} allow_connections false")
+            server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
+            joiner.join(1)  # what was under way when it went
+            memory = [psutil.Process(process.pid).memory_info().rss for process in (joiner, taker)]
+            joiner.join(seconds)
+            assert joiner.is_alive()
+            assert taker.is_alive()
+            assert len(before) == 1
+            assert members(kafka_bootstrap, stream_name) == before
+            after = [psutil.Process(process.pid).memory_info().rss for process in (joiner, taker)]
+            assert all(late < early + 32 * 1024**2 for early, late in zip(memory, after, strict=True)), (memory, after)
+            waiting = captured()
+            server.execute(f"alter database {name} allow_connections true")
+            begun = time.monotonic()
+            wait_until(lambda: joined(database_url) >= waiting)
+            print(
+                f"{waiting} captures; caught up after {time.monotonic() - begun:.1f} s; bytes held: {memory}, {after}"
+            )
+            # What came while it caught up is little, and stays little: it keeps pace.
+            wait_until(lambda: captured() - joined(database_url) < 400)
+        wait_until(lambda: joined(database_url) == captured())
+        wait_until(lambda: labels(database_url) == len(sent))
     assert_all_joined(logs, database_url)
     assert one(database_url, "select count(*) from gnomon.dead_letters") == (0,)
+    assert one(database_url, "select sum(received), sum(duplicates) from gnomon.label_watermarks") == (len(sent), 0)
 
 
 @pytest.fixture
@@ -261,3 +296,62 @@ def test_two_upgrades_at_once_beside_a_running_joiner(
             assert sorted(one_of.stdout.split()[0] for one_of in both) == ["already", "upgraded"], turn
         assert process.is_alive()
     assert_all_joined(logs, database_url)
+
+
+def recreate(logs: Logs, *names: str) -> None:
+    """Delete topics; wait until they are gone."""
+    admin = AdminClient({"bootstrap.servers": logs.bootstrap})
+    for future in admin.delete_topics(list(names)).values():
+        future.result()
+    wait_until(lambda: not admin.list_topics(timeout=10).topics.keys() & set(names))
+
+
+@pytest.mark.parametrize("more", [0, 40])
+def test_topics_recreated_under_a_running_joiner_are_refused(
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str, more: int
+) -> None:
+    """Row 10: offsets begin anew, behind or just where the join stands; nothing of the new log becomes a pair."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    logs.capture(40)
+    logs.score()
+    process = gnomon.start("join", *arguments(kafka_bootstrap, stream_name, database_url), *NEW_PARTITIONS_SOON)
+    wait_until(lambda: joined(database_url) == 40)
+    process.send(signal.SIGSTOP)
+    recreate(logs, logs.topics.live, logs.topics.shadow("challenger"))
+    again = make_logs(kafka_bootstrap, stream_name)
+    again.sequence = 1000
+    for count in (40, more, more):
+        again.capture(count)
+        again.score()
+    process.send(signal.SIGCONT)
+    assert process.wait(60) == 2, process.output
+    assert "was re-created" in process.output
+    assert "Traceback" not in process.output
+    with psycopg.connect(database_url) as connection:
+        found = {request for (request,) in connection.execute("select request_id from gnomon.pairs").fetchall()}
+    assert found == {f"r{n}" for n in range(40)}
+
+
+def test_a_labels_topic_recreated_under_its_consumer_is_refused(
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str
+) -> None:
+    logs = make_logs(kafka_bootstrap, stream_name)
+
+    def publish(*numbers: int) -> None:
+        for n in numbers:
+            value = CODECS["Label"].encode(label(f"r{n}", START_US + n))
+            logs.producer.produce(logs.topics.labels, value, b"k", partition=n % 4)
+        logs.producer.flush(10)
+
+    publish(*range(40))
+    options = arguments(kafka_bootstrap, stream_name, database_url)
+    process = gnomon.start("labels", "consume", *options[:4], *options[6:], *NEW_PARTITIONS_SOON)
+    wait_until(lambda: labels(database_url) == 40)
+    process.send(signal.SIGSTOP)
+    recreate(logs, logs.topics.labels)
+    make_logs(kafka_bootstrap, stream_name)
+    publish(*range(1000, 1080))
+    process.send(signal.SIGCONT)
+    assert process.wait(60) == 2, process.output
+    assert "was re-created" in process.output
+    assert labels(database_url) == 40

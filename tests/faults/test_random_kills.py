@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import psycopg
@@ -186,7 +187,7 @@ def test_the_scorer(
     print(f"{len(logged)} captures, {found[0]} pairs, {found[1]} windows")
 
 
-def killer(process: join_driver.ForkServerProcess) -> Callable[[], object]:
+def killer(process: ForkServerProcess) -> Callable[[], object]:
     def kill() -> None:
         process.kill()
         process.join()

@@ -114,6 +114,7 @@ def test_every_fault_is_found(stream: Stream) -> None:
     for future in stream.admin.delete_records(cut).values():
         future.result()
     stream.execute("update gnomon.cells set joined_orphaned = 2 where source_partition = 0")
+    stream.execute("update gnomon.join_progress set topic_id = 'of old' where source_partition = 1")
     status, after = stream.doctor("-X", "schema.registry.url=http://127.0.0.1:1")
     assert status == 3
     texts: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -130,6 +131,7 @@ def test_every_fault_is_found(stream: Stream) -> None:
     (text,) = texts["retention", "failed"]
     assert text.endswith("5 captures expired unread")
     assert texts["orphans", "note"] == ["challenger: 2 orphans, 0 captures expired before they were counted again"]
+    assert texts["identity", "failed"] == [f"challenger: came from another {topics.live}, re-created since"]
     assert len(texts["ledger", "failed"]) == 1
     assert len(texts["registry", "unreachable"]) == 1
     status, after = stream.doctor()

@@ -110,7 +110,7 @@ def drive(logs: Logs, choose: Callable[[], int]) -> tuple[Pairing, list[JoinedWi
             pairing.shadow(offset, step.name, step.record)
         # Also when the shadow log is through: a `choose` that is never odd must not wait for ever.
         if not told and (choose() % 2 or not shadow):
-            pairing.live_expired(logs.low)
+            pairing.live_reached(logs.low)
             told = True
         count = min(len(live), choose()) if told else 0
         pairing.live(live[:count])

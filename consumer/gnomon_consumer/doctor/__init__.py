@@ -29,4 +29,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         return
     if (yield from data.answers(settings)) and settings.stream is not None:
         with database.connect(settings.database_url, "gnomon doctor") as connection:
+            if metadata is not None:
+                cluster_id, topic_ids = broker.identity(settings, metadata)
+                yield from data.examine_identity(connection, settings.stream, cluster_id, topic_ids)
             yield from data.examine_rows(connection, settings.stream, first_offsets)

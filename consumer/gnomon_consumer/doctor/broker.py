@@ -193,6 +193,14 @@ def _newest(settings: Settings, topic: str, partitions: int, reader: Reader) -> 
     yield Finding("schemas", "ok", f"the newest captures of {read} partitions can be read")
 
 
+def identity(settings: Settings, metadata: ClusterMetadata) -> tuple[str, dict[str, str | None]]:
+    """The cluster's id, and those of the live and labels topics, as far as they are there."""
+    names = Topics(settings.require_stream(), settings.topic_prefix)
+    there = [name for name in (names.live, names.labels) if name in metadata.topics]
+    known = kafka.TopicIds(settings, metadata, *there).known if there else {}
+    return str(getattr(metadata, "cluster_id", None) or ""), known
+
+
 def first_offsets(settings: Settings, metadata: ClusterMetadata) -> dict[int, int]:
     """The first offset that the live topic still holds, by partition; raises KafkaException."""
     topic = Topics(settings.require_stream(), settings.topic_prefix).live

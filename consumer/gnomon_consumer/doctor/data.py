@@ -25,6 +25,27 @@ def examine_rows(connection: Connection, stream: str, first_offsets: Mapping[int
     yield from _producers(connection, stream)
 
 
+def examine_identity(
+    connection: Connection, stream: str, cluster_id: str, topic_ids: Mapping[str, str | None]
+) -> Iterator[Finding]:
+    """Whether what is stored came from the topics that stand under these names now."""
+    rows = connection.execute(
+        "select distinct d.name, 'live', p.cluster_id, p.topic_id from gnomon.streams s"
+        " join gnomon.deployments d using (stream_id) join gnomon.join_progress p using (deployment_id)"
+        " where s.name = %(stream)s union select distinct 'the labels', 'labels', w.cluster_id, w.topic_id"
+        " from gnomon.streams s join gnomon.label_watermarks w using (stream_id) where s.name = %(stream)s order by 1",
+        {"stream": stream},
+    ).fetchall()
+    for what, kind, *stored in rows:
+        topic, now = next(((t, i) for t, i in topic_ids.items() if t.endswith(f".{kind}")), (kind, None))
+        if stored == [cluster_id, now]:
+            yield Finding("identity", "ok", f"{what}: read from this {topic}")
+        else:
+            changed = "another cluster" if stored[0] != cluster_id else f"another {topic}, re-created since"
+            remedy = "use another database, or for pairs another deployment; offsets of the two must not mix"
+            yield Finding("identity", "failed", f"{what}: came from {changed}", remedy)
+
+
 def answers(settings: Settings) -> "Iterator[Finding] | Any":
     """Whether the database answers and is of this version; returns both as one."""
     url = settings.require_database_url()

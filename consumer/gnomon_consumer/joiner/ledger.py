@@ -5,7 +5,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from gnomon_consumer.joiner.assemble import uuid_bytes
+import pyarrow as pa
+
+from gnomon_consumer.joiner.assemble import Assembled, outcome_of, uuid_bytes
+from gnomon_consumer.joiner.rollup import Rollup
 from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, Refusal, Run, printable
 from gnomon_schemas.codec import Record
 
@@ -68,10 +71,44 @@ def window_row(deployment_id: int, window: JoinedWindow) -> tuple[Any, ...]:
     )
 
 
+Counts = defaultdict[str, Counter[str]]
+"""What became of a window's sampled rows, by stratum and outcome."""
+
+
+def recount(
+    windows: Sequence[JoinedWindow],
+    assembled: Assembled,
+    kept: Sequence[int],
+    refusals: Sequence[tuple[int, Refusal]],
+    value_tolerance: float,
+) -> tuple[list[Counts], Rollup]:
+    """Count what became of every sampled row and seen capture, by window and by hour.
+
+    `kept` are the rows of `assembled` that are pairs now, `refusals` the others with the indices of their windows.
+    """
+    counted = [Counts(Counter) for _ in windows]
+    rollup = Rollup()
+    for at in kept:
+        row = assembled.rows[at]
+        counted[row.window][row.match.cell][outcome_of(row.match.shadow)] += 1
+    others = [(at, refusal.cell, "dead_lettered") for at, refusal in refusals]
+    others += [(at, cell, "orphaned") for at, window in enumerate(windows) for cell, _ in window.orphans]
+    for at, cell, outcome in others:
+        counted[at][cell][outcome] += 1
+        rollup.count((hour_of(windows[at]), cell), outcome)
+        rollup.count((hour_of(windows[at]), cell), "sampled")
+    for window in windows:
+        for key, seen in window.hours.items():
+            rollup.count(key, "seen", seen)
+    whole = len(kept) == len(assembled.rows)
+    rollup.add(assembled.batch if whole else assembled.batch.take(pa.array(kept, pa.int64())), value_tolerance)
+    return counted, rollup
+
+
 def cell_rows(
-    deployment_id: int, windows: Sequence[JoinedWindow], counted: Sequence[dict[str, Counter[str]]]
+    deployment_id: int, windows: Sequence[JoinedWindow], counted: Sequence[Counts]
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows of CELL_COLUMNS; `counted[i]` counts by stratum and outcome what became of window i's sampled rows."""
+    """Rows of CELL_COLUMNS from what `recount` found."""
     for window, counts in zip(windows, counted, strict=True):
         seal = window.seal
         claims = {printable(cell["stratum"]): cell for cell in seal["cells"]}

@@ -31,7 +31,7 @@ class LetterSink(Sink):
         )
         if assembled.refusals:
             return f"stays: {assembled.refusals[0][1].reason}: {assembled.refusals[0][1].detail}"
-        self._ensure_partitions(assembled.batch)
+        self._days.ensure(assembled.batch)
         try:
             return self._move(shadow, window_start, cell, assembled)
         except (psycopg.DataError, errors.CheckViolation) as error:

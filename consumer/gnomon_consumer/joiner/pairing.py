@@ -119,13 +119,9 @@ class Pairing:
         self._ahead_until = offset
 
     def live_reached(self, position: int) -> None:
-        """Say that the live log holds nothing below `position` that was not handed over."""
+        """Say that the live log holds nothing below `position` that was not handed over: sampled rows are orphans."""
         if not self._ahead:
             self._live_reached(position)
-
-    def live_expired(self, low: int) -> None:
-        """Say that the live log begins at `low` now: what was not read below is gone, its sampled rows orphans."""
-        self.live_reached(low)
 
     def _live_reached(self, position: int) -> None:
         if position > self._live_position:

@@ -7,48 +7,31 @@ comes back all take the same way; Kafka's committed offsets are written for lag 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
 from psycopg import errors
 
 from gnomon_consumer import database, kafka
 from gnomon_consumer.group import GroupTopic
-from gnomon_consumer.joiner.identity import IdentityError, Progress, check_identity, identity_of
+from gnomon_consumer.joiner.identity import IdentityError
 from gnomon_consumer.joiner.live import LiveLog
-from gnomon_consumer.joiner.pairing import Pairing, PairingError
-from gnomon_consumer.joiner.shadows import Read, read_shadow
+from gnomon_consumer.joiner.pairing import PairingError
+from gnomon_consumer.joiner.partition import Partition
+from gnomon_consumer.joiner.shadows import read_shadow
 from gnomon_consumer.joiner.sink import ProgressMovedError, Sink
 from gnomon_consumer.joiner.window import JoinedWindow, LiveMessage
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.metrics import JoinerMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.waiting import AWAY, Absence, Complaints
-from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader
-from gnomon_schemas.errors import ConfigurationError, DecodeError, GnomonError
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.registry import registry_schemas
 from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
 
 IDLE_CHECK_S = 0.5
 REPORT_S = 10.0
-
-
-@dataclass(slots=True)
-class Owned:
-    """A partition of this member: `expected` is the next shadow offset, `live_end` how far the live log is read."""
-
-    pairing: Pairing
-    known: Progress | None
-    expected: int = 0
-    checked: bool = False
-    shadow_paused: bool = False
-    shadow_end: bool = False
-    live_end: int = 0
-    begins: list[tuple[Record, int]] = field(default_factory=list)
-    ready: list[JoinedWindow] = field(default_factory=list)
-    caught_up: bool = False
 
 
 class Joiner:
@@ -80,7 +63,7 @@ class Joiner:
         self.metrics = JoinerMetrics(self._topics.stream, deployment)
         self._metrics_address = metrics
         self._pulse = Pulse()
-        self._owned: dict[int, Owned] = {}
+        self._owned: dict[int, Partition] = {}
         self._failed: dict[int, GnomonError] = {}
         self._absence = Absence(self._log)
         self._complaints = Complaints(self._log)
@@ -96,8 +79,11 @@ class Joiner:
         """Raises ConfigurationError, DependencyUnreachableError at the start, or what stopped the join."""
         metadata = kafka.list_topics(self._settings)
         self._mock = kafka.is_mock(metadata)
-        self._cluster_id = str(getattr(metadata, "cluster_id", None) or "")
-        self._topic_id = kafka.topic_id(self._settings, self._live_topic, metadata)
+        self._ids = kafka.TopicIds(self._settings, metadata, self._live_topic, self._shadow_topic)
+        self._here = {
+            "cluster_id": str(getattr(metadata, "cluster_id", None) or ""),
+            "topic_id": self._ids.known[self._live_topic],
+        }
         self._connect()
         schemas = TopicSchemas(kafka.client_config(self._settings), self._topics.schemas)
         registry = registry_schemas(self._settings.kafka.properties)
@@ -151,8 +137,8 @@ class Joiner:
             raise GnomonError("the database is not this version's: run `gnomon db upgrade`") from error
         if time.monotonic() >= self._next_report:
             self._next_report = time.monotonic() + REPORT_S
-            held = sum(state.pairing.held_ahead + state.pairing.held_rows for state in self._owned.values())
-            self.metrics.held.set(held)
+            self.metrics.held.set(sum(state.held for state in self._owned.values()))
+            self._same_topics()  # also where nothing comes any more
             self._log.info("progress", windows=self.windows, pairs=self.pairs, partitions=len(self._owned))
 
     def _open(self) -> None:
@@ -163,92 +149,48 @@ class Joiner:
         progress = self._sink.progress(partitions)
         for partition in partitions:
             known = progress.get(partition)
-            if known is not None:
-                here = {"cluster_id": self._cluster_id, "topic_id": self._topic_id}
-                check_identity(partition, known.identity, here)
-            state = Owned(Pairing(partition, known.next_source if known else None), known)
-            self._owned[partition] = state
+            self._owned[partition] = Partition(partition, known, self._here)
             if known is not None:
                 self._live.follow(partition, known.next_source)
-        # The first record says whose log this is; only then may the middle of it be trusted.
         self._shadow.open(dict.fromkeys(partitions, OFFSET_BEGINNING))
 
     def _follow_shadow(self, timeout: float) -> None:
         messages = self._shadow.consume(self._limits.batch_messages, timeout)
         reads = iter(read_shadow(self._reader, [one.value() for one in messages if one.error() is None]))
         for message in messages:
-            partition = message.partition()
-            read = next(reads) if message.error() is None else None
+            partition, offset, error = message.partition(), message.offset() or 0, message.error()
+            read = next(reads) if error is None else None
             state = self._owned.get(partition) if partition is not None else None
-            if message.error() is not None:
-                self._shadow_event(message, state)
-            elif read is not None and state is not None and partition is not None and partition not in self._failed:
+            if error is not None:
+                self._shadow_event(error, state, offset)
+            elif read is not None and state is not None and state.number not in self._failed:
                 try:
-                    self._take_shadow(partition, state, message, read)
-                except PairingError as error:
-                    self._fail(partition, error)
-        for partition, state in self._owned.items():
+                    go_on_at = state.shadow(offset, read)
+                except PairingError as contradiction:
+                    self._fail(state, contradiction)
+                else:
+                    if go_on_at is not None:
+                        self._shadow.seek(state.number, go_on_at)
+        for state in self._owned.values():
             if state.pairing.next_source is not None:
-                self._live.follow(partition, state.pairing.live_position)
-            state.pairing.live_reached(state.live_end)
-
-    def _take_shadow(self, partition: int, state: Owned, message: Message, read: Read) -> None:
-        offset = message.offset()
-        assert offset is not None
-        if offset < state.expected:
-            return
-        state.shadow_end = state.caught_up = False
-        if isinstance(read, DecodeError):
-            raise PairingError(f"shadow partition {partition}, offset {offset}: {read}") from read
-        name, record = read
-        if not state.checked:
-            state.checked = True
-            if name.endswith(".DeploymentStart"):
-                self._check(partition, state, record)
-            if state.known is not None and state.known.next_shadow > offset + 1:
-                state.expected = state.known.next_shadow
-                self._shadow.seek(partition, state.expected)
-                return
-        if name.endswith(".DeploymentStart"):
-            self._check(partition, state, record)
-            state.begins.append((record, offset))
-        state.expected = offset + 1
-        state.pairing.shadow(offset, name, record)
-
-    def _check(self, partition: int, state: Owned, start: Record) -> None:
-        found = identity_of(start)
-        here = {"cluster_id": self._cluster_id, "topic_id": self._topic_id}
-        for name, value in here.items():
-            if found[name] != value:
-                raise IdentityError(
-                    f"partition {partition}: the shadow log was made from {name} {found[name]}, the live topic here"
-                    f" is of {value}; the topic was re-created or this is another broker"
-                )
-        if state.known is not None:
-            check_identity(partition, state.known.identity, found)
+                self._live.follow(state.number, state.pairing.live_position)
+            state.live_reached()
 
     def _follow_live(self, timeout: float) -> None:
         batches: dict[int, list[LiveMessage]] = {}
         for message in self._live.consume(self._limits.batch_messages, timeout):
-            partition = message.partition()
-            assert partition is not None
-            state = self._owned.get(partition)
+            partition, error = message.partition(), message.error()
+            state = self._owned.get(partition) if partition is not None else None
             if state is None:
                 continue
-            if message.error() is None:
-                batches.setdefault(partition, []).append(message)
+            if error is None:
+                batches.setdefault(state.number, []).append(message)
             else:
                 # What came before the event is taken first: the end of a log is behind its messages.
-                self._take_live(state, batches.pop(partition, []))
-                self._live_event(partition, state, message)
-        for partition, messages in batches.items():
-            self._take_live(self._owned[partition], messages)
-
-    @staticmethod
-    def _take_live(state: Owned, messages: list[LiveMessage]) -> None:
-        if messages:
-            state.pairing.live(messages)
-            state.live_end = max(state.live_end, (messages[-1].offset() or 0) + 1)
+                state.live(batches.pop(state.number, []))
+                self._live_event(error, state, message.offset() or 0)
+        for number, messages in batches.items():
+            self._owned[number].live(messages)
 
     def _apply(self) -> None:
         """Write everything that is complete in one transaction."""
@@ -257,9 +199,8 @@ class Joiner:
                 record, offset = state.begins[0]
                 self._sink.begin(partition, record, offset)
                 state.begins.pop(0)
-            state.ready += state.pairing.take()
-        windows = [window for state in self._owned.values() for window in state.ready]
-        if not windows:
+        windows = [window for state in self._owned.values() for window in state.take()]
+        if not windows or not self._same_topics():
             return
         try:
             pairs = self._sink.apply(windows, self._reader)
@@ -276,6 +217,19 @@ class Joiner:
             ends = {window.seal["source_partition"]: window.shadow_offset + 1 for window in windows}
             if reason := self._shadow.tell_lag_tools(ends):
                 self._log.info("lag tools are not told", reason=reason)
+
+    def _same_topics(self) -> bool:
+        """Whether what was read so far is of the topics that this join began with; False while no broker says."""
+        try:
+            recreated = self._ids.recreated()
+        except DependencyUnreachableError:
+            return False
+        if recreated is not None:
+            raise IdentityError(
+                f"{recreated} was re-created under this joiner, its offsets begin anew: join it as another deployment,"
+                " or into another database"
+            )
+        return True
 
     def _count(self, windows: list[JoinedWindow], pairs: int) -> None:
         told, now = self.metrics, time.time()
@@ -309,7 +263,7 @@ class Joiner:
         reached = [
             partition
             for partition, state in self._owned.items()
-            if not state.caught_up and state.shadow_end and state.pairing.idle and not state.ready
+            if not state.caught_up and state.at_the_end
             if self._live.end(partition) <= (state.pairing.next_source or 0)
         ]
         if reached:
@@ -319,67 +273,48 @@ class Joiner:
 
     # Events of the logs.
 
-    def _shadow_event(self, message: Message, state: Owned | None) -> None:
-        error = message.error()
-        assert error is not None
-        partition = message.partition()
+    def _shadow_event(self, error: KafkaError, state: Partition | None, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            if state is not None and (message.offset() or 0) >= state.expected:
-                state.shadow_end = True
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET and state is not None and partition is not None:
-            self._fail(
-                partition,
-                PairingError(
-                    f"shadow partition {partition} no longer holds offset {state.expected}, where the join stands:"
-                    " it expired or was re-created"
-                ),
-            )
+            if state is not None:
+                state.shadow_ends(offset)
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET and state is not None:
+            self._same_topics()
+            self._fail(state, state.shadow_lost())
         else:
             self._complaints.hear(error)
 
-    def _live_event(self, partition: int, state: Owned, message: Message) -> None:
-        error = message.error()
-        assert error is not None
+    def _live_event(self, error: KafkaError, state: Partition, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            state.live_end = max(state.live_end, message.offset() or 0)
-            state.pairing.live_reached(state.live_end)
+            state.live_reached(offset)
             if state.pairing.wants_live and not state.pairing.held_ahead:
-                self._check_live_end(partition, state)
+                too_short = state.live_too_short(self._live.end(state.number))
+                if too_short is not None:
+                    self._fail(state, too_short)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._live_out_of_range(partition, state)
+            self._live_out_of_range(state)
         else:
             self._complaints.hear(error)
 
-    def _live_out_of_range(self, partition: int, state: Owned) -> None:
+    def _live_out_of_range(self, state: Partition) -> None:
         """The live log begins beyond where the join stands, or ends before it."""
-        self._live.leave([partition])
-        found = self._live.watermarks(partition)
-        if found is None or found[0] <= state.pairing.live_position <= found[1]:
-            self._live.follow(partition, state.pairing.live_position)
-        elif found[0] > state.pairing.live_position:
-            self._log.warning("the live log begins later now", partition=partition, offset=found[0])
-            state.live_end = max(state.live_end, found[0])
-            state.pairing.live_expired(found[0])
-            self._live.follow(partition, found[0])
+        self._same_topics()
+        self._live.leave([state.number])
+        found = self._live.watermarks(state.number)
+        position = state.pairing.live_position
+        if found is not None and found[0] > position:
+            self._log.warning("the live log begins later now", partition=state.number, offset=found[0])
+            state.live_reached(found[0])
+            self._live.follow(state.number, found[0])
+        elif found is not None and (too_short := state.live_too_short(found[1])) is not None:
+            self._fail(state, too_short)
         else:
-            self._fail(partition, self._too_short(partition, state, found[1]))
+            self._live.follow(state.number, position)
 
-    def _check_live_end(self, partition: int, state: Owned) -> None:
-        high = self._live.end(partition)
-        if high < (state.pairing.next_source or 0):
-            self._fail(partition, self._too_short(partition, state, high))
-
-    def _too_short(self, partition: int, state: Owned, high: int) -> PairingError:
-        return PairingError(
-            f"live partition {partition} ends at {high}, before {state.pairing.next_source}, which the shadow log has"
-            " seen: the topic was re-created or lost its end"
-        )
-
-    def _fail(self, partition: int, error: GnomonError) -> None:
+    def _fail(self, state: Partition, error: GnomonError) -> None:
         """Stop one partition; the others go on."""
-        self._log.error("a partition stops", partition=partition, reason=str(error))
-        self._failed[partition] = error
-        self._shadow.hold([partition], True)
+        self._log.error("a partition stops", partition=state.number, reason=str(error))
+        self._failed[state.number] = error
+        self._shadow.hold([state.number], True)
 
     def _forget(self, partitions: list[int]) -> None:
         """Drop what is held of partitions; another member, or this one later, begins where the database says."""

@@ -1,6 +1,6 @@
 """Windows into PostgreSQL, whole or not at all: progress first, by compare-and-set, then the rows it stands for."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -10,7 +10,8 @@ import psycopg
 import pyarrow as pa
 from psycopg import errors
 
-from gnomon_consumer.joiner.assemble import Assembled, assemble, outcome_of, refused
+from gnomon_consumer.joiner.assemble import Assembled, assemble, refused
+from gnomon_consumer.joiner.days import Days
 from gnomon_consumer.joiner.features import FeatureColumns
 from gnomon_consumer.joiner.identity import IDENTITY, Progress, check_identity, identity_of
 from gnomon_consumer.joiner.ledger import (
@@ -19,10 +20,10 @@ from gnomon_consumer.joiner.ledger import (
     TALLY_COLUMNS,
     WINDOW_COLUMNS,
     cell_rows,
-    hour_of,
     letter_row,
     moment,
     place,
+    recount,
     tally_rows,
     window_row,
 )
@@ -34,7 +35,6 @@ from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import GnomonError
 
 Connection = psycopg.Connection[Any]
-DAY_US = 24 * HOUR_US
 
 
 class ProgressMovedError(GnomonError):
@@ -60,7 +60,7 @@ class Sink:
         connection.autocommit = True
         self._stream_id, self._tolerance, self.deployment_id = _register(connection, stream, deployment)
         self._features = FeatureColumns(self._stream_id)
-        self._days: set[int] = set()
+        self._days = Days(connection, self._stream_id)
 
     def declare_replay(self, since: datetime, until: datetime) -> None:
         """Say which part of the past this stream replays: its event times get table partitions of their own."""
@@ -117,7 +117,7 @@ class Sink:
         assembled = assemble(
             self.deployment_id, windows, reader, lambda schema: self._features.layout(connection, schema)
         )
-        outside = self._ensure_partitions(assembled.batch)
+        outside = self._days.ensure(assembled.batch)
         with connection.transaction():
             self._move_progress(windows, outside)
             kept, refusals = self._copy_pairs(assembled)
@@ -126,31 +126,6 @@ class Sink:
             self._at("written")
         self._at("committed")
         return len(kept)
-
-    def _ensure_partitions(self, batch: pa.RecordBatch) -> Counter[int]:
-        """Make a batch's table partitions, each in its own transaction; count by source partition what has none."""
-        times = batch.column("event_time").to_pylist()
-        days = {time // DAY_US: time for time in times}
-        for day in sorted(days.keys() - self._days):
-            if self._ensure_partition(days[day]):
-                self._days.add(day)
-        if days.keys() <= self._days:
-            return Counter()
-        return Counter(
-            partition
-            for time, partition in zip(times, batch.column("source_partition").to_pylist(), strict=True)
-            if time // DAY_US not in self._days
-        )
-
-    def _ensure_partition(self, time: int) -> bool:
-        try:
-            row = self._connection.execute(
-                "select gnomon.ensure_partition(%s, %s)", [self._stream_id, moment(time)]
-            ).fetchone()
-        except errors.LockNotAvailable:
-            # A long report holds the table: the default partition takes these rows, `db maintain` moves them later.
-            return False
-        return bool(row and row[0])
 
     def _move_progress(self, windows: Sequence[JoinedWindow], outside: Counter[int]) -> None:
         for partition, group in groupby(
@@ -208,24 +183,7 @@ class Sink:
         kept: list[int],
         refusals: list[tuple[int, Refusal]],
     ) -> None:
-        counted = [defaultdict[str, Counter[str]](Counter) for _ in windows]
-        rollup = Rollup()
-        for at in kept:
-            row = assembled.rows[at]
-            counted[row.window][row.match.cell][outcome_of(row.match.shadow)] += 1
-        for at, refusal in refusals:
-            counted[at][refusal.cell]["dead_lettered"] += 1
-            rollup.count((hour_of(windows[at]), refusal.cell), "dead_lettered")
-            rollup.count((hour_of(windows[at]), refusal.cell), "sampled")
-        for at, window in enumerate(windows):
-            for cell, _ in window.orphans:
-                counted[at][cell]["orphaned"] += 1
-                rollup.count((hour_of(window), cell), "orphaned")
-                rollup.count((hour_of(window), cell), "sampled")
-            for key, seen in window.hours.items():
-                rollup.count(key, "seen", seen)
-        whole = len(kept) == len(assembled.rows)
-        rollup.add(assembled.batch if whole else assembled.batch.take(pa.array(kept, pa.int64())), self._tolerance)
+        counted, rollup = recount(windows, assembled, kept, refusals, self._tolerance)
         self._copy("windows", WINDOW_COLUMNS, (window_row(self.deployment_id, window) for window in windows))
         self._copy("cells", CELL_COLUMNS, cell_rows(self.deployment_id, windows, counted))
         self._copy(

@@ -1,27 +1,27 @@
 """`gnomon labels consume`: labels and heartbeats of one stream into the database, and cohorts sealed as they mature.
 
-Labels are read in a group, from the offsets that the database holds. The heartbeats, few and compacted, are read whole
-by every member without a group; storing one twice changes nothing.
+Labels are read in a group, from the offsets that the database holds. The heartbeats are read whole by every member;
+storing one twice changes nothing.
 """
 
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message
 from psycopg import errors
 
 from gnomon_consumer import database, kafka
 from gnomon_consumer.group import GroupTopic
-from gnomon_consumer.labels.store import FIRST_US, LAST_US, LabelBatch, LabelsMovedError, LabelStore, fault_of
+from gnomon_consumer.labels.heartbeats import Heartbeats
+from gnomon_consumer.labels.store import LabelBatch, LabelsMovedError, LabelStore, fault_of
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.metrics import LabelMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.waiting import AWAY, Absence, Complaints
-from gnomon_schemas.codec import Reader, Record
-from gnomon_schemas.errors import DecodeError, DependencyUnreachableError, GnomonError
+from gnomon_schemas.codec import Reader
+from gnomon_schemas.errors import ConfigurationError, DecodeError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.registry import registry_schemas
 from gnomon_schemas.store import ChainedSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
@@ -65,8 +65,6 @@ class LabelConsumer:
         self._metrics_address = metrics
         self._pulse = Pulse()
         self._owned: dict[int, Owned] = {}
-        self._reports: list[Record] = []
-        self._producers_left: set[int] = set()
         self._absence = Absence(self._log)
         self._complaints = Complaints(self._log)
         self._next_seal = 0.0
@@ -78,15 +76,15 @@ class LabelConsumer:
         """Raises ConfigurationError, or DependencyUnreachableError at the start."""
         metadata = kafka.list_topics(self._settings)
         self._cluster_id = str(getattr(metadata, "cluster_id", None) or "")
-        self._topic_id = kafka.topic_id(self._settings, self._topics.labels, metadata)
+        self._ids = kafka.TopicIds(self._settings, metadata, self._topics.labels)
+        self._topic_id = self._ids.known[self._topics.labels]
         self._connect()
         registry = registry_schemas(self._settings.kafka.properties)
         self._reader = Reader(ChainedSchemas(packaged_schemas(), registry))
         self._dead_letters = kafka.make_producer(self._settings)
         group = f"{self._topics.prefix}.{self._topics.stream}.labels"
         self._labels = GroupTopic(self._settings, group, self._topics.labels, self._forget)
-        self._producers = kafka.make_consumer(self._settings, None, {"enable.partition.eof": True})
-        self._follow_producers()
+        self._heartbeats = Heartbeats(self._settings, self._topics.producers, self._reader, self._complaints, self._log)
         self._log.info("consuming labels", topic=self._topics.labels)
         try:
             with observed(self._metrics_address, self.metrics, self._pulse, self._ready, self._log):
@@ -98,7 +96,7 @@ class LabelConsumer:
             raise GnomonError(f"Kafka: {kafka.kafka_error(error).str()}") from error
         finally:
             self._labels.close()
-            self._producers.close()
+            self._heartbeats.close()
             self._connection.close()
             self._log.info("stopped", stored=self.stored)
 
@@ -106,8 +104,7 @@ class LabelConsumer:
         return (
             self._drain
             and not self._labels.unopened
-            and not self._producers_left
-            and not self._reports
+            and self._heartbeats.read_whole
             and bool(self._owned)
             and all(state.at_end for state in self._owned.values())
         )
@@ -123,11 +120,12 @@ class LabelConsumer:
         try:
             self._open()
             self._read_labels()
-            self._read_producers()
+            self._heartbeats.read()
             self._store_all()
             self._notice_idle()
             if time.monotonic() >= self._next_seal:
                 self._next_seal = time.monotonic() + self._limits.seal_seconds
+                self._same_topic()
                 if sealed := self._store.seal_cohorts():
                     self.metrics.sealed.inc(sealed)
                     self._log.info("cohorts sealed", slices=sealed)
@@ -184,36 +182,13 @@ class LabelConsumer:
         ]
         self._dead_letters.produce(self._topics.dead_letters, message.value(), message.key(), headers=headers)
 
-    def _read_producers(self) -> None:
-        for message in self._producers.consume(self._limits.batch_messages, 0):
-            error = message.error()
-            if error is None:
-                self._take_report(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self._producers_left.discard(message.partition() or 0)
-            else:
-                self._complaints.hear(error)
-
-    def _take_report(self, message: Message) -> None:
-        if message.value() is None:
-            return
-        try:
-            name, _, record = self._reader.decode(message.value())
-            uuid.UUID(record["producer_id"])
-        except (DecodeError, ValueError, KeyError) as error:
-            self._log.warning("a heartbeat that cannot be read", offset=message.offset(), reason=str(error))
-            return
-        times = (record["started_at"], record["reported_at"])
-        if name == "gnomon.v1.ProducerReport" and all(FIRST_US <= at <= LAST_US for at in times):
-            self._reports.append(record)
-
     def _store_all(self) -> None:
-        if self._reports:
-            self._store.report_producers(self._reports)
-            self.metrics.heartbeats.inc(len(self._reports))
-            self._reports.clear()
+        if reports := self._heartbeats.pending:
+            self._store.report_producers(reports)
+            self.metrics.heartbeats.inc(len(reports))
+            reports.clear()
         batches = {n: state.batch for n, state in self._owned.items() if state.batch.end > state.batch.start}
-        if not batches:
+        if not batches or not self._same_topic():
             return
         if any(batch.rejected for batch in batches.values()) and self._dead_letters.flush(
             self._settings.kafka.timeout_seconds
@@ -235,6 +210,19 @@ class LabelConsumer:
             state.batch = LabelBatch(state.next_offset, state.next_offset)
             state.idle = False
 
+    def _same_topic(self) -> bool:
+        """Whether what was read so far is of the topic that this consumer began with; False while no broker says."""
+        try:
+            recreated = self._ids.recreated()
+        except DependencyUnreachableError:
+            return False
+        if recreated is not None:
+            raise ConfigurationError(
+                f"{recreated} was re-created under this consumer, its offsets begin anew: load what is missing from"
+                " files, or start again in another database"
+            )
+        return True
+
     def _notice_idle(self) -> None:
         now = time.monotonic()
         changed = {
@@ -252,6 +240,7 @@ class LabelConsumer:
             if state is not None and (offset or 0) >= state.batch.end:
                 state.at_end = True
         elif error.code() == KafkaError._AUTO_OFFSET_RESET and state is not None and partition is not None:
+            self._same_topic()
             low = self._labels.low(partition)
             raise GnomonError(
                 f"label partition {partition} begins at {low} now, but labels are stored only up to"
@@ -260,15 +249,6 @@ class LabelConsumer:
             )
         else:
             self._complaints.hear(error)
-
-    def _follow_producers(self) -> None:
-        topic = self._topics.producers
-        found = kafka.list_topics(self._settings).topics.get(topic)
-        partitions = sorted(found.partitions) if found is not None and found.error is None else []
-        self._producers_left = set(partitions)
-        self._producers.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in partitions])
-        if not partitions:
-            self._log.warning("no heartbeats: the topic is missing", topic=topic)
 
     def _forget(self, partitions: list[int]) -> None:
         for partition in partitions:

@@ -1,0 +1,64 @@
+"""The producers' heartbeats: few and compacted, read whole by every member without a group."""
+
+import uuid
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+
+from gnomon_consumer import kafka
+from gnomon_consumer.labels.store import FIRST_US, LAST_US
+from gnomon_consumer.settings import Settings
+from gnomon_consumer.waiting import Complaints
+from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.errors import DecodeError
+
+
+class Heartbeats:
+    """Reads the producers' topic from its beginning; `pending` are the reports that are not stored yet."""
+
+    def __init__(self, settings: Settings, topic: str, reader: Reader, complaints: Complaints, log: Any) -> None:
+        self._reader = reader
+        self._complaints = complaints
+        self._log = log
+        self._batch = settings.labels.batch_messages
+        self.pending: list[Record] = []
+        self._consumer: Consumer = kafka.make_consumer(settings, None, {"enable.partition.eof": True})
+        found = kafka.list_topics(settings).topics.get(topic)
+        partitions = sorted(found.partitions) if found is not None and found.error is None else []
+        self._left = set(partitions)
+        self._consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+        if not partitions:
+            log.warning("no heartbeats: the topic is missing", topic=topic)
+
+    @property
+    def read_whole(self) -> bool:
+        """Whether every partition was read to its end once, and all of it stored."""
+        return not self._left and not self.pending
+
+    def read(self) -> None:
+        """Take what has arrived; never waits."""
+        for message in self._consumer.consume(self._batch, 0):
+            error = message.error()
+            if error is None:
+                self._take(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._left.discard(message.partition() or 0)
+            else:
+                self._complaints.hear(error)
+
+    def _take(self, message: Message) -> None:
+        if message.value() is None:
+            return
+        try:
+            name, _, record = self._reader.decode(message.value())
+            uuid.UUID(record["producer_id"])
+        except (DecodeError, ValueError, KeyError) as error:
+            self._log.warning("a heartbeat that cannot be read", offset=message.offset(), reason=str(error))
+            return
+        times = (record["started_at"], record["reported_at"])
+        if name == "gnomon.v1.ProducerReport" and all(FIRST_US <= at <= LAST_US for at in times):
+            self.pending.append(record)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
