@@ -157,12 +157,14 @@ class Stream:
         partition: Callable[[int], int] | None = None,
         stratum: Callable[[int], str] | None = None,
         values: Mapping[int, bytes] | None = None,
+        timestamp: int = 0,
     ) -> None:
-        """Produce `count` captures; `values` replaces single messages by raw bytes."""
+        """Produce `count` captures; `values` replaces single messages by raw bytes; `timestamp` in ms, 0 for now."""
         for index in range(count):
             request_id = uuid.uuid4().hex
             value = (values or {}).get(index) or self.capture(request_id, **features(index))
             place: dict[str, Any] = {} if partition is None else {"partition": partition(index)}
+            place |= {"timestamp": timestamp} if timestamp else {}
             headers: list[tuple[str, str | bytes | None]] = (
                 [] if stratum is None else [("stratum", stratum(index).encode())]
             )

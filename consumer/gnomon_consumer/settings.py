@@ -134,11 +134,11 @@ class ScoreSettings(Section):
         le=2**44,
         description="Address space a worker may use (RLIMIT_AS), bytes; default 4 GiB.",
     )
-    max_record_bytes: int = Field(
-        default=2**20,
-        ge=64,
-        le=2**30,
-        description="Largest live message that is decoded, bytes; default 1 MiB.",
+    skip_behind_seconds: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=30 * 86400,
+        description="Further behind than this, skip to the newest window and record a gap, seconds; default 0: never.",
     )
     breaker_seconds: float = Field(
         default=5.0,

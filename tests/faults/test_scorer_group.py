@@ -133,6 +133,31 @@ def test_a_truncated_log_leaves_a_gap_with_its_count(bench: Bench) -> None:
     assert second.terminate(15) == 0
 
 
+def test_what_is_too_far_behind_is_skipped_if_asked_and_leaves_gaps(bench: Bench) -> None:
+    an_hour_ago = int(1000 * (time.time() - 3600))
+    bench.live.send(40_000, partition=lambda i: i % 4, timestamp=an_hour_ago)
+    old = set(bench.live.sent)
+    bench.live.send(400, partition=lambda i: i % 4)
+    process = bench.score("a", GNOMON_SCORE__SKIP_BEHIND_SECONDS="600")
+    deadline = time.monotonic() + 120
+    while min(covered(audit(bench.bootstrap, bench.stream, "boost")).values()) < 10_100:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert process.terminate(15) == 0
+    found = audit(bench.bootstrap, bench.stream, "boost")
+    gaps = [window["gap"] for one in found.values() for window in one.windows if window["gap"]]
+    seen = sum(cell["seen"] for one in found.values() for window in one.windows for cell in window["cells"])
+    assert {gap["reason"] for gap in gaps} == {"overload"}
+    assert seen + sum(gap["lost"] for gap in gaps) == len(bench.live.sent)
+    assert seen < 30_000
+    # What is recent is never skipped: windows, not gaps, cover it.
+    for partition, one in found.items():
+        skipped = [range(w["start_offset"], w["end_offset"]) for w in one.windows if w["gap"]]
+        assert not any(
+            offset in gap for (p, offset) in bench.live.sent.keys() - old if p == partition for gap in skipped
+        )
+
+
 def test_a_recreated_topic_is_refused(bench: Bench) -> None:
     bench.live.send(50)
     first = bench.score("a")

@@ -216,10 +216,14 @@ class Pool:
 
     def _hand_out(self) -> None:
         for worker in self._workers:
-            if not self._waiting:
+            if not self._waiting or self._would_disturb(self._waiting[0]):
                 return
             if worker.ready and worker.job is None and not worker.killed:
                 self._give(worker, self._waiting.popleft())
+
+    def _would_disturb(self, job: Job) -> bool:
+        """Probes measure what a caller would wait for, so no batch runs beside one: probes and batches take turns."""
+        return any(worker.job is not None and worker.job.single != job.single for worker in self._workers)
 
     def _give(self, worker: _Worker, job: Job) -> None:
         worker.job, worker.current = job, -1

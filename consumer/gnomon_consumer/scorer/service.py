@@ -14,6 +14,7 @@ from gnomon_consumer.logs import get_logger
 from gnomon_consumer.metrics import Pulse, ScorerMetrics, observed
 from gnomon_consumer.scorer.assignment import Assignment
 from gnomon_consumer.scorer.gate import SchemaGate
+from gnomon_consumer.scorer.live import StartAt
 from gnomon_consumer.scorer.options import Options
 from gnomon_consumer.scorer.outcomes import STATUSES, Scored, undecoded
 from gnomon_consumer.scorer.pool import Finished, Pool
@@ -170,6 +171,7 @@ class Scorer:
             if self._pending and self.clock() >= self._retry_at:
                 self._resume_pending()
             self._turn()
+            self._skip_backlog()
             if self._is_idle(bool(messages)):
                 log.info("idle", seconds=self.options.exit_when_idle)
                 return
@@ -286,8 +288,30 @@ class Scorer:
                 " the topic was re-created or its broker reset; start another --deployment"
             )
         self._gap(owned, low, "truncated")
-        self._consumer.incremental_unassign([TopicPartition(self._names.live, partition)])
-        self._consumer.incremental_assign([TopicPartition(self._names.live, partition, owned.next_offset)])
+        self._read_on(owned)
+
+    def _skip_backlog(self) -> None:
+        """Further behind than allowed (more arrives than can be read): go on with the newest window, after a gap."""
+        limit, window_seconds = self.settings.score.skip_behind_seconds, self.settings.score.window_seconds
+        if not 0 < limit < self._sealer.position_lag:
+            return
+        newest = StartAt("time", self.now_us() // 1000 - round(1000 * min(limit, window_seconds)))
+        for partition, owned in self._owned.items():
+            try:
+                start = newest.offset(self._consumer, self._names.live, partition, self.settings.kafka.timeout_seconds)
+            except KafkaException as error:
+                log.warning("nothing is skipped", reason=str(error))
+                return
+            if start > owned.next_offset:
+                self._gap(owned, start, "overload")
+                self._read_on(owned)
+        self._sealer.position_lag = 0.0  # the next capture tells
+
+    def _read_on(self, owned: _Owned) -> None:
+        """Read at the offset that is due now."""
+        place = TopicPartition(self._names.live, owned.owner.partition, owned.next_offset)
+        self._consumer.incremental_unassign([TopicPartition(place.topic, place.partition)])
+        self._consumer.incremental_assign([place])
 
     def _gap(self, owned: _Owned, until: int, reason: str) -> None:
         """Record that [due, until) can never be read, as a window of its own, in order."""

@@ -1,0 +1,56 @@
+"""The latency probe: one row at a time, and no batch beside it in another worker."""
+
+import time
+from pathlib import Path
+
+import pytest
+from tests.scorer_kit import FEATURES, Stream
+
+from gnomon_consumer.scorer import models
+from gnomon_consumer.scorer.outcomes import Row
+from gnomon_consumer.scorer.pool import Finished, Job, Pool
+from gnomon_consumer.scorer.sandbox import Limits
+from gnomon_schemas.codec import Reader
+from gnomon_schemas.store import packaged_schemas
+
+# The answer is when the call began, on a clock that all processes share.
+MODEL = """
+import time
+def make():
+    def predict(columns):
+        began = time.monotonic()
+        time.sleep(SECONDS)
+        return [began] * len(columns["amount"])
+    return predict
+"""
+SECONDS = 0.02
+
+
+def test_probes_and_batches_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slow.py").write_text(f"SECONDS = {SECONDS}\n{MODEL}")
+    stream = Stream("127.0.0.1:1", "none")
+    pool = Pool(2, models.describe("slow:make"), Limits(memory_bytes=2**30), call_seconds=20.0)
+    done: list[Finished] = []
+    try:
+        pool.start(FEATURES.live)
+        for number, single in enumerate([True, False, False, True, False, True, True, False]):
+            keys = [f"{number}/{row}" for row in range(6)]
+            rows = [Row(0, at, key.encode(), stream.capture(key), None, at, 1.0) for at, key in enumerate(keys)]
+            pool.submit(Job(f"w{number}", 0, 0, rows, list(range(6)), single))
+        deadline = time.monotonic() + 150
+        while pool.busy:
+            assert time.monotonic() < deadline, "the pool never finished"
+            done += pool.poll(wait=0.05)
+        done += pool.poll()
+    finally:
+        pool.close()
+    reader = Reader(packaged_schemas())
+    calls: dict[bool, set[float]] = {True: set(), False: set()}
+    for one in done:
+        for scored in one.scored:
+            outcome = reader.decode(scored.message).record
+            assert outcome["batch_size"] == (1 if one.job.single else 6)
+            calls[one.job.single].add(outcome["prediction"]["value"])
+    assert (len(calls[True]), len(calls[False])) == (4 * 6, 4)
+    assert all(abs(probe - batch) >= SECONDS for probe in calls[True] for batch in calls[False])
