@@ -13,8 +13,9 @@ from psycopg.rows import class_row
 
 from gnomon_consumer import kafka
 from gnomon_consumer.joiner.letters import LetterSink
+from gnomon_consumer.scorer.jobs import Job
 from gnomon_consumer.scorer.models import ModelSpec
-from gnomon_consumer.scorer.pool import Job, Pool
+from gnomon_consumer.scorer.pool import Pool
 from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_consumer.settings import Settings

@@ -138,7 +138,7 @@ class ScoreSettings(Section):
         default=0.0,
         ge=0.0,
         le=30 * 86400,
-        description="Further behind than this, skip to the newest window and record a gap, seconds; default 0: never.",
+        description="Further behind than this, skip what is older than half of it, a gap; seconds; default 0: never.",
     )
     breaker_seconds: float = Field(
         default=5.0,

@@ -150,7 +150,7 @@ def test_what_is_too_far_behind_is_skipped_if_asked_and_leaves_gaps(bench: Bench
     assert {gap["reason"] for gap in gaps} == {"overload"}
     assert seen + sum(gap["lost"] for gap in gaps) == len(bench.live.sent)
     assert seen < 30_000
-    # What is recent is never skipped: windows, not gaps, cover it.
+    # What is younger than half of the limit is never skipped: windows, not gaps, cover it.
     for partition, one in found.items():
         skipped = [range(w["start_offset"], w["end_offset"]) for w in one.windows if w["gap"]]
         assert not any(

@@ -3,13 +3,15 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from tests.scorer_kit import Stream, status
 
 from gnomon_consumer.scorer import models
-from gnomon_consumer.scorer.outcomes import Row
-from gnomon_consumer.scorer.pool import Finished, Job, Pool
+from gnomon_consumer.scorer.jobs import Finished, Job
+from gnomon_consumer.scorer.pool import Pool
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.features import FeatureSchema
@@ -86,7 +88,7 @@ def test_bombs_are_dead_letters_and_the_scorer_does_not_grow(
     before = psutil.Process().memory_info().rss
     try:
         pool.start(FEATURES.live)
-        pool.submit(Job("w", 0, 0, rows, list(range(len(rows))), single=not batch))
+        pool.submit(Job("w", 0, 0, Rows.of(rows), np.arange(len(rows)), single=not batch))
         done: list[Finished] = []
         deadline = time.monotonic() + 150
         while sum(len(one.places) for one in done) < len(rows):

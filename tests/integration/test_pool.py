@@ -8,7 +8,8 @@ import pytest
 from tests.scorer_kit import FEATURES, Stream, sum_model
 
 from gnomon_consumer.scorer import models
-from gnomon_consumer.scorer.pool import Finished, Job, Pool
+from gnomon_consumer.scorer.jobs import Finished, Job
+from gnomon_consumer.scorer.pool import Pool
 from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_schemas.codec import Reader
@@ -46,3 +47,15 @@ def test_the_answer_to_a_cancelled_job_is_never_the_next_jobs(tmp_path: Path) ->
     assert [(one["window_id"], one["request_id"]) for one in found] == [
         ("wanted", f"wanted-{number}") for number in range(ROWS)
     ]
+
+
+STOPS_ITS_KEEPER = """
+import os, signal, time
+def make():
+    def predict(columns):
+        if 666.0 in list(columns["amount"]):
+            os.kill(int(KEEPER), signal.SIGSTOP)
+            time.sleep(600)
+        return columns["amount"]
+    return predict
+"""

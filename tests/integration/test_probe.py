@@ -3,12 +3,14 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.scorer_kit import FEATURES, Stream
 
 from gnomon_consumer.scorer import models
-from gnomon_consumer.scorer.outcomes import Row
-from gnomon_consumer.scorer.pool import Finished, Job, Pool
+from gnomon_consumer.scorer.jobs import Finished, Job
+from gnomon_consumer.scorer.pool import Pool
+from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.store import packaged_schemas
@@ -37,7 +39,7 @@ def test_probes_and_batches_take_turns(tmp_path: Path, monkeypatch: pytest.Monke
         for number, single in enumerate([True, False, False, True, False, True, True, False]):
             keys = [f"{number}/{row}" for row in range(6)]
             rows = [Row(0, at, key.encode(), stream.capture(key), None, at, 1.0) for at, key in enumerate(keys)]
-            pool.submit(Job(f"w{number}", 0, 0, rows, list(range(6)), single))
+            pool.submit(Job(f"w{number}", 0, 0, Rows.of(rows), np.arange(6), single))
         deadline = time.monotonic() + 150
         while pool.busy:
             assert time.monotonic() < deadline, "the pool never finished"

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from tests.scorer_kit import FEATURES, Stream
 
-from gnomon_consumer.scorer import models
-from gnomon_consumer.scorer import pool as pool_module
+from gnomon_consumer.scorer import models, process
+from gnomon_consumer.scorer.jobs import Finished, Job
 from gnomon_consumer.scorer.outcomes import codec
-from gnomon_consumer.scorer.pool import Finished, Job, Pool
+from gnomon_consumer.scorer.pool import Pool
 from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.sandbox import NAMESPACE, Limits, probe
 from gnomon_schemas.codec import Reader
@@ -288,7 +288,7 @@ def test_no_descendant_outlives_its_keeper(tmp_path: Path, holds: str, end: str,
 
 
 def test_a_keeper_that_its_model_has_stopped_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "KEEPER_SECONDS", 0.5)
+    monkeypatch.setattr(process, "KEEPER_SECONDS", 0.5)
     (folder / "hostile.py").write_text(f"PORT = 1\n{HOSTILE}")
     pool = Pool(1, models.describe("hostile:raises"), Limits(memory_bytes=2**30), call_seconds=1.0)
     pool.start(FEATURES.live)

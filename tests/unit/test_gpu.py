@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gnomon_consumer.scorer.gpu import NOTHING, GpuMeter, open_meter
+from gnomon_consumer.scorer.jobs import Finished, Job
 from gnomon_consumer.scorer.outcomes import Outcomes
-from gnomon_consumer.scorer.pool import Finished, Job
 from gnomon_consumer.scorer.rows import Rows
 from gnomon_consumer.scorer.tick import SealedWindow
 from gnomon_consumer.scorer.window import Ownership

@@ -1,7 +1,6 @@
 """The load test: captures of the live topic against a model at a given rate, as a caller would send them.
 
 Open loop: a request is due at its time whether or not the ones before it are answered, and its response time counts
-import numpy as np
 from then, so a model that cannot keep up shows it (no coordinated omission).
 """
 
@@ -14,7 +13,8 @@ import numpy as np
 from confluent_kafka import TopicPartition
 
 from gnomon_consumer import kafka
-from gnomon_consumer.scorer.pool import Job, Pool
+from gnomon_consumer.scorer.jobs import Job
+from gnomon_consumer.scorer.pool import Pool
 from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader

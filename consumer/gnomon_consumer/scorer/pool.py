@@ -4,27 +4,23 @@ A job that kills its worker, or outlives its time, is tried once more with care:
 row at which that dies too is quarantined (or timed out), and the rest goes on without it.
 """
 
-import contextlib
-import os
+import math
 import queue
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.scorer import wire
+from gnomon_consumer.scorer.jobs import Finished, Job, Turns
 from gnomon_consumer.scorer.models import ModelSpec
-from gnomon_consumer.scorer.outcomes import STATUSES, Outcomes, Scored, undecoded
-from gnomon_consumer.scorer.rows import Places, Rows
+from gnomon_consumer.scorer.outcomes import STATUSES, Outcomes, Scored, Status, undecoded
+from gnomon_consumer.scorer.process import KEEPER_SECONDS, Event, WorkerProcess, cause
 from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.framing import SchemaKey
@@ -32,57 +28,25 @@ from gnomon_schemas.records import Failure, FailureKind
 from gnomon_schemas.schema import Schema
 
 START_SECONDS = 120.0
-KEEPER_SECONDS = 5.0
-MAX_LINES, MAX_LINE = 200, 1000
 _RESTART_PAUSES = (0.0, 0.2, 1.0, 5.0, 15.0)
-_CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 log = get_logger("pool")
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """Rows of one window for one worker. `single`: one at a time, for latency. `places` are the caller's own."""
-
-    window_id: str
-    partition: int
-    sealed_at: int
-    rows: Rows
-    places: Places
-    single: bool
-    careful: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Finished:
-    """Outcomes of some rows of a job, in its order; what they cost."""
-
-    job: Job
-    scored: Outcomes
-    places: Places
-    seconds: float = 0.0
-    cpu_us: int = 0
-    peak_rss_bytes: int = 0
-    gpu_us: int | None = None
-    gpu_peak_bytes: int | None = None
 
 
 @dataclass(eq=False)
 class _Worker:
-    """One process, and the thread that talks to it so that the scorer's thread need not wait."""
+    """A worker process and what it is at; `deadline`, `started_at` and `kill_at` in the clock's seconds."""
 
-    process: "subprocess.Popen[bytes]"
-    inbox: "queue.SimpleQueue[tuple[dict[str, Any], list[bytes]] | None]"
+    process: WorkerProcess
     started_at: float
+    keys: set[str]
     ready: bool = False
     job: Job | None = None
     current: int = -1  # the row that was announced last, in a careful job
     deadline: float = 0.0
     hung: bool = False
-    killed: bool = False  # it may still live, and speak, for a while: it gets no work and is not listened to
-    keys: set[str] = field(default_factory=set)
-
-
-Event = tuple[_Worker, dict[str, Any] | None, list[bytes]]
+    # Told to end, it may still live, and speak, for a while: it gets no work and is not listened to.
+    ending: bool = False
+    kill_at: float = math.inf
 
 
 class Pool:
@@ -107,7 +71,7 @@ class Pool:
         self._features_key = ""
         self._workers: list[_Worker] = []
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._waiting: deque[Job] = deque()
+        self._turns = Turns()
         self._finished: deque[Finished] = deque()
         self._failed_starts = 0
         self._next_start = 0.0
@@ -139,7 +103,7 @@ class Pool:
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        self._waiting.append(job)
+        self._turns.add(job)
 
     def poll(self, wait: float = 0.0) -> list[Finished]:
         """Hand out work, enforce deadlines, replace what died, return what is done; waits `wait` seconds at most."""
@@ -155,12 +119,12 @@ class Pool:
     @property
     def idle(self) -> bool:
         """Whether nothing waits for a worker; all of them may be at work."""
-        return not self._waiting
+        return not self._turns
 
     @property
     def busy(self) -> bool:
         """Whether any row is waiting or being scored."""
-        return bool(self._waiting) or any(worker.job for worker in self._workers)
+        return bool(self._turns) or any(worker.job for worker in self._workers)
 
     @property
     def pids(self) -> list[int]:
@@ -169,61 +133,45 @@ class Pool:
 
     def cancel(self, windows: set[str]) -> None:
         """Forget the jobs of these windows; workers that hold one are killed and replaced."""
-        self._waiting = deque(job for job in self._waiting if job.window_id not in windows)
+        self._turns.forget(windows)
         self._finished = deque(one for one in self._finished if one.job.window_id not in windows)
         for worker in self._workers:
             if worker.job is not None and worker.job.window_id in windows:
                 worker.job = None
-                self._kill(worker)
+                self._end(worker)
 
     def close(self) -> None:
         """End every worker."""
         for worker in self._workers:
-            self._kill(worker)
+            self._end(worker)
         for worker in self._workers:
-            _ended(worker.process)
+            worker.process.status()
         self._workers.clear()
 
     def _spawn(self) -> None:
-        environment = {name: os.environ[name] for name in _CLEAN_ENVIRONMENT if name in os.environ}
-        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        network = "network" if self._limits.network else "none"
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gnomon_consumer.scorer.keeper", str(os.getpid()), network],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-        )
-        worker = _Worker(process, queue.SimpleQueue(), self._clock())
-        # A folder as sys.path[0] would let a model shadow our modules; only `module:factory` needs the caller's.
+        # The features that the model is bound to come last.
+        keys = sorted(self._schemas, key=lambda key: key == self._features_key)
         header = {
             "op": "load",
             "model": self._spec.as_json(),
             "limits": self._limits.as_json(),
+            # As sys.path[0] it would let a model shadow our modules; only `module:factory` needs the caller's folder.
             "folder": str(Path.cwd()),
+            "keys": keys,
         }
-        # The features that the model is bound to come last.
-        keys = sorted(self._schemas, key=lambda key: key == self._features_key)
-        header["keys"] = keys
-        worker.keys.update(keys)
-        worker.inbox.put((header, [self._schemas[key].text.encode() for key in keys]))
-        threading.Thread(target=_converse, args=(worker, self._events), daemon=True, name="worker").start()
-        threading.Thread(target=_relay, args=(process,), daemon=True, name="worker output").start()
-        self._workers.append(worker)
+        load = header, [self._schemas[key].text.encode() for key in keys]
+        started = WorkerProcess(load, network=self._limits.network, events=self._events)
+        self._workers.append(_Worker(started, self._clock(), set(keys)))
 
     def _hand_out(self) -> None:
-        for worker in self._workers:
-            if not self._waiting or self._would_disturb(self._waiting[0]):
+        living = [worker for worker in self._workers if worker.ready and not worker.ending]
+        for worker in living:
+            if worker.job is not None:
+                continue
+            job = self._turns.take(at_work=any(one.job is not None for one in living))
+            if job is None:
                 return
-            if worker.ready and worker.job is None and not worker.killed:
-                self._give(worker, self._waiting.popleft())
-
-    def _would_disturb(self, job: Job) -> bool:
-        """Probes measure what a caller would wait for, so no batch runs beside one: probes and batches take turns."""
-        return any(worker.job is not None and worker.job.single != job.single for worker in self._workers)
+            self._give(worker, job)
 
     def _give(self, worker: _Worker, job: Job) -> None:
         worker.job, worker.current = job, -1
@@ -244,21 +192,20 @@ class Pool:
             "cells": rows.cells,
         }
         blobs = [self._schemas[key].text.encode() for key in new]
-        worker.inbox.put((header, blobs + wire.packed(rows)))
+        worker.process.ask((header, blobs + wire.packed(rows)))
 
     def _take(self, wait: float) -> None:
         """Process what the workers said; waits for the first word only."""
         while True:
             try:
-                worker, header, blobs = self._events.get(timeout=wait) if wait else self._events.get_nowait()
+                process, header, blobs = self._events.get(timeout=wait) if wait else self._events.get_nowait()
             except queue.Empty:
                 return
             wait = 0.0
-            if worker not in self._workers:
-                continue
+            worker = next(one for one in self._workers if one.process is process)
             if header is None:
                 self._bury(worker)
-            elif worker.killed:
+            elif worker.ending:
                 continue  # an answer to a cancelled job must never be taken for the next one's
             elif header["op"] == "ready":
                 worker.ready = True
@@ -290,7 +237,7 @@ class Pool:
         except (wire.WireError, IndexError, KeyError, TypeError, ValueError):
             codes, messages, dead = b"", [], {}
         if not len(codes) == len(messages) == len(job.rows) or max(codes, default=0) >= len(STATUSES):
-            self._kill(worker)  # it does not speak our protocol any more
+            self._end(worker)  # it does not speak our protocol any more
             return
         worker.job = None
         scored = Outcomes(codes, messages, dead)
@@ -312,18 +259,20 @@ class Pool:
         for worker in self._workers:
             if worker.job is not None and now > worker.deadline and not worker.hung:
                 worker.hung = True
-                self._kill(worker)
-            elif not worker.ready and now - worker.started_at > START_SECONDS:
-                self._kill(worker)
+                self._end(worker)
+            elif not worker.ready and not worker.ending and now - worker.started_at > START_SECONDS:
+                self._end(worker)
+            elif now > worker.kill_at:
+                worker.kill_at = math.inf
+                worker.process.kill()
 
     def _bury(self, worker: _Worker) -> None:
-        """A worker is dead: give its job back, with care, and without the row that has now killed twice."""
+        """A worker is dead: it is replaced after a pause, and its job tried again."""
         self._workers.remove(worker)
-        self._kill(worker)
-        status = _ended(worker.process)
+        ended_by = cause(worker.process.status())
         job = worker.job
         if not self._started:
-            raise ConfigurationError(f"the model ends its worker while it loads ({_cause(status)})")
+            raise ConfigurationError(f"the model ends its worker while it loads ({ended_by})")
         if not worker.ready:
             self._failed_starts += 1
         pause = _RESTART_PAUSES[min(self._failed_starts, len(_RESTART_PAUSES) - 1)]
@@ -332,85 +281,35 @@ class Pool:
             self.restarts += 1
         if job is None:
             return
-        cause = f"no answer within {self._call_seconds:g} s" if worker.hung else _cause(status)
-        log.warning("worker died", cause=cause, rows=len(job.rows), careful=job.careful, row=worker.current)
-        if not job.careful:
+        if worker.hung:
+            ended_by = f"no answer within {self._call_seconds:g} s"
+        log.warning("worker died", cause=ended_by, rows=len(job.rows), careful=job.careful, row=worker.current)
+        if job.careful:
+            self._quarantine(job, max(worker.current, 0), worker.hung, ended_by)
+        else:
             job.careful = True
-            self._waiting.appendleft(job)
-            return
-        at = max(worker.current, 0)
-        kind = FailureKind.TIMEOUT if worker.hung else FailureKind.QUARANTINED
-        message = cause if worker.hung else f"this capture killed two workers, the last by {cause}"
-        row = job.rows[at]
-        now = self._now_us()
-        outcome = undecoded(row, job.window_id, self._spec.artefact, Failure(kind, message), now)
-        self._finished.append(
-            Finished(
-                job, Outcomes.of([Scored("timed_out" if worker.hung else "failed", outcome)]), job.places[at : at + 1]
-            )
-        )
+            self._turns.give_back(job)
+
+    def _quarantine(self, job: Job, at: int, hung: bool, ended_by: str) -> None:
+        """The row at `at` has ended two workers: it has its outcome now, and the others are tried once more."""
+        status: Status
+        if hung:
+            status, failure = "timed_out", Failure(FailureKind.TIMEOUT, ended_by)
+        else:
+            told = f"this capture killed two workers, the last by {ended_by}"
+            status, failure = "failed", Failure(FailureKind.QUARANTINED, told)
+        outcome = undecoded(job.rows[at], job.window_id, self._spec.artefact, failure, self._now_us())
+        self._finished.append(Finished(job, Outcomes.of([Scored(status, outcome)]), job.places[at : at + 1]))
         # What was scored before it is lost with the worker, so it is scored again; only then the rest.
         rest = np.delete(np.arange(len(job.rows)), at)
         if len(rest):
             again = job.rows.take(rest), job.places[rest]
-            self._waiting.appendleft(Job(job.window_id, job.partition, job.sealed_at, *again, job.single, careful=True))
+            self._turns.give_back(Job(job.window_id, job.partition, job.sealed_at, *again, job.single, careful=True))
 
     def _replace(self) -> None:
         if len(self._workers) < self._size and self._clock() >= self._next_start:
             self._spawn()
 
-    def _kill(self, worker: _Worker) -> None:
-        worker.killed = True
-        worker.inbox.put(None)  # one that had answered would wait for its next job, and its end go unnoticed
-        worker.process.terminate()  # its keeper kills it, and whatever it has forked
-
-
-def _ended(process: "subprocess.Popen[bytes]") -> int:
-    """Wait for a keeper that ends; one that does not (a model may have stopped it) is killed, with its session."""
-    try:
-        return process.wait(KEEPER_SECONDS)
-    except subprocess.TimeoutExpired:
-        log.warning("a keeper does not end", pid=process.pid)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        return process.wait()
-
-
-def _relay(process: "subprocess.Popen[bytes]") -> None:
-    """Log what a model prints, bounded: at most MAX_LINES of MAX_LINE bytes a worker, the rest is dropped."""
-    assert process.stderr is not None
-    lines = 0
-    with process.stderr as stream, contextlib.suppress(OSError, ValueError):
-        while line := stream.readline(MAX_LINE):
-            lines += 1
-            if lines <= MAX_LINES:
-                log.info("worker says", pid=process.pid, text=line.decode("utf-8", "replace").rstrip())
-
-
-def _cause(status: int) -> str:
-    if status < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-status).name
-    return f"exit status {status}"
-
-
-def _converse(worker: _Worker, events: "queue.SimpleQueue[Event]") -> None:
-    """Write frames, read answers until the job is done; a broken pipe is the worker's end."""
-    process = worker.process
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        while (frame := worker.inbox.get()) is not None:
-            wire.write(cast(BinaryIO, process.stdin), *frame)
-            while True:
-                header, blobs = wire.read(cast(BinaryIO, process.stdout))
-                events.put((worker, header, blobs))
-                if header.get("op") != "progress":
-                    break
-    except (wire.WireError, OSError, ValueError):
-        pass
-    finally:
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        events.put((worker, None, []))
+    def _end(self, worker: _Worker) -> None:
+        worker.ending, worker.kill_at = True, self._clock() + KEEPER_SECONDS
+        worker.process.end()

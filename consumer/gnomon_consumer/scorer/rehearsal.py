@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from gnomon_consumer.scorer.jobs import Job
 from gnomon_consumer.scorer.outcomes import Scored
-from gnomon_consumer.scorer.pool import Job, Pool
+from gnomon_consumer.scorer.pool import Pool
 from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.errors import ConfigurationError

@@ -10,8 +10,8 @@ import numpy as np
 from confluent_kafka import Message
 
 from gnomon_consumer.scorer.breaker import Breaker
+from gnomon_consumer.scorer.jobs import Finished
 from gnomon_consumer.scorer.lag import RateEstimate, SealPolicy, TokenBucket
-from gnomon_consumer.scorer.pool import Finished
 from gnomon_consumer.scorer.sampler import NO_STRATUM, Sample, SealedCell, ranker, seal
 from gnomon_consumer.scorer.tick import SealedWindow, Tick
 from gnomon_consumer.scorer.window import Caps, OpenWindow, Ownership

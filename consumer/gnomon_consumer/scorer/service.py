@@ -14,10 +14,11 @@ from gnomon_consumer.logs import get_logger
 from gnomon_consumer.metrics import Pulse, ScorerMetrics, observed
 from gnomon_consumer.scorer.assignment import Assignment
 from gnomon_consumer.scorer.gate import SchemaGate
+from gnomon_consumer.scorer.jobs import Finished
 from gnomon_consumer.scorer.live import StartAt
 from gnomon_consumer.scorer.options import Options
 from gnomon_consumer.scorer.outcomes import STATUSES, Scored, undecoded
-from gnomon_consumer.scorer.pool import Finished, Pool
+from gnomon_consumer.scorer.pool import Pool
 from gnomon_consumer.scorer.rehearsal import WARM_UP_ROWS, captures, check_golden, read_examples, rehearse, synthetic
 from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_consumer.scorer.sealer import Sealer
@@ -291,14 +292,17 @@ class Scorer:
         self._read_on(owned)
 
     def _skip_backlog(self) -> None:
-        """Further behind than allowed (more arrives than can be read): go on with the newest window, after a gap."""
-        limit, window_seconds = self.settings.score.skip_behind_seconds, self.settings.score.window_seconds
+        """Further behind than allowed (more arrives than can be read): what is older than half of that is a gap.
+
+        Half, so that a scorer that stays overloaded skips now and then, and not at every poll.
+        """
+        limit = self.settings.score.skip_behind_seconds
         if not 0 < limit < self._sealer.position_lag:
             return
-        newest = StartAt("time", self.now_us() // 1000 - round(1000 * min(limit, window_seconds)))
+        oldest = StartAt("time", self.now_us() // 1000 - round(500 * limit))
         for partition, owned in self._owned.items():
             try:
-                start = newest.offset(self._consumer, self._names.live, partition, self.settings.kafka.timeout_seconds)
+                start = oldest.offset(self._consumer, self._names.live, partition, self.settings.kafka.timeout_seconds)
             except KafkaException as error:
                 log.warning("nothing is skipped", reason=str(error))
                 return

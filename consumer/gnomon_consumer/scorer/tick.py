@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gnomon_consumer.scorer.jobs import Finished, Job
 from gnomon_consumer.scorer.outcomes import STATUSES, Scored, codec
-from gnomon_consumer.scorer.pool import Finished, Job
 from gnomon_consumer.scorer.rows import Places, Rows
 from gnomon_consumer.scorer.sampler import NO_STRATUM, SealedCell, joined
 from gnomon_consumer.scorer.window import Ownership
