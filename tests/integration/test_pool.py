@@ -1,5 +1,7 @@
 """The pool's bookkeeping where the moment decides."""
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from tests.scorer_kit import FEATURES, Stream, sum_model
 
 from gnomon_consumer.scorer import models
+from gnomon_consumer.scorer import pool as pool_module
 from gnomon_consumer.scorer.jobs import Finished, Job
 from gnomon_consumer.scorer.pool import Pool
 from gnomon_consumer.scorer.rows import Row, Rows
@@ -18,10 +21,13 @@ from gnomon_schemas.store import packaged_schemas
 ROWS = 3
 
 
-def job(window: str) -> Job:
+def job(window: str, **features: object) -> Job:
     stream = Stream("127.0.0.1:1", "none")
     names = [f"{window}-{number}" for number in range(ROWS)]
-    rows = [Row(0, place, name.encode(), stream.capture(name), None, place, 1.0) for place, name in enumerate(names)]
+    rows = [
+        Row(0, place, name.encode(), stream.capture(name, **features), None, place, 1.0)
+        for place, name in enumerate(names)
+    ]
     return Job(window, 0, 0, Rows.of(rows), np.arange(ROWS), single=False)
 
 
@@ -49,13 +55,33 @@ def test_the_answer_to_a_cancelled_job_is_never_the_next_jobs(tmp_path: Path) ->
     ]
 
 
-STOPS_ITS_KEEPER = """
-import os, signal, time
+HANGS = """
+import time
 def make():
     def predict(columns):
-        if 666.0 in list(columns["amount"]):
-            os.kill(int(KEEPER), signal.SIGSTOP)
-            time.sleep(600)
+        time.sleep(600 if 666.0 in list(columns["amount"]) else 0)
         return columns["amount"]
     return predict
 """
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_that_hangs_below_a_stopped_keeper_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pool_module, "KEEPER_SECONDS", 0.5)
+    (tmp_path / "hangs.py").write_text(HANGS)
+    pool = Pool(1, models.describe("hangs:make"), Limits(2**30), call_seconds=1.0)
+    try:
+        pool.start(FEATURES.live)
+        first = pool.pids
+        os.kill(first[0], signal.SIGSTOP)
+        pool.submit(job("hung", amount=666.0))
+        done: list[Finished] = []
+        while sum(len(one.places) for one in done) < ROWS:
+            done += pool.poll(wait=0.05)
+        assert set(pool.pids).isdisjoint(first)
+    finally:
+        pool.close()
+    assert {scored.status for one in done for scored in one.scored} == {"timed_out"}

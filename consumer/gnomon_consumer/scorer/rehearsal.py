@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from gnomon_consumer.logs import get_logger
 from gnomon_consumer.scorer.jobs import Job
+from gnomon_consumer.scorer.options import Options
 from gnomon_consumer.scorer.outcomes import Scored
 from gnomon_consumer.scorer.pool import Pool
 from gnomon_consumer.scorer.rows import Row, Rows
+from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import Feature, FeatureSchema
@@ -27,6 +30,7 @@ from gnomon_schemas.store import packaged_schemas
 REHEARSAL = "rehearsal"
 WARM_UP_ROWS = 512
 _WORST = 3  # rows that a refusal names
+log = get_logger("rehearsal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,27 @@ def captures(live: Schema, examples: Sequence[Example], source: Path | None = No
             raise ConfigurationError(f"{source}:{example.line}: {error}") from None
         rows.append(Row(0, number, key.encode(), value, None, number, 1.0))
     return rows
+
+
+def rehearsed(
+    pool: Pool, live: Schema, options: Options, settings: ScoreSettings, stopping: Callable[[], bool]
+) -> float:
+    """Compare with golden answers, then warm the workers up; rows a second of the whole pool."""
+    if options.golden is not None:
+        examples = read_examples(options.golden)
+        found, _ = rehearse(pool, captures(live, examples, options.golden), settings.batch_rows, stopping)
+        if len(found) == len(examples):
+            largest = check_golden(examples, found, options.tolerance, options.golden)
+            log.info("golden", rows=len(examples), largest_difference=largest)
+    if isinstance(options.warm_up, int):
+        rows = captures(live, synthetic(FeatureSchema.in_live(live).features, options.warm_up or WARM_UP_ROWS))
+    else:
+        rows = captures(live, read_examples(options.warm_up), options.warm_up)
+    for _ in range(2):  # the second time counts
+        _, rate = rehearse(pool, rows, settings.batch_rows, stopping)
+    rate = max(rate, 1.0) * settings.workers
+    log.info("warmed up", rows=len(rows), rows_per_second=round(rate))
+    return rate
 
 
 def rehearse(pool: Pool, rows: Sequence[Row], batch: int, stopping: Callable[[], bool]) -> tuple[list[Record], float]:

@@ -77,6 +77,10 @@ class Sealer:
     def _new_caps(self) -> Caps:
         return Caps(sys.maxsize if self._no_sampling else self._settings.reservoir_rows)
 
+    def keep(self, owns: Callable[[Ownership], bool]) -> None:
+        """Abandon the open windows of partitions that are no longer ours."""
+        self.open = {partition: window for partition, window in self.open.items() if owns(window.owner)}
+
     def is_full(self, queued: int) -> bool:
         """Whether reading has to wait for the workers: where nothing is sampled out, that alone bounds the memory."""
         held = queued + sum(window.seen for window in self.open.values())
