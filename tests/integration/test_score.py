@@ -10,6 +10,7 @@ from tests.scorer_kit import (
     Stream,
     audit,
     await_sealed,
+    covered,
     endless_model,
     outcomes,
     read_all,
@@ -168,7 +169,7 @@ def test_another_model_under_an_old_name_is_refused(
     assert "Traceback" not in process.output
 
 
-def test_two_deployments_run_side_by_side(
+def test_deployments_start_and_stop_without_each_other(
     gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path
 ) -> None:
     live = prepare(gnomon, mock_bootstrap, stream_name, ("boost", "control"))
@@ -179,7 +180,26 @@ def test_two_deployments_run_side_by_side(
     control = start(gnomon, mock_bootstrap, stream_name, model, "--role", "control", deployment="control")
     for name in ("boost", "control"):
         assert set(outcomes(await_sealed(mock_bootstrap, stream_name, name, 500))) == set(live.sent)
-    assert (boost.terminate(12), control.terminate(12)) == (0, 0)
+    assert boost.terminate(12) == 0
+    live.send(300)
+    assert set(outcomes(await_sealed(mock_bootstrap, stream_name, "control", 800))) == set(live.sent)
+    assert sum(covered(audit(mock_bootstrap, stream_name, "boost")).values()) == 500
+    again = start(gnomon, mock_bootstrap, stream_name, model)
+    found = await_sealed(mock_bootstrap, stream_name, "boost", 800)
+    assert set(outcomes(found)) == set(live.sent)
+    starts = [one.start for name in ("boost", "control") for one in audit(mock_bootstrap, stream_name, name).values()]
+    assert {start["seed"] for start in starts if start} == {0}
+    assert {start["role"] for start in starts if start} == {"challenger", "control"}
+    assert (again.terminate(12), control.terminate(12)) == (0, 0)
+
+
+def test_a_stream_that_nobody_made_is_refused(gnomon: Gnomon, kafka_bootstrap: str, tmp_path: Path) -> None:
+    sum_model(tmp_path / "sum.onnx", "amount")
+    where = ("--stream", "nobody-made-it", "--bootstrap-servers", kafka_bootstrap)
+    done = gnomon.run("score", *where, "--deployment", "d", "--model", "sum.onnx")
+    assert done.returncode == 2
+    assert "gnomon.nobody-made-it.live does not exist: run `gnomon topics create --stream nobody-made-it" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_capture_on_which_the_model_hangs_is_timed_out_alone(

@@ -1,7 +1,6 @@
 """Whose turn it is at the workers: probes never beside batches, and nobody starves."""
 
 from collections import deque
-from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -60,7 +59,7 @@ def test_a_steady_stream_of_one_kind_does_not_starve_the_other() -> None:
     turns = Turns()
     turns.add(job(0, True))
     turns.add(job(1, True))
-    order: list[Any] = []
+    order = []
     turns.add(job(2, False))
     for number in range(3, 8):
         taken = turns.take(at_work=False)

@@ -44,7 +44,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._waiting: dict[bool, deque[Job]] = {True: deque(), False: deque()}
-        self._single = True  # whose turn it is
+        self._single = False  # whose turn it is
         self._left = 0  # jobs of this turn that still wait
 
     def __len__(self) -> int:
