@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -56,6 +57,8 @@ class Server:
         self.headers: list[dict[str, str]] = []
         self.connections: set[Any] = set()
         self.fail_with = 0
+        self.answers = threading.Event()
+        self.answers.set()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -80,6 +83,7 @@ class Server:
 
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.answers.wait(30)
                 parts = [[np.nan if one is None else one for one in given["data"]] for given in asked["inputs"]]
                 total = np.sum(np.array(parts, dtype=float), axis=0)
                 data = [None if np.isnan(one) else one for one in total.tolist()]
@@ -194,6 +198,18 @@ def test_the_server_sees_shadow_traffic_on_one_connection(server: Server) -> Non
     runner.close()
     with pytest.raises(DependencyUnreachableError, match="does not answer"):
         load(server.url)
+
+
+def test_a_server_that_does_not_answer_in_time_is_a_time_out_and_may_recover(server: Server) -> None:
+    runner = load(server.url, seconds=0.3)
+    server.answers.clear()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        predict(runner, ROWS[:1])
+    assert time.monotonic() - began < 10
+    server.answers.set()
+    assert outcomes(runner, ROWS[:1]) == [Prediction(value=41.5)]
+    runner.close()
 
 
 @pytest.mark.usefixtures("clean_modules")

@@ -163,8 +163,7 @@ class Scorer:
         try:
             return self._encoded(captures, task, [call], [latency_us])[0]
         except Exception as error:  # noqa: BLE001 - whatever a model raises, or answers, is an outcome
-            kind = FailureKind.MODEL_ERROR if isinstance(error, ValueError) else FailureKind.EXCEPTION
-            failure = Failure(kind, f"{type(error).__name__}: {error}")
+            failure = Failure(_kind(error), f"{type(error).__name__}: {error}")
             request_id = captures.column("request_id")[0].as_py()
             return self._failed(task.rows[0], task, failure, request_id, latency_us, call.state)
 
@@ -250,3 +249,9 @@ def _row(batch: Batch, at: int) -> Batch:
         name: Column(column.values[here], None if column.missing is None else column.missing[here])
         for name, column in batch.items()
     }
+
+
+def _kind(error: Exception) -> FailureKind:
+    if isinstance(error, TimeoutError):  # a model server's
+        return FailureKind.TIMEOUT
+    return FailureKind.MODEL_ERROR if isinstance(error, ValueError) else FailureKind.EXCEPTION
