@@ -107,6 +107,35 @@ def test_a_gap_is_counted_and_lowers_coverage(db: Database) -> None:
     assert (coverage["seen"], coverage["lost"], coverage["coverage"]) == (80, 20, 0.8)
 
 
+def test_what_producers_lost_lowers_coverage(db: Database) -> None:
+    """Within the period in full; of a run that reaches beyond it, it is only said."""
+    at = START
+    window(db, 0, 0, 100, dead_lettered=10, scored=90)
+    assert ask(db.connection, "coverage", Question("s")).rows[0]["coverage"] == 0.9
+    runs = {1: (at, 6, 20), 2: (at - timedelta(days=2), 4, 9)}  # missing inside, offered after the last one received
+    for number, (first, missing, tail) in runs.items():
+        identity = uuid.UUID(int=number)
+        db.add("producer_tallies", [{
+            "deployment_id": db.deployments["new"], "source_partition": 0, "producer_id": identity,
+            "received": 100 - missing, "lowest_sequence": 0, "highest_sequence": 99, "first_captured_at": first,
+            "last_captured_at": at + timedelta(minutes=1),
+        }])  # fmt: skip
+        db.add("producer_reports", [{
+            "stream_id": db.stream_id, "producer_id": identity, "service": "x", "host": "h", "pid": number,
+            "started_at": first, "reported_at": at, "offered": 100 + tail, "delivered": 90, "closed": True,
+        }])  # fmt: skip
+    whole = ask(db.connection, "coverage", Question("s")).rows[0]
+    assert (whole["unreceived"], whole["undated"], whole["status"]) == (39, 0, "ok")
+    assert whole["coverage"] == pytest.approx(1 - (10 + 39) / (100 + 39))
+    period = ask(db.connection, "coverage", Question("s", since=at - timedelta(hours=1))).rows[0]
+    assert (period["unreceived"], period["undated"], period["coverage"]) == (26, 13, 1 - 36 / 126)
+    assert period["status"] == "producers lost captures, when is not known"
+    later = ask(db.connection, "coverage", Question("s", until=at - timedelta(days=9))).rows[0]
+    assert (later["unreceived"], later["coverage"]) == (None, None)
+    for row in ask(db.connection, "coverage", Question("s", extra={"slice": "stratum"})).rows:
+        assert row["unreceived"] is None
+
+
 def test_coverage_by_stratum_and_segment(db: Database) -> None:
     window(db, 0, 0, 100, stratum="JFK", sampled=25, scored=25)
     window(db, 0, 100, 200, stratum="LGA")

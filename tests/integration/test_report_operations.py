@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from benchmarks import traffic
 from tests.report_rows import ROLLUP, START, Database, sample
 from tests.servers.process import Gnomon
 
@@ -27,6 +28,9 @@ def db(database_url: str) -> Iterator[Database]:
 
 def rows(db: Database, name: str, **question: Any) -> list[dict[str, Any]]:
     return list(ask(db.connection, name, Question("s", **question)).rows)
+
+
+UNSAID = ("drift", "skew", "error_kinds", "feature_state", "feature_health", "resources")  # nothing of it was filled in
 
 
 def test_the_timeline_agrees_with_the_pairs(db: Database) -> None:
@@ -178,6 +182,32 @@ def test_readers_need_no_grant_on_the_tables(db: Database, database_url: str) ->
         db.connection.execute("reset role")
         db.connection.execute(f"drop owned by {role}")
         db.connection.execute(f"drop role {role}")
+
+
+def test_a_day_is_found_by_index(database_url: str) -> None:
+    """Sixty days with statistics: what any report says of one of them, it reads through indexes, labels included.
+
+    The server's own counts of scans tell, so they see into functions that are planned apart too.
+    """
+    end = traffic.fill(database_url, 30_000)
+    day = Question(traffic.STREAM, since=end - timedelta(days=3), until=end - timedelta(days=2))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+
+        def scans(kind: str) -> dict[str, int]:
+            connection.execute("select pg_stat_force_next_flush()")
+            connection.execute("select pg_stat_clear_snapshot()")
+            found = connection.execute(
+                f"select relname, {kind} from pg_stat_user_tables where relname ~ '^pairs_' or relname = 'labels'"
+            )
+            return {name: int(count or 0) for name, count in found}
+
+        whole, by_index = scans("seq_scan"), scans("idx_scan")
+        for name, report in REPORTS.items():
+            if "since" in report.arguments:
+                assert any(row["status"] == "ok" for row in ask(connection, name, day).rows) or name in UNSAID, name
+                assert scans("seq_scan") == whole, name
+        used = {table for table, count in scans("idx_scan").items() if count > by_index[table]}
+        assert {f"pairs_{day.since:%Y_%m}", "labels"} <= used
 
 
 def test_a_period_reads_its_own_partition_by_index(db: Database) -> None:

@@ -1,5 +1,6 @@
 """Quality, calibration and labels of report_v1 against scikit-learn and NumPy on weighted, clustered data."""
 
+import operator
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -321,6 +322,39 @@ def test_segments_have_the_quality_of_their_rows(db: Database) -> None:
         ]
         for name in ("estimate", "se_row", "se_cluster", "se_day", "low", "high"):
             assert [row[name] for row in own] == pytest.approx([row[name] for row in narrowed], rel=1e-9), name
+
+
+@pytest.mark.parametrize("choice", ["first", "last"])
+@pytest.mark.parametrize("kind", ["explicit", "absence_is_negative"])
+def test_labels_looked_up_one_by_one_are_those_of_the_join(db: Database, choice: str, kind: str) -> None:
+    """A day of many is answered through the labels' index, a long period by a join: the same rows either way."""
+    rng = np.random.default_rng(22)
+    db.connection.execute("update gnomon.streams set label_choice = %s, label_kind = %s", [choice, kind])
+    s = sample(rng, 300)
+    db.add_pairs(s.rows())
+    labels = [
+        {**label, "observed_at": label["observed_at"] + timedelta(hours=int(later)), "value": float(rng.integers(0, 2))}
+        for label in s.labels()
+        for later in rng.choice(40, rng.integers(0, 4), replace=False)
+    ]
+    db.add_labels([{**label, "label": str(int(label["value"]))} for label in labels], START + 40 * DAY)
+    inside = "where event_time >= %s and event_time < %s order by source_offset"
+    for number in range(6):
+        day = [START + number * DAY, START + (number + 1) * DAY]
+        call = "labelled('s', 'new', %s, %s, null, '1 day')"
+        db.connection.execute("delete from gnomon.rollups")
+        assert not db.value("select report_v1.holds_little('s', null, %s, %s)", *day)
+        joined = ask(db, call, *day)
+        db.connection.execute(
+            "insert into gnomon.rollups (deployment_id, hour, stratum, sampled) values (%s, %s, '', 100),"
+            " (%s, %s, '', 5)",
+            [db.deployments["new"], START - DAY, db.deployments["new"], day[0]],
+        )
+        assert db.value("select report_v1.holds_little('s', null, %s, %s)", *day)
+        key = operator.itemgetter("source_offset")
+        assert sorted(ask(db, call, *day), key=key) == sorted(joined, key=key)
+        assert ask(db, f"labelled('s', null, null, null, null, '1 day') {inside}", *day) == sorted(joined, key=key)
+        assert joined
 
 
 @pytest.mark.parametrize("choice", ["first", "last"])

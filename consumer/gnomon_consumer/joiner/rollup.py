@@ -69,9 +69,11 @@ def _terms(pairs: pa.RecordBatch, tolerance: float) -> dict[str, Any]:
     weight: Floats = 1.0 / (_floats(pairs, "capture_probability") * _floats(pairs, "inclusion_probability"))
     outcome = pairs.column("outcome")
     live, shadow = _floats(pairs, "live_value"), _floats(pairs, "shadow_value")
-    both = np.isfinite(live) & np.isfinite(shadow)
-    difference = np.where(both, shadow - live, 0.0)
-    comparable, agreed = _agreement(pairs, both, difference, tolerance)
+    # Of a side that failed nothing is compared, whatever it answered beside its error.
+    answered = _flags(pc.is_null(pairs.column("live_error_kind"))) & _flags(pc.equal(outcome, "scored"))
+    both = answered & np.isfinite(live) & np.isfinite(shadow)
+    difference = np.subtract(shadow, live, out=np.zeros(len(live)), where=both)
+    comparable, agreed = (flags & answered for flags in _agreement(pairs, both, difference, tolerance))
     chosen: dict[str, Booleans] = {
         "": np.ones(len(weight), dtype=np.bool_),
         "failed_": _flags(pc.equal(outcome, "failed")),

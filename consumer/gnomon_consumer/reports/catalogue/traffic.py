@@ -18,7 +18,7 @@ TRAFFIC = (
             Column("coverage", "coverage", "share"),
             Column("status", "status"),
         ),
-        "coverage: 1 less what was dead-lettered, orphaned or lost; sampling does not lower it.",
+        "coverage: 1 less what was dead-lettered, orphaned or lost, by producers too; sampling does not lower it.",
         {"slice": f"limit (why windows did not sample all that they saw), {SLICE}"},
     ),
     Report(

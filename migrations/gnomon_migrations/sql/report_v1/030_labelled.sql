@@ -60,12 +60,50 @@ $$
                                       or load_id = any (load_ids))
 $$;
 
+-- Whether a period holds so little of what was sampled that its labels are better looked up one by one.
+create function report_v1.holds_little(stream text, deployment text, since timestamptz, until timestamptz)
+    returns boolean language sql stable parallel safe as
+$$
+    select coalesce(10 * sum(r.sampled) filter (where r.hour >= date_trunc('hour', coalesce(since, '-infinity'))
+                                                  and r.hour < coalesce(until, 'infinity')) < sum(r.sampled), false)
+    from report_v1.rollups r
+    where r.deployment_id = any (report_v1.deployment_ids(holds_little.stream, holds_little.deployment))
+$$;
+
+-- The pairs of a cohort, each beside its slice: covered by the seal, and no later replay.
+create function report_v1.due(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                              horizon interval)
+    returns table (deployment_id integer, stream_id integer, event_time timestamptz, source_partition integer,
+                   source_offset bigint, request_id text, cluster text, stratum text, segments jsonb, weight float8,
+                   live_value float8, live_label text, live_scores float8[], live_items text[],
+                   shadow_value float8, shadow_label text, shadow_scores float8[], shadow_items text[],
+                   live_error_kind text, outcome text, latest timestamptz, label_kind text, label_choice text,
+                   sealed boolean, label_offsets bigint[], load_ids bigint[])
+    language sql stable parallel safe rows 100000 as
+$$
+    select p.deployment_id, p.stream_id, p.event_time, p.source_partition, p.source_offset, p.request_id, p.cluster,
+           p.stratum, p.segments, p.weight, p.live_value, p.live_label, p.live_scores, p.live_items, p.shadow_value,
+           p.shadow_label, p.shadow_scores, p.shadow_items, p.live_error_kind, p.outcome,
+           p.event_time + due.horizon + c.grace, c.label_kind, c.label_choice, c.sealed, c.label_offsets, c.load_ids
+    from report_v1.pairs p
+    join report_v1.slices(due.horizon) c
+      on c.deployment_id = p.deployment_id and c.place = width_bucket(p.event_time, c.bounds)
+     and (not c.sealed or (p.source_offset < c.source_offsets[p.source_partition + 1]
+                           and not (p.replayed and p.joined_at > c.sealed_at)))
+    where p.deployment_id = any (report_v1.deployment_ids(due.stream, due.deployment))
+      and p.event_time >= coalesce(due.since, '-infinity')
+      and p.event_time < coalesce(due.until, 'infinity')
+      and p.segments @> coalesce(due.segment, '{}')
+$$;
+
 -- The pairs of a cohort, each with the label that counts: observed no later than captured_at + horizon + grace, the
 -- first or the last of them by the stream's policy, and stored before the seal. truth_value and truth_label are null
 -- where there is none (or 0 where absence means negative). label_state: labelled, negative (by absence), late (a label
--- came after the cut-off), missing; known: one of the first two. Inlined by the planner. Pairs and labels meet in a hash
--- join; where more than one version counts, the others are taken out by another one over the few requests that have
--- several.
+-- came after the cut-off), missing; known: one of the first two. Inlined by the planner.
+--
+-- Pairs and labels meet in one of two ways. Over much of the data in a hash join; where more than one version counts,
+-- the others are taken out by another one over the few requests that have several. Over little of it by a look-up in
+-- the labels' index for each pair. The condition on `holds_little` is evaluated once and switches one of them off.
 create function report_v1.labelled(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                    horizon interval)
     returns table (deployment_id integer, event_time timestamptz, source_partition integer, source_offset bigint,
@@ -79,36 +117,48 @@ $$
     select p.deployment_id, p.event_time, p.source_partition, p.source_offset, p.request_id, p.cluster, p.stratum,
            p.segments, p.weight, p.live_value, p.live_label, p.live_scores, p.live_items,
            p.shadow_value, p.shadow_label, p.shadow_scores, p.shadow_items, p.live_error_kind, p.outcome,
-           coalesce(l.value, case when l.request_id is null and c.label_kind = 'absence_is_negative' then 0 end),
-           coalesce(l.label, case when l.value in (0, 1) then l.value::integer::text
-                                  when l.request_id is null and c.label_kind = 'absence_is_negative' then '0' end),
-           l.relevance, l.items,
-           case when l.request_id is not null then 'labelled' when c.label_kind = 'absence_is_negative' then 'negative'
+           coalesce(p.value, case when p.labelled is null and p.label_kind = 'absence_is_negative' then 0 end),
+           coalesce(p.label, case when p.value in (0, 1) then p.value::integer::text
+                                  when p.labelled is null and p.label_kind = 'absence_is_negative' then '0' end),
+           p.relevance, p.items,
+           case when p.labelled is not null then 'labelled' when p.label_kind = 'absence_is_negative' then 'negative'
                 when exists (select from report_v1.label_versions v
                              where v.stream_id = p.stream_id and v.request_id = p.request_id) then 'late'
                 else 'missing' end,
-           l.request_id is not null or c.label_kind = 'absence_is_negative', l.observed_at
-    from report_v1.pairs p
-    join report_v1.slices(labelled.horizon) c
-      on c.deployment_id = p.deployment_id and c.place = width_bucket(p.event_time, c.bounds)
-     and (not c.sealed or (p.source_offset < c.source_offsets[p.source_partition + 1]
-                           and not (p.replayed and p.joined_at > c.sealed_at)))
-    left join report_v1.label_versions l
-      on l.stream_id = p.stream_id and l.request_id = p.request_id
-     and report_v1.counts(l.observed_at, l.label_partition, l.label_offset, l.load_id,
-                          p.event_time + labelled.horizon + c.grace, c.sealed, c.label_offsets, c.load_ids)
-    where p.deployment_id = any (report_v1.deployment_ids(labelled.stream, labelled.deployment))
-      and p.event_time >= coalesce(labelled.since, '-infinity')
-      and p.event_time < coalesce(labelled.until, 'infinity')
-      and p.segments @> coalesce(labelled.segment, '{}')
-      and not exists (
-          select from (select stream_id, request_id from report_v1.label_versions group by 1, 2 having count(*) > 1) m
-          join report_v1.label_versions v using (stream_id, request_id)
-          where v.stream_id = l.stream_id and v.request_id = l.request_id
-            and report_v1.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id,
-                                 p.event_time + labelled.horizon + c.grace, c.sealed, c.label_offsets, c.load_ids)
-            and case c.label_choice when 'first' then v.observed_at < l.observed_at
-                                    else v.observed_at > l.observed_at end)
+           p.labelled is not null or p.label_kind = 'absence_is_negative', p.observed_at
+    from (
+        select d.*, l.request_id as labelled, l.value, l.label, l.relevance, l.items, l.observed_at
+        from report_v1.due(labelled.stream, labelled.deployment, labelled.since, labelled.until, labelled.segment,
+                           labelled.horizon) d
+        left join report_v1.label_versions l
+          on l.stream_id = d.stream_id and l.request_id = d.request_id
+         and report_v1.counts(l.observed_at, l.label_partition, l.label_offset, l.load_id, d.latest, d.sealed,
+                              d.label_offsets, d.load_ids)
+        where not report_v1.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until)
+          and not exists (
+              select from (select stream_id, request_id from report_v1.label_versions
+                           group by 1, 2 having count(*) > 1) m
+              join report_v1.label_versions v using (stream_id, request_id)
+              where v.stream_id = l.stream_id and v.request_id = l.request_id
+                and report_v1.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id, d.latest, d.sealed,
+                                     d.label_offsets, d.load_ids)
+                and case d.label_choice when 'first' then v.observed_at < l.observed_at
+                                        else v.observed_at > l.observed_at end)
+        union all
+        select d.*, l.request_id, l.value, l.label, l.relevance, l.items, l.observed_at
+        from report_v1.due(labelled.stream, labelled.deployment, labelled.since, labelled.until, labelled.segment,
+                           labelled.horizon) d
+        left join lateral (
+            select v.request_id, v.value, v.label, v.relevance, v.items, v.observed_at
+            from report_v1.label_versions v
+            where v.stream_id = d.stream_id and v.request_id = d.request_id
+              and report_v1.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id, d.latest, d.sealed,
+                                   d.label_offsets, d.load_ids)
+            order by case when d.label_choice = 'first' then v.observed_at end,
+                     case when d.label_choice = 'last' then v.observed_at end desc
+            limit 1) l on true
+        where report_v1.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until)
+    ) p
 $$;
 
 -- Normalised discounted cumulative gain of the first k items: linear gain, discount log2(1 + place), items matched by

@@ -1,13 +1,17 @@
 -- What was seen, sampled and scored. slice all, stratum and limit (why windows did not sample all that they saw) come
 -- from the ledger's cells, hour and day from the rollups, segment:KEY from the pairs themselves (seen is then the
 -- weighted estimate, with no ledger to check it).
+--
+-- coverage counts against what was offered: dead letters, orphans, gaps (lost), and what the live services say they
+-- offered and nobody received (unreceived). A run of a service loses without saying when; of one that reaches beyond
+-- the period it is said (undated) and not counted. Gaps and runs have no stratum and no hour: they count in the whole.
 create function report_v1.coverage(stream text, deployment text default null, since timestamptz default null,
                                    until timestamptz default null, slice text default 'all',
                                    time_zone text default 'UTC')
     returns table (stream text, deployment text, role text, slice text, value text, seen bigint, sampled bigint,
                    scored bigint, failed bigint, timed_out bigint, dead_lettered bigint, orphaned bigint,
-                   lost bigint, weight float8, sampling_fraction float8, scored_share float8, coverage float8,
-                   status text)
+                   lost bigint, unreceived bigint, undated bigint, weight float8, sampling_fraction float8,
+                   scored_share float8, coverage float8, status text)
     language sql stable parallel safe as
 $$
     with asked as (select report_v1.deployment_ids(coverage.stream, coverage.deployment) as ids),
@@ -47,17 +51,32 @@ $$
         where coverage.slice like 'segment:%'
         group by 1, 2
     ),
-    gaps as (select deployment_id, sum(gap_lost) as lost from windows group by 1)
+    gaps as (select deployment_id, coalesce(sum(gap_lost), 0)::bigint as lost from windows group by 1),
+    runs as (
+        select p.deployment_id, p.missing + coalesce(p.tail, 0) as n,
+               p.first_captured_at >= coalesce(coverage.since, '-infinity')
+                   and p.last_captured_at < coalesce(coverage.until, 'infinity') as inside
+        from report_v1.producer_runs p
+        where p.deployment_id = any ((select ids from asked)::integer[])
+          and p.last_captured_at >= coalesce(coverage.since, '-infinity')
+          and p.first_captured_at < coalesce(coverage.until, 'infinity')
+    ),
+    unreceived as (select deployment_id, coalesce(sum(n) filter (where inside), 0)::bigint as n,
+                          coalesce(sum(n) filter (where not inside), 0)::bigint as undated
+                   from runs group by 1)
     select c.stream, c.deployment, c.role, coverage.slice, x.value, coalesce(x.seen, 0)::bigint, x.sampled::bigint,
            x.scored::bigint, x.failed::bigint, x.timed_out::bigint, x.dead_lettered::bigint, x.orphaned::bigint,
-           l.lost, x.weight, x.sampled / nullif(x.seen, 0)::float8, x.scored / nullif(x.seen, 0)::float8,
-           1 - (x.dead_lettered + x.orphaned + coalesce(l.lost, 0)) / nullif(x.seen + coalesce(l.lost, 0), 0)::float8,
+           l.lost, l.unreceived, l.undated, x.weight, x.sampled / nullif(x.seen, 0)::float8,
+           x.scored / nullif(x.seen, 0)::float8,
+           1 - (x.dead_lettered + x.orphaned + coalesce(l.lost + l.unreceived, 0))
+               / nullif(x.seen + coalesce(l.lost + l.unreceived, 0), 0)::float8,
            coalesce(c.problem, case when coalesce(x.seen, 0) = 0 then 'nothing captured in this period'
+                                    when l.undated > 0 then 'producers lost captures, when is not known'
                                     else 'ok' end)
     from report_v1.scope(coverage.stream, coverage.deployment) c
     left join counted x using (deployment_id)
-    -- A gap has no stratum: it counts in the whole only.
-    left join lateral (select g.lost::bigint from gaps g
+    left join lateral (select g.lost, coalesce(u.n, 0) as unreceived, coalesce(u.undated, 0) as undated
+                       from gaps g left join unreceived u using (deployment_id)
                        where g.deployment_id = c.deployment_id and coverage.slice = 'all') l on true
     order by c.role, c.deployment, x.value
 $$;

@@ -1,13 +1,4 @@
--- Every run of a live service beside what was received of it. unclean: its last heartbeat did not say `closed`, so what
--- it still held is unknown.
-create view report_v1.producer_runs as
-select d.stream, d.deployment, d.role, p.deployment_id, p.producer_id, p.service, p.host, p.pid, p.started_at,
-       p.reported_at, p.offered, p.delivered,
-       (select sum(x.n::bigint) from jsonb_each_text(p.dropped) x(reason, n))::bigint as dropped, p.dropped as reasons,
-       p.switched_off, p.received, p.repeated, p.missing, p.tail, p.first_captured_at, p.last_captured_at, p.closed
-from gnomon.producers p
-join report_v1.deployments d using (deployment_id);
-
+-- Every run of a live service beside what was received of it.
 create function report_v1.producers(stream text, deployment text default null)
     returns table (stream text, deployment text, role text, producer_id uuid, service text, host text, pid integer,
                    started_at timestamptz, reported_at timestamptz, closed boolean, offered bigint, delivered bigint,
