@@ -1,4 +1,4 @@
-"""What the joiner rolls up, and the reports over it, are what the pairs themselves say: on random pairs of every kind."""
+"""What the joiner rolls up, and the reports over it, are what the pairs themselves say, on random pairs."""
 
 import json
 import math
