@@ -1,7 +1,8 @@
 """`python -m benchmarks.reports --pairs N`: fill a database with N pairs, ask every report once, write the times down.
 
-The times are of a first and a second asking, in seconds, over the whole period and over its last day; beside them
-stands whether the plan for one day reads a table of pairs from end to end other than that day's own.
+The times are in seconds, over the whole period and over one day two days before its end; beside them stands which
+tables of pairs or labels were read from end to end for that day, by the server's own count of scans. At last a cohort
+is sealed and kept, as `gnomon db maintain` does it, and its quality is asked for again.
 """
 
 import argparse
@@ -28,6 +29,15 @@ TIMEOUT = "300s"
 # Of `quality` one horizon is asked for: each is a question of its own. Profiles are not built here.
 EXTRA: dict[str, dict[str, Any]] = {"quality": {"horizon": "1 day"}, "labels": {"horizon": "1 day"}}
 LEFT_OUT = ("drift", "feature_health", "skew")
+KEPT = "quality of a sealed cohort"
+_SEAL = """
+insert into gnomon.cohorts (deployment_id, horizon, until, watermark, grace, label_kind, label_choice, source_offsets,
+    label_offsets, load_ids)
+select c.deployment_id, c.horizon, c.until, c.watermark, c.grace, c.label_kind, c.label_choice,
+       (select jsonb_object_agg(p.source_partition::text, p.next_source_offset) from gnomon.join_progress p
+        where p.deployment_id = c.deployment_id), '{}', array(select load_id from gnomon.label_loads)
+from report_v1.cohorts c where c.horizon = '1 day' and not c.sealed
+"""
 
 
 def main() -> None:
@@ -36,6 +46,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1_000_000, help="default: 1,000,000")
     parser.add_argument("--database", help="URL of a migrated, empty database; default: an embedded server's")
     parser.add_argument("--filled", action="store_true", help="the database was filled by an earlier run")
+    parser.add_argument("--only", help="names of reports, by commas; the others keep what an earlier run wrote")
     parser.add_argument("--output", type=Path, default=tables.RESULTS, help="folder of the tables")
     arguments = parser.parse_args()
     with database(arguments.database) as url:
@@ -46,8 +57,15 @@ def main() -> None:
         say("filled before" if filled is None else f"filled in {filled:.0f} s")
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"set statement_timeout = '{TIMEOUT}'")
-            rows = [measure(connection, name, end) for name in REPORTS if name not in LEFT_OUT]
-    write(arguments.output, arguments.pairs, filled, rows)
+            for name in wanted(arguments.only):
+                row = keep(connection) if name == KEPT else measure(connection, name, end)
+                write(arguments.output, arguments.pairs, filled, row)
+
+
+def wanted(only: str | None) -> list[str]:
+    """The reports to ask, in the order of the catalogue; what seals a cohort comes last, for it changes the answers."""
+    names = [*(name for name in REPORTS if name not in LEFT_OUT), KEPT]
+    return [name for name in names if only is None or name in only.split(",")]
 
 
 @contextlib.contextmanager
@@ -61,16 +79,31 @@ def database(url: str | None) -> Iterator[str]:
 
 
 def measure(connection: psycopg.Connection[Any], name: str, end: datetime) -> dict[str, Any]:
-    """Times of one report, and what its plan for a day reads whole."""
+    """Times of one report, and what it reads whole for a day."""
     whole = Question(traffic.STREAM, extra=EXTRA.get(name))
-    knows_period = "since" in REPORTS[name].arguments
-    day = Question(traffic.STREAM, since=end - timedelta(days=1), until=end, extra=EXTRA.get(name))
-    row: dict[str, Any] = {"report": name, "first_s": timed(connection, name, whole)}
-    row["second_s"] = timed(connection, name, whole)
-    row["day_s"] = timed(connection, name, day) if knows_period else None
-    row["other_partitions"] = other_partitions(connection, name, day, end) if knows_period else []
-    say(f"{name}: {row['first_s']} s, again {row['second_s']} s, a day {row['day_s']} s {row['other_partitions']}")
+    row: dict[str, Any] = {"report": name, "whole_s": timed(connection, name, whole), "day_s": None, "read_whole": []}
+    if "since" in REPORTS[name].arguments:
+        day = Question(
+            traffic.STREAM, since=end - timedelta(days=3), until=end - timedelta(days=2), extra=EXTRA.get(name)
+        )
+        before = scans(connection)
+        row["day_s"] = timed(connection, name, day)
+        row["read_whole"] = [table for table, count in sorted(scans(connection).items()) if count > before[table]]
+    say(f"{name}: {row['whole_s']} s, a day {row['day_s']} s {row['read_whole']}")
     return row
+
+
+def keep(connection: psycopg.Connection[Any]) -> dict[str, Any]:
+    """Seal a cohort, compute and keep its quality; the time of asking for it afterwards."""
+    connection.execute(_SEAL)
+    began = time.perf_counter()
+    connection.execute("select gnomon.keep_cohort_estimates()")
+    say(f"computed what is kept of the cohorts in {time.perf_counter() - began:.1f} s")
+    asked = timed(connection, "quality", Question(traffic.STREAM, extra=EXTRA["quality"]))
+    connection.execute("delete from gnomon.cohort_estimates")
+    connection.execute("delete from gnomon.cohorts")
+    say(f"{KEPT}: {asked} s")
+    return {"report": KEPT, "whole_s": asked, "day_s": None, "read_whole": []}
 
 
 def timed(connection: psycopg.Connection[Any], name: str, question: Question) -> float | str:
@@ -83,49 +116,44 @@ def timed(connection: psycopg.Connection[Any], name: str, question: Question) ->
     return round(time.perf_counter() - began, 3)
 
 
-def other_partitions(connection: psycopg.Connection[Any], name: str, day: Question, end: datetime) -> list[str]:
-    """Tables of pairs outside the month of the day that were read from end to end while the report ran.
-
-    Counted by the server, so it also sees into functions that are planned on their own.
-    """
-    own = f"pairs_{end - timedelta(days=1):%Y_%m}"
-
-    def scans() -> dict[str, int]:
-        connection.execute("select pg_stat_force_next_flush()")
-        connection.execute("select pg_stat_clear_snapshot()")
-        rows = connection.execute("select relname, seq_scan from pg_stat_user_tables where relname ~ '^pairs_[0-9]'")
-        return {relation: int(count or 0) for relation, count in rows}
-
-    before = scans()
-    timed(connection, name, day)
-    return [table for table, count in sorted(scans().items()) if count > before.get(table, 0) and table != own]
+def scans(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """How often each table of pairs or labels was read from end to end, functions planned on their own included."""
+    connection.execute("select pg_stat_force_next_flush()")
+    connection.execute("select pg_stat_clear_snapshot()")
+    rows = connection.execute(
+        "select relname, seq_scan from pg_stat_user_tables where relname ~ '^pairs_' or relname = 'labels'"
+    )
+    return {relation: int(count or 0) for relation, count in rows}
 
 
-def write(folder: Path, pairs: int, filled: float | None, rows: list[dict[str, Any]]) -> None:
-    """Write reports-PAIRS.md and .json."""
+def write(folder: Path, pairs: int, filled: float | None, row: dict[str, Any]) -> None:
+    """Put a row into reports-PAIRS.json, where others may stand, and write the table beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     where = tables.machine()
     path = folder / f"reports-{pairs}"
-    path.with_suffix(".json").write_text(
-        json.dumps({"machine": where, "pairs": pairs, "fill_s": filled, "reports": rows}, indent=1) + "\n"
-    )
+    data = json.loads(path.with_suffix(".json").read_text()) if path.with_suffix(".json").exists() else {"reports": []}
+    rows = {old["report"]: old for old in data["reports"]} | {row["report"]: row}
+    rows = {name: rows[name] for name in wanted(None) if name in rows}
+    data |= {"machine": where, "pairs": pairs, "reports": list(rows.values())}
+    if filled is not None:
+        data["fill_s"] = filled
+    path.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n")
     place = f"{where['at']}, {where['processor']}, {where['cores']} cores, embedded PostgreSQL"
     lines = [
         f"## Reports over {pairs:,} pairs of {traffic.DAYS} days",
         "",
         f"{place}; load average at the end {where['load_average'][0]}. Seconds.",
         "",
-        "| report | whole period | again | last day | other months read for it |",
-        "|---|---:|---:|---:|---|",
+        "| report | whole period | one day | read from end to end for the day |",
+        "|---|---:|---:|---|",
         *(
-            f"| {row['report']} | {row['first_s']} | {row['second_s']} | {'' if row['day_s'] is None else row['day_s']}"
-            f" | {', '.join(row['other_partitions']) or 'none'} |"
-            for row in rows
+            f"| {name} | {one['whole_s']} | {'' if one['day_s'] is None else one['day_s']}"
+            f" | {', '.join(one['read_whole']) or ('' if one['day_s'] is None else 'nothing')} |"
+            for name, one in rows.items()
         ),
         "",
     ]
     path.with_suffix(".md").write_text("\n".join(lines))
-    say(str(path.with_suffix(".md")))
 
 
 def say(text: str) -> None:
