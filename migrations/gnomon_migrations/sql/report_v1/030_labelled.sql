@@ -49,6 +49,7 @@ $$
     join (select k.deployment_id, array_agg(coalesce(k.since, '-infinity') order by k.until) || max(k.until) as bounds
           from report_v1.cohorts k where k.horizon = slices.horizon group by 1) b using (deployment_id)
     where c.horizon = slices.horizon
+    offset 0 -- once a slice, and not once a pair
 $$;
 
 -- Whether a version of a label counts for a pair in its slice: in time, and covered by the seal.
