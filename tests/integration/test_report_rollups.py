@@ -39,7 +39,7 @@ def random_pairs(rng: np.random.Generator, n: int) -> list[Row]:
         row: Row = {
             "request_id": f"r{i}",
             "event_time": START + timedelta(seconds=int(rng.integers(0, 4 * 86400))),
-            "cluster": rng.choice([None, "a", "b", "c"]),
+            "cluster": [None, "a", "b", "c"][rng.integers(4)],
             "stratum": str(rng.choice(["", "JFK", "LGA"])),
             "segments": Jsonb({"origin": str(rng.choice(["JFK", "LGA"]))}),
             "inclusion_probability": float(rng.choice([1.0, 0.5, 0.05])),
@@ -48,8 +48,13 @@ def random_pairs(rng: np.random.Generator, n: int) -> list[Row]:
             "outcome": str(rng.choice(["scored", "failed", "timed_out"], p=[0.8, 0.1, 0.1])),
         }
         for side in ("live", "shadow"):
-            has = {"mixed": rng.random(3) < 0.5, "label": (True, True, False), "value": (False, True, False),
-                   "items": (False, False, True), "nothing": (False, False, False)}[str(kind)]  # fmt: skip
+            has = {
+                "label": (True, True, False),
+                "value": (False, True, False),
+                "items": (False, False, True),
+                "nothing": (False, False, False),
+                "mixed": tuple((rng.random(3) < 0.5).tolist()),
+            }[str(kind)]
             value = float(
                 rng.choice([rng.random(), 0.5, math.nan, math.inf, -math.inf], p=[0.7, 0.15, 0.07, 0.05, 0.03])
             )
