@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,10 @@ def quality(db: Database, s: Sample) -> list[Line]:
         lines.append((name, reference, found[name, "shadow"]["estimate"], shadow))
         lines.append((f"{name}, difference", reference, found[name, "difference"]["estimate"], shadow - live))
         if name in residuals:
-            means = residuals[name]
-            lines += errors(name, found, s, lambda groups, m=means: sandwich(groups, w, *m), (1, 1))
+            covariance = partial(
+                sandwich, w=w, live=residuals[name][0], shadow=residuals[name][1], given=residuals[name][2]
+            )
+            lines += errors(name, found, s, covariance, (1, 1))
         else:
             placed = placements(s.shadow, y, w) - placements(s.live, y, w)
             for title, variance in zip(("row", "cluster", "day"), variances(s, placed), strict=True):
