@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from gnomon_producer import Tap, TapStats
-from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.codec import Reader, Record, SchemaFinder
 from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 
 FEATURES = {"amount": "double", "country": ["null", "string"], "visits": "long"}
@@ -61,19 +61,21 @@ def _headers(headers: Any) -> list[tuple[str, bytes]]:
     return [(name, value) for name, value in headers or []]
 
 
-def records(bootstrap: str, stream: str, kind: str) -> list[Record]:
-    """Every record of `gnomon.<stream>.<kind>`, decoded with the schemas that the hook published."""
+def records(bootstrap: str, stream: str, kind: str, known: SchemaFinder | None = None) -> list[Record]:
+    """Every record of `gnomon.<stream>.<kind>`, decoded with the schemas that the hook published, or `known` ones."""
     published = TopicSchemas({"bootstrap.servers": bootstrap}, f"gnomon.{stream}.schemas")
     try:
-        reader = Reader(ChainedSchemas(packaged_schemas(), published))
+        reader = Reader(ChainedSchemas(packaged_schemas(), known or published))
         return [reader.decode(raw.value).record for raw in raw_messages(bootstrap, f"gnomon.{stream}.{kind}")]
     finally:
         published.close()
 
 
-def captures(bootstrap: str, stream: str) -> list[Record]:
+def captures(bootstrap: str, stream: str, known: SchemaFinder | None = None) -> list[Record]:
     """Every capture, by sequence."""
-    return sorted(records(bootstrap, stream, "live"), key=lambda record: (record["producer_id"], record["sequence"]))
+    return sorted(
+        records(bootstrap, stream, "live", known), key=lambda record: (record["producer_id"], record["sequence"])
+    )
 
 
 def assert_closed_account(stats: TapStats) -> None:

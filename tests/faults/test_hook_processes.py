@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from tests.hook_driver import BUFFER_BYTES
-from tests.hooks import captures, records
+from tests.hooks import FEATURES, captures, records
+
+from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.store import MemorySchemas
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,7 +148,8 @@ def check_kill(bootstrap: str, stream: str, ledger: Path, after_s: float) -> int
         process.wait()
     noted = ledger.read_bytes()
     offered, dropped = int.from_bytes(noted[:8], "little"), int.from_bytes(noted[8:], "little")
-    found = captures(bootstrap, stream)
+    # Killed at the very start, captures may have arrived before the schema, which lies in another topic.
+    found = captures(bootstrap, stream, MemorySchemas([FeatureSchema.of(FEATURES).live]))
     sequences = [record["sequence"] for record in found]
     assert len(set(sequences)) == len(sequences)
     assert {record["request_id"] for record in found} == {f"r{sequence}" for sequence in sequences}
