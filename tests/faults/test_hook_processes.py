@@ -141,6 +141,7 @@ def check_kill(bootstrap: str, stream: str, ledger: Path, after_s: float) -> int
     with driver("until-killed", bootstrap, stream, str(ledger)) as process:
         deadline = time.monotonic() + 20
         while ledger.read_bytes() == bytes(16):
+            assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, "the driver does not start"
             time.sleep(0.005)
         time.sleep(after_s)
