@@ -1,8 +1,7 @@
-"""Where a writer schema is found: packaged with Gnomon, in a folder, in the stream's `schemas` topic, in a registry."""
+"""Where a writer schema is found: packaged with Gnomon, in the stream's `schemas` topic, in a registry."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -35,19 +34,6 @@ class MemorySchemas:
 def packaged_schemas() -> MemorySchemas:
     """Return the records that need no feature record, as this version of Gnomon and those before it write them."""
     return MemorySchemas([*earlier_schemas(), *(record_schema(name) for name in RECORDS if name != "LivePrediction")])
-
-
-def folder_schemas(folder: Path) -> MemorySchemas:
-    """Return the complete schemas in a folder's `.avsc` files; raise SchemaError that names the file at fault."""
-    found = MemorySchemas()
-    for path in sorted(folder.glob("*.avsc")):
-        try:
-            found.add(Schema.parse(path.read_bytes()))
-        except OSError as error:
-            raise SchemaError(f"{path}: {error.strerror or error}") from error
-        except SchemaError as error:
-            raise SchemaError(f"{path}: {error}") from error
-    return found
 
 
 class TopicSchemas:
