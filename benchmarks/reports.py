@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--database", help="URL of a migrated, empty database; default: an embedded server's")
     parser.add_argument("--filled", action="store_true", help="the database was filled by an earlier run")
     parser.add_argument("--only", help="names of reports, by commas; the others keep what an earlier run wrote")
+    parser.add_argument("--day-only", action="store_true", help="leave the whole period as an earlier run wrote it")
     parser.add_argument("--output", type=Path, default=tables.RESULTS, help="folder of the tables")
     arguments = parser.parse_args()
     with database(arguments.database) as url:
@@ -58,7 +59,7 @@ def main() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"set statement_timeout = '{TIMEOUT}'")
             for name in wanted(arguments.only):
-                row = keep(connection) if name == KEPT else measure(connection, name, end)
+                row = keep(connection) if name == KEPT else measure(connection, name, end, not arguments.day_only)
                 write(arguments.output, arguments.pairs, filled, row)
 
 
@@ -78,10 +79,11 @@ def database(url: str | None) -> Iterator[str]:
         yield embedded
 
 
-def measure(connection: psycopg.Connection[Any], name: str, end: datetime) -> dict[str, Any]:
-    """Times of one report, and what it reads whole for a day."""
-    whole = Question(traffic.STREAM, extra=EXTRA.get(name))
-    row: dict[str, Any] = {"report": name, "whole_s": timed(connection, name, whole), "day_s": None, "read_whole": []}
+def measure(connection: psycopg.Connection[Any], name: str, end: datetime, whole: bool = True) -> dict[str, Any]:
+    """Times of one report, and what it reads whole for a day; without the whole period's time if not `whole`."""
+    row: dict[str, Any] = {"report": name, "day_s": None, "read_whole": []}
+    if whole:
+        row["whole_s"] = timed(connection, name, Question(traffic.STREAM, extra=EXTRA.get(name)))
     if "since" in REPORTS[name].arguments:
         day = Question(
             traffic.STREAM, since=end - timedelta(days=3), until=end - timedelta(days=2), extra=EXTRA.get(name)
@@ -89,7 +91,7 @@ def measure(connection: psycopg.Connection[Any], name: str, end: datetime) -> di
         before = scans(connection)
         row["day_s"] = timed(connection, name, day)
         row["read_whole"] = [table for table, count in sorted(scans(connection).items()) if count > before[table]]
-    say(f"{name}: {row['whole_s']} s, a day {row['day_s']} s {row['read_whole']}")
+    say(f"{name}: {row.get('whole_s')} s, a day {row['day_s']} s {row['read_whole']}")
     return row
 
 
@@ -132,7 +134,8 @@ def write(folder: Path, pairs: int, filled: float | None, row: dict[str, Any]) -
     where = tables.machine()
     path = folder / f"reports-{pairs}"
     data = json.loads(path.with_suffix(".json").read_text()) if path.with_suffix(".json").exists() else {"reports": []}
-    rows = {old["report"]: old for old in data["reports"]} | {row["report"]: row}
+    rows = {old["report"]: old for old in data["reports"]}
+    rows[row["report"]] = rows.get(row["report"], {"whole_s": None}) | row
     rows = {name: rows[name] for name in wanted(None) if name in rows}
     data |= {"machine": where, "pairs": pairs, "reports": list(rows.values())}
     if filled is not None:
@@ -147,13 +150,18 @@ def write(folder: Path, pairs: int, filled: float | None, row: dict[str, Any]) -
         "| report | whole period | one day | read from end to end for the day |",
         "|---|---:|---:|---|",
         *(
-            f"| {name} | {one['whole_s']} | {'' if one['day_s'] is None else one['day_s']}"
+            f"| {name} | {cell(one['whole_s'])} | {cell(one['day_s'])}"
             f" | {', '.join(one['read_whole']) or ('' if one['day_s'] is None else 'nothing')} |"
             for name, one in rows.items()
         ),
         "",
     ]
     path.with_suffix(".md").write_text("\n".join(lines))
+
+
+def cell(value: float | str | None) -> str:
+    """A number, the reason why there is none, or nothing."""
+    return "" if value is None else str(value)
 
 
 def say(text: str) -> None:
