@@ -88,15 +88,11 @@ create function report_v1.agreement(stream text, deployment text default null, s
                    mean_absolute_difference_se float8, not_comparable bigint, status text)
     language sql stable parallel safe as
 $$
+    -- Time-outs are a share of all pairs, so that metric counts them without reading them once more.
     with estimated as materialized (
         select * from report_v1.estimates(agreement.stream, agreement.deployment, agreement.since, agreement.until,
-                                          agreement.segment, 'all', '{agreement,value,absolute_difference}',
-                                          null, agreement.time_zone)),
-    counted as (
-        select p.deployment_id, count(*) as n
-        from report_v1.pairs_of(agreement.stream, agreement.deployment, agreement.since, agreement.until,
-                                agreement.segment) p
-        group by p.deployment_id)
+                                          agreement.segment, 'all', '{agreement,value,absolute_difference,timed_out}',
+                                          null, agreement.time_zone))
     select c.stream, c.deployment, c.role, coalesce(a.n, 0), a.n_effective, a.weight, a.estimate, a.se_row,
            a.se_cluster, a.se_day, a.standard_error, a.low, a.high, k.kappa, k.standard_error, k.low, k.high,
            v.estimate, v.standard_error, d.estimate, d.standard_error, coalesce(e.n, 0) - coalesce(a.n, 0),
@@ -108,7 +104,7 @@ $$
     left join estimated a on a.deployment = c.deployment and a.metric = 'agreement' and a.side = 'pair'
     left join estimated v on v.deployment = c.deployment and v.metric = 'value' and v.side = 'difference'
     left join estimated d on d.deployment = c.deployment and d.metric = 'absolute_difference' and d.side = 'pair'
-    left join counted e on e.deployment_id = c.deployment_id
+    left join estimated e on e.deployment = c.deployment and e.metric = 'timed_out'
     left join report_v1.kappa(agreement.stream, agreement.deployment, agreement.since, agreement.until,
                               agreement.segment, agreement.time_zone) k on k.deployment_id = c.deployment_id
     order by c.role, c.deployment
