@@ -28,28 +28,30 @@ create function report_v1.kappa(stream text, deployment text default null, since
                    standard_error float8, low float8, high float8, status text)
     language sql stable parallel safe set work_mem = '64MB' as
 $$
+    -- The residual of a pair depends on its two labels alone, so cells by cluster and cells by day say all of it.
     with cells as materialized (
-        select p.deployment_id, p.live_label as b, p.shadow_label as a, p.cluster,
-               (p.event_time at time zone kappa.time_zone)::date as day, count(*) as n, sum(p.weight) as w,
-               sum(p.weight ^ 2) as w2
+        select p.deployment_id, p.live_label as b, p.shadow_label as a, p.cluster, d.day,
+               grouping(d.day) = 1 as by_cluster, count(*) as n, sum(p.weight) as w, sum(p.weight * p.weight) as w2
         from report_v1.pairs_of(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment) p
+        cross join lateral (select (p.event_time at time zone kappa.time_zone)::date as day) d
         where p.comparable and p.live_label is not null
-        group by 1, 2, 3, 4, 5
+        group by grouping sets ((p.deployment_id, p.live_label, p.shadow_label, p.cluster),
+                                (p.deployment_id, p.live_label, p.shadow_label, d.day))
     ),
+    days as (select * from cells where not by_cluster),
     totals as (select deployment_id, sum(n)::bigint as n, sum(w) as w, sum(w) filter (where a = b) / sum(w) as p_o
-               from cells group by deployment_id),
+               from days group by deployment_id),
     live as (select deployment_id, b as class, sum(c.w) / min(t.w) as p
-             from cells c join totals t using (deployment_id) group by 1, 2),
+             from days c join totals t using (deployment_id) group by 1, 2),
     shadow as (select deployment_id, a as class, sum(c.w) / min(t.w) as p
-               from cells c join totals t using (deployment_id) group by 1, 2),
+               from days c join totals t using (deployment_id) group by 1, 2),
     chance as (select t.deployment_id, t.n, t.w, coalesce(t.p_o, 0) as p_o,
                       (select coalesce(sum(l.p * s.p), 0) from live l join shadow s using (deployment_id, class)
                        where l.deployment_id = t.deployment_id) as p_e
                from totals t),
     estimate as (select *, (p_o - p_e) / nullif(1 - p_e, 0) as kappa from chance),
     residuals as (
-        select c.deployment_id, c.cluster, c.day, grouping(c.day) = 1 as by_cluster, sum(c.w * z.z) as total,
-               sum(c.w2 * z.z ^ 2) as rows
+        select c.deployment_id, c.cluster, c.day, c.by_cluster, sum(c.w * z.z) as total, sum(c.w2 * z.z * z.z) as rows
         from cells c
         join estimate e using (deployment_id)
         left join live l on l.deployment_id = c.deployment_id and l.class = c.a
@@ -57,7 +59,7 @@ $$
         cross join lateral (select ((c.a = c.b)::integer - e.p_o
                                     - (1 - e.kappa) * (coalesce(l.p, 0) + coalesce(s.p, 0) - 2 * e.p_e))
                                    / nullif((1 - e.p_e) * e.w, 0) as z) z
-        group by grouping sets ((c.deployment_id, c.cluster), (c.deployment_id, c.day))
+        group by 1, 2, 3, 4
     ),
     variances as (
         select deployment_id, sum(rows) filter (where not by_cluster) as v_row,
