@@ -25,6 +25,7 @@ PEERS = (
 TABLE = """create table pairs (source_partition int, source_offset bigint, request_id text, captured_at bigint,
  features_numeric float8[], features_text text[], live_value float8, shadow_value float8, rank bigint,
  inclusion_probability float8, window_id text, primary key (source_partition, source_offset))"""
+PROGRESS = "select sum(next_source_offset) from gnomon.join_progress"
 _LOOK_S = 0.2
 
 
@@ -78,21 +79,25 @@ class Counted:
         return self._seen
 
 
+def command(joining: Joining, url: str) -> list[object]:
+    """Migrate a new database, and return the command that joins into it."""
+    setting = joining.scoring
+    upgrade = [setting.gnomon, "db", "upgrade", "--database-url", url]
+    subprocess.run(upgrade, check=True, capture_output=True, timeout=120)
+    return [
+        setting.gnomon, "join", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
+        "--deployment", joining.deployment, "--database-url", url,
+    ]  # fmt: skip
+
+
 def gnomon(joining: Joining) -> Callable[[int], Measured]:
     """Return a run of `gnomon join` into a new database."""
 
     def run(_: int) -> Measured:
         setting = joining.scoring
         with postgres.database(joining.server) as url:
-            subprocess.run(
-                [setting.gnomon, "db", "upgrade", "--database-url", url], check=True, capture_output=True, timeout=120
-            )
-            command = [
-                setting.gnomon, "join", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
-                "--deployment", joining.deployment, "--database-url", url,
-            ]  # fmt: skip
-            query = "select sum(next_source_offset) from gnomon.join_progress"
-            with Counted(url, query) as counted, Job(command, cores()[0]) as job:
+            started = command(joining, url)
+            with Counted(url, PROGRESS) as counted, Job(started, cores()[0]) as job:
                 return job.watch(counted, setting.rows, 4 * setting.seconds, stall_s=60.0)
 
     return run

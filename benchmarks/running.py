@@ -152,7 +152,7 @@ class Job:
         So that start-up counts for nobody. `progress` says how many rows are done. Raises BenchmarkError when the
         job ends or stalls.
         """
-        first = self._until(progress, max(1, min(rows // 10, 5000)), _START_S)
+        first = self.until(progress, max(1, min(rows // 10, 5000)))
         cpu, began = self.cpu_s(), time.perf_counter()
         done, now = first, began
         moved = began
@@ -174,7 +174,13 @@ class Job:
             sum(self._peak.values()),
         )
 
-    def _until(self, progress: Callable[[], int], rows: int, timeout_s: float) -> int:
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self._child.pid
+
+    def until(self, progress: Callable[[], int], rows: int, timeout_s: float = _START_S) -> int:
+        """Wait until that many rows are done, and return how many are; BenchmarkError after `timeout_s`."""
         deadline = time.perf_counter() + timeout_s
         while (done := progress()) < rows:
             self.check()

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from benchmarks import workload
 from benchmarks.running import Job, Measured, cores
-from gnomon_schemas.codec import Reader
+from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.store import packaged_schemas
 
@@ -43,6 +43,7 @@ class Setting:
     seconds: float
     peers_python: Path
     gnomon: Path
+    partitions: int = workload.PARTITIONS
 
     @property
     def live(self) -> str:
@@ -50,13 +51,16 @@ class Setting:
         return f"gnomon.{self.stream}.live"
 
 
-def fill(bootstrap: str, folder: Path, rows: int, features: FeatureSchema) -> str:
+def fill(
+    bootstrap: str, folder: Path, rows: int, features: FeatureSchema, partitions: int = workload.PARTITIONS
+) -> str:
     """Make a stream with captures and its schema; return its name."""
     stream = f"bench-{uuid.uuid4().hex[:8]}"
     workload.write(folder, features)
-    workload.create(bootstrap, f"gnomon.{stream}.live", f"gnomon.{stream}.dlq")
+    workload.create(bootstrap, f"gnomon.{stream}.live", partitions=partitions)
+    workload.create(bootstrap, f"gnomon.{stream}.dlq")
     workload.publish_schema(bootstrap, f"gnomon.{stream}.schemas", features)
-    workload.fill(bootstrap, f"gnomon.{stream}.live", features, rows)
+    workload.fill(bootstrap, f"gnomon.{stream}.live", features, rows, partitions)
     return stream
 
 
@@ -80,18 +84,23 @@ def peer(setting: Setting, module: str, batch: int) -> Callable[[int], Measured]
     return run
 
 
+def command(setting: Setting, *arguments: str) -> tuple[str, list[object]]:
+    """The topic of a new deployment, and the command that scores for it."""
+    name = f"d-{uuid.uuid4().hex[:8]}"
+    started = [
+        setting.gnomon, "score", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
+        "--deployment", name, "--model", setting.folder / "trees.onnx", *arguments,
+    ]  # fmt: skip
+    return f"gnomon.{setting.stream}.shadow.{name}", started
+
+
 def gnomon(setting: Setting, *arguments: str) -> Callable[[int], Measured]:
     """Return a run of `gnomon score`; a row is a capture that a committed window has counted."""
 
     def run(_: int) -> Measured:
-        name = f"d-{uuid.uuid4().hex[:8]}"
-        topic = f"gnomon.{setting.stream}.shadow.{name}"
-        workload.create(setting.bootstrap, topic)
-        command = [
-            setting.gnomon, "score", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
-            "--deployment", name, "--model", setting.folder / "trees.onnx", *arguments,
-        ]  # fmt: skip
-        with Seals(setting.bootstrap, topic) as seals, Job(command, cores()[0]) as job:
+        topic, started = command(setting, *arguments)
+        workload.create(setting.bootstrap, topic, partitions=setting.partitions)
+        with Seals(setting.bootstrap, topic, partitions=setting.partitions) as seals, Job(started, cores()[0]) as job:
             # A window is committed whole, so a short look would see no progress at all.
             return job.watch(seals.seen, setting.rows, 10 * setting.seconds, stall_s=40.0)
 
@@ -99,9 +108,16 @@ def gnomon(setting: Setting, *arguments: str) -> Callable[[int], Measured]:
 
 
 class Seals:
-    """Counts the captures of the windows that a shadow topic holds, by the last record of each."""
+    """Counts the captures of the windows that a shadow topic holds, by the last record of each; tells `each` of it."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        each: Callable[[Record], None] = lambda _: None,
+        partitions: int = workload.PARTITIONS,
+    ) -> None:
+        self._each = each
         self._reader = Reader(packaged_schemas())
         self._consumer = Consumer(
             {
@@ -112,7 +128,7 @@ class Seals:
                 "fetch.queue.backoff.ms": 5,
             }
         )
-        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(workload.PARTITIONS)])
+        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
         self._seen = 0
 
     def __enter__(self) -> "Seals":
@@ -133,6 +149,7 @@ class Seals:
                     read = self._reader.decode(message.value())
                     if read.name.endswith("SamplingWindow"):
                         self._seen += read.record["end_offset"] - read.record["start_offset"]
+                        self._each(read.record)
         return self._seen
 
 

@@ -57,18 +57,19 @@ def markdown(result: Result, where: dict[str, Any]) -> str:
     place = f"{where['at']}, {where['processor']}, {where['cores']} cores, Python {where['python']}"
     versions = f"librdkafka {where['librdkafka']}; load average at the end {where['load_average'][0]}."
     rate_head, cpu_head = "rows/s: median (least – most)", "µs CPU a row: median (least – most)"
+    against = f"rate against {result.baseline} | CPU against it"
     lines = [
         f"## {result.title}",
         "",
         f"{place}, {versions}",
         "",
-        f"| | {rate_head} | {cpu_head} | runs | rate against {result.baseline} | CPU against it |",
-        "|---|---:|---:|---:|---:|---:|",
+        f"| | {rate_head} | {cpu_head} | most memory, MB | runs | {against} |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     base = next((one for one in result.series if one.name == result.baseline and one.runs), None)
     for one in result.series:
         if not one.runs:
-            lines.append(f"| {one.name} | could not be measured | | 0 | | |")
+            lines.append(f"| {one.name} | could not be measured | | | 0 | | |")
             continue
         rate, cpu = one.median("rows_per_second"), one.median("cpu_us")
         (slow, fast), (cheap, dear) = one.spread("rows_per_second"), one.spread("cpu_us")
@@ -76,7 +77,7 @@ def markdown(result: Result, where: dict[str, Any]) -> str:
         share = f"{cpu / base.median('cpu_us'):.2f} ×" if base else ""
         lines.append(
             f"| {one.name} | {rate:,.0f} ({slow:,.0f} – {fast:,.0f}) | {cpu:.2f} ({cheap:.2f} – {dear:.2f})"
-            f" | {len(one.runs)} | {faster} | {share} |"
+            f" | {one.spread('peak_bytes')[1] / 1e6:,.0f} | {len(one.runs)} | {faster} | {share} |"
         )
     return "\n".join([*lines, *(["", result.note] if result.note else []), ""])
 

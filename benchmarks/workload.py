@@ -1,6 +1,5 @@
 """The work that is measured: captures of 20 numbers and 5 categories, a hundred trees, topics filled beforehand."""
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pyarrow as pa
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from gnomon_consumer.kafka import is_mock
 from gnomon_schemas.columnar import ColumnarCodec
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.schema import record_schema, without_logical_types
@@ -81,17 +81,19 @@ def write(folder: Path, schema: FeatureSchema) -> None:
     subprocess.run([sys.executable, "-m", "benchmarks.trees", str(folder), str(len(names))], check=True)
 
 
-def create(bootstrap: str, *topics: str) -> None:
-    """Make topics of PARTITIONS partitions; the mock makes them when they are first asked for."""
+def create(bootstrap: str, *topics: str, partitions: int = PARTITIONS, config: dict[str, str] | None = None) -> None:
+    """Make topics; the mock has no admin API and makes them when they are first asked for."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    for topic, future in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in topics]).items():
-        try:
-            future.result(10)
-        except KafkaException:
+    if is_mock(admin.list_topics(timeout=10)):
+        for topic in topics:
             admin.list_topics(topic, timeout=10)
+        return
+    made = admin.create_topics([NewTopic(topic, partitions, 1, config=config or {}) for topic in topics])
+    for future in made.values():
+        future.result(30)
 
 
-def fill(bootstrap: str, topic: str, schema: FeatureSchema, rows: int) -> None:
+def fill(bootstrap: str, topic: str, schema: FeatureSchema, rows: int, partitions: int = PARTITIONS) -> None:
     """Write captures to a topic, spread over its partitions, and wait for their delivery."""
     producer = Producer(
         {"bootstrap.servers": bootstrap, "linger.ms": 20, "batch.num.messages": 2000, "compression.type": "lz4"}
@@ -99,7 +101,7 @@ def fill(bootstrap: str, topic: str, schema: FeatureSchema, rows: int) -> None:
     for number, (request_id, message) in enumerate(captures(schema, rows)):
         while True:
             try:
-                producer.produce(topic, message, request_id, partition=number // 100 % PARTITIONS)
+                producer.produce(topic, message, request_id, partition=number // 100 % partitions)
                 break
             except BufferError:
                 producer.poll(0.05)
@@ -109,10 +111,7 @@ def fill(bootstrap: str, topic: str, schema: FeatureSchema, rows: int) -> None:
 
 def publish_schema(bootstrap: str, topic: str, schema: FeatureSchema) -> None:
     """Write the captures' schema to a stream's topic of schemas, as the hook does."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    future = admin.create_topics([NewTopic(topic, 1, 1, config={"cleanup.policy": "compact"})])[topic]
-    with contextlib.suppress(KafkaException):  # the mock has no admin API, and makes it by itself
-        future.result(10)
+    create(bootstrap, topic, partitions=1, config={"cleanup.policy": "compact"})
     producer = Producer({"bootstrap.servers": bootstrap})
     producer.produce(topic, schema.live.text, str(schema.live.fingerprint), partition=0)
     if producer.flush(30):

@@ -1,0 +1,72 @@
+"""`python -m benchmarks.flame`: flame graphs of a live scorer and a live joiner, drawn by py-spy into docs/images/.
+
+py-spy comes from the path (`pip install py-spy`); it needs the right to trace processes.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psycopg
+from tests.servers import postgres
+
+from benchmarks import joiner, scorer, workload
+from benchmarks.__main__ import PEERS_PYTHON, broker, say
+from benchmarks.running import ROOT, Job, cores
+
+IMAGES = ROOT / "docs" / "images"
+SAMPLES_A_SECOND = 250
+_FEWEST = 5000
+
+
+def main() -> None:
+    """Record what the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.flame", description=__doc__)
+    parser.add_argument("jobs", nargs="*", default=["scorer", "joiner"], help="scorer, joiner; default: both")
+    parser.add_argument("--rows", type=int, default=400_000, help="captures in the topic; default: 400,000")
+    parser.add_argument("--seconds", type=int, default=5, help="of recording; default: 5")
+    arguments = parser.parse_args()
+    recorder = shutil.which("py-spy")
+    if recorder is None:
+        parser.error("there is no py-spy on the path: pip install py-spy")
+    os.sched_setaffinity(0, cores()[1])
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bootstrap = stack.enter_context(broker("kafka", folder))
+        stream = scorer.fill(bootstrap, folder, arguments.rows, workload.features())
+        command = Path(sys.executable).with_name("gnomon")
+        setting = scorer.Setting(bootstrap, stream, folder, arguments.rows, 5.0, PEERS_PYTHON, command)
+        if "scorer" in arguments.jobs:
+            topic, started = scorer.command(setting, "--no-sampling")
+            workload.create(bootstrap, topic)
+            with scorer.Seals(bootstrap, topic) as seals, Job(started, cores()[0]) as job:
+                job.until(seals.seen, _FEWEST)
+                record(recorder, job, "scorer", arguments.seconds)
+        if "joiner" in arguments.jobs:
+            joining = joiner.Joining(setting, stack.enter_context(postgres.running(folder)), joiner.score(setting))
+            with postgres.database(joining.server) as url:
+                started = joiner.command(joining, url)
+                with joiner.Counted(url, joiner.PROGRESS) as counted, Job(started, cores()[0]) as job:
+                    job.until(counted, _FEWEST)
+                    record(recorder, job, "joiner", arguments.seconds)
+                    with psycopg.connect(url) as connection:
+                        say(f"joined: {connection.execute(joiner.PROGRESS).fetchone()}")
+
+
+def record(recorder: str, job: Job, name: str, seconds: int) -> None:
+    """Draw where the processes of a job spend their CPU time."""
+    path = IMAGES / f"{name}-flame.svg"
+    options = ["--native", "--subprocesses", "--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds)]
+    subprocess.run(
+        [recorder, "record", *options, "--output", str(path), "--pid", str(job.pid)], check=True, timeout=300
+    )
+    say(str(path))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""`python -m benchmarks.whole`: from the live topic to rows in PostgreSQL, everything on this machine's cores at once.
+
+First what is sustained over a full topic, then the delay at a given rate: of each window, from its first capture's
+arrival at the scorer to its rows being visible in the database. Kept in `benchmarks/results/whole.json`.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+from tests.servers import postgres
+
+from benchmarks import joiner, scorer, tables, workload
+from benchmarks.__main__ import broker, say
+from benchmarks.running import Job
+from benchmarks.scale import Arrivals, Bench
+
+RESULT = tables.RESULTS / "whole.json"
+_SEEN = "select coalesce(sum(sampled), 0) from gnomon.cells"
+_WINDOWS = "select window_id, extract(epoch from opened_at), seen from gnomon.windows"
+_LOOK_S = 0.02
+
+
+def main() -> None:
+    """Measure and keep both."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.whole", description=__doc__)
+    parser.add_argument("--rows", type=int, default=400_000, help="captures in the full topic; default: 400,000")
+    parser.add_argument("--runs", type=int, default=3, help="over the full topic; default: 3")
+    parser.add_argument("--rate", type=float, help="captures a second of the delay; default: half of what is sustained")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the delay's measurement; default: 20")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bench = Bench(stack.enter_context(broker("kafka", folder)), folder, arguments.rows, arguments.seconds)
+        server = stack.enter_context(postgres.running(folder))
+        stream = scorer.fill(bench.bootstrap, folder, bench.rows, workload.features())
+        sustained = [full(bench, stream, server) for _ in range(arguments.runs)]
+        say(f"pairs a second: {sustained}")
+        rate = arguments.rate or sorted(sustained)[len(sustained) // 2] / 2
+        delays = delay(bench, server, rate)
+        say(str(delays))
+    RESULT.write_text(
+        json.dumps({"machine": tables.machine(), "pairs_per_second": sustained, "delay": delays}, indent=1) + "\n"
+    )
+
+
+@contextlib.contextmanager
+def pipeline(bench: Bench, stream: str, server: str, *arguments: str) -> Any:
+    """Both services on all cores, and a connection to their database."""
+    everywhere = os.sched_getaffinity(0)
+    setting = bench.setting(bench.rows, stream)
+    topic, scores = scorer.command(setting, *arguments)
+    workload.create(bench.bootstrap, topic)
+    deployment = topic.rpartition(".")[2]
+    with postgres.database(server) as url:
+        joins = joiner.command(joiner.Joining(setting, server, deployment), url)
+        with (
+            Job(joins, everywhere) as joining,
+            Job(scores, everywhere) as scoring,
+            psycopg.connect(url, autocommit=True) as connection,
+        ):
+            yield connection, (joining, scoring)
+
+
+def full(bench: Bench, stream: str, server: str) -> int:
+    """Pairs a second from the first to the last of a full topic."""
+    with pipeline(bench, stream, server, "--no-sampling") as (connection, jobs):
+        began, first, done = 0.0, 0, 0
+        deadline = time.monotonic() + 180
+        while done < bench.rows and time.monotonic() < deadline:
+            time.sleep(10 * _LOOK_S)
+            for job in jobs:
+                job.check()
+            done = int(connection.execute(_SEEN).fetchone()[0])
+            if done and not first:
+                began, first = time.monotonic(), done
+        return round((done - first) / (time.monotonic() - began))
+
+
+def delay(bench: Bench, server: str, rate: float) -> dict[str, Any]:
+    """Seconds from a window's first capture to its rows, weighted by its captures, at a steady rate."""
+    stream = scorer.fill(bench.bootstrap, bench.folder, 5_000, workload.features())
+    with (
+        Arrivals(bench, stream, rate),
+        pipeline(bench, stream, server, "--from", "latest", "--no-sampling") as (connection, jobs),
+    ):
+        while not connection.execute(_WINDOWS).fetchall():
+            for job in jobs:
+                job.check()
+            time.sleep(_LOOK_S)
+        time.sleep(2)  # what had gathered while the services started
+        known = {row[0] for row in connection.execute(_WINDOWS).fetchall()}
+        delays: list[float] = []
+        weights: list[int] = []
+        until = time.time() + bench.seconds
+        while time.time() < until:
+            time.sleep(_LOOK_S)
+            rows = connection.execute(_WINDOWS).fetchall()
+            now = time.time()
+            for window_id, opened_at, seen in rows:
+                if window_id not in known:
+                    known.add(window_id)
+                    delays.append(now - float(opened_at))
+                    weights.append(int(seen))
+    order = np.argsort(delays)
+    shares = np.cumsum(np.array(weights)[order]) / sum(weights)
+
+    def at(share: float) -> float:
+        return round(float(np.array(delays)[order][np.searchsorted(shares, share)]), 3)
+
+    return {
+        "captures_per_second": round(rate),
+        "joined_per_second": round(sum(weights) / bench.seconds),
+        "windows": len(delays),
+        "p50_s": at(0.5),
+        "p99_s": at(0.99),
+        "most_s": round(max(delays), 3),
+    }
+
+
+if __name__ == "__main__":
+    main()
