@@ -176,7 +176,11 @@ def _json(items: tuple[tuple[str, str], ...]) -> str:
 
 
 def _segments(column: pa.MapArray) -> pa.Array:
-    return pa.array([_json(tuple(items)) for items in column.to_pylist()], pa.string())
+    texts = ["{}"] * len(column)
+    some = np.flatnonzero(np.diff(column.offsets.to_numpy()))
+    for at, items in zip(some.tolist(), column.take(pa.array(some)).to_pylist(), strict=True):
+        texts[at] = _json(tuple(items))
+    return pa.array(texts, pa.string())
 
 
 def _pairs(deployment_id: int, live: pa.RecordBatch, rows: Sequence[Row], layout: Layout) -> pa.RecordBatch:

@@ -5,8 +5,10 @@ arrives, and takes windows that are complete on both sides. Memory: the shadow r
 their matched live messages, and what was read of the live log ahead of the last seal.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from gnomon_consumer.joiner.window import JoinedWindow, LiveMessage, OpenWindow
 from gnomon_schemas.codec import Record
@@ -39,12 +41,10 @@ class Pairing:
         kind = name.rpartition(".")[2]
         if kind == "DeploymentStart":
             self._take_start(record)
-        elif self._next_source is None:
-            raise PairingError(
-                f"{self._here(offset)}: {kind} before any DeploymentStart; the beginning of the log is gone"
-            )
         elif kind == "ShadowPrediction":
-            self._take_row(offset, record)
+            self.row(offset, record)
+        elif self._next_source is None:
+            raise self._headless(offset, kind)
         elif kind == "SamplingWindow":
             self._take_seal(offset, record)
         else:
@@ -55,11 +55,17 @@ class Pairing:
         if self._next_source is None:
             self._next_source = self._live_position = record["start_offset"]
 
-    def _take_row(self, offset: int, row: Record) -> None:
+    def row(self, offset: int, row: Record) -> None:
+        """Take a ShadowPrediction, as `shadow` does: most records are."""
+        if self._next_source is None:
+            raise self._headless(offset, "ShadowPrediction")
         if row["source_partition"] != self.partition:
             raise PairingError(f"{self._here(offset)}: the row is of source partition {row['source_partition']}")
+        rows = self._rows.get(row["window_id"])
+        if rows is None:
+            rows = self._rows[row["window_id"]] = {}
         # The same offset again in one window is the same row sent twice; the first one stands.
-        self._rows.setdefault(row["window_id"], {}).setdefault(row["source_offset"], row)
+        rows.setdefault(row["source_offset"], row)
 
     def _take_seal(self, offset: int, seal: Record) -> None:
         assert self._next_source is not None
@@ -97,26 +103,37 @@ class Pairing:
 
     def live(self, messages: Iterable[LiveMessage]) -> None:
         """Take messages of the live log, in the order of their offsets; what was read before is passed over."""
-        opened = self._open
-        for message in messages:
-            offset = message.offset()
-            assert offset is not None
-            if self._ahead:
-                if offset > self._ahead_until:
-                    self._hold(offset, message)
-                continue
-            if offset < self._live_position:
-                continue
-            self._live_reached(offset)
-            if not opened:
-                self._hold(offset, message)
-                continue
-            opened[0].take(offset, message)
-            self._live_reached(offset + 1)
+        run = list(messages)
+        offsets: list[int] = [message.offset() for message in run]  # type: ignore[misc]  # captures have one
+        # Where the log is read again from an earlier offset on, another run begins.
+        backs = [at for at, (one, other) in enumerate(pairwise(offsets), 1) if other <= one]
+        for first, end in pairwise([0, *backs, len(run)]):
+            self._ascending(offsets[first:end], run[first:end])
 
-    def _hold(self, offset: int, message: LiveMessage) -> None:
-        self._ahead.append(message)
-        self._ahead_until = offset
+    def _ascending(self, offsets: Sequence[int], run: Sequence[LiveMessage]) -> None:
+        at = 0
+        while at < len(run):
+            if self._ahead:
+                at = bisect_right(offsets, self._ahead_until, at)
+                self._hold(offsets[at:], run[at:])
+                return
+            at = bisect_left(offsets, self._live_position, at)
+            if at == len(run):
+                return
+            self._live_reached(offsets[at])
+            if not self._open:
+                self._hold(offsets[at:], run[at:])
+                return
+            window = self._open[0]
+            end = bisect_left(offsets, window.end, at)
+            window.take(offsets[at:end], run[at:end])
+            self._live_reached(offsets[end - 1] + 1)
+            at = end
+
+    def _hold(self, offsets: Sequence[int], messages: Sequence[LiveMessage]) -> None:
+        if offsets:
+            self._ahead.extend(messages)
+            self._ahead_until = offsets[-1]
 
     def live_reached(self, position: int) -> None:
         """Say that the live log holds nothing below `position` that was not handed over: sampled rows are orphans."""
@@ -173,6 +190,11 @@ class Pairing:
         """Shadow rows held, sealed or not."""
         return sum(len(window.rows) + len(window.joined.matches) for window in self._open) + sum(
             map(len, self._rows.values())
+        )
+
+    def _headless(self, offset: int, kind: str) -> PairingError:
+        return PairingError(
+            f"{self._here(offset)}: {kind} before any DeploymentStart; the beginning of the log is gone"
         )
 
     def _here(self, offset: int) -> str:

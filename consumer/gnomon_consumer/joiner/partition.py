@@ -4,7 +4,7 @@ from typing import Any
 
 from gnomon_consumer.joiner.identity import IdentityError, Progress, check_identity, identity_of
 from gnomon_consumer.joiner.pairing import Pairing, PairingError
-from gnomon_consumer.joiner.shadows import Read
+from gnomon_consumer.joiner.shadows import Read, ShadowRow
 from gnomon_consumer.joiner.window import JoinedWindow, LiveMessage
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import DecodeError
@@ -46,6 +46,10 @@ class Partition:
         if isinstance(read, DecodeError):
             raise PairingError(f"shadow partition {self.number}, offset {offset}: {read}") from read
         name, record = read
+        if self._first_seen and isinstance(record, ShadowRow):  # nearly all are
+            self._expected = offset + 1
+            self.pairing.row(offset, record)
+            return None
         first, self._first_seen = not self._first_seen, True
         begins = name.endswith(".DeploymentStart")
         if begins:

@@ -22,11 +22,8 @@ class ShadowRow(dict[str, Any]):
     """The fields of an outcome that the pairing and the ledger use; row `place` of `columns` has all of them."""
 
     __slots__ = ("columns", "place")
-
-    def __init__(self, fields: Iterable[tuple[str, Any]], columns: pa.RecordBatch, place: int) -> None:
-        super().__init__(fields)
-        self.columns = columns
-        self.place = place
+    columns: pa.RecordBatch
+    place: int
 
 
 def read_shadow(reader: ColumnarReader, messages: Sequence[bytes | None]) -> list[Read]:
@@ -46,7 +43,9 @@ def _rows(group: Decoded) -> Iterable[Record]:
     errors = batch.column("error")
     columns.append([None] * len(errors) if errors.null_count == len(errors) else errors.to_pylist())
     for place, values in enumerate(zip(*columns, strict=True)):
-        yield ShadowRow(zip(names, values, strict=True), batch, place)
+        row = ShadowRow(zip(names, values, strict=True))
+        row.columns, row.place = batch, place
+        yield row
 
 
 def columns_of(records: Sequence[Record]) -> pa.RecordBatch:

@@ -3,16 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from gnomon_schemas.codec import Peek, Record, peek
-from gnomon_schemas.errors import DecodeError
+import numpy as np
+
+from gnomon_schemas.codec import Record
+from gnomon_schemas.peeks import Peeks, peeks
 from gnomon_schemas.records import FailureKind
 
 HOUR_US = 3_600_000_000
 FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The years 1 to 9999: an event time beyond them is no time."""
-UUID_LENGTH = 36
 NO_STRATUM = ""
 OTHER_STRATUM = "other"
 
@@ -45,14 +46,19 @@ class Run:
     first_captured_at: int
     last_captured_at: int
 
+    def add(self, other: "Run") -> None:
+        """Take what else was received of it."""
+        self.sequences += other.sequences
+        self.first_captured_at = min(self.first_captured_at, other.first_captured_at)
+        self.last_captured_at = max(self.last_captured_at, other.last_captured_at)
+
     @property
     def repeated(self) -> int:
         """How many sequence numbers came more than once."""
         return len(self.sequences) - len(set(self.sequences))
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A shadow outcome and the live message at its source offset."""
 
     shadow: Record
@@ -111,28 +117,42 @@ class OpenWindow:
         # A gap holds nothing that could be read; claims without rows are read, to be recounted.
         self.skipped = seal["gap"] is not None and self.joined.claimed_seen == 0 and not rows
 
-    def take(self, offset: int, message: LiveMessage) -> None:
-        """Count one live message of the range, and match it if it was sampled."""
-        joined = self.joined
-        stratum = self._stratum(message)
-        joined.seen[stratum] += 1
-        row = self.rows.pop(offset, None)
-        value = message.value()
-        peeked = _peek(value)
-        if peeked is None:
-            joined.hours[self._hour, stratum] += 1
+    def take(self, offsets: Sequence[int], messages: Sequence[LiveMessage]) -> None:
+        """Count live messages of the range, and match those that were sampled."""
+        values = [message.value() for message in messages]
+        strata = [self._stratum(message) for message in messages] if self._stratified else None
+        if strata is None:
+            self.joined.seen[NO_STRATUM] += len(values)
         else:
-            producer_id, sequence, captured_at = peeked
-            joined.hours[captured_at // HOUR_US, stratum] += 1
-            run = joined.runs.get(producer_id)
-            if run is None:
-                joined.runs[producer_id] = Run([sequence], captured_at, captured_at)
-            else:
-                run.sequences.append(sequence)
-                run.first_captured_at = min(run.first_captured_at, captured_at)
-                run.last_captured_at = max(run.last_captured_at, captured_at)
-        if row is not None:
-            self._match(row, stratum, message.key(), value)
+            self.joined.seen.update(strata)
+        self._count(peeks(values), strata, len(values))
+        found = self.rows.pop
+        for place, offset in enumerate(offsets):
+            row = found(offset, None)
+            if row is not None:
+                cell = NO_STRATUM if strata is None else strata[place]
+                self._match(row, cell, messages[place].key(), values[place])
+
+    def _count(self, read: Peeks, strata: Sequence[str] | None, count: int) -> None:
+        """Count captures by hour and stratum and by producer run; one without a sane time falls into the window's."""
+        sane = (read.captured_at >= FIRST_US) & (read.captured_at <= LAST_US) & (read.sequences >= 0)
+        hours = np.full(count, self._hour)
+        hours[read.places[sane]] = read.captured_at[sane] // HOUR_US
+        if strata is None:
+            found, counts = np.unique(hours, return_counts=True)
+            for hour, times in zip(found.tolist(), counts.tolist(), strict=True):
+                self.joined.hours[hour, NO_STRATUM] += times
+        else:
+            self.joined.hours.update(zip(hours.tolist(), strata, strict=True))
+        for at, producer_id in enumerate(read.producers):
+            own = sane & (read.producer_of == at)
+            if own.any():
+                times = read.captured_at[own]
+                run = Run(read.sequences[own].tolist(), int(times.min()), int(times.max()))
+                if producer_id in self.joined.runs:
+                    self.joined.runs[producer_id].add(run)
+                else:
+                    self.joined.runs[producer_id] = run
 
     def finish(self) -> JoinedWindow:
         """Whatever was sampled and not found in the live log is an orphan."""
@@ -172,16 +192,6 @@ def stratum_of(headers: Sequence[tuple[str, bytes | None]] | Mapping[str, bytes 
 def printable(text: str) -> str:
     """A text that PostgreSQL can store: it has no NUL."""
     return text.replace("\0", "\ufffd")
-
-
-def _peek(value: bytes | None) -> Peek | None:
-    """The first three fields of a capture, None unless they are what they should be."""
-    try:
-        peeked = peek(value)
-    except DecodeError:
-        return None
-    sane = FIRST_US <= peeked.captured_at <= LAST_US and 0 <= peeked.sequence < 2**63
-    return peeked if sane and len(peeked.producer_id) == UUID_LENGTH else None
 
 
 def _text(key: str | bytes) -> str:
