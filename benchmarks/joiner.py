@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from tests.servers import postgres
@@ -82,7 +83,7 @@ class Counted:
 def command(joining: Joining, url: str) -> list[object]:
     """Migrate a new database, and return the command that joins into it."""
     setting = joining.scoring
-    upgrade = [setting.gnomon, "db", "upgrade", "--database-url", url]
+    upgrade: list[str | Path] = [setting.gnomon, "db", "upgrade", "--database-url", url]
     subprocess.run(upgrade, check=True, capture_output=True, timeout=120)
     return [
         setting.gnomon, "join", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,

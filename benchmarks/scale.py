@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ ARRIVALS = (0.1, 0.3, 1.0, 3.0, 10.0)
 EFFICIENCY = 0.8  # of the budget that is planned with: the default of `score.efficiency`
 WINDOW_S = 1.0
 Point = dict[str, Any]
+Line = tuple[str, list[float], list[float]]
 
 
 def main() -> None:
@@ -233,16 +234,20 @@ def draw(kept: dict[str, Any]) -> None:
         figure.savefig(PICTURE, format="svg", metadata={"Date": None})
 
 
-def _panels(kept: dict[str, Any]) -> Iterator[tuple[str, str, str, list[tuple[str, Sequence[float], Sequence[float]]]]]:
+def _panels(kept: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Line]]]:
     def column(part: str, name: str) -> list[float]:
         return [point[name] for point in kept[part]["points"] if "error" not in point]
 
     if "arrival" in kept:
         at = column("arrival", "arrival")
         what = "arrival rate, times what may be scored"
-        share = [("measured", at, column("arrival", "sampled_share")), ("predicted", at, [min(1, 1 / x) for x in at])]
+        share: list[Line] = [("measured", at, column("arrival", "sampled_share"))]
+        share.append(("predicted", at, [min(1.0, 1 / x) for x in at]))
         yield "sampled share", what, "share", share
-        delay = [("median", at, column("arrival", "delay_median_s")), ("most", at, column("arrival", "delay_most_s"))]
+        delay: list[Line] = [
+            ("median", at, column("arrival", "delay_median_s")),
+            ("most", at, column("arrival", "delay_most_s")),
+        ]
         yield f"delay of a window of {WINDOW_S:g} s", what, "seconds", delay
     for part, what in (("partitions", "partitions"), ("features", "features")):
         if part in kept:

@@ -4,7 +4,6 @@ import json
 import math
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -158,7 +157,7 @@ def test_pairs_in_columns_equal_pairs_in_python(
         rows = [one[1] for one in read if not isinstance(one, DecodeError)]
         assert all(isinstance(row, ShadowRow) for row in rows)
         assert all(row.items() <= match.shadow.items() for row, match in zip(rows, pairs, strict=True))
-        given_pairs = [replace(match, shadow=row) for match, row in zip(pairs, rows, strict=True)]
+        given_pairs = [match._replace(shadow=row) for match, row in zip(pairs, rows, strict=True)]
     else:
         given_pairs = pairs
     joined = [JoinedWindow({}, 0, matches=given_pairs[at::windows]) for at in range(windows)]

@@ -39,7 +39,7 @@ def captures(draw: st.DrawFn) -> bytes | None:
     body = varint(len(name)) + name
     for number in (draw(NUMBERS), draw(NUMBERS)):
         body += varint(number, draw(st.sampled_from([0, 0, 0, 1, 8])))
-    whole = header + body + bytes(draw(st.sampled_from([0, 60, 300])))
+    whole: bytes = header + body + bytes(draw(st.sampled_from([0, 60, 300])))
     kind = draw(st.sampled_from(["whole"] * 8 + ["cut", "none", "spoilt"]))
     if kind == "none":
         return None
