@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,7 +17,7 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.report_rows import START, Database
-from tests.servers.process import Gnomon
+from tests.servers.process import COMMAND, Gnomon
 from tests.servers.shared import ROOT
 from tests.servers.tools import tool
 
@@ -87,6 +89,28 @@ def test_bounds_are_met_broken_or_unknown(gnomon: Gnomon, db: Database, database
     assert gnomon.run("report", "check", *fine, env=environment).returncode == 1  # of all time: -9
     unknown = gnomon.run("report", "check", *fine, "--stream", "nowhere", env=environment)
     assert (unknown.returncode, "unknown stream" in unknown.stdout) == (1, True)
+
+
+def test_a_watch_says_what_changes_and_outlives_its_database(db: Database, database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "out.prom"
+    name = db.value("select current_database()")
+    with subprocess.Popen(
+        [COMMAND, "report", "check", "--bound", "agreement.n >= 3", "--every", "0.1", "--json", "--textfile", file],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"},
+    ) as watch, psycopg.connect(database_url, dbname="postgres", autocommit=True) as other:  # fmt: skip
+        assert watch.stdout is not None
+        assert watch.stderr is not None
+        assert [row["state"] for row in json.loads(watch.stdout.readline())] == [MET]
+        db.connection.execute("delete from gnomon.pairs where live_label = 'old'")
+        assert [row["state"] for row in json.loads(watch.stdout.readline())] == [BROKEN]
+        other.execute(f'alter database "{name}" allow_connections false')
+        assert "not currently accepting connections" in watch.stderr.readline()
+        other.execute(f'alter database "{name}" allow_connections true')
+        assert [row["state"] for row in json.loads(watch.stdout.readline())] == [BROKEN]
+        watch.send_signal(signal.SIGTERM)
+        assert watch.wait(30) == 0
+    assert 'bound="agreement.n >= 3"' in file.read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """`gnomon report check`: hold the reports' numbers against bounds, once or every few minutes."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import rich_click as click
 from prometheus_client import write_to_textfile
 from rich import box
@@ -18,7 +20,8 @@ from gnomon_consumer.reports import Question, ask
 from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, Bound, Finding, hold, metrics, parse
 from gnomon_consumer.reports.query import open_reports
 from gnomon_consumer.settings import Settings
-from gnomon_schemas.errors import ConfigurationError
+from gnomon_consumer.stopping import stop_on_signals
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 
 _COLOURS = {MET: "green", BROKEN: "bold red", UNKNOWN: "yellow"}
 
@@ -36,6 +39,12 @@ _COLOURS = {MET: "green", BROKEN: "bold red", UNKNOWN: "yellow"}
 @pair_options["until"]
 @setting_option("--last-seconds", "report.last_seconds")
 @click.option("--textfile", type=click.Path(path_type=Path), help="Also write Prometheus metrics to this *.prom file.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1, 86_400),
+    metavar="SECONDS",
+    help="Look again and again until Ctrl-C or SIGTERM, and print what has changed; default: look once.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @settings_options(stream=True, database=True, kafka=False)
 @click.pass_context
@@ -47,30 +56,57 @@ def check(
     since: datetime | None,
     until: datetime | None,
     textfile: Path | None,
+    every: float | None,
     as_json: bool,
 ) -> None:
     """Hold the reports' numbers against bounds; status 1 unless every one is met.
 
-    A bound that is broken and one of which too little is known both say no.
+    A bound that is broken and one of which too little is known both say no. With --every the status is 0.
     """
     bounds = [parse(text) for text in texts or settings.report.bounds]
     if not bounds:
         raise ConfigurationError("no bound given: --bound 'agreement.low >= 0.9', or bounds = […] under [report]")
-    stream, now = settings.require_stream(), datetime.now(UTC)
-    if since is None and settings.report.last_seconds is not None:
-        since = (until or now) - timedelta(seconds=settings.report.last_seconds)
-    found = _findings(settings.require_database_url(), Question(stream, deployment, since, until), bounds)
-    if textfile is not None:
-        try:
-            write_to_textfile(str(textfile), metrics(stream, found, now.timestamp()))
-        except OSError as error:
-            raise ConfigurationError(f"--textfile {textfile}: {error.strerror}") from error
-    if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in found]))
-    else:
-        _show(found)
+    stream, url = settings.require_stream(), settings.require_database_url()
+
+    def look() -> list[Finding]:
+        now, begin = datetime.now(UTC), since
+        if begin is None and settings.report.last_seconds is not None:
+            begin = (until or now) - timedelta(seconds=settings.report.last_seconds)
+        found = _findings(url, Question(stream, deployment, begin, until), bounds)
+        if textfile is not None:
+            try:
+                write_to_textfile(str(textfile), metrics(stream, found, now.timestamp()))
+            except OSError as error:
+                raise ConfigurationError(f"--textfile {textfile}: {error.strerror}") from error
+        return found
+
+    show = _as_json if as_json else _show
+    if every is not None:
+        _watch(look, every, show)
+        return
+    found = look()
+    show(found)
     if any(finding.state != MET for finding in found):
         context.exit(1)
+
+
+def _watch(look: Callable[[], list[Finding]], every: float, show: Callable[[list[Finding]], None]) -> None:
+    """Look until a signal comes; a database that is away is waited for, and the textfile meanwhile grows old."""
+    before: list[tuple[str, str | None, str]] | str = []
+    with stop_on_signals() as stop:
+        while not stop.is_set():
+            now: list[tuple[str, str | None, str]] | str
+            try:
+                found = look()
+                now = [(finding.bound, finding.deployment, finding.state) for finding in found]
+                if now != before:
+                    show(found)
+            except (DependencyUnreachableError, psycopg.OperationalError) as error:
+                now = str(error).strip()
+                if now != before:
+                    click.echo(f"gnomon: {now}", err=True)
+            before = now
+            stop.wait(every)
 
 
 def _findings(url: str, question: Question, bounds: list[Bound]) -> list[Finding]:
@@ -85,6 +121,10 @@ def _findings(url: str, question: Question, bounds: list[Bound]) -> list[Finding
         for bound in bounds
         for finding in hold(bound, answers[bound.report].columns, answers[bound.report].rows)
     ]
+
+
+def _as_json(found: list[Finding]) -> None:
+    click.echo(json.dumps([asdict(finding) for finding in found]))
 
 
 def _show(found: list[Finding]) -> None:
