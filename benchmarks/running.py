@@ -179,6 +179,10 @@ class Job:
         """The process that was started."""
         return self._child.pid
 
+    def pids(self) -> list[int]:
+        """The process and all below it."""
+        return [self.pid, *(process.pid for process in self._process.children(recursive=True))]
+
     def until(self, progress: Callable[[], int], rows: int, timeout_s: float = _START_S) -> int:
         """Wait until that many rows are done, and return how many are; BenchmarkError after `timeout_s`."""
         deadline = time.perf_counter() + timeout_s
