@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 
 from gnomon_consumer import kafka
 from gnomon_consumer.joiner.letters import LetterSink
+from gnomon_consumer.joiner.window import printable
 from gnomon_consumer.scorer.jobs import Job
 from gnomon_consumer.scorer.models import ModelSpec
 from gnomon_consumer.scorer.pool import Pool
@@ -127,6 +128,9 @@ def replay(
             found = live.read(letter.source_partition, letter.source_offset)
             if found is None:
                 yield Replayed(letter, "stays: the live message has expired")
+                continue
+            if letter.request_id not in (None, printable(found[0].decode("utf-8", "replace"))):
+                yield Replayed(letter, "stays: another request stands there now; the live topic was re-created")
                 continue
             try:
                 _, schema, _ = reader.decode(found[1])

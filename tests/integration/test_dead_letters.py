@@ -53,7 +53,13 @@ def test_a_letter_is_replayed_once_its_schema_is_known(
 
     logs.producer.produce(logs.topics.schemas, evolved.text.encode(), str(evolved.fingerprint), partition=0)
     logs.producer.flush(10)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update gnomon.dead_letters set request_id = 'x' || request_id where source_partition = 1")
     replay = ("dlq", "replay", *options, "--model", str(model), "--json")
+    elsewhere = json.loads(gnomon.run(*replay, timeout=120).stdout)
+    assert [letter["outcome"][:22] for letter in elsewhere[:2]] == ["stays: another request"] * 2
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update gnomon.dead_letters set request_id = ltrim(request_id, 'x')")
     first = gnomon.run(*replay, timeout=120)
     assert (first.returncode, bool(first.stdout)) == (1, True), first.stderr  # the garbage stays
     assert sorted(letter["outcome"][:6] for letter in json.loads(first.stdout)) == ["paired", "paired", "stays:"]
