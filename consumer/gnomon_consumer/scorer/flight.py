@@ -114,7 +114,7 @@ class Flight:
                 if not self._gate.ready(window.rows.values, now):
                     return
                 window.dispatched = True
-                for job in window.jobs(score.probe_rows, batch):
+                for job in window.jobs(score.probe_rows, batch, score.workers):
                     self._pool.submit(job)
 
     def _take(self, finished: Finished) -> None:

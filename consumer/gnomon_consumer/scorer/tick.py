@@ -97,11 +97,13 @@ class SealedWindow:
         self.messages = [b""] * len(sample)
         self.open_rows = len(sample)
 
-    def jobs(self, probe_rows: int, batch_rows: int) -> Iterator[Job]:
-        """The probe, which is scored one at a time, and batches of the rest."""
+    def jobs(self, probe_rows: int, batch_rows: int, workers: int) -> Iterator[Job]:
+        """The probe, which is scored one at a time by all workers, and batches of the rest."""
         probe = np.sort(np.argsort(self.rows.ranks, kind="stable")[:probe_rows])
-        if len(probe):
-            yield self._job(self.rows.take(probe), probe, single=True)
+        share = -(-len(probe) // workers) or 1
+        for at in range(0, len(probe), share):
+            places = probe[at : at + share]
+            yield self._job(self.rows.take(places), places, single=True)
         places = np.delete(np.arange(len(self.rows)), probe)
         rest = self.rows.take(places)
         for at in range(0, len(rest), batch_rows):

@@ -1,0 +1,38 @@
+"""How a sealed window is cut into jobs: the probe over all workers, the rest in batches, every row once."""
+
+import numpy as np
+import pytest
+
+from gnomon_consumer.scorer.sampler import NO_STRATUM, Sample, SealedCell
+from gnomon_consumer.scorer.tick import SealedWindow
+from gnomon_consumer.scorer.window import Ownership
+
+
+def window(rows: int) -> SealedWindow:
+    """A window of which every capture was sampled; ranks fall as offsets rise."""
+    sealed = SealedWindow(Ownership(2), "w", 0, rows, 0, 1, None, None, "time", 0.0)
+    keys = [f"r{at}".encode() for at in range(rows)]
+    ranks, offsets = np.arange(rows, 0, -1, dtype=np.int64), np.arange(rows)
+    sealed.fill([SealedCell(NO_STRATUM, rows, Sample(ranks, keys, offsets, keys), 1.0, None)])
+    return sealed
+
+
+@pytest.mark.parametrize(
+    ("rows", "probe", "workers", "singles", "batches"),
+    [
+        (0, 32, 2, [], []),
+        (1, 32, 4, [1], []),
+        (32, 32, 3, [11, 11, 10], []),
+        (100, 32, 1, [32], [40, 28]),
+        (100, 32, 2, [16, 16], [40, 28]),
+        (100, 0, 2, [], [40, 40, 20]),
+    ],
+)
+def test_jobs(rows: int, probe: int, workers: int, singles: list[int], batches: list[int]) -> None:
+    jobs = list(window(rows).jobs(probe, 40, workers))
+    assert [len(job.rows) for job in jobs if job.single] == singles
+    assert [len(job.rows) for job in jobs if not job.single] == batches
+    assert sorted(int(place) for job in jobs for place in job.places) == list(range(rows))
+    assert all(job.rows.keys == [f"r{place}".encode() for place in job.places] for job in jobs)
+    probed = {int(place) for job in jobs if job.single for place in job.places}
+    assert probed == set(range(rows - min(rows, probe), rows))  # those of the lowest rank
