@@ -58,7 +58,8 @@ def test_every_capture_is_scored_once_through_restarts(
     second = start(gnomon, broker, stream_name, model)
     await_sealed(broker, stream_name, "boost", 5000)
     assert second.terminate(12) == 0
-    found = outcomes(audit(broker, stream_name, "boost"))
+    log = audit(broker, stream_name, "boost")
+    found = outcomes(log)
     assert {place: row["request_id"] for place, row in found.items()} == live.sent
     assert {status(row) for row in found.values()} == {"scored"}
     assert all(row["inclusion_probability"] == 1.0 for row in found.values())
@@ -66,6 +67,11 @@ def test_every_capture_is_scored_once_through_restarts(
     singles = [row for row in found.values() if row["batch_size"] == 1]
     assert singles
     assert all(row["latency_us"] > 0 for row in singles)
+    usage = [window["usage"] for one in log.values() for window in one.windows]
+    assert sum(one["cpu_us"] for one in usage) > 0
+    assert min(one["peak_rss_bytes"] for one in usage) > 10 * 2**20  # a process with the model's runtime in it
+    said = second.output
+    assert 0 < said.index('event="warmed up"') < said.index("event=assigned")
 
 
 def test_poison_becomes_dead_letters_with_coordinates(
