@@ -64,7 +64,7 @@ def serving(example: str, bootstrap: str, stream: str) -> Iterator[int]:
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        assert listening.wait(30)
+        assert listening.wait(90), "".join(lines)
         assert port, "".join(lines)
         yield port[0]
         started = time.monotonic()
@@ -88,7 +88,7 @@ def post(port: int, body: dict[str, Any], headers: dict[str, str] | None = None)
         json.dumps(body).encode(),
         {"content-type": "application/json", **(headers or {})},
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=30) as response:
         answer: dict[str, Any] = json.load(response)
         return answer
 
