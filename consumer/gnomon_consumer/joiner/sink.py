@@ -29,7 +29,7 @@ from gnomon_consumer.joiner.ledger import (
 )
 from gnomon_consumer.joiner.rollup import COUNTS, SUMS, Rollup
 from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, Refusal
-from gnomon_consumer.joiner.wire import COPY, copy_bytes
+from gnomon_consumer.joiner.wire import COPY, copy_parts
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import GnomonError
@@ -162,7 +162,8 @@ class Sink:
             start, end = todo.pop()
             try:
                 with self._connection.transaction(), self._connection.cursor().copy(COPY) as copy:
-                    copy.write(copy_bytes(assembled.batch.slice(start, end - start)))
+                    for part in copy_parts(assembled.batch.slice(start, end - start)):
+                        copy.write(part)
             except errors.UniqueViolation as error:
                 raise DoublePairError(f"a pair would be written twice: {one_line(error)}") from error
             except (psycopg.DataError, errors.NotNullViolation, errors.CheckViolation, pa.ArrowException) as error:

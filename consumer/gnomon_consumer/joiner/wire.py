@@ -1,5 +1,7 @@
 """Pairs in Arrow as the bytes of PostgreSQL's binary COPY, through pgpq."""
 
+from collections.abc import Iterator
+
 import pgpq
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,6 +12,8 @@ POSTGRES_EPOCH_US = 946_684_800_000_000
 """Microseconds from 1970 to 2000, where PostgreSQL's timestamps begin."""
 
 TIMES = ("event_time", "scored_at")
+_PIECE = 1000
+"""Rows."""
 COPY = f"copy gnomon.pairs ({', '.join(PAIRS.names)}) from stdin (format binary)"
 
 _WIRE = pa.schema(
@@ -20,15 +24,22 @@ _WIRE = pa.schema(
 )
 
 
-def copy_bytes(batch: pa.RecordBatch) -> bytes:
-    """The whole COPY stream of a batch of PAIRS: header, rows, trailer.
+def copy_parts(batch: pa.RecordBatch) -> Iterator[bytes]:
+    """The COPY stream of a batch of PAIRS, piece by piece: the server writes one while the next is laid out.
 
     COPY's binary format carries no type names, so a timestamp travels as the 8-byte integer, and a UUID and a jsonb
     as the bytes, that they are on the wire.
     """
     encoder = pgpq.ArrowToPostgresBinaryEncoder(_WIRE)
-    parts = [encoder.write_header(), encoder.write_batch(_to_wire(batch)), encoder.finish()]
-    return b"".join(parts)
+    yield encoder.write_header()
+    for at in range(0, batch.num_rows, _PIECE):
+        yield encoder.write_batch(_to_wire(batch.slice(at, _PIECE)))
+    yield encoder.finish()
+
+
+def copy_bytes(batch: pa.RecordBatch) -> bytes:
+    """The whole COPY stream of a batch of PAIRS: header, rows, trailer."""
+    return b"".join(copy_parts(batch))
 
 
 def _to_wire(batch: pa.RecordBatch) -> pa.RecordBatch:
