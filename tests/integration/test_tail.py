@@ -1,5 +1,6 @@
 """`gnomon tail`: the present of a stream, on a terminal and for a program."""
 
+import io
 import json
 import os
 import pty
@@ -11,10 +12,11 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from rich.console import Console
 from tests.report_rows import START, Database
 from tests.servers.process import COMMAND, Gnomon
 
-from gnomon_consumer.reports.tail import Look, rates
+from gnomon_consumer.reports.tail import Look, rates, table
 
 
 @pytest.fixture
@@ -102,3 +104,24 @@ def test_a_rate_needs_two_looks_and_the_same_deployment() -> None:
     )
     assert rates(None, now) == {}
     assert rates(before, now) == {"a": 25.0}
+
+
+def test_a_name_as_long_as_the_demos_fits_80_columns() -> None:
+    row = {
+        "stream": "s", "deployment": "gradient-boosting", "role": "challenger", "joined": 1_000_000, "lag_s": 12.5,
+        "sampling_fraction": 0.12, "agreement": 0.83, "shadow_error_rate": 0.0, "event_time": START, "status": "ok",
+    }  # fmt: skip
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(table(Look(0.0, [{**row, "joined": 0}]), Look(10.0, [row])))
+    (line,) = (line for line in console.export_text().splitlines() if "boosting" in line)
+    assert line.split() == [
+        "gradient-boosting",
+        "100,000",
+        "12.5",
+        "s",
+        "12.00%",
+        "83.00%",
+        "0.00%",
+        "04-01",
+        "00:00:00",
+    ]

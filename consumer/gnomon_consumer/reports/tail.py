@@ -51,7 +51,7 @@ def table(before: Look | None, now: Look) -> Table:
     """The live view; a deployment without numbers says why."""
     speed = rates(before, now)
     shown = [cells(row, speed.get(row["deployment"])) for row in now.rows]
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for at, title in enumerate(shown[0]):
         grid.add_column(title, justify="left" if at == 0 else "right", overflow="fold", no_wrap=at > 0)
     for row in shown:
