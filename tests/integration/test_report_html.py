@@ -178,7 +178,13 @@ def test_a_bare_stream_says_so(
 def test_a_challenger_without_pairs_or_labels(gnomon: Gnomon, db: Database, database_url: str) -> None:
     db.add_deployment("new")
     text = made(gnomon, database_url)
-    assert "no pair in this period" in text
+    assert "There is no evidence either." in text
+    # Why there is no number: agreement and errors, latency, coverage.
+    words = re.search(r'<ul class="cards">(.*?)</ul>', text, re.DOTALL)
+    assert words is not None
+    for why, times in (("no pair in", 2), ("no live latency in", 1), ("nothing captured in", 1)):
+        assert words[1].count(f"{why} this period") == times
+    assert "<p>No pair in this period." in text
     assert "No label is old enough yet" in text
     assert "no control" in text
 

@@ -44,6 +44,7 @@ def render(page: Page) -> str:
     return environment.get_template("report.html.j2").render(
         page=page,
         cards=[_card(page, row) for row in page.challengers],
+        evidence=any(row.get("n") for row in page.reports["agreement"]),
         quality=quality,
         quality_chart=_quality_chart(quality),
         labelled=_labelled(page),
@@ -66,7 +67,7 @@ def _card(page: Page, deployment: Row) -> list[dict[str, Any]]:
     for report, title, source, kind, wanted in specifications:
         mine = page.of(report, deployment["deployment"], **wanted)
         theirs = page.of(report, page.control["deployment"], **wanted) if page.control else {}
-        status = mine.get("status", "ok")
+        status = (mine or page.of(report, deployment["deployment"])).get("status", "ok")
         cards.append(
             {
                 "title": title,
