@@ -114,14 +114,4 @@ def test_a_name_as_long_as_the_demos_fits_80_columns() -> None:
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(table(Look(0.0, [{**row, "joined": 0}]), Look(10.0, [row])))
     (line,) = (line for line in console.export_text().splitlines() if "boosting" in line)
-    assert line.split() == [
-        "gradient-boosting",
-        "100,000",
-        "12.5",
-        "s",
-        "12.00%",
-        "83.00%",
-        "0.00%",
-        "04-01",
-        "00:00:00",
-    ]
+    assert " ".join(line.split()) == "gradient-boosting 100,000 12.5 s 12.00% 83.00% 0.00% 04-01 00:00"

@@ -43,7 +43,7 @@ def cells(row: Row, rate: float | None) -> Mapping[str, str]:
         "sampled": number(row["sampling_fraction"], "share"),
         "agreement": number(row["agreement"], "share"),
         "errors": number(row["shadow_error_rate"], "share"),
-        "event time": NOTHING if reached is None else reached.strftime("%m-%d %H:%M:%S"),
+        "event time": NOTHING if reached is None else reached.strftime("%m-%d %H:%M"),
     }
 
 
