@@ -41,8 +41,8 @@ IMPURE = {
     "time", "urllib",
 }  # fmt: skip
 LIGHT = {"confluent_kafka", "fastavro"}
-# The contract in batches belongs to the [consumer] extra; the light side never imports these two (see test_wheel.py).
-COLUMNAR = {"gnomon_schemas.columnar", "gnomon_schemas.arrow"}
+# The contract in batches belongs to the [consumer] extra; the light side never imports these three (see test_wheel.py).
+COLUMNAR = {"gnomon_schemas.columnar", "gnomon_schemas.arrow", "gnomon_schemas.peeks"}
 
 
 @cache
