@@ -1,26 +1,59 @@
-"""How a long-running command ends: the first signal asks, the second one ends it at once."""
+"""How a long-running command ends: the first signal asks; a second one, or ten seconds, end it wherever it is."""
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+
+GRACE_SECONDS = 9.5
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM or SIGINT sets; a second signal exits with 128 + its number, nothing finished."""
+def stop_on_signals(grace_seconds: float = GRACE_SECONDS) -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM or SIGINT sets.
+
+    A second signal, or the end of the grace time within the block, exits with 128 + the signal's number, nothing
+    finished: whatever a transaction did not commit is done again by whoever comes next. Both hold also while the main
+    thread is inside a call of a C library, which Python's own handlers wait for.
+    """
     stop = threading.Event()
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in SIGNALS}
+    others = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    watch = threading.Thread(target=_watch, args=(heard, grace_seconds), name="gnomon-stop", daemon=True)
+    watch.start()
     try:
         yield stop
     finally:
+        signal.set_wakeup_fd(others)
         for number, handler in before.items():
             signal.signal(number, handler)
+        told.close()
+        watch.join()
+        heard.close()
+
+
+def _watch(heard: socket.socket, grace_seconds: float) -> None:
+    """Wait for the first signal, then for the second one; the end of the socket is the end of the block."""
+    first = _next_signal(heard)
+    if first is None:
+        return
+    heard.settimeout(grace_seconds)
+    try:
+        second = _next_signal(heard)
+    except TimeoutError:
+        os.write(2, b"gnomon: still busy, ended all the same; what was not committed will be done again\n")
+        second = first
+    if second is not None:
+        os._exit(128 + second)
+
+
+def _next_signal(heard: socket.socket) -> int | None:
+    while number := heard.recv(1):
+        if number[0] in SIGNALS:
+            return number[0]
+    return None

@@ -41,7 +41,8 @@ def run(
     if len(set(names)) < len(names):
         raise ConfigurationError(f"a deployment is named twice: {', '.join(sorted(names))}")
     config = ["--config", context.params["config"]] if context.params.get("config") else []
-    with stop_on_signals() as stop, Children(environment=environment_of(settings)) as children:
+    # The children have as long as Children gives them; only then are we late ourselves.
+    with stop_on_signals(grace_seconds=15) as stop, Children(environment=environment_of(settings)) as children:
         for name, model, role in deployments:
             deployment = ["--deployment", name]
             children.start_gnomon(f"score {name}", "score", *deployment, "--model", model, "--role", role, *config)

@@ -1,36 +1,16 @@
 """`gnomon score`: score the captures of a stream with a challenger or control, in the shadow."""
 
-import os
-import signal
 import socket
 from pathlib import Path
-from types import FrameType
 from typing import cast
 
 import rich_click as click
 
 from gnomon_consumer.cli.options import metrics_option, setting_option, settings_options
 from gnomon_consumer.settings import Settings
+from gnomon_consumer.stopping import stop_on_signals
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.records import Role
-
-
-class Stopping:
-    """SIGTERM and SIGINT ask for an orderly end; a second one ends the process at once."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
-
-    def __call__(self) -> bool:
-        """Whether the end was asked for."""
-        return self._asked
-
-    def _ask(self, number: int, _: FrameType | None) -> None:
-        if self._asked:
-            os._exit(128 + number)  # the workers end with us (see `sandbox`)
-        self._asked = True
 
 
 def existing(flag: str, name: str) -> Path:
@@ -110,28 +90,28 @@ def score(
     metrics: str | None,
 ) -> None:
     """Score a stream's captures in the shadow, with bounded lag and a ledger of every capture."""
-    stopping = Stopping()
-    from gnomon_consumer.collector import collect_rarely
-    from gnomon_consumer.scorer import models
-    from gnomon_consumer.scorer.live import StartAt
-    from gnomon_consumer.scorer.options import Options
-    from gnomon_consumer.scorer.service import Scorer
+    with stop_on_signals() as stop:
+        from gnomon_consumer.collector import collect_rarely
+        from gnomon_consumer.scorer import models
+        from gnomon_consumer.scorer.live import StartAt
+        from gnomon_consumer.scorer.options import Options
+        from gnomon_consumer.scorer.service import Scorer
 
-    seconds = settings.score.call_seconds
-    model = models.describe(location, model_name, model_version, model_sha256, provider, signature, seconds)
-    options = Options(
-        deployment=deployment,
-        role=cast(Role, role),
-        model=model,
-        member=member or socket.gethostname(),
-        start=StartAt.parse(start),
-        no_sampling=no_sampling,
-        allow_network=allow_network,
-        exit_when_idle=exit_when_idle,
-        warm_up=int(warm_up) if warm_up.isdecimal() else existing("--warm-up", warm_up),
-        golden=None if golden is None else existing("--golden", golden),
-        tolerance=tolerance,
-        metrics=metrics,
-    )
-    collect_rarely()
-    Scorer(settings, options, stopping).run()
+        seconds = settings.score.call_seconds
+        model = models.describe(location, model_name, model_version, model_sha256, provider, signature, seconds)
+        options = Options(
+            deployment=deployment,
+            role=cast(Role, role),
+            model=model,
+            member=member or socket.gethostname(),
+            start=StartAt.parse(start),
+            no_sampling=no_sampling,
+            allow_network=allow_network,
+            exit_when_idle=exit_when_idle,
+            warm_up=int(warm_up) if warm_up.isdecimal() else existing("--warm-up", warm_up),
+            golden=None if golden is None else existing("--golden", golden),
+            tolerance=tolerance,
+            metrics=metrics,
+        )
+        collect_rarely()
+        Scorer(settings, options, stop.is_set).run()
