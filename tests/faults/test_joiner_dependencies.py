@@ -1,12 +1,7 @@
 """What the joiner stands on gives way: the database, its disk, its tables under an upgrade."""
 
 import contextlib
-import os
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -86,26 +81,6 @@ def test_postgresql_away_and_back_under_traffic(
     assert_all_joined(logs, database_url)
     assert one(database_url, "select count(*) from gnomon.dead_letters") == (0,)
     assert one(database_url, "select sum(received), sum(duplicates) from gnomon.label_watermarks") == (len(sent), 0)
-
-
-@pytest.fixture
-def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A file system of as many MB as the test asks for."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small disk")
-    # Not under the test's own folder: the server's account must be able to enter it.
-    disk = Path(tempfile.mkdtemp(prefix="gnomon-disk-", dir="/tmp"))
-    options = f"size={request.param}m,mode=0755"
-    disk.chmod(0o755)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, text=True)
-    try:
-        if mounted.returncode != 0:
-            pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
-        yield disk
-    finally:
-        if mounted.returncode == 0:
-            subprocess.run(["umount", disk], check=True)
-        disk.rmdir()
 
 
 def fill(disk: Path) -> Path:

@@ -75,6 +75,7 @@ class Assignment:
     def resume(self, consumer: Consumer, partitions: list[int], shadow: ShadowLog, writer: Writer) -> dict[int, int]:
         """The next offset of each partition; empty when stopped. Raises GnomonError or KafkaException."""
         self._grow_for(partitions, consumer)
+        writer.ready()  # our own unfinished transaction ends here, not at its time-out
         # With a transactional commit still pending, the broker holds this answer back (KIP-447).
         places = [TopicPartition(self._names.live, partition) for partition in partitions]
         answer = consumer.committed(places, timeout=self._settings.kafka.timeout_seconds)

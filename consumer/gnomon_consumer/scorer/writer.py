@@ -1,5 +1,6 @@
 """Sealed windows into the shadow log, in one Kafka transaction with dead letters and offsets."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,11 @@ class Writer:
                     raise kafka.unreachable(self.settings, error) from None
         self._producer = producer
 
+    def ready(self) -> None:
+        """Make a new producer where the last one was given up, which ends what that one left open; raises like open."""
+        if self._producer is None:
+            self.open()
+
     def close(self) -> None:
         """Forget the producer and whatever it still holds."""
         self._discard()
@@ -97,7 +103,7 @@ class Writer:
                     ends[window.owner.partition] = window.end
             if ends:
                 offsets = [TopicPartition(self.topics.live, partition, end) for partition, end in ends.items()]
-                producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), _ATTEMPT_SECONDS)
+                _send_offsets(producer, offsets, consumer)
 
         self._transaction(write)
 
@@ -153,8 +159,7 @@ class Writer:
                     raise Uncertain("the producer's queue stays full") from None
 
     def _transaction(self, write: Callable[[Producer], None]) -> None:
-        if self._producer is None:
-            self.open()
+        self.ready()
         producer = self._producer
         assert producer is not None
         try:
@@ -196,3 +201,28 @@ class Writer:
                     f"another scorer writes as member {self.member!r} of {self.deployment}: give each its own --member"
                 )
         raise Uncertain(error.str())
+
+
+def _send_offsets(producer: Producer, offsets: list[TopicPartition], consumer: Consumer) -> None:
+    """Add offsets to the transaction; raises KafkaException, or Uncertain when no answer comes.
+
+    After the group's coordinator went away, librdkafka may wait in this call for ever, whatever its time-out says
+    (librdkafka issues 5456 and 5511). So a thread waits in our place; it is left behind with its producer, which the
+    next one under the same transactional id fences.
+    """
+    raised: list[Exception] = []
+
+    def send() -> None:
+        try:
+            producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), _ATTEMPT_SECONDS)
+        except Exception as error:  # noqa: BLE001 - raised by whoever waits
+            raised.append(error)
+
+    thread = threading.Thread(target=send, name="gnomon-offsets", daemon=True)
+    thread.start()
+    thread.join(_ATTEMPT_SECONDS + 1.0)
+    if thread.is_alive():
+        log.warning("offsets are not answered")
+        raise Uncertain("librdkafka waits for the group's coordinator")
+    if raised:
+        raise raised[0]
