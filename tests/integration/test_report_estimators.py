@@ -1,11 +1,9 @@
 """Every estimator of report_v1 against NumPy, SciPy and scikit-learn on weighted, clustered data."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 from numpy.typing import NDArray
 from psycopg.rows import dict_row
@@ -14,16 +12,6 @@ from sklearn import metrics as sk
 from tests.report_rows import START, Database, Sample, sample
 
 Array = NDArray[np.float64]
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    """A database with one stream and a challenger."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        made = Database(connection)
-        made.add_stream()
-        made.add_deployment()
-        yield made
 
 
 def ask(db: Database, call: str, *arguments: Any) -> list[dict[str, Any]]:

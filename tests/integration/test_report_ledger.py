@@ -4,27 +4,15 @@ import csv
 import io
 import json
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 from tests.report_rows import START, Database, sample
 from tests.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Question, ask
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    """A database with one stream and a challenger."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        made = Database(connection)
-        made.add_stream()
-        made.add_deployment()
-        yield made
 
 
 def window(db: Database, partition: int, start: int, end: int, **changes: Any) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,16 +13,6 @@ from tests.report_rows import ROLLUP, START, Database, sample
 from tests.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Question, ask
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    """A database with one stream and a challenger."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        made = Database(connection)
-        made.add_stream()
-        made.add_deployment()
-        yield made
 
 
 def rows(db: Database, name: str, **question: Any) -> list[dict[str, Any]]:

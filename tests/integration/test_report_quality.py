@@ -1,12 +1,11 @@
 """Quality, calibration and labels of report_v1 against scikit-learn and NumPy on weighted, clustered data."""
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 from numpy.typing import NDArray
 from psycopg.rows import dict_row
@@ -16,16 +15,6 @@ from tests.report_rows import START, Database, sample
 
 Array = NDArray[np.float64]
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    """A database with one stream and a challenger."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        made = Database(connection)
-        made.add_stream()
-        made.add_deployment()
-        yield made
 
 
 def ask(db: Database, call: str, *arguments: Any) -> list[dict[str, Any]]:

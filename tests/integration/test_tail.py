@@ -7,25 +7,14 @@ import pty
 import signal
 import subprocess
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 
-import psycopg
 import pytest
 from rich.console import Console
 from tests.report_rows import START, Database
 from tests.servers.process import COMMAND, Gnomon
 
 from gnomon_consumer.reports.tail import Look, rates, table
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        made = Database(connection)
-        made.add_stream()
-        made.add_deployment()
-        yield made
 
 
 def put(db: Database, windows: int, lag: float) -> None:
