@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hook_driver import BUFFER_BYTES
-from tests.hooks import GOOD, captures, make_tap
+from tests.hooks import GOOD, captures, make_tap, raw_messages
 from tests.integration.test_score import prepare, start
 from tests.scorer_kit import await_sealed, sum_model
 from tests.servers.process import Gnomon
@@ -18,15 +18,16 @@ DEPLOYMENT = "boost"
 
 
 def killed_run(bootstrap: str, stream: str, ledger: Path) -> int:
-    """Let a service capture, kill it at work; return how many captures it had offered."""
+    """Let a service capture, kill it once Kafka has heard of it; return how many captures it had offered."""
+    topics = [f"gnomon.{stream}.{kind}" for kind in ("live", "producers")]
+    before = [len(raw_messages(bootstrap, topic)) for topic in topics]
     ledger.write_bytes(bytes(16))
     command = [sys.executable, "-m", "tests.hook_driver", "until-killed", bootstrap, stream, str(ledger)]
     with subprocess.Popen(command, cwd=ROOT) as process:
         deadline = time.monotonic() + 60
-        while (offered := int.from_bytes(ledger.read_bytes()[:8], "little")) < 500:
+        while any(len(raw_messages(bootstrap, topic)) == count for topic, count in zip(topics, before, strict=True)):
             assert process.poll() is None
-            assert time.monotonic() < deadline, f"{offered} captures only"
-            time.sleep(0.005)
+            assert time.monotonic() < deadline, "nothing of it arrives"
         process.kill()
     return int.from_bytes(ledger.read_bytes()[:8], "little")
 
