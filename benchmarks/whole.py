@@ -25,7 +25,7 @@ from benchmarks.scale import Arrivals, Bench
 RESULT = tables.RESULTS / "whole.json"
 _SEEN = "select coalesce(sum(sampled), 0) from gnomon.cells"
 _WINDOWS = "select window_id, extract(epoch from opened_at), seen from gnomon.windows"
-_LOOK_S = 0.02
+_LOOK_S = 0.02  # how often the database is asked from outside; nothing tells when a row is there
 
 
 def main() -> None:

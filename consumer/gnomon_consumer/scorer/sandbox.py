@@ -150,7 +150,7 @@ def work(report):
         print("memory=limited", flush=True)
     if os.fork() == 0:
         os.setsid()
-        time.sleep(600)
+        time.sleep(600)  # it must be killed with its worker; doctor looks whether it was
 keeper.keep(PARENT, False, work)
 """
 _PROBE_SECONDS = 30.0
