@@ -166,6 +166,15 @@ def test_interval_of_a_share(db: Database, share: float, variance: float, kish: 
     assert (row["low"], row["high"]) == pytest.approx(share_interval(share, variance, kish), rel=1e-7, abs=1e-9)
 
 
+def test_beta_quantiles(db: Database) -> None:
+    """Shares near 0 and 1, few and very many rows: where an interval of the beta distribution is asked for."""
+    random = np.random.default_rng(23)
+    for p in (0.025, 0.5, 0.975):
+        for a, b in [(1.0, 400.0), (7.0, 1.0), *(10 ** random.uniform([-0.5, -0.5], [2, 5], (100, 2))).tolist()]:
+            found = db.value("select report_v1.beta_quantile(%s, %s, %s)", p, a, b)
+            assert found == pytest.approx(stats.beta.ppf(p, a, b), rel=1e-7), (p, a, b)
+
+
 def test_special_functions(db: Database) -> None:
     for x in (0.01, 0.5, 1, 3.3, 50, 1e5):
         assert db.value("select report_v1.ln_gamma(%s)", x) == pytest.approx(math.lgamma(x), rel=1e-11, abs=1e-10)

@@ -346,6 +346,16 @@ def test_labels_looked_up_one_by_one_are_those_of_the_join(db: Database, choice:
         assert joined
 
 
+def test_no_report_looks_through_all_labels_for_each_pair(db: Database) -> None:
+    """Not even over tables that were never analyzed, which the planner takes to be small."""
+    readers = db.connection.execute(
+        "select proname, 'enable_nestloop=off' = any (proconfig) from pg_proc"
+        " where pronamespace = 'report_v1'::regnamespace and prosrc like '%report_v1.labelled(%'"
+    ).fetchall()
+    assert {"measured", "auc", "labels"} <= {name for name, _ in readers}
+    assert all(guarded for _, guarded in readers), readers
+
+
 @pytest.mark.parametrize("choice", ["first", "last"])
 def test_of_several_versions_one_counts(db: Database, choice: str) -> None:
     """In time and covered by the seal: the first or the last of them; each pair stays one row."""

@@ -105,6 +105,8 @@ $$;
 -- Pairs and labels meet in one of two ways. Over much of the data in a hash join; where more than one version counts,
 -- the others are taken out by another one over the few requests that have several. Over little of it by a look-up in
 -- the labels' index for each pair. The condition on `holds_little` is evaluated once and switches one of them off.
+-- Who reads this sets enable_nestloop to off: before the tables were first analyzed, the planner would take them to be
+-- small and look through all labels for each pair.
 create function report_v1.labelled(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                    horizon interval)
     returns table (deployment_id integer, event_time timestamptz, source_partition integer, source_offset bigint,

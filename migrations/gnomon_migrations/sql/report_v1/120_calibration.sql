@@ -4,7 +4,8 @@ create function report_v1.calibration_bins(stream text, deployment text, since t
                                            segment jsonb, horizon interval, bins integer)
     returns table (deployment_id integer, side text, bin integer, bucket integer, low float8, high float8, n bigint,
                    w float8, w2 float8, wp float8, wy float8)
-    language sql stable parallel safe set plan_cache_mode = force_custom_plan set work_mem = '64MB' as
+    language sql stable parallel safe set plan_cache_mode = force_custom_plan set work_mem = '64MB'
+    set enable_nestloop = off as
 $$
     with said as materialized (
         select p.deployment_id, v.side, v.p, p.truth_value as y, p.weight as w,

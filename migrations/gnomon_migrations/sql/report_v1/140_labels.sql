@@ -7,7 +7,7 @@ create function report_v1.labels(stream text, deployment text default null, sinc
                    watermark timestamptz, sealed boolean, n bigint, n_effective float8, weight float8,
                    labelled float8, standard_error float8, negative float8, late float8, missing float8,
                    pending bigint, status text)
-    language sql stable parallel safe as
+    language sql stable parallel safe set enable_nestloop = off as
 $$
     with horizons as (
         select h.horizon from report_v1.streams s cross join lateral unnest(s.horizons) h(horizon)
@@ -64,7 +64,7 @@ create function report_v1.label_cells(stream text, deployment text default null,
                                       horizon interval default '1 day')
     returns table (stream text, deployment text, role text, horizon interval, live_label text, shadow_label text,
                    n bigint, weight float8, labelled float8, status text)
-    language sql stable parallel safe as
+    language sql stable parallel safe set enable_nestloop = off as
 $$
     with counted as (
         select p.deployment_id, p.live_label, p.shadow_label, count(*) as n, sum(p.weight) as w,

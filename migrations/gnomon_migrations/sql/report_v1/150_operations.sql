@@ -63,7 +63,8 @@ create function report_v1.timeline(stream text, deployment text default null, si
 $$
     with days as (
         select r.deployment_id,
-               case when timeline.unit = 'all' then null
+               -- No null for the whole: what is equal can be joined by hash.
+               case when timeline.unit = 'all' then '-infinity'
                     else date_trunc(timeline.unit, r.hour, timeline.time_zone) end as at,
                (r.hour at time zone timeline.time_zone)::date as day,
                sum(r.seen) as seen, sum(r.sampled) as sampled, sum(r.scored) as scored, sum(r.failed) as failed,
@@ -88,20 +89,21 @@ $$
         from days group by 1, 2
     ),
     shocks as (
-        select t.deployment_id, t.at, sum(((d.a - t.a * d.c) / t.c) ^ 2) as a,
+        select deployment_id, at, sum(((d.a - t.a * d.c) / t.c) ^ 2) as a,
                sum(((d.e - t.e * d.w) / nullif(t.w, 0)) ^ 2) as e
         from days d
-        join totals t on t.deployment_id = d.deployment_id and t.at is not distinct from d.at
+        join totals t using (deployment_id, at)
         group by 1, 2
     )
-    select c.stream, c.deployment, c.role, t.at, coalesce(t.seen, 0)::bigint, t.sampled::bigint, t.scored::bigint,
-           t.failed::bigint, t.timed_out::bigint, t.dead::bigint, t.orphaned::bigint, t.w ^ 2 / nullif(t.w2, 0),
+    select c.stream, c.deployment, c.role, nullif(t.at, '-infinity'), coalesce(t.seen, 0)::bigint, t.sampled::bigint,
+           t.scored::bigint, t.failed::bigint, t.timed_out::bigint, t.dead::bigint, t.orphaned::bigint,
+           t.w ^ 2 / nullif(t.w2, 0),
            t.sampled / nullif(t.seen, 0)::float8, t.a, sqrt(v.a), i.low, i.high, t.e, sqrt(v.e), t.l, t.d,
            coalesce(c.problem, case when t.seen is null then 'nothing captured in this period'
                                     when t.a is null then 'no comparable pair' else 'ok' end)
     from report_v1.scope(timeline.stream, timeline.deployment) c
     left join totals t using (deployment_id)
-    left join shocks s on s.deployment_id = t.deployment_id and s.at is not distinct from t.at
+    left join shocks s using (deployment_id, at)
     left join lateral (
         select (t.a2 * (1 - t.a) ^ 2 + (t.c2 - t.a2) * t.a ^ 2) / t.c ^ 2
                    + case when t.days > 1 then s.a else 0 end as a,
