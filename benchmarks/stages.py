@@ -10,8 +10,9 @@ from benchmarks.peers.common import HEADER, Scoring
 from benchmarks.running import Measured
 from gnomon_consumer.joiner.assemble import assemble
 from gnomon_consumer.joiner.features import Layout
+from gnomon_consumer.joiner.matches import Matches
 from gnomon_consumer.joiner.shadows import read_shadow
-from gnomon_consumer.joiner.window import JoinedWindow, Match
+from gnomon_consumer.joiner.window import JoinedWindow
 from gnomon_consumer.joiner.wire import copy_bytes
 from gnomon_consumer.scorer import models
 from gnomon_consumer.scorer.models import ModelSpec
@@ -19,7 +20,6 @@ from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.scoring import Scorer
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.columnar import ColumnarCodec, ColumnarReader
-from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.schema import record_schema
 from gnomon_schemas.store import MemorySchemas
 
@@ -53,8 +53,7 @@ def stages(folder: Path) -> dict[str, Stage]:
     layout = Layout(names[:20], names[20:], frozenset())
 
     def join() -> bytes:
-        read = [one[1] for one in read_shadow(reader, outcomes) if not isinstance(one, DecodeError)]
-        matches = [Match(record, message, "") for record, message in zip(read, messages, strict=True)]
+        matches = Matches(read_shadow(reader, outcomes).outcomes, list(messages), [""] * len(messages))
         return copy_bytes(assemble(1, [JoinedWindow({}, 0, matches=matches)], reader, lambda _: layout).batch)
 
     return {

@@ -136,8 +136,7 @@ def test_an_evolved_schema_never_reinterprets_a_row(connection: Connection) -> N
     later = window(1, 1)
     features = {"repeat": False, "age": 40, "country": 2.5, "marks": [1, 2]}
     value = Codec(evolved.live).encode({**capture(1, "r1"), "features": features})
-    (match,) = later.matches
-    later.matches[:] = [type(match)(match.shadow, value, match.cell)]
+    later.matches.values[:] = [value]
     sink.apply([later], reader)
     columns = connection.execute("select name, kind, position from gnomon.feature_columns order by 2, 3").fetchall()
     assert columns == [

@@ -6,14 +6,16 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.property.test_codec import VALUES, captures
 
 from gnomon_consumer.joiner.assemble import PAIRS, assemble
 from gnomon_consumer.joiner.features import Layout, kind_of
-from gnomon_consumer.joiner.shadows import ShadowRow, read_shadow
-from gnomon_consumer.joiner.window import FIRST_US, LAST_US, JoinedWindow, Match
+from gnomon_consumer.joiner.matches import Match, Matches
+from gnomon_consumer.joiner.shadows import chosen, outcomes, read_shadow
+from gnomon_consumer.joiner.window import FIRST_US, LAST_US, JoinedWindow
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import DecodeError
@@ -154,19 +156,22 @@ def test_pairs_in_columns_equal_pairs_in_python(
     if through_the_log:
         codec = Codec(SHADOW_SCHEMA)
         read = read_shadow(reader, [codec.encode(match.shadow) for match in pairs])
-        rows = [one[1] for one in read if not isinstance(one, DecodeError)]
-        assert all(isinstance(row, ShadowRow) for row in rows)
-        assert all(row.items() <= match.shadow.items() for row, match in zip(rows, pairs, strict=True))
-        given_pairs = [match._replace(shadow=row) for match, row in zip(pairs, rows, strict=True)]
+        assert read.row_of.tolist() == list(range(len(pairs)))
+        assert not read.others
+        shadow = read.outcomes
     else:
-        given_pairs = pairs
-    joined = [JoinedWindow({}, 0, matches=given_pairs[at::windows]) for at in range(windows)]
+        shadow = outcomes([match.shadow for match in pairs])
+    joined = []
+    for at in range(windows):
+        own = np.arange(at, len(pairs), windows)
+        values, cells = [match.value for match in pairs[at::windows]], [match.cell for match in pairs[at::windows]]
+        joined.append(JoinedWindow({}, 0, matches=Matches(chosen(shadow, own), values, cells)))
     order = [(at, match) for at in range(windows) for match in pairs[at::windows]]
     assembled = assemble(7, joined, reader, layout_of)
     wanted = [(at, expected(match, schemas)) for at, match in order]
     assert assembled.batch.schema == PAIRS
     assert assembled.batch.to_pylist() == [want for _, want in wanted if isinstance(want, dict)]
-    assert [row.window for row in assembled.rows] == [at for at, want in wanted if isinstance(want, dict)]
+    assert assembled.window_of.tolist() == [at for at, want in wanted if isinstance(want, dict)]
     assert [(at, (refusal.reason, refusal.detail)) for at, refusal in assembled.refusals] == [
         (at, want) for at, want in wanted if not isinstance(want, dict)
     ]
@@ -186,7 +191,7 @@ def test_numbers_that_are_none_and_numbers_that_are_not_numbers_stay_apart() -> 
     shadow |= {"model": {"name": "m", "version": "1", "sha256": ""}}
     codec = Codec(schema.live)
     values = [codec.encode(live), codec.encode({**live, "features": {"a": None, "b": 1}})]
-    window = JoinedWindow({}, 0, matches=[Match(shadow, value, "") for value in values])
+    window = JoinedWindow({}, 0, matches=Matches(outcomes([shadow, shadow]), list(values), ["", ""]))
     batch = assemble(1, [window], ColumnarReader(MemorySchemas([schema.live])), layout_of).batch
     first, second = batch.column("features_numeric").to_pylist()
     assert math.isnan(first[1])

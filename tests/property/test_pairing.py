@@ -15,6 +15,7 @@ from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow
 from gnomon_schemas.codec import Codec
 
 CODEC = Codec(FEATURES.live)
+UNREAD, FOREIGN = ("score", "truncated"), ("join", "correlation")
 VALUES = [CODEC.encode(capture(n, f"r{n}")) for n in range(64)]
 
 
@@ -57,6 +58,9 @@ class Logs:
     low: int
     windows: list[tuple[int, int, frozenset[int]]]
     end: int
+    foreign: frozenset[int]
+    unread: frozenset[int]
+    strata: list[str]
 
 
 @st.composite
@@ -65,6 +69,7 @@ def logs(draw: st.DrawFn) -> Logs:
     begin = draw(st.integers(0, 5))
     sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=8))
     strata = draw(st.lists(st.sampled_from(["", "a", "b"]), min_size=64, max_size=64))
+    foreign, unread = (draw(st.frozensets(st.integers(0, 60), max_size=6)) for _ in range(2))
     steps = [Step("gnomon.v1.DeploymentStart", start(0, "c", None, start_offset=begin))]
     windows: list[tuple[int, int, frozenset[int]]] = []
     sealed: list[list[Step]] = []
@@ -77,7 +82,8 @@ def logs(draw: st.DrawFn) -> Logs:
             torn_id = str(uuid.UUID(int=1000 + 10 * number + torn))
             steps += [Step("gnomon.v1.ShadowPrediction", row(0, o, f"r{o}", torn_id)) for o in sorted(lost)]
         window_id = str(uuid.UUID(int=number))
-        rows = [row(0, o, f"r{o}", window_id, stratum=strata[o]) for o in sorted(chosen)]
+        errors = {o: {"kind": "dead_letter", "message": f"truncated: at {o}"} for o in chosen & unread}
+        rows = [row(0, o, f"r{o}", window_id, stratum=strata[o], error=errors.get(o)) for o in sorted(chosen)]
         names = sorted({strata[o] for o in range(at, end)})
         cells = [
             cell([r for r in rows if r["stratum"] == name], sum(strata[o] == name for o in range(at, end)), name)
@@ -94,8 +100,8 @@ def logs(draw: st.DrawFn) -> Logs:
         at = end
     low = draw(st.integers(0, at + 2)) if draw(st.booleans()) else 0
     beyond = draw(st.integers(0, 4))
-    live = [Live(o, f"r{o}", strata[o % 64]) for o in range(low, max(low, at) + beyond)]
-    return Logs(steps, live, low, windows, at)
+    live = [Live(o, f"{'x' if o in foreign else 'r'}{o}", strata[o % 64]) for o in range(low, max(low, at) + beyond)]
+    return Logs(steps, live, low, windows, at, foreign, unread, strata)
 
 
 def drive(logs: Logs, choose: Callable[[], int]) -> tuple[Pairing, list[JoinedWindow]]:
@@ -130,8 +136,11 @@ def test_any_interleaving_joins_each_offset_once(logs: Logs, pace: list[int]) ->
     assert pairing.next_source == logs.end
     for window, (begin, end, chosen) in zip(done, logs.windows, strict=True):
         readable = {message.at for message in logs.live if begin <= message.at < end}
-        assert {m.shadow["source_offset"] for m in window.matches} == chosen & readable
-        assert len(window.matches) == len(chosen & readable)
+        wrong = (logs.foreign | logs.unread) & chosen & readable
+        assert [m.shadow["source_offset"] for m in window.matches] == sorted(chosen & readable - wrong)
+        assert [
+            (letter.shadow["source_offset"], letter.stage, letter.reason, letter.cell) for letter in window.refusals
+        ] == [(o, *(UNREAD if o in logs.unread else FOREIGN), logs.strata[o]) for o in sorted(wrong)]
         assert {r["source_offset"] for _, r in window.orphans} == chosen - readable
         assert window.joined_seen == len(readable)
         if readable == set(range(begin, end)):

@@ -9,15 +9,16 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.features import Layout
-from gnomon_consumer.joiner.shadows import columns_of, part
-from gnomon_consumer.joiner.window import FIRST_US, LAST_US, JoinedWindow, Match, Refusal
+from gnomon_consumer.joiner.matches import Match, Matches, Refusal
+from gnomon_consumer.joiner.shadows import Numbers, chosen, part
+from gnomon_consumer.joiner.window import FIRST_US, LAST_US, JoinedWindow
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.records import FailureKind
@@ -72,20 +73,19 @@ PAIRS = pa.schema(
 )
 
 
-class Row(NamedTuple):
-    """One pair before it is laid out: which window it is of, and what was matched."""
-
-    window: int
-    match: Match
-
-
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """The pairs of some windows as one batch; `rows[i]` is where row i of `batch` comes from."""
+    """The pairs of some windows as one batch; row i of it is match `places[i]`, of window `window_of[i]`."""
 
     batch: pa.RecordBatch
-    rows: list[Row]
+    window_of: Numbers
     refusals: list[tuple[int, Refusal]]
+    matches: Matches
+    places: Numbers
+
+    def refused(self, row: int, reason: str, detail: str) -> tuple[int, Refusal]:
+        """A row that cannot become a pair after all, with its window."""
+        return int(self.window_of[row]), refused(self.matches[int(self.places[row])], reason, detail)
 
 
 def assemble(
@@ -95,44 +95,48 @@ def assemble(
     layout_of: Callable[[Schema], Layout],
 ) -> Assembled:
     """Decode every match of `windows`; what cannot be read, or is another request, is refused with its reason."""
-    rows = [Row(at, match) for at, window in enumerate(windows) for match in window.matches]
+    matches = Matches.joined([window.matches for window in windows])
+    window_of = np.repeat(np.arange(len(windows)), [len(window.matches) for window in windows])
     refusals = [(at, refusal) for at, window in enumerate(windows) for refusal in window.refusals]
-    batches = reader.decode([row.match.value for row in rows])
+    batches = reader.decode(matches.values)
     faults = {place: (error.reason, str(error)) for place, error in batches.errors.items()}
     parts: list[pa.RecordBatch] = []
-    places: list[int] = []
+    taken: list[Numbers] = [np.empty(0, np.int64)]
     for group in batches.groups:
-        found = _faults(group, rows)
+        outcomes = chosen(matches.shadow, group.rows)
+        found = _faults(group, outcomes)
+        good = np.flatnonzero(~np.isin(group.rows, list(found)))
         faults.update(found)
-        own = [place for place in group.rows.tolist() if place not in found]
-        if own:
-            good = pa.array([place not in found for place in group.rows.tolist()])
-            live = group.batch if len(own) == len(group.rows) else group.batch.filter(good)
-            parts.append(_pairs(deployment_id, live, [rows[place] for place in own], layout_of(group.schema)))
-            places += own
+        if len(good):
+            live, outcomes, own = chosen(group.batch, good), chosen(outcomes, good), group.rows[good]
+            cells = pa.array([matches.cells[place] for place in own.tolist()], pa.string())
+            parts.append(_pairs(deployment_id, live, outcomes, cells, layout_of(group.schema)))
+            taken.append(own)
     for place, (reason, detail) in sorted(faults.items()):
-        refusals.append((rows[place].window, refused(rows[place].match, reason, detail)))
+        refusals.append((int(window_of[place]), refused(matches[place], reason, detail)))
     batch = pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema=PAIRS)
+    places = np.concatenate(taken)
     if len(parts) > 1:
-        batch = batch.take(pa.array(np.argsort(places)))
-    return Assembled(batch, [rows[place] for place in sorted(places)], refusals)
+        order = np.argsort(places)
+        batch, places = batch.take(pa.array(order)), places[order]
+    return Assembled(batch, window_of[places], refusals, matches, places)
 
 
-def _faults(group: Decoded, rows: Sequence[Row]) -> dict[int, tuple[str, str]]:
+def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, str]]:
     """Which messages of one writer schema are no capture of their outcome's request: place -> reason and detail."""
-    places, batch = group.rows.tolist(), group.batch
+    places, batch = group.rows, group.batch
     if group.schema.name != "gnomon.v1.LivePrediction":
-        return dict.fromkeys(places, ("wrong_record", f"a {group.schema.name} on the live topic"))
+        return dict.fromkeys(places.tolist(), ("wrong_record", f"a {group.schema.name} on the live topic"))
     faults: dict[int, tuple[str, str]] = {}
-    wanted = pa.array([rows[place].match.shadow["request_id"] for place in places], pa.string())
+    wanted = outcomes.column("request_id")
     for at in _where(pc.not_equal(batch.column("request_id"), wanted)):
         ids = f"{batch.column('request_id')[at].as_py()!r}, the shadow log {wanted[at].as_py()!r}"
-        faults[places[at]] = ("correlation", f"the live log has request id {ids}")
+        faults[int(places[at])] = ("correlation", f"the live log has request id {ids}")
     for at in _where(pc.is_null(_uuids(batch.column("producer_id")))):
-        faults[places[at]] = ("invalid", f"producer id {batch.column('producer_id')[at].as_py()!r} is no UUID")
+        faults[int(places[at])] = ("invalid", f"producer id {batch.column('producer_id')[at].as_py()!r} is no UUID")
     times = batch.column("captured_at")
     for at in _where(pc.or_(pc.less(times, FIRST_US), pc.greater(times, LAST_US))):
-        faults[places[at]] = ("invalid", f"captured_at {times[at].as_py()} is no time")
+        faults[int(places[at])] = ("invalid", f"captured_at {times[at].as_py()} is no time")
     return faults
 
 
@@ -183,16 +187,16 @@ def _segments(column: pa.MapArray) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def _pairs(deployment_id: int, live: pa.RecordBatch, rows: Sequence[Row], layout: Layout) -> pa.RecordBatch:
-    count = len(rows)
-    shadow = columns_of([row.match.shadow for row in rows])
+def _pairs(
+    deployment_id: int, live: pa.RecordBatch, shadow: pa.RecordBatch, cells: pa.Array, layout: Layout
+) -> pa.RecordBatch:
     features = live.column("features")
     kind = part(shadow.column("error"), "kind")
     failed = pc.if_else(pc.equal(kind, FailureKind.TIMEOUT.value), "timed_out", "failed")
     columns: dict[str, Any] = {
-        "deployment_id": pa.repeat(pa.scalar(deployment_id, pa.int32()), count),
+        "deployment_id": pa.repeat(pa.scalar(deployment_id, pa.int32()), live.num_rows),
         "event_time": live.column("captured_at"),
-        "stratum": pa.array([row.match.cell for row in rows], pa.string()),
+        "stratum": cells,
         "segments": _segments(live.column("segments")),
         "features_numeric": layout.numbers(features),
         "features_text": layout.texts(features),

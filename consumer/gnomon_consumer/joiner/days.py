@@ -3,11 +3,13 @@
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 from psycopg import errors
 
 from gnomon_consumer.joiner.ledger import moment
+from gnomon_consumer.joiner.shadows import numbers
 from gnomon_consumer.joiner.window import HOUR_US
 
 DAY_US = 24 * HOUR_US
@@ -26,18 +28,13 @@ class Days:
 
         Those rows go to the default partition.
         """
-        times = pairs.column("event_time").to_pylist()
-        days = {time // DAY_US: time for time in times}
-        for day in sorted(days.keys() - self._known):
-            if self._ensure(days[day]):
+        times = numbers(pairs, "event_time")
+        days = times // DAY_US
+        for day, first in zip(*(found.tolist() for found in np.unique(days, return_index=True)), strict=True):
+            if day not in self._known and self._ensure(int(times[first])):
                 self._known.add(day)
-        if days.keys() <= self._known:
-            return Counter()
-        return Counter(
-            partition
-            for time, partition in zip(times, pairs.column("source_partition").to_pylist(), strict=True)
-            if time // DAY_US not in self._known
-        )
+        outside = ~np.isin(days, list(self._known))
+        return Counter(numbers(pairs, "source_partition")[outside].tolist())
 
     def _ensure(self, time: int) -> bool:
         try:

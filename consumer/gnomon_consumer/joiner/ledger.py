@@ -7,9 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from gnomon_consumer.joiner.assemble import Assembled, outcome_of, uuid_bytes
+from gnomon_consumer.joiner.assemble import Assembled, uuid_bytes
+from gnomon_consumer.joiner.matches import Refusal
 from gnomon_consumer.joiner.rollup import Rollup
-from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, Refusal, Run, printable
+from gnomon_consumer.joiner.shadows import Numbers, chosen
+from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, Run, printable
 from gnomon_schemas.codec import Record
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -78,7 +80,7 @@ Counts = defaultdict[str, Counter[str]]
 def recount(
     windows: Sequence[JoinedWindow],
     assembled: Assembled,
-    kept: Sequence[int],
+    kept: Numbers,
     refusals: Sequence[tuple[int, Refusal]],
     value_tolerance: float,
 ) -> tuple[list[Counts], Rollup]:
@@ -88,9 +90,10 @@ def recount(
     """
     counted = [Counts(Counter) for _ in windows]
     rollup = Rollup()
-    for at in kept:
-        row = assembled.rows[at]
-        counted[row.window][row.match.cell][outcome_of(row.match.shadow)] += 1
+    pairs = chosen(assembled.batch, kept)
+    keys = pa.table([assembled.window_of[kept], pairs["stratum"], pairs["outcome"]], ["window", "cell", "outcome"])
+    for row in keys.group_by(keys.column_names).aggregate([([], "count_all")]).to_pylist():
+        counted[row["window"]][row["cell"]][row["outcome"]] += row["count_all"]
     others = [(at, refusal.cell, "dead_lettered") for at, refusal in refusals]
     others += [(at, cell, "orphaned") for at, window in enumerate(windows) for cell, _ in window.orphans]
     for at, cell, outcome in others:
@@ -100,8 +103,7 @@ def recount(
     for window in windows:
         for key, seen in window.hours.items():
             rollup.count(key, "seen", seen)
-    whole = len(kept) == len(assembled.rows)
-    rollup.add(assembled.batch if whole else assembled.batch.take(pa.array(kept, pa.int64())), value_tolerance)
+    rollup.add(pairs, value_tolerance)
     return counted, rollup
 
 
@@ -157,8 +159,8 @@ def tally_rows(deployment_id: int, windows: Sequence[JoinedWindow]) -> list[tupl
             partition,
             producer_id,
             sum(len(run.sequences) for run in parts),
-            min(min(run.sequences) for run in parts),
-            max(max(run.sequences) for run in parts),
+            min(int(run.sequences.min()) for run in parts),
+            max(int(run.sequences.max()) for run in parts),
             sum(run.repeated for run in parts),
             moment(min(run.first_captured_at for run in parts)),
             moment(max(run.last_captured_at for run in parts)),

@@ -5,9 +5,11 @@ from psycopg import errors
 
 from gnomon_consumer.joiner.assemble import Assembled, assemble, outcome_of
 from gnomon_consumer.joiner.ledger import moment
+from gnomon_consumer.joiner.matches import Matches
 from gnomon_consumer.joiner.rollup import Rollup
+from gnomon_consumer.joiner.shadows import outcomes
 from gnomon_consumer.joiner.sink import DoublePairError, Sink, one_line
-from gnomon_consumer.joiner.window import JoinedWindow, Match
+from gnomon_consumer.joiner.window import JoinedWindow
 from gnomon_consumer.joiner.wire import COPY, copy_bytes
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader
@@ -25,7 +27,7 @@ class LetterSink(Sink):
         connection = self._connection
         if shadow["error"] is not None and shadow["error"]["kind"] == FailureKind.DEAD_LETTER:
             return f"stays: {shadow['error']['message']}"
-        window = JoinedWindow({}, 0, matches=[Match(shadow, value, cell)])
+        window = JoinedWindow({}, 0, matches=Matches(outcomes([shadow]), [value], [cell]))
         assembled = assemble(
             self.deployment_id, [window], reader, lambda schema: self._features.layout(connection, schema)
         )

@@ -5,12 +5,15 @@ arrives, and takes windows that are complete on both sides. Memory: the shadow r
 their matched live messages, and what was read of the live log ahead of the last seal.
 """
 
-from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from gnomon_consumer.joiner.window import JoinedWindow, LiveMessage, OpenWindow
+import numpy as np
+import pyarrow as pa
+
+from gnomon_consumer.joiner.shadows import Numbers, chosen, numbers, outcomes, together
+from gnomon_consumer.joiner.window import JoinedWindow, LiveMessage, LiveRun, OpenWindow
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import GnomonError
 
@@ -25,12 +28,11 @@ class Pairing:
     def __init__(self, partition: int, next_source: int | None = None) -> None:
         self.partition = partition
         self.start: Record | None = None
-        self.discarded = 0
         self._next_source = next_source
-        self._rows: dict[str, dict[int, Record]] = {}
+        self._rows: dict[str, list[pa.RecordBatch]] = {}
         self._open: deque[OpenWindow] = deque()
         self._complete: list[JoinedWindow] = []
-        self._ahead: deque[LiveMessage] = deque()
+        self._ahead: list[LiveRun] = []
         self._ahead_until = -1
         self._live_position = next_source or 0
 
@@ -42,7 +44,7 @@ class Pairing:
         if kind == "DeploymentStart":
             self._take_start(record)
         elif kind == "ShadowPrediction":
-            self.row(offset, record)
+            self.outcomes(np.array([offset]), outcomes([record]))
         elif self._next_source is None:
             raise self._headless(offset, kind)
         elif kind == "SamplingWindow":
@@ -55,33 +57,31 @@ class Pairing:
         if self._next_source is None:
             self._next_source = self._live_position = record["start_offset"]
 
-    def row(self, offset: int, row: Record) -> None:
-        """Take a ShadowPrediction, as `shadow` does: most records are."""
+    def outcomes(self, offsets: Sequence[int] | Numbers, rows: pa.RecordBatch) -> None:
+        """Take ShadowPredictions that stand at `offsets` of the shadow log, as `shadow` does one of them."""
         if self._next_source is None:
-            raise self._headless(offset, "ShadowPrediction")
-        if row["source_partition"] != self.partition:
-            raise PairingError(f"{self._here(offset)}: the row is of source partition {row['source_partition']}")
-        rows = self._rows.get(row["window_id"])
-        if rows is None:
-            rows = self._rows[row["window_id"]] = {}
-        # The same offset again in one window is the same row sent twice; the first one stands.
-        rows.setdefault(row["source_offset"], row)
+            raise self._headless(int(offsets[0]), "ShadowPrediction")
+        partitions = numbers(rows, "source_partition")
+        for at in np.flatnonzero(partitions != self.partition)[:1].tolist():
+            raise PairingError(f"{self._here(int(offsets[at]))}: the row is of source partition {partitions[at]}")
+        ids = rows.column("window_id").dictionary_encode()
+        windows = ids.dictionary.to_pylist()
+        for number, window_id in enumerate(windows):
+            own = rows if len(windows) == 1 else chosen(rows, np.flatnonzero(ids.indices.to_numpy() == number))
+            self._rows.setdefault(window_id, []).append(own)
 
     def _take_seal(self, offset: int, seal: Record) -> None:
         assert self._next_source is not None
         start, end = seal["start_offset"], seal["end_offset"]
-        rows = self._rows.pop(seal["window_id"], {})
+        rows = together(self._rows.pop(seal["window_id"], []))
         # A seal ends whatever stood before it: rows of other windows were never sealed and never will be.
-        self.discarded += sum(map(len, self._rows.values()))
         self._rows.clear()
         if seal["source_partition"] != self.partition or end < start:
             raise PairingError(
                 f"{self._here(offset)}: a window of partition {seal['source_partition']} over [{start}, {end})"
             )
         if end <= self._next_source:
-            # A replay. (An empty window at the border changes nothing and is skipped with it.)
-            self.discarded += len(rows)
-            return
+            return  # a replay; an empty window at the border changes nothing and is skipped with it
         if start < self._next_source:
             raise PairingError(
                 f"{self._here(offset)}: window [{start}, {end}) straddles {self._next_source}, where the join stands"
@@ -90,50 +90,53 @@ class Pairing:
             raise PairingError(
                 f"{self._here(offset)}: a hole [{self._next_source}, {start}) that no gap record explains"
             )
-        outside = [at for at in rows if not start <= at < end]
-        if outside:
-            raise PairingError(f"{self._here(offset)}: offset {outside[0]} lies outside its window [{start}, {end})")
+        offsets = numbers(rows, "source_offset")
+        for at in offsets[(offsets < start) | (offsets >= end)][:1].tolist():
+            raise PairingError(f"{self._here(offset)}: offset {at} lies outside its window [{start}, {end})")
+        if not (np.diff(offsets) > 0).all():
+            # The same offset again in one window is the same row sent twice; the first one stands.
+            rows = chosen(rows, np.unique(offsets, return_index=True)[1])
         self._next_source = end
         self._open.append(OpenWindow(seal, offset, rows))
-        ahead, self._ahead = self._ahead, deque()
+        ahead, self._ahead = self._ahead, []
         self._advance()
-        self.live(ahead)
+        for run in ahead:
+            self._ascending(run)
 
     # What the live log holds.
 
     def live(self, messages: Iterable[LiveMessage]) -> None:
         """Take messages of the live log, in the order of their offsets; what was read before is passed over."""
         run = list(messages)
-        offsets: list[int] = [message.offset() for message in run]  # type: ignore[misc]  # captures have one
+        offsets = np.fromiter((message.offset() for message in run), np.int64, len(run))
         # Where the log is read again from an earlier offset on, another run begins.
-        backs = [at for at, (one, other) in enumerate(pairwise(offsets), 1) if other <= one]
+        backs = (np.flatnonzero(np.diff(offsets) <= 0) + 1).tolist()
         for first, end in pairwise([0, *backs, len(run)]):
-            self._ascending(offsets[first:end], run[first:end])
+            self._ascending(LiveRun(offsets[first:end], run[first:end]))
 
-    def _ascending(self, offsets: Sequence[int], run: Sequence[LiveMessage]) -> None:
-        at = 0
-        while at < len(run):
+    def _ascending(self, run: LiveRun) -> None:
+        at, count = 0, len(run.offsets)
+        while at < count:
             if self._ahead:
-                at = bisect_right(offsets, self._ahead_until, at)
-                self._hold(offsets[at:], run[at:])
+                self._hold(run.between(int(np.searchsorted(run.offsets, self._ahead_until, "right")), count))
                 return
-            at = bisect_left(offsets, self._live_position, at)
-            if at == len(run):
+            at = max(at, int(np.searchsorted(run.offsets, self._live_position)))
+            if at == count:
                 return
-            self._live_reached(offsets[at])
+            self._live_reached(int(run.offsets[at]))
             if not self._open:
-                self._hold(offsets[at:], run[at:])
+                self._hold(run.between(at, count))
                 return
             window = self._open[0]
-            end = bisect_left(offsets, window.end, at)
-            window.take(offsets[at:end], run[at:end])
-            self._live_reached(offsets[end - 1] + 1)
+            end = int(np.searchsorted(run.offsets, window.end))
+            window.take(run.between(at, end))
+            self._live_reached(int(run.offsets[end - 1]) + 1)
             at = end
 
-    def _hold(self, offsets: Sequence[int], messages: Sequence[LiveMessage]) -> None:
-        if offsets:
-            self._ahead.extend(messages)
-            self._ahead_until = offsets[-1]
+    def _hold(self, run: LiveRun) -> None:
+        if len(run.offsets):
+            self._ahead.append(run)
+            self._ahead_until = int(run.offsets[-1])
 
     def live_reached(self, position: int) -> None:
         """Say that the live log holds nothing below `position` that was not handed over: sampled rows are orphans."""
@@ -183,14 +186,13 @@ class Pairing:
     @property
     def held_ahead(self) -> int:
         """Live messages read beyond the last seal."""
-        return len(self._ahead)
+        return sum(len(run.messages) for run in self._ahead)
 
     @property
     def held_rows(self) -> int:
         """Shadow rows held, sealed or not."""
-        return sum(len(window.rows) + len(window.joined.matches) for window in self._open) + sum(
-            map(len, self._rows.values())
-        )
+        parts = [part for parts in self._rows.values() for part in parts]
+        return sum(rows.num_rows for rows in (*(window.rows for window in self._open), *parts))
 
     def _headless(self, offset: int, kind: str) -> PairingError:
         return PairingError(

@@ -1,10 +1,13 @@
 """One partition of a joiner: how far its two logs are read, whose they are, and their merge join. No I/O."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from gnomon_consumer.joiner.identity import IdentityError, Progress, check_identity, identity_of
 from gnomon_consumer.joiner.pairing import Pairing, PairingError
-from gnomon_consumer.joiner.shadows import Read, ShadowRow
+from gnomon_consumer.joiner.shadows import Read, ShadowRun
 from gnomon_consumer.joiner.window import JoinedWindow, LiveMessage
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import DecodeError
@@ -35,33 +38,51 @@ class Partition:
 
     # The shadow log.
 
-    def shadow(self, offset: int, read: Read) -> int | None:
-        """Take a record of the shadow log; return the offset at which to go on when it is not the next one.
+    def shadow(self, run: ShadowRun) -> int | None:
+        """Take what is new of the shadow log; return the offset at which to go on when it is not the next one."""
+        go_on_at = None
+        run = run.since(self._expected)
+        if len(run.offsets) and not self._first_seen:
+            first = ShadowRun(run.offsets[:1], run.places[:1], run.batch)
+            for offsets, read in first.pieces():
+                go_on_at = self._begin(int(offsets[0]), read)
+            run = run.since(self._expected)
+        for offsets, read in run.pieces():
+            self._shadow_end = self.caught_up = False
+            if isinstance(read, pa.RecordBatch):
+                self._expected = int(offsets[-1]) + 1
+                self.pairing.outcomes(offsets, read)
+            else:
+                self._other(int(offsets[0]), read)
+        return go_on_at
 
-        The first record says whose log this is; only then is the middle of it trusted.
-        """
-        if offset < self._expected:
-            return None
+    def _begin(self, offset: int, read: pa.RecordBatch | Read) -> int | None:
+        """The first record says whose log this is; only then is the middle of it trusted, and looked for."""
         self._shadow_end = self.caught_up = False
-        if isinstance(read, DecodeError):
-            raise PairingError(f"shadow partition {self.number}, offset {offset}: {read}") from read
-        name, record = read
-        if self._first_seen and isinstance(record, ShadowRow):  # nearly all are
-            self._expected = offset + 1
-            self.pairing.row(offset, record)
-            return None
-        first, self._first_seen = not self._first_seen, True
-        begins = name.endswith(".DeploymentStart")
-        if begins:
-            self._check(record)
-        if first and self._known is not None and self._known.next_shadow > offset + 1:
+        if isinstance(read, tuple) and read[0].endswith(".DeploymentStart"):
+            self._check(read[1])
+        elif isinstance(read, DecodeError):
+            raise self._unreadable(offset, read)
+        self._first_seen = True
+        if self._known is not None and self._known.next_shadow > offset + 1:
             self._expected = self._known.next_shadow
             return self._expected
-        if begins:
+        return None
+
+    def _other(self, offset: int, read: Read) -> None:
+        if isinstance(read, DecodeError):
+            raise self._unreadable(offset, read)
+        name, record = read
+        if name.endswith(".DeploymentStart"):
+            self._check(record)
             self.begins.append((record, offset))
         self._expected = offset + 1
         self.pairing.shadow(offset, name, record)
-        return None
+
+    def _unreadable(self, offset: int, error: DecodeError) -> PairingError:
+        contradiction = PairingError(f"shadow partition {self.number}, offset {offset}: {error}")
+        contradiction.__cause__ = error
+        return contradiction
 
     def _check(self, start: Record) -> None:
         found = identity_of(start)
@@ -87,7 +108,7 @@ class Partition:
 
     # The live log.
 
-    def live(self, messages: list[LiveMessage]) -> None:
+    def live(self, messages: Sequence[LiveMessage]) -> None:
         """Take messages of the live log, in the order of their offsets."""
         if messages:
             self.pairing.live(messages)

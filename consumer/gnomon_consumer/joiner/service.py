@@ -8,18 +8,20 @@ import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
 from psycopg import errors
 
 from gnomon_consumer import database, kafka
 from gnomon_consumer.group import GroupTopic
+from gnomon_consumer.joiner.batches import by_partition
 from gnomon_consumer.joiner.identity import IdentityError
 from gnomon_consumer.joiner.live import LiveLog
 from gnomon_consumer.joiner.pairing import PairingError
 from gnomon_consumer.joiner.partition import Partition
-from gnomon_consumer.joiner.shadows import read_shadow
+from gnomon_consumer.joiner.shadows import ShadowRun, read_shadow
 from gnomon_consumer.joiner.sink import ProgressMovedError, Sink
-from gnomon_consumer.joiner.window import JoinedWindow, LiveMessage
+from gnomon_consumer.joiner.window import JoinedWindow
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.metrics import JoinerMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
@@ -156,16 +158,15 @@ class Joiner:
 
     def _follow_shadow(self, timeout: float) -> None:
         messages = self._shadow.consume(self._limits.batch_messages, timeout)
-        reads = iter(read_shadow(self._reader, [one.value() for one in messages if one.error() is None]))
-        for message in messages:
-            partition, offset, error = message.partition(), message.offset() or 0, message.error()
-            read = next(reads) if error is None else None
-            state = self._owned.get(partition) if partition is not None else None
-            if error is not None:
-                self._shadow_event(error, state, offset)
-            elif read is not None and state is not None and state.number not in self._failed:
+        read = read_shadow(self._reader, [one.value() for one in messages if one.error() is None])
+        for batch in by_partition(messages):
+            state = self._owned.get(batch.partition)
+            if batch.event is not None:
+                self._shadow_event(batch.event[0], state, batch.event[1])
+            elif state is not None and state.number not in self._failed:
+                offsets = np.fromiter((one.offset() for one in batch.messages), np.int64, len(batch.messages))
                 try:
-                    go_on_at = state.shadow(offset, read)
+                    go_on_at = state.shadow(ShadowRun(offsets, batch.places, read))
                 except PairingError as contradiction:
                     self._fail(state, contradiction)
                 else:
@@ -177,20 +178,14 @@ class Joiner:
             state.live_reached()
 
     def _follow_live(self, timeout: float) -> None:
-        batches: dict[int, list[LiveMessage]] = {}
-        for message in self._live.consume(self._limits.batch_messages, timeout):
-            partition, error = message.partition(), message.error()
-            state = self._owned.get(partition) if partition is not None else None
+        for batch in by_partition(self._live.consume(self._limits.batch_messages, timeout)):
+            state = self._owned.get(batch.partition)
             if state is None:
                 continue
-            if error is None:
-                batches.setdefault(state.number, []).append(message)
+            if batch.event is None:
+                state.live(batch.messages)
             else:
-                # What came before the event is taken first: the end of a log is behind its messages.
-                state.live(batches.pop(state.number, []))
-                self._live_event(error, state, message.offset() or 0)
-        for number, messages in batches.items():
-            self._owned[number].live(messages)
+                self._live_event(batch.event[0], state, batch.event[1])
 
     def _apply(self) -> None:
         """Write everything that is complete in one transaction."""

@@ -1,69 +1,110 @@
-"""The shadow log in batches: outcomes as columns, and of each only what the pairing looks at as a Python value."""
+"""The shadow log in batches: outcomes stay columns, and only the few other records become Python values."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnomon_schemas.codec import Record
-from gnomon_schemas.columnar import ColumnarCodec, ColumnarReader, Decoded
+from gnomon_schemas.columnar import ColumnarCodec, ColumnarReader
 from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.schema import record_schema
 
 SHADOW = "gnomon.v1.ShadowPrediction"
-_PLAIN = ("source_partition", "source_offset", "window_id", "request_id", "stratum", "inclusion_probability", "rank")
+COLUMNS = ColumnarCodec(record_schema("ShadowPrediction")).columns
+"""The columns of a batch of outcomes."""
+_PLAIN = ("source_partition", "source_offset", "request_id", "stratum", "inclusion_probability", "rank", "error")
 
+Numbers = npt.NDArray[np.int64]
 Read = tuple[str, Record] | DecodeError
 """A record's full name and its fields, or why it cannot be read."""
 
 
-class ShadowRow(dict[str, Any]):
-    """The fields of an outcome that the pairing and the ledger use; row `place` of `columns` has all of them."""
+class ShadowBatch(NamedTuple):
+    """Messages of a shadow log: that at place i is row `row_of[i]` of `outcomes`, or it is in `others`, with row -1."""
 
-    __slots__ = ("columns", "place")
-    columns: pa.RecordBatch
-    place: int
+    outcomes: pa.RecordBatch
+    row_of: Numbers
+    others: dict[int, Read]
 
 
-def read_shadow(reader: ColumnarReader, messages: Sequence[bytes | None]) -> list[Read]:
-    """Decode messages of a shadow log, in their order; outcomes become ShadowRows."""
+class ShadowRun(NamedTuple):
+    """What one partition of a shadow log holds: the message at `offsets[i]` stood at `places[i]` of `batch`."""
+
+    offsets: Numbers
+    places: Numbers
+    batch: ShadowBatch
+
+    def since(self, offset: int) -> "ShadowRun":
+        """Leave out what lies below `offset`, and what comes again."""
+        if not len(self.offsets):
+            return self
+        reached = np.maximum.accumulate(np.append(offset - 1, self.offsets[:-1]))
+        fresh = self.offsets > reached
+        return self if fresh.all() else ShadowRun(self.offsets[fresh], self.places[fresh], self.batch)
+
+    def pieces(self) -> Iterator[tuple[Numbers, pa.RecordBatch | Read]]:
+        """Runs of outcomes, and other records one by one, in their order; each with its offsets."""
+        rows = self.batch.row_of[self.places]
+        at = 0
+        for other in (*np.flatnonzero(rows < 0).tolist(), len(rows)):
+            if at < other:
+                yield self.offsets[at:other], chosen(self.batch.outcomes, rows[at:other])
+            if other < len(rows):
+                yield self.offsets[other : other + 1], self.batch.others[int(self.places[other])]
+            at = other + 1
+
+
+def read_shadow(reader: ColumnarReader, messages: Sequence[bytes | None]) -> ShadowBatch:
+    """Decode messages of a shadow log."""
     batches = reader.decode(messages)
-    found: dict[int, Read] = dict(batches.errors)
+    row_of = np.full(len(messages), -1)
+    others: dict[int, Read] = dict(batches.errors)
+    found: list[pa.RecordBatch] = []
+    count = 0
     for group in batches.groups:
-        records = _rows(group) if group.schema.name == SHADOW else group.records()
-        found.update(zip(group.rows.tolist(), ((group.schema.name, record) for record in records), strict=True))
-    return [found[place] for place in range(len(messages))]
+        if group.schema.name == SHADOW:
+            row_of[group.rows] = np.arange(count, count + len(group.rows))
+            count += len(group.rows)
+            found.append(group.batch.select(COLUMNS.names).cast(COLUMNS))
+        else:
+            records = ((group.schema.name, record) for record in group.records())
+            others.update(zip(group.rows.tolist(), records, strict=True))
+    return ShadowBatch(together(found), row_of, others)
 
 
-def _rows(group: Decoded) -> Iterable[Record]:
-    batch = group.batch
-    names = (*_PLAIN, "error")
-    columns = [batch.column(name).to_pylist() for name in _PLAIN]
-    errors = batch.column("error")
-    columns.append([None] * len(errors) if errors.null_count == len(errors) else errors.to_pylist())
-    for place, values in enumerate(zip(*columns, strict=True)):
-        row = ShadowRow(zip(names, values, strict=True))
-        row.columns, row.place = batch, place
-        yield row
+def outcomes(records: Sequence[Record]) -> pa.RecordBatch:
+    """Outcomes that are Python values as columns."""
+    return pa.RecordBatch.from_pylist(list(records), schema=COLUMNS)
 
 
-def columns_of(records: Sequence[Record]) -> pa.RecordBatch:
-    """Return outcomes as columns, in their order: taken from where they were read, or laid out anew."""
-    rows = [record for record in records if isinstance(record, ShadowRow)]
-    if len(rows) != len(records) or not rows:
-        columns = ColumnarCodec(record_schema("ShadowPrediction")).columns
-        return pa.RecordBatch.from_pylist(list(records), schema=columns)
-    first: dict[int, int] = {}
-    batches: list[pa.RecordBatch] = []
-    total = 0
-    for row in rows:
-        if id(row.columns) not in first:
-            first[id(row.columns)] = total
-            batches.append(row.columns)
-            total += row.columns.num_rows
-    places = pa.array([first[id(row.columns)] + row.place for row in rows], pa.int64())
-    return pa.concat_batches(batches).take(places)
+def together(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Batches of outcomes as one; none at all is an empty one."""
+    if len(batches) == 1:
+        return batches[0]
+    return pa.concat_batches(batches) if batches else outcomes([])
+
+
+def chosen(batch: pa.RecordBatch, rows: Numbers) -> pa.RecordBatch:
+    """Some rows of a batch, in the order given; without a copy where they follow one another."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        return batch.slice(int(rows[0]), len(rows))
+    return batch.take(pa.array(rows))
+
+
+def plain(batch: pa.RecordBatch, rows: Numbers) -> list[Record]:
+    """What the ledger keeps of outcomes that are no pairs, as Python values."""
+    found: list[Record] = batch.select(_PLAIN).take(pa.array(rows)).to_pylist()
+    return found
+
+
+def numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[Any]:
+    """A column without nulls as an array."""
+    column: npt.NDArray[Any] = batch.column(name).to_numpy()
+    return column
 
 
 def part(column: pa.Array, name: str) -> pa.Array:

@@ -6,11 +6,12 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 from psycopg import errors
 
-from gnomon_consumer.joiner.assemble import Assembled, assemble, refused
+from gnomon_consumer.joiner.assemble import Assembled, assemble
 from gnomon_consumer.joiner.days import Days
 from gnomon_consumer.joiner.features import FeatureColumns
 from gnomon_consumer.joiner.identity import IDENTITY, Progress, check_identity, identity_of
@@ -27,8 +28,10 @@ from gnomon_consumer.joiner.ledger import (
     tally_rows,
     window_row,
 )
+from gnomon_consumer.joiner.matches import Refusal
 from gnomon_consumer.joiner.rollup import COUNTS, SUMS, Rollup
-from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, Refusal
+from gnomon_consumer.joiner.shadows import Numbers
+from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow
 from gnomon_consumer.joiner.wire import COPY, copy_parts
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader
@@ -150,14 +153,14 @@ class Sink:
             if moved.rowcount != 1:
                 raise ProgressMovedError(partition)
 
-    def _copy_pairs(self, assembled: Assembled) -> tuple[list[int], list[tuple[int, Refusal]]]:
+    def _copy_pairs(self, assembled: Assembled) -> tuple[Numbers, list[tuple[int, Refusal]]]:
         """Copy the batch; halve what PostgreSQL refuses until the rows at fault are alone.
 
         Returns the indices that were written, and the refusals, those of the assembly included.
         """
-        kept: list[int] = []
+        kept = [np.empty(0, np.int64)]
         refusals = list(assembled.refusals)
-        todo = [(0, assembled.batch.num_rows)] if assembled.rows else []
+        todo = [(0, assembled.batch.num_rows)] if assembled.batch.num_rows else []
         while todo:
             start, end = todo.pop()
             try:
@@ -168,20 +171,19 @@ class Sink:
                 raise DoublePairError(f"a pair would be written twice: {one_line(error)}") from error
             except (psycopg.DataError, errors.NotNullViolation, errors.CheckViolation, pa.ArrowException) as error:
                 if end - start == 1:
-                    row = assembled.rows[start]
-                    refusals.append((row.window, refused(row.match, "refused", one_line(error))))
+                    refusals.append(assembled.refused(start, "refused", one_line(error)))
                 else:
                     middle = (start + end) // 2
                     todo += [(middle, end), (start, middle)]
             else:
-                kept.extend(range(start, end))
-        return kept, refusals
+                kept.append(np.arange(start, end))
+        return np.concatenate(kept), refusals
 
     def _write_ledger(
         self,
         windows: Sequence[JoinedWindow],
         assembled: Assembled,
-        kept: list[int],
+        kept: Numbers,
         refusals: list[tuple[int, Refusal]],
     ) -> None:
         counted, rollup = recount(windows, assembled, kept, refusals, self._tolerance)

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from gnomon_consumer.joiner.matches import Matches, Refusal
+from gnomon_consumer.joiner.shadows import Numbers, chosen, numbers, part, plain
 from gnomon_schemas.codec import Record
 from gnomon_schemas.peeks import Peeks, peeks
 from gnomon_schemas.records import FailureKind
@@ -38,44 +42,35 @@ class LiveMessage(Protocol):
         ...
 
 
+class LiveRun(NamedTuple):
+    """Live messages of one partition at ascending offsets."""
+
+    offsets: Numbers
+    messages: Sequence[LiveMessage]
+
+    def between(self, first: int, end: int) -> "LiveRun":
+        """Those from place `first` to place `end`."""
+        return LiveRun(self.offsets[first:end], self.messages[first:end])
+
+
 @dataclass(slots=True)
 class Run:
     """What a window received of one producer run."""
 
-    sequences: list[int]
+    sequences: Numbers
     first_captured_at: int
     last_captured_at: int
 
     def add(self, other: "Run") -> None:
         """Take what else was received of it."""
-        self.sequences += other.sequences
+        self.sequences = np.concatenate([self.sequences, other.sequences])
         self.first_captured_at = min(self.first_captured_at, other.first_captured_at)
         self.last_captured_at = max(self.last_captured_at, other.last_captured_at)
 
     @property
     def repeated(self) -> int:
         """How many sequence numbers came more than once."""
-        return len(self.sequences) - len(set(self.sequences))
-
-
-class Match(NamedTuple):
-    """A shadow outcome and the live message at its source offset."""
-
-    shadow: Record
-    value: bytes | None
-    cell: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A sampled capture that cannot become a pair, and why: the reason is of a closed vocabulary."""
-
-    shadow: Record
-    cell: str
-    stage: str
-    reason: str
-    detail: str
-    size: int | None
+        return len(self.sequences) - len(np.unique(self.sequences))
 
 
 @dataclass(slots=True)
@@ -84,7 +79,7 @@ class JoinedWindow:
 
     seal: Record
     shadow_offset: int
-    matches: list[Match] = field(default_factory=list)
+    matches: Matches = field(default_factory=Matches)
     refusals: list[Refusal] = field(default_factory=list)
     orphans: list[tuple[str, Record]] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
@@ -103,35 +98,45 @@ class JoinedWindow:
 
 
 class OpenWindow:
-    """A sealed window whose live range is being read; `rows` are the sampled ones that are not found there yet."""
+    """A sealed window whose live range is being read; `rows` are its outcomes, ascending by source offset."""
 
-    def __init__(self, seal: Record, shadow_offset: int, rows: dict[int, Record]) -> None:
+    def __init__(self, seal: Record, shadow_offset: int, rows: pa.RecordBatch) -> None:
         self.start: int = seal["start_offset"]
         self.end: int = seal["end_offset"]
         self.rows = rows
         self.joined = JoinedWindow(seal, shadow_offset)
+        self._sampled = numbers(rows, "source_offset")
+        self._found = np.zeros(len(self._sampled), np.bool_)
+        self._matched: list[Numbers] = []
+        kinds = part(rows.column("error"), "kind")
+        self._unread = pc.fill_null(pc.equal(kinds, FailureKind.DEAD_LETTER.value), fill_value=False).to_numpy(
+            zero_copy_only=False
+        )
         self._cells = {printable(cell["stratum"]) for cell in seal["cells"]}
         self._stratified = self._cells - {NO_STRATUM} != set()
         self._fallback = next((s for s in (OTHER_STRATUM, NO_STRATUM) if s in self._cells), None)
         self._hour = (seal["first_captured_at"] or seal["opened_at"]) // HOUR_US
         # A gap holds nothing that could be read; claims without rows are read, to be recounted.
-        self.skipped = seal["gap"] is not None and self.joined.claimed_seen == 0 and not rows
+        self.skipped = seal["gap"] is not None and self.joined.claimed_seen == 0 and not rows.num_rows
 
-    def take(self, offsets: Sequence[int], messages: Sequence[LiveMessage]) -> None:
+    def take(self, run: LiveRun) -> None:
         """Count live messages of the range, and match those that were sampled."""
-        values = [message.value() for message in messages]
-        strata = [self._stratum(message) for message in messages] if self._stratified else None
+        values = [message.value() for message in run.messages]
+        strata = [self._stratum(message) for message in run.messages] if self._stratified else None
         if strata is None:
             self.joined.seen[NO_STRATUM] += len(values)
         else:
             self.joined.seen.update(strata)
         self._count(peeks(values), strata, len(values))
-        found = self.rows.pop
-        for place, offset in enumerate(offsets):
-            row = found(offset, None)
-            if row is not None:
-                cell = NO_STRATUM if strata is None else strata[place]
-                self._match(row, cell, messages[place].key(), values[place])
+        first, end = np.searchsorted(self._sampled, [run.offsets[0], run.offsets[-1] + 1])
+        places = np.searchsorted(run.offsets, self._sampled[first:end])
+        here = run.offsets[places] == self._sampled[first:end]
+        rows, places = np.arange(first, end)[here], places[here]
+        if len(rows):
+            self._found[rows] = True
+            own = places.tolist()
+            cells = [NO_STRATUM] * len(own) if strata is None else [strata[place] for place in own]
+            self._match(rows, [run.messages[place].key() for place in own], [values[place] for place in own], cells)
 
     def _count(self, read: Peeks, strata: Sequence[str] | None, count: int) -> None:
         """Count captures by hour and stratum and by producer run; one without a sane time falls into the window's."""
@@ -148,7 +153,7 @@ class OpenWindow:
             own = sane & (read.producer_of == at)
             if own.any():
                 times = read.captured_at[own]
-                run = Run(read.sequences[own].tolist(), int(times.min()), int(times.max()))
+                run = Run(read.sequences[own], int(times.min()), int(times.max()))
                 if producer_id in self.joined.runs:
                     self.joined.runs[producer_id].add(run)
                 else:
@@ -156,9 +161,11 @@ class OpenWindow:
 
     def finish(self) -> JoinedWindow:
         """Whatever was sampled and not found in the live log is an orphan."""
-        self.joined.orphans.extend((printable(row["stratum"] or NO_STRATUM), row) for row in self.rows.values())
-        self.rows.clear()
-        return self.joined
+        joined, lost = self.joined, np.flatnonzero(~self._found)
+        if self._matched:
+            joined.matches.shadow = chosen(self.rows, np.concatenate(self._matched))
+        joined.orphans.extend((printable(row["stratum"] or NO_STRATUM), row) for row in plain(self.rows, lost))
+        return joined
 
     def _stratum(self, message: LiveMessage) -> str:
         """The cell that counts this capture: its own, or the one that the scorer put the rest into."""
@@ -167,17 +174,33 @@ class OpenWindow:
         name = stratum_of(message.headers())
         return name if name in self._cells or self._fallback is None else self._fallback
 
-    def _match(self, row: Record, cell: str, key: str | bytes | None, value: bytes | None) -> None:
-        size = len(value) if value is not None else 0
-        error = row["error"]
-        if error is not None and error["kind"] == FailureKind.DEAD_LETTER:
-            reason, _, detail = error["message"].partition(": ")
-            self.joined.refusals.append(Refusal(row, cell, "score", reason, detail, size))
-        elif key is not None and _text(key) != row["request_id"]:
-            detail = f"the live log has request id {_text(key)!r}, the shadow log {row['request_id']!r}"
-            self.joined.refusals.append(Refusal(row, cell, "join", "correlation", detail, size))
-        else:
-            self.joined.matches.append(Match(row, value, cell))
+    def _match(
+        self, rows: Numbers, keys: Sequence[str | bytes | None], values: list[bytes | None], cells: list[str]
+    ) -> None:
+        """Match rows with the messages at their offsets; what cannot be a pair is refused."""
+        wanted = chosen(self.rows, rows).column("request_id").cast(pa.binary())
+        others = pc.fill_null(pc.not_equal(pa.array(keys, pa.binary()), wanted), fill_value=False).to_numpy(
+            zero_copy_only=False
+        )
+        others = np.flatnonzero(others | self._unread[rows])
+        refused: set[int] = set()
+        for at, row in zip(others.tolist(), plain(self.rows, rows[others]), strict=True):
+            size, key = len(values[at] or b""), keys[at]
+            if self._unread[rows[at]]:
+                reason, _, detail = row["error"]["message"].partition(": ")
+                self.joined.refusals.append(Refusal(row, cells[at], "score", reason, detail, size))
+            elif key is not None and _text(key) != row["request_id"]:
+                detail = f"the live log has request id {_text(key)!r}, the shadow log {row['request_id']!r}"
+                self.joined.refusals.append(Refusal(row, cells[at], "join", "correlation", detail, size))
+            else:  # a key that is no UTF-8 reads like its request id
+                continue
+            refused.add(at)
+        if refused:
+            kept = [at for at in range(len(values)) if at not in refused]
+            rows, values, cells = rows[kept], [values[at] for at in kept], [cells[at] for at in kept]
+        self._matched.append(rows)
+        self.joined.matches.values += values
+        self.joined.matches.cells += cells
 
 
 def stratum_of(headers: Sequence[tuple[str, bytes | None]] | Mapping[str, bytes | None] | None) -> str:

@@ -1,0 +1,95 @@
+"""A shadow log taken in batches, of any cut and with redelivery, is what it is record by record."""
+
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from confluent_kafka import KafkaError, Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.property.test_pairing import Live, Logs, logs
+from tests.shadow_log import CODECS, row, seal, start
+
+from gnomon_consumer.joiner.batches import by_partition
+from gnomon_consumer.joiner.identity import Progress, identity_of
+from gnomon_consumer.joiner.pairing import PairingError
+from gnomon_consumer.joiner.partition import Partition
+from gnomon_consumer.joiner.shadows import ShadowRun, read_shadow
+from gnomon_schemas.columnar import ColumnarReader
+from gnomon_schemas.store import packaged_schemas
+
+READER = ColumnarReader(packaged_schemas())
+
+
+def take(partition: Partition, offsets: list[int], values: list[bytes]) -> int | None:
+    places = np.arange(len(offsets))
+    return partition.shadow(ShadowRun(np.array(offsets, np.int64), places, read_shadow(READER, values)))
+
+
+def messages(logs: Logs) -> list[bytes]:
+    return [CODECS[step.name.rpartition(".")[2]].encode(step.record) for step in logs.shadow]
+
+
+def outcome(partition: Partition, found: list[int | None], live: list[Live]) -> Any:
+    """Everything that can be told of a partition from outside."""
+    partition.live(live)
+    windows = [
+        (window.seal["start_offset"], window.shadow_offset, window.matches.shadow.to_pylist(), window.matches.values)
+        for window in partition.take()
+    ]
+    begins = [(record["start_offset"], offset) for record, offset in partition.begins]
+    asked = [offset for offset in found if offset is not None]
+    return windows, begins, asked, partition.held, partition.pairing.next_source, partition.caught_up
+
+
+@settings(max_examples=100, deadline=None)
+@given(logs(), st.data())
+def test_any_cut_of_the_log_gives_the_same(logs: Logs, data: st.DataObject) -> None:
+    values = messages(logs)
+    known = None
+    if data.draw(st.booleans()):
+        stands = data.draw(st.sampled_from(logs.windows))[0]
+        (next_shadow,) = [n for n, step in enumerate(logs.shadow) if step.record.get("end_offset") == stands][:1] or [0]
+        known = Progress(stands, next_shadow + 1, identity_of(logs.shadow[0].record))
+    one_by_one, in_batches = Partition(0, known, {}), Partition(0, known, {})
+    single = [take(one_by_one, [at], [value]) for at, value in enumerate(values)]
+    at, cut = 0, []
+    while at < len(values):
+        back, size = data.draw(st.integers(0, at)), data.draw(st.integers(1, 12))
+        offsets = [*range(back, at), *range(at, min(at + size, len(values)))]
+        cut.append(take(in_batches, offsets, [values[offset] for offset in offsets]))
+        at += size
+    assert outcome(in_batches, cut, logs.live) == outcome(one_by_one, single, logs.live)
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_record_that_cannot_be_read_stops_the_partition_where_it_stands(at: int) -> None:
+    window = str(uuid.UUID(int=1))
+    values = [CODECS["DeploymentStart"].encode(start(0, "c", None))]
+    values += [CODECS["ShadowPrediction"].encode(row(0, n, f"r{n}", window)) for n in range(4)]
+    values.append(CODECS["SamplingWindow"].encode(seal(0, 0, 4, [], window)))
+    values[at] = values[at][:-1]
+    with pytest.raises(PairingError, match=f"shadow partition 0, offset {at}: "):
+        take(Partition(0, None, {}), list(range(6)), values)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=30))
+def test_batches_keep_the_order_of_each_partition(drawn: list[tuple[int, bool]]) -> None:
+    end = KafkaError(KafkaError._PARTITION_EOF)
+    given_messages = [
+        Message(topic="t", partition=partition, offset=at, value=b"", error=end if event else None)
+        for at, (partition, event) in enumerate(drawn)
+    ]
+    records = [message for message in given_messages if message.error() is None]
+    found: dict[int, list[tuple[int, bool]]] = {}
+    for batch in by_partition(given_messages):
+        own = found.setdefault(batch.partition, [])
+        own += [(message.offset() or 0, False) for message in batch.messages]
+        assert [records[place] for place in batch.places.tolist()] == list(batch.messages)
+        if batch.event is not None:
+            own.append((batch.event[1], True))
+    wanted: dict[int, list[tuple[int, bool]]] = {}
+    for at, (partition, event) in enumerate(drawn):
+        wanted.setdefault(partition, []).append((at, event))
+    assert found == wanted
