@@ -12,6 +12,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -249,16 +250,17 @@ def _by_key(messages: Sequence[bytes | None]) -> tuple[dict[SchemaKey, Sequence[
 
 
 def _only_key(messages: Sequence[bytes | None]) -> SchemaKey | None:
-    """Return the one key of all the messages, or None: the common case, found at the speed of two slices a message."""
+    """Return the one key of all the messages, or None: the common case, found without a step of Python a message."""
     try:
         key, start = unframe(messages[0])
     except DecodeError:
         return None
-    header = key.header
-    for message in messages:
-        if message is None or message[:start] != header or len(message) > MAX_MESSAGE_BYTES:
-            return None
-    return key
+    try:
+        headers = set(map(itemgetter(slice(start)), messages))  # type: ignore[arg-type]  # None is a TypeError
+        longest = max(map(len, messages))  # type: ignore[arg-type]  # None is a TypeError
+    except TypeError:
+        return None
+    return key if headers == {key.header} and longest <= MAX_MESSAGE_BYTES else None
 
 
 def _moved(decoded: Decoded, places: Sequence[int]) -> Decoded:

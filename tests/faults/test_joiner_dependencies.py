@@ -113,7 +113,7 @@ def test_a_full_disk_pauses_and_skips_nothing(
         process = gnomon.start("join", *arguments(kafka_bootstrap, stream_name, url), "--metrics", "127.0.0.1:0")
         process.wait_for("No space left on device")
         wait_until(lambda: process.page("/readyz")[0] == 503)  # yes for the moment of each new try
-        assert one(url, "select count(*), coalesce(sum(next_source_offset), 0) from gnomon.join_progress") == (4, 0)
+        assert one(url, "select sum(next_source_offset) from gnomon.join_progress") == (0,)
         logs.capture(100)
         logs.score()
         # It tries again, and waits again.

@@ -32,8 +32,9 @@ def copy_parts(batch: pa.RecordBatch) -> Iterator[bytes]:
     """
     encoder = pgpq.ArrowToPostgresBinaryEncoder(_WIRE)
     yield encoder.write_header()
-    for at in range(0, batch.num_rows, _PIECE):
-        yield encoder.write_batch(_to_wire(batch.slice(at, _PIECE)))
+    rows = _to_wire(batch)
+    for at in range(0, rows.num_rows, _PIECE):
+        yield encoder.write_batch(rows.slice(at, _PIECE))
     yield encoder.finish()
 
 
