@@ -8,24 +8,19 @@ import threading
 import time
 from collections.abc import Callable
 
-import numpy as np
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from psycopg import errors
 
 from gnomon_consumer import database, kafka
-from gnomon_consumer.group import GroupTopic
-from gnomon_consumer.joiner.batches import by_partition
 from gnomon_consumer.joiner.identity import IdentityError
-from gnomon_consumer.joiner.live import LiveLog
-from gnomon_consumer.joiner.pairing import PairingError
-from gnomon_consumer.joiner.partition import Partition
-from gnomon_consumer.joiner.shadows import ShadowRun, read_shadow
+from gnomon_consumer.joiner.logs import Logs
 from gnomon_consumer.joiner.sink import ProgressMovedError, Sink
 from gnomon_consumer.joiner.window import JoinedWindow
+from gnomon_consumer.joiner.writer import Writer
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.metrics import JoinerMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
-from gnomon_consumer.waiting import AWAY, Absence, Complaints
+from gnomon_consumer.waiting import AWAY, Absence
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.registry import registry_schemas
@@ -65,14 +60,9 @@ class Joiner:
         self.metrics = JoinerMetrics(self._topics.stream, deployment)
         self._metrics_address = metrics
         self._pulse = Pulse()
-        self._owned: dict[int, Partition] = {}
-        self._failed: dict[int, GnomonError] = {}
         self._absence = Absence(self._log)
-        self._complaints = Complaints(self._log)
         self._next_idle_check = 0.0
         self._next_report = 0.0
-        self.metrics.partitions.set_function(lambda: len(self._owned))
-        self.metrics.failed.set_function(lambda: len(self._failed))
         self.metrics.away.set_function(lambda: self._absence.away)
         self.pairs = 0
         self.windows = 0
@@ -90,48 +80,51 @@ class Joiner:
         schemas = TopicSchemas(kafka.client_config(self._settings), self._topics.schemas)
         registry = registry_schemas(self._settings.kafka.properties)
         self._reader = ColumnarReader(ChainedSchemas(packaged_schemas(), schemas, registry))
-        group = f"{self._topics.prefix}.{self._topics.stream}.join.{self._deployment}"
-        self._shadow = GroupTopic(self._settings, group, self._shadow_topic, self._forget)
-        self._live = LiveLog(self._settings, self._live_topic)
+        self._logs = Logs(
+            self._settings, self._deployment, self._reader, self._log, self._same_topics, lambda: self._writer.recall()
+        )
+        self.metrics.partitions.set_function(lambda: len(self._logs.owned))
+        self.metrics.failed.set_function(lambda: len(self._logs.failed))
         self._log.info("joining", shadow_topic=self._shadow_topic)
         try:
             with observed(self._metrics_address, self.metrics, self._pulse, self._ready, self._log):
                 while not self._stop.is_set() and not self._finished():
                     self._step()
-            if self._failed:  # before the group is left, which forgets partitions and their failures
-                raise next(iter(self._failed.values()))
+            self._finish()
+            if self._logs.failed:  # before the group is left, which forgets partitions and their failures
+                raise next(iter(self._logs.failed.values()))
         except KafkaException as error:
             raise GnomonError(f"Kafka: {kafka.kafka_error(error).str()}") from error
         finally:
-            self._shadow.close()
-            self._live.close()
+            self._logs.close()
             schemas.close()
+            self._writer.close()
             self._connection.close()
             self._log.info("stopped", windows=self.windows, pairs=self.pairs)
 
     def _finished(self) -> bool:
         """Whether nothing is left to do: every partition failed, or is joined in a drain."""
-        if self._failed and self._failed.keys() == self._owned.keys() | self._failed.keys():
+        if self._logs.failed and self._logs.failed.keys() == self._logs.owned.keys() | self._logs.failed.keys():
             return True
-        owned = [state for partition, state in self._owned.items() if partition not in self._failed]
-        return self._drain and bool(owned) and not self._shadow.unopened and all(state.caught_up for state in owned)
+        owned = [state for partition, state in self._logs.owned.items() if partition not in self._logs.failed]
+        return self._drain and bool(owned) and not self._logs.unopened and all(state.caught_up for state in owned)
 
     def _ready(self) -> bool:
-        return bool(self._owned) and not self._absence.away
+        return bool(self._logs.owned) and not self._absence.away
 
     # One turn of the loop.
 
     def _step(self) -> None:
         self._pulse.turn()
         if self._absence.lasts(self._connect):
-            self._follow_shadow(0.2)
+            self._logs.follow_shadow(0.2)
             return
         try:
             self._open()
-            self._follow_shadow(self._limits.poll_seconds)
-            self._follow_live(self._limits.poll_seconds)
+            self._logs.follow_shadow(self._limits.poll_seconds)
+            self._logs.follow_live(self._limits.poll_seconds)
             self._apply()
-            self._balance()
+            self._logs.balance()
             self._notice_the_end()
         except AWAY as error:
             self._go_away(error)
@@ -139,79 +132,67 @@ class Joiner:
             raise GnomonError("the database is not this version's: run `gnomon db upgrade`") from error
         if time.monotonic() >= self._next_report:
             self._next_report = time.monotonic() + REPORT_S
-            self.metrics.held.set(sum(state.held for state in self._owned.values()))
+            self.metrics.held.set(sum(state.held for state in self._logs.owned.values()))
             self._same_topics()  # also where nothing comes any more
-            self._log.info("progress", windows=self.windows, pairs=self.pairs, partitions=len(self._owned))
+            self._log.info("progress", windows=self.windows, pairs=self.pairs, partitions=len(self._logs.owned))
 
     def _open(self) -> None:
         """Read where new partitions stand, and begin to read their logs."""
-        if not self._shadow.unopened:
+        if not self._logs.unopened:
             return
-        partitions = sorted(self._shadow.unopened)
-        progress = self._sink.progress(partitions)
-        for partition in partitions:
-            known = progress.get(partition)
-            self._owned[partition] = Partition(partition, known, self._here)
-            if known is not None:
-                self._live.follow(partition, known.next_source)
-        self._shadow.open(dict.fromkeys(partitions, OFFSET_BEGINNING))
-
-    def _follow_shadow(self, timeout: float) -> None:
-        messages = self._shadow.consume(self._limits.batch_messages, timeout)
-        read = read_shadow(self._reader, [one.value() for one in messages if one.error() is None])
-        for batch in by_partition(messages):
-            state = self._owned.get(batch.partition)
-            if batch.event is not None:
-                self._shadow_event(batch.event[0], state, batch.event[1])
-            elif state is not None and state.number not in self._failed:
-                offsets = np.fromiter((one.offset() for one in batch.messages), np.int64, len(batch.messages))
-                try:
-                    go_on_at = state.shadow(ShadowRun(offsets, batch.places, read))
-                except PairingError as contradiction:
-                    self._fail(state, contradiction)
-                else:
-                    if go_on_at is not None:
-                        self._shadow.seek(state.number, go_on_at)
-        for state in self._owned.values():
-            if state.pairing.next_source is not None:
-                self._live.follow(state.number, state.pairing.live_position)
-            state.live_reached()
-
-    def _follow_live(self, timeout: float) -> None:
-        for batch in by_partition(self._live.consume(self._limits.batch_messages, timeout)):
-            state = self._owned.get(batch.partition)
-            if state is None:
-                continue
-            if batch.event is None:
-                state.live(batch.messages)
-            else:
-                self._live_event(batch.event[0], state, batch.event[1])
+        self._settle()
+        partitions = self._logs.unopened
+        self._logs.open(partitions, self._sink.progress(partitions), self._here)
 
     def _apply(self) -> None:
-        """Write everything that is complete in one transaction."""
-        for partition, state in self._owned.items():
+        """Write what is complete, each batch in one transaction; the next one is assembled meanwhile."""
+        if any(state.begins for state in self._logs.owned.values()):
+            self._settle()
+        for partition, state in self._logs.owned.items():
             while state.begins:
                 record, offset = state.begins[0]
                 self._sink.begin(partition, record, offset)
                 state.begins.pop(0)
-        windows = [window for state in self._owned.values() for window in state.take()]
-        if not windows or not self._same_topics():
-            return
+        if self._writer.ended:
+            self._settle()
+        more = [state.collect() for state in self._logs.owned.values()]
+        if any(more) and self._writer.full:
+            self._settle()  # reading waits for writing: no third batch is held
+            self._begin_to_write()
+        if any(more) and not self._writer.full:
+            self._writer.assemble(self._logs.owned.values(), self._reader)
+        self._begin_to_write()
+
+    def _begin_to_write(self) -> None:
+        if self._writer.can_start and self._same_topics():
+            self._writer.start()
+
+    def _settle(self) -> None:
+        """Wait for the batch under way, if there is one, before the database is asked anything else."""
         try:
-            pairs = self._sink.apply(windows, self._reader)
+            done = self._writer.settle()
         except ProgressMovedError as moved:
             self._log.warning("another joiner moved the progress", partition=moved.partition)
-            self._reopen([moved.partition])
+            if moved.partition in self._logs.owned:
+                self._logs.reopen([moved.partition])
             return
+        if done is None:
+            return
+        windows, pairs = done
         self.pairs += pairs
         self.windows += len(windows)
         self._count(windows, pairs)
-        for state in self._owned.values():
-            state.ready.clear()
         if not self._mock:
-            ends = {window.seal["source_partition"]: window.shadow_offset + 1 for window in windows}
-            if reason := self._shadow.tell_lag_tools(ends):
-                self._log.info("lag tools are not told", reason=reason)
+            self._logs.tell_lag_tools({window.seal["source_partition"]: window.shadow_offset + 1 for window in windows})
+
+    def _finish(self) -> None:
+        """Write what is complete before this joiner stops."""
+        try:
+            self._settle()
+            self._begin_to_write()
+            self._settle()
+        except AWAY as error:
+            self._absence.begin(error)
 
     def _same_topics(self) -> bool:
         """Whether what was read so far is of the topics that this join began with; False while no broker says."""
@@ -237,90 +218,17 @@ class Joiner:
         for window in windows:
             told.delay.observe(max(0.0, now - window.seal["sealed_at"] / 1e6))
 
-    def _balance(self) -> None:
-        """Bound what is held: stop reading the log that is ahead until the other one follows."""
-        share = max(1, self._limits.held_messages // max(1, len(self._owned)))
-        for partition, state in self._owned.items():
-            if state.pairing.held_ahead > share:
-                self._live.hold(partition, True)
-            elif state.pairing.held_ahead <= share // 2:
-                self._live.hold(partition, False)
-            too_many = state.pairing.wants_live and state.pairing.held_rows > share
-            if too_many != state.shadow_paused:
-                self._shadow.hold([partition], too_many)
-                state.shadow_paused = too_many
-
     def _notice_the_end(self) -> None:
         """Mark the partitions whose live log is joined to its end; labels mature by it."""
         if time.monotonic() < self._next_idle_check:
             return
         self._next_idle_check = time.monotonic() + IDLE_CHECK_S
-        reached = [
-            partition
-            for partition, state in self._owned.items()
-            if not state.caught_up and state.at_the_end
-            if self._live.end(partition) <= (state.pairing.next_source or 0)
-        ]
+        reached = self._logs.at_the_end()
         if reached:
+            self._settle()
             self._sink.caught_up(reached)
             for partition in reached:
-                self._owned[partition].caught_up = True
-
-    # Events of the logs.
-
-    def _shadow_event(self, error: KafkaError, state: Partition | None, offset: int) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:
-            if state is not None:
-                state.shadow_ends(offset)
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET and state is not None:
-            self._same_topics()
-            self._fail(state, state.shadow_lost())
-        else:
-            self._complaints.hear(error)
-
-    def _live_event(self, error: KafkaError, state: Partition, offset: int) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:
-            state.live_reached(offset)
-            if state.pairing.wants_live and not state.pairing.held_ahead:
-                too_short = state.live_too_short(self._live.end(state.number))
-                if too_short is not None:
-                    self._fail(state, too_short)
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._live_out_of_range(state)
-        else:
-            self._complaints.hear(error)
-
-    def _live_out_of_range(self, state: Partition) -> None:
-        """The live log begins beyond where the join stands, or ends before it."""
-        self._same_topics()
-        self._live.leave([state.number])
-        found = self._live.watermarks(state.number)
-        position = state.pairing.live_position
-        if found is not None and found[0] > position:
-            self._log.warning("the live log begins later now", partition=state.number, offset=found[0])
-            state.live_reached(found[0])
-            self._live.follow(state.number, found[0])
-        elif found is not None and (too_short := state.live_too_short(found[1])) is not None:
-            self._fail(state, too_short)
-        else:
-            self._live.follow(state.number, position)
-
-    def _fail(self, state: Partition, error: GnomonError) -> None:
-        """Stop one partition; the others go on."""
-        self._log.error("a partition stops", partition=state.number, reason=str(error))
-        self._failed[state.number] = error
-        self._shadow.hold([state.number], True)
-
-    def _forget(self, partitions: list[int]) -> None:
-        """Drop what is held of partitions; another member, or this one later, begins where the database says."""
-        self._live.leave(partitions)
-        for partition in partitions:
-            self._owned.pop(partition, None)
-            self._failed.pop(partition, None)
-
-    def _reopen(self, partitions: list[int]) -> None:
-        self._forget(partitions)
-        self._shadow.close_again(partitions)
+                self._logs.owned[partition].caught_up = True
 
     # The database comes and goes.
 
@@ -335,6 +243,7 @@ class Joiner:
             connection.close()
             raise
         self._connection = connection
+        self._writer = Writer(self._sink)
         since, until = self._limits.replay_from, self._limits.replay_until
         if since is not None and until is not None:
             self._sink.declare_replay(since, until)
@@ -342,5 +251,7 @@ class Joiner:
     def _go_away(self, error: Exception) -> None:
         """Stop reading, stay in the group, and wait for the database."""
         self._absence.begin(error)
+        self._writer.drop()
+        self._writer.close()
         self._connection.close()
-        self._reopen(list(self._owned))
+        self._logs.reopen(list(self._logs.owned))
