@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import stages, tables
 
 BASELINE = tables.RESULTS / "guard.json"
-GUARDED = (stages.OURS, stages.COLUMNS, stages.PAIRS)
+GUARDED = (stages.OURS, stages.COLUMNS, stages.PAIRS, stages.SAMPLE, stages.HOOK)
 FACTOR = 2.0
 RUNS = 3
 TRIES = 4

@@ -15,6 +15,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOOK_S = 0.02
+_MEMORY_LOOK_S = 0.2
 _START_S = 60.0
 _STALL_S = 15.0
 _END_S = 5.0
@@ -26,7 +27,11 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run: rows a second of wall time, microseconds of CPU a row (all processes of the job), peak memory."""
+    """One run: rows a second of wall time, microseconds of CPU a row (all processes of the job), peak memory.
+
+    Memory is looked at five times a second: the proportional set sizes of the job's processes together, so that a page
+    which several of them share counts once.
+    """
 
     rows: int
     rows_per_second: float
@@ -99,7 +104,7 @@ class Job:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GNOMON_")}
         self._environment = {**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(environment or {})}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        self._peak: dict[int, int] = {}
+        self._peak = 0
         self._ended_s: dict[int, float] = {}
 
     def __enter__(self) -> "Job":
@@ -133,8 +138,19 @@ class Job:
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
                 self._ended_s[process.pid] = times.user + times.system
-                self._peak[process.pid] = max(self._peak.get(process.pid, 0), process.memory_info().rss)
         return sum(self._ended_s.values())
+
+    def look_at_memory(self) -> int:
+        """The most bytes that the process and all below it held together at any look so far, this one included."""
+        held = 0
+        for process in [self._process, *self._process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                try:
+                    held += process.memory_full_info().pss
+                except psutil.AccessDenied:
+                    held += process.memory_info().rss  # rather too much than too little
+        self._peak = max(self._peak, held)
+        return self._peak
 
     def check(self) -> None:
         """Raise BenchmarkError with its last words when it has ended."""
@@ -155,10 +171,13 @@ class Job:
         first = self.until(progress, max(1, min(rows // 10, 5000)))
         cpu, began = self.cpu_s(), time.perf_counter()
         done, now = first, began
-        moved = began
+        moved = looked = began
         while done < rows and now - began < seconds:
             time.sleep(_LOOK_S)
             self.check()
+            if now - looked > _MEMORY_LOOK_S:
+                looked = now
+                self.look_at_memory()
             reached, now = progress(), time.perf_counter()
             if reached > done:
                 done, moved = reached, now
@@ -171,7 +190,7 @@ class Job:
             done - first,
             (done - first) / (ended - began),
             1e6 * (self.cpu_s() - cpu) / (done - first),
-            sum(self._peak.values()),
+            self.look_at_memory(),
         )
 
     @property

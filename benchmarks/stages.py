@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from confluent_kafka import Message
+
 from benchmarks import workload
 from benchmarks.peers.common import HEADER, Scoring
 from benchmarks.running import Measured
@@ -18,8 +20,12 @@ from gnomon_consumer.scorer import models
 from gnomon_consumer.scorer.models import ModelSpec
 from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.scorer.scoring import Scorer
+from gnomon_consumer.scorer.sealer import Sealer
+from gnomon_consumer.scorer.window import Ownership
+from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.columnar import ColumnarCodec, ColumnarReader
+from gnomon_schemas.encoder import compile_encoder
 from gnomon_schemas.schema import record_schema
 from gnomon_schemas.store import MemorySchemas
 
@@ -30,6 +36,8 @@ MODEL = "score: the model alone, 1,024 at a time"
 DECODE = "decode: fastavro, proved, one at a time"
 COLUMNS = "decode: in columns, proved"
 PAIRS = "join: both logs to the bytes of COPY"
+SAMPLE = "drain: counted, ranked and sampled"
+HOOK = "hook: encode, one at a time"
 Stage = Callable[[], object]
 
 
@@ -52,6 +60,14 @@ def stages(folder: Path) -> dict[str, Stage]:
     names = tuple(feature.name for feature in features.features)
     layout = Layout(names[:20], names[20:], frozenset())
 
+    sealer, owner = Sealer(ScoreSettings(), 100.0, no_sampling=False, now=0.0, now_us=lambda: 0), Ownership(0)
+    consumed = [Message(key=key.encode(), value=value) for key, value in drawn]
+    encode = compile_encoder(live.json, header=live.fingerprint.header)
+
+    def sample() -> object:
+        sealer.add(owner, 0, consumed, 0.0)
+        return sealer.seal("time", 0.0, 0)
+
     def join() -> bytes:
         matches = Matches(read_shadow(reader, outcomes).outcomes, list(messages), [""] * len(messages))
         return copy_bytes(assemble(1, [JoinedWindow({}, 0, matches=matches)], reader, lambda _: layout).batch)
@@ -63,6 +79,8 @@ def stages(folder: Path) -> dict[str, Stage]:
         MODEL: lambda: plain.model(decoded),
         OURS: lambda: scorer.score(rows, "0" * 8, 0, single=False),
         PAIRS: join,
+        SAMPLE: sample,
+        HOOK: lambda: [encode(record) for record in decoded],
     }
 
 

@@ -41,6 +41,23 @@ def job() -> Job:
     return Job(**vars(parser.parse_args()))
 
 
+def subscribed(run: Job, settings: dict[str, Any], *topics: str) -> Any:
+    """A confluent-kafka consumer of topics from their beginning, quick to fetch again."""
+    from confluent_kafka import Consumer  # only by those who use it: memory is measured
+
+    consumer = Consumer(
+        {
+            "bootstrap.servers": run.bootstrap,
+            "group.id": run.group,
+            "auto.offset.reset": "earliest",
+            "fetch.queue.backoff.ms": 5,
+            **settings,
+        }
+    )
+    consumer.subscribe(list(topics))
+    return consumer
+
+
 class Codec:
     """The two records, parsed once, as fastavro's documentation says to."""
 

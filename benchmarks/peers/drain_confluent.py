@@ -1,22 +1,13 @@
 """`consume()` alone, batches of 1,000: the least that any Python consumer of librdkafka pays for a message."""
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 
-from benchmarks.peers.common import job
+from benchmarks.peers.common import job, subscribed
 
 
 def main() -> None:
     run = job()
-    consumer = Consumer(
-        {
-            "bootstrap.servers": run.bootstrap,
-            "group.id": run.group,
-            "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,
-            "fetch.queue.backoff.ms": 5,
-        }
-    )
-    consumer.subscribe([run.source])
+    consumer = subscribed(run, {"enable.auto.commit": False}, run.source)
     report = Producer({"bootstrap.servers": run.bootstrap})
     seen = 0
     while True:

@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 import psycopg
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import KafkaException
 
-from benchmarks.peers.common import Codec, job
+from benchmarks.peers.common import Codec, job, subscribed
 
 COLUMNS = (
     "source_partition", "source_offset", "request_id", "captured_at", "features_numeric", "features_text",
@@ -29,16 +29,7 @@ def main() -> None:
     if run.batch:
         connection.execute("create temporary table incoming (like pairs) on commit delete rows")
         connection.commit()
-    consumer = Consumer(
-        {
-            "bootstrap.servers": run.bootstrap,
-            "group.id": run.group,
-            "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,
-            "fetch.queue.backoff.ms": 5,
-        }
-    )
-    consumer.subscribe([run.source, run.target])
+    consumer = subscribed(run, {"enable.auto.commit": False}, run.source, run.target)
     waiting: dict[tuple[int, int], tuple[bool, dict[str, Any]]] = {}
     rows: list[tuple[Any, ...]] = []
     while True:

@@ -1,24 +1,15 @@
 """confluent-kafka, by message (--batch 1) or in batches; offsets are stored as outcomes are produced."""
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import KafkaException, Producer
 
-from benchmarks.peers.common import Scoring, job
+from benchmarks.peers.common import Scoring, job, subscribed
 
 
 def main() -> None:
     run = job()
     scoring = Scoring(run.folder)
-    consumer = Consumer(
-        {
-            "bootstrap.servers": run.bootstrap,
-            "group.id": run.group,
-            "auto.offset.reset": "earliest",
-            "enable.auto.offset.store": False,
-            "fetch.queue.backoff.ms": 5,
-        }
-    )
+    consumer = subscribed(run, {"enable.auto.offset.store": False}, run.source)
     producer = Producer({"bootstrap.servers": run.bootstrap, "linger.ms": 5, "compression.type": "lz4"})
-    consumer.subscribe([run.source])
     while True:
         if run.batch == 1:
             message = consumer.poll(1.0)

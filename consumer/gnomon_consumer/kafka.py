@@ -24,6 +24,7 @@ MOCK_CLUSTER_PREFIX = "mockCluster"
 
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 10_000
+QUEUED_KBYTES = 16_384
 MESSAGE_TIMEOUT_MS = 8_000  # below the transaction's own, so a failed delivery aborts before the broker fences us
 
 
@@ -53,6 +54,8 @@ def make_consumer(
         "isolation.level": "read_committed",
         "fetch.queue.backoff.ms": 5,
         "fetch.wait.max.ms": 100,
+        # What waits to be read takes about three times its bytes in memory; these are half a second of reading.
+        "queued.max.messages.kbytes": QUEUED_KBYTES,
         **(defaults or {}),
     }
     if group is not None and settings.kafka.properties.get("group.protocol", "classic").lower() == "classic":

@@ -1,11 +1,14 @@
 """What Arrow type stands for an Avro type, which of them pyruhvro carries, and which columns can be encoded."""
 
-from collections.abc import Mapping
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from gnomon_schemas.errors import SchemaError
 from gnomon_schemas.schema import Json, full_name
+from gnomon_schemas.strict import has_several, several
 
 _PRIMITIVES = {
     "null": pa.null(),
@@ -67,42 +70,114 @@ class _Bare:
         return self._definition(schema, full_name(schema, outer).rpartition(".")[0], place)
 
 
-def arrow_type(schema: Json, path: str = "") -> pa.DataType:
+def arrow_type(schema: Json) -> pa.DataType:
     """Return the Arrow type of a bare Avro type; times are integers, enums strings, a union with null its other branch.
 
-    Raises SchemaError that names the field whose union has several types: there is no one column for them.
+    A union of several types is a dense union of its branches, named by their places.
     """
     if isinstance(schema, str):
         return _PRIMITIVES[schema]
     if isinstance(schema, list):
-        branches = [branch for branch in schema if branch != "null"]
-        if len(branches) > 1:
-            raise SchemaError(f"field {path}: a union of several types has no column; use null and one type")
-        return arrow_type(branches[0] if branches else "null", path)
+        if several(schema):
+            return pa.dense_union([pa.field(str(at), arrow_type(branch)) for at, branch in enumerate(schema)])
+        return arrow_type(_branch(schema))
     kind = schema["type"]
     if kind == "record":
-        return pa.struct(_fields(schema, path))
+        return pa.struct(_fields(schema))
     if kind == "array":
-        return pa.list_(pa.field("item", arrow_type(schema["items"], path)))
+        return pa.list_(pa.field("item", arrow_type(schema["items"])))
     if kind == "map":
-        return pa.map_(pa.string(), pa.field("value", arrow_type(schema["values"], path)))
+        return pa.map_(pa.string(), pa.field("value", arrow_type(schema["values"])))
     return pa.string() if kind == "enum" else pa.binary(schema["size"])
 
 
-def _fields(schema: Json, path: str) -> list[pa.Field]:
-    return [
-        pa.field(field["name"], arrow_type(field["type"], f"{path}.{field['name']}".lstrip(".")))
-        for field in schema["fields"]
-    ]
+def _branch(union: Sequence[Json]) -> Json:
+    """The one type of a union that is not null."""
+    return next((branch for branch in union if branch != "null"), "null")
+
+
+def _fields(schema: Json) -> list[pa.Field]:
+    return [pa.field(field["name"], arrow_type(field["type"])) for field in schema["fields"]]
 
 
 def arrow_schema(schema: Json) -> pa.Schema:
     """Return the columns of a bare record schema. All are nullable to Arrow: whether null may stand is Avro's say."""
-    return pa.schema(_fields(schema, ""))
+    return pa.schema(_fields(schema))
+
+
+def array_of(values: Sequence[Any], schema: Json) -> pa.Array:
+    """Return values of a bare type as an array; `pa.array` alone fills no union of several types."""
+    if not has_several(schema):
+        return pa.array(values, arrow_type(schema))
+    if isinstance(schema, list):
+        return _union_of(values, schema) if several(schema) else array_of(values, _branch(schema))
+    gone = pa.array([value is None for value in values], pa.bool_())
+    kind = schema["type"]
+    if kind == "record":
+        parts = [
+            array_of([None if value is None else value[field["name"]] for value in values], field["type"])
+            for field in schema["fields"]
+        ]
+        return pa.StructArray.from_arrays(parts, fields=arrow_type(schema).fields, mask=gone)
+    ends = pa.array(itertools.accumulate((len(value or ()) for value in values), initial=0), pa.int32())
+    if kind == "array":
+        items = array_of([item for value in values for item in value or ()], schema["items"])
+        return pa.ListArray.from_arrays(ends, items, type=arrow_type(schema), mask=gone)
+    keys = pa.array([key for value in values for key in value or ()], pa.string())
+    items = array_of([item for value in values for item in (value or {}).values()], schema["values"])
+    return pa.MapArray.from_arrays(ends, keys, items, type=arrow_type(schema), mask=gone)
+
+
+def _union_of(values: Sequence[Any], union: Sequence[Json]) -> pa.Array:
+    """A dense union: each value in the first branch that gives it back as it was."""
+    held: list[list[Any]] = [[] for _ in union]
+    kinds, places = [], []
+    for value in values:
+        at = next((at for at, branch in enumerate(union) if _holds(branch, value)), None)
+        # Beneath a null record the value is nothing, and any branch will do: Arrow shows no union as null.
+        at = 0 if at is None and value is None else at
+        if at is None:
+            raise ValueError(f"{value!r} is of no type of its union")
+        kinds.append(at)
+        places.append(len(held[at]))
+        held[at].append(value)
+    parts = [array_of(part, branch) for part, branch in zip(held, union, strict=True)]
+    names = [str(at) for at in range(len(union))]
+    return pa.UnionArray.from_dense(pa.array(kinds, pa.int8()), pa.array(places, pa.int32()), parts, names)
+
+
+def _holds(branch: Json, value: Any) -> bool:
+    if (value is None) != (branch == "null"):
+        return False
+    try:
+        return _same(values_of(array_of([value], branch))[0], value)
+    except (pa.ArrowException, TypeError, ValueError, KeyError, AttributeError, OverflowError):
+        return False
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal and of the same types; NaN is equal to itself."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other or (one != one and other != other))  # of a NaN neither is
+
+
+def values_of(column: pa.Array | pa.RecordBatch) -> list[Any]:
+    """Return plain values, maps as dicts (of a key that comes twice, the last)."""
+    try:
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    except KeyError:
+        with warnings.catch_warnings(action="ignore"):
+            values = column.to_pylist(maps_as_pydicts="lossy")
+    return values
 
 
 def carried(schema: Json) -> bool:
-    """Whether pyruhvro carries a bare type: it panics at `bytes` and `fixed`.
+    """Whether pyruhvro carries a bare type: it panics at `bytes` and `fixed`, and of unions it knows those with null.
 
     It also counts through an array whose items take no bytes, however many the message claims.
     """
@@ -127,9 +202,9 @@ def _takes_bytes(schema: Json) -> bool:
 def refuse_nulls(array: pa.Array, schema: Json, path: str) -> None:
     """Raise ValueError where a column holds null and its Avro type has none: pyruhvro would write zero instead."""
     if isinstance(schema, list):
-        nullable = "null" in schema
-        branch = next((branch for branch in schema if branch != "null"), "null")
-        refuse_nulls(array.drop_null() if nullable and array.null_count else array, branch, path)
+        if not several(schema):  # of a union of several types the reference says what does not fit
+            nullable = "null" in schema
+            refuse_nulls(array.drop_null() if nullable and array.null_count else array, _branch(schema), path)
         return
     if schema == "null":
         return

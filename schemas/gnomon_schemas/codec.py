@@ -9,7 +9,7 @@ import fastavro
 from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.framing import Fingerprint, SchemaKey, unframe
 from gnomon_schemas.schema import Json, Schema, without_logical_types
-from gnomon_schemas.strict import int_ranges, measure
+from gnomon_schemas.strict import hides_ints, int_ranges, measure
 
 Record = dict[str, Any]
 """A decoded record: field names to plain values, times as integer microseconds."""
@@ -36,6 +36,7 @@ class Codec:
         self._plain: Json = without_logical_types(schema.json)
         self._parsed = fastavro.parse_schema(self._plain)
         self._int_ranges = int_ranges(self._plain)
+        self._always_walk = hides_ints(self._plain)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         """Return the framed message; raise ValueError, TypeError or KeyError where the record does not fit."""
@@ -71,7 +72,7 @@ class Codec:
             same = again.getvalue() == message[body_start:]
         except (ValueError, TypeError, OverflowError):
             same = False
-        if not same:
+        if not same or self._always_walk:
             measure(self._plain, message, body_start)
         for in_range in self._int_ranges:
             in_range(record)

@@ -9,7 +9,6 @@ Needs the `[consumer]` extra (pyarrow, pyruhvro); nothing that the hook imports 
 """
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -21,14 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyruhvro
 
-from gnomon_schemas.arrow import arrow_schema, bare, carried, refuse_nulls
+from gnomon_schemas.arrow import array_of, arrow_schema, bare, carried, refuse_nulls, values_of
 from gnomon_schemas.codec import Codec, Reader, Record, SchemaFinder
 from gnomon_schemas.errors import DecodeError, SchemaError
+from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.framing import MAX_MESSAGE_BYTES, SchemaKey, unframe
 from gnomon_schemas.schema import Schema
 
 MAX_BATCH_BYTES = 1 << 30
 """A batch's messages together: Arrow's string offsets have 31 bits."""
+_LIVE = "gnomon.v1.LivePrediction"
 _FEW = 16
 """Messages that are not worth another halving."""
 
@@ -71,7 +72,7 @@ class Batches:
 
 
 class ColumnarCodec:
-    """Encodes and decodes batches of one writer schema; raises SchemaError where the schema has no columns.
+    """Encodes and decodes batches of one writer schema.
 
     `key` is what frames the messages: the schema's fingerprint, or a registry id. `columns` is the Arrow schema of
     every batch, `carried` whether pyruhvro does the work.
@@ -100,11 +101,17 @@ class ColumnarCodec:
         if len(parts) == 1:
             return Decoded(self.schema, *parts[0], errors)
         if not parts:
-            return Decoded(self.schema, self._batch([]), np.empty(0, np.int64), errors)
+            return Decoded(self.schema, self.batch([]), np.empty(0, np.int64), errors)
         rows = np.concatenate([rows for _, rows in parts])
         order = np.argsort(rows)
         batch = pa.concat_batches([batch for batch, _ in parts]).take(pa.array(order))
         return Decoded(self.schema, batch, rows[order], errors)
+
+    def batch(self, records: Sequence[Record]) -> pa.RecordBatch:
+        """Return records as columns."""
+        fields = self._bare["fields"]
+        arrays = [array_of([record[field["name"]] for record in records], field["type"]) for field in fields]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.columns)
 
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
         """Return a framed message for each row; raise ValueError that names the column that does not fit.
@@ -165,10 +172,7 @@ class ColumnarCodec:
             except DecodeError as error:
                 errors[place] = error
         if records:
-            parts.append(_Part(self._batch(records), np.array(rows, np.int64)))
-
-    def _batch(self, records: list[Record]) -> pa.RecordBatch:
-        return pa.RecordBatch.from_pylist(records, schema=self.columns)
+            parts.append(_Part(self.batch(records), np.array(rows, np.int64)))
 
     def _conformed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         arrays = []
@@ -208,11 +212,13 @@ class ColumnarReader:
         self._codecs: dict[SchemaKey, ColumnarCodec] = {}
 
     def codec(self, key: SchemaKey) -> ColumnarCodec:
-        """Return the codec of a writer schema; raise DecodeError where the store has none or it has no columns."""
+        """Return a writer schema's codec; raise DecodeError where none is known, or its captures have odd features."""
         codec = self._codecs.get(key)
         if codec is None:
             schema = self._reference.codec(key).schema
             try:
+                if schema.name == _LIVE:
+                    _ = FeatureSchema.in_live(schema).features
                 codec = self._codecs[key] = ColumnarCodec(schema, key)
             except SchemaError as error:
                 raise DecodeError("invalid", f"schema {key}: {error}") from error
@@ -271,12 +277,7 @@ def _moved(decoded: Decoded, places: Sequence[int]) -> Decoded:
 
 def records_of(batch: pa.RecordBatch) -> list[Record]:
     """Return a batch's rows as plain dicts, maps as dicts too (of a key that comes twice, the last)."""
-    try:
-        records: list[Record] = batch.to_pylist(maps_as_pydicts="strict")
-    except KeyError:
-        with warnings.catch_warnings(action="ignore"):
-            records = batch.to_pylist(maps_as_pydicts="lossy")
-    return records
+    return values_of(batch)
 
 
 def _refused_as_value_error(call: Callable[[], _T]) -> _T:

@@ -1,6 +1,6 @@
 """What fastavro lets pass: a walk over a body that accepts exactly the Avro specification, and ranges of `int`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gnomon_schemas.errors import DecodeError
@@ -8,6 +8,7 @@ from gnomon_schemas.schema import Json, full_name
 
 _INT_MIN, _INT_MAX = -(2**31), 2**31 - 1
 _LONG_MIN, _LONG_MAX = -(2**63), 2**63 - 1
+_PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string", "bytes"})
 
 
 def measure(schema: Json, message: bytes, start: int) -> None:
@@ -49,6 +50,8 @@ class _Walk:
             self._take(4)
         elif name == "double":
             self._take(8)
+        elif name == "bytes":
+            self._take(self._long())
         elif name == "string":
             try:
                 self._take(self._long()).decode()
@@ -68,6 +71,9 @@ class _Walk:
         elif kind == "enum":
             self._named[full_name(schema, namespace)] = schema
             self._index(len(schema["symbols"]), "enum symbol")
+        elif kind == "fixed":
+            self._named[full_name(schema, namespace)] = schema
+            self._take(schema["size"])
         elif kind in ("array", "map"):
             self._blocks(schema["items"] if kind == "array" else schema["values"], namespace, keyed=kind == "map")
         else:
@@ -121,9 +127,41 @@ Guard = Callable[[Mapping[str, Any]], None]
 def int_ranges(schema: Json) -> tuple[Guard, ...]:
     """Return checks that raise DecodeError where an `int` field of the record, or of a record in it, is no 32 bits.
 
-    Arrays of ints are walked too; unions are looked through.
+    Arrays of ints are walked too, unions with null looked through; of what else there is see `hides_ints`.
     """
     return tuple(_guards(schema, schema, ()))
+
+
+def several(union: Sequence[Json]) -> bool:
+    """Whether a union is of more types than null and one other: then a value does not tell its type."""
+    return sum(1 for branch in union if branch != "null") > 1
+
+
+def hides_ints(schema: Json, inside: bool = False) -> bool:
+    """Whether there are ints whose range only a walk can tell: in maps, in what arrays hold, in unions of several."""
+    if isinstance(schema, str):
+        return (inside and schema == "int") or schema not in _PRIMITIVES  # a name stands for a type of any kind
+    if isinstance(schema, list):
+        return any(hides_ints(branch, inside or several(schema)) for branch in schema)
+    kind = schema["type"]
+    if kind == "record":
+        return any(hides_ints(field["type"], inside) for field in schema["fields"])
+    if kind in ("array", "map"):
+        items = schema["items" if kind == "array" else "values"]
+        # Arrays of plain ints that no other holds have a check of their own.
+        return hides_ints(items, inside or kind == "map" or items != "int")
+    return kind not in ("enum", "fixed") and hides_ints(kind, inside)
+
+
+def has_several(schema: Json) -> bool:
+    """Whether there is such a union anywhere in a schema."""
+    if isinstance(schema, list):
+        return several(schema) or any(map(has_several, schema))
+    if isinstance(schema, str):
+        return False
+    inner = [field["type"] for field in schema.get("fields", ())]
+    inner += [schema[key] for key in ("type", "items", "values") if key in schema and not isinstance(schema[key], str)]
+    return any(map(has_several, inner))
 
 
 def _guards(schema: Json, root: Json, path: tuple[str, ...]) -> list[Guard]:
@@ -131,6 +169,8 @@ def _guards(schema: Json, root: Json, path: tuple[str, ...]) -> list[Guard]:
     for field in schema["fields"]:
         kind = field["type"]
         branches = kind if isinstance(kind, list) else [kind]
+        if several(branches):
+            continue
         here = (*path, field["name"])
         for branch in branches:
             if isinstance(branch, Mapping) and branch["type"] == "record":

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.columnar import ColumnarCodec, ColumnarReader, records_of
-from gnomon_schemas.errors import DecodeError, SchemaError
+from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.framing import RegistryId
-from gnomon_schemas.schema import RECORDS, Schema, record_schema
+from gnomon_schemas.schema import RECORDS, Schema, live_schema, record_schema
 from gnomon_schemas.store import MemorySchemas
 
 Outcome = Record | str
@@ -56,7 +56,7 @@ def reference_encode(schema: Schema, records: Sequence[Record]) -> list[bytes]:
 
 def columnar_encode(schema: Schema, records: Sequence[Record]) -> list[bytes]:
     codec = ColumnarCodec(schema)
-    return codec.encode(pa.RecordBatch.from_pylist(list(records), schema=codec.columns))
+    return codec.encode(codec.batch(records))
 
 
 @pytest.fixture(params=[reference_decode, columnar_decode], ids=["reference", "columnar"])
@@ -221,8 +221,12 @@ def test_the_packaged_records_are_carried_in_columns() -> None:
         ("bytes", b"\x00\xff"),
         ({"type": "fixed", "name": "F", "size": 2}, b"\x00\xff"),
         ({"type": "array", "items": {"type": "record", "name": "N", "fields": [{"name": "n", "type": "null"}]}}, []),
+        (["null", "string", "long"], "text"),
+        (["null", "string", "long"], 5),
+        (["null", "string", "long"], None),
+        ({"type": "array", "items": ["string", "boolean", "double"]}, ["a", True, 1.0, "b"]),
     ],
-    ids=["bytes", "fixed", "items without bytes"],
+    ids=["bytes", "fixed", "items without bytes", "union: text", "union: number", "union: null", "array of unions"],
 )
 def test_a_type_that_pyruhvro_lacks_goes_by_the_reference(kind: Any, value: Any) -> None:
     schema = Schema(
@@ -238,12 +242,16 @@ def test_a_type_that_pyruhvro_lacks_goes_by_the_reference(kind: Any, value: Any)
     assert codec.encode(decoded.batch) == messages
 
 
-def test_a_union_of_several_types_has_no_columns_and_says_so() -> None:
-    schema = one_field(["null", "string", "long"])
-    with pytest.raises(SchemaError, match="field x"):
-        ColumnarCodec(schema)
-    message = Codec(schema).encode({"x": 5})
-    assert columnar_decode(MemorySchemas([schema]), [message, message]) == ["invalid", "invalid"]
+def test_captures_of_features_that_no_model_can_take_are_refused_and_named() -> None:
+    """A union of several types, or a map, has neither a column in the database nor one of a model's."""
+    capture = example("LivePrediction")
+    for kind, value in ((["null", "string", "long"], 5), (TEXTS, {})):
+        live = live_schema({"type": "record", "name": "F", "fields": [{"name": "odd", "type": kind}]})
+        message = Codec(live).encode({**capture, "features": {"odd": value}})
+        batches = ColumnarReader(MemorySchemas([live])).decode([message, message])
+        assert not batches.groups
+        assert [error.reason for error in batches.errors.values()] == ["invalid", "invalid"]
+        assert "feature 'odd'" in str(batches.errors[0])
 
 
 # What is written
@@ -305,19 +313,27 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "float": st.floats(allow_nan=False, width=32),
     "double": st.floats(allow_nan=False),
     "string": TEXT,
+    "bytes": st.binary(max_size=4),
 }
-PLAIN = sorted(set(VALUES) - {"null"})
 
 
 @st.composite
 def typed(draw: st.DrawFn, depth: int, name: str) -> tuple[Any, st.SearchStrategy[Any]]:
     """Return an Avro type and its values; `name` is its own, and begins those of what is in it."""
-    compound = ["enum", "array", "map", "record", "union"] if depth else ["enum"]
+    compound = ["enum", "fixed", "array", "map", "record", "union", "unions"] if depth else ["enum", "fixed"]
     kind = draw(st.sampled_from([*VALUES, *compound]))
     if kind == "enum":
         return {"type": "enum", "name": name, "symbols": ["A", "B", "C"]}, st.sampled_from("ABC")
+    if kind == "fixed":
+        return {"type": kind, "name": name, "size": 2}, st.binary(min_size=2, max_size=2)
     if kind in VALUES:
         return kind, VALUES[kind]
+    if kind == "unions":
+        # Not both: the reference writes an int where a double comes first as one, whatever that loses.
+        number = draw(st.sampled_from(["long", "double"]))
+        branches = draw(st.lists(st.sampled_from(["null", "boolean", number, "string"]), min_size=2, unique=True))
+        inner, values = draw(records_typed(depth - 1, name))
+        return [*branches, inner], st.one_of([*(VALUES[branch] for branch in branches), values])
     if kind == "union":
         branch, values = draw(typed(0, name).filter(lambda drawn: drawn[0] != "null"))
         return draw(st.permutations(["null", branch])), st.none() | values

@@ -21,6 +21,7 @@ from gnomon_consumer.scorer.sampler import (
     allocate,
     merged,
     ranker,
+    ranker_of_many,
     seal,
 )
 from gnomon_consumer.scorer.window import Caps, OpenWindow, Ownership
@@ -255,7 +256,10 @@ def test_rank_is_the_same_everywhere() -> None:
     assert ranker(0)(b"request") == ranker(0)(b"request") != ranker(1)(b"request")
     # Frozen: another value would silently break the replay of every stored sample.
     assert [ranker(seed)(b"request") for seed in (0, -1)] == [8008259834249721909, 1105386866933964339]
-    assert all(0 <= ranker(5)(random.Random(i).randbytes(8)) < 2**63 for i in range(1000))
+    names = [random.Random(i).randbytes(8) for i in range(1000)]
+    ranks = ranker_of_many(5)(names).tolist()
+    assert ranks == [ranker(5)(name) for name in names]
+    assert all(0 <= rank < 2**63 for rank in ranks)
 
 
 def test_window_tiles_its_offsets_and_counts_strata() -> None:

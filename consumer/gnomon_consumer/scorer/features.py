@@ -26,6 +26,8 @@ def columns(
 
 def _column(values: pa.Array, feature: Feature) -> Column:
     missing = _numpy(values.is_null()) if values.null_count else None
+    if missing is None and feature.kind == "double":
+        return Column(_numpy(values))
     if feature.textual:
         return Column(_numpy(values.fill_null("")), missing)
     if feature.kind == "array":

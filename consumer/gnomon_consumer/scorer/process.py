@@ -1,6 +1,7 @@
 """One worker process as its parent sees it: the frames that go in and come out, what it prints, and its end."""
 
 import contextlib
+import fcntl
 import os
 import queue
 import signal
@@ -14,6 +15,7 @@ from gnomon_consumer.scorer import wire
 
 KEEPER_SECONDS = 5.0  # how long a keeper may take to end what it keeps
 MAX_LINES, MAX_LINE = 200, 1000
+_PIPE_BYTES = 2**20  # a job of a thousand captures at once, where the kernel's 64 KiB are refilled by turns
 _CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 log = get_logger("pool")
 
@@ -41,6 +43,9 @@ class WorkerProcess:
             env=environment,
             start_new_session=True,
         )
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            with contextlib.suppress(OSError):  # only so many a user
+                fcntl.fcntl(cast(BinaryIO, pipe), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._inbox: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._events = events
         self.ask(load)

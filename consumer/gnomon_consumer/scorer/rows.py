@@ -34,7 +34,7 @@ class Rows:
     cell_of: NDArray[np.int32]
     cells: Sequence[tuple[str | None, float]]
     keys: Sequence[bytes]
-    values: Sequence[bytes]
+    values: list[bytes]
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Rows":
@@ -86,6 +86,12 @@ class Rows:
             self.keys[here],
             self.values[here],
         )
+
+    def forget(self, places: Iterable[int]) -> None:
+        """Let go of the bytes of these rows."""
+        values = self.values
+        for place in places:
+            values[place] = b""
 
     @property
     def strata(self) -> list[str | None]:

@@ -17,6 +17,7 @@ from gnomon_consumer.scorer.rows import Places, chained, picked
 
 Allocation = Literal["house", "senate", "default"]
 Rank = Callable[[bytes], int]
+Ranks = Callable[[Sequence[bytes]], NDArray[np.int64]]
 T = TypeVar("T")
 
 RANK_BITS = 63
@@ -27,16 +28,24 @@ _LEAST = 2  # rows a cell gets at least: one row has no variance, none lets the 
 
 def ranker(seed: int) -> Rank:
     """The rank function of a seed: bytes of a request id -> 0 … 2**63 - 1."""
-    # Copying a keyed state is faster than setting one up for every capture.
-    keyed = hashlib.blake2b(digest_size=8, key=seed.to_bytes(8, "big", signed=True))
-    copy, number = keyed.copy, int.from_bytes
+    ranks = ranker_of_many(seed)
+    return lambda request_id: int(ranks([request_id])[0])
 
-    def rank(request_id: bytes) -> int:
+
+def ranker_of_many(seed: int) -> Ranks:
+    """The rank function of a seed for many request ids at a time."""
+    # Copying a keyed state is faster than setting one up for every capture.
+    copy = hashlib.blake2b(digest_size=8, key=seed.to_bytes(8, "big", signed=True)).copy
+
+    def digest(request_id: bytes) -> bytes:
         state = copy()
         state.update(request_id)
-        return number(state.digest(), "big") >> 1
+        return state.digest()
 
-    return rank
+    def ranks(request_ids: Sequence[bytes]) -> NDArray[np.int64]:
+        return (np.frombuffer(b"".join(map(digest, request_ids)), ">u8") >> 1).astype(np.int64)
+
+    return ranks
 
 
 Entry = tuple[int, bytes, int, T]

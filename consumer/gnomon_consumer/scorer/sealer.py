@@ -3,7 +3,7 @@
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from confluent_kafka import Message
 from gnomon_consumer.scorer.breaker import Breaker
 from gnomon_consumer.scorer.jobs import Finished
 from gnomon_consumer.scorer.lag import RateEstimate, SealPolicy, TokenBucket
-from gnomon_consumer.scorer.sampler import NO_STRATUM, Sample, SealedCell, ranker, seal
+from gnomon_consumer.scorer.sampler import NO_STRATUM, Sample, SealedCell, ranker_of_many, seal
 from gnomon_consumer.scorer.tick import SealedWindow, Tick
 from gnomon_consumer.scorer.window import Caps, OpenWindow, Ownership
 from gnomon_consumer.settings import ScoreSettings
@@ -47,7 +47,7 @@ class Sealer:
         self.breaker = Breaker(cooldown=settings.breaker_seconds)
         self.open: dict[int, OpenWindow[bytes]] = {}
         self.position_lag = 0.0
-        self._rank = ranker(settings.seed)
+        self._ranks = ranker_of_many(settings.seed)
         self._policy = SealPolicy(
             settings.window_seconds, settings.min_window_seconds, settings.window_captures, settings.window_bytes
         )
@@ -59,11 +59,8 @@ class Sealer:
         window = self.open.get(owner.partition)
         if window is None:
             window = self._open(owner, offset, now)
-        keys = [_bytes(key) for key in map(Message.key, messages)]
-        values = [_bytes(value) for value in map(Message.value, messages)]
-        count = len(messages)
-        ranks = np.fromiter(map(self._rank, keys), np.int64, count)
-        captures = Sample(ranks, keys, np.arange(offset, offset + count), values)
+        keys, values = _all_bytes(map(Message.key, messages)), _all_bytes(map(Message.value, messages))
+        captures = Sample(self._ranks(keys), keys, np.arange(offset, offset + len(messages)), values)
         window.add(captures, sum(map(len, values)), _strata(messages))
 
     def _open(self, owner: Ownership, offset: int, now: float) -> OpenWindow[bytes]:
@@ -118,7 +115,7 @@ class Sealer:
             {partition: window.strata for partition, window in self.open.items()},
             budget,
             self._settings.allocation,
-            lambda partition: self._rank(f"{tick_id}/{partition}".encode()),
+            lambda partition: int(self._ranks([f"{tick_id}/{partition}".encode()])[0]),
         )
         tick = Tick([], now + self._settings.deadline_seconds, tick_id)
         for partition, window in self.open.items():
@@ -185,6 +182,11 @@ def _captured_at(value: bytes | None) -> int | None:
         return None if value is None else peek(value).captured_at
     except DecodeError:
         return None
+
+
+def _all_bytes(texts: Iterable[Any]) -> list[bytes]:
+    listed = list(texts)
+    return listed if set(map(type, listed)) == {bytes} else [_bytes(text) for text in listed]
 
 
 def _bytes(value: Any) -> bytes:

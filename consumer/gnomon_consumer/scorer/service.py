@@ -94,7 +94,16 @@ class Scorer:
         group = f"{names.prefix}.{names.stream}.score.{options.deployment}"
         self._consumer = kafka.make_consumer(settings, group, _strategy(settings))
         held.callback(self._consumer.close)
-        self._writer = Writer(settings, names, options.deployment, options.member, self.clock, self.stopping)
+        self._writer = Writer(
+            settings,
+            names,
+            options.deployment,
+            options.member,
+            self.clock,
+            self.stopping,
+            # The workers go on while a transaction waits for the broker; no partition can be lost before the next poll.
+            lambda: self._flight.turn(self.clock(), wait=0.0),
+        )
         held.callback(self._writer.close)
         self._flight = Flight(self._sealer, self._pool, gate, settings.score, options.model.artefact, self.now_us)
         self._partitions = Partitions(

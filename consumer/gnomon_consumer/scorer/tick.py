@@ -4,7 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ class SealedWindow:
     last_captured_at: int | None
     reason: CloseReason
     lag_s: float
-    cells: list[SealedCell[bytes]] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
     rows: Rows = field(default_factory=lambda: Rows.of([]))
     codes: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     messages: list[bytes] = field(default_factory=list)
@@ -80,18 +80,22 @@ class SealedWindow:
 
     def fill(self, cells: list[SealedCell[bytes]]) -> None:
         """Take the sampled rows of the seal."""
-        self.cells = cells
-        everything = joined([cell.sample for cell in cells])
-        order = np.argsort(everything.offsets)
-        sample = everything.at(order)
+        self.cells = [
+            Cell(cell.stratum, cell.seen, len(cell.sample), cell.draw_probability, cell.threshold) for cell in cells
+        ]
+        sample = joined([cell.sample for cell in cells])
+        cell_of = np.repeat(np.arange(len(cells), dtype=np.int32), [len(cell.sample) for cell in cells])
+        if len(cells) > 1:
+            order = np.argsort(sample.offsets)
+            sample, cell_of = sample.at(order), cell_of[order]
         self.rows = Rows(
             self.owner.partition,
             sample.offsets,
             sample.ranks,
-            np.repeat(np.arange(len(cells), dtype=np.int32), [len(cell.sample) for cell in cells])[order],
+            cell_of,
             [(None if cell.stratum == NO_STRATUM else cell.stratum, cell.inclusion_probability) for cell in cells],
             sample.request_ids,
-            sample.payloads,
+            list(sample.payloads),
         )
         self.codes = np.full(len(sample), OPEN, np.uint8)
         self.messages = [b""] * len(sample)
@@ -121,6 +125,7 @@ class SealedWindow:
             for place, message in zip(places, scored.messages, strict=True):
                 self.messages[place] = message
             self.dead.update((places[row], why) for row, why in scored.dead.items())
+            self.rows.forget(place for place in places if place not in self.dead)
             self.open_rows -= len(places)
         else:
             for row in np.flatnonzero(due).tolist():
@@ -138,6 +143,8 @@ class SealedWindow:
         self.messages[place] = scored.message
         if scored.status == "dead_lettered":
             self.dead[place] = scored.reason, scored.detail
+        else:
+            self.rows.forget([place])
         self.open_rows -= 1
 
     @property
@@ -157,22 +164,9 @@ class SealedWindow:
 
     def record(self, tick_id: str, seed: int, policy: str) -> bytes:
         """The framed SamplingWindow."""
-        cells = []
-        for at, cell in enumerate(self.cells):
-            counted = _tally(self.codes[self.rows.cell_of == at])
-            cells.append(
-                Cell(
-                    stratum=cell.stratum,
-                    seen=cell.seen,
-                    sampled=len(cell.sample),
-                    draw_probability=cell.draw_probability,
-                    threshold=cell.threshold,
-                    scored=counted.scored,
-                    failed=counted.failed,
-                    timed_out=counted.timed_out,
-                    dead_lettered=counted.dead_lettered,
-                )
-            )
+        cells = [
+            replace(cell, **asdict(_tally(self.codes[self.rows.cell_of == at]))) for at, cell in enumerate(self.cells)
+        ]
         window = SamplingWindow(
             window_id=self.window_id,
             tick_id=tick_id,

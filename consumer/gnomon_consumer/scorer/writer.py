@@ -1,5 +1,6 @@
 """Sealed windows into the shadow log, in one Kafka transaction with dead letters and offsets."""
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _ATTEMPT_SECONDS = 4.0
 _FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 _FENCED_LIMIT, _FENCED_WITHIN = 3, 60.0
 _BATCH = 5000  # outcomes handed to librdkafka together
+_PAUSE = 0.005
 log = get_logger("writer")
 
 
@@ -34,7 +36,10 @@ class Uncertain(Exception):  # noqa: N818 - a state of the world, not a fault of
 
 @dataclass
 class Writer:
-    """The transactional producer of one member; rebuilt under the same id after anything ambiguous."""
+    """The transactional producer of one member; rebuilt under the same id after anything ambiguous.
+
+    `meanwhile` is called again and again while outcomes are handed over and while the broker is waited for.
+    """
 
     settings: Settings
     topics: Topics
@@ -42,6 +47,7 @@ class Writer:
     member: str
     clock: Callable[[], float]
     stopping: Callable[[], bool]
+    meanwhile: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self._producer: Producer | None = None
@@ -103,17 +109,17 @@ class Writer:
                     ends[window.owner.partition] = window.end
             if ends:
                 offsets = [TopicPartition(self.topics.live, partition, end) for partition, end in ends.items()]
-                _send_offsets(producer, offsets, consumer)
+                self._send_offsets(producer, offsets, consumer)
 
         self._transaction(write)
 
     def _window(self, producer: Producer, window: SealedWindow, tick_id: str, seed: int, policy: str) -> None:
         partition = window.owner.partition
-        messages = [
-            {"key": key, "value": message} for key, message in zip(window.rows.keys, window.messages, strict=True)
-        ]
+        keys, messages = window.rows.keys, window.messages
         for at in range(0, len(messages), _BATCH):
-            self._produce_batch(producer, partition, messages[at : at + _BATCH])
+            pairs = zip(keys[at : at + _BATCH], messages[at : at + _BATCH], strict=True)
+            self._produce_batch(producer, partition, [{"key": key, "value": message} for key, message in pairs])
+            self.meanwhile()
         for place, (reason, detail) in sorted(window.dead.items()):
             row = window.rows[place]
             headers: list[tuple[str, str | bytes | None]] = [
@@ -177,7 +183,7 @@ class Writer:
         deadline = self.clock() + _COMMIT_SECONDS
         while True:
             try:
-                producer.commit_transaction(_ATTEMPT_SECONDS)
+                self._aside(lambda: producer.commit_transaction(_ATTEMPT_SECONDS))
                 return
             except KafkaException as error:
                 if not kafka.kafka_error(error).retriable() or self.clock() > deadline:
@@ -202,27 +208,40 @@ class Writer:
                 )
         raise Uncertain(error.str())
 
+    def _send_offsets(self, producer: Producer, offsets: list[TopicPartition], consumer: Consumer) -> None:
+        """Add offsets to the transaction; raises KafkaException, or Uncertain when no answer comes.
 
-def _send_offsets(producer: Producer, offsets: list[TopicPartition], consumer: Consumer) -> None:
-    """Add offsets to the transaction; raises KafkaException, or Uncertain when no answer comes.
+        After the group's coordinator went away, librdkafka may wait in this call for ever, whatever its time-out says
+        (librdkafka issues 5456 and 5511). Then its thread is left behind with its producer, which the next one under
+        the same transactional id fences.
+        """
 
-    After the group's coordinator went away, librdkafka may wait in this call for ever, whatever its time-out says
-    (librdkafka issues 5456 and 5511). So a thread waits in our place; it is left behind with its producer, which the
-    next one under the same transactional id fences.
-    """
-    raised: list[Exception] = []
-
-    def send() -> None:
-        try:
+        def send() -> None:
             producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), _ATTEMPT_SECONDS)
-        except Exception as error:  # noqa: BLE001 - raised by whoever waits
-            raised.append(error)
 
-    thread = threading.Thread(target=send, name="gnomon-offsets", daemon=True)
-    thread.start()
-    thread.join(_ATTEMPT_SECONDS + 1.0)
-    if thread.is_alive():
-        log.warning("offsets are not answered")
-        raise Uncertain("librdkafka waits for the group's coordinator")
-    if raised:
-        raise raised[0]
+        self._aside(send, _ATTEMPT_SECONDS + 1.0)
+
+    def _aside(self, call: Callable[[], None], seconds: float = math.inf) -> None:
+        """Let a thread wait for the broker in our place, and go on with what can be done meanwhile.
+
+        Raises what the call raised, or Uncertain when it has not come back after `seconds`.
+        """
+        raised: list[Exception] = []
+
+        def run() -> None:
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - raised by whoever waits
+                raised.append(error)
+
+        thread = threading.Thread(target=run, name="gnomon-commit", daemon=True)
+        thread.start()
+        deadline = self.clock() + seconds
+        while thread.is_alive():
+            if self.clock() > deadline:
+                log.warning("the broker does not answer")
+                raise Uncertain("librdkafka waits for the group's coordinator")
+            self.meanwhile()
+            thread.join(_PAUSE)
+        if raised:
+            raise raised[0]
