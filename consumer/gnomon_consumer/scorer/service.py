@@ -102,7 +102,7 @@ class Scorer:
             self.clock,
             self.stopping,
             # The workers go on while a transaction waits for the broker; no partition can be lost before the next poll.
-            lambda: self._flight.turn(self.clock(), wait=0.0),
+            lambda seconds: self._flight.turn(self.clock(), seconds),
         )
         held.callback(self._writer.close)
         self._flight = Flight(self._sealer, self._pool, gate, settings.score, options.model.artefact, self.now_us)

@@ -38,7 +38,8 @@ class Uncertain(Exception):  # noqa: N818 - a state of the world, not a fault of
 class Writer:
     """The transactional producer of one member; rebuilt under the same id after anything ambiguous.
 
-    `meanwhile` is called again and again while outcomes are handed over and while the broker is waited for.
+    `meanwhile` is called again and again, with the seconds that it may wait, while outcomes are handed over and while
+    the broker is waited for.
     """
 
     settings: Settings
@@ -47,7 +48,7 @@ class Writer:
     member: str
     clock: Callable[[], float]
     stopping: Callable[[], bool]
-    meanwhile: Callable[[], None] = lambda: None
+    meanwhile: Callable[[float], None] = lambda _: None
 
     def __post_init__(self) -> None:
         self._producer: Producer | None = None
@@ -119,7 +120,7 @@ class Writer:
         for at in range(0, len(messages), _BATCH):
             pairs = zip(keys[at : at + _BATCH], messages[at : at + _BATCH], strict=True)
             self._produce_batch(producer, partition, [{"key": key, "value": message} for key, message in pairs])
-            self.meanwhile()
+            self.meanwhile(0.0)
         for place, (reason, detail) in sorted(window.dead.items()):
             row = window.rows[place]
             headers: list[tuple[str, str | bytes | None]] = [
@@ -241,7 +242,7 @@ class Writer:
             if self.clock() > deadline:
                 log.warning("the broker does not answer")
                 raise Uncertain("librdkafka waits for the group's coordinator")
-            self.meanwhile()
-            thread.join(_PAUSE)
+            self.meanwhile(_PAUSE)
+            thread.join(_PAUSE / 5)
         if raised:
             raise raised[0]
