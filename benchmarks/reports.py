@@ -1,8 +1,9 @@
 """`python -m benchmarks.reports --pairs N`: fill a database with N pairs, ask every report once, write the times down.
 
 The times are in seconds, over the whole period and over one day two days before its end; beside them stands which
-tables of pairs or labels were read from end to end for that day, by the server's own count of scans. At last a cohort
-is sealed and kept, as `gnomon db maintain` does it, and its quality is asked for again.
+tables of pairs or labels were read from end to end for that day, by the server's own count of scans. What answers from
+the rollups is asked to read the pairs, too ("exact"). At last a cohort is sealed and kept, as `gnomon db maintain` does
+it, and what answers from there is asked again.
 """
 
 import argparse
@@ -29,7 +30,9 @@ TIMEOUT = "300s"
 # Of `quality` one horizon is asked for: each is a question of its own. Profiles are not built here.
 EXTRA: dict[str, dict[str, Any]] = {"quality": {"horizon": "1 day"}, "labels": {"horizon": "1 day"}}
 LEFT_OUT = ("drift", "feature_health", "skew")
-KEPT = "quality of a sealed cohort"
+EXACT = {f"{name}, exact": name for name in ("agreement", "confusion", "errors")}
+KEEPING = "computing what is kept of a sealed cohort"
+KEPT = {f"{name}, with a kept cohort": name for name in ("quality", "latency", "agreement")}
 _SEAL = """
 insert into gnomon.cohorts (deployment_id, horizon, until, watermark, grace, label_kind, label_choice, source_offsets,
     label_offsets, load_ids)
@@ -46,7 +49,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1_000_000, help="default: 1,000,000")
     parser.add_argument("--database", help="URL of a migrated, empty database; default: an embedded server's")
     parser.add_argument("--filled", action="store_true", help="the database was filled by an earlier run")
-    parser.add_argument("--only", help="names of reports, by commas; the others keep what an earlier run wrote")
+    parser.add_argument("--only", help="names of reports, by semicolons; the others keep what an earlier run wrote")
     parser.add_argument("--day-only", action="store_true", help="leave the whole period as an earlier run wrote it")
     parser.add_argument("--output", type=Path, default=tables.RESULTS, help="folder of the tables")
     arguments = parser.parse_args()
@@ -59,14 +62,15 @@ def main() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"set statement_timeout = '{TIMEOUT}'")
             for name in wanted(arguments.only):
-                row = keep(connection) if name == KEPT else measure(connection, name, end, not arguments.day_only)
-                write(arguments.output, arguments.pairs, filled, row)
+                rows = keep(connection) if name == KEEPING else [measure(connection, name, end, not arguments.day_only)]
+                for row in rows:
+                    write(arguments.output, arguments.pairs, filled, row)
 
 
 def wanted(only: str | None) -> list[str]:
     """The reports to ask, in the order of the catalogue; what seals a cohort comes last, for it changes the answers."""
-    names = [*(name for name in REPORTS if name not in LEFT_OUT), KEPT]
-    return [name for name in names if only is None or name in only.split(",")]
+    names = [*(name for name in REPORTS if name not in LEFT_OUT), *EXACT, KEEPING]
+    return [name for name in names if only is None or name in only.split(";")]
 
 
 @contextlib.contextmanager
@@ -82,30 +86,32 @@ def database(url: str | None) -> Iterator[str]:
 def measure(connection: psycopg.Connection[Any], name: str, end: datetime, whole: bool = True) -> dict[str, Any]:
     """Times of one report, and what it reads whole for a day; without the whole period's time if not `whole`."""
     row: dict[str, Any] = {"report": name, "day_s": None, "read_whole": []}
+    report = EXACT.get(name, name)
+    extra = {"exact": "yes"} if name in EXACT else EXTRA.get(name)
     if whole:
-        row["whole_s"] = timed(connection, name, Question(traffic.STREAM, extra=EXTRA.get(name)))
-    if "since" in REPORTS[name].arguments:
-        day = Question(
-            traffic.STREAM, since=end - timedelta(days=3), until=end - timedelta(days=2), extra=EXTRA.get(name)
-        )
+        row["whole_s"] = timed(connection, report, Question(traffic.STREAM, extra=extra))
+    if "since" in REPORTS[report].arguments:
+        day = Question(traffic.STREAM, since=end - timedelta(days=3), until=end - timedelta(days=2), extra=extra)
         before = scans(connection)
-        row["day_s"] = timed(connection, name, day)
+        row["day_s"] = timed(connection, report, day)
         row["read_whole"] = [table for table, count in sorted(scans(connection).items()) if count > before[table]]
     say(f"{name}: {row.get('whole_s')} s, a day {row['day_s']} s {row['read_whole']}")
     return row
 
 
-def keep(connection: psycopg.Connection[Any]) -> dict[str, Any]:
-    """Seal a cohort, compute and keep its quality; the time of asking for it afterwards."""
+def keep(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
+    """Seal a cohort, compute and keep what is kept of it; the times of that and of asking for it afterwards."""
+    connection.execute("set statement_timeout = 0")
     connection.execute(_SEAL)
     began = time.perf_counter()
     connection.execute("select gnomon.keep_cohort_estimates()")
-    say(f"computed what is kept of the cohorts in {time.perf_counter() - began:.1f} s")
-    asked = timed(connection, "quality", Question(traffic.STREAM, extra=EXTRA["quality"]))
-    connection.execute("delete from gnomon.cohort_estimates")
-    connection.execute("delete from gnomon.cohorts")
-    say(f"{KEPT}: {asked} s")
-    return {"report": KEPT, "whole_s": asked, "day_s": None, "read_whole": []}
+    times: dict[str, float | str] = {KEEPING: round(time.perf_counter() - began, 1)}
+    for name, report in KEPT.items():
+        times[name] = timed(connection, report, Question(traffic.STREAM, extra=EXTRA.get(report)))
+    for table in ("cohort_estimates", "cohort_latencies", "cohorts"):
+        connection.execute(f"delete from gnomon.{table}")
+    say(f"{times}")
+    return [{"report": name, "whole_s": took, "day_s": None, "read_whole": []} for name, took in times.items()]
 
 
 def timed(connection: psycopg.Connection[Any], name: str, question: Question) -> float | str:
@@ -136,7 +142,7 @@ def write(folder: Path, pairs: int, filled: float | None, row: dict[str, Any]) -
     data = json.loads(path.with_suffix(".json").read_text()) if path.with_suffix(".json").exists() else {"reports": []}
     rows = {old["report"]: old for old in data["reports"]}
     rows[row["report"]] = rows.get(row["report"], {"whole_s": None}) | row
-    rows = {name: rows[name] for name in wanted(None) if name in rows}
+    rows = {name: rows[name] for name in (*wanted(None), *KEPT) if name in rows}
     data |= {"machine": where, "pairs": pairs, "reports": list(rows.values())}
     if filled is not None:
         data["fill_s"] = filled

@@ -135,7 +135,9 @@ from gnomon.windows group by 1, 2
 """, """
 insert into gnomon.rollups (deployment_id, hour, stratum, seen, sampled, scored, failed, comparable, agreed, weight,
     weight_squared, failed_weight, failed_weight_squared, comparable_weight, comparable_weight_squared, agreed_weight,
-    agreed_weight_squared)
+    agreed_weight_squared, valued, value_difference, value_difference_absolute, value_difference_squared,
+    value_difference_weight, squared_weight_value_difference, squared_weight_value_difference_absolute,
+    squared_weight_value_difference_squared, squared_weight_value_difference_weight)
 select deployment_id, date_trunc('hour', event_time, 'UTC'), stratum, sum(weight), count(*),
        count(*) filter (where outcome = 'scored'), count(*) filter (where outcome = 'failed'),
        count(*) filter (where outcome = 'scored'), count(*) filter (where live_label = shadow_label), sum(weight),
@@ -144,6 +146,15 @@ select deployment_id, date_trunc('hour', event_time, 'UTC'), stratum, sum(weight
        sum(case when outcome = 'scored' then weight else 0 end),
        sum(case when outcome = 'scored' then weight ^ 2 else 0 end),
        sum(case when live_label = shadow_label then weight else 0 end),
-       sum(case when live_label = shadow_label then weight ^ 2 else 0 end)
-from gnomon.pairs group by 1, 2, 3
+       sum(case when live_label = shadow_label then weight ^ 2 else 0 end),
+       count(d), coalesce(sum(weight * d), 0), coalesce(sum(weight * abs(d)), 0), coalesce(sum(weight * d ^ 2), 0),
+       coalesce(sum(weight) filter (where d is not null), 0), coalesce(sum(weight ^ 2 * d), 0),
+       coalesce(sum(weight ^ 2 * abs(d)), 0), coalesce(sum(weight ^ 2 * d ^ 2), 0),
+       coalesce(sum(weight ^ 2) filter (where d is not null), 0)
+from gnomon.pairs cross join lateral (select shadow_value - live_value as d) difference group by 1, 2, 3
+""", """
+insert into gnomon.rollup_labels (deployment_id, hour, live_label, shadow_label, pairs, weight, weight_squared)
+select deployment_id, date_trunc('hour', event_time, 'UTC'), live_label, shadow_label, count(*), sum(weight),
+       sum(weight ^ 2)
+from gnomon.pairs where outcome = 'scored' group by 1, 2, 3, 4
 """)  # fmt: skip

@@ -1,5 +1,6 @@
 """Rows for the tests of the reports: random pairs as the joiner writes them, and as NumPy arrays."""
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
+
+from gnomon_consumer.joiner.assemble import PAIRS
+from gnomon_consumer.joiner.rollup import COUNTS, SUMS, Rollup
 
 HAS_STARTED = (
     "select count(*) from information_schema.columns where table_schema = 'gnomon'"
@@ -192,3 +197,40 @@ def sample(rng: np.random.Generator, n: int = 400, clusters: int = 40, ties: boo
         shadow,
         moment,
     )
+
+
+def roll_up(db: Database, rows: Sequence[Mapping[str, Any]], tolerance: float = 0.0, deployment: str = "new") -> None:
+    """What the joiner would have written with these pairs, by its own sums, in two windows."""
+    written = {**DEFAULTS, "scored_at": 0}
+    for part in (rows[::2], rows[1::2]):
+        batch = [
+            {**written, **row, "event_time": micros(row["event_time"]), "segments": json.dumps({})} for row in part
+        ]
+        for made in batch:
+            made.update({name: made[name].bytes for name in ("window_id", "producer_id")})
+        rollup = Rollup()
+        rollup.add(pa.RecordBatch.from_pylist([{name: row.get(name) for name in PAIRS.names} for row in batch],
+                                              schema=PAIRS), tolerance)  # fmt: skip
+        for row in part:
+            rollup.count((micros(row["event_time"]) // 3_600_000_000, row.get("stratum", "")), "seen")
+        columns = (*COUNTS, *SUMS)
+        for (hour, stratum), numbers in rollup.rows():
+            db.connection.execute(
+                f"insert into gnomon.rollups as r (deployment_id, hour, stratum, {', '.join(columns)})"
+                f" values (%s, %s, %s, {', '.join(['%s'] * len(columns))}) on conflict (deployment_id, hour, stratum)"
+                f" do update set {', '.join(f'{name} = r.{name} + excluded.{name}' for name in columns)}",
+                [db.deployments[deployment], datetime.fromtimestamp(hour * 3600, UTC), stratum, *numbers],
+            )
+        for (hour, *labels), numbers in rollup.decisions():
+            db.connection.execute(
+                "insert into gnomon.rollup_labels as r (deployment_id, hour, live_label, shadow_label, pairs, weight,"
+                " weight_squared) values (%s, %s, %s, %s, %s, %s, %s)"
+                " on conflict (deployment_id, hour, live_label, shadow_label) do update set"
+                " pairs = r.pairs + excluded.pairs, weight = r.weight + excluded.weight,"
+                " weight_squared = r.weight_squared + excluded.weight_squared",
+                [db.deployments[deployment], datetime.fromtimestamp(hour * 3600, UTC), *labels, *numbers],
+            )
+
+
+def micros(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000

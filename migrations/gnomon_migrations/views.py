@@ -56,7 +56,7 @@ def rebuild_views() -> None:
             run(text)
         run(RECORD.format(folder, checksum(folder)))
     # What an earlier text of the estimators computed is not what this one would.
-    run("delete from gnomon.cohort_estimates;")
+    run("select gnomon.forget_computed_estimates();")
     run("select gnomon.grant_roles();")
 
 

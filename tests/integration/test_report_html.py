@@ -1,7 +1,9 @@
 """`gnomon report html`: one file that needs nothing beside it, honest about what is missing, seen in a real browser."""
 
+import json
 import re
 import subprocess
+import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -199,16 +201,21 @@ def test_an_unknown_stream_and_an_unwritable_file(gnomon: Gnomon, database_url: 
     assert refused.stderr.splitlines() == ["gnomon: --output missing/r.html: No such file or directory"]
 
 
-def screenshot(browser: str, page: Path, *options: str, width: int = 1000) -> Any:
-    picture = page.with_suffix(".png")
-    subprocess.run(
+def browse(browser: str, page: Path, *options: str) -> str:
+    """What a headless browser prints that is told to do something with a page."""
+    ended = subprocess.run(
         [
             browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-            f"--user-data-dir={page.parent / 'profile'}", f"--window-size={width},900", *options,
-            f"--screenshot={picture}", page.as_uri(),
+            f"--user-data-dir={page.parent / 'profile'}", "--window-size=1000,900", *options, page.as_uri(),
         ],
-        check=True, capture_output=True, timeout=90,
+        check=True, capture_output=True, timeout=90, text=True,
     )  # fmt: skip
+    return ended.stdout
+
+
+def screenshot(browser: str, page: Path, *options: str) -> Any:
+    picture = page.with_suffix(".png")
+    browse(browser, page, *options, f"--screenshot={picture}")
     return imread(picture)[:, :, :3]
 
 
@@ -243,3 +250,66 @@ def test_the_first_screen_in_a_browser(gnomon: Gnomon, db: Database, database_ur
     phone = screenshot(browser, frame, "--blink-settings=preferredColorScheme=1")
     assert (phone[:, 382:] > 0.99).all()
     assert has(phone, (0xF5, 0xF6, 0xF8))
+
+
+def bare(text: str) -> str:
+    """Text without white space and ligatures, as it is found again on paper."""
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def test_on_paper_it_is_light_and_no_table_is_cut(
+    gnomon: Gnomon, db: Database, database_url: str, browser: str
+) -> None:
+    """Printed by somebody who likes it dark: light paper all the same, folded parts open, tables and rows whole."""
+    fill(db)
+    reader = PageReader(made(gnomon, database_url))
+    pdf = gnomon.cwd / "r.pdf"
+    browse(browser, gnomon.cwd / "r.html", "--blink-settings=preferredColorScheme=0", "--no-pdf-header-footer",
+           f"--print-to-pdf={pdf}")  # fmt: skip
+    to_picture, to_text = (tool(name, package="poppler-utils") for name in ("pdftoppm", "pdftotext"))
+    subprocess.run([to_picture, "-r", "30", "-png", pdf, pdf.with_suffix("")], check=True)
+    sheets = [imread(sheet)[:, :, :3] for sheet in sorted(pdf.parent.glob("r-*.png"))]
+    assert len(sheets) > 2
+    for sheet in sheets:
+        assert sheet.mean() > 0.85
+        assert all((edge > 0.99).all() for edge in (sheet[:4], sheet[-4:], sheet[:, :4], sheet[:, -4:]))
+    printed = subprocess.run([to_text, "-raw", pdf, "-"], check=True, capture_output=True, text=True).stdout
+    pages = [bare(page) for page in printed.split("\f") if page.strip()]
+    assert len(pages) == len(sheets)
+    cut = []
+    for caption, rows in reader.tables.items():
+        lines = [bare("".join(row)) for row in rows]
+        assert all(any(line in page for page in pages) for line in lines), caption  # no row is lost or cut
+        if not any(all(words in page for words in (bare(caption), *lines)) for page in pages):
+            cut.append(caption)
+    # The only table that is longer than a page.
+    assert [caption for caption in cut if "furthest apart" not in caption] == []
+
+
+# In the frame: what is measured of the page, sent to the window around it, which may not look inside a file.
+MEASURE = """<script>addEventListener("load", () => {
+  const boxes = [...document.querySelectorAll(".scroll, figure")].map(box => ({
+    right: box.getBoundingClientRect().right, inside: box.scrollWidth, width: box.clientWidth,
+    overflow: getComputedStyle(box).overflowX}));
+  parent.postMessage(JSON.stringify({page: document.documentElement.scrollWidth, boxes}), "*");
+});</script>"""
+RECEIVE = """<body><iframe src="measured.html" width="390" height="900" style="border:0"></iframe><pre id="said"></pre>
+<script>addEventListener("message", event => { document.getElementById("said").textContent = event.data })</script>"""
+
+
+def test_on_a_phone_wide_tables_scroll_in_their_own_box(
+    gnomon: Gnomon, db: Database, database_url: str, browser: str
+) -> None:
+    fill(db)
+    (gnomon.cwd / "measured.html").write_text(made(gnomon, database_url).replace("</body>", f"{MEASURE}</body>"))
+    frame = gnomon.cwd / "phone.html"
+    frame.write_text(RECEIVE)
+    document = browse(browser, frame, "--virtual-time-budget=5000", "--dump-dom")
+    found = re.search(r'<pre id="said">(.+?)</pre>', document)
+    assert found is not None, document
+    measured = json.loads(found[1])
+    assert measured["page"] == 390  # the page itself does not scroll sideways
+    assert all(box["right"] <= 390 for box in measured["boxes"])
+    wide = [box for box in measured["boxes"] if box["inside"] > box["width"] + 1]
+    assert len(wide) >= 3
+    assert {box["overflow"] for box in wide} == {"auto"}

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from tests.report_rows import START, Database, sample
+from tests.report_rows import START, Database, roll_up, sample
 
 from gnomon_consumer import upkeep
+from gnomon_consumer.database import engine_for
 from gnomon_consumer.reports import Question, ask
+from gnomon_migrations import runner
 
 DAY = timedelta(days=1)
 SEALED = datetime(2013, 6, 1, tzinfo=UTC)
@@ -40,7 +42,7 @@ def quality(db: Database, **narrowed: Any) -> list[dict[str, Any]]:
 
 
 def kept(db: Database) -> int:
-    return int(db.value("select count(*) from gnomon.cohort_estimates"))
+    return int(db.value("select count(*) from gnomon.cohort_estimates where report = 'quality'"))
 
 
 def test_maintenance_keeps_the_numbers_and_readers_take_them(db: Database) -> None:
@@ -93,3 +95,97 @@ def test_a_newer_cohort_takes_the_place_of_the_older(db: Database) -> None:
     assert {row["n"] for row in computed if row["metric"] == "label_coverage"} == {85}
     assert upkeep.maintain(db.connection, datetime.now(UTC)).cohorts == 1
     assert quality(db) == computed
+
+
+def asked(db: Database, name: str, exact: str, **narrowed: Any) -> list[dict[str, Any]]:
+    return list(ask(db.connection, name, Question("s", **narrowed, extra={"exact": exact})).rows)
+
+
+def test_sums_take_what_clusters_share_from_the_kept_cohort(db: Database) -> None:
+    """Over the pairs of the cohort the intervals are the exact ones, or wider where clusters would make them narrow."""
+    roll_up(db, sample(np.random.default_rng(31), 80).rows())
+    upkeep.maintain(db.connection, datetime.now(UTC))
+    wider = 0
+    for name, by in (
+        ("agreement", {"agreement": "standard_error", "kappa": "kappa_se"}),
+        ("errors", {"rate": "standard_error"}),
+    ):
+        for rolled, exact in zip(asked(db, name, "no"), asked(db, name, "yes"), strict=True):
+            assert rolled["interval_by"] == "cohort, days"
+            for estimate, error in by.items():
+                assert rolled[estimate] == pytest.approx(exact[estimate], abs=1e-12)
+                floor = exact[error] if rolled["se_cluster"] != pytest.approx(rolled["se_row"]) else 0.0
+                assert rolled[error] >= floor - 1e-9
+            if exact["se_cluster"] > exact["se_row"]:
+                assert (rolled["se_cluster"], rolled["low"], rolled["high"]) == pytest.approx(
+                    (exact["se_cluster"], exact["low"], exact["high"])
+                )
+                wider += 1
+    assert wider > 0
+
+
+def test_more_pairs_may_be_more_of_the_same_clusters(db: Database) -> None:
+    """Kept of half of the pairs, in few large clusters: over all of them the error is that of the pairs, on average."""
+    names = [f"d{seed}" for seed in range(12)]
+    for seed, name in enumerate(names):
+        db.add_deployment(name)
+        rng = np.random.default_rng(seed)
+        rows = sample(rng, 400, clusters=12).rows()
+        for row in rows:  # a third of the clusters is of another mind
+            if row["cluster"] in {"c0", "c1", "c2", "c3"} and rng.random() < 0.7:
+                row["shadow_label"] = "late" if row["live_label"] == "on_time" else "on_time"
+        db.add_pairs(rows, name)
+        roll_up(db, rows, deployment=name)
+        db.connection.execute(
+            "insert into gnomon.cohorts (deployment_id, horizon, until, watermark, grace, label_kind, label_choice,"
+            " source_offsets, label_offsets, load_ids) select %s, horizon, %s, watermark, grace, label_kind,"
+            " label_choice, '{\"0\": 100000}', label_offsets, load_ids from gnomon.cohorts where deployment_id = %s",
+            [db.deployments[name], START + 3 * DAY, db.deployments["new"]],
+        )
+    assert upkeep.maintain(db.connection, datetime.now(UTC)).cohorts == 1 + len(names)
+    rolled, exact = ({row["deployment"]: row for row in asked(db, "agreement", way)} for way in ("no", "yes"))
+    kept = dict(db.connection.execute(
+        "select d.name, e.n from report_v1.cluster_effects e join gnomon.deployments d using (deployment_id)"
+        " where metric = 'agreement'").fetchall())  # fmt: skip
+    assert all(150 < kept[name] < 250 for name in names)
+    assert all(rolled[name]["n"] == exact[name]["n"] == 400 for name in names)
+    ratios = [rolled[name]["se_cluster"] / exact[name]["se_cluster"] for name in names]
+    assert np.mean([exact[name]["se_cluster"] / exact[name]["se_row"] for name in names]) > 1.1  # clusters do matter
+    assert 0.9 < np.mean(ratios) < 1.3, ratios
+
+
+def test_latency_of_everything_is_what_was_kept_unless_exact(db: Database) -> None:
+    before = asked(db, "latency", "yes")
+    assert asked(db, "latency", "no") == before  # nothing is kept yet
+    upkeep.maintain(db.connection, datetime.now(UTC))
+    db.add_pairs([{**row, "request_id": "later", "event_time": START + 25 * DAY, "shadow_latency_us": 10**7}
+                  for row in sample(np.random.default_rng(33), 30).rows()])  # fmt: skip
+    assert asked(db, "latency", "no") == [{**row, "kept_until": START + 20 * DAY} for row in before]
+    assert asked(db, "latency", "yes") != before
+    # A narrower question is never answered with the kept whole.
+    for narrowed in ({"until": START + 20 * DAY}, {"time_zone": "Asia/Tokyo"}, {"segment": {"origin": "JFK"}}):
+        assert {row["kept_until"] for row in asked(db, "latency", "no", **narrowed)} == {None}
+    assert upkeep.erase(db.connection, "s", "r5").pairs == 1
+    assert db.value("select count(*) from gnomon.cohort_latencies") == 0
+
+
+def test_an_upgrade_forgets_only_what_can_be_computed_again(db: Database, database_url: str) -> None:
+    upkeep.maintain(db.connection, datetime.now(UTC))
+    before = quality(db)
+
+    def upgrade() -> int:
+        db.connection.execute("update gnomon.view_versions set sha256 = 'of another version'")
+        assert runner.upgrade(engine_for(database_url))
+        return kept(db)
+
+    assert upgrade() == 0
+    upkeep.maintain(db.connection, datetime.now(UTC))
+    db.connection.execute(
+        "insert into gnomon.cells (deployment_id, source_partition, start_offset, stratum, seen, sampled,"
+        " draw_probability, scored, failed, timed_out, dead_lettered, expired)"
+        " values (%s, 0, 0, '', 80, 80, 1, 80, 0, 0, 0, 80)",
+        [db.deployments["new"]],
+    )
+    db.connection.execute("delete from gnomon.pairs")
+    assert upgrade() == len(before)
+    assert quality(db) == before

@@ -1,21 +1,20 @@
 """What the joiner rolls up, and the reports over it, are what the pairs themselves say, on random pairs."""
 
-import json
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import psycopg
-import pyarrow as pa
 import pytest
 from psycopg.types.json import Jsonb
-from tests.report_rows import DEFAULTS, START, Database
+from tests.report_rows import START, Database, roll_up, sample
 
-from gnomon_consumer.joiner.assemble import PAIRS
-from gnomon_consumer.joiner.rollup import COUNTS, SUMS, Rollup
+from gnomon_consumer.database import engine_for
+from gnomon_consumer.joiner.rollup import COUNTS, SUMS
 from gnomon_consumer.reports import Question, ask
+from gnomon_migrations import runner
 
 Row = dict[str, Any]
 TOLERANCE = 0.05
@@ -65,39 +64,11 @@ def random_pairs(rng: np.random.Generator, n: int) -> list[Row]:
     return rows
 
 
-def roll_up(db: Database, rows: list[Row]) -> None:
-    """What the joiner would have written with these pairs, by its own sums, in two windows."""
-    written = {**DEFAULTS, "scored_at": 0}
-    for part in (rows[::2], rows[1::2]):
-        batch = [
-            {**written, **row, "event_time": micros(row["event_time"]), "segments": json.dumps({})} for row in part
-        ]
-        for made in batch:
-            made.update({name: made[name].bytes for name in ("window_id", "producer_id")})
-        rollup = Rollup()
-        rollup.add(pa.RecordBatch.from_pylist([{name: row.get(name) for name in PAIRS.names} for row in batch],
-                                              schema=PAIRS), TOLERANCE)  # fmt: skip
-        for row in part:
-            rollup.count((micros(row["event_time"]) // 3_600_000_000, row["stratum"]), "seen")
-        columns = (*COUNTS, *SUMS)
-        for (hour, stratum), numbers in rollup.rows():
-            db.connection.execute(
-                f"insert into gnomon.rollups as r (deployment_id, hour, stratum, {', '.join(columns)})"
-                f" values (%s, %s, %s, {', '.join(['%s'] * len(columns))}) on conflict (deployment_id, hour, stratum)"
-                f" do update set {', '.join(f'{name} = r.{name} + excluded.{name}' for name in columns)}",
-                [db.deployments["new"], datetime.fromtimestamp(hour * 3600, UTC), stratum, *numbers],
-            )
-
-
-def micros(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1_000_000
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_long_periods_read_what_the_pairs_say(db: Database, seed: int) -> None:
     rows = random_pairs(np.random.default_rng(seed), 300)
     db.add_pairs(rows)
-    roll_up(db, rows)
+    roll_up(db, rows, TOLERANCE)
     for unit in ("all", "day", "hour"):
         for row in ask(db.connection, "timeline", Question("s", time_zone=ZONE, extra={"unit": unit})).rows[:6]:
             inside = {} if unit == "all" else {"since": row["at"], "until": row["at"] + timedelta(**{f"{unit}s": 1})}
@@ -125,3 +96,95 @@ def check_against_the_pairs(db: Database, row: Row, question: Question) -> None:
         if error is not None and exact["rate"] is not None:
             by_day = exact["se_day"] or 0.0
             assert row[error] == pytest.approx((exact["se_row"] ** 2 + by_day**2) ** 0.5, abs=1e-9), error
+
+
+def both_ways(db: Database, name: str, **narrowed: Any) -> tuple[list[Row], list[Row]]:
+    """The rows of a report from the rollups, and from the pairs."""
+    asked = [
+        ask(db.connection, name, Question("s", **narrowed, extra={"exact": exact})).rows for exact in ("no", "yes")
+    ]
+    return list(asked[0]), list(asked[1])
+
+
+# What the rollups cannot know (the clusters), and what follows from it.
+BY_CLUSTER = {"interval_by", "se_cluster", "standard_error", "low", "high", "kappa_se", "kappa_low", "kappa_high",
+              "mean_difference_se", "mean_absolute_difference_se"}  # fmt: skip
+
+
+def same(rolled: list[Row], exact: list[Row], apart: set[str]) -> None:
+    """Every column of every row, floats but for rounding (the root of which a variance of 0 leaves)."""
+    assert len(rolled) == len(exact)
+    for one, other in zip(rolled, exact, strict=True):
+        for name in one.keys() - apart:
+            expected = pytest.approx(other[name], rel=1e-9, abs=1e-7) if isinstance(other[name], float) else other[name]
+            assert one[name] == expected, (name, one)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_the_rollups_say_is_what_the_pairs_say(db: Database, seed: int) -> None:
+    rows = random_pairs(np.random.default_rng(100 + seed), 400)
+    db.add_pairs(rows)
+    roll_up(db, rows, TOLERANCE)
+    for period in ({}, {"since": START + timedelta(hours=30), "until": START + timedelta(hours=67)}):
+        for name in ("agreement", "confusion", "errors"):
+            same(*both_ways(db, name, **period, **({} if name == "confusion" else {"time_zone": ZONE})), BY_CLUSTER)
+
+
+def test_without_clusters_the_intervals_are_the_same(db: Database) -> None:
+    rows = [{**row, "cluster": None} for row in random_pairs(np.random.default_rng(7), 400)]
+    db.add_pairs(rows)
+    roll_up(db, rows, TOLERANCE)
+    for name in ("agreement", "errors"):
+        rolled, exact = both_ways(db, name)
+        assert {row["interval_by"] for row in rolled} == {"rows, days"}
+        assert {row["interval_by"] for row in exact} == {"clusters, days"}
+        same(rolled, exact, {"interval_by", "se_cluster"})
+
+
+def test_size_bids_which_way_and_a_reader_may_overrule_it(db: Database) -> None:
+    rows = sample(np.random.default_rng(3), 60).rows()
+    db.add_pairs(rows)
+    roll_up(db, rows, TOLERANCE)
+
+    def way(**question: Any) -> str:
+        return str(ask(db.connection, "agreement", Question("s", **question)).rows[0]["interval_by"])
+
+    assert way() == "clusters, days"
+    assert way(extra={"exact": "no"}) == "rows, days"
+    db.connection.execute("update gnomon.rollups set sampled = 100000")
+    assert way() == "rows, days"
+    assert way(extra={"exact": "yes"}) == "clusters, days"
+    # What the rollups do not have: a segment, a part of an hour. A day of them is not many.
+    assert way(segment={"origin": "JFK"}) == "clusters, days"
+    assert way(since=START + timedelta(minutes=30)) == "clusters, days"
+    assert way(since=START, until=START + timedelta(hours=8)) == "clusters"
+
+
+def test_no_number_is_made_of_nothing(db: Database) -> None:
+    for name in ("agreement", "confusion", "errors"):
+        rolled, exact = both_ways(db, name)
+        assert rolled == exact
+        assert {row["status"] for row in rolled} <= {
+            "no pair in this period", "no pair with two labels in this period"}  # fmt: skip
+
+
+def test_the_upgrade_adds_up_the_pairs_that_are_there(db: Database, database_url: str) -> None:
+    rows = random_pairs(np.random.default_rng(8), 300)
+    db.add_pairs(rows)
+    roll_up(db, rows, TOLERANCE)
+    numbers = f"select hour, stratum, {', '.join((*COUNTS, *SUMS))} from gnomon.rollups order by 1, 2"
+    labels = "select * from gnomon.rollup_labels order by 1, 2, 3, 4"
+    before = [db.connection.execute(statement).fetchall() for statement in (numbers, labels)]
+    # The tables as version 0004 left them.
+    new = [name for name in (*COUNTS, *SUMS) if name == "valued" or name.startswith(("both_failed", "squared_weight"))]
+    db.connection.execute("drop schema report_v1 cascade")
+    db.connection.execute("drop table gnomon.rollup_labels, gnomon.cohort_latencies")
+    db.connection.execute("alter table gnomon.cohort_estimates drop column report")
+    db.connection.execute(f"alter table gnomon.rollups {', '.join(f'drop column {name}' for name in new)}")
+    db.connection.execute("update gnomon.alembic_version set version_num = '0004'")
+    assert runner.upgrade(engine_for(database_url))
+    for statement, rows_before in zip((numbers, labels), before, strict=True):
+        after = db.connection.execute(statement).fetchall()
+        assert len(after) == len(rows_before) > 10
+        for one, other in zip(after, rows_before, strict=True):
+            assert one == tuple(pytest.approx(x, abs=1e-9) if isinstance(x, float) else x for x in other)

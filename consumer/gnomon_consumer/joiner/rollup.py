@@ -1,4 +1,7 @@
-"""Counts and weighted sums of a batch of pairs by hour and stratum, for table `rollups`; see `tables` for the rules."""
+"""Counts and weighted sums of pairs, for tables `rollups` (hour and stratum) and `rollup_labels` (hour and decisions).
+
+See `tables` for the rules.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,16 +15,21 @@ from gnomon_consumer.joiner.window import HOUR_US
 
 COUNTS = (
     "seen", "sampled", "scored", "failed", "timed_out", "dead_lettered", "orphaned", "live_failed", "comparable",
-    "agreed",
+    "agreed", "both_failed", "valued",
 )  # fmt: skip
-WEIGHTED = ("", "failed_", "timed_out_", "live_failed_", "comparable_", "agreed_")
+WEIGHTED = ("", "failed_", "timed_out_", "live_failed_", "comparable_", "agreed_", "both_failed_")
 SUMS = (
     *(f"{prefix}weight{power}" for prefix in WEIGHTED for power in ("", "_squared")),
     "value_difference", "value_difference_absolute", "value_difference_squared", "value_difference_weight",
+    "squared_weight_value_difference", "squared_weight_value_difference_absolute",
+    "squared_weight_value_difference_squared", "squared_weight_value_difference_weight",
 )  # fmt: skip
 
 Key = tuple[int, str]
 """Hour of event time (hours since the Unix epoch) and stratum."""
+
+Decisions = tuple[int, str, str]
+"""Hour, live label, shadow label."""
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Booleans = np.ndarray[Any, np.dtype[np.bool_]]
@@ -33,6 +41,7 @@ class Rollup:
     def __init__(self) -> None:
         self._counts: dict[Key, Counter[str]] = {}
         self._sums: dict[Key, dict[str, float]] = {}
+        self._decisions: dict[Decisions, list[float]] = {}
 
     def count(self, key: Key, name: str, number: int = 1) -> None:
         """Add to one of COUNTS."""
@@ -55,6 +64,23 @@ class Rollup:
                     sums[name] += value
                 else:
                     self.count(key, name, int(value))
+        self._decide(pairs, hours, terms)
+
+    def _decide(self, pairs: pa.RecordBatch, hours: Any, terms: dict[str, Any]) -> None:
+        """Add up the pairs in which two decisions stand side by side."""
+        columns = {"hour": hours, "live": pairs.column("live_label"), "shadow": pairs.column("shadow_label")}
+        sums = ("comparable", "comparable_weight", "comparable_weight_squared")
+        table = pa.table(columns | {name: terms[name] for name in sums})
+        table = table.filter(pc.and_(pc.equal(table["comparable"], 1), pc.is_valid(table["live"])))
+        grouped = table.group_by(list(columns)).aggregate([(name, "sum") for name in sums])
+        for row in grouped.to_pylist():
+            total = self._decisions.setdefault((row["hour"], row["live"], row["shadow"]), [0, 0.0, 0.0])
+            for at, name in enumerate(sums):
+                total[at] += row[f"{name}_sum"]
+
+    def decisions(self) -> Iterable[tuple[Decisions, list[float]]]:
+        """Keys in order, each with its pairs, weight and squared weight."""
+        return sorted(self._decisions.items())
 
     def rows(self) -> Iterable[tuple[Key, list[int | float]]]:
         """Keys in order, each with its COUNTS and SUMS."""
@@ -81,6 +107,7 @@ def _terms(pairs: pa.RecordBatch, tolerance: float) -> dict[str, Any]:
         "live_failed_": _flags(pc.is_valid(pairs.column("live_error_kind"))),
         "comparable_": comparable,
         "agreed_": agreed,
+        "both_failed_": _flags(pc.is_valid(pairs.column("live_error_kind"))) & _flags(pc.not_equal(outcome, "scored")),
     }
     terms: dict[str, Any] = {}
     for prefix, flags in chosen.items():
@@ -92,6 +119,9 @@ def _terms(pairs: pa.RecordBatch, tolerance: float) -> dict[str, Any]:
     terms["value_difference_absolute"] = weight * np.abs(difference)
     terms["value_difference_squared"] = weight * difference * difference
     terms["value_difference_weight"] = np.where(both, weight, 0.0)
+    terms["valued"] = both.astype(np.int64)
+    for name in ("", "_absolute", "_squared", "_weight"):
+        terms[f"squared_weight_value_difference{name}"] = weight * terms[f"value_difference{name}"]
     return terms
 
 

@@ -226,6 +226,13 @@ class Sink:
                 for (hour, stratum), numbers in rollup.rows()
             ],
         )
+        self._connection.cursor().executemany(
+            _ADD_DECISIONS,
+            [
+                (self.deployment_id, moment(hour * HOUR_US), *labels, *numbers)
+                for (hour, *labels), numbers in rollup.decisions()
+            ],
+        )
 
 
 _ROLLED = (*COUNTS, *SUMS)
@@ -235,6 +242,13 @@ values (%s, %s, %s, {", ".join(["%s"] * len(_ROLLED))})
 on conflict (deployment_id, hour, stratum) do update
 set {", ".join(f"{name} = r.{name} + excluded.{name}" for name in _ROLLED)}
 """  # noqa: S608  # constants
+_ADD_DECISIONS = """
+insert into gnomon.rollup_labels as r (deployment_id, hour, live_label, shadow_label, pairs, weight, weight_squared)
+values (%s, %s, %s, %s, %s, %s, %s)
+on conflict (deployment_id, hour, live_label, shadow_label) do update
+set pairs = r.pairs + excluded.pairs, weight = r.weight + excluded.weight,
+    weight_squared = r.weight_squared + excluded.weight_squared
+"""
 _ADD_TALLY = f"""
 insert into gnomon.producer_tallies as t ({", ".join(TALLY_COLUMNS)})
 values ({", ".join(["%s"] * len(TALLY_COLUMNS))})

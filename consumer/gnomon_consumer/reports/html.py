@@ -22,6 +22,11 @@ ERRORS = (
     ("only the shadow fails", "only_shadow_failed", "pair"),
     ("both fail", "both_failed", "pair"),
 )
+# What is said of an interval that does not know the clusters of its own pairs.
+BY = {
+    "cohort": "; of clusters the interval knows what they shared in the newest sealed cohort",
+    "rows": "; of clusters the interval knows nothing yet",
+}
 
 
 def render(page: Page) -> str:
@@ -89,8 +94,12 @@ def _behind(report: str, row: Row) -> str:
         return f"{number(row.get('seen'), 'count')} seen" + (
             "" if sampled is None else f", {100 * sampled:.3g}% of them sampled"
         )
+    if not row.get("n"):
+        return ""
     what = "requests scored one at a time" if report == "latency" else "requests"
-    return f"from {row['n']:,} {what}" if row.get("n") else ""
+    before = f" before {row['kept_until']:%Y-%m-%d}" if row.get("kept_until") else ""
+    way = BY.get((row.get("interval_by") or "").partition(",")[0], "")
+    return f"from {row['n']:,} {what}{before}{way}"
 
 
 def _quality(page: Page) -> list[dict[str, Any]]:

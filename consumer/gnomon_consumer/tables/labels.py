@@ -114,8 +114,32 @@ cohort_estimates = Table(
     may("high", DOUBLE_PRECISION),
     need("status", Text),
     need("computed_at", TIME, default="now()"),
+    need("report", Text, default="'quality'"),
     PrimaryKeyConstraint("cohort_id", "metric", "side"),
     comment="What `report quality` computed of a sealed cohort (the slice and all before it), by UTC days: a"
-    " cohort does not change, so neither does this. `gnomon db maintain` fills it; erasing a request"
-    " of the stream, or a new SQL version of the reports, empties it.",
+    " cohort does not change, so neither does this; of the newest, `report agreement` and `report errors` too, over"
+    " all pairs captured before its end. `gnomon db maintain` fills it; erasing a request of the stream, or a new SQL"
+    " version of the reports, empties it, as far as the pairs are still there to compute it again.",
+)
+
+cohort_latencies = Table(
+    "cohort_latencies",
+    metadata,
+    need("cohort_id", BigInteger, ForeignKey(f"{SCHEMA}.cohorts.cohort_id")),
+    need("measure", Text),
+    need("quantile", DOUBLE_PRECISION),
+    need("n", BigInteger),
+    may("n_effective", DOUBLE_PRECISION),
+    may("weight", DOUBLE_PRECISION),
+    may("microseconds", DOUBLE_PRECISION),
+    may("se_row", DOUBLE_PRECISION),
+    may("se_cluster", DOUBLE_PRECISION),
+    may("se_day", DOUBLE_PRECISION),
+    may("standard_error", DOUBLE_PRECISION),
+    may("low", DOUBLE_PRECISION),
+    may("high", DOUBLE_PRECISION),
+    need("computed_at", TIME, default="now()"),
+    PrimaryKeyConstraint("cohort_id", "measure", "quantile"),
+    comment="What `report latency` computed of all pairs captured before the end of the newest sealed cohort, by UTC"
+    " days; filled and emptied with cohort_estimates.",
 )

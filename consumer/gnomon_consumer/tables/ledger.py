@@ -124,6 +124,8 @@ rollups = Table(
         "live_failed",
         "comparable",
         "agreed",
+        "both_failed",
+        "valued",
     ),
     *sums(
         "weight",
@@ -142,12 +144,32 @@ rollups = Table(
         "value_difference_absolute",
         "value_difference_squared",
         "value_difference_weight",
+        "both_failed_weight",
+        "both_failed_weight_squared",
+        "squared_weight_value_difference",
+        "squared_weight_value_difference_absolute",
+        "squared_weight_value_difference_squared",
+        "squared_weight_value_difference_weight",
     ),
     PrimaryKeyConstraint("deployment_id", "hour", "stratum"),
     comment="Counts and weighted sums by hour of event time (dead letters and orphans: of the window) and"
     " stratum, written with the pairs they sum. x_weight = sum of w over x, x_weight_squared = sum"
-    " of w squared; the value differences are weighted sums over the rows with two finite values,"
-    " whose weight is value_difference_weight.",
+    " of w squared; the value differences are weighted sums over the `valued` rows, those with two finite values,"
+    " whose weight is value_difference_weight, and squared_weight_… the same with w squared in place of w.",
+)
+
+rollup_labels = Table(
+    "rollup_labels",
+    metadata,
+    deployment(),
+    need("hour", TIME),
+    need("live_label", Text),
+    need("shadow_label", Text),
+    *counts("pairs"),
+    *sums("weight", "weight_squared"),
+    PrimaryKeyConstraint("deployment_id", "hour", "live_label", "shadow_label"),
+    comment="Live decision against shadow decision by hour of event time, over comparable pairs, written with them:"
+    " how many, sum of w, sum of w squared.",
 )
 
 producer_tallies = Table(

@@ -2,27 +2,31 @@
 
 from gnomon_consumer.reports.catalogue.shape import LOCAL, PAIRS, PERIOD, WHO, Column, Report
 
+EXACT = {"exact": "yes: read the pairs, however many; no: take the sums where there are some. Default: by size."}
+BY = "Below: what the interval knows. cohort: clusters as in the newest sealed cohort that is kept."
+
 ANSWERS = (
     Report(
         "agreement",
         "How often live and shadow answer alike",
         "agreement",
-        LOCAL,
+        (*LOCAL, "exact"),
         (
             *WHO,
             Column("n", "n", "count"),
             Column("n eff.", "n_effective", "count"),
-            Column("agreement", "agreement", "share", ("low", "high")),
+            Column("agreement", "agreement", "share", ("low", "high"), below="interval_by"),
             Column("kappa", "kappa", "number", ("kappa_low", "kappa_high")),
             Column("shadow - live", "mean_difference", "number"),
         ),
-        "Weighted to all live traffic; intervals 95%, by cluster and day together.",
+        f"Weighted to all live traffic; intervals 95%. {BY}",
+        EXACT,
     ),
     Report(
         "confusion",
         "Live decision against shadow decision",
         "confusion",
-        PAIRS,
+        (*PAIRS, "exact"),
         (
             *WHO,
             Column("live", "live_label"),
@@ -32,28 +36,32 @@ ANSWERS = (
             Column("share", "share", "share"),
             Column("status", "status"),
         ),
+        "",
+        EXACT,
     ),
     Report(
         "latency",
         "Quantiles of both sides, scored one request at a time",
         "latency",
-        LOCAL,
+        (*LOCAL, "exact"),
         (
             *WHO,
-            Column("measure", "measure"),
+            Column("measure", "measure", below="0.5.kept_until"),
             Column("n", "0.5.n", "count"),
             Column("p50", "0.5.microseconds", "µs", ("0.5.low", "0.5.high")),
             Column("p95", "0.95.microseconds", "µs", ("0.95.low", "0.95.high")),
             Column("p99", "0.99.microseconds", "µs", ("0.99.low", "0.99.high")),
         ),
-        "Compare a challenger's shadow with the control's. live_all: every pair, the rest: the probe.",
+        "Compare a challenger's shadow with the control's. live_all: every pair, the rest: the probe."
+        " A time below: kept of all pairs captured before it.",
+        EXACT,
         pivot=(("stream", "deployment", "role", "measure"), ("quantile",)),
     ),
     Report(
         "errors",
         "Error rates of both sides and their four cells",
         "errors",
-        LOCAL,
+        (*LOCAL, "exact"),
         (
             *WHO,
             Column("pairs", "error.live.n", "count"),
@@ -70,7 +78,10 @@ ANSWERS = (
                     ("both answer", "both_answered.pair"),
                 )
             ),
+            Column("interval by", "error.live.interval_by"),
         ),
+        "interval by: what the intervals know. cohort: clusters as in the newest sealed cohort that is kept.",
+        EXACT,
         pivot=(("stream", "deployment", "role"), ("metric", "side")),
         upright=True,
     ),

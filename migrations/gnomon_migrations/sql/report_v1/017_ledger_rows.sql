@@ -11,6 +11,11 @@ select r.*, d.stream, d.deployment, d.role from gnomon.rollups r join report_v1.
 
 comment on view report_v1.rollups is 'Counts and weighted sums by hour of event time and stratum.';
 
+create view report_v1.rollup_labels as
+select r.*, d.stream, d.deployment, d.role from gnomon.rollup_labels r join report_v1.deployments d using (deployment_id);
+
+comment on view report_v1.rollup_labels is 'Live decision against shadow decision by hour of event time.';
+
 -- Every run of a live service beside what was received of it. unclean: its last heartbeat did not say `closed`, so what
 -- it still held is unknown.
 create view report_v1.producer_runs as

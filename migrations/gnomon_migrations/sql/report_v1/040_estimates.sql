@@ -6,59 +6,6 @@
 -- see Särndal, Swensson and Wretman (1992), 5.5 and 5.7. Three variances stand side by side: by row (naive), by
 -- cluster (the row where the capture has none), and by local day (shared shocks such as weather). standard_error is
 -- sqrt(cluster + day), never less than either; the interval is made of it.
---
--- A metric is a line here: what a pair must have to say anything of it (given), y and x of either side, over the
--- columns of `estimates`' said below. One that is not paired has no live side.
-create view report_v1.metrics as
-select m.* from (values
-    (1, 'agreement', 'agreement', 'share', false, 'agrees is not null', null, 'agrees::integer', null, null),
-    (2, 'error', 'error', 'share', true, 'true', 'live_failed::integer', 'shadow_failed::integer', null, null),
-    (3, 'timed_out', 'timed_out', 'share', false, 'true', null, '(outcome = ''timed_out'')::integer', null, null),
-    (4, 'both_answered', 'error_cells', 'share', false, 'true', null,
-     '(not live_failed and not shadow_failed)::integer', null, null),
-    (5, 'only_live_failed', 'error_cells', 'share', false, 'true', null,
-     '(live_failed and not shadow_failed)::integer', null, null),
-    (6, 'only_shadow_failed', 'error_cells', 'share', false, 'true', null,
-     '(shadow_failed and not live_failed)::integer', null, null),
-    (7, 'both_failed', 'error_cells', 'share', false, 'true', null, '(live_failed and shadow_failed)::integer', null,
-     null),
-    (8, 'value', 'value', 'mean', true, 'finite and not live_failed and not shadow_failed', 'live_value',
-     'shadow_value', null, null),
-    (9, 'absolute_difference', 'absolute_difference', 'mean', false,
-     'finite and not live_failed and not shadow_failed', null, 'abs(shadow_value - live_value)', null, null),
-    (10, 'label_coverage', 'label_coverage', 'share', false, 'true', null, 'known::integer', null, null),
-    (11, 'accuracy', 'accuracy', 'share', true, 'decided', 'live_right::integer', 'shadow_right::integer', null, null),
-    (12, 'precision', 'precision', 'share', true, 'decided and truth_value in (0, 1)',
-     'case when live_right then truth_value else 0 end', 'case when shadow_right then truth_value else 0 end',
-     '(live_right = (truth_value = 1))::integer', '(shadow_right = (truth_value = 1))::integer'),
-    (13, 'recall', 'recall', 'share', true, 'decided and truth_value in (0, 1)',
-     'case when live_right then truth_value else 0 end', 'case when shadow_right then truth_value else 0 end',
-     'truth_value', 'truth_value'),
-    (14, 'log_loss', 'log_loss', 'mean', true, 'live_chance between 0 and 1 and shadow_chance between 0 and 1',
-     '-ln(least(greatest(live_chance, 1e-6), 1 - 1e-6))', '-ln(least(greatest(shadow_chance, 1e-6), 1 - 1e-6))', null,
-     null),
-    (15, 'brier', 'brier', 'mean', true, 'probabilities', '(live_value - truth_value) * (live_value - truth_value)',
-     '(shadow_value - truth_value) * (shadow_value - truth_value)', null, null),
-    (16, 'rmse', 'rmse', 'root', true, 'regression', '(live_value - truth_value) * (live_value - truth_value)',
-     '(shadow_value - truth_value) * (shadow_value - truth_value)', null, null),
-    (17, 'mae', 'mae', 'mean', true, 'regression', 'abs(live_value - truth_value)', 'abs(shadow_value - truth_value)',
-     null, null),
-    (18, 'ndcg@10', 'ndcg@10', 'mean', true, 'live_ndcg is not null and shadow_ndcg is not null', 'live_ndcg',
-     'shadow_ndcg', null, null)
-    ) m(code, metric, family, kind, paired, given, live, shadow, live_x, shadow_x);
-
--- A template of SQL once for each metric of some families, between commas: {k} its code, the rest its columns above.
-create function report_v1.for_each_metric(template text, families text[]) returns text
-    language sql stable parallel safe as
-$$
-    select string_agg(replace(replace(replace(replace(replace(replace(replace(replace(template,
-               '{k}', m.code::text), '{metric}', m.metric), '{kind}', m.kind), '{given}', m.given),
-               '{live}', coalesce(m.live, 'null::float8')), '{shadow}', m.shadow),
-               '{live_x}', coalesce(m.live_x, case when m.paired then '1' else 'null' end)),
-               '{shadow_x}', coalesce(m.shadow_x, '1')),
-               ', ' order by array_position(for_each_metric.families, m.family), m.code)
-    from report_v1.metrics m where m.family = any (for_each_metric.families)
-$$;
 
 -- The numbers of `estimates` below, for live and shadow and, in the variances, their difference too.
 --
@@ -162,29 +109,50 @@ end
 $$;
 -- sides: 'live', 'shadow', 'difference' (shadow less live, the covariance included), or 'pair' for what has no sides.
 -- slice: all, stratum, hour, weekday, day, or segment:KEY. horizon: null for the metrics that need no label.
+-- exact: true reads the pairs, false the rollups where these can say it, null whichever the size bids (takes_sums).
+-- interval_by: what the interval knows, 'clusters, days' of these pairs; 'cohort, days' where the clusters are those of
+-- the newest kept cohort (by_cluster); 'rows, days' where none is kept.
 create function report_v1.estimates(stream text, deployment text default null, since timestamptz default null,
                                     until timestamptz default null, segment jsonb default null,
                                     slice text default 'all', metrics text[] default '{agreement}',
-                                    horizon interval default null, time_zone text default 'UTC')
+                                    horizon interval default null, time_zone text default 'UTC',
+                                    exact boolean default true)
     returns table (stream text, deployment text, role text, slice text, value text, metric text, side text, n bigint,
                    n_effective float8, weight float8, clusters bigint, days bigint, estimate float8, se_row float8,
-                   se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text)
+                   se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text,
+                   interval_by text)
     language sql stable parallel safe as
 $$
     with wanted as (
         select m.code, m.metric, m.kind, m.paired, array_position(estimates.metrics, m.family) as place
         from report_v1.metrics m where m.family = any (estimates.metrics)
     ),
+    way as materialized (
+        select s.sums, s.sums and estimates.slice = 'all'
+                       and report_v1.takes_sums(estimates.stream, estimates.deployment, estimates.since,
+                                                estimates.until, estimates.segment, estimates.exact) as rolled
+        from (select estimates.horizon is null and report_v1.summable(estimates.metrics) as sums) s
+    ),
     -- Materialized, as wherever this stands beside other tables: once, however often the rows are looked through.
     computed as materialized (
-        select * from report_v1.measured(estimates.stream, estimates.deployment, estimates.since, estimates.until,
-                                         estimates.segment, estimates.slice, estimates.metrics, estimates.horizon,
-                                         estimates.time_zone)
+        select x.*, null::timestamptz as kept_until
+        from report_v1.measured(estimates.stream, estimates.deployment, estimates.since, estimates.until,
+                                estimates.segment, estimates.slice, estimates.metrics, estimates.horizon,
+                                estimates.time_zone) x
+        where not (select sums from way)
+        union all
+        select x.*
+        from report_v1.summed(estimates.stream, estimates.deployment, estimates.since, estimates.until,
+                              estimates.segment, estimates.slice, estimates.metrics, estimates.time_zone,
+                              (select rolled from way)) x
+        where (select sums from way)
     ),
     sides as (
         select x.deployment_id, x.value, x.code, e.side,
                case when m.kind = 'share' and e.side = 'difference' then 'mean' else m.kind end as kind,
                x.n, x.kish, x.weight, x.clusters, x.days, e.estimate, x.v_row[e.at] as v_row,
+               case when not (select rolled from way) then 'clusters' when x.kept_until is null then 'rows' else 'cohort' end
+                   || case when x.days > 1 then ', days' else '' end as interval_by,
                -- One day says nothing of the variation between days.
                x.v_cluster[e.at] as v_cluster, case when x.days > 1 then x.v_day[e.at] end as v_day
         from computed x
@@ -198,17 +166,18 @@ $$
     )
     select c.stream, c.deployment, c.role, estimates.slice, s.value, m.metric, s.side,
            coalesce(s.n, 0), s.kish, s.weight, s.clusters, s.days, s.estimate, sqrt(s.v_row), sqrt(s.v_cluster),
-           sqrt(s.v_day), sqrt(s.v_cluster + coalesce(s.v_day, 0)), i.low, i.high,
+           sqrt(s.v_day), sqrt(v.v), i.low, i.high,
            case when c.problem is not null then c.problem
                 when s.n is null and estimates.horizon is not null then 'no pair with a label that has come due'
                 when s.n is null then 'no comparable pair in this period'
                 when s.estimate is null then 'undefined: its denominator is 0'
-                else 'ok' end
+                else 'ok' end,
+           s.interval_by
     from report_v1.scope(estimates.stream, estimates.deployment) c
     cross join wanted m
     left join sides s on s.deployment_id = c.deployment_id and s.code = m.code
-    left join lateral report_v1.interval95(s.kind, s.estimate, s.v_cluster + coalesce(s.v_day, 0),
-                                           least(s.kish, s.clusters)) i on true
+    left join lateral (select coalesce(s.v_cluster, s.v_row) + coalesce(s.v_day, 0) as v) v on true
+    left join lateral report_v1.interval95(s.kind, s.estimate, v.v, least(s.kish, s.clusters)) i on true
     order by c.role, c.deployment, s.value, m.place, m.code,
              array_position(array['live', 'shadow', 'pair', 'difference'], s.side)
 $$;

@@ -1,16 +1,27 @@
 -- Live decision against shadow decision: every pair with two labels falls into one cell.
 create function report_v1.confusion(stream text, deployment text default null, since timestamptz default null,
-                                    until timestamptz default null, segment jsonb default null)
+                                    until timestamptz default null, segment jsonb default null,
+                                    exact boolean default null)
     returns table (stream text, deployment text, role text, live_label text, shadow_label text, n bigint,
                    weight float8, share float8, status text)
     language sql stable parallel safe as
 $$
-    with cells as (
+    with way as materialized (
+        select report_v1.takes_sums(confusion.stream, confusion.deployment, confusion.since, confusion.until,
+                                    confusion.segment, confusion.exact) as sums),
+    cells as (
         select p.deployment_id, p.live_label, p.shadow_label, count(*) as n, sum(p.weight) as weight
         from report_v1.pairs_of(confusion.stream, confusion.deployment, confusion.since, confusion.until,
                                 confusion.segment) p
-        where p.comparable and p.live_label is not null
-        group by p.deployment_id, p.live_label, p.shadow_label)
+        where p.comparable and p.live_label is not null and not (select sums from way)
+        group by p.deployment_id, p.live_label, p.shadow_label
+        union all
+        select r.deployment_id, r.live_label, r.shadow_label, sum(r.pairs)::bigint, sum(r.weight)
+        from report_v1.rollup_labels r
+        where r.deployment_id = any (report_v1.deployment_ids(confusion.stream, confusion.deployment))
+          and r.hour >= coalesce(confusion.since, '-infinity') and r.hour < coalesce(confusion.until, 'infinity')
+          and (select sums from way)
+        group by r.deployment_id, r.live_label, r.shadow_label)
     select c.stream, c.deployment, c.role, x.live_label, x.shadow_label, coalesce(x.n, 0), x.weight,
            x.weight / sum(x.weight) over (partition by c.deployment_id),
            coalesce(c.problem, case when x.n is null then 'no pair with two labels in this period' else 'ok' end)
@@ -23,20 +34,32 @@ $$;
 -- [1(a=b) - p_o - (1-κ)(p_live(a) + p_shadow(b) - 2 p_e)] / (1 - p_e) (Fleiss, Cohen and Everitt 1969).
 create function report_v1.kappa(stream text, deployment text default null, since timestamptz default null,
                                 until timestamptz default null, segment jsonb default null,
-                                time_zone text default 'UTC')
+                                time_zone text default 'UTC', exact boolean default null)
     returns table (deployment_id integer, n bigint, kappa float8, se_row float8, se_cluster float8, se_day float8,
                    standard_error float8, low float8, high float8, status text)
     language sql stable parallel safe set work_mem = '64MB' as
 $$
-    -- The residual of a pair depends on its two labels alone, so cells by cluster and cells by day say all of it.
-    with cells as materialized (
+    -- The residual of a pair depends on its two labels alone, so cells by cluster and cells by day say all of it. The
+    -- rollups have cells by day alone; then the design effect of the kept cohort stands for the clusters.
+    with way as materialized (
+        select report_v1.takes_sums(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment,
+                                    kappa.exact) as sums),
+    cells as materialized (
         select p.deployment_id, p.live_label as b, p.shadow_label as a, p.cluster, d.day,
                grouping(d.day) = 1 as by_cluster, count(*) as n, sum(p.weight) as w, sum(p.weight * p.weight) as w2
         from report_v1.pairs_of(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment) p
         cross join lateral (select (p.event_time at time zone kappa.time_zone)::date as day) d
-        where p.comparable and p.live_label is not null
+        where p.comparable and p.live_label is not null and not (select sums from way)
         group by grouping sets ((p.deployment_id, p.live_label, p.shadow_label, p.cluster),
                                 (p.deployment_id, p.live_label, p.shadow_label, d.day))
+        union all
+        select r.deployment_id, r.live_label, r.shadow_label, null, (r.hour at time zone kappa.time_zone)::date, false,
+               sum(r.pairs), sum(r.weight), sum(r.weight_squared)
+        from report_v1.rollup_labels r
+        where r.deployment_id = any (report_v1.deployment_ids(kappa.stream, kappa.deployment))
+          and r.hour >= coalesce(kappa.since, '-infinity') and r.hour < coalesce(kappa.until, 'infinity')
+          and (select sums from way)
+        group by 1, 2, 3, 5
     ),
     days as (select * from cells where not by_cluster),
     totals as (select deployment_id, sum(n)::bigint as n, sum(w) as w, sum(w) filter (where a = b) / sum(w) as p_o
@@ -68,46 +91,51 @@ $$
                     then sum(total ^ 2) filter (where not by_cluster) end as v_day
         from residuals group by deployment_id
     )
-    select e.deployment_id, e.n, e.kappa, sqrt(v_row), sqrt(v_cluster), sqrt(v_day),
-           sqrt(v_cluster + coalesce(v_day, 0)),
+    select e.deployment_id, e.n, e.kappa, sqrt(v.v_row), sqrt(c.v_cluster), sqrt(v.v_day), s.error,
            -- greatest() and least() pass over a null: nothing would become -1 and 1.
-           case when e.kappa is not null then greatest(e.kappa - 1.959964 * sqrt(v_cluster + coalesce(v_day, 0)), -1)
-               end,
-           case when e.kappa is not null then least(e.kappa + 1.959964 * sqrt(v_cluster + coalesce(v_day, 0)), 1) end,
+           case when e.kappa is not null then greatest(e.kappa - 1.959964 * s.error, -1) end,
+           case when e.kappa is not null then least(e.kappa + 1.959964 * s.error, 1) end,
            case when e.kappa is null then 'one class only' else 'ok' end
     from estimate e
     join variances v using (deployment_id)
+    left join report_v1.cluster_effects k
+        on k.deployment_id = e.deployment_id and k.metric = 'kappa' and (select sums from way)
+    cross join lateral (select coalesce(v.v_cluster, report_v1.by_cluster(v.v_row, k.effect, e.n, k.n)) as v_cluster) c
+    cross join lateral (select sqrt(coalesce(c.v_cluster, v.v_row) + coalesce(v.v_day, 0)) as error) s
 $$;
 
 -- How often live and shadow answer alike, by deployment.
 create function report_v1.agreement(stream text, deployment text default null, since timestamptz default null,
                                     until timestamptz default null, segment jsonb default null,
-                                    time_zone text default 'UTC')
+                                    time_zone text default 'UTC', exact boolean default null)
     returns table (stream text, deployment text, role text, n bigint, n_effective float8, weight float8,
                    agreement float8, se_row float8, se_cluster float8, se_day float8, standard_error float8,
                    low float8, high float8, kappa float8, kappa_se float8, kappa_low float8, kappa_high float8,
                    mean_difference float8, mean_difference_se float8, mean_absolute_difference float8,
-                   mean_absolute_difference_se float8, not_comparable bigint, status text)
+                   mean_absolute_difference_se float8, not_comparable bigint, interval_by text,
+                   status text)
     language sql stable parallel safe as
 $$
     -- Time-outs are a share of all pairs, so that metric counts them without reading them once more.
     with estimated as materialized (
         select * from report_v1.estimates(agreement.stream, agreement.deployment, agreement.since, agreement.until,
-                                          agreement.segment, 'all', '{agreement,value,absolute_difference,timed_out}',
-                                          null, agreement.time_zone))
+                                          agreement.segment, 'all',
+                                          '{agreement,value_difference,absolute_difference,timed_out}', null,
+                                          agreement.time_zone, agreement.exact))
     select c.stream, c.deployment, c.role, coalesce(a.n, 0), a.n_effective, a.weight, a.estimate, a.se_row,
            a.se_cluster, a.se_day, a.standard_error, a.low, a.high, k.kappa, k.standard_error, k.low, k.high,
            v.estimate, v.standard_error, d.estimate, d.standard_error, coalesce(e.n, 0) - coalesce(a.n, 0),
+           a.interval_by,
            coalesce(c.problem, case when coalesce(e.n, 0) = 0 then 'no pair in this period'
                                     when coalesce(a.n, 0) = 0 then 'no comparable pair in this period'
                                     when k.status <> 'ok' then k.status || ', so no kappa'
                                     else 'ok' end)
     from report_v1.scope(agreement.stream, agreement.deployment) c
     left join estimated a on a.deployment = c.deployment and a.metric = 'agreement' and a.side = 'pair'
-    left join estimated v on v.deployment = c.deployment and v.metric = 'value' and v.side = 'difference'
+    left join estimated v on v.deployment = c.deployment and v.metric = 'value_difference' and v.side = 'pair'
     left join estimated d on d.deployment = c.deployment and d.metric = 'absolute_difference' and d.side = 'pair'
     left join estimated e on e.deployment = c.deployment and e.metric = 'timed_out'
     left join report_v1.kappa(agreement.stream, agreement.deployment, agreement.since, agreement.until,
-                              agreement.segment, agreement.time_zone) k on k.deployment_id = c.deployment_id
+                              agreement.segment, agreement.time_zone, agreement.exact) k on k.deployment_id = c.deployment_id
     order by c.role, c.deployment
 $$;

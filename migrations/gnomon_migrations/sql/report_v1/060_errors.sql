@@ -1,17 +1,17 @@
 -- The errors of both sides: each side's rate, their difference, and the four cells of live × shadow.
 create function report_v1.errors(stream text, deployment text default null, since timestamptz default null,
                                  until timestamptz default null, segment jsonb default null,
-                                 time_zone text default 'UTC')
+                                 time_zone text default 'UTC', exact boolean default null)
     returns table (stream text, deployment text, role text, metric text, side text, n bigint, n_effective float8,
                    weight float8, rate float8, se_row float8, se_cluster float8, se_day float8,
-                   standard_error float8, low float8, high float8, status text)
+                   standard_error float8, low float8, high float8, interval_by text, status text)
     language sql stable parallel safe as
 $$
     select e.stream, e.deployment, e.role, e.metric, e.side, e.n, e.n_effective, e.weight, e.estimate, e.se_row,
-           e.se_cluster, e.se_day, e.standard_error, e.low, e.high,
+           e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.interval_by,
            case when e.status like 'no comparable pair%' then 'no pair in this period' else e.status end
     from report_v1.estimates(errors.stream, errors.deployment, errors.since, errors.until, errors.segment, 'all',
-                             '{error,timed_out,error_cells}', null, errors.time_zone) e
+                             '{error,timed_out,error_cells}', null, errors.time_zone, errors.exact) e
 $$;
 
 -- What the errors were, by side and kind.

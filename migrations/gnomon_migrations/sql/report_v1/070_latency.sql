@@ -6,20 +6,34 @@
 -- its window: its weight is multiplied by the window's pairs over the window's probe rows. measure: live, shadow,
 -- difference (shadow less live, request by request), all over the same probe rows, and live_all over every pair.
 -- Compare a challenger's shadow with the control's shadow: like with like.
+--
+-- Quantiles cannot be added up. Of everything (no period, no segment, UTC days), and more than a million pairs unless
+-- exact is false, the answer is what is kept of all pairs before the end of the newest sealed cohort: kept_until.
 create function report_v1.latency(stream text, deployment text default null, since timestamptz default null,
                                   until timestamptz default null, segment jsonb default null,
-                                  time_zone text default 'UTC')
+                                  time_zone text default 'UTC', exact boolean default null)
     returns table (stream text, deployment text, role text, measure text, quantile float8, n bigint,
                    n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
-                   se_day float8, standard_error float8, low float8, high float8, status text)
+                   se_day float8, standard_error float8, low float8, high float8, kept_until timestamptz,
+                   status text)
     language sql stable parallel safe set work_mem = '64MB' as
 $$
-    with pairs as materialized (
+    with way as materialized (
+        select k.kept, exists (select from report_v1.scope(latency.stream, latency.deployment) c
+                               where c.deployment_id <> all (k.kept)) as computes
+        from (select array(select distinct l.deployment_id from report_v1.cohort_latencies l
+                           where l.deployment_id = any (report_v1.deployment_ids(latency.stream, latency.deployment))
+                             and latency.since is null and latency.until is null and latency.time_zone = 'UTC'
+                             and report_v1.takes_sums(latency.stream, latency.deployment, null, null, latency.segment,
+                                                      latency.exact)) as kept) k
+    ),
+    pairs as materialized (
         select p.deployment_id, p.cluster, (p.event_time at time zone latency.time_zone)::date as day, p.weight,
                p.window_id, p.segments @> coalesce(latency.segment, '{}') as asked,
                p.live_latency_us, case when p.outcome = 'scored' then p.shadow_latency_us end as shadow_latency_us,
                p.shadow_batch_size = 1 and p.shadow_latency_us is not null and p.outcome = 'scored' as probe
         from report_v1.pairs_of(latency.stream, latency.deployment, latency.since, latency.until, null) p
+        where (select computes from way) and p.deployment_id <> all ((select kept from way)::integer[])
     ),
     windows as (select window_id, count(*)::float8 / nullif(count(*) filter (where probe), 0) as factor
                 from pairs group by window_id),
@@ -42,18 +56,32 @@ $$
         join totals t using (deployment_id, measure)
     ),
     points as (
-        select t.deployment_id, t.measure, q.p, t.n, t.weight, t.kish,
+        select t.deployment_id, t.measure, q.at, q.p, t.n, t.weight, t.kish,
                (select min(c.x) from curve c where c.deployment_id = t.deployment_id and c.measure = t.measure
                                                and c.f >= q.p - 1e-12) as x
-        from totals t cross join (values (0.5::float8), (0.95), (0.99)) q(p)
+        from totals t cross join (values (1, 0.5::float8), (2, 0.95), (3, 0.99)) q(at, p)
+    ),
+    -- A residual is w (1[x <= q] - p) / W: sums of w and w², and of those not above q, are all that it takes.
+    sums as (
+        select s.deployment_id, s.measure, s.cluster, s.day, grouping(s.day) = 1 as by_cluster, count(*) as n,
+               sum(s.w) as w, sum(s.w * s.w) as w2,
+               array[coalesce(sum(s.w) filter (where s.x <= q.x[1]), 0),
+                     coalesce(sum(s.w) filter (where s.x <= q.x[2]), 0),
+                     coalesce(sum(s.w) filter (where s.x <= q.x[3]), 0)] as below,
+               array[coalesce(sum(s.w * s.w) filter (where s.x <= q.x[1]), 0),
+                     coalesce(sum(s.w * s.w) filter (where s.x <= q.x[2]), 0),
+                     coalesce(sum(s.w * s.w) filter (where s.x <= q.x[3]), 0)] as below2
+        from said s
+        join (select deployment_id, measure, array_agg(x order by at) as x from points group by 1, 2) q
+            using (deployment_id, measure)
+        group by grouping sets ((s.deployment_id, s.measure, s.cluster), (s.deployment_id, s.measure, s.day))
     ),
     residuals as (
-        select t.deployment_id, t.measure, t.p, s.cluster, s.day, grouping(s.day) = 1 as by_cluster,
-               sum(r.r) as total, sum(r.r * r.r) as rows, count(*) as n
-        from said s
+        select t.deployment_id, t.measure, t.p, g.cluster, g.by_cluster, g.n,
+               (g.below[t.at] - t.p * g.w) / t.weight as total,
+               ((1 - 2 * t.p) * g.below2[t.at] + t.p ^ 2 * g.w2) / t.weight ^ 2 as rows
+        from sums g
         join points t using (deployment_id, measure)
-        cross join lateral (select s.w * ((s.x <= t.x)::integer - t.p) / t.weight as r) r
-        group by grouping sets ((t.deployment_id, t.measure, t.p, s.cluster), (t.deployment_id, t.measure, t.p, s.day))
     ),
     variances as (
         select deployment_id, measure, p, sum(rows) filter (where not by_cluster) as v_row,
@@ -77,19 +105,29 @@ $$
                (select min(c.x) from curve c where c.deployment_id = i.deployment_id and c.measure = i.measure
                                                and c.f >= least(i.high, 1 - 1e-12)) as x_high
         from intervals i
-    )
+    ),
     -- The standard errors are of the quantile, µs: from the width of the interval, scaled to each variance.
-    select c.stream, c.deployment, c.role, m.measure, a.p, coalesce(a.n, 0), a.kish, a.weight, a.x,
-           e.width * sqrt(a.v_row / e.v), e.width * sqrt(a.v_cluster / e.v), e.width * sqrt(a.v_day / e.v), e.width,
-           a.x_low, a.x_high,
+    measured as (
+        select a.deployment_id, a.measure, a.p, a.n, a.kish, a.weight, a.x, e.width * sqrt(a.v_row / e.v) as se_row,
+               e.width * sqrt(a.v_cluster / e.v) as se_cluster, e.width * sqrt(a.v_day / e.v) as se_day, e.width,
+               a.x_low, a.x_high, null::timestamptz as kept_until
+        from answered a
+        cross join lateral (select (a.x_high - a.x_low) / (2 * 1.959964) as width,
+                                   nullif(a.v_cluster + coalesce(a.v_day, 0), 0) as v) e
+        union all
+        select k.deployment_id, k.measure, k.quantile, k.n, k.n_effective, k.weight, k.microseconds, k.se_row,
+               k.se_cluster, k.se_day, k.standard_error, k.low, k.high, k.until
+        from report_v1.cohort_latencies k
+        where k.deployment_id = any ((select kept from way)::integer[])
+    )
+    select c.stream, c.deployment, c.role, m.measure, a.p, coalesce(a.n, 0), a.kish, a.weight, a.x, a.se_row,
+           a.se_cluster, a.se_day, a.width, a.x_low, a.x_high, a.kept_until,
            coalesce(c.problem,
                     case when a.n is null and m.measure = 'live_all' then 'no live latency in this period'
                          when a.n is null then 'no request scored one at a time in this period'
                          else 'ok' end)
     from report_v1.scope(latency.stream, latency.deployment) c
     cross join (values ('live_all'), ('live'), ('shadow'), ('difference')) m(measure)
-    left join answered a on a.deployment_id = c.deployment_id and a.measure = m.measure
-    left join lateral (select (a.x_high - a.x_low) / (2 * 1.959964) as width,
-                              nullif(a.v_cluster + coalesce(a.v_day, 0), 0) as v) e on true
+    left join measured a on a.deployment_id = c.deployment_id and a.measure = m.measure
     order by c.role, c.deployment, array_position(array['live_all', 'live', 'shadow', 'difference'], m.measure), a.p
 $$;

@@ -24,17 +24,6 @@ $$
                        scored.time_zone, scored.slice) a
 $$;
 
--- What is kept of the newest sealed cohort of each deployment and horizon (`gnomon db maintain` computes it).
-create view report_v1.cohort_estimates as
-select c.deployment_id, c.horizon, c.until, e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days,
-       e.estimate, e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status, e.computed_at
-from gnomon.cohort_estimates e
-join gnomon.cohorts c using (cohort_id)
-where not exists (select from gnomon.cohorts n
-                  where n.deployment_id = c.deployment_id and n.horizon = c.horizon and n.until > c.until);
-
-comment on view report_v1.cohort_estimates is 'Quality of the newest sealed cohorts, computed once.';
-
 -- Quality against the truth, by horizon: what both sides scored on the requests whose labels have come due, and the
 -- difference with its three standard errors side by side. Only what the labels allow is listed: decisions give
 -- accuracy, precision and recall, probabilities log loss (clipped to [1e-6, 1 - 1e-6]), Brier score and AUC, numbers
@@ -62,7 +51,7 @@ $$
     -- Of sealed cohorts, asked for whole, what was computed before; the rest is read from the pairs.
     kept as (
         select e.* from report_v1.cohort_estimates e
-        where quality.since is null and quality.until is null and quality.segment is null and quality.slice = 'all'
+        where e.report = 'quality' and quality.since is null and quality.until is null and quality.segment is null and quality.slice = 'all'
           and quality.time_zone = 'UTC'
     ),
     wanting as (
