@@ -313,6 +313,10 @@ def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], li
         seconds = time.monotonic() - pipeline.started
         view.step("Stop scorers, joiners, labels")
         pipeline.children.stop()
+        # Weeks have matured since the label consumer looked for them last.
+        pipeline.connection.execute(
+            "select gnomon.seal_cohorts(stream_id) from gnomon.streams where name = %s", [STREAM]
+        )
         view.step("Write the report")
         page = gather(pipeline.connection, Question(STREAM, time_zone=TIME_ZONE), datetime.now(UTC))
         demo.report.write_text(render(page), encoding="utf-8")

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -74,9 +74,9 @@ def table(answer: Answer) -> RenderableType:
                 name = str(group[0].get("deployment"))
                 who = [name, "control" if group[0].get("role") == "control" != name else ""]
                 who += [f"{column.title} {number(group[0].get(column.source), column.kind)}" for column in titles]
-                parts += [Text(" · ".join(filter(None, who)), "cyan"), _grid(group, inner)]
+                parts += [Text(" · ".join(filter(None, who)), "cyan"), _Grid(group, inner)]
         elif rows:
-            parts.append(_grid(rows, shown))
+            parts.append(_Grid(rows, shown))
     return Group(*parts, *_notes(answer, bool(rows)))
 
 
@@ -99,20 +99,30 @@ def _notes(answer: Answer, any_rows: bool) -> list[Text]:
     return [*notes, Text(answer.report.note, "dim")] if any_rows and answer.report.note else notes
 
 
-def _grid(rows: list[Row], shown: list[Column]) -> Table:
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in shown:
-        # Where it is narrow, names and texts are folded: a number cut short would be another number.
-        right = column.kind in _RIGHT
-        grid.add_column(
-            column.title,
-            justify="right" if right else "left",
-            overflow="ellipsis" if right else "fold",
-            no_wrap=right,
-        )
-    for row in rows:
-        grid.add_row(*(cell(row, column) for column in shown))
-    return grid
+class _Grid:
+    """Rows under column titles. Where they do not fit with two spaces between columns, one has to do."""
+
+    def __init__(self, rows: list[Row], shown: list[Column]) -> None:
+        self._rows, self._shown = rows, shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = self._table(1)
+        yield wide if wide.__rich_measure__(console, options).maximum <= options.max_width else self._table(0)
+
+    def _table(self, padding: int) -> Table:
+        grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, padding, 0, 0))
+        for column in self._shown:
+            # Where it is narrow, names and texts are folded: a number cut short would be another number.
+            right = column.kind in _RIGHT
+            grid.add_column(
+                column.title,
+                justify="right" if right else "left",
+                overflow="ellipsis" if right else "fold",
+                no_wrap=right,
+            )
+        for row in self._rows:
+            grid.add_row(*(cell(row, column) for column in self._shown))
+        return grid
 
 
 def _upright(rows: list[Row], shown: list[Column]) -> Table:
