@@ -1,14 +1,17 @@
 """Whole scoring jobs: captures from Kafka through a hundred trees to outcomes in Kafka, on one core."""
 
+import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from benchmarks import workload
 from benchmarks.running import Job, Measured, cores
+from gnomon_consumer.kafka import is_mock
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.store import packaged_schemas
@@ -100,11 +103,42 @@ def gnomon(setting: Setting, *arguments: str) -> Callable[[int], Measured]:
     def run(_: int) -> Measured:
         topic, started = command(setting, *arguments)
         workload.create(setting.bootstrap, topic, partitions=setting.partitions)
-        with Seals(setting.bootstrap, topic, partitions=setting.partitions) as seals, Job(started, cores()[0]) as job:
+        with watching(setting, topic) as progress, Job(started, cores()[0]) as job:
             # A window is committed whole, so a short look would see no progress at all.
-            return job.watch(seals.seen, setting.rows, 10 * setting.seconds, stall_s=40.0)
+            return job.watch(progress.seen, setting.rows, 10 * setting.seconds, stall_s=40.0)
 
     return run
+
+
+def watching(setting: Setting, topic: str) -> "Committed | Seals":
+    """How many captures a scorer's committed windows have counted, for as little as can be where that is stored."""
+    if is_mock(AdminClient({"bootstrap.servers": setting.bootstrap}).list_topics(timeout=10)):
+        return Seals(setting.bootstrap, topic, partitions=setting.partitions)
+    return Committed(setting, topic.rpartition(".")[2])
+
+
+class Committed:
+    """Asks for the offsets that a scorer commits with its windows: nothing of what it writes is read for that."""
+
+    def __init__(self, setting: Setting, deployment: str) -> None:
+        group = f"gnomon.{setting.stream}.score.{deployment}"
+        self._consumer = Consumer(
+            {"bootstrap.servers": setting.bootstrap, "group.id": group, "isolation.level": "read_uncommitted"}
+        )
+        self._places = [TopicPartition(setting.live, partition) for partition in range(setting.partitions)]
+        self._seen = 0
+
+    def __enter__(self) -> "Committed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def seen(self) -> int:
+        """Return the captures counted so far."""
+        with contextlib.suppress(KafkaException):  # the coordinator moves, or loads
+            self._seen = sum(max(0, place.offset) for place in self._consumer.committed(self._places, timeout=5))
+        return self._seen
 
 
 class Seals:

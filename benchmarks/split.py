@@ -31,12 +31,13 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bench = Bench(stack.enter_context(broker("kafka", folder)), folder, rows, 0.0)
         stream = scorer.fill(bench.bootstrap, folder, rows, workload.features())
-        topic, started = scorer.command(bench.setting(rows, stream), "--no-sampling")
+        setting = bench.setting(rows, stream)
+        topic, started = scorer.command(setting, "--no-sampling")
         workload.create(bench.bootstrap, topic)
-        with scorer.Seals(bench.bootstrap, topic) as seals, Job(started, cores()[0]) as job:
-            first = job.until(seals.seen, _FIRST)
+        with scorer.watching(setting, topic) as progress, Job(started, cores()[0]) as job:
+            first = job.until(progress.seen, _FIRST)
             before, began = threads(job.pids()), time.perf_counter()
-            job.until(seals.seen, rows, 120)
+            job.until(progress.seen, rows, 120)
             seconds, after = time.perf_counter() - began, threads(job.pids())
         of_model = model(folder)
     done = rows - first

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import os
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -42,12 +43,12 @@ def main() -> None:
         server = stack.enter_context(postgres.running(folder))
         stream = scorer.fill(bench.bootstrap, folder, bench.rows, workload.features())
         sustained = [full(bench, stream, server) for _ in range(arguments.runs)]
-        say(f"pairs a second: {sustained}")
-        rate = arguments.rate or sorted(sustained)[len(sustained) // 2] / 2
+        say(str(sustained))
+        rate = arguments.rate or statistics.median(one["pairs_per_second"] for one in sustained) / 2
         delays = delay(bench, server, rate)
         say(str(delays))
     RESULT.write_text(
-        json.dumps({"machine": tables.machine(), "pairs_per_second": sustained, "delay": delays}, indent=1) + "\n"
+        json.dumps({"machine": tables.machine(), "sustained": sustained, "delay": delays}, indent=1) + "\n"
     )
 
 
@@ -69,10 +70,11 @@ def pipeline(bench: Bench, stream: str, server: str, *arguments: str) -> Any:
             yield connection, (joining, scoring)
 
 
-def full(bench: Bench, stream: str, server: str) -> int:
-    """Pairs a second from the first to the last of a full topic."""
+def full(bench: Bench, stream: str, server: str) -> dict[str, float]:
+    """Pairs a second from the first to the last of a full topic, and the CPU time a pair of each service."""
     with pipeline(bench, stream, server, "--no-sampling") as (connection, jobs):
         began, first, done = 0.0, 0, 0
+        spent = [0.0, 0.0]
         deadline = time.monotonic() + 180
         while done < bench.rows and time.monotonic() < deadline:
             time.sleep(10 * _LOOK_S)
@@ -80,8 +82,12 @@ def full(bench: Bench, stream: str, server: str) -> int:
                 job.check()
             done = int(connection.execute(_SEEN).fetchone()[0])
             if done and not first:
-                began, first = time.monotonic(), done
-        return round((done - first) / (time.monotonic() - began))
+                began, first, spent = time.monotonic(), done, [job.cpu_s() for job in jobs]
+        rate = (done - first) / (time.monotonic() - began)
+        joiner_us, scorer_us = (
+            round(1e6 * (job.cpu_s() - before) / (done - first), 2) for job, before in zip(jobs, spent, strict=True)
+        )
+        return {"pairs_per_second": round(rate), "joiner_cpu_us": joiner_us, "scorer_cpu_us": scorer_us}
 
 
 def delay(bench: Bench, server: str, rate: float) -> dict[str, Any]:
