@@ -5,10 +5,10 @@ transactional offsets.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from gnomon_consumer.settings import Settings
@@ -25,6 +25,7 @@ MOCK_CLUSTER_PREFIX = "mockCluster"
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 10_000
 QUEUED_KBYTES = 16_384
+_READ_WAIT_S = 0.2
 MESSAGE_TIMEOUT_MS = 8_000  # below the transaction's own, so a failed delivery aborts before the broker fences us
 
 
@@ -105,6 +106,49 @@ def list_topics(settings: Settings, topic: str | None = None, client: Any = None
         return metadata
     except KafkaException as error:
         raise unreachable(settings, error) from None
+
+
+def watermarks(settings: Settings, consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """The first offset of a partition that is there, and the end; raises DependencyUnreachableError."""
+    try:
+        low, high = consumer.get_watermark_offsets(place, timeout=settings.kafka.timeout_seconds)
+    except KafkaException as error:
+        raise unreachable(settings, error) from None
+    return low, high
+
+
+def read(settings: Settings, consumer: Consumer, place: TopicPartition, end: int) -> Iterator[Message]:
+    """What the log holds from `place` on, below the offset `end`; it passes over what retention has removed.
+
+    The consumer is in no group and tells the end of a partition (`enable.partition.eof`). Raises
+    DependencyUnreachableError.
+    """
+    consumer.assign([place])
+    silent = 0.0
+    try:
+        while silent <= settings.kafka.timeout_seconds:
+            messages = consumer.consume(500, timeout=_READ_WAIT_S)
+            silent = 0.0 if messages else silent + _READ_WAIT_S
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    if (message.offset() or 0) >= end:
+                        return
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return
+                elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                    low, high = watermarks(settings, consumer, place)
+                    if high <= max(low, place.offset):
+                        return
+                    consumer.assign([TopicPartition(place.topic, place.partition, max(low, place.offset))])
+                elif error.fatal() or not error.retriable():
+                    raise unreachable(settings, KafkaException(error))
+            if consumer.position([place])[0].offset >= end:
+                return
+        raise unreachable(settings, KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+    finally:
+        consumer.unassign()
 
 
 def unreachable(settings: Settings, error: KafkaException) -> DependencyUnreachableError:

@@ -11,9 +11,10 @@ import pytest
 from tests import join_driver
 from tests.faults.test_joiner_faults import assert_all_joined, members, one, wait_until
 from tests.faults.test_joiner_logs import stands_at
-from tests.faults.test_random_kills import joined, labels, load
+from tests.faults.test_random_kills import joined, labels
 from tests.integration.test_join import arguments, make_logs
 from tests.integration.test_labels import label
+from tests.load import load
 from tests.servers.process import Gnomon
 from tests.shadow_log import CODECS, START_US
 

@@ -34,7 +34,16 @@ SETTINGS = {
 def hostile(live: Stream, at: int) -> bytes:
     """Bytes that are no capture of their key, of another kind at each position."""
     good = live.capture("somebody else")
-    kinds = (b"\x99garbage", b"\xc3\x01unknown!body", good + b"trailing", good, good[:30], b"\xc3", good[:10], b"\x00" * 40)
+    kinds = (
+        b"\x99garbage",
+        b"\xc3\x01unknown!body",
+        good + b"trailing",
+        good,
+        good[:30],
+        b"\xc3",
+        good[:10],
+        b"\x00" * 40,
+    )
     return kinds[at]
 
 

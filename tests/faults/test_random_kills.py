@@ -5,10 +5,8 @@ GNOMON_TEST_SEED chooses other moments, GNOMON_TEST_KILLS another number of kill
 
 import os
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -20,6 +18,7 @@ from tests.acceptance.test_kills import DEPLOYMENT, Pipeline, captured, check_le
 from tests.faults.test_joiner_faults import STATIC, assert_all_joined, drain, one, wait_until
 from tests.integration.test_join import arguments, make_logs
 from tests.integration.test_labels import label
+from tests.load import load
 from tests.scorer_kit import Stream, sum_model
 from tests.servers.process import Gnomon
 from tests.shadow_log import CODECS, START_US
@@ -36,24 +35,6 @@ def chance(kills: int) -> tuple[int, random.Random]:
         kills = int(os.environ.get("GNOMON_TEST_KILLS", kills))
     print(f"GNOMON_TEST_SEED={seed}")
     return kills, random.Random(seed)
-
-
-@contextmanager
-def load(publish: Callable[[], None], pause: float) -> Iterator[None]:
-    """Publish again and again from a thread of its own, until the block ends."""
-    done = threading.Event()
-
-    def work() -> None:
-        while not done.wait(pause):
-            publish()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def joined(url: str) -> int:

@@ -2,15 +2,15 @@
 
 import random
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
+from tests.load import load
 from tests.scorer_kit import FEATURES, Stream, audit, await_sealed, covered, outcomes, status, sum_model
 from tests.servers.process import Gnomon, GnomonProcess
 
@@ -61,22 +61,9 @@ def bench(gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, tmp_path: Path
     return Bench(gnomon, kafka_bootstrap, stream_name, tmp_path)
 
 
-@contextmanager
-def traffic(live: Stream, rate: float, partition: Callable[[int], int] | None = None) -> Iterator[None]:
-    """Captures at `rate` a second from a thread of its own, until the block ends."""
-    done = threading.Event()
-
-    def produce() -> None:
-        while not done.wait(0.05):
-            live.send(max(1, int(rate * 0.05)), partition=partition)
-
-    thread = threading.Thread(target=produce)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def traffic(live: Stream, rate: int, partition: Callable[[int], int] | None = None) -> AbstractContextManager[None]:
+    """Captures at about `rate` a second, until the block ends."""
+    return load(lambda: live.send(rate // 20, partition=partition), 0.05)
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])

@@ -12,7 +12,7 @@ from gnomon_consumer.scorer.gpu import NOTHING, GpuMeter, open_meter
 from gnomon_consumer.scorer.jobs import Finished, Job
 from gnomon_consumer.scorer.outcomes import Outcomes
 from gnomon_consumer.scorer.rows import Rows
-from gnomon_consumer.scorer.tick import SealedWindow
+from gnomon_consumer.scorer.tick import SealedWindow, Tick
 from gnomon_consumer.scorer.window import Ownership
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.store import packaged_schemas
@@ -91,5 +91,5 @@ def test_a_window_adds_up_time_and_keeps_the_peak() -> None:
     job = Job("w", 0, 0, Rows.of([]), nobody, single=False)
     for us, held in ((None, None), (700, 1000), (300, 400)):
         window.take(Finished(job, Outcomes.of([]), nobody, gpu_us=us, gpu_peak_bytes=held))
-    usage = Reader(packaged_schemas()).decode(window.record("tick", 0, "policy")).record["usage"]
+    usage = Reader(packaged_schemas()).decode(window.record(Tick([window], 0.0, 0, "policy"))).record["usage"]
     assert (usage["gpu_us"], usage["gpu_peak_bytes"]) == (1000, 1000)

@@ -5,7 +5,7 @@ from confluent_kafka import Message
 
 from gnomon_consumer.scorer.breaker import Breaker
 from gnomon_consumer.scorer.sealer import Sealer
-from gnomon_consumer.scorer.tick import SealedWindow
+from gnomon_consumer.scorer.tick import SealedWindow, Tick
 from gnomon_consumer.scorer.window import Ownership
 from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.codec import Reader
@@ -85,6 +85,6 @@ def test_the_breaker_is_named_while_open_and_on_trial() -> None:
 
 def test_the_record_carries_it() -> None:
     (window,) = sealed(sealer(), 400, queued=100)
-    record = Reader(packaged_schemas()).decode(window.record("tick", 0, "policy")).record
+    record = Reader(packaged_schemas()).decode(window.record(Tick([window], 0.0, 0, "policy"))).record
     assert record["limited_by"] == "queue"
     assert [(cell["seen"], cell["sampled"]) for cell in record["cells"]] == [(400, 0)]

@@ -33,6 +33,35 @@ def metrics_option(command: F) -> F:
     return click.option("--metrics", metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz.")(command)
 
 
+_MODEL_OPTIONS = (
+    click.option(
+        "--model",
+        "location",
+        required=True,
+        metavar="MODEL",
+        help="The model: an ONNX file, module:factory of Python code, or http://host/v2/models/NAME.",
+    ),
+    click.option("--role", type=click.Choice(["challenger", "control"]), default="challenger", show_default=True),
+    click.option("--model-name", metavar="NAME", help="Default: the file's name."),
+    click.option("--model-version", metavar="VERSION", help="Default: the first digits of its SHA-256."),
+    click.option("--signature", metavar="FILE", help="Sidecar YAML: features, inputs, outputs, classes, task."),
+    click.option(
+        "--allow-network", is_flag=True, help="Let the model open connections; it may then reach live systems."
+    ),
+    click.option("--model-sha256", metavar="HEX", help="Refuse any other file."),
+    click.option(
+        "--provider", default="CPUExecutionProvider", show_default=True, help="ONNX Runtime's execution provider."
+    ),
+)
+
+
+def model_options(command: F) -> F:
+    """The options that say which model a deployment is."""
+    for option in reversed(_MODEL_OPTIONS):
+        command = option(command)
+    return command
+
+
 def settings_options(stream: bool = False, database: bool = False, kafka: bool = True) -> Callable[[F], F]:
     """Add the common options and pass the loaded `Settings` as the argument `settings`; sets up logging."""
 

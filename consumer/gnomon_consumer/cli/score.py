@@ -6,7 +6,7 @@ from typing import cast
 
 import rich_click as click
 
-from gnomon_consumer.cli.options import metrics_option, setting_option, settings_options
+from gnomon_consumer.cli.options import metrics_option, model_options, setting_option, settings_options
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.stopping import stop_on_signals
 from gnomon_schemas.errors import ConfigurationError
@@ -24,22 +24,7 @@ def existing(flag: str, name: str) -> Path:
 @click.command()
 @settings_options(stream=True)
 @click.option("--deployment", required=True, metavar="NAME", help="Name of this challenger or control.")
-@click.option(
-    "--model",
-    "location",
-    required=True,
-    metavar="MODEL",
-    help="The model: an ONNX file, module:factory of Python code, or http://host/v2/models/NAME.",
-)
-@click.option("--role", type=click.Choice(["challenger", "control"]), default="challenger", show_default=True)
-@click.option("--model-name", metavar="NAME", help="Default: the file's name.")
-@click.option("--model-version", metavar="VERSION", help="Default: the first digits of its SHA-256.")
-@click.option("--signature", metavar="FILE", help="Sidecar YAML: features, inputs, outputs, classes, task.")
-@click.option("--allow-network", is_flag=True, help="Let the model open connections; it may then reach live systems.")
-@click.option("--model-sha256", metavar="HEX", help="Refuse any other file.")
-@click.option(
-    "--provider", default="CPUExecutionProvider", show_default=True, help="ONNX Runtime's execution provider."
-)
+@model_options
 @click.option(
     "--member", metavar="NAME", help="Slot of this process in its group, its own in each; default: the host's name."
 )

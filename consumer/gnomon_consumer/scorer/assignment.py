@@ -102,7 +102,7 @@ class Assignment:
         for partition in partitions:
             tail = shadow.tail(partition, self._stopping)
             if tail.start is not None:
-                wanted = self._start_record(partition, tail.start.start_offset)
+                wanted = self.start_record(partition, tail.start.start_offset)
                 check_identity(wanted, tail.start, self._shadow_topic)
             if tail.end_offset is not None:
                 offsets[partition] = tail.end_offset
@@ -121,7 +121,7 @@ class Assignment:
             else:
                 offset = self._first_offset(consumer, partition)
                 offsets[partition] = offset
-                starts.append(self._start_record(partition, offset))
+                starts.append(self.start_record(partition, offset))
         if starts:
             writer.start(starts)
         return offsets
@@ -130,7 +130,8 @@ class Assignment:
         start = self._options.start if partition < self._first_partitions else StartAt("earliest")
         return start.offset(consumer, self._names.live, partition, self._settings.kafka.timeout_seconds)
 
-    def _start_record(self, partition: int, offset: int) -> DeploymentStart:
+    def start_record(self, partition: int, offset: int) -> DeploymentStart:
+        """The first record of a shadow partition whose source begins at `offset`."""
         return DeploymentStart(
             deployment=self._options.deployment,
             role=self._options.role,

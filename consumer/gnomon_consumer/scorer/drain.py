@@ -121,12 +121,7 @@ class Drain:
         self._partitions.read_on(owned)
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
-        place = TopicPartition(self._topic, partition)
-        try:
-            low, high = self._consumer.get_watermark_offsets(place, timeout=self._settings.kafka.timeout_seconds)
-        except KafkaException as error:
-            raise kafka.unreachable(self._settings, error) from None
-        return low, high
+        return kafka.watermarks(self._settings, self._consumer, TopicPartition(self._topic, partition))
 
     def _skip_backlog(self) -> None:
         """Further behind than allowed (more arrives than can be read): what is older than half of that is a gap.

@@ -65,6 +65,10 @@ class Flight:
         """Seal all open windows."""
         self._ticks.append(self._sealer.seal(reason, now, self.queued))
 
+    def put(self, tick: Tick) -> None:
+        """Take windows that were sealed elsewhere."""
+        self._ticks.append(tick)
+
     def gap(self, owned: Owned, until: int, reason: str, now: float) -> None:
         """Record that [due, until) is never read, as a window of its own, in order."""
         if owned.owner.partition in self._sealer.open:

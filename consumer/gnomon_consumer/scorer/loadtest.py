@@ -13,15 +13,20 @@ import numpy as np
 from confluent_kafka import TopicPartition
 
 from gnomon_consumer import kafka
+from gnomon_consumer.scorer.crew import started
 from gnomon_consumer.scorer.jobs import Job
+from gnomon_consumer.scorer.models import ModelSpec
 from gnomon_consumer.scorer.pool import Pool
+from gnomon_consumer.scorer.rehearsal import rehearse
 from gnomon_consumer.scorer.rows import Row, Rows
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.store import packaged_schemas
+from gnomon_schemas.topics import Topics
 
 _READ_SECONDS = 30.0
+_WARM_UP_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,42 @@ class LoadReport:
     cpu_seconds: float
     cpu_cores: float
     peak_rss_bytes: int
+    batch: int
+
+    def __str__(self) -> str:
+        times = [
+            f"{name:<10} " + "  ".join(f"{key} {value:.2f} ms" for key, value in figures.items())
+            for name, figures in (("response", self.response_ms), ("service", self.service_ms))
+        ]
+        return "\n".join(
+            (
+                f"requests   {self.requests} of {self.batch} rows, {self.failed} rows failed",
+                f"rate       {self.achieved_per_second:.1f}/s of {self.offered_per_second:g}/s offered",
+                *times,
+                f"CPU        {self.cpu_seconds:.2f} s, {self.cpu_cores:.2f} cores",
+                f"memory     {self.peak_rss_bytes / 2**20:.0f} MiB at most in a worker",
+            )
+        )
+
+
+def measure(
+    settings: Settings,
+    model: ModelSpec,
+    allow_network: bool,
+    captures: int,
+    rate: float,
+    batch: int,
+    stopping: Callable[[], bool],
+) -> LoadReport | None:
+    """Send the newest captures to warm workers; None when stopped before. Raises GnomonError."""
+    rows = read_captures(settings, Topics(settings.require_stream(), settings.topic_prefix).live, captures)
+    with started(settings, model, stopping, allow_network) as crew:
+        if crew is None:
+            return None
+        while not crew.gate.ready([row.value for row in rows], time.monotonic()) and not stopping():
+            time.sleep(0.2)
+        rehearse(crew.pool, rows[:_WARM_UP_ROWS], batch, stopping)
+        return run(crew.pool, rows, rate, batch, stopping)
 
 
 def read_captures(settings: Settings, topic: str, count: int) -> list[Row]:
@@ -135,6 +176,7 @@ def run(
         cpu_seconds=cpu_us / 1e6,
         cpu_cores=cpu_us / 1e6 / elapsed,
         peak_rss_bytes=peak,
+        batch=batch,
     )
 
 

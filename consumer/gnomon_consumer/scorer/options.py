@@ -6,6 +6,7 @@ from pathlib import Path
 from gnomon_consumer.scorer.live import StartAt
 from gnomon_consumer.scorer.models import ModelSpec
 from gnomon_schemas.records import Role
+from gnomon_schemas.topics import Topics
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,7 @@ class Options:
     golden: Path | None = None
     tolerance: float = 1e-4
     metrics: str | None = None
+
+    def group(self, names: Topics) -> str:
+        """The consumer group of the deployment's members."""
+        return f"{names.prefix}.{names.stream}.score.{self.deployment}"

@@ -13,7 +13,7 @@ from gnomon_consumer.scorer.breaker import Breaker
 from gnomon_consumer.scorer.jobs import Finished
 from gnomon_consumer.scorer.lag import RateEstimate, SealPolicy, TokenBucket
 from gnomon_consumer.scorer.sampler import NO_STRATUM, Sample, SealedCell, ranker_of_many, seal
-from gnomon_consumer.scorer.tick import SealedWindow, Tick
+from gnomon_consumer.scorer.tick import SealedWindow, Tick, policy_hash
 from gnomon_consumer.scorer.window import Caps, OpenWindow, Ownership
 from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.codec import peek
@@ -40,6 +40,7 @@ class Sealer:
     ) -> None:
         self._settings = settings
         self._no_sampling = no_sampling
+        self._policy_hash = policy_hash(settings, no_sampling)
         self._now_us = now_us
         ceiling = settings.budget_rows_per_second or float("inf")
         self.rate = RateEstimate(first_rate, ceiling)
@@ -117,7 +118,7 @@ class Sealer:
             self._settings.allocation,
             lambda partition: int(self._ranks([f"{tick_id}/{partition}".encode()])[0]),
         )
-        tick = Tick([], now + self._settings.deadline_seconds, tick_id)
+        tick = self._tick([], now, tick_id)
         for partition, window in self.open.items():
             sealed = self._sealed(window.owner, window.start, window.next_offset, window.opened_at, reason)
             sealed.first_captured_at = _captured_at(window.first)
@@ -143,7 +144,10 @@ class Sealer:
         """A window that only says that [start, end) can never be read."""
         window = self._sealed(owner, start, end, self._now_us(), "idle")
         window.gap = Gap(reason, end - start)
-        return Tick([window], now + self._settings.deadline_seconds)
+        return self._tick([window], now, str(uuid.uuid4()))
+
+    def _tick(self, windows: list[SealedWindow], now: float, tick_id: str) -> Tick:
+        return Tick(windows, now + self._settings.deadline_seconds, self._settings.seed, self._policy_hash, tick_id)
 
     def _sealed(self, owner: Ownership, start: int, end: int, opened_at: int, reason: CloseReason) -> SealedWindow:
         lag = self.position_lag

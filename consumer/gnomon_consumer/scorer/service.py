@@ -11,22 +11,19 @@ from gnomon_consumer.logs import get_logger
 from gnomon_consumer.metrics import Pulse, ScorerMetrics, observed
 from gnomon_consumer.scorer.accounts import Accounts
 from gnomon_consumer.scorer.assignment import Assignment
+from gnomon_consumer.scorer.crew import started
 from gnomon_consumer.scorer.drain import Drain
 from gnomon_consumer.scorer.flight import Flight
 from gnomon_consumer.scorer.gate import SchemaGate
 from gnomon_consumer.scorer.options import Options
 from gnomon_consumer.scorer.partitions import Partitions
-from gnomon_consumer.scorer.pool import Pool
 from gnomon_consumer.scorer.rehearsal import rehearsed
-from gnomon_consumer.scorer.sandbox import Limits
 from gnomon_consumer.scorer.sealer import Sealer
 from gnomon_consumer.scorer.shadowlog import ShadowLog
 from gnomon_consumer.scorer.tick import policy_hash
 from gnomon_consumer.scorer.writer import Uncertain, Writer
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import DependencyUnreachableError
-from gnomon_schemas.registry import registry_schemas
-from gnomon_schemas.store import TopicSchemas
 from gnomon_schemas.topics import Topics
 
 DRAIN_SECONDS = 5.0  # how long a stop waits for outcomes
@@ -47,10 +44,10 @@ class Scorer:
     def __post_init__(self) -> None:
         settings, options = self.settings, self.options
         self._names = Topics(settings.require_stream(), settings.topic_prefix)
-        self._policy = policy_hash(settings.score, options.no_sampling)
+        policy = policy_hash(settings.score, options.no_sampling)
         self.metrics = ScorerMetrics(self._names.stream, options.deployment)
         self._pulse = Pulse(self.clock)
-        self._assignment = Assignment(settings, options, self._names, self._policy, self.stopping, self.now_us)
+        self._assignment = Assignment(settings, options, self._names, policy, self.stopping, self.now_us)
         self._idle_since: float | None = None
         self._owned = 0
 
@@ -65,22 +62,17 @@ class Scorer:
 
     def _live(self, held: ExitStack) -> None:
         """Start the workers with the newest schema, rehearse, and score."""
-        settings, score, names = self.settings, self.settings.score, self._names
-        network = self.options.allow_network or self.options.model.kind == "server"
-        limits = Limits(score.memory_bytes, network=network)
-        store = TopicSchemas(kafka.client_config(settings), names.schemas, timeout_s=settings.kafka.timeout_seconds)
-        held.callback(store.close)
-        self._pool = Pool(score.workers, self.options.model, limits, score.call_seconds, self.clock, self.now_us)
-        held.callback(self._pool.close)
-        gate = SchemaGate(store, registry_schemas(settings.kafka.properties), self._pool, names.schemas)
-        live = gate.wait(self.stopping)
-        if live is None:
+        settings, options = self.settings, self.options
+        crew = held.enter_context(
+            started(settings, options.model, self.stopping, options.allow_network, self.clock, self.now_us)
+        )
+        if crew is None:
             return
-        self._pool.start(live, self.stopping)
-        rate = rehearsed(self._pool, live, self.options, score, self.stopping)
+        self._pool = crew.pool
+        rate = rehearsed(crew.pool, crew.live, options, settings.score, self.stopping)
         if self.stopping():
             return
-        self._connect(gate, rate, held)
+        self._connect(crew.gate, rate, held)
         self._score()
 
     def _connect(self, gate: SchemaGate, rate: float, held: ExitStack) -> None:
@@ -91,8 +83,7 @@ class Scorer:
         held.callback(self._say_goodbye)
         shadow = ShadowLog(settings, names.shadow(options.deployment), self.clock)
         held.callback(shadow.close)
-        group = f"{names.prefix}.{names.stream}.score.{options.deployment}"
-        self._consumer = kafka.make_consumer(settings, group, _strategy(settings))
+        self._consumer = kafka.make_consumer(settings, options.group(names), _strategy(settings))
         held.callback(self._consumer.close)
         self._writer = Writer(
             settings,
@@ -166,7 +157,7 @@ class Scorer:
         if not ready:
             return
         try:
-            self._writer.commit(ready, self.settings.score.seed, self._policy, self._consumer)
+            self._writer.commit(ready, self._consumer)
         except (Uncertain, DependencyUnreachableError) as reason:
             log.warning("positions are read again", reason=str(reason))
             self.metrics.uncertain.inc()

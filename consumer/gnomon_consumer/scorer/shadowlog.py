@@ -1,10 +1,10 @@
 """The shadow log is the authority on progress: where each of its partitions begins, and how far it is sealed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from gnomon_consumer import kafka
 from gnomon_consumer.logs import get_logger
@@ -38,7 +38,6 @@ class ShadowLog:
 
     def __init__(self, settings: Settings, topic: str, clock: Callable[[], float]) -> None:
         self._topic = topic
-        self._timeout = settings.kafka.timeout_seconds
         self._clock = clock
         self._settings = settings
         eof = {"enable.partition.eof": True, "fetch.wait.max.ms": 10}
@@ -88,46 +87,24 @@ class ShadowLog:
         start = from_dict(DeploymentStart, beginning[1]) if beginning and beginning[0] == START else None
         return Tail(start, end, expired=start is None and low > 0)
 
+    def records(self, partition: int) -> Iterator[tuple[str, Record]]:
+        """Every readable record of a partition, of committed transactions, up to the end as it is now."""
+        low, high = self._watermarks(self._committed, partition)
+        return self._read(partition, low, high)
+
     def _watermarks(self, consumer: Consumer, partition: int) -> tuple[int, int]:
-        try:
-            low, high = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=self._timeout)
-        except KafkaException as error:
-            raise kafka.unreachable(self._settings, error) from None
-        return low, high
+        return kafka.watermarks(self._settings, consumer, TopicPartition(self._topic, partition))
 
     def _first(self, partition: int, low: int, high: int) -> tuple[str, Record] | None:
         return next(iter(self._read(partition, low, min(high, low + _FIRST_STEP))), None)
 
-    def _read(self, partition: int, first: int, end: int) -> list[tuple[str, Record]]:
+    def _read(self, partition: int, first: int, end: int) -> Iterator[tuple[str, Record]]:
         """The readable records of [first, end); transaction markers leave holes, and aborted records are not seen."""
-        found: list[tuple[str, Record]] = []
-        self._committed.assign([TopicPartition(self._topic, partition, first)])
-        deadline = self._clock() + self._timeout
-        try:
-            while True:
-                messages = self._committed.consume(500, timeout=0.2)
-                for message in messages:
-                    problem = message.error()
-                    if problem is not None:
-                        if problem.code() == KafkaError._PARTITION_EOF:
-                            return found
-                        if problem.fatal() or not problem.retriable():
-                            raise kafka.unreachable(self._settings, KafkaException(problem))
-                        continue
-                    if (message.offset() or 0) >= end:
-                        return found
-                    record = self._decode(message)
-                    if record is not None:
-                        found.append(record)
-                    deadline = self._clock() + self._timeout
-                positions = self._committed.position([TopicPartition(self._topic, partition)])
-                if positions[0].offset >= end:
-                    return found
-                if self._clock() > deadline:
-                    problem = KafkaError(KafkaError._TIMED_OUT)
-                    raise kafka.unreachable(self._settings, KafkaException(problem))
-        finally:
-            self._committed.unassign()
+        place = TopicPartition(self._topic, partition, first)
+        for message in kafka.read(self._settings, self._committed, place, end):
+            record = self._decode(message)
+            if record is not None:
+                yield record
 
     def _decode(self, message: Any) -> tuple[str, Record] | None:
         try:

@@ -162,14 +162,14 @@ class SealedWindow:
         """The rows that have an outcome, by bucket."""
         return _tally(self.codes)
 
-    def record(self, tick_id: str, seed: int, policy: str) -> bytes:
-        """The framed SamplingWindow."""
+    def record(self, tick: "Tick") -> bytes:
+        """The framed SamplingWindow of this window of a tick."""
         cells = [
             replace(cell, **asdict(_tally(self.codes[self.rows.cell_of == at]))) for at, cell in enumerate(self.cells)
         ]
         window = SamplingWindow(
             window_id=self.window_id,
-            tick_id=tick_id,
+            tick_id=tick.tick_id,
             source_partition=self.owner.partition,
             start_offset=self.start,
             end_offset=self.end,
@@ -179,8 +179,8 @@ class SealedWindow:
             sealed_at=self.sealed_at,
             close_reason=self.reason,
             lag_s=self.lag_s,
-            seed=seed,
-            policy=policy,
+            seed=tick.seed,
+            policy=tick.policy,
             cells=cells,
             gap=self.gap,
             usage=Usage(self.cpu_us, self.peak_rss_bytes, self.gpu_us, self.gpu_peak_bytes),
@@ -196,10 +196,12 @@ def _tally(codes: NDArray[np.uint8]) -> Tally:
 
 @dataclass(slots=True, eq=False)
 class Tick:
-    """Windows sealed together; `deadline` in the clock's seconds."""
+    """Windows sealed together by one seed and sampling policy; `deadline` in the clock's seconds."""
 
     windows: list[SealedWindow]
     deadline: float
+    seed: int
+    policy: str
     tick_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property

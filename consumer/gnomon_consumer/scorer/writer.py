@@ -99,22 +99,25 @@ class Writer:
 
         self._transaction(write)
 
-    def commit(self, ticks: Sequence[Tick], seed: int, policy: str, consumer: Consumer) -> None:
-        """Write complete ticks whole; raises Uncertain, after which nothing of them may be assumed."""
+    def commit(self, ticks: Sequence[Tick], consumer: Consumer | None) -> None:
+        """Write complete ticks whole, and the offsets of `consumer`, if it is in a group.
+
+        Raises Uncertain, after which nothing of them may be assumed.
+        """
 
         def write(producer: Producer) -> None:
             ends: dict[int, int] = {}
             for tick in ticks:
                 for window in tick.windows:
-                    self._window(producer, window, tick.tick_id, seed, policy)
+                    self._window(producer, window, tick)
                     ends[window.owner.partition] = window.end
-            if ends:
+            if ends and consumer is not None:
                 offsets = [TopicPartition(self.topics.live, partition, end) for partition, end in ends.items()]
                 self._send_offsets(producer, offsets, consumer)
 
         self._transaction(write)
 
-    def _window(self, producer: Producer, window: SealedWindow, tick_id: str, seed: int, policy: str) -> None:
+    def _window(self, producer: Producer, window: SealedWindow, tick: Tick) -> None:
         partition = window.owner.partition
         keys, messages = window.rows.keys, window.messages
         for at in range(0, len(messages), _BATCH):
@@ -133,7 +136,7 @@ class Writer:
                 ("deployment", self.deployment),
             ]
             self._produce(producer, self.topics.dead_letters, None, row.key, row.value, headers)
-        self._produce(producer, self._shadow, partition, None, window.record(tick_id, seed, policy))
+        self._produce(producer, self._shadow, partition, None, window.record(tick))
 
     def _produce_batch(self, producer: Producer, partition: int, messages: list[dict[str, Any]]) -> None:
         """Outcomes of one window, at half of what each by itself costs. What finds the queue full waits for its turn.

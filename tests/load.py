@@ -1,0 +1,23 @@
+"""Traffic beside a test: work done again and again in a thread of its own."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def load(work: Callable[[], object], pause: float) -> Iterator[None]:
+    """Do `work` again and again, `pause` seconds apart, until the block ends."""
+    done = threading.Event()
+
+    def again() -> None:
+        while not done.wait(pause):
+            work()
+
+    thread = threading.Thread(target=again)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
