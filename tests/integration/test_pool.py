@@ -85,3 +85,64 @@ def test_a_worker_that_hangs_below_a_stopped_keeper_is_replaced(
     finally:
         pool.close()
     assert {scored.status for one in done for scored in one.scored} == {"timed_out"}
+
+
+FORGES = """
+import contextlib, os, stat
+from gnomon_consumer.scorer import wire
+
+NUMBERS = {"seconds": 1.0, "cpu_us": 1, "peak_rss_bytes": 1, "gpu_us": None, "gpu_peak_bytes": None, "dead": []}
+
+def done(messages, codes=b"\\0\\0\\0", **changes):
+    return {"op": "done", **NUMBERS, **changes}, [codes, *wire.joined(messages)]
+
+FORGED = {
+    "nothing": ({}, []),
+    "no numbers": ({"op": "done"}, []),
+    "a number that no record holds": done([b""] * 3, cpu_us=10**40),
+    "no number": done([b""] * 3, seconds=float("nan")),
+    "no outcomes": done([b"SamplingWindow"] * 3),
+    "dead letters that are none": done([b""] * 3, dead=[[0, "framing", "x"]]),
+    "too few": done([b""] * 2, b"\\0\\0"),
+    "progress elsewhere": ({"op": "progress", "row": 10**9}, []),
+    "another start": ({"op": "ready"}, []),
+    "a refusal": ({"op": "refused"}, []),
+}
+
+def make():
+    def predict(columns):
+        if 666.0 in list(columns["amount"]):
+            for number in range(3, 64):  # in the worker's place, through whatever pipe it has
+                with contextlib.suppress(OSError):
+                    if stat.S_ISFIFO(os.fstat(number).st_mode):
+                        with os.fdopen(os.dup(number), "wb") as pipe:
+                            wire.write(pipe, *FORGED[WHAT])
+        return columns["amount"]
+    return predict
+"""
+WHAT = (
+    *("nothing", "no numbers", "a number that no record holds", "no number", "no outcomes"),
+    *("dead letters that are none", "too few", "progress elsewhere", "another start", "a refusal"),
+)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("what", WHAT)
+def test_a_model_that_answers_in_its_workers_place_is_quarantined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "forges.py").write_text(f"WHAT = {what!r}\n{FORGES}")
+    pool = Pool(1, models.describe("forges:make"), Limits(2**30), call_seconds=20.0)
+    rows = [one for amount in (1.0, 666.0, 2.0) for one in job(f"a{amount:.0f}", amount=amount).rows][::ROWS]
+    try:
+        pool.start(FEATURES.live)
+        pool.submit(Job("forged", 0, 0, Rows.of(rows), np.arange(len(rows)), single=False))
+        done: list[Finished] = []
+        while sum(len(one.places) for one in done) < len(rows):
+            done += pool.poll(wait=0.05)
+    finally:
+        pool.close()
+    found = {int(place): scored for one in done for place, scored in zip(one.places, one.scored, strict=True)}
+    assert {place: scored.status for place, scored in found.items()} == {0: "scored", 1: "failed", 2: "scored"}
+    assert Reader(packaged_schemas()).decode(found[1].message).record["error"]["kind"] == "quarantined"

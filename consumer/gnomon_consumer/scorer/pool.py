@@ -10,19 +10,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gnomon_consumer.logs import get_logger
-from gnomon_consumer.scorer import wire
+from gnomon_consumer.scorer import frames, wire
 from gnomon_consumer.scorer.jobs import Finished, Job, Turns
 from gnomon_consumer.scorer.models import ModelSpec
-from gnomon_consumer.scorer.outcomes import STATUSES, Outcomes, Scored, Status, undecoded
+from gnomon_consumer.scorer.outcomes import Outcomes, Scored, Status, undecoded
 from gnomon_consumer.scorer.process import KEEPER_SECONDS, Event, WorkerProcess, cause
 from gnomon_consumer.scorer.sandbox import Limits
-from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.framing import SchemaKey
 from gnomon_schemas.records import Failure, FailureKind
 from gnomon_schemas.schema import Schema
@@ -149,19 +148,11 @@ class Pool:
         self._workers.clear()
 
     def _spawn(self) -> None:
-        # The features that the model is bound to come last.
-        keys = sorted(self._schemas, key=lambda key: key == self._features_key)
-        header = {
-            "op": "load",
-            "model": self._spec.as_json(),
-            "limits": self._limits.as_json(),
-            # As sys.path[0] it would let a model shadow our modules; only `module:factory` needs the caller's folder.
-            "folder": str(Path.cwd()),
-            "keys": keys,
-        }
-        load = header, [self._schemas[key].text.encode() for key in keys]
+        bound_to = self._schemas.pop(self._features_key)
+        self._schemas[self._features_key] = bound_to  # the last one
+        load = frames.load(self._spec, self._limits, self._schemas)
         started = WorkerProcess(load, network=self._limits.network, events=self._events)
-        self._workers.append(_Worker(started, self._clock(), set(keys)))
+        self._workers.append(_Worker(started, self._clock(), set(self._schemas)))
 
     def _hand_out(self) -> None:
         living = [worker for worker in self._workers if worker.ready and not worker.ending]
@@ -178,21 +169,9 @@ class Pool:
         rows = job.rows
         limit = self._call_seconds * (len(rows) if job.single or job.careful else 1)
         worker.deadline = self._clock() + (self._call_seconds if job.careful else limit)
-        new = [key for key in self._schemas if key not in worker.keys]
+        new = {key: schema for key, schema in self._schemas.items() if key not in worker.keys}
         worker.keys.update(new)
-        header = {
-            "op": "score",
-            "keys": new,
-            "window": job.window_id,
-            "partition": job.partition,
-            "sealed_at": job.sealed_at,
-            "single": job.single,
-            "careful": job.careful,
-            "cpu_seconds": limit,
-            "cells": rows.cells,
-        }
-        blobs = [self._schemas[key].text.encode() for key in new]
-        worker.process.ask((header, blobs + wire.packed(rows)))
+        worker.process.ask(frames.score(job, limit, new))
 
     def _take(self, wait: float) -> None:
         """Process what the workers said; waits for the first word only."""
@@ -205,54 +184,36 @@ class Pool:
             worker = next(one for one in self._workers if one.process is process)
             if header is None:
                 self._bury(worker)
-            elif worker.ending:
-                continue  # an answer to a cancelled job must never be taken for the next one's
-            elif header["op"] == "ready":
-                worker.ready = True
-                self._failed_starts = 0
-                self.sandbox = header["sandbox"]
-            elif header["op"] == "refused":
-                self._refuse(header)
-            elif header["op"] == "progress":
-                worker.current = int(header["row"])
-                worker.deadline = self._clock() + self._call_seconds
-            elif worker.job is not None:
-                self._finish(worker, header, blobs)
+            elif not worker.ending:  # an answer to a cancelled job must never be taken for the next one's
+                try:
+                    self._hear(worker, header, blobs)
+                except wire.WireError as error:
+                    log.warning("a worker does not speak our protocol", reason=str(error)[:200])
+                    self._end(worker)
+
+    def _hear(self, worker: _Worker, header: dict[str, Any], blobs: list[bytes]) -> None:
+        said = header.get("op")
+        if not worker.ready and said == "ready":
+            worker.ready = True
+            self._failed_starts = 0
+            self.sandbox = frames.sandbox(header)
+        elif not worker.ready and said == "refused":
+            self._refuse(header)
+        elif worker.job is not None and said == "progress":
+            worker.current = frames.progress(worker.job, worker.current, header)
+            worker.deadline = self._clock() + self._call_seconds
+        elif worker.job is not None and said == "done":
+            self._finished.append(frames.finished(worker.job, header, blobs))
+            worker.job = None
+        else:
+            raise wire.WireError(f"{said!r} at the wrong time")
 
     def _refuse(self, header: dict[str, Any]) -> None:
         if self._started:  # it loaded before: the file or the server has changed since; try again, with pauses
-            log.error("a restarted worker refuses the model", reason=header["message"])
+            log.error("a restarted worker refuses the model", reason=str(header.get("message")))
             return
-        error: GnomonError = ConfigurationError(header["message"])
-        if header["status"] == DependencyUnreachableError.exit_status:
-            error = DependencyUnreachableError(header["message"])
-        raise error
-
-    def _finish(self, worker: _Worker, header: dict[str, Any], blobs: list[bytes]) -> None:
-        job = worker.job
-        assert job is not None
-        try:
-            codes, messages = blobs[0], wire.parted(*blobs[1:])
-            dead = {int(row): (str(reason), str(detail)) for row, reason, detail in header["dead"]}
-        except (wire.WireError, IndexError, KeyError, TypeError, ValueError):
-            codes, messages, dead = b"", [], {}
-        if not len(codes) == len(messages) == len(job.rows) or max(codes, default=0) >= len(STATUSES):
-            self._end(worker)  # it does not speak our protocol any more
-            return
-        worker.job = None
-        scored = Outcomes(codes, messages, dead)
-        self._finished.append(
-            Finished(
-                job,
-                scored,
-                job.places,
-                header["seconds"],
-                header["cpu_us"],
-                header["peak_rss_bytes"],
-                header["gpu_us"],
-                header["gpu_peak_bytes"],
-            )
-        )
+        unreachable = header.get("status") == DependencyUnreachableError.exit_status
+        raise (DependencyUnreachableError if unreachable else ConfigurationError)(str(header.get("message")))
 
     def _enforce(self) -> None:
         now = self._clock()

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.scorer import wire
+from gnomon_consumer.scorer.frames import Frame
 
 KEEPER_SECONDS = 5.0  # how long a keeper may take to end what it keeps
 MAX_LINES, MAX_LINE = 200, 1000
@@ -19,7 +20,6 @@ _PIPE_BYTES = 2**20  # a job of a thousand captures at once, where the kernel's 
 _CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 log = get_logger("pool")
 
-Frame = tuple[dict[str, Any], list[bytes]]
 Event = tuple["WorkerProcess", dict[str, Any] | None, list[bytes]]
 """What a worker said; no header: it has ended."""
 
