@@ -290,6 +290,31 @@ def test_classifiers(tmp_path: Path, classes: list[str] | list[int], zipmap: boo
     assert found.value == (by_name[names[1]] if len(names) == 2 else None)
 
 
+def sequence(path: Path, width: int, **metadata: str) -> Path:
+    """A model that answers a sequence: the features of each capture, as a tensor of their own."""
+    shape = [None, width]
+    return save(
+        path,
+        [helper.make_node("SplitToSequence", ["x"], ["out"], axis=0, keepdims=0)],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_sequence_value_info("out", TensorProto.FLOAT, None)],
+        **metadata,
+    )
+
+
+def test_sequences_of_tensors(tmp_path: Path) -> None:
+    rows = [{"amount": 1.0, "age": 2.0}, {"amount": 3.0, "age": 4.0}]
+    values = load(sequence(tmp_path / "value.onnx", 1, features="age"))
+    assert outcomes(values, rows) == [Prediction(value=2.0), Prediction(value=4.0)]
+    ranked = sequence(tmp_path / "ranked.onnx", 2, features="amount,age")
+    write_sidecar(ranked, task="ranking", classes=["a", "b"], outputs={"out": "scores"}, features=["amount", "age"])
+    expected = [Prediction(scores=[1.0, 2.0], items=["a", "b"]), Prediction(scores=[3.0, 4.0], items=["a", "b"])]
+    assert outcomes(load(ranked), rows) == expected
+    wide = load(sequence(tmp_path / "wide.onnx", 2, features="amount,age"))
+    with pytest.raises(ValueError, match="'out' has 2 values for a capture; one is needed"):
+        predict(wide, rows)
+
+
 def test_the_positive_class_can_be_named(tmp_path: Path) -> None:
     path = classifier(tmp_path / "c.onnx", ["late", "on_time"], True, positive="late")
     found = outcomes(load(path), [{"amount": 0.1, "age": 0.2}])[0]

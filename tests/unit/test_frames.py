@@ -11,7 +11,14 @@ from gnomon_consumer.scorer.jobs import Job
 from gnomon_consumer.scorer.rows import Row, Rows
 
 ROWS = Rows.of([Row(0, at, b"r", b"capture", None, at, 1.0) for at in range(3)])
-HEADER = {"seconds": 1.5, "cpu_us": 7, "peak_rss_bytes": 9, "gpu_us": None, "gpu_peak_bytes": 4, "dead": []}
+HEADER: dict[str, Any] = {
+    "seconds": 1.5,
+    "cpu_us": 7,
+    "peak_rss_bytes": 9,
+    "gpu_us": None,
+    "gpu_peak_bytes": 4,
+    "dead": [],
+}
 MESSAGES = [OUTCOME + b"body"] * 3
 
 

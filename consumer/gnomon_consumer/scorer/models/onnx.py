@@ -82,6 +82,8 @@ class OnnxRunner:
 
 def _tensor(node: Any) -> Tensor:
     dims = tuple(dim if isinstance(dim, int) else None for dim in node.shape)
+    if node.type.startswith("seq(tensor("):  # a tensor a row
+        return Tensor(node.name, _DTYPES.get(node.type[4:-1]), (None, None))
     return Tensor(node.name, _DTYPES.get(node.type), dims, node.type.startswith("seq(map("))
 
 

@@ -78,12 +78,21 @@ class TensorModel:
         return answers
 
     def _take(self, answers: Answers, name: str, role: Role, value: Any, rows: int) -> None:
+        if isinstance(value, list) and len(value) != rows:
+            raise ValueError(f"the output {name!r} has {len(value)} rows for {rows} captures")
         if role == "zipmap":
-            if not isinstance(value, list) or len(value) != rows:
-                raise ValueError(f"the output {name!r} has {len(value)} rows for {rows} captures")
             answers.row_items = [[str(key) for key in one] for one in value]
             answers.scores = [[float(score) for score in one.values()] for one in value]
             return
+        if isinstance(value, list):  # a tensor a row; lists to rank may differ in length
+            parts = [np.asarray(one).reshape(-1) for one in value]
+            if role == "scores":
+                answers.scores = [part.astype(np.float64).tolist() for part in parts]
+                return
+            sizes = {part.size for part in parts} - {1}
+            if sizes:
+                raise ValueError(f"the output {name!r} has {max(sizes)} values for a capture; one is needed")
+            value = np.concatenate(parts) if parts else np.empty(0)
         array = np.asarray(value)
         if array.ndim == 0 or array.shape[0] != rows:
             raise ValueError(f"the output {name!r} has the shape {list(array.shape)} for {rows} captures")
