@@ -18,6 +18,12 @@ PAIRS = (
     "select source_partition, source_offset, inclusion_probability, rank, stratum, request_id, outcome, live_value"
     " from gnomon.pairs join gnomon.deployments using (deployment_id) where name = %s order by 1, 2"
 )
+# As in docs/scorer.md, of values in place of labels.
+DIFFER = (
+    "SELECT sum(a.weight * (a.shadow_value IS DISTINCT FROM b.shadow_value)::int) / sum(a.weight) AS differ"
+    " FROM report_v1.pairs a JOIN report_v1.pairs b USING (stream, event_time, source_partition, source_offset)"
+    " WHERE stream = %s AND a.deployment = 'boost' AND b.deployment = 'second'"
+)
 LEDGER = (
     "select source_partition, start_offset, stratum, seen, sampled, draw_probability, threshold, joined_seen,"
     " joined_scored, joined_dead_lettered, joined_orphaned from gnomon.cells join gnomon.deployments using"
@@ -82,6 +88,7 @@ def test_two_challengers_on_one_sample(
         pairs = [connection.execute(PAIRS, [name]).fetchall() for name in ("boost", "second")]
         assert len(pairs[0]) == sum(status(row) == "scored" for row in first.values())
         assert pairs[0] == pairs[1]
+        assert connection.execute(DIFFER, [stream_name]).fetchone() == (1.0,)
         cells = [connection.execute(LEDGER, [name]).fetchall() for name in ("boost", "second")]
         assert cells[0] == cells[1]
         assert all(seen == joined and orphaned == 0 for _, _, _, seen, *_, joined, _, _, orphaned in cells[1])

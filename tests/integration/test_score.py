@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,38 @@ def test_deployments_start_and_stop_without_each_other(
     assert {start["seed"] for start in starts if start} == {0}
     assert {start["role"] for start in starts if start} == {"challenger", "control"}
     assert (again.terminate(12), control.terminate(12)) == (0, 0)
+
+
+def test_a_new_deployment_begins_where_it_is_told(
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, tmp_path: Path
+) -> None:
+    now = time.time()
+    half_an_hour_ago = datetime.fromtimestamp(now - 1800, UTC).isoformat()
+    begins = {"all": (), "some": ("--from", half_an_hour_ago), "new": ("--from", "latest")}
+    live = prepare(gnomon, kafka_bootstrap, stream_name, tuple(begins))
+    live.publish_schema()
+    live.send(40, timestamp=int(1000 * (now - 3600)))
+    old = set(live.sent)
+    live.send(60)
+    before = set(live.sent)
+    model = sum_model(tmp_path / "sum.onnx", "amount")
+    running = {
+        name: start(gnomon, kafka_bootstrap, stream_name, model, *where, deployment=name)
+        for name, where in begins.items()
+    }
+    for process in running.values():
+        process.wait_for("assigned")
+    live.send(30)
+    expected = {"all": set(live.sent), "some": live.sent.keys() - old, "new": live.sent.keys() - before}
+    for name, process in running.items():
+        found = await_sealed(kafka_bootstrap, stream_name, name, len(expected[name]))
+        assert set(outcomes(found)) == expected[name]
+        assert process.terminate(12) == 0
+    # Where it began stands in its log: whoever goes on under the name goes on there.
+    live.send(10)
+    again = start(gnomon, kafka_bootstrap, stream_name, model, "--from", "earliest", deployment="new")
+    assert len(outcomes(await_sealed(kafka_bootstrap, stream_name, "new", 40))) == 40
+    assert again.terminate(12) == 0
 
 
 def test_a_stream_that_nobody_made_is_refused(gnomon: Gnomon, kafka_bootstrap: str, tmp_path: Path) -> None:

@@ -11,14 +11,8 @@ from gnomon_consumer.scorer.jobs import Job
 from gnomon_consumer.scorer.rows import Row, Rows
 
 ROWS = Rows.of([Row(0, at, b"r", b"capture", None, at, 1.0) for at in range(3)])
-HEADER: dict[str, Any] = {
-    "seconds": 1.5,
-    "cpu_us": 7,
-    "peak_rss_bytes": 9,
-    "gpu_us": None,
-    "gpu_peak_bytes": 4,
-    "dead": [],
-}
+COST: dict[str, Any] = {"seconds": 1.5, "cpu_us": 7, "peak_rss_bytes": 9, "gpu_us": None, "gpu_peak_bytes": 4}
+HEADER = COST | {"dead": []}
 MESSAGES = [OUTCOME + b"body"] * 3
 
 
@@ -53,8 +47,8 @@ def test_an_answer_that_fits_is_taken() -> None:
         ({"dead": [[9, "framing", "x"]]}, blobs(b"\0\0\3")),
         ({"dead": [["x"]]}, blobs()),
         ({"dead": 1}, blobs()),
-        *(({name: 10**40}, blobs()) for name in HEADER if name != "dead"),
-        *(({name: "1"}, blobs()) for name in HEADER if name != "dead"),
+        *(({name: 10**40}, blobs()) for name in COST),
+        *(({name: "1"}, blobs()) for name in COST),
         ({"seconds": float("nan")}, blobs()),
         ({"cpu_us": -1}, blobs()),
         ({"cpu_us": None}, blobs()),
