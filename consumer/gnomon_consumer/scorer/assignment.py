@@ -40,7 +40,7 @@ class Assignment:
         self._stopping = stopping
         self._now_us = now_us
         self._cluster_id = ""
-        self._topic_id: str | None = None
+        self._ids: kafka.TopicIds | None = None
         self._is_mock = False
         self._first_partitions = _ALL
 
@@ -63,7 +63,18 @@ class Assignment:
         shadow = metadata.topics.get(self._shadow_topic)
         self._first_partitions = len(live.partitions) if shadow is None else len(shadow.partitions)
         self._grow(len(live.partitions))
-        self._topic_id = kafka.topic_id(self._settings, self._names.live, metadata)
+        self._ids = kafka.TopicIds(self._settings, metadata, self._names.live)
+
+    def check_topic(self) -> None:
+        """Raises ConfigurationError where the live topic is another one than at the start, and so are its offsets.
+
+        What was read before this call is of the right one if it returns; raises DependencyUnreachableError.
+        """
+        if self._ids is not None and self._ids.recreated() is not None:
+            raise ConfigurationError(
+                f"{self._names.live} was re-created under this scorer, its offsets begin anew:"
+                " start another --deployment"
+            )
 
     def _grow(self, partitions: int) -> None:
         wanted = topics.plan(self._names, partitions, [self._options.deployment])
@@ -136,7 +147,7 @@ class Assignment:
             deployment=self._options.deployment,
             role=self._options.role,
             cluster_id=self._cluster_id,
-            topic_id=self._topic_id,
+            topic_id=None if self._ids is None else self._ids.known[self._names.live],
             source_partition=partition,
             start_offset=offset,
             model=self._options.model.artefact,

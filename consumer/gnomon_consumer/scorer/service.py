@@ -157,6 +157,7 @@ class Scorer:
         if not ready:
             return
         try:
+            self._assignment.check_topic()
             self._writer.commit(ready, self._consumer)
         except (Uncertain, DependencyUnreachableError) as reason:
             log.warning("positions are read again", reason=str(reason))

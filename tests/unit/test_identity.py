@@ -1,0 +1,39 @@
+"""A shadow log is gone on with only by whoever it was begun by."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gnomon_consumer.scorer.shadowlog import check_identity
+from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.records import Artefact, DeploymentStart
+
+BEGUN = DeploymentStart(
+    "boost", "challenger", "cluster", "topic", 2, 100, Artefact("m", "1", "ab" * 32), 7, "policy", 0
+)
+
+
+def test_the_same_goes_on_under_another_policy() -> None:
+    check_identity(replace(BEGUN, policy="other", started_at=9), BEGUN, "shadow")
+    check_identity(BEGUN, replace(BEGUN, topic_id=None), "shadow")  # begun where no id could be had
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"cluster_id": "a broker that was reset"},
+        {"topic_id": "re-created"},
+        {"model": Artefact("m", "1", "cd" * 32)},
+        {"seed": 8},
+        {"role": "control"},
+        {"deployment": "second"},
+        {"source_partition": 3},
+    ],
+    ids=str,
+)
+def test_another_is_refused_and_told_what_differs(other: dict[str, Any]) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"was begun with {next(iter(other))} .*: use another --deployment name"
+    ):
+        check_identity(replace(BEGUN, **other), BEGUN, "shadow")
