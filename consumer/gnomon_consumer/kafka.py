@@ -4,6 +4,7 @@ Works with Apache Kafka and with librdkafka's mock cluster, which has no admin A
 transactional offsets.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -148,7 +149,8 @@ def read(settings: Settings, consumer: Consumer, place: TopicPartition, end: int
                 return
         raise unreachable(settings, KafkaException(KafkaError(KafkaError._TIMED_OUT)))
     finally:
-        consumer.unassign()
+        with contextlib.suppress(RuntimeError):  # it was closed before this generator
+            consumer.unassign()
 
 
 def unreachable(settings: Settings, error: KafkaException) -> DependencyUnreachableError:
