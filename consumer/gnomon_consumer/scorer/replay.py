@@ -21,7 +21,7 @@ from gnomon_consumer.scorer.frozen import FrozenWindow, frozen, sealed
 from gnomon_consumer.scorer.options import Options
 from gnomon_consumer.scorer.rehearsal import rehearsed
 from gnomon_consumer.scorer.sealer import Sealer
-from gnomon_consumer.scorer.shadowlog import ShadowLog, check_identity
+from gnomon_consumer.scorer.shadowlog import ShadowLog, Tail, check_identity
 from gnomon_consumer.scorer.tick import Tick
 from gnomon_consumer.scorer.window import Ownership
 from gnomon_consumer.scorer.writer import Uncertain, Writer
@@ -98,9 +98,9 @@ class Replay:
             return
         group = self.options.group(self._names)
         seconds = self.settings.kafka.timeout_seconds
+        admin = kafka.make_admin(self.settings)
         try:
-            found = kafka.make_admin(self.settings).describe_consumer_groups([group], request_timeout=seconds)
-            members = found[group].result().members
+            members = admin.describe_consumer_groups([group], request_timeout=seconds)[group].result().members
         except KafkaException as error:
             if kafka.kafka_error(error).code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise kafka.unreachable(self.settings, error) from None
@@ -127,6 +127,7 @@ class Replay:
     # --- one partition after the other ----------------------------------------------------------------------------
 
     def _partition(self, partition: int) -> None:
+        tail = self._own.tail(partition, self.stopping)
         position: int | None = None
         low, _ = kafka.watermarks(self.settings, self._live, TopicPartition(self._names.live, partition))
         reader = _Reader(self.settings, self._live, TopicPartition(self._names.live, partition))
@@ -134,9 +135,9 @@ class Replay:
             if self.stopping():
                 return
             if position is None:
-                if not window.whole or window.start < low:
+                if tail.start is None and (not window.whole or window.start < low):
                     continue  # what retention had removed before this deployment began is none of its windows
-                position = self._begin(partition, window)
+                position = self._begin(partition, window, tail)
             if window.end <= position:
                 continue
             if window.start < position:
@@ -154,10 +155,9 @@ class Replay:
         self._commit()
         log.info("replayed", partition=partition, **asdict(self._done))
 
-    def _begin(self, partition: int, first: FrozenWindow) -> int:
+    def _begin(self, partition: int, first: FrozenWindow, tail: Tail) -> int:
         """Where this deployment goes on; writes the first record of a partition that has none."""
         topic = self._names.shadow(self.options.deployment)
-        tail = self._own.tail(partition, self.stopping)
         start = first.start if tail.start is None else tail.start.start_offset
         wanted = self._assignment.start_record(partition, start)
         wanted = replace(wanted, seed=first.seal["seed"], policy=first.seal["policy"])
