@@ -68,8 +68,17 @@ class Logs:
                 self._live.follow(partition, known.next_source)
         self._shadow.open(dict.fromkeys(partitions, OFFSET_BEGINNING))
 
+    def follow(self, timeout: float) -> None:
+        """Take what both logs hold next, waiting for the one that is behind so many seconds at most."""
+        self.follow_shadow(0 if self._wants_live else timeout)
+        self._follow_live(timeout if self._wants_live else 0)
+
+    @property
+    def _wants_live(self) -> bool:
+        return any(state.pairing.wants_live for number, state in self.owned.items() if number not in self.failed)
+
     def follow_shadow(self, timeout: float) -> None:
-        """Take what the shadow log holds next, waiting so many seconds at most."""
+        """Take what the shadow log holds next."""
         messages = self._shadow.consume(self._limits.batch_messages, timeout)
         read = read_shadow(self._reader, [one.value() for one in messages if one.error() is None])
         for batch in by_partition(messages):
@@ -90,8 +99,7 @@ class Logs:
                 self._live.follow(state.number, state.pairing.live_position)
             state.live_reached()
 
-    def follow_live(self, timeout: float) -> None:
-        """Take what the live log holds next."""
+    def _follow_live(self, timeout: float) -> None:
         for batch in by_partition(self._live.consume(self._limits.batch_messages, timeout)):
             state = self.owned.get(batch.partition)
             if state is None:

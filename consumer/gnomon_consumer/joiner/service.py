@@ -121,8 +121,7 @@ class Joiner:
             return
         try:
             self._open()
-            self._logs.follow_shadow(self._limits.poll_seconds)
-            self._logs.follow_live(self._limits.poll_seconds)
+            self._logs.follow(self._limits.poll_seconds)
             self._apply()
             self._logs.balance()
             self._notice_the_end()
