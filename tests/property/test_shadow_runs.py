@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.property.test_pairing import Live, Logs, logs
 from tests.shadow_log import CODECS, row, seal, start
 
-from gnomon_consumer.joiner.batches import by_partition
+from gnomon_consumer.joiner.batches import by_partition, values_of
 from gnomon_consumer.joiner.identity import Progress, identity_of
 from gnomon_consumer.joiner.pairing import PairingError
 from gnomon_consumer.joiner.partition import Partition
@@ -78,10 +78,11 @@ def test_a_record_that_cannot_be_read_stops_the_partition_where_it_stands(at: in
 def test_batches_keep_the_order_of_each_partition(drawn: list[tuple[int, bool]]) -> None:
     end = KafkaError(KafkaError._PARTITION_EOF)
     given_messages = [
-        Message(topic="t", partition=partition, offset=at, value=b"", error=end if event else None)
+        Message(topic="t", partition=partition, offset=at, value=b"%d" % at, error=end if event else None)
         for at, (partition, event) in enumerate(drawn)
     ]
     records = [message for message in given_messages if message.error() is None]
+    assert values_of(given_messages) == [message.value() for message in records]
     found: dict[int, list[tuple[int, bool]]] = {}
     for batch in by_partition(given_messages):
         own = found.setdefault(batch.partition, [])

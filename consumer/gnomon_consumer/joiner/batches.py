@@ -1,7 +1,7 @@
 """What one call of `consume()` gave, told apart by partition. No I/O."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from confluent_kafka import KafkaError, Message
@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     """Messages of one partition, with their places among all that are no events; or the event that follows them."""
 
     partition: int
-    messages: list[Message]
+    messages: Sequence[Message]
     places: Numbers
     event: tuple[KafkaError, int] | None
     """An error and its offset."""
@@ -39,8 +39,24 @@ def by_partition(messages: Sequence[Message]) -> Iterator[Batch]:
 
 
 def _told_apart(records: Sequence[Message], first: int) -> Iterator[Batch]:
-    of = np.fromiter(map(Message.partition, records), np.int64, len(records))
-    for partition in np.unique(of).tolist():
+    numbers: list[Any] = list(map(Message.partition, records))  # a record has one
+    partitions = sorted(set(numbers))
+    if len(partitions) == 1:
+        yield Batch(partitions[0], records, np.arange(first, first + len(records)), None)
+        return
+    of = np.array(numbers)
+    for partition in partitions:
         places = np.flatnonzero(of == partition)
-        own = list(records) if len(places) == len(records) else [records[place] for place in places.tolist()]
-        yield Batch(partition, own, places + first, None)
+        yield Batch(partition, [records[place] for place in places.tolist()], places + first, None)
+
+
+def values_of(messages: Sequence[Message]) -> list[bytes | None]:
+    """The values of all that are no events."""
+    if any(map(Message.error, messages)):
+        messages = [message for message in messages if message.error() is None]
+    return list(map(Message.value, messages))
+
+
+def offsets_of(messages: Sequence[Message]) -> Numbers:
+    """Their offsets."""
+    return np.fromiter(map(Message.offset, messages), np.int64, len(messages))

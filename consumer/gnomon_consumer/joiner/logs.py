@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from confluent_kafka import OFFSET_BEGINNING, KafkaError
 
 from gnomon_consumer.group import GroupTopic
-from gnomon_consumer.joiner.batches import by_partition
+from gnomon_consumer.joiner.batches import by_partition, offsets_of, values_of
 from gnomon_consumer.joiner.identity import Progress
 from gnomon_consumer.joiner.live import LiveLog
 from gnomon_consumer.joiner.pairing import PairingError
@@ -80,13 +79,13 @@ class Logs:
     def follow_shadow(self, timeout: float) -> None:
         """Take what the shadow log holds next."""
         messages = self._shadow.consume(self._limits.batch_messages, timeout)
-        read = read_shadow(self._reader, [one.value() for one in messages if one.error() is None])
+        read = read_shadow(self._reader, values_of(messages))
         for batch in by_partition(messages):
             state = self.owned.get(batch.partition)
             if batch.event is not None:
                 self._shadow_event(batch.event[0], state, batch.event[1])
             elif state is not None and state.number not in self.failed:
-                offsets = np.fromiter((one.offset() for one in batch.messages), np.int64, len(batch.messages))
+                offsets = offsets_of(batch.messages)
                 try:
                     go_on_at = state.shadow(ShadowRun(offsets, batch.places, read))
                 except PairingError as contradiction:

@@ -8,6 +8,7 @@ their matched live messages, and what was read of the live log ahead of the last
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from operator import methodcaller
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,8 @@ from gnomon_consumer.joiner.shadows import Numbers, chosen, numbers, outcomes, t
 from gnomon_consumer.joiner.window import JoinedWindow, LiveMessage, LiveRun, OpenWindow
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import GnomonError
+
+_OFFSET = methodcaller("offset")
 
 
 class PairingError(GnomonError):
@@ -108,7 +111,7 @@ class Pairing:
     def live(self, messages: Iterable[LiveMessage]) -> None:
         """Take messages of the live log, in the order of their offsets; what was read before is passed over."""
         run = list(messages)
-        offsets = np.fromiter((message.offset() for message in run), np.int64, len(run))
+        offsets = np.fromiter(map(_OFFSET, run), np.int64, len(run))
         # Where the log is read again from an earlier offset on, another run begins.
         backs = (np.flatnonzero(np.diff(offsets) <= 0) + 1).tolist()
         for first, end in pairwise([0, *backs, len(run)]):

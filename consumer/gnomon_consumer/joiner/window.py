@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The years 1 to 9999: an event time beyond them is no time."""
 NO_STRATUM = ""
 OTHER_STRATUM = "other"
+_VALUE = methodcaller("value")
 
 
 class LiveMessage(Protocol):
@@ -121,7 +123,7 @@ class OpenWindow:
 
     def take(self, run: LiveRun) -> None:
         """Count live messages of the range, and match those that were sampled."""
-        values = [message.value() for message in run.messages]
+        values = list(map(_VALUE, run.messages))
         strata = [self._stratum(message) for message in run.messages] if self._stratified else None
         if strata is None:
             self.joined.seen[NO_STRATUM] += len(values)
