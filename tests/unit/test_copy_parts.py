@@ -1,12 +1,15 @@
 """The bytes of COPY do not depend on how many pieces they are made in."""
 
 import random
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from gnomon_consumer.joiner import wire
 from gnomon_consumer.joiner.assemble import PAIRS
+
+FILLED = {"segments", "window_id", "producer_id"}
 
 
 def some(kind: pa.DataType, draw: random.Random) -> object:
@@ -19,9 +22,8 @@ def some(kind: pa.DataType, draw: random.Random) -> object:
 
 def test_pieces_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(7)
-    filled = {"segments", "window_id", "producer_id"}
     rows = [
-        {one.name: None if one.name not in filled and draw.random() < 0.2 else some(one.type, draw) for one in PAIRS}
+        {one.name: None if one.name not in FILLED and draw.random() < 0.2 else some(one.type, draw) for one in PAIRS}
         for _ in range(2 * wire._PIECE + 345)
     ]
     batch = pa.RecordBatch.from_pylist(rows, schema=PAIRS)
@@ -29,3 +31,24 @@ def test_pieces_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "_PIECE", len(rows))
     assert in_pieces == wire.copy_bytes(pa.RecordBatch.from_pylist(rows[5:], schema=PAIRS))
     assert len(in_pieces) > 100 * len(rows)
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        [[1.5, -0.0, float("nan")], [float("inf"), 1e-320, 2.0]] * 700,
+        [[1.5, None], [2.0, 3.0]],
+        [[1.5], [2.0, 3.0], [1.0, 2.0, 3.0]],
+        [[], []],
+        [[1.5, 2.0], None],
+        [],
+    ],
+)
+def test_numbers_are_what_the_encoder_makes_of_them(monkeypatch: pytest.MonkeyPatch, lists: list[Any]) -> None:
+    """Also of a batch that is a part of another one."""
+    empty = {one.name: "" if one.type == pa.string() else bytes(16) for one in PAIRS if one.name in FILLED}
+    rows = pa.RecordBatch.from_pylist([{**empty, "features_numeric": one} for one in lists], schema=PAIRS)
+    batch = rows.slice(1) if rows.num_rows > 1 else rows
+    made = wire.copy_bytes(batch)
+    monkeypatch.setattr(wire, "_numbers", lambda column: column)
+    assert made == wire.copy_bytes(batch)
