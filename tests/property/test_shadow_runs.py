@@ -36,7 +36,7 @@ def outcome(partition: Partition, found: list[int | None], live: list[Live]) -> 
     partition.live(live)
     windows = [
         (window.seal["start_offset"], window.shadow_offset, window.matches.shadow.to_pylist(), window.matches.values)
-        for window in partition.hand_out()
+        for window in partition.take()
     ]
     begins = [(record["start_offset"], offset) for record, offset in partition.begins]
     asked = [offset for offset in found if offset is not None]

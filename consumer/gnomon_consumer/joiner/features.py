@@ -67,13 +67,9 @@ class FeatureColumns:
         self._stream_id = stream_id
         self._by_fingerprint: dict[bytes, Layout] = {}
 
-    def known(self, schema: Schema) -> Layout | None:
-        """The layout of a schema that was asked for before."""
-        return self._by_fingerprint.get(schema.fingerprint.value)
-
     def layout(self, connection: psycopg.Connection[Any], schema: Schema) -> Layout:
         """The layout of a LivePrediction schema; commits a transaction of its own when the schema is new."""
-        known = self.known(schema)
+        known = self._by_fingerprint.get(schema.fingerprint.value)
         if known is None:
             known = self._allocate(connection, FeatureSchema.in_live(schema).features)
             self._by_fingerprint[schema.fingerprint.value] = known

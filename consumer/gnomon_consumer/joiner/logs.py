@@ -23,7 +23,7 @@ class Logs:
     """The shadow log, read in the deployment's group, and the live log beside it.
 
     `owned` are the partitions that are open, `failed` those that stopped, with the reason. `still_ours` raises when a
-    topic is not the one any more that the join began with; `before_forgetting` is called before partitions are dropped.
+    topic is not the one any more that the join began with.
     """
 
     def __init__(
@@ -33,7 +33,6 @@ class Logs:
         reader: ColumnarReader,
         log: Any,
         still_ours: Callable[[], object],
-        before_forgetting: Callable[[], None],
     ) -> None:
         topics = Topics(settings.require_stream(), settings.topic_prefix)
         self.owned: dict[int, Partition] = {}
@@ -42,7 +41,6 @@ class Logs:
         self._reader = reader
         self._log = log
         self._still_ours = still_ours
-        self._before_forgetting = before_forgetting
         self._complaints = Complaints(log)
         group = f"{topics.prefix}.{topics.stream}.join.{deployment}"
         self._shadow = GroupTopic(settings, group, topics.shadow(deployment), self.forget)
@@ -131,9 +129,8 @@ class Logs:
         ]
 
     def tell_lag_tools(self, ends: Mapping[int, int]) -> None:
-        """Commit the offsets of what is still owned, for tools that show a group's lag."""
-        mine = {partition: end for partition, end in ends.items() if partition in self.owned}
-        if mine and (reason := self._shadow.tell_lag_tools(mine)):
+        """Commit offsets for tools that show a group's lag."""
+        if reason := self._shadow.tell_lag_tools(ends):
             self._log.info("lag tools are not told", reason=reason)
 
     def _shadow_event(self, error: KafkaError, state: Partition | None, offset: int) -> None:
@@ -182,7 +179,6 @@ class Logs:
     def forget(self, partitions: list[int]) -> None:
         """Drop what is held of partitions; another member, or this one later, begins where the database says."""
         self._live.leave(partitions)
-        self._before_forgetting()
         for partition in partitions:
             self.owned.pop(partition, None)
             self.failed.pop(partition, None)

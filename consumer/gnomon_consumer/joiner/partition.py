@@ -27,7 +27,6 @@ class Partition:
         self.pairing = Pairing(number, known.next_source if known else None)
         self.begins: list[tuple[Record, int]] = []
         self.ready: list[JoinedWindow] = []
-        self._handed = 0
         self.caught_up = False
         self.shadow_paused = False
         self._known = known
@@ -131,25 +130,10 @@ class Partition:
 
     # What is left to do.
 
-    def collect(self) -> bool:
-        """Whether windows are complete that were not handed out."""
+    def take(self) -> list[JoinedWindow]:
+        """Everything that is complete and not yet written; it stays `ready` until that is cleared."""
         self.ready += self.pairing.take()
-        return len(self.ready) > self._handed
-
-    def hand_out(self) -> list[JoinedWindow]:
-        """The windows that are complete and were not handed out; they stay `ready` until they are `written`."""
-        windows = self.ready[self._handed :] if self.collect() else []
-        self._handed += len(windows)
-        return windows
-
-    def written(self, count: int) -> None:
-        """Forget the first windows that were handed out: they are in the database."""
-        del self.ready[:count]
-        self._handed -= count
-
-    def take_back(self, count: int) -> None:
-        """Hand the last windows out again."""
-        self._handed -= count
+        return self.ready
 
     @property
     def held(self) -> int:

@@ -16,7 +16,6 @@ from gnomon_consumer.joiner.identity import IdentityError
 from gnomon_consumer.joiner.logs import Logs
 from gnomon_consumer.joiner.sink import ProgressMovedError, Sink
 from gnomon_consumer.joiner.window import JoinedWindow
-from gnomon_consumer.joiner.writer import Writer
 from gnomon_consumer.logs import get_logger
 from gnomon_consumer.metrics import JoinerMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
@@ -80,9 +79,7 @@ class Joiner:
         schemas = TopicSchemas(kafka.client_config(self._settings), self._topics.schemas)
         registry = registry_schemas(self._settings.kafka.properties)
         self._reader = ColumnarReader(ChainedSchemas(packaged_schemas(), schemas, registry))
-        self._logs = Logs(
-            self._settings, self._deployment, self._reader, self._log, self._same_topics, lambda: self._writer.recall()
-        )
+        self._logs = Logs(self._settings, self._deployment, self._reader, self._log, self._same_topics)
         self.metrics.partitions.set_function(lambda: len(self._logs.owned))
         self.metrics.failed.set_function(lambda: len(self._logs.failed))
         self._log.info("joining", shadow_topic=self._shadow_topic)
@@ -90,7 +87,6 @@ class Joiner:
             with observed(self._metrics_address, self.metrics, self._pulse, self._ready, self._log):
                 while not self._stop.is_set() and not self._finished():
                     self._step()
-            self._finish()
             if self._logs.failed:  # before the group is left, which forgets partitions and their failures
                 raise next(iter(self._logs.failed.values()))
         except KafkaException as error:
@@ -98,7 +94,6 @@ class Joiner:
         finally:
             self._logs.close()
             schemas.close()
-            self._writer.close()
             self._connection.close()
             self._log.info("stopped", windows=self.windows, pairs=self.pairs)
 
@@ -137,61 +132,33 @@ class Joiner:
 
     def _open(self) -> None:
         """Read where new partitions stand, and begin to read their logs."""
-        if not self._logs.unopened:
-            return
-        self._settle()
         partitions = self._logs.unopened
-        self._logs.open(partitions, self._sink.progress(partitions), self._here)
+        if partitions:
+            self._logs.open(partitions, self._sink.progress(partitions), self._here)
 
     def _apply(self) -> None:
-        """Write what is complete, each batch in one transaction; the next one is assembled meanwhile."""
-        if any(state.begins for state in self._logs.owned.values()):
-            self._settle()
+        """Write everything that is complete in one transaction."""
         for partition, state in self._logs.owned.items():
             while state.begins:
                 record, offset = state.begins[0]
                 self._sink.begin(partition, record, offset)
                 state.begins.pop(0)
-        if self._writer.ended:
-            self._settle()
-        more = [state.collect() for state in self._logs.owned.values()]
-        if any(more) and self._writer.full:
-            self._settle()  # reading waits for writing: no third batch is held
-            self._begin_to_write()
-        if any(more) and not self._writer.full:
-            self._writer.assemble(self._logs.owned.values(), self._reader)
-        self._begin_to_write()
-
-    def _begin_to_write(self) -> None:
-        if self._writer.can_start and self._same_topics():
-            self._writer.start()
-
-    def _settle(self) -> None:
-        """Wait for the batch under way, if there is one, before the database is asked anything else."""
+        windows = [window for state in self._logs.owned.values() for window in state.take()]
+        if not windows or not self._same_topics():
+            return
         try:
-            done = self._writer.settle()
+            pairs = self._sink.apply(windows, self._reader)
         except ProgressMovedError as moved:
             self._log.warning("another joiner moved the progress", partition=moved.partition)
-            if moved.partition in self._logs.owned:
-                self._logs.reopen([moved.partition])
+            self._logs.reopen([moved.partition])
             return
-        if done is None:
-            return
-        windows, pairs = done
         self.pairs += pairs
         self.windows += len(windows)
         self._count(windows, pairs)
+        for state in self._logs.owned.values():
+            state.ready.clear()
         if not self._mock:
             self._logs.tell_lag_tools({window.seal["source_partition"]: window.shadow_offset + 1 for window in windows})
-
-    def _finish(self) -> None:
-        """Write what is complete before this joiner stops."""
-        try:
-            self._settle()
-            self._begin_to_write()
-            self._settle()
-        except AWAY as error:
-            self._absence.begin(error)
 
     def _same_topics(self) -> bool:
         """Whether what was read so far is of the topics that this join began with; False while no broker says."""
@@ -224,7 +191,6 @@ class Joiner:
         self._next_idle_check = time.monotonic() + IDLE_CHECK_S
         reached = self._logs.at_the_end()
         if reached:
-            self._settle()
             self._sink.caught_up(reached)
             for partition in reached:
                 self._logs.owned[partition].caught_up = True
@@ -242,7 +208,6 @@ class Joiner:
             connection.close()
             raise
         self._connection = connection
-        self._writer = Writer(self._sink)
         since, until = self._limits.replay_from, self._limits.replay_until
         if since is not None and until is not None:
             self._sink.declare_replay(since, until)
@@ -250,7 +215,5 @@ class Joiner:
     def _go_away(self, error: Exception) -> None:
         """Stop reading, stay in the group, and wait for the database."""
         self._absence.begin(error)
-        self._writer.drop()
-        self._writer.close()
         self._connection.close()
         self._logs.reopen(list(self._logs.owned))

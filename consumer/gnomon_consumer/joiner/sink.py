@@ -13,7 +13,7 @@ from psycopg import errors
 
 from gnomon_consumer.joiner.assemble import Assembled, assemble
 from gnomon_consumer.joiner.days import Days
-from gnomon_consumer.joiner.features import FeatureColumns, Layout
+from gnomon_consumer.joiner.features import FeatureColumns
 from gnomon_consumer.joiner.identity import IDENTITY, Progress, check_identity, identity_of
 from gnomon_consumer.joiner.ledger import (
     CELL_COLUMNS,
@@ -36,7 +36,6 @@ from gnomon_consumer.joiner.wire import COPY, copy_parts
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import GnomonError
-from gnomon_schemas.schema import Schema
 
 Connection = psycopg.Connection[Any]
 
@@ -112,31 +111,17 @@ class Sink:
         )
 
     def apply(self, windows: Sequence[JoinedWindow], reader: ColumnarReader) -> int:
-        """Assemble windows and write them."""
-        return self.write(windows, self.assemble(windows, reader))
-
-    def assemble(
-        self, windows: Sequence[JoinedWindow], reader: ColumnarReader, before_asking: Callable[[], None] = lambda: None
-    ) -> Assembled:
-        """Lay the pairs of windows out; before the database is asked for the places of a new schema, say so."""
-
-        def layout_of(schema: Schema) -> Layout:
-            known = self._features.known(schema)
-            if known is None:
-                before_asking()
-                known = self._features.layout(self._connection, schema)
-            return known
-
-        return assemble(self.deployment_id, windows, reader, layout_of)
-
-    def write(self, windows: Sequence[JoinedWindow], assembled: Assembled) -> int:
         """Write windows, each partition's in order, in one transaction; return the number of pairs.
 
         Raises ProgressMovedError when another joiner was here, DoublePairError for a bug, and psycopg's errors for a
         database that is away; nothing is written then. A row that PostgreSQL refuses becomes a dead letter.
         """
+        connection = self._connection
+        assembled = assemble(
+            self.deployment_id, windows, reader, lambda schema: self._features.layout(connection, schema)
+        )
         outside = self._days.ensure(assembled.batch)
-        with self._connection.transaction():
+        with connection.transaction():
             self._move_progress(windows, outside)
             kept, refusals = self._copy_pairs(assembled)
             self._at("copied")
