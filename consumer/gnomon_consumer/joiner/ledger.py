@@ -92,7 +92,7 @@ def recount(
     rollup = Rollup()
     pairs = chosen(assembled.batch, kept)
     keys = pa.table([assembled.window_of[kept], pairs["stratum"], pairs["outcome"]], ["window", "cell", "outcome"])
-    for row in keys.group_by(keys.column_names).aggregate([([], "count_all")]).to_pylist():
+    for row in keys.group_by(keys.column_names, use_threads=False).aggregate([([], "count_all")]).to_pylist():
         counted[row["window"]][row["cell"]][row["outcome"]] += row["count_all"]
     others = [(at, refusal.cell, "dead_lettered") for at, refusal in refusals]
     others += [(at, cell, "orphaned") for at, window in enumerate(windows) for cell, _ in window.orphans]

@@ -54,7 +54,7 @@ class Rollup:
         terms = _terms(pairs, value_tolerance)
         hours = pc.floor(pc.divide(pairs.column("event_time").cast(pa.float64()), HOUR_US)).cast(pa.int64())
         table = pa.table({"hour": hours, "stratum": pairs.column("stratum"), **terms})
-        grouped = table.group_by(["hour", "stratum"]).aggregate([(name, "sum") for name in terms])
+        grouped = table.group_by(["hour", "stratum"], use_threads=False).aggregate([(name, "sum") for name in terms])
         for row in grouped.to_pylist():
             key = (row["hour"], row["stratum"])
             for name in terms:

@@ -21,7 +21,7 @@ FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The years 1 to 9999: an event time beyond them is no time."""
 NO_STRATUM = ""
 OTHER_STRATUM = "other"
-_VALUE = methodcaller("value")
+_KEY, _VALUE = methodcaller("key"), methodcaller("value")
 
 
 class LiveMessage(Protocol):
@@ -72,6 +72,8 @@ class Run:
     @property
     def repeated(self) -> int:
         """How many sequence numbers came more than once."""
+        if (np.diff(self.sequences) > 0).all():
+            return 0
         return len(self.sequences) - len(np.unique(self.sequences))
 
 
@@ -136,9 +138,12 @@ class OpenWindow:
         rows, places = np.arange(first, end)[here], places[here]
         if len(rows):
             self._found[rows] = True
-            own = places.tolist()
-            cells = [NO_STRATUM] * len(own) if strata is None else [strata[place] for place in own]
-            self._match(rows, [run.messages[place].key() for place in own], [values[place] for place in own], cells)
+            messages = run.messages
+            if len(places) < len(messages):
+                own = places.tolist()
+                messages, values = [messages[place] for place in own], [values[place] for place in own]
+                strata = None if strata is None else [strata[place] for place in own]
+            self._match(rows, list(map(_KEY, messages)), values, strata or [NO_STRATUM] * len(values))
 
     def _count(self, read: Peeks, strata: Sequence[str] | None, count: int) -> None:
         """Count captures by hour and stratum and by producer run; one without a sane time falls into the window's."""
