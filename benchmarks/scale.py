@@ -37,10 +37,7 @@ EFFICIENCY = 0.8  # of the budget that is planned with: the default of `score.ef
 WINDOW_S = 1.0
 _EVERYWHERE = os.sched_getaffinity(0)
 # Windows of about half a second, so that progress is seen.
-_SHORT = {
-    "waits": {"GNOMON_SCORE__RESERVOIR_ROWS": "4000", "GNOMON_SCORE__BATCH_ROWS": "500"},
-    "trees": {"GNOMON_SCORE__RESERVOIR_ROWS": "40000"},
-}
+_SHORT = {"GNOMON_SCORE__RESERVOIR_ROWS": "4000", "GNOMON_SCORE__BATCH_ROWS": "500"}
 _SETTLED_S = 6.0  # from the first window: the others have joined by then
 Point = dict[str, Any]
 Line = tuple[str, list[float], list[float]]
@@ -119,44 +116,39 @@ def features(bench: Bench) -> list[Point]:
 
 
 def members(bench: Bench) -> list[Point]:
-    """One, two and four members of a group on all cores: with a model that is elsewhere, and with one that is not.
-
-    Each is watched from when the group has settled.
-    """
+    """One, two and four members of a group whose model is elsewhere, on all cores, from when the group has settled."""
     stream = scorer.fill(bench.bootstrap, bench.folder, max(bench.rows, 800_000), workload.features(), partitions=8)
     setting = replace(bench.setting(bench.rows, stream), partitions=8)
-    models = {"waits": "benchmarks.waits:model", "trees": str(bench.folder / "trees.onnx")}
     points = []
-    for model, counts in (("waits", (1, 2, 4)), ("trees", (1, 2))):
-        for count in counts:
-            topic, started = scorer.command(setting, "--no-sampling")
-            started[started.index(bench.folder / "trees.onnx")] = models[model]
-            workload.create(bench.bootstrap, topic, partitions=8)
-            with contextlib.ExitStack() as stack:
-                seals = stack.enter_context(scorer.Seals(bench.bootstrap, topic, partitions=8))
-                jobs = [
-                    stack.enter_context(Job([*started, "--member", f"m{number}"], _EVERYWHERE, _SHORT[model]))
-                    for number in range(count)
-                ]
-                jobs[0].until(seals.seen, 1)
-                settled = time.monotonic() + _SETTLED_S
-                jobs[0].until(lambda: seals.seen() if time.monotonic() > settled else 0, 1)  # noqa: B023 - not kept
-                before, began, spent = seals.seen(), time.monotonic(), sum(job.cpu_s() for job in jobs)
-                while time.monotonic() < began + bench.seconds:
-                    time.sleep(0.05)
-                    seen = seals.seen()
-                    for job in jobs:
-                        job.check()
-                lasted = time.monotonic() - began
-                points.append(
-                    {
-                        "model": model,
-                        "members": count,
-                        "rows_per_second": round((seen - before) / lasted),
-                        "cpu_cores": round((sum(job.cpu_s() for job in jobs) - spent) / lasted, 2),
-                    }
-                )
-            say(str(points[-1]))
+    for count in (1, 2, 4):
+        topic, started = scorer.command(setting, "--no-sampling")
+        started[started.index(bench.folder / "trees.onnx")] = "benchmarks.waits:model"
+        workload.create(bench.bootstrap, topic, partitions=8)
+        with contextlib.ExitStack() as stack:
+            seals = stack.enter_context(scorer.Seals(bench.bootstrap, topic, partitions=8))
+            jobs = [
+                stack.enter_context(Job([*started, "--member", f"m{number}"], _EVERYWHERE, _SHORT))
+                for number in range(count)
+            ]
+            jobs[0].until(seals.seen, 1)
+            settled = time.monotonic() + _SETTLED_S
+            while time.monotonic() < settled:
+                time.sleep(0.05)
+                seals.seen()
+            before, began, spent = seals.seen(), time.monotonic(), sum(job.cpu_s() for job in jobs)
+            while time.monotonic() < began + bench.seconds:
+                time.sleep(0.05)
+                seen = seals.seen()
+                for job in jobs:
+                    job.check()
+            lasted = time.monotonic() - began
+            point = {
+                "members": count,
+                "rows_per_second": round((seen - before) / lasted),
+                "cpu_cores": round((sum(job.cpu_s() for job in jobs) - spent) / lasted, 2),
+            }
+        say(str(point))
+        points.append(point)
     return points
 
 
@@ -299,16 +291,10 @@ def _panels(kept: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Line]]]:
             ("most", at, column("arrival", "delay_most_s")),
         ]
         yield f"delay of a window of {WINDOW_S:g} s", what, "seconds", delay
-    for part, what in (("partitions", "partitions"), ("features", "features")):
+    for part, what in (("partitions", "partitions"), ("features", "features"), ("members", "members")):
         if part in kept:
             at = column(part, part)
             yield f"throughput by {what}", what, "rows/s", [("", at, column(part, "rows_per_second"))]
-    if "members" in kept:
-        lines: list[Line] = []
-        for model, label in (("waits", "a model elsewhere"), ("trees", "trees, two cores in all")):
-            own = [point for point in kept["members"]["points"] if point["model"] == model]
-            lines.append((label, [point["members"] for point in own], [point["rows_per_second"] for point in own]))
-        yield "throughput by members", "members", "rows/s", lines
     if "window" in kept:
         at = column("window", "window_s")
         delay = [("median", at, column("window", "delay_median_s")), ("most", at, column("window", "delay_most_s"))]

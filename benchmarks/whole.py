@@ -26,6 +26,8 @@ from benchmarks.scale import Arrivals, Bench
 RESULT = tables.RESULTS / "whole.json"
 _SEEN = "select coalesce(sum(sampled), 0) from gnomon.cells"
 _WINDOWS = "select window_id, extract(epoch from opened_at), seen from gnomon.windows"
+# Windows of some thousand captures each, so that both services are at work from the first second on.
+_SHORT = {"GNOMON_SCORE__RESERVOIR_ROWS": "20000"}
 _LOOK_S = 0.02  # how often the database is asked from outside; nothing tells when a row is there
 
 
@@ -64,7 +66,7 @@ def pipeline(bench: Bench, stream: str, server: str, *arguments: str) -> Any:
         joins = joiner.command(joiner.Joining(setting, server, deployment), url)
         with (
             Job(joins, everywhere) as joining,
-            Job(scores, everywhere) as scoring,
+            Job(scores, everywhere, _SHORT) as scoring,
             psycopg.connect(url, autocommit=True) as connection,
         ):
             yield connection, (joining, scoring)

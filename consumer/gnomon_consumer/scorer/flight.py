@@ -84,6 +84,11 @@ class Flight:
             self._take(finished)
         self._time_out(now)
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to commit."""
+        return bool(self._ticks) and self._ticks[0].complete
+
     def complete(self, owns: Callable[[Ownership], bool]) -> list[Tick]:
         """Take the complete ticks off the head of the queue: those of their windows that are still ours."""
         ready: list[Tick] = []

@@ -151,7 +151,7 @@ class Scorer:
 
     def _commit(self) -> None:
         """Write the complete ticks at the head of the queue, in order."""
-        if not self._consumer.memberid():
+        if not self._flight.ready or not self._consumer.memberid():
             return  # the group has dropped us, its callback comes with the next poll: until then we may write nothing
         ready = self._flight.complete(self._partitions.owns)
         if not ready:
