@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,13 +97,15 @@ def command(setting: Setting, *arguments: str) -> tuple[str, list[object]]:
     return f"gnomon.{setting.stream}.shadow.{name}", started
 
 
-def gnomon(setting: Setting, *arguments: str) -> Callable[[int], Measured]:
+def gnomon(
+    setting: Setting, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Callable[[int], Measured]:
     """Return a run of `gnomon score`; a row is a capture that a committed window has counted."""
 
     def run(_: int) -> Measured:
         topic, started = command(setting, *arguments)
         workload.create(setting.bootstrap, topic, partitions=setting.partitions)
-        with watching(setting, topic) as progress, Job(started, cores()[0]) as job:
+        with watching(setting, topic) as progress, Job(started, cores()[0], environment) as job:
             # A window is committed whole, so a short look would see no progress at all.
             return job.watch(progress.seen, setting.rows, 10 * setting.seconds, stall_s=40.0)
 
