@@ -118,7 +118,7 @@ def peer(joining: Joining, module: str, way: int) -> Callable[[int], Measured]:
                 setting.folder, "--database", url, "--batch", str(way),
             ]  # fmt: skip
             with Counted(url, "select count(*) from pairs") as counted, Job(command, cores()[0]) as job:
-                return job.watch(counted, setting.rows, setting.seconds, stall_s=60.0)
+                return job.watch(counted, setting.rows, 4 * setting.seconds, stall_s=60.0)
 
     return run
 

@@ -155,11 +155,11 @@ def members(bench: Bench) -> list[Point]:
 
 
 def window(bench: Bench) -> list[Point]:
-    """A backlog with a budget of a tenth, in windows of 0.25 to 20 seconds."""
+    """Three times what may be scored arrives, in windows of at most 0.25 to 20 seconds."""
     stream = scorer.fill(bench.bootstrap, bench.folder, bench.rows, workload.features())
     points = []
     for seconds in (0.25, 1.0, 5.0, 20.0):
-        with Arrivals(bench, stream, BUDGET) as arrivals:
+        with Arrivals(bench, stream, 3 * BUDGET * EFFICIENCY) as arrivals:
             point = paced(bench, arrivals, {"window_s": seconds}, seconds)
         points.append(point)
     return points
@@ -269,6 +269,9 @@ def draw(kept: dict[str, Any]) -> None:
             for label, across, up in lines:
                 axes.plot(across, up, marker="o", markersize=3, label=label)
             axes.set_xscale("log")
+            measured = lines[0][1]
+            axes.set_xticks(measured, [f"{x:g}" for x in measured])
+            axes.minorticks_off()
             axes.set_ylim(bottom=0)
             axes.set_title(title)
             axes.set_xlabel(xlabel)

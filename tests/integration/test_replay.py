@@ -40,6 +40,35 @@ def test_latency_throughput_and_overload(gnomon: Gnomon, mock_bootstrap: str, st
     assert report["service_ms"]["p50"] < 50
 
 
+ALONE = """
+def make():
+    calls = []
+    def predict(columns):
+        calls.append(len(columns["amount"]))
+        if max(calls) > 1:  # for good: rows that fail together are tried again one by one
+            raise RuntimeError("not alone")
+        return columns["amount"]
+    return predict
+"""
+
+
+def test_requests_of_one_row_stay_alone_however_many_are_due(
+    gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "alone.py").write_text(ALONE)
+    live = Stream(mock_bootstrap, stream_name)
+    live.publish_schema()
+    live.send(1500)
+    where = ("--stream", stream_name, "--bootstrap-servers", mock_bootstrap, "--model", "alone:make")
+    done = gnomon.run("replay", *where, "--rate", "100000", "--captures", "1500", "--json")
+    report = json.loads(done.stdout)
+    assert (report["requests"], report["rows"], report["failed"], report["batch"]) == (1500, 1500, 0, 1)
+    done = gnomon.run("replay", *where, "--rate", "100000", "--captures", "1500", "--batch", "7", "--json")
+    report = json.loads(done.stdout)
+    # The last request has the two rows that are left.
+    assert (report["requests"], report["failed"]) == (215, 1500)
+
+
 def test_nothing_to_replay(gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path) -> None:
     (tmp_path / "ten_ms.py").write_text(MODEL)
     where = ("--stream", stream_name, "--bootstrap-servers", mock_bootstrap, "--model", "ten_ms:make")

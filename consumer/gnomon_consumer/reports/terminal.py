@@ -29,10 +29,10 @@ def cell(row: Row, column: Column) -> Text:
     text = Text(said)
     if column.kind == "name" and row.get("role") == "control" != text.plain:
         text.append("\ncontrol", "dim")
-    if column.below and row.get(column.below) is not None:
-        text.append(f"\n{number(row[column.below], 'text')}", "dim")
     if between:
         text.append(f"\n{between}", "dim")
+    if column.below and row.get(column.below) is not None:
+        text.append(f"\n{number(row[column.below], 'text')}", "dim")
     return text
 
 

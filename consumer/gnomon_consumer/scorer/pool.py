@@ -121,6 +121,12 @@ class Pool:
         return not self._turns
 
     @property
+    def free(self) -> int:
+        """How many workers have nothing to do, and nothing waiting for them."""
+        idle = sum(worker.ready and not worker.ending and worker.job is None for worker in self._workers)
+        return max(0, idle - len(self._turns))
+
+    @property
     def busy(self) -> bool:
         """Whether any row is waiting or being scored."""
         return bool(self._turns) or any(worker.job for worker in self._workers)
