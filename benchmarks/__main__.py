@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import joiner, scorer, tables, workload
-from benchmarks.running import ROOT, Series, cores, interleaved
+from benchmarks.running import Series, cores, interleaved
 from benchmarks.tables import Result
 
 JOBS = ("scorer", "drain", "joiner")
-PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 # The mock keeps about 5 MB a partition.
 MOCK_ROWS = 48_000
 # What is only drained goes by in a second otherwise.
@@ -48,8 +47,7 @@ def run(job: str, bootstrap: str, scratch: Path, arguments: argparse.Namespace, 
     rows = MOCK_ROWS if arguments.broker == "mock" else arguments.rows * (DRAINED if job == "drain" else 1)
     features = workload.features()
     stream = scorer.fill(bootstrap, scratch, rows, features)
-    command = Path(sys.executable).with_name("gnomon")
-    setting = scorer.Setting(bootstrap, stream, scratch, rows, arguments.seconds, PEERS_PYTHON, command)
+    setting = scorer.Setting(bootstrap, stream, scratch, rows, arguments.seconds)
     where = "the embedded mock" if arguments.broker == "mock" else "Apache Kafka"
     if job == "scorer":
         contenders = scorer.scored(setting)

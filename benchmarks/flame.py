@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import psycopg
 from tests.servers import postgres
 
 from benchmarks import joiner, scorer, workload
-from benchmarks.__main__ import PEERS_PYTHON, broker, say
+from benchmarks.__main__ import broker, say
 from benchmarks.running import ROOT, Job, cores
 
 IMAGES = ROOT / "docs" / "images"
@@ -40,8 +39,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bootstrap = stack.enter_context(broker("kafka", folder))
         stream = scorer.fill(bootstrap, folder, arguments.rows, workload.features())
-        command = Path(sys.executable).with_name("gnomon")
-        setting = scorer.Setting(bootstrap, stream, folder, arguments.rows, 5.0, PEERS_PYTHON, command)
+        setting = scorer.Setting(bootstrap, stream, folder, arguments.rows, 5.0)
         if "scorer" in arguments.jobs:
             topic, started = scorer.command(setting, "--no-sampling")
             workload.create(bootstrap, topic)

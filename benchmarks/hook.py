@@ -22,10 +22,9 @@ from typing import Any
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.__main__ import broker
-from benchmarks.running import ROOT, cores
+from benchmarks.running import PEERS_PYTHON, ROOT, cores
 from benchmarks.tables import RESULTS, machine
 
-PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 GNOMON = "gnomon"
 BASELINE = "fastavro inline"
 NAMES = (

@@ -11,7 +11,7 @@ import psycopg
 from tests.servers import postgres
 
 from benchmarks import workload
-from benchmarks.running import Job, Measured, cores
+from benchmarks.running import COMMAND, PEERS_PYTHON, Job, Measured, cores
 from benchmarks.scorer import Setting
 
 GNOMON = "Gnomon"
@@ -49,7 +49,7 @@ def score(setting: Setting) -> str:
     deployment = f"d-{uuid.uuid4().hex[:8]}"
     workload.create(setting.bootstrap, f"gnomon.{setting.stream}.shadow.{deployment}")
     command = [
-        setting.gnomon, "score", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream, "--deployment",
+        COMMAND, "score", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream, "--deployment",
         deployment, "--model", setting.folder / "trees.onnx", "--no-sampling", "--exit-when-idle", "1",
     ]  # fmt: skip
     environment = {"GNOMON_SCORE__RESERVOIR_ROWS": "20000", "PATH": "/usr/bin:/bin"}
@@ -83,10 +83,10 @@ class Counted:
 def command(joining: Joining, url: str) -> list[object]:
     """Migrate a new database, and return the command that joins into it."""
     setting = joining.scoring
-    upgrade: list[str | Path] = [setting.gnomon, "db", "upgrade", "--database-url", url]
+    upgrade: list[str | Path] = [COMMAND, "db", "upgrade", "--database-url", url]
     subprocess.run(upgrade, check=True, capture_output=True, timeout=120)
     return [
-        setting.gnomon, "join", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
+        COMMAND, "join", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
         "--deployment", joining.deployment, "--database-url", url,
     ]  # fmt: skip
 
@@ -113,7 +113,7 @@ def peer(joining: Joining, module: str, way: int) -> Callable[[int], Measured]:
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute(TABLE)
             command = [
-                setting.peers_python, "-m", f"benchmarks.peers.{module}", "--bootstrap", setting.bootstrap, "--source",
+                PEERS_PYTHON, "-m", f"benchmarks.peers.{module}", "--bootstrap", setting.bootstrap, "--source",
                 setting.live, "--target", joining.shadow, "--group", f"bench-{uuid.uuid4().hex[:8]}", "--folder",
                 setting.folder, "--database", url, "--batch", str(way),
             ]  # fmt: skip

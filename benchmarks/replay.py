@@ -7,7 +7,6 @@ figures go to `benchmarks/results/replay.json`, the table to the terminal.
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from benchmarks import scorer, tables, workload
 from benchmarks.__main__ import broker, say
+from benchmarks.running import COMMAND
 
 RATES = (100, 300, 1000, 2000, 3000, 5000)
 RESULT = tables.RESULTS / "replay.json"
@@ -42,7 +42,7 @@ def main() -> None:
 def replayed(bootstrap: str, stream: str, folder: Path, rate: float, captures: int) -> dict[str, Any]:
     """What `gnomon replay --json` says."""
     command = [
-        Path(sys.executable).with_name("gnomon"), "replay", "--bootstrap-servers", bootstrap, "--stream", stream,
+        COMMAND, "replay", "--bootstrap-servers", bootstrap, "--stream", stream,
         "--model", folder / "trees.onnx", "--rate", rate, "--batch", 1, "--captures", captures, "--json",
     ]  # fmt: skip
     done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, check=True)

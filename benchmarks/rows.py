@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ import psycopg
 from tests.servers import postgres
 
 from benchmarks import joiner, scorer, tables, workload
-from benchmarks.__main__ import PEERS_PYTHON, broker, say
+from benchmarks.__main__ import broker, say
 from benchmarks.running import Job, Measured, cores
 from gnomon_consumer.joiner.assemble import PAIRS
 
@@ -43,8 +42,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bootstrap = stack.enter_context(broker("kafka", folder))
         stream = scorer.fill(bootstrap, folder, arguments.rows, workload.features())
-        command = Path(sys.executable).with_name("gnomon")
-        setting = scorer.Setting(bootstrap, stream, folder, arguments.rows, 30.0, PEERS_PYTHON, command)
+        setting = scorer.Setting(bootstrap, stream, folder, arguments.rows, 30.0)
         joining = joiner.Joining(setting, stack.enter_context(postgres.running(folder)), joiner.score(setting))
         url = stack.enter_context(postgres.database(joining.server))
         started = joiner.command(joining, url)

@@ -5,6 +5,7 @@ import os
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
+COMMAND = Path(sys.executable).with_name("gnomon")
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 _LOOK_S = 0.02
 _MEMORY_LOOK_S = 0.2
 _START_S = 60.0

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -24,7 +23,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from benchmarks import scorer, tables, workload
-from benchmarks.__main__ import PEERS_PYTHON, broker, say
+from benchmarks.__main__ import broker, say
 from benchmarks.running import ROOT, BenchmarkError, Job, Measured, cores
 from gnomon_schemas.codec import Record
 
@@ -70,8 +69,7 @@ class Bench:
 
     def setting(self, rows: int, stream: str) -> scorer.Setting:
         """What a run of `gnomon score` needs."""
-        command = Path(sys.executable).with_name("gnomon")
-        return scorer.Setting(self.bootstrap, stream, self.folder, rows, 5.0, PEERS_PYTHON, command)
+        return scorer.Setting(self.bootstrap, stream, self.folder, rows, 5.0)
 
     def drained(self, setting: scorer.Setting, at: dict[str, Any], *arguments: str) -> Point:
         """One run over a full topic, every capture scored, as a point."""
@@ -135,11 +133,11 @@ def members(bench: Bench) -> list[Point]:
             jobs[0].until(seals.seen, 1)
             settled = time.monotonic() + _SETTLED_S
             while time.monotonic() < settled:
-                time.sleep(0.05)
+                time.sleep(0.05)  # a look at the log from outside now and then costs the members little
                 seals.seen()
             before, began, spent = seals.seen(), time.monotonic(), sum(job.cpu_s() for job in jobs)
             while time.monotonic() < began + bench.seconds:
-                time.sleep(0.05)
+                time.sleep(0.05)  # as above
                 seen = seals.seen()
                 for job in jobs:
                     job.check()

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from benchmarks import workload
-from benchmarks.running import Job, Measured, cores
+from benchmarks.running import COMMAND, PEERS_PYTHON, Job, Measured, cores
 from gnomon_consumer.kafka import is_mock
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.features import FeatureSchema
@@ -44,8 +44,6 @@ class Setting:
     folder: Path
     rows: int
     seconds: float
-    peers_python: Path
-    gnomon: Path
     partitions: int = workload.PARTITIONS
 
     @property
@@ -74,7 +72,7 @@ def peer(setting: Setting, module: str, batch: int) -> Callable[[int], Measured]
         name = f"bench-{uuid.uuid4().hex[:8]}"
         workload.create(setting.bootstrap, name)
         command = [
-            setting.peers_python, "-m", f"benchmarks.peers.{module}", "--bootstrap", setting.bootstrap, "--source",
+            PEERS_PYTHON, "-m", f"benchmarks.peers.{module}", "--bootstrap", setting.bootstrap, "--source",
             setting.live, "--target", name, "--group", name, "--folder", setting.folder, "--batch", str(batch),
         ]  # fmt: skip
         watcher = Consumer({"bootstrap.servers": setting.bootstrap, "group.id": "bench-watch"})
@@ -91,7 +89,7 @@ def command(setting: Setting, *arguments: str) -> tuple[str, list[object]]:
     """The topic of a new deployment, and the command that scores for it."""
     name = f"d-{uuid.uuid4().hex[:8]}"
     started = [
-        setting.gnomon, "score", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
+        COMMAND, "score", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
         "--deployment", name, "--model", setting.folder / "trees.onnx", *arguments,
     ]  # fmt: skip
     return f"gnomon.{setting.stream}.shadow.{name}", started
@@ -198,7 +196,7 @@ def drain(setting: Setting) -> Callable[[int], Measured]:
         name = f"bench-{uuid.uuid4().hex[:8]}"
         workload.create(setting.bootstrap, name)
         command = [
-            setting.peers_python, "-m", "benchmarks.peers.drain_confluent", "--bootstrap", setting.bootstrap,
+            PEERS_PYTHON, "-m", "benchmarks.peers.drain_confluent", "--bootstrap", setting.bootstrap,
             "--source", setting.live, "--target", name, "--group", name, "--folder", setting.folder,
         ]  # fmt: skip
         with Tally(setting.bootstrap, name) as tally, Job(command, cores()[0]) as job:

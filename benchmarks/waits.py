@@ -12,7 +12,7 @@ def model() -> Callable[[Mapping[str, Any]], Any]:
 
     def predict(columns: Mapping[str, Any]) -> Any:
         answer = next(iter(columns.values()))
-        time.sleep(SECONDS_A_ROW * len(answer))
+        time.sleep(SECONDS_A_ROW * len(answer))  # the work is done on another machine
         return answer
 
     predict.features = ("number_0",)  # type: ignore[attr-defined]  # what a callable model says that it needs

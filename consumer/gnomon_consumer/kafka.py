@@ -182,13 +182,26 @@ class TopicIds:
         self._admin = None if is_mock(metadata) else make_admin(settings)
         self.known = self._ask(settings.kafka.timeout_seconds)
 
-    def recreated(self, timeout: float = 2.0) -> str | None:
-        """The topic that is another one by now; what was read before this call is of the known ones if there is none.
+    def check(self, reader: str, way_out: str, timeout: float = 2.0) -> None:
+        """What was read before this call is of the known topics if it returns.
 
-        Raises as the beginning does.
+        Raises ConfigurationError for `reader`, with the `way_out`, where one was re-created; else
+        DependencyUnreachableError.
         """
         found = self._ask(timeout)
-        return next((topic for topic in self._topics if found[topic] != self.known[topic]), None)
+        for topic in self._topics:
+            if found[topic] != self.known[topic]:
+                raise ConfigurationError(
+                    f"{topic} was re-created under this {reader}, its offsets begin anew: {way_out}"
+                )
+
+    def same(self, reader: str, way_out: str) -> bool:
+        """Like `check`, but False while no broker says."""
+        try:
+            self.check(reader, way_out)
+        except DependencyUnreachableError:
+            return False
+        return True
 
     def _ask(self, timeout: float) -> dict[str, str | None]:
         if self._admin is None:

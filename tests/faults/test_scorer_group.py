@@ -49,7 +49,7 @@ class Bench:
         deadline = time.monotonic() + 20
         while self.live.live in admin.list_topics(timeout=5).topics:
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.1)  # a broker answers before it has deleted, and tells nobody when it has
         self.create(4)
 
     def score(self, member: str, *arguments: str, protocol: str = "classic", **env: str) -> GnomonProcess:

@@ -56,6 +56,7 @@ def test_a_missing_feature_is_named(tap: Tap, caplog: pytest.LogCaptureFixture) 
     assert "feature 'country' is missing (1 since" in caplog.text
 
 
+# Where an ignored argument type has no reason beside it, it is the test: a caller that no type checker has held back.
 class Hostile:
     """Raises whatever is asked of it."""
 

@@ -12,7 +12,6 @@ from confluent_kafka import KafkaException
 from psycopg import errors
 
 from gnomon_consumer import database, kafka
-from gnomon_consumer.joiner.identity import IdentityError
 from gnomon_consumer.joiner.logs import Logs
 from gnomon_consumer.joiner.sink import ProgressMovedError, Sink
 from gnomon_consumer.joiner.window import JoinedWindow
@@ -21,7 +20,7 @@ from gnomon_consumer.metrics import JoinerMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.waiting import AWAY, Absence
 from gnomon_schemas.columnar import ColumnarReader
-from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
+from gnomon_schemas.errors import ConfigurationError, GnomonError
 from gnomon_schemas.registry import registry_schemas
 from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
@@ -162,16 +161,7 @@ class Joiner:
 
     def _same_topics(self) -> bool:
         """Whether what was read so far is of the topics that this join began with; False while no broker says."""
-        try:
-            recreated = self._ids.recreated()
-        except DependencyUnreachableError:
-            return False
-        if recreated is not None:
-            raise IdentityError(
-                f"{recreated} was re-created under this joiner, its offsets begin anew: join it as another deployment,"
-                " or into another database"
-            )
-        return True
+        return self._ids.same("joiner", "join it as another deployment, or into another database")
 
     def _count(self, windows: list[JoinedWindow], pairs: int) -> None:
         told, now = self.metrics, time.time()

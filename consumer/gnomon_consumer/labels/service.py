@@ -21,7 +21,7 @@ from gnomon_consumer.metrics import LabelMetrics, Pulse, observed
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.waiting import AWAY, Absence, Complaints
 from gnomon_schemas.codec import Reader
-from gnomon_schemas.errors import ConfigurationError, DecodeError, DependencyUnreachableError, GnomonError
+from gnomon_schemas.errors import DecodeError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.registry import registry_schemas
 from gnomon_schemas.store import ChainedSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
@@ -212,16 +212,7 @@ class LabelConsumer:
 
     def _same_topic(self) -> bool:
         """Whether what was read so far is of the topic that this consumer began with; False while no broker says."""
-        try:
-            recreated = self._ids.recreated()
-        except DependencyUnreachableError:
-            return False
-        if recreated is not None:
-            raise ConfigurationError(
-                f"{recreated} was re-created under this consumer, its offsets begin anew: load what is missing from"
-                " files, or start again in another database"
-            )
-        return True
+        return self._ids.same("consumer", "load what is missing from files, or start again in another database")
 
     def _notice_idle(self) -> None:
         now = time.monotonic()

@@ -70,11 +70,8 @@ class Assignment:
 
         What was read before this call is of the right one if it returns; raises DependencyUnreachableError.
         """
-        if self._ids is not None and self._ids.recreated() is not None:
-            raise ConfigurationError(
-                f"{self._names.live} was re-created under this scorer, its offsets begin anew:"
-                " start another --deployment"
-            )
+        if self._ids is not None:
+            self._ids.check("scorer", "start another --deployment")
 
     def _grow(self, partitions: int) -> None:
         wanted = topics.plan(self._names, partitions, [self._options.deployment])

@@ -78,7 +78,7 @@ def measure(
         if crew is None:
             return None
         while not crew.gate.ready([row.value for row in rows], time.monotonic()) and not stopping():
-            time.sleep(0.2)
+            time.sleep(0.2)  # a schema comes by its topic, which tells nobody
         rehearse(crew.pool, rows[:_WARM_UP_ROWS], batch, stopping)
         return run(crew.pool, rows, rate, batch, stopping)
 
