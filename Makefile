@@ -23,7 +23,7 @@ help:
 	@echo 'make demo    the whole pipeline on real flights, no Docker, no root (ARGS="--captures 20000 --json")'
 	@echo 'make test    the tests (ARGS="tests/unit -x")'
 	@echo 'make check   format, lint, strict types'
-	@echo 'make bench   the benchmarks beside their peers (ARGS=--help)'
+	@echo 'make bench   scorer, drain, joiner and hook beside their peers on Kafka, 5 runs, 40 minutes (ARGS=--help)'
 	@echo 'make setup   .venv with everything, to work on the code'
 	@echo 'make lock    pin the requirements anew (needs uv)'
 

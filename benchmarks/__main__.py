@@ -1,31 +1,44 @@
-"""`make bench ARGS=…`: measure Gnomon and its peers side by side and write the tables into benchmarks/results/."""
+"""`make bench`: measure Gnomon and its peers side by side and write the tables into benchmarks/results/.
+
+Without arguments: every job, on Apache Kafka, five runs of each contender in turns. On two cores that takes about 40
+minutes: scorer 12, drain 3, joiner 10, hook 12. Afterwards `python -m benchmarks.page` puts the tables into README.md
+and docs/.
+"""
 
 import argparse
 import contextlib
 import os
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import joiner, scorer, tables, workload
-from benchmarks.running import Series, cores, interleaved
+from benchmarks import hook, joiner, scorer, tables, workload
+from benchmarks.brokers import broker
+from benchmarks.running import Measured, Series, cores, interleaved, say
 from benchmarks.tables import Result
 
-JOBS = ("scorer", "drain", "joiner")
-# The mock keeps about 5 MB a partition.
-MOCK_ROWS = 48_000
-# What is only drained goes by in a second otherwise.
-DRAINED = 5
+# Captures in the topic, unless the command line says how many; what is only drained goes by in a second otherwise.
+ROWS = {"scorer": 1_000_000, "drain": 2_000_000, "joiner": 400_000}
+HOOK = "hook"
+JOBS = (*ROWS, HOOK)
+# The mock keeps about 5 MB a partition: with four, less than a second's work.
+MOCK_PARTITIONS = 16
+MOCK_ROWS = 12_000 * MOCK_PARTITIONS
+PLACES = {"kafka": "Apache Kafka", "mock": "librdkafka's mock"}
 
 
 def main() -> None:
     """Run the jobs that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="make bench, python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rows = ", ".join(f"{job} {count:,}" for job, count in ROWS.items())
     parser.add_argument("jobs", nargs="*", default=list(JOBS), help=f"of {', '.join(JOBS)}; default: all")
-    parser.add_argument("--broker", choices=("kafka", "mock"), default="kafka", help="default: kafka")
+    parser.add_argument("--broker", choices=tuple(PLACES), default="kafka", help="default: kafka")
     parser.add_argument("--runs", type=int, default=5, help="of each contender; default: 5")
-    parser.add_argument("--rows", type=int, default=400_000, help="captures in the topic; default: 400,000")
+    parser.add_argument("--rows", type=int, help=f"captures in the topic; default: {rows}; the mock has {MOCK_ROWS:,}")
     parser.add_argument("--seconds", type=float, default=5.0, help="longest measurement of a run; default: 5")
     parser.add_argument("--only", help="contenders whose names hold one of these texts (a;b;c)")
     parser.add_argument("--output", type=Path, default=tables.RESULTS, help="folder of the tables")
@@ -33,62 +46,51 @@ def main() -> None:
     unknown = sorted(set(arguments.jobs) - set(JOBS))
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; there are: {', '.join(JOBS)}")
+    for job in arguments.jobs:
+        say(f"# {job} on {PLACES[arguments.broker]}")
+        if job == HOOK:
+            hook.measure_all(arguments.broker, arguments.runs, arguments.output, only=arguments.only)
+        else:
+            say(str(run(job, arguments)))
+
+
+def run(job: str, arguments: argparse.Namespace) -> Path:
+    """Run one job on a broker of its own; its table is written anew after every round. Returns where."""
     # Everything that is started from here on, brokers above all, stays off the core of the jobs.
     os.sched_setaffinity(0, cores()[1])
-    with tempfile.TemporaryDirectory() as scratch, broker(arguments.broker, Path(scratch)) as bootstrap:
-        for job in arguments.jobs:
-            say(f"# {job} on {arguments.broker}")
-            with contextlib.ExitStack() as stack:
-                say(str(run(job, bootstrap, Path(scratch), arguments, stack)))
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bootstrap = stack.enter_context(broker(arguments.broker, folder))
+        mock = arguments.broker == "mock"
+        rows = min(arguments.rows or ROWS[job], MOCK_ROWS) if mock else arguments.rows or ROWS[job]
+        partitions = MOCK_PARTITIONS if mock else workload.PARTITIONS
+        stream = scorer.fill(bootstrap, folder, rows, workload.features(), partitions)
+        setting = scorer.Setting(bootstrap, stream, folder, rows, arguments.seconds, partitions)
+        what, base, contenders = contending(job, setting, stack)
+        wanted = arguments.only.split(";") if arguments.only else [""]
+        chosen = {name: call for name, call in contenders.items() if any(part in name for part in wanted)}
+        name, title = f"{job}-{arguments.broker}", f"{what}, one core, on {PLACES[arguments.broker]}"
+
+        def keep(series: list[Series]) -> None:
+            tables.write(Result(name, title, series, base, rows), arguments.output)
+
+        interleaved(chosen, arguments.runs, say, keep)
+        return Path(arguments.output) / f"{name}.md"
 
 
-def run(job: str, bootstrap: str, scratch: Path, arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Path:
-    """Run one job; its table is written anew after every round. Returns where."""
-    rows = MOCK_ROWS if arguments.broker == "mock" else arguments.rows * (DRAINED if job == "drain" else 1)
-    features = workload.features()
-    stream = scorer.fill(bootstrap, scratch, rows, features)
-    setting = scorer.Setting(bootstrap, stream, scratch, rows, arguments.seconds)
-    where = "the embedded mock" if arguments.broker == "mock" else "Apache Kafka"
+def contending(
+    job: str, setting: scorer.Setting, stack: contextlib.ExitStack
+) -> tuple[str, str, Mapping[str, Callable[[int], Measured]]]:
+    """What a job does, whom its ratios are against, and who does it."""
     if job == "scorer":
-        contenders = scorer.scored(setting)
-        title, base = f"Every capture scored by 100 trees, one core, on {where}", scorer.PLAIN
-    elif job == "drain":
-        contenders = scorer.sampled_out(setting)
-        title, base = f"Captures read and not sampled, one core, on {where}", "consume() alone"
-    else:
-        from tests.servers import postgres
+        return "Every capture scored by 100 trees", scorer.PLAIN, scorer.scored(setting)
+    if job == "drain":
+        return "Captures read and not sampled", scorer.ALONE, scorer.sampled_out(setting)
+    from tests.servers import postgres
 
-        url = stack.enter_context(postgres.running(scratch))
-        contenders = joiner.joined(joiner.Joining(setting, url, joiner.score(setting)))
-        title, base = f"Captures and outcomes joined into PostgreSQL, one core, on {where}", joiner.QUIX
-    wanted = arguments.only.split(";") if arguments.only else [""]
-    chosen = {name: call for name, call in contenders.items() if any(part in name for part in wanted)}
-
-    def keep(series: list[Series]) -> None:
-        tables.write(Result(f"{job}-{arguments.broker}", title, series, base), arguments.output)
-
-    interleaved(chosen, arguments.runs, say, keep)
-    return Path(arguments.output) / f"{job}-{arguments.broker}.md"
-
-
-@contextlib.contextmanager
-def broker(kind: str, folder: Path) -> Iterator[str]:
-    """A broker of the benchmarks' own."""
-    if kind == "mock":
-        from gnomon_consumer.quickstart import kafka as mock
-
-        with mock.running() as bootstrap:
-            yield bootstrap
-    else:
-        from tests.servers import kafka as real
-
-        with real.running(folder) as bootstrap:
-            yield bootstrap
-
-
-def say(line: str) -> None:
-    """Show progress."""
-    sys.stderr.write(line + "\n")
+    url = stack.enter_context(postgres.running(setting.folder))
+    joining = joiner.Joining(setting, url, joiner.score(setting))
+    return "Captures and outcomes joined into PostgreSQL", joiner.QUIX, joiner.joined(joining)
 
 
 if __name__ == "__main__":

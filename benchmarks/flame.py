@@ -6,7 +6,6 @@ py-spy comes from the path (`pip install py-spy`); it needs the right to trace p
 import argparse
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -16,8 +15,9 @@ import psycopg
 from tests.servers import postgres
 
 from benchmarks import joiner, scorer, workload
-from benchmarks.__main__ import broker, say
-from benchmarks.running import ROOT, Job, cores
+from benchmarks.brokers import broker
+from benchmarks.frames import busy, drawn, read
+from benchmarks.running import ROOT, Job, cores, say
 
 IMAGES = ROOT / "docs" / "images"
 SAMPLES_A_SECOND = 250
@@ -45,28 +45,29 @@ def main() -> None:
             workload.create(bootstrap, topic)
             with scorer.Seals(bootstrap, topic) as seals, Job(started, cores()[0]) as job:
                 job.until(seals.seen, _FEWEST)
-                record(recorder, job, "scorer", arguments.seconds)
+                record(recorder, job, "scorer", arguments.seconds, folder)
         if "joiner" in arguments.jobs:
             joining = joiner.Joining(setting, stack.enter_context(postgres.running(folder)), joiner.score(setting))
             with postgres.database(joining.server) as url:
                 started = joiner.command(joining, url)
                 with joiner.Counted(url, joiner.PROGRESS) as counted, Job(started, cores()[0]) as job:
                     job.until(counted, _FEWEST)
-                    record(recorder, job, "joiner", arguments.seconds)
+                    record(recorder, job, "joiner", arguments.seconds, folder)
                     with psycopg.connect(url) as connection:
                         say(f"joined: {connection.execute(joiner.PROGRESS).fetchone()}")
 
 
-def record(recorder: str, job: Job, name: str, seconds: int) -> None:
-    """Draw where the processes of a job spend their CPU time."""
-    path = IMAGES / f"{name}-flame.svg"
-    options = ["--native", "--subprocesses", "--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds)]
+def record(recorder: str, job: Job, name: str, seconds: int, folder: Path) -> None:
+    """Draw where the processes of a job spend their time, threads that only wait left out."""
+    path, raw = IMAGES / f"{name}-flame.svg", folder / f"{name}.stacks"
+    options = ["--native", "--subprocesses", "--threads", "--format", "raw"]
+    pace = ["--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds)]
     subprocess.run(
-        [recorder, "record", *options, "--output", str(path), "--pid", str(job.pid)], check=True, timeout=300
+        [recorder, "record", *options, *pace, "--output", str(raw), "--pid", str(job.pid)], check=True, timeout=300
     )
-    # The commands' own paths say nothing to others.
-    drawn = re.sub(r"process \d+:&quot;.*?&quot;", "process", path.read_text()).replace(f"{ROOT}/", "")
-    path.write_text(re.sub(r">[^<>]*py-spy record[^<>]*<", f">{name}<", drawn))
+    stacks, left_out = busy(read(raw.read_text()))
+    kept = sum(stacks.values())
+    path.write_text(drawn(f"{name}: {kept:,} samples; {left_out:,} of threads that only wait are left out", stacks))
     say(str(path))
 
 

@@ -9,26 +9,25 @@ time. The tables go to benchmarks/results/.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import AdminClient, NewTopic
-
-from benchmarks.__main__ import broker
-from benchmarks.running import PEERS_PYTHON, ROOT, cores
-from benchmarks.tables import RESULTS, machine
+from benchmarks import tables, workload
+from benchmarks.brokers import broker
+from benchmarks.running import PEERS_PYTHON, ROOT, cores, say
+from benchmarks.tables import RESULTS
 
 GNOMON = "gnomon"
 BASELINE = "fastavro inline"
+NOTHING = "none"
 NAMES = (
-    "none",
+    NOTHING,
     GNOMON,
     BASELINE,
     "AvroSerializer",
@@ -42,6 +41,9 @@ NAMES = (
     "Evidently",
 )
 COLUMNS = ("call_p50", "call_p99", "call_p999", "request_p50", "request_p99", "request_p999")
+TOPICS = ("bench-hook", *(f"gnomon.bench.{part}" for part in ("live", "schemas", "producers")))
+SECONDS = 1.5
+_VERSION = "import confluent_kafka; print(confluent_kafka.libversion()[0])"
 
 Runs = dict[str, list[dict[str, float]]]
 
@@ -66,9 +68,7 @@ LOADS = {
 }
 
 
-def measure(
-    python: Path, bootstrap: str, names: list[str], runs: int, load: Load, seconds: float
-) -> tuple[Runs, dict[str, str]]:
+def measure(bootstrap: str, names: list[str], runs: int, load: Load, seconds: float) -> tuple[Runs, dict[str, str]]:
     """Run every contender `runs` times, interleaved; return percentiles in microseconds, and errors by name."""
     found: Runs = defaultdict(list)
     errors: dict[str, str] = {}
@@ -78,7 +78,7 @@ def measure(
                 continue
             told = [name, bootstrap, str(load.rate), str(seconds), str(load.threads)]
             done = subprocess.run(
-                ["taskset", "-c", str(min(cores()[0])), python, "-m", "benchmarks.peers.hook", *told],
+                ["taskset", "-c", str(min(cores()[0])), PEERS_PYTHON, "-m", "benchmarks.peers.hook", *told],
                 cwd=ROOT,
                 capture_output=True,
                 text=True,
@@ -87,85 +87,101 @@ def measure(
                 check=False,
             )
             if done.returncode:
-                errors[name] = done.stderr.strip().splitlines()[-1][-300:]
-                sys.stderr.write(f"{name}: FAILED: {errors[name]}\n")
+                errors[name] = tables.reason(done.stderr)
+                say(f"{name}: FAILED: {errors[name]}")
                 continue
             found[name].append(latest := json.loads(done.stdout.splitlines()[-1]))
-            sys.stderr.write(f"run {number + 1}, {name}: {', '.join(f'{key} {latest[key]:.1f}' for key in COLUMNS)}\n")
+            say(f"run {number + 1}, {name}: {', '.join(f'{key} {latest[key]:.1f}' for key in COLUMNS)}")
     return found, errors
 
 
-def make_topics(bootstrap: str) -> None:
-    """Make what the contenders write to: a broker does not make topics by itself."""
-    names = ("bench-hook", *(f"gnomon.bench.{part}" for part in ("live", "schemas", "producers")))
-    admin = AdminClient({"bootstrap.servers": bootstrap})  # has to outlive its futures
-    for future in admin.create_topics([NewTopic(name, 4, 1) for name in names]).values():
-        future.result()
+def rows(result: tables.Data, columns: Sequence[str] = COLUMNS) -> list[str]:
+    """One load's table: medians over the runs with their spread in microseconds, and the call against the baseline."""
+    runs, errors = result["runs"], result["errors"]
+    base = tables.median(runs[BASELINE], "call_p50") if BASELINE in runs else None
+    heads = [column.replace("_", " ").replace("p999", "p99.9") for column in columns]
+
+    def cells(name: str, found: list[dict[str, float]]) -> Iterator[str]:
+        yield name
+        for column in columns:
+            yield "–" if column.startswith("call") and name == NOTHING else tables.spread(found, column, ",.1f")
+        yield f"{tables.median(found, 'requests_per_second'):,.0f}"
+        yield f"{sum(run['lost'] for run in found) / sum(run['made'] for run in found):.1%}"
+        yield str(len(found))
+        yield f"{tables.median(found, 'call_p50') / base:.2f} ×" if base and name != NOTHING else ""
+
+    return tables.table(
+        ["", *heads, "requests/s", "lost", "runs", f"call p50 against {BASELINE}"],
+        [
+            *([*cells(name, found)] for name, found in runs.items()),
+            *([name, f"cannot run: {why}", *[""] * (len(heads) + 3)] for name, why in errors.items()),
+        ],
+    )
 
 
-def median(runs: list[dict[str, float]], column: str) -> float:
-    """The median of a contender's runs."""
-    return float(statistics.median(run[column] for run in runs))
+def how(result: tables.Data) -> str:
+    """The load, and where and when it was measured."""
+    load = Load(result["rate"], result["threads"])
+    return f"{load}, runs of {result['seconds']:g} s: {tables.place(result['machine'])}"
 
 
-def rows(result: dict[str, Any]) -> Iterator[str]:
-    """The lines of one load's table: medians over the runs with their spread, and the call against the baseline."""
-    where, runs = result["machine"], result["runs"]
-    heads = [column.replace("_", " ").replace("p999", "p99.9") for column in COLUMNS]
-    yield f"### {Load(result['rate'], result['threads'])}"
-    yield ""
-    yield f"{where['at']}, {where['processor']}, {where['cores']} cores, Python {where['python']}, load average"
-    yield f"at the end {where['load_average'][0]}; median of the runs (least – most), {result['seconds']:g} s each."
-    yield ""
-    yield f"| | {' | '.join(heads)} | requests/s | lost | runs | call p50 against {BASELINE} |"
-    yield f"|---|{'---:|' * (len(COLUMNS) + 4)}"
-    for name, found in runs.items():
-        cells = []
-        for column in COLUMNS:
-            values = [run[column] for run in found]
-            cells.append(f"{median(found, column):.1f} ({min(values):.1f} – {max(values):.1f})")
-        lost = sum(run["lost"] for run in found) / sum(run["made"] for run in found)
-        ratio = median(found, "call_p50") / median(runs[BASELINE], "call_p50") if BASELINE in runs else 0.0
-        rate = median(found, "requests_per_second")
-        yield f"| {name} | {' | '.join(cells)} | {rate:,.0f} | {lost:.1%} | {len(found)} | {ratio:.2f} × |"
-    for name, error in result["errors"].items():
-        yield f"| {name} | could not be measured: {error} |"
-    yield ""
+def measure_all(
+    kind: str,
+    runs: int,
+    output: Path,
+    loads: Iterable[str] = tuple(LOADS),
+    only: str | None = None,
+    seconds: float = SECONDS,
+) -> Path:
+    """Measure loads and put their runs beside those that are kept; returns where the tables are."""
+    names = [name for name in NAMES if any(part in name for part in (only or "").split(";"))]
+    kept = output / f"hook-{kind}.json"
+    output.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    # All contenders have the peers' interpreter and libraries.
+    version = subprocess.run([PEERS_PYTHON, "-c", _VERSION], capture_output=True, text=True, check=True).stdout.strip()
+    os.sched_setaffinity(0, cores()[1])  # the broker's, which is started from here
+    with tempfile.TemporaryDirectory() as scratch, broker(kind, Path(scratch)) as bootstrap:
+        workload.create(bootstrap, *TOPICS)
+        for name in loads:
+            load = LOADS[name]
+            found, errors = measure(bootstrap, names, runs, load, seconds)
+            results[name] = {
+                "machine": tables.machine() | {"librdkafka": version},
+                "rate": load.rate,
+                "threads": load.threads,
+                "seconds": seconds,
+                "runs": found,
+                "errors": errors,
+            }
+            kept.write_text(json.dumps(results, indent=1) + "\n")
+            kept.with_suffix(".md").write_text(markdown(kind, results))
+    return kept.with_suffix(".md")
+
+
+def markdown(kind: str, results: tables.Data) -> str:
+    """The tables of all loads."""
+    place = "Apache Kafka" if kind == "kafka" else "librdkafka's mock"
+    lines = [f"## What a capture costs the live service, in microseconds, on {place}", ""]
+    for name in LOADS:
+        if name in results:
+            lines += [f"{how(results[name])}.", "", *rows(results[name]), ""]
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure the loads that the command line names, and write the tables of all that were measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hook", description=__doc__)
     parser.add_argument("loads", nargs="*", default=list(LOADS), help=f"of {', '.join(LOADS)}; default: all")
-    parser.add_argument("--only", help="contenders, separated by semicolons; default: all")
-    parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="interpreter that has the peers")
+    parser.add_argument("--only", help="contenders whose names hold one of these texts (a;b;c)")
     parser.add_argument("--broker", choices=("mock", "kafka"), default="kafka")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a run; default: 3")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"of a run; default: {SECONDS:g}")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the tables")
     given = parser.parse_args()
-    names = given.only.split(";") if given.only else list(NAMES)
-    kept = given.output / f"hook-{given.broker}.json"
-    results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
-    available = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores()[1])  # the broker's, which is started from here
-    with tempfile.TemporaryDirectory() as scratch, broker(given.broker, Path(scratch)) as bootstrap:
-        os.sched_setaffinity(0, available)
-        if given.broker == "kafka":
-            make_topics(bootstrap)
-        for name in given.loads:
-            load = LOADS[name]
-            runs, errors = measure(given.python, bootstrap, names, given.runs, load, given.seconds)
-            how = {"rate": load.rate, "threads": load.threads, "seconds": given.seconds}
-            results[name] = {"machine": machine(), **how, "runs": runs, "errors": errors}
-    place = "Apache Kafka" if given.broker == "kafka" else "librdkafka's mock"
-    lines = [f"## What a capture costs the live service, in microseconds, on {place}", ""]
-    for name in LOADS:
-        lines += rows(results[name]) if name in results else []
-    given.output.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(results, indent=1) + "\n")
-    (given.output / f"hook-{given.broker}.md").write_text("\n".join(lines))
-    sys.stdout.write("\n".join(lines))
+    sys.stdout.write(
+        measure_all(given.broker, given.runs, given.output, given.loads, given.only, given.seconds).read_text()
+    )
 
 
 if __name__ == "__main__":

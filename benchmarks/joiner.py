@@ -47,7 +47,8 @@ class Joining:
 def score(setting: Setting) -> str:
     """Let the scorer write outcomes of all captures, in windows of some thousand; return the deployment's name."""
     deployment = f"d-{uuid.uuid4().hex[:8]}"
-    workload.create(setting.bootstrap, f"gnomon.{setting.stream}.shadow.{deployment}")
+    topic = f"gnomon.{setting.stream}.shadow.{deployment}"
+    workload.create(setting.bootstrap, topic, partitions=setting.partitions)
     command = [
         COMMAND, "score", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream, "--deployment",
         deployment, "--model", setting.folder / "trees.onnx", "--no-sampling", "--exit-when-idle", "1",

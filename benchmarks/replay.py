@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import scorer, tables, workload
-from benchmarks.__main__ import broker, say
-from benchmarks.running import COMMAND
+from benchmarks.brokers import broker
+from benchmarks.running import COMMAND, say
 
 RATES = (100, 300, 1000, 2000, 3000, 5000)
 RESULT = tables.RESULTS / "replay.json"

@@ -18,8 +18,8 @@ import psycopg
 from tests.servers import postgres
 
 from benchmarks import joiner, scorer, tables, workload
-from benchmarks.__main__ import broker, say
-from benchmarks.running import Job, Measured, cores
+from benchmarks.brokers import broker
+from benchmarks.running import Job, Measured, cores, say
 from gnomon_consumer.joiner.assemble import PAIRS
 
 RESULT = tables.RESULTS / "rows.json"

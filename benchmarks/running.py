@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -51,15 +50,6 @@ class Series:
     name: str
     runs: list[Measured] = field(default_factory=list)
     error: str = ""
-
-    def median(self, of: str) -> float:
-        """The median of a field of the runs."""
-        return float(statistics.median(getattr(run, of) for run in self.runs))
-
-    def spread(self, of: str) -> tuple[float, float]:
-        """The least and the most of a field of the runs."""
-        values = [float(getattr(run, of)) for run in self.runs]
-        return min(values), max(values)
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -215,3 +205,8 @@ class Job:
                 raise BenchmarkError(f"{done} rows after {timeout_s:g} seconds: {self.said()}")
             time.sleep(_LOOK_S)
         return done
+
+
+def say(line: str) -> None:
+    """Show progress."""
+    sys.stderr.write(line + "\n")

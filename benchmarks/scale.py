@@ -1,7 +1,8 @@
 """`python -m benchmarks.scale`: how throughput and delay of the scorer move with what surrounds it.
 
-Each line is a run of the shipped command on one core, real Apache Kafka on the others. The figures go to
-`benchmarks/results/scale.json` (a part measured again replaces its own), the picture to `docs/images/scale.svg`.
+Each point is a run of the shipped command on one core, real Apache Kafka on the others. Throughput is measured over
+full topics, delay while captures arrive at a steady rate. The points go to `benchmarks/results/scale.json` (a part
+measured again replaces its own), and the picture is drawn anew. All parts take about ten minutes.
 """
 
 import argparse
@@ -12,34 +13,33 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from confluent_kafka import Producer
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
-from benchmarks import scorer, tables, workload
-from benchmarks.__main__ import broker, say
-from benchmarks.running import ROOT, BenchmarkError, Job, Measured, cores
+from benchmarks import plots, scorer, tables, workload
+from benchmarks.brokers import broker
+from benchmarks.running import BenchmarkError, Job, Measured, cores, say
 from gnomon_schemas.codec import Record
+from gnomon_schemas.features import FeatureSchema
 
 RESULT = tables.RESULTS / "scale.json"
-PICTURE = ROOT / "docs" / "images" / "scale.svg"
 # What the scorer may score in the runs of the arrival rate: so low that ten times of it can still be produced.
 BUDGET = 3000
 ARRIVALS = (0.1, 0.3, 1.0, 3.0, 10.0)
 EFFICIENCY = 0.8  # of the budget that is planned with: the default of `score.efficiency`
 WINDOW_S = 1.0
+# Captures a second where it is not the rate that is varied: what even a thousand features leave time for.
+STEADY = 500.0
 _EVERYWHERE = os.sched_getaffinity(0)
 # Windows of about half a second, so that progress is seen.
 _SHORT = {"GNOMON_SCORE__RESERVOIR_ROWS": "4000", "GNOMON_SCORE__BATCH_ROWS": "500"}
 _SETTLED_S = 6.0  # from the first window: the others have joined by then
 Point = dict[str, Any]
-Line = tuple[str, list[float], list[float]]
+_WAITS = "benchmarks.waits:model"
 
 
 def main() -> None:
@@ -57,8 +57,7 @@ def main() -> None:
             kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
             kept[part] = {"machine": tables.machine(), "points": points}
             RESULT.write_text(json.dumps(kept, indent=1) + "\n")
-    draw(json.loads(RESULT.read_text()))
-    say(str(PICTURE))
+    say(str(plots.draw()))
 
 
 class Bench:
@@ -101,7 +100,9 @@ def partitions(bench: Bench) -> list[Point]:
     for count in (1, 4, 16, 64):
         stream = scorer.fill(bench.bootstrap, bench.folder, bench.rows, workload.features(), partitions=count)
         setting = replace(bench.setting(bench.rows, stream), partitions=count)
-        points.append(bench.drained(setting, {"partitions": count}))
+        point = bench.drained(setting, {"partitions": count})
+        with Arrivals(bench, stream, STEADY, partitions=count) as arrivals:
+            points.append(point | delays(paced(bench, arrivals)))
     return points
 
 
@@ -110,8 +111,11 @@ def features(bench: Bench) -> list[Point]:
     points = []
     for count in (10, 30, 100, 300, 1000):
         rows = max(6_000, min(bench.rows, bench.rows * 30 // count))
-        stream = scorer.fill(bench.bootstrap, bench.folder, rows, workload.features(count, 0))
-        points.append(bench.drained(bench.setting(rows, stream), {"features": count}))
+        schema = workload.features(count, 0)
+        stream = scorer.fill(bench.bootstrap, bench.folder, rows, schema)
+        point = bench.drained(bench.setting(rows, stream), {"features": count})
+        with Arrivals(bench, stream, STEADY, schema) as arrivals:
+            points.append(point | delays(paced(bench, arrivals)))
     return points
 
 
@@ -122,7 +126,7 @@ def members(bench: Bench) -> list[Point]:
     points = []
     for count in (1, 2, 4):
         topic, started = scorer.command(setting, "--no-sampling")
-        started[started.index(bench.folder / "trees.onnx")] = "benchmarks.waits:model"
+        started[started.index(bench.folder / "trees.onnx")] = _WAITS
         workload.create(bench.bootstrap, topic, partitions=8)
         with contextlib.ExitStack() as stack:
             seals = stack.enter_context(scorer.Seals(bench.bootstrap, topic, partitions=8))
@@ -148,7 +152,8 @@ def members(bench: Bench) -> list[Point]:
                 "cpu_cores": round((sum(job.cpu_s() for job in jobs) - spent) / lasted, 2),
             }
         say(str(point))
-        points.append(point)
+        with Arrivals(bench, stream, STEADY, partitions=8) as arrivals:
+            points.append(point | delays(paced(bench, arrivals, members=count, model=_WAITS)))
     return points
 
 
@@ -158,8 +163,7 @@ def window(bench: Bench) -> list[Point]:
     points = []
     for seconds in (0.25, 1.0, 5.0, 20.0):
         with Arrivals(bench, stream, 3 * BUDGET * EFFICIENCY) as arrivals:
-            point = paced(bench, arrivals, {"window_s": seconds}, seconds)
-        points.append(point)
+            points.append({"window_s": seconds} | paced(bench, arrivals, seconds))
     return points
 
 
@@ -170,55 +174,81 @@ def arrival(bench: Bench) -> list[Point]:
     for share in ARRIVALS:
         rate = share * BUDGET * EFFICIENCY
         with Arrivals(bench, stream, rate) as arrivals:
-            points.append(paced(bench, arrivals, {"arrival": share, "captures_per_second": round(rate)}, WINDOW_S))
+            points.append({"arrival": share, "captures_per_second": round(rate)} | paced(bench, arrivals))
     return points
 
 
-def paced(bench: Bench, arrivals: "Arrivals", at: dict[str, Any], window_s: float) -> Point:
-    """Score what arrives at a steady rate; a window's delay is from its first capture to its being readable."""
-    setting = bench.setting(bench.rows, arrivals.stream)
+def delays(point: Point) -> Point:
+    """What was measured at the steady rate, beside the throughput over a full topic."""
+    return {name: point[name] for name in ("delay_median_s", "delay_most_s", "bound_s")}
+
+
+def paced(
+    bench: Bench, arrivals: "Arrivals", window_s: float = WINDOW_S, members: int = 1, model: str | None = None
+) -> Point:
+    """Score what arrives at a steady rate; a window's delay is from its first capture to its being readable.
+
+    The bound is W + K/S of docs/scorer.md: a window's life, and the time that what it may sample takes. Reading and
+    writing come on top.
+    """
+    setting = replace(bench.setting(bench.rows, arrivals.stream), partitions=arrivals.partitions)
     topic, started = scorer.command(setting, "--budget", str(BUDGET), "--window", str(window_s), "--from", "latest")
-    workload.create(bench.bootstrap, topic)
+    if model is not None:
+        started[started.index(bench.folder / "trees.onnx")] = model
+    workload.create(bench.bootstrap, topic, partitions=arrivals.partitions)
+    pinned = cores()[0] if members == 1 else _EVERYWHERE
     seals: list[tuple[float, Record]] = []
-    with (
-        scorer.Seals(bench.bootstrap, topic, lambda record: seals.append((time.time(), record))) as watched,
-        Job(started, cores()[0]) as job,
-    ):
-        job.until(watched.seen, 1)
-        warm = time.time() + max(1.0, window_s)
+    with contextlib.ExitStack() as stack:
+        note = lambda record: seals.append((time.time(), record))  # noqa: E731 - two words
+        watched = stack.enter_context(scorer.Seals(bench.bootstrap, topic, note, arrivals.partitions))
+        jobs = [stack.enter_context(Job([*started, "--member", f"m{at}"], pinned)) for at in range(members)]
+        jobs[0].until(watched.seen, 1)
+        warm = time.time() + max(_SETTLED_S if members > 1 else 1.0, window_s)
         until = warm + max(bench.seconds, 3 * window_s)
         cpu = 0.0
         while time.time() < until:
             watched.seen()
             if time.time() < warm:
-                cpu = job.cpu_s()
+                cpu = sum(job.cpu_s() for job in jobs)
             time.sleep(0.005)
-        spent = job.cpu_s() - cpu
+        for job in jobs:
+            job.check()
+        spent = sum(job.cpu_s() for job in jobs) - cpu
     counted = [(when, record) for when, record in seals if when >= warm and record["gap"] is None]
+    if not counted:
+        raise BenchmarkError(f"no window in {until - warm:g} s at {arrivals.rate:g} captures/s")
     seen = sum(record["end_offset"] - record["start_offset"] for _, record in counted)
     sampled = sum(cell["sampled"] for _, record in counted for cell in record["cells"])
-    delays = sorted(when - record["opened_at"] / 1e6 for when, record in counted)
+    waited = sorted(when - record["opened_at"] / 1e6 for when, record in counted)
     lasted = until - warm
     point = {
-        **at,
         "seen_per_second": round(seen / lasted),
         "scored_per_second": round(sampled / lasted),
-        "sampled_share": round(sampled / seen, 4) if seen else None,
-        "delay_median_s": round(statistics.median(delays), 3) if delays else None,
-        "delay_most_s": round(delays[-1], 3) if delays else None,
+        "sampled_share": round(sampled / seen, 4),
+        "predicted_share": round(min(1.0, BUDGET * EFFICIENCY / arrivals.rate), 4),
+        "delay_median_s": round(statistics.median(waited), 3),
+        "delay_most_s": round(waited[-1], 3),
+        "bound_s": round(window_s * (1 + EFFICIENCY), 3),
         "cpu_share_of_core": round(spent / lasted, 3),
     }
-    say(str(point))
+    say(f"{arrivals.rate:g}/s, {members} members, {window_s:g} s: {point}")
     return point
 
 
 class Arrivals:
     """Produces captures at a steady rate to a stream's live topic, in a thread of its own, until the block ends."""
 
-    def __init__(self, bench: Bench, stream: str, rate: float) -> None:
-        self.stream = stream
-        self._rate = rate
-        self._messages = [(key.encode(), value) for key, value in workload.captures(workload.features(), 10_000)]
+    def __init__(
+        self,
+        bench: Bench,
+        stream: str,
+        rate: float,
+        schema: FeatureSchema | None = None,
+        partitions: int = workload.PARTITIONS,
+    ) -> None:
+        self.stream, self.rate, self.partitions = stream, rate, partitions
+        captures = workload.captures(schema or workload.features(), 10_000 if schema is None else 1_000)
+        self._messages = [(key.encode(), value) for key, value in captures]
         self._producer = Producer({"bootstrap.servers": bench.bootstrap, "linger.ms": 5, "compression.type": "lz4"})
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -235,13 +265,11 @@ class Arrivals:
     def _run(self) -> None:
         began, sent = time.monotonic(), 0
         while not self._stop.wait(0.005):
-            due = int((time.monotonic() - began) * self._rate)
+            due = int((time.monotonic() - began) * self.rate)
             for number in range(sent, due):
                 key, value = self._messages[number % len(self._messages)]
                 with contextlib.suppress(BufferError):
-                    self._producer.produce(
-                        f"gnomon.{self.stream}.live", value, key, partition=number % workload.PARTITIONS
-                    )
+                    self._producer.produce(f"gnomon.{self.stream}.live", value, key, partition=number % self.partitions)
             sent = due
             self._producer.poll(0)
 
@@ -253,55 +281,6 @@ PARTS: dict[str, Callable[[Bench], list[Point]]] = {
     "features": features,
     "window": window,
 }
-
-
-def draw(kept: dict[str, Any]) -> None:
-    """One panel for each part that there is."""
-    panels = list(_panels(kept))
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "gnomon", "font.size": 8.5, "axes.grid": True}
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(9.0, 2.6 * ((len(panels) + 1) // 2)), layout="constrained")
-        FigureCanvasSVG(figure)
-        for place, (title, xlabel, ylabel, lines) in enumerate(panels):
-            axes = figure.add_subplot((len(panels) + 1) // 2, 2, place + 1)
-            for label, across, up in lines:
-                axes.plot(across, up, marker="o", markersize=3, label=label)
-            axes.set_xscale("log")
-            measured = lines[0][1]
-            axes.set_xticks(measured, [f"{x:g}" for x in measured])
-            axes.minorticks_off()
-            axes.set_ylim(bottom=0)
-            axes.set_title(title)
-            axes.set_xlabel(xlabel)
-            axes.set_ylabel(ylabel)
-            if len(lines) > 1:
-                axes.legend(frameon=False)
-        figure.savefig(PICTURE, format="svg", metadata={"Date": None})
-
-
-def _panels(kept: dict[str, Any]) -> Iterator[tuple[str, str, str, list[Line]]]:
-    def column(part: str, name: str) -> list[float]:
-        return [point[name] for point in kept[part]["points"] if "error" not in point]
-
-    if "arrival" in kept:
-        at = column("arrival", "arrival")
-        what = "arrival rate, times what may be scored"
-        share: list[Line] = [("measured", at, column("arrival", "sampled_share"))]
-        share.append(("predicted", at, [min(1.0, 1 / x) for x in at]))
-        yield "sampled share", what, "share", share
-        delay: list[Line] = [
-            ("median", at, column("arrival", "delay_median_s")),
-            ("most", at, column("arrival", "delay_most_s")),
-        ]
-        yield f"delay of a window of {WINDOW_S:g} s", what, "seconds", delay
-    for part, what in (("partitions", "partitions"), ("features", "features"), ("members", "members")):
-        if part in kept:
-            at = column(part, part)
-            yield f"throughput by {what}", what, "rows/s", [("", at, column(part, "rows_per_second"))]
-    if "window" in kept:
-        at = column("window", "window_s")
-        delay = [("median", at, column("window", "delay_median_s")), ("most", at, column("window", "delay_most_s"))]
-        yield "delay by longest life of a window", "seconds", "seconds", delay
 
 
 if __name__ == "__main__":

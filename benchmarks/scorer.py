@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from benchmarks import workload
+from benchmarks.brokers import MOCKS
 from benchmarks.running import COMMAND, PEERS_PYTHON, Job, Measured, cores
-from gnomon_consumer.kafka import is_mock
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.store import packaged_schemas
 
 GNOMON = "Gnomon, 1 worker"
 PLAIN = "confluent-kafka, by message"
+ALONE = "consume() alone"
 
 # Name, module, batch.
 PEERS = (
@@ -70,7 +70,7 @@ def peer(setting: Setting, module: str, batch: int) -> Callable[[int], Measured]
 
     def run(_: int) -> Measured:
         name = f"bench-{uuid.uuid4().hex[:8]}"
-        workload.create(setting.bootstrap, name)
+        workload.create(setting.bootstrap, name, partitions=setting.partitions)
         command = [
             PEERS_PYTHON, "-m", f"benchmarks.peers.{module}", "--bootstrap", setting.bootstrap, "--source",
             setting.live, "--target", name, "--group", name, "--folder", setting.folder, "--batch", str(batch),
@@ -78,7 +78,11 @@ def peer(setting: Setting, module: str, batch: int) -> Callable[[int], Measured]
         watcher = Consumer({"bootstrap.servers": setting.bootstrap, "group.id": "bench-watch"})
         try:
             with Job(command, cores()[0]) as job:
-                return job.watch(lambda: workload.high_watermarks(watcher, name), setting.rows, setting.seconds)
+
+                def written() -> int:
+                    return workload.high_watermarks(watcher, name, setting.partitions)
+
+                return job.watch(written, setting.rows, setting.seconds)
         finally:
             watcher.close()
 
@@ -114,7 +118,7 @@ def gnomon(
 
 def watching(setting: Setting, topic: str) -> "Committed | Seals":
     """How many captures a scorer's committed windows have counted, for as little as can be where that is stored."""
-    if is_mock(AdminClient({"bootstrap.servers": setting.bootstrap}).list_topics(timeout=10)):
+    if setting.bootstrap in MOCKS:
         return Seals(setting.bootstrap, topic, partitions=setting.partitions)
     return Committed(setting, topic.rpartition(".")[2])
 
@@ -239,4 +243,4 @@ def sampled_out(setting: Setting) -> dict[str, Callable[[int], Measured]]:
     """Ours with next to nothing sampled, beside reading alone."""
     # Short windows, each of which says how far the scorer is.
     ours = gnomon(setting, "--budget", "100", "--window", "0.25")
-    return {"consume() alone": drain(setting), "Gnomon, sampled out": ours}
+    return {ALONE: drain(setting), "Gnomon, sampled out": ours}

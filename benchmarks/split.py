@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 
 from benchmarks import scorer, tables, workload
-from benchmarks.__main__ import broker, say
-from benchmarks.running import Job, cores
+from benchmarks.brokers import broker
+from benchmarks.running import Job, cores, say
 from benchmarks.scale import Bench
 
 RESULT = tables.RESULTS / "split.json"

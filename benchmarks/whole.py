@@ -19,8 +19,8 @@ import psycopg
 from tests.servers import postgres
 
 from benchmarks import joiner, scorer, tables, workload
-from benchmarks.__main__ import broker, say
-from benchmarks.running import Job
+from benchmarks.brokers import broker
+from benchmarks.running import Job, say
 from benchmarks.scale import Arrivals, Bench
 
 RESULT = tables.RESULTS / "whole.json"

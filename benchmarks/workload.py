@@ -13,7 +13,7 @@ import pyarrow as pa
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from gnomon_consumer.kafka import is_mock
+from benchmarks.brokers import MOCKS
 from gnomon_schemas.columnar import ColumnarCodec
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.schema import record_schema, without_logical_types
@@ -82,12 +82,12 @@ def write(folder: Path, schema: FeatureSchema) -> None:
 
 
 def create(bootstrap: str, *topics: str, partitions: int = PARTITIONS, config: dict[str, str] | None = None) -> None:
-    """Make topics; the mock has no admin API and makes them when they are first asked for."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    if is_mock(admin.list_topics(timeout=10)):
+    """Make topics; the mock has no admin API, but it is ours."""
+    if bootstrap in MOCKS:
         for topic in topics:
-            admin.list_topics(topic, timeout=10)
+            MOCKS[bootstrap].create(topic, partitions)
         return
+    admin = AdminClient({"bootstrap.servers": bootstrap})
     made = admin.create_topics([NewTopic(topic, partitions, 1, config=config or {}) for topic in topics])
     for future in made.values():
         future.result(30)
@@ -118,12 +118,12 @@ def publish_schema(bootstrap: str, topic: str, schema: FeatureSchema) -> None:
         raise RuntimeError(f"{topic} does not take the schema")
 
 
-def high_watermarks(consumer: Consumer, topic: str) -> int:
+def high_watermarks(consumer: Consumer, topic: str, partitions: int = PARTITIONS) -> int:
     """Return how many offsets a topic has been given."""
     try:
         return sum(
             consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)[1]
-            for partition in range(PARTITIONS)
+            for partition in range(partitions)
         )
     except KafkaException:  # a new topic has no leader for a moment
         return 0

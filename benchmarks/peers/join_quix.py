@@ -1,28 +1,19 @@
 """Quix Streams into its own PostgreSQL sink: the outcomes alone, so it is spared reading the captures and the join."""
 
-import logging
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from quixstreams import Application
 from quixstreams.sinks.community.postgresql import PostgreSQLSink
 
 from benchmarks.peers.common import Codec, job
+from benchmarks.peers.quix import application
 
 
 def main() -> None:
     run = job()
     codec = Codec(run.folder)
     header = bytes.fromhex((run.folder / "shadow.header").read_text())
-    app = Application(
-        broker_address=run.bootstrap,
-        consumer_group=run.group,
-        auto_offset_reset="earliest",
-        auto_create_topics=False,
-        loglevel=logging.WARNING,
-        commit_every=5000,
-        consumer_extra_config={"fetch.queue.backoff.ms": 5},
-    )
+    app = application(run, commit_every=5000)
     url = urlsplit(run.database)
     sink = PostgreSQLSink(
         host=url.hostname or parse_qs(url.query).get("host", ["localhost"])[0],

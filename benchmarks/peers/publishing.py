@@ -142,8 +142,15 @@ def quix(bootstrap: str, *, avro: bool = False) -> Iterator[Publish]:
     from quixstreams import Application
     from quixstreams.models.serializers.avro import AvroSerializer
 
+    from benchmarks.peers.quix import topics
+
     extra = {name: value for name, value in PRODUCER.items() if name != "log_level"}
-    app = Application(broker_address=bootstrap, producer_extra_config=extra, loglevel="ERROR")
+    app = Application(
+        broker_address=bootstrap,
+        topic_manager=topics(bootstrap, TOPIC),
+        producer_extra_config=extra,
+        loglevel="ERROR",
+    )
     topic = app.topic(TOPIC, value_serializer=AvroSerializer(live_schema()) if avro else "json")
     with app.get_producer() as producer:
 
@@ -159,7 +166,9 @@ def kafka_python(bootstrap: str) -> Iterator[Publish]:
     import fastavro
     from kafka import KafkaProducer
 
-    producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, compression_type="lz4")
+    from benchmarks.peers.kafka_python import versions
+
+    producer = KafkaProducer(bootstrap_servers=bootstrap, **versions(bootstrap), linger_ms=20, compression_type="lz4")
     schema = fastavro.parse_schema(live_schema())
 
     def publish(request_id: str, features: dict[str, Any], value: float) -> None:

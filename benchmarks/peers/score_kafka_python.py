@@ -3,15 +3,15 @@
 from kafka import KafkaConsumer, KafkaProducer
 
 from benchmarks.peers.common import Scoring, job
+from benchmarks.peers.kafka_python import versions
 
 
 def main() -> None:
     run = job()
     scoring = Scoring(run.folder)
-    consumer = KafkaConsumer(
-        run.source, bootstrap_servers=run.bootstrap, group_id=run.group, auto_offset_reset="earliest"
-    )
-    producer = KafkaProducer(bootstrap_servers=run.bootstrap, linger_ms=5, compression_type="lz4")
+    broker = {"bootstrap_servers": run.bootstrap, **versions(run.bootstrap)}
+    consumer = KafkaConsumer(run.source, group_id=run.group, auto_offset_reset="earliest", **broker)
+    producer = KafkaProducer(linger_ms=5, compression_type="lz4", **broker)
     while True:
         batches = consumer.poll(timeout_ms=100, max_records=run.batch)
         messages = [message for batch in batches.values() for message in batch]

@@ -1,25 +1,15 @@
 """Quix Streams: an application with a streaming data frame, bytes in and out."""
 
-import logging
-
-from quixstreams import Application
 from quixstreams.context import message_context
 
 from benchmarks.peers.common import Scoring, job
+from benchmarks.peers.quix import application
 
 
 def main() -> None:
     run = job()
     scoring = Scoring(run.folder)
-    app = Application(
-        broker_address=run.bootstrap,
-        consumer_group=run.group,
-        auto_offset_reset="earliest",
-        auto_create_topics=False,
-        loglevel=logging.WARNING,
-        consumer_extra_config={"fetch.queue.backoff.ms": 5},
-        producer_extra_config={"linger.ms": 5, "compression.type": "lz4"},
-    )
+    app = application(run, producer_extra_config={"linger.ms": 5, "compression.type": "lz4"})
     source = app.topic(run.source, value_deserializer="bytes", key_deserializer="bytes")
     target = app.topic(run.target, value_serializer="bytes", key_serializer="bytes")
 

@@ -1,0 +1,251 @@
+"""`python -m benchmarks.page`: write the tables of README.md and docs/ from benchmarks/results/, and draw the plots.
+
+A page marks the place of a table by `<!-- table NAME -->` and `<!-- end -->`; what stands between is replaced. So no
+figure of a table is copied by hand, and a test holds that the pages say what the results say; so does `--check`.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from benchmarks import hook, joiner, plots, replay, scorer, tables
+from benchmarks.running import ROOT
+from benchmarks.tables import Data
+
+PAGES = ("README.md", "docs/performance.md", "docs/scorer.md")
+PLACE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_HOOK_COLUMNS = ("call_p50", "call_p99", "call_p999", "request_p999")
+_MILLION = 1_000_000
+# Heading, field, form.
+Columns = Sequence[tuple[str, str, str]]
+_DELAY: Columns = (
+    ("delay, median, s", "delay_median_s", ".2f"),
+    ("most, s", "delay_most_s", ".2f"),
+    ("bound, s", "bound_s", ".2f"),
+)
+_PACED: Columns = (
+    ("seen/s", "seen_per_second", ",.0f"),
+    ("scored/s", "scored_per_second", ",.0f"),
+    ("sampled", "sampled_share", ".1%"),
+    ("predicted", "predicted_share", ".1%"),
+    *_DELAY,
+)
+_FULL: Columns = (
+    ("rows/s", "rows_per_second", ",.0f"),
+    ("µs CPU a row", "cpu_us", ".2f"),
+    ("most memory, MB", "peak_mb", ",.0f"),
+    *_DELAY,
+)
+SCALE: dict[str, Columns] = {
+    "arrival": (("arrival", "arrival", "g"), ("captures/s", "captures_per_second", ",.0f"), *_PACED),
+    "window": (("longest life of a window, s", "window_s", "g"), *_PACED),
+    "partitions": (("partitions", "partitions", "d"), *_FULL),
+    "members": (("members", "members", "d"), _FULL[0], ("cores taken", "cpu_cores", ".2f"), *_DELAY),
+    "features": (("features", "features", ",d"), *_FULL),
+}
+
+
+def main() -> None:
+    """Write the pages and the picture, or say which differ."""
+    stale = []
+    for page in PAGES:
+        path = ROOT / page
+        before = path.read_text()
+        if (after := filled(before)) != before:
+            stale.append(page)
+            if "--check" not in sys.argv:
+                path.write_text(after)
+    if "--check" in sys.argv:
+        sys.exit(f"not what benchmarks/results/ says: {', '.join(stale)}" if stale else 0)
+    sys.stdout.write(f"written: {', '.join([*stale, str(plots.draw().relative_to(ROOT))])}\n")
+
+
+def filled(text: str) -> str:
+    """A page with its tables as the results say them."""
+    return PLACE.sub(lambda found: f"{found[1]}{block(found[2])}\n\n{found[3]}", text)
+
+
+def block(name: str) -> str:
+    """What stands between the marks of a table. Raises KeyError for a name that no table has."""
+    if name in BLOCKS:
+        lines = BLOCKS[name]()
+    elif name in SCALE:
+        lines = scale(name)
+    elif name.startswith("hook-"):
+        lines = hooked(*name.removeprefix("hook-").split("-", 1))
+    else:
+        lines = job(name)
+    return "\n".join(lines)
+
+
+def kept(name: str) -> Data:
+    """A result."""
+    data: Data = json.loads((tables.RESULTS / f"{name}.json").read_text())
+    return data
+
+
+def job(name: str) -> list[str]:
+    """A whole job beside its peers."""
+    data = kept(name)
+    return [tables.measured(data["machine"]), "", *tables.contenders(data)]
+
+
+def hooked(kind: str, load: str) -> list[str]:
+    """The hook beside its peers under one load, in microseconds."""
+    result = kept(f"hook-{kind}")[load]
+    return [f"{hook.how(result)}:", "", *hook.rows(result, _HOOK_COLUMNS)]
+
+
+def scale(part: str) -> list[str]:
+    """How the scorer moves with one thing around it."""
+    data = kept("scale")[part]
+    return [tables.measured(data["machine"]), "", *pointed(SCALE[part], data["points"])]
+
+
+def pointed(columns: Columns, points: Sequence[Data]) -> list[str]:
+    """Points as lines of a table; a field that a point lacks is left empty."""
+    return tables.table(
+        [head for head, _, _ in columns],
+        [[f"{point[of]:{form}}" if of in point else "" for _, of, form in columns] for point in points],
+    )
+
+
+def rows() -> list[str]:
+    """The joiner against what the database holds."""
+    data = kept("rows")
+    lines = [
+        (
+            f"{point['rows']:,}",
+            f"{point['rows_per_second']:,}",
+            f"{min(point['of_runs']):,} – {max(point['of_runs']):,}",
+            str(len(point["of_runs"])),
+            f"{point['cpu_us']:.2f}",
+        )
+        for point in data["points"]
+    ]
+    heads = ("pairs in the database", "rows/s, median", "least – most", "runs", "µs CPU a row")
+    return [tables.measured(data["machine"]), "", *tables.table(heads, lines)]
+
+
+def whole() -> list[str]:
+    """The whole path: over a full topic, then the delay at a rate."""
+    data = kept("whole")
+    runs, delay = data["sustained"], data["delay"]
+    cells: dict[str, str] = {
+        "pairs/s over a full topic: median (least – most)": tables.spread(runs, "pairs_per_second"),
+        "runs": str(len(runs)),
+        "µs CPU a pair, scorer": f"{tables.median(runs, 'scorer_cpu_us'):.2f}",
+        "joiner": f"{tables.median(runs, 'joiner_cpu_us'):.2f}",
+        "captures/s arriving": f"{delay['captures_per_second']:,}",
+        "joined/s": f"{delay['joined_per_second']:,}",
+        "windows": f"{delay['windows']:,}",
+        "delay to the row: median, s": f"{delay['p50_s']:.3f}",
+        "99th percentile, s": f"{delay['p99_s']:.3f}",
+        "most, s": f"{delay['most_s']:.3f}",
+    }
+    return [tables.measured(data["machine"]), "", *tables.table(("", "both services"), cells.items())]
+
+
+def split() -> list[str]:
+    """A live scorer's CPU by thread."""
+    data = kept("split")
+    lines = [
+        ("all", f"{data['cpu_us']:.2f}", f"{data['cpu_us'] / data['model_us']:.2f} ×"),
+        ("the model alone", f"{data['model_us']:.2f}", "1.00 ×"),
+        *((name, f"{us:.2f}", f"{us / data['model_us']:.2f} ×") for name, us in data["threads_us"].items()),
+    ]
+    heads = (f"{data['rows_per_second']:,} rows/s", "µs CPU a row", "of the model's own")
+    return [tables.measured(data["machine"]), "", *tables.table(heads, lines)]
+
+
+def guard() -> list[str]:
+    """The stages' shares of a plain loop."""
+    data = kept("guard")
+    lines = [(name, f"{share:.3f}") for name, share in data["share_of_plain_loop"].items()]
+    return [tables.measured(data["machine"]), "", *tables.table(("stage", "share of the plain loop's CPU"), lines)]
+
+
+def reports() -> list[str]:
+    """Every report over one and ten million pairs, in seconds."""
+    sizes = (_MILLION, 10 * _MILLION)
+    data = [kept(f"reports-{size}") for size in sizes]
+    found = [{one["report"]: one for one in each["reports"]} for each in data]
+    names = list(dict.fromkeys(name for each in found for name in each))
+
+    def cells(name: str) -> Iterator[str]:
+        yield name
+        for each in found:
+            for field in ("whole_s", "day_s"):
+                yield seconds(each.get(name, {}).get(field))
+
+    heads = ["report", *(head for size in sizes for head in (f"{size // _MILLION} million", "a day of it"))]
+    places = [tables.measured(each["machine"]).rstrip(":") for each in data]
+    return [
+        f"1 million: {places[0]}; 10 million: {places[1]}:",
+        "",
+        *tables.table(heads, [list(cells(name)) for name in names]),
+    ]
+
+
+def seconds(value: Any) -> str:
+    """A report's time; why there is none; nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return "> 300" if "timeout" in value else value
+    return f"{value:.1f}" if value >= 1 else f"{value:.3f}"
+
+
+def replayed() -> list[str]:
+    """The load test."""
+    data = kept("replay")
+    lines = [replay.cells(point) for point in data["points"]]
+    return [tables.measured(data["machine"]), "", *tables.table(replay.COLUMNS, lines)]
+
+
+def speed() -> list[str]:
+    """README's: ours and the peers', without what the whole tables say besides."""
+    scoring, joining = kept("scorer-kafka"), kept("joiner-kafka")
+
+    def said(data: Data, ours: str, *, peers: bool) -> str:
+        series = [one for one in data["series"] if (one["name"] != ours) == peers and one["runs"]]
+        return "; ".join(f"{one['name']} {tables.spread(one['runs'], 'rows_per_second')}" for one in series)
+
+    def how(data: Data) -> str:
+        runs = max(len(one["runs"]) for one in data["series"])
+        at, command = data["machine"]["at"][:10], data["machine"].get("command", "make bench")
+        return f"{at}, {runs} runs of each, `{command}`"
+
+    where = scoring["machine"]
+    core = f"One core of an {where['processor']} with {where['cores']}, the servers on the others"
+    lines = (
+        ("score every capture by 100 trees, exactly once, with its ledger", said(scoring, scorer.GNOMON, peers=False)),
+        ("the same trees, at least once", said(scoring, scorer.GNOMON, peers=True)),
+        ("join captures and outcomes into PostgreSQL, exactly once", said(joining, joiner.GNOMON, peers=False)),
+        ("the peers' joins, and one that writes the outcomes alone", said(joining, joiner.GNOMON, peers=True)),
+    )
+    return [
+        f"{core}; captures of 25 features; rows/s by the median of the runs (least – most).",
+        f"Scoring: {how(scoring)}. Joining: {how(joining)}.",
+        "",
+        "| | |",
+        "|---|---|",
+        *map(tables.line, lines),
+    ]
+
+
+BLOCKS: dict[str, Callable[[], list[str]]] = {
+    "rows": rows,
+    "whole": whole,
+    "split": split,
+    "guard": guard,
+    "reports": reports,
+    "replay": replayed,
+    "speed": speed,
+}
+
+
+if __name__ == "__main__":
+    main()
