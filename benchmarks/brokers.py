@@ -29,6 +29,7 @@ class Mock:
             ("rd_kafka_mock_cluster_new", pointer, [pointer, number]),
             ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),
             ("rd_kafka_mock_set_controller_id", number, [pointer, ctypes.c_int32]),
+            ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
             ("rd_kafka_mock_topic_create", number, [pointer, text, number, number]),
             ("rd_kafka_mock_cluster_destroy", None, [pointer]),
             ("rd_kafka_destroy", None, [pointer]),
@@ -43,6 +44,7 @@ class Mock:
         if not self._cluster:
             raise RuntimeError("librdkafka makes no mock cluster")
         self._library.rd_kafka_mock_set_controller_id(self._cluster, 1)  # admin clients wait for one
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         self.bootstrap: str = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
     def create(self, topic: str, partitions: int) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import psycopg
@@ -16,7 +17,7 @@ from tests.servers import postgres
 
 from benchmarks import joiner, scorer, workload
 from benchmarks.brokers import broker
-from benchmarks.frames import busy, drawn, read
+from benchmarks.frames import Stack, busy, drawn, read
 from benchmarks.running import ROOT, Job, cores, say
 
 IMAGES = ROOT / "docs" / "images"
@@ -59,16 +60,32 @@ def main() -> None:
 
 def record(recorder: str, job: Job, name: str, seconds: int, folder: Path) -> None:
     """Draw where the processes of a job spend their time, threads that only wait left out."""
-    path, raw = IMAGES / f"{name}-flame.svg", folder / f"{name}.stacks"
-    options = ["--native", "--subprocesses", "--threads", "--format", "raw"]
-    pace = ["--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds)]
-    subprocess.run(
-        [recorder, "record", *options, *pace, "--output", str(raw), "--pid", str(job.pid)], check=True, timeout=300
+    recorders = {}
+    # One recorder a process: where it follows children by itself, it leaves out in silence whom it cannot read.
+    for pid in job.pids():
+        raw = folder / f"{name}.{pid}"
+        to = ["--threads", "--format", "raw", "--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds)]
+        started = [recorder, "record", *native(recorder, pid), *to, "--output", str(raw), "--pid", str(pid)]
+        recorders[raw] = subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    found: Counter[Stack] = Counter()
+    for number, (raw, process) in enumerate(recorders.items()):
+        if process.wait(300) or not raw.exists():
+            say(f"process {number}: nothing recorded")
+            continue
+        for frames, count in read(raw.read_text()).items():
+            found[(f"process {number}", *frames)] += count
+    stacks, waiting = busy(found)
+    path = IMAGES / f"{name}-flame.svg"
+    path.write_text(
+        drawn(f"{name}: {stacks.total():,} samples; {waiting:,} of threads that only wait are left out", stacks)
     )
-    stacks, left_out = busy(read(raw.read_text()))
-    kept = sum(stacks.values())
-    path.write_text(drawn(f"{name}: {kept:,} samples; {left_out:,} of threads that only wait are left out", stacks))
     say(str(path))
+
+
+def native(recorder: str, pid: int) -> list[str]:
+    """The option for frames of C code where they can be read: an optimised runtime may have none to be unwound."""
+    tried = subprocess.run([recorder, "dump", "--native", "--pid", str(pid)], capture_output=True, check=False)
+    return [] if tried.returncode else ["--native"]
 
 
 if __name__ == "__main__":

@@ -11,21 +11,32 @@ Stack = tuple[str, ...]
 # A thread that is seen at one place so often does nothing but wait there.
 _WAITING = 0.95
 _WIDTH, _HEIGHT, _MARGIN, _TITLE = 1200, 16, 10, 28
-_LETTER, _NARROWEST = 6.2, 0.6
-_OF_GNOMON, _OF_PYTHON, _NATIVE, _ROOTS = "#9ecae1", "#fdd99b", "#f4b9a0", "#d9d9d9"
+_LETTER, _NARROWEST = 6.2, 1.5
+_OF_GNOMON, _OF_PYTHON, _NATIVE, _IDLE = "#9ecae1", "#fdd99b", "#f4b9a0", "#d9d9d9"
+# How a command gets to its work says nothing about the work.
+_WORK = re.compile(r"gnomon_(?!consumer/(cli/|__main__))")
+_WAITS = re.compile(
+    r"process |cnd_timedwait|pthread_cond|PyThread_acquire_lock|_queue_SimpleQueue_get|Connection\.wait|_exactly "
+    r"|(e?poll|select|read)\w* \(libc"
+)
 
 
 def read(raw: str) -> Counter[Stack]:
-    """Samples of each stack, outermost frame first; commands' and threads' numbers, and this folder, left out."""
+    """Samples of each stack, outermost first: process, thread, then from our first frame on, without line numbers."""
     stacks: Counter[Stack] = Counter()
     for line in raw.splitlines():
         frames, _, count = line.rpartition(" ")
-        stacks[tuple(_named(frame) for frame in frames.split(";"))] += int(count)
+        stack = [_named(frame) for frame in frames.split(";")]
+        whose = [frame for frame in stack if frame.startswith(("process ", "thread "))]
+        inner = [frame for frame in stack[len(whose) :] if not frame.startswith("0x")]
+        ours = next((at for at, frame in enumerate(inner) if _WORK.search(frame)), 0)
+        stacks[(*whose, *inner[ours:])] += int(count)
     return stacks
 
 
 def _named(frame: str) -> str:
-    return re.sub(r'^(process \d+):".*', r"\1", frame).replace(f"{ROOT}/", "")
+    named = re.sub(r'^(process \d+):".*', r"\1", frame).replace(f"{ROOT}/", "")
+    return re.sub(r":\d+\)$", ")", named)
 
 
 def busy(stacks: Counter[Stack]) -> tuple[Counter[Stack], int]:
@@ -87,8 +98,8 @@ def drawn(title: str, stacks: Counter[Stack]) -> str:
 
 
 def _colour(name: str) -> str:
-    if name.startswith("process "):
-        return _ROOTS
+    if _WAITS.match(name):
+        return _IDLE
     if "gnomon_" in name:
         return _OF_GNOMON
-    return _OF_PYTHON if re.search(r"\.py[:)]", name) else _NATIVE
+    return _OF_PYTHON if name.endswith(".py)") else _NATIVE

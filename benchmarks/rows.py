@@ -59,7 +59,7 @@ def main() -> None:
                 }
             )
             say(str(points[-1]))
-    RESULT.write_text(json.dumps({"machine": tables.machine(), "points": points}, indent=1) + "\n")
+            RESULT.write_text(json.dumps({"machine": tables.machine(), "points": points}, indent=1) + "\n")
 
 
 def joined(joining: joiner.Joining, url: str, started: list[object]) -> Measured:
