@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,7 +75,11 @@ def _librdkafka() -> str:
 
 @contextlib.contextmanager
 def broker(kind: str, folder: Path) -> Iterator[str]:
-    """A broker of the benchmarks' own, `kafka` or `mock`; yields its bootstrap servers."""
+    """A broker of the benchmarks' own, `kafka` or `mock`; yields its bootstrap servers.
+
+    From here on a SIGTERM unwinds the process, so that whoever is told to stop leaves no broker and no job behind.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if kind == "mock":
         mock = Mock()
         MOCKS[mock.bootstrap] = mock

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks import hook, joiner, plots, replay, scorer, tables
@@ -68,15 +69,18 @@ def filled(text: str) -> str:
 
 
 def block(name: str) -> str:
-    """What stands between the marks of a table. Raises KeyError for a name that no table has."""
-    if name in BLOCKS:
-        lines = BLOCKS[name]()
-    elif name in SCALE:
-        lines = scale(name)
-    elif name.startswith("hook-"):
-        lines = hooked(*name.removeprefix("hook-").split("-", 1))
-    else:
-        lines = job(name)
+    """What stands between the marks of a table."""
+    try:
+        if name in BLOCKS:
+            lines = BLOCKS[name]()
+        elif name in SCALE:
+            lines = scale(name)
+        elif name.startswith("hook-"):
+            lines = hooked(*name.removeprefix("hook-").split("-", 1))
+        else:
+            lines = job(name)
+    except FileNotFoundError as missing:
+        return f"Not measured: there is no `{Path(missing.filename).name}`."
     return "\n".join(lines)
 
 
