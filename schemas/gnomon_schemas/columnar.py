@@ -11,7 +11,6 @@ Needs the `[consumer]` extra (pyarrow, pyruhvro); nothing that the hook imports 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -88,16 +87,14 @@ class ColumnarCodec:
         self.columns: pa.Schema = arrow_schema(self._bare)
         self.carried = carried(self._bare)
 
-    def decode(self, messages: Sequence[bytes]) -> Decoded:
+    def decode(self, messages: Sequence[bytes] | pa.BinaryArray) -> Decoded:
         """Decode framed messages, all with this codec's header; raise ValueError beyond MAX_BATCH_BYTES.
 
         A message is in the batch, with the values that the reference gives, or in `errors`, with the reference's.
         """
-        if sum(map(len, messages)) > MAX_BATCH_BYTES:
-            raise ValueError(f"the batch has more than {MAX_BATCH_BYTES} bytes")
         parts: list[_Part] = []
         errors: dict[int, DecodeError] = {}
-        self._decode(messages, 0, parts, errors)
+        self._decode(_array(messages), 0, parts, errors)
         if len(parts) == 1:
             return Decoded(self.schema, *parts[0], errors)
         if not parts:
@@ -118,22 +115,25 @@ class ColumnarCodec:
 
         Columns are taken by name and cast where that loses nothing; a null is refused where Avro has none.
         """
+        messages: list[bytes] = self.encoded(batch).to_pylist()
+        return messages
+
+    def encoded(self, batch: pa.RecordBatch) -> pa.BinaryArray:
+        """Return what `encode` does, as an array."""
         batch = self._conformed(batch)
-        header = self._header
         if not self.carried:
-            return [self._encode_one(record) for record in records_of(batch)]
+            return pa.array([self._encode_one(record) for record in records_of(batch)], pa.binary())
         (bodies,) = _refused_as_value_error(lambda: pyruhvro.serialize_record_batch(batch, self._text, 1))
-        return [header + body for body in bodies.to_pylist()]
+        return pc.binary_replace_slice(bodies, 0, 0, self._header)
 
     def _decode(
-        self, messages: Sequence[bytes], first: int, parts: list["_Part"], errors: dict[int, DecodeError]
+        self, messages: pa.BinaryArray, first: int, parts: list["_Part"], errors: dict[int, DecodeError]
     ) -> None:
         """Decode messages[0:], whose places are first, first + 1, …"""
         count = len(messages)
         if not self.carried or not count:
             return self._decode_by_reference(messages, np.arange(first, first + count), parts, errors)
-        start = len(self._header)
-        bodies = [message[start:] for message in messages]
+        bodies = pc.binary_replace_slice(messages, 0, len(self._header), b"")
         try:
             batch, again = _refused_as_value_error(lambda: self._there_and_back(bodies))
         except ValueError:
@@ -142,30 +142,29 @@ class ColumnarCodec:
             half = count // 2
             self._decode(messages[:half], first, parts, errors)
             return self._decode(messages[half:], first + half, parts, errors)
-        written = pa.array(bodies, pa.binary())
-        if again.equals(written):
+        if again.equals(bodies):
             parts.append(_Part(batch, np.arange(first, first + count)))
             return None
-        same = pc.equal(again, written)
+        same = pc.equal(again, bodies)
         places = np.flatnonzero(same.to_numpy(zero_copy_only=False))
         if len(places):
             parts.append(_Part(batch.filter(same), places + first))
         others = np.flatnonzero(~same.to_numpy(zero_copy_only=False))
-        return self._decode_by_reference([messages[at] for at in others.tolist()], others + first, parts, errors)
+        return self._decode_by_reference(messages.take(pa.array(others)), others + first, parts, errors)
 
-    def _there_and_back(self, bodies: list[bytes]) -> tuple[pa.RecordBatch, pa.Array]:
+    def _there_and_back(self, bodies: pa.BinaryArray) -> tuple[pa.RecordBatch, pa.BinaryArray]:
         """Return the columns and what they give when encoded; raise ValueError on what pyruhvro or Arrow refuses."""
-        batch = pyruhvro.deserialize_array(bodies, self._text).cast(self.columns)
+        batch = pyruhvro.deserialize_array(bodies.to_pylist(), self._text).cast(self.columns)
         batch.validate(full=True)  # UTF-8 too, which comes back as it went in
         (again,) = pyruhvro.serialize_record_batch(batch, self._text, 1)
         return batch, again
 
     def _decode_by_reference(
-        self, messages: Sequence[bytes], places: Rows, parts: list["_Part"], errors: dict[int, DecodeError]
+        self, messages: pa.BinaryArray, places: Rows, parts: list["_Part"], errors: dict[int, DecodeError]
     ) -> None:
         start = len(self._header)
         records, rows = [], []
-        for place, message in zip(places.tolist(), messages, strict=True):
+        for place, message in zip(places.tolist(), messages.to_pylist(), strict=True):
             try:
                 records.append(self.reference.decode(message, start))
                 rows.append(place)
@@ -226,6 +225,12 @@ class ColumnarReader:
 
     def decode(self, messages: Sequence[bytes | None]) -> Batches:
         """Decode messages of one or more writer schemas, groups in the order in which their schemas turn up."""
+        if (alike := _alike(messages)) is not None:
+            key, texts = alike
+            try:
+                return Batches([self.codec(key).decode(texts)], {})
+            except DecodeError as error:
+                return Batches([], dict.fromkeys(range(len(messages)), error))
         places, unreadable = _by_key(messages)
         groups = []
         for key, rows in places.items():
@@ -234,39 +239,41 @@ class ColumnarReader:
             except DecodeError as error:
                 unreadable.update(dict.fromkeys(rows, error))
                 continue
-            if len(rows) == len(messages):
-                groups.append(codec.decode(messages))  # type: ignore[arg-type]  # all were unframed, so none is None
-            else:
-                groups.append(_moved(codec.decode([messages[row] for row in rows]), rows))  # type: ignore[misc]
+            # All of them were unframed, so none is None.
+            groups.append(_moved(codec.decode([messages[row] for row in rows]), rows))  # type: ignore[misc]
         return Batches(groups, unreadable)
 
 
-def _by_key(messages: Sequence[bytes | None]) -> tuple[dict[SchemaKey, Sequence[int]], dict[int, DecodeError]]:
+def _by_key(messages: Sequence[bytes | None]) -> tuple[dict[SchemaKey, list[int]], dict[int, DecodeError]]:
     """Return the places of each schema key's messages, and the errors of those without any."""
     places: dict[SchemaKey, list[int]] = {}
     errors: dict[int, DecodeError] = {}
-    if messages and (only := _only_key(messages)) is not None:
-        return {only: range(len(messages))}, errors
     for place, message in enumerate(messages):
         try:
             places.setdefault(unframe(message).key, []).append(place)
         except DecodeError as error:
             errors[place] = error
-    return dict(places), errors
+    return places, errors
 
 
-def _only_key(messages: Sequence[bytes | None]) -> SchemaKey | None:
-    """Return the one key of all the messages, or None: the common case, found without a step of Python a message."""
+def _alike(messages: Sequence[bytes | None]) -> tuple[SchemaKey, pa.BinaryArray] | None:
+    """Return the messages as an array where all are of one key: the common case, without a step of Python for each."""
     try:
-        key, start = unframe(messages[0])
-    except DecodeError:
+        key = unframe(messages[0]).key if messages else None
+        texts = _array(messages)
+    except (DecodeError, ValueError):
         return None
-    try:
-        headers = set(map(itemgetter(slice(start)), messages))  # type: ignore[arg-type]  # None is a TypeError
-        longest = max(map(len, messages))  # type: ignore[arg-type]  # None is a TypeError
-    except TypeError:
+    if key is None or texts.null_count or not pc.all(pc.starts_with(texts, pattern=key.header)).as_py():
         return None
-    return key if headers == {key.header} and longest <= MAX_MESSAGE_BYTES else None
+    return (key, texts) if pc.max(pc.binary_length(texts)).as_py() <= MAX_MESSAGE_BYTES else None
+
+
+def _array(messages: Sequence[bytes | None] | pa.BinaryArray) -> pa.BinaryArray:
+    """Return messages as one array; raise ValueError beyond MAX_BATCH_BYTES."""
+    texts = messages if isinstance(messages, pa.BinaryArray) else pa.array(messages, pa.binary())
+    if (pc.sum(pc.binary_length(texts)).as_py() or 0) > MAX_BATCH_BYTES:
+        raise ValueError(f"the batch has more than {MAX_BATCH_BYTES} bytes")
+    return texts
 
 
 def _moved(decoded: Decoded, places: Sequence[int]) -> Decoded:

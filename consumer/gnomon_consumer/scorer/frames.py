@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from gnomon_consumer.scorer import wire
 from gnomon_consumer.scorer.jobs import Finished, Job
@@ -69,16 +70,16 @@ def progress(job: Job, current: int, header: dict[str, Any]) -> int:
 def finished(job: Job, header: dict[str, Any], blobs: list[bytes]) -> Finished:
     """The outcomes of a job; raises WireError where they are none."""
     try:
-        codes, messages = blobs[0], wire.parted(*blobs[1:])
+        codes, texts = blobs[0], wire.parted(*blobs[1:])
         dead = {int(row): (str(reason), str(detail)) for row, reason, detail in header["dead"]}
-        fits = len(codes) == len(messages) == len(job.rows) and max(codes, default=0) < len(STATUSES)
+        fits = len(codes) == len(texts) == len(job.rows) and max(codes, default=0) < len(STATUSES)
         if not fits or dead.keys() != set(np.flatnonzero(np.frombuffer(codes, np.uint8) == _DEAD).tolist()):
             raise wire.WireError("outcomes that do not fit the job")
-        if not all(message.startswith(OUTCOME) for message in messages):
+        if not pc.all(pc.starts_with(texts, pattern=OUTCOME)).as_py():
             raise wire.WireError("outcomes that are none")
         return Finished(
             job,
-            Outcomes(codes, messages, dead),
+            Outcomes(codes, texts.to_pylist(), dead),
             job.places,
             max(_LEAST_SECONDS, float(_number(header["seconds"]))),
             int(_number(header["cpu_us"])),

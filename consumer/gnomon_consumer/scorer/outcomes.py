@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from gnomon_consumer.scorer.models.base import Answers
 from gnomon_consumer.scorer.rows import Row, Rows
@@ -44,7 +45,7 @@ class Outcomes:
     """
 
     codes: bytes
-    messages: Sequence[bytes]
+    messages: Sequence[bytes] | pa.BinaryArray
     dead: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
@@ -60,7 +61,9 @@ class Outcomes:
         return len(self.messages)
 
     def __getitem__(self, at: int) -> Scored:
-        return Scored(STATUSES[self.codes[at]], self.messages[at], *self.dead.get(at, ()))
+        message = self.messages[at]
+        text = message if isinstance(message, bytes) else message.as_py()
+        return Scored(STATUSES[self.codes[at]], text, *self.dead.get(at, ()))
 
     def __iter__(self) -> Iterator[Scored]:
         return (self[at] for at in range(len(self)))
@@ -134,7 +137,7 @@ def encode_batch(
     *,
     request_ids: pa.Array,
     scored_at: int,
-    latency_us: Sequence[int],
+    latency_us: Sequence[int] | NDArray[np.int64],
     batch_size: int,
     queued_us: int,
     feature_state: FeatureState | None,
@@ -167,7 +170,7 @@ def encode_batch(
     codes = bytearray(count)  # all scored
     for row, failure in failures.items():
         codes[row] = STATUSES.index(status_of(failure))
-    return Outcomes(bytes(codes), shadow.encode(batch))
+    return Outcomes(bytes(codes), shadow.encoded(batch))
 
 
 def warm_up() -> None:

@@ -14,7 +14,7 @@ from gnomon_consumer.scorer.features import columns
 from gnomon_consumer.scorer.models import ModelSpec
 from gnomon_consumer.scorer.models.base import Answers, Batch, Column, Runner, check_fit, joined
 from gnomon_consumer.scorer.outcomes import Outcomes, Scored, encode, encode_batch, status_of
-from gnomon_consumer.scorer.rows import Row, Rows
+from gnomon_consumer.scorer.rows import Places, Row, Rows, picked
 from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.errors import ConfigurationError, DecodeError
 from gnomon_schemas.features import Feature, FeatureSchema
@@ -85,13 +85,13 @@ class Scorer:
     def _batch(self, rows: Rows, window_id: str, queued_us: int, single: bool) -> Outcomes:
         batches = self._reader.decode(rows.values)
         errors = batches.errors
-        outcomes: list[tuple[list[int], Outcomes]] = []
+        outcomes: list[tuple[Places, Outcomes]] = []
         for group in batches.groups:
             captures, places = self._captures(group, rows, errors)
-            if not places:
+            if not len(places):
                 continue
             task = _Task(
-                rows if len(places) == len(rows) else rows.take(np.array(places)),
+                rows if len(places) == len(rows) else rows.take(places),
                 window_id,
                 queued_us,
                 1 if single else len(places),
@@ -102,7 +102,7 @@ class Scorer:
             return outcomes[0][1]
         found = {place: self._dead(rows[place], window_id, error) for place, error in errors.items()}
         for places, several in outcomes:
-            found.update(zip(places, several, strict=True))
+            found.update(zip(places.tolist(), several, strict=True))
         return Outcomes.of([found[place] for place in range(len(rows))])
 
     def _group(self, captures: pa.RecordBatch, schema: Schema, task: _Task) -> Outcomes:
@@ -117,25 +117,23 @@ class Scorer:
         ]
         return Outcomes.of(failed)
 
-    def _captures(self, group: Decoded, rows: Rows, errors: dict[int, DecodeError]) -> tuple[pa.RecordBatch, list[int]]:
+    def _captures(self, group: Decoded, rows: Rows, errors: dict[int, DecodeError]) -> tuple[pa.RecordBatch, Places]:
         """The captures of a group and their places; what is none, or has another key, goes to `errors`."""
-        places = group.rows.tolist()
+        places = group.rows
         if group.schema.name != LIVE:
-            errors.update(
-                (at, DecodeError("not_a_capture", f"a {group.schema.name} in the live topic")) for at in places
-            )
-            return group.batch, []
+            text = f"a {group.schema.name} in the live topic"
+            errors.update((at, DecodeError("not_a_capture", text)) for at in places.tolist())
+            return group.batch, places[:0]
         request_ids = group.batch.column("request_id")
-        keys = pa.array([rows.keys[place] for place in places], pa.binary())
-        same = pc.equal(request_ids.cast(pa.binary()), keys)
+        keys = rows.keys if len(places) == len(rows) else picked(rows.keys, places)
+        same = pc.equal(request_ids.cast(pa.binary()), pa.array(keys, pa.binary()))
         if pc.all(same).as_py():
             return group.batch, places
-        fits = same.to_pylist()
-        for place, fit, request_id in zip(places, fits, request_ids.to_pylist(), strict=True):
-            if not fit:
-                text = f"the key {rows.keys[place][:100]!r} is not the request id {request_id[:100]!r}"
-                errors[place] = DecodeError("key", text)
-        return group.batch.filter(same), [place for place, fit in zip(places, fits, strict=True) if fit]
+        fits = same.to_numpy(zero_copy_only=False)
+        for at in np.flatnonzero(~fits).tolist():
+            text = f"the key {keys[at][:100]!r} is not the request id {request_ids[at].as_py()[:100]!r}"
+            errors[int(places[at])] = DecodeError("key", text)
+        return group.batch.filter(same), places[fits]
 
     def _score(self, captures: pa.RecordBatch, features: tuple[Feature, ...], task: _Task) -> Outcomes:
         """Outcomes of captures of one schema; their latency is what the model's caller would have waited for them."""
@@ -146,7 +144,7 @@ class Scorer:
             if count == 1:
                 return Outcomes.of([self._alone(captures, task, call)])
             with contextlib.suppress(Exception):  # whatever cannot be written of them together is found one by one
-                return self._encoded(captures, task, [call], [round(1e6 * call.seconds / count)] * count)
+                return self._encoded(captures, task, [call], np.full(count, round(1e6 * call.seconds / count)))
         calls = [self._call(_row(batch, at), 1) for at in range(count)]
         with contextlib.suppress(Exception):
             return self._encoded(captures, task, calls, [round(1e6 * call.seconds) for call in calls])
@@ -168,7 +166,7 @@ class Scorer:
             return self._failed(task.rows[0], task, failure, request_id, latency_us, call.state)
 
     def _encoded(
-        self, captures: pa.RecordBatch, task: _Task, calls: Sequence[_Call], latency_us: Sequence[int]
+        self, captures: pa.RecordBatch, task: _Task, calls: Sequence[_Call], latency_us: Sequence[int] | Places
     ) -> Outcomes:
         """The outcomes of answers, written together; raises what a call raised, or where they do not go together."""
         answers = []

@@ -3,7 +3,6 @@
 Nothing is unpickled: what a worker sends may come from a hostile model.
 """
 
-import itertools
 import json
 import struct
 from array import array
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
 
 from gnomon_consumer.scorer.rows import Rows
 
@@ -27,7 +27,8 @@ def write(stream: BinaryIO, header: dict[str, Any], blobs: Sequence[bytes] = ())
     """Send one frame."""
     text = json.dumps(header, separators=(",", ":")).encode()
     lengths = struct.pack(f"<{len(blobs)}I", *map(len, blobs))
-    stream.write(b"".join((_PREFIX.pack(len(text), len(blobs)), lengths, text, *blobs)))
+    stream.write(b"".join((_PREFIX.pack(len(text), len(blobs)), lengths, text)))
+    stream.writelines(blobs)  # each as it is: joined they would all be copied once more
     stream.flush()
 
 
@@ -43,9 +44,7 @@ def read(stream: BinaryIO) -> tuple[dict[str, Any], list[bytes]]:
         raise WireError("not a frame: no JSON") from None
     if not isinstance(header, dict):
         raise WireError("not a frame: no object")
-    data = _exactly(stream, sum(lengths))
-    ends = itertools.accumulate(lengths)
-    return header, [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    return header, [_exactly(stream, length) for length in lengths]
 
 
 def packed(rows: Rows) -> list[bytes]:
@@ -63,22 +62,32 @@ def unpacked(partition: int, cells: Sequence[tuple[str | None, float]], blobs: S
         np.frombuffer(ranks, np.int64),
         np.frombuffer(cell_of, np.int32),
         cells,
-        parted(*texts[:2]),
-        parted(*texts[2:]),
+        parted(*texts[:2]).to_pylist(),
+        parted(*texts[2:]).to_pylist(),
     )
 
 
-def joined(texts: Sequence[bytes]) -> tuple[bytes, bytes]:
+def joined(texts: Sequence[bytes] | pa.BinaryArray) -> tuple[bytes, bytes]:
     """Byte strings as two: their lengths, and one after the other."""
-    return array("I", map(len, texts)).tobytes(), b"".join(texts)
+    if not isinstance(texts, pa.BinaryArray):
+        return array("I", map(len, texts)).tobytes(), b"".join(texts)
+    if not len(texts):
+        return b"", b""
+    _, ends, data = texts.buffers()
+    places = np.frombuffer(ends, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return np.diff(places).astype(np.uint32).tobytes(), data[places[0] : places[-1]]
 
 
-def parted(lengths: bytes, data: bytes) -> list[bytes]:
-    """What `joined` has joined; raises WireError where the two do not fit."""
-    ends = np.cumsum(np.frombuffer(lengths, np.uint32), dtype=np.int64).tolist() if len(lengths) % 4 == 0 else None
-    if ends is None or (ends[-1] if ends else 0) != len(data):
+def parted(lengths: bytes, data: bytes) -> pa.BinaryArray:
+    """What `joined` has joined, as an array without a copy; raises WireError where the two do not fit."""
+    count, odd = divmod(len(lengths), 4)
+    ends = np.zeros(count + 1, np.int64)
+    if not odd:
+        np.cumsum(np.frombuffer(lengths, np.uint32), out=ends[1:])
+    if odd or ends[-1] != len(data) or len(data) >= 2**31:
         raise WireError("not a frame: lengths that do not fit")
-    return [data[start:end] for start, end in itertools.pairwise([0, *ends])]
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(data)]
+    return pa.BinaryArray.from_buffers(pa.binary(), count, buffers)
 
 
 def _exactly(stream: BinaryIO, size: int) -> bytes:
