@@ -87,12 +87,6 @@ class Rows:
             self.values[here],
         )
 
-    def forget(self, places: Iterable[int]) -> None:
-        """Let go of the bytes of these rows."""
-        values = self.values
-        for place in places:
-            values[place] = b""
-
     @property
     def strata(self) -> list[str | None]:
         """The stratum of each row."""

@@ -122,10 +122,12 @@ class SealedWindow:
         due = self.codes[finished.places] == OPEN
         if due.all():
             self.codes[finished.places] = np.frombuffer(scored.codes, np.uint8)
+            dead = {places[row]: (self.rows.values[places[row]], why) for row, why in scored.dead.items()}
+            messages, values = self.messages, self.rows.values
             for place, message in zip(places, scored.messages, strict=True):
-                self.messages[place] = message
-            self.dead.update((places[row], why) for row, why in scored.dead.items())
-            self.rows.forget(place for place in places if place not in self.dead)
+                messages[place], values[place] = message, b""
+            for place, (value, why) in dead.items():
+                self.dead[place], values[place] = why, value
             self.open_rows -= len(places)
         else:
             for row in np.flatnonzero(due).tolist():
@@ -144,7 +146,7 @@ class SealedWindow:
         if scored.status == "dead_lettered":
             self.dead[place] = scored.reason, scored.detail
         else:
-            self.rows.forget([place])
+            self.rows.values[place] = b""
         self.open_rows -= 1
 
     @property
