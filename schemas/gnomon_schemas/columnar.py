@@ -239,8 +239,7 @@ class ColumnarReader:
             except DecodeError as error:
                 unreadable.update(dict.fromkeys(rows, error))
                 continue
-            # All of them were unframed, so none is None.
-            groups.append(_moved(codec.decode([messages[row] for row in rows]), rows))  # type: ignore[misc]
+            groups.append(_moved(codec.decode([messages[row] for row in rows]), rows))
         return Batches(groups, unreadable)
 
 

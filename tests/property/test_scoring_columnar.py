@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -189,5 +190,13 @@ def test_rows_cross_the_pipe_unchanged(drawn: list[Row]) -> None:
     blobs = wire.packed(rows)
     assert list(wire.unpacked(3, rows.cells, blobs)) == drawn == list(rows)
     if drawn:
-        with pytest.raises(wire.WireError):
-            wire.parted(blobs[5], blobs[6] + b"x")
+        for lengths, data in ((blobs[5], blobs[6] + b"x"), (blobs[5][:-1], blobs[6]), (blobs[5] * 2, blobs[6] + b"x")):
+            with pytest.raises(wire.WireError):
+                wire.parted(lengths, data)
+
+
+@given(st.lists(st.binary(max_size=5), max_size=10), st.integers(0, 10), st.integers(0, 10))
+def test_an_array_crosses_the_pipe_as_a_list_does(texts: list[bytes], first: int, end: int) -> None:
+    lengths, data = wire.joined(pa.array(texts, pa.binary())[first:end])
+    assert (lengths, bytes(data)) == wire.joined(texts[first:end])
+    assert wire.parted(lengths, data).to_pylist() == texts[first:end]

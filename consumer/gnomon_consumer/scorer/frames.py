@@ -75,7 +75,7 @@ def finished(job: Job, header: dict[str, Any], blobs: list[bytes]) -> Finished:
         fits = len(codes) == len(texts) == len(job.rows) and max(codes, default=0) < len(STATUSES)
         if not fits or dead.keys() != set(np.flatnonzero(np.frombuffer(codes, np.uint8) == _DEAD).tolist()):
             raise wire.WireError("outcomes that do not fit the job")
-        if not pc.all(pc.starts_with(texts, pattern=OUTCOME)).as_py():
+        if not pc.all(pc.starts_with(texts, pattern=OUTCOME), min_count=0).as_py():
             raise wire.WireError("outcomes that are none")
         return Finished(
             job,

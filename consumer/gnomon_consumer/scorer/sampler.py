@@ -1,8 +1,8 @@
 """Stratified bottom-k sampling by keyed hash, and the allocation of a budget over cells. No I/O, no clock.
 
 The rank of a capture is a 63-bit hash (XXH3) of request id and seed: uniform, and the same on every machine. A cell
-keeps the captures with the smallest ranks, so its inclusion probability is exact: pi = draw_probability * sampled / seen
-(random-sort reservoir sampling, Sunter 1977; bottom-k sketches, Cohen and Kaplan 2007).
+keeps the captures with the smallest ranks, so its inclusion probability is exact: pi = draw_probability * sampled /
+seen (random-sort reservoir sampling, Sunter 1977; bottom-k sketches, Cohen and Kaplan 2007).
 """
 
 import itertools
