@@ -1,7 +1,7 @@
 """`make bench`: measure Gnomon and its peers side by side and write the tables into benchmarks/results/.
 
 Without arguments: every job, on Apache Kafka, five runs of each contender in turns. On two cores that takes about 40
-minutes: scorer 12, drain 3, joiner 10, hook 12. Afterwards `python -m benchmarks.page` puts the tables into README.md
+minutes: scorer 12, drain 3, joiner 10, hook 14. Afterwards `python -m benchmarks.page` puts the tables into README.md
 and docs/.
 """
 

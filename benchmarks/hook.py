@@ -122,7 +122,7 @@ def rows(result: tables.Data, columns: Sequence[str] = COLUMNS) -> list[str]:
 def how(result: tables.Data) -> str:
     """The load, and where and when it was measured."""
     load = Load(result["rate"], result["threads"])
-    return f"{load}, runs of {result['seconds']:g} s: {tables.place(result['machine'])}"
+    return f"{load}, runs of {result['seconds']:g} s: {tables.measured(result['machine'])}"
 
 
 def measure_all(
@@ -165,7 +165,7 @@ def markdown(kind: str, results: tables.Data) -> str:
     lines = [f"## What a capture costs the live service, in microseconds, on {place}", ""]
     for name in LOADS:
         if name in results:
-            lines += [f"{how(results[name])}.", "", *rows(results[name]), ""]
+            lines += [how(results[name]), "", *rows(results[name]), ""]
     return "\n".join(lines)
 
 

@@ -99,7 +99,7 @@ def job(name: str) -> list[str]:
 def hooked(kind: str, load: str) -> list[str]:
     """The hook beside its peers under one load, in microseconds."""
     result = kept(f"hook-{kind}")[load]
-    return [f"{hook.how(result)}:", "", *hook.rows(result, _HOOK_COLUMNS)]
+    return [hook.how(result), "", *hook.rows(result, _HOOK_COLUMNS)]
 
 
 def scale(part: str) -> list[str]:

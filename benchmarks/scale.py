@@ -33,7 +33,7 @@ ARRIVALS = (0.1, 0.3, 1.0, 3.0, 10.0)
 EFFICIENCY = 0.8  # of the budget that is planned with: the default of `score.efficiency`
 WINDOW_S = 1.0
 # Captures a second where it is not the rate that is varied: what even a thousand features leave time for.
-STEADY = 500.0
+STEADY = 200.0
 _EVERYWHERE = os.sched_getaffinity(0)
 # Windows of about half a second, so that progress is seen.
 _SHORT = {"GNOMON_SCORE__RESERVOIR_ROWS": "4000", "GNOMON_SCORE__BATCH_ROWS": "500"}
