@@ -81,11 +81,16 @@ class Counted:
         return self._seen
 
 
+def upgrade(url: str) -> None:
+    """Migrate a database."""
+    upgrading: list[str | Path] = [COMMAND, "db", "upgrade", "--database-url", url]
+    subprocess.run(upgrading, check=True, capture_output=True, timeout=120)
+
+
 def command(joining: Joining, url: str) -> list[object]:
     """Migrate a new database, and return the command that joins into it."""
     setting = joining.scoring
-    upgrade: list[str | Path] = [COMMAND, "db", "upgrade", "--database-url", url]
-    subprocess.run(upgrade, check=True, capture_output=True, timeout=120)
+    upgrade(url)
     return [
         COMMAND, "join", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
         "--deployment", joining.deployment, "--database-url", url,

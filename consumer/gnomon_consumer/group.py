@@ -90,8 +90,10 @@ class GroupTopic:
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [partition.partition for partition in partitions]
         self.unopened -= set(numbers)
-        self._gone(numbers)
-        if self._incremental:
-            consumer.incremental_unassign(partitions)
-        else:
-            consumer.unassign()
+        try:
+            self._gone(numbers)
+        finally:
+            if self._incremental:
+                consumer.incremental_unassign(partitions)
+            else:
+                consumer.unassign()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 import pytest
 from tests.property.test_pairing import Live
 from tests.shadow_log import FEATURES, START_US, capture, cell, row, seal, start
@@ -13,6 +14,7 @@ from gnomon_consumer.joiner.identity import IdentityError
 from gnomon_consumer.joiner.pairing import Pairing
 from gnomon_consumer.joiner.sink import DoublePairError, ProgressMovedError, Sink
 from gnomon_consumer.joiner.window import JoinedWindow
+from gnomon_consumer.joiner.wire import copy_parts
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.features import FeatureSchema
@@ -58,6 +60,10 @@ def window(
     )
     (joined,) = pairing.take()
     return joined
+
+
+def begin(sink: Sink, joined: JoinedWindow, reader: ColumnarReader = READER) -> None:
+    sink.start([joined], sink.assembled([joined], reader))
 
 
 def one(connection: Connection, query: str) -> tuple[Any, ...]:
@@ -124,6 +130,93 @@ def test_a_row_that_postgresql_refuses_is_a_dead_letter(connection: Connection, 
     assert one(connection, "select sum(seen), sum(sampled), sum(scored), sum(dead_lettered) from gnomon.rollups") == (
         7, 7, 5, 2,
     )  # fmt: skip
+
+
+@pytest.fixture
+def held(database_url: str, connection: Connection) -> Iterator[Connection]:
+    """A connection that keeps every COPY of pairs from getting on until it is closed, or its transaction ends."""
+    connection.execute(
+        "create function gnomon.held() returns trigger language plpgsql as"
+        " $$ begin perform pg_advisory_xact_lock_shared(1); return new; end $$"
+    )
+    connection.execute("create trigger held before insert on gnomon.pairs for each row execute function gnomon.held()")
+    connection.commit()
+    with psycopg.connect(database_url) as holder:
+        holder.execute("select pg_advisory_xact_lock(1)")
+        yield holder
+
+
+def test_a_write_that_goes_on_is_done_before_anything_else_is_asked(connection: Connection, held: Connection) -> None:
+    sink = sink_of(connection)
+    begin(sink, window(0, 3))
+    assert sink.push()
+    assert not sink.settle(0.05)
+    assert (sink.busy, sink.written()) == (True, [])
+    held.rollback()
+    assert (sink.progress([0])[0].next_source, sink.busy) == (3, False)
+    assert [pairs for _, pairs in sink.written()] == [3]
+    begin(sink, window(3, 2))
+    begin(sink, window(5, 1))
+    sink.caught_up([0])
+    assert [pairs for _, pairs in sink.written()] == [2, 1]
+    assert one(connection, "select next_source_offset, caught_up from gnomon.join_progress") == (6, True)
+    assert one(connection, "select count(*) from gnomon.pairs") == (6,)
+
+
+def test_an_open_copy_whose_server_goes_away_writes_nothing(
+    connection: Connection, held: Connection, database_url: str
+) -> None:
+    sink = sink_of(connection)
+    begin(sink, window(0, 3))
+    held.execute("select pg_terminate_backend(%s)", [connection.info.backend_pid])
+    with pytest.raises(psycopg.OperationalError):
+        sink.settle()
+    assert not sink.busy
+    held.rollback()
+    with psycopg.connect(database_url, autocommit=True) as again:
+        assert one(again, "select next_source_offset from gnomon.join_progress") == (0,)
+        assert one(again, "select count(*) from gnomon.pairs") == (0,)
+        assert sink_of(again).apply([window(0, 3)], READER) == 3
+
+
+def test_a_sink_closed_with_an_open_copy_writes_nothing(
+    connection: Connection, held: Connection, database_url: str
+) -> None:
+    sink = sink_of(connection)
+    begin(sink, window(0, 3))
+    sink.close()
+    assert not sink.busy
+    held.rollback()
+    with psycopg.connect(database_url, autocommit=True) as again:
+        assert sink_of(again).apply([window(0, 3)], READER) == 3
+
+
+def test_what_cannot_be_laid_out_ends_an_open_copy(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transaction is given up, and the connection can go on."""
+
+    def broken(batch: pa.RecordBatch) -> Iterator[bytes]:
+        yield next(iter(copy_parts(batch)))
+        raise RuntimeError("no memory")
+
+    sink = sink_of(connection)
+    with monkeypatch.context() as patch:
+        patch.setattr("gnomon_consumer.joiner.sink.copy_parts", broken)
+        with pytest.raises(RuntimeError):
+            sink.apply([window(0, 3)], READER)
+    assert sink.apply([window(0, 3)], READER) == 3
+
+
+def test_a_schema_that_is_new_while_a_write_goes_on(connection: Connection, held: Connection) -> None:
+    """Positions are allocated when the write is done: a connection does one thing at a time."""
+    sink = sink_of(connection)
+    begin(sink, window(0, 3))
+    held.rollback()
+    evolved = FeatureSchema.of({"age": ["null", "int"]}).live
+    joined = window(3, 1)
+    joined.matches.values = [Codec(evolved).encode({**capture(3, "r3"), "features": {"age": 4}})]
+    begin(sink, joined, ColumnarReader(MemorySchemas([FEATURES.live, evolved])))
+    sink.settle()
+    assert [pairs for _, pairs in sink.written()] == [3, 1]
 
 
 def test_an_evolved_schema_never_reinterprets_a_row(connection: Connection) -> None:

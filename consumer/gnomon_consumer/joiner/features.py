@@ -67,6 +67,10 @@ class FeatureColumns:
         self._stream_id = stream_id
         self._by_fingerprint: dict[bytes, Layout] = {}
 
+    def knows(self, schema: Schema) -> bool:
+        """Whether the layout of a schema was asked for before."""
+        return schema.fingerprint.value in self._by_fingerprint
+
     def layout(self, connection: psycopg.Connection[Any], schema: Schema) -> Layout:
         """The layout of a LivePrediction schema; commits a transaction of its own when the schema is new."""
         known = self._by_fingerprint.get(schema.fingerprint.value)

@@ -23,7 +23,8 @@ class Logs:
     """The shadow log, read in the deployment's group, and the live log beside it.
 
     `owned` are the partitions that are open, `failed` those that stopped, with the reason. `still_ours` raises when a
-    topic is not the one any more that the join began with.
+    topic is not the one any more that the join began with. `push` is called between the logs, `finish_write` when
+    partitions were taken away: another member is about to ask how far they are.
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class Logs:
         reader: ColumnarReader,
         log: Any,
         still_ours: Callable[[], object],
+        push: Callable[[], object],
+        finish_write: Callable[[], object],
     ) -> None:
         topics = Topics(settings.require_stream(), settings.topic_prefix)
         self.owned: dict[int, Partition] = {}
@@ -41,9 +44,11 @@ class Logs:
         self._reader = reader
         self._log = log
         self._still_ours = still_ours
+        self._push = push
+        self._finish_write = finish_write
         self._complaints = Complaints(log)
         group = f"{topics.prefix}.{topics.stream}.join.{deployment}"
-        self._shadow = GroupTopic(settings, group, topics.shadow(deployment), self.forget)
+        self._shadow = GroupTopic(settings, group, topics.shadow(deployment), self._revoked)
         self._live = LiveLog(settings, topics.live)
 
     def close(self) -> None:
@@ -65,17 +70,23 @@ class Logs:
                 self._live.follow(partition, known.next_source)
         self._shadow.open(dict.fromkeys(partitions, OFFSET_BEGINNING))
 
-    def follow(self, timeout: float) -> None:
-        """Take what both logs hold next, waiting for the one that is behind so many seconds at most."""
-        self.follow_shadow(0 if self._wants_live else timeout)
-        self._follow_live(timeout if self._wants_live else 0)
+    def follow(self, timeout: float) -> bool:
+        """Take what both logs hold next, waiting for the one that is behind so many seconds at most.
+
+        Returns whether there was anything.
+        """
+        found = self.follow_shadow(0 if self._wants_live else timeout)
+        self._push()
+        found += self._follow_live(timeout if self._wants_live else 0)
+        self._push()
+        return found > 0
 
     @property
     def _wants_live(self) -> bool:
         return any(state.pairing.wants_live for number, state in self.owned.items() if number not in self.failed)
 
-    def follow_shadow(self, timeout: float) -> None:
-        """Take what the shadow log holds next."""
+    def follow_shadow(self, timeout: float) -> int:
+        """Take what the shadow log holds next; return how many messages and events that was."""
         messages = self._shadow.consume(self._limits.batch_messages, timeout)
         read = read_shadow(self._reader, values_of(messages))
         for batch in by_partition(messages):
@@ -95,9 +106,11 @@ class Logs:
             if state.pairing.next_source is not None:
                 self._live.follow(state.number, state.pairing.live_position)
             state.live_reached()
+        return len(messages)
 
-    def _follow_live(self, timeout: float) -> None:
-        for batch in by_partition(self._live.consume(self._limits.batch_messages, timeout)):
+    def _follow_live(self, timeout: float) -> int:
+        messages = self._live.consume(self._limits.batch_messages, timeout)
+        for batch in by_partition(messages):
             state = self.owned.get(batch.partition)
             if state is None:
                 continue
@@ -105,6 +118,7 @@ class Logs:
                 state.live(batch.messages)
             else:
                 self._live_event(batch.event[0], state, batch.event[1])
+        return len(messages)
 
     def balance(self) -> None:
         """Bound what is held: stop reading the log that is ahead until the other one follows."""
@@ -129,8 +143,9 @@ class Logs:
         ]
 
     def tell_lag_tools(self, ends: Mapping[int, int]) -> None:
-        """Commit offsets for tools that show a group's lag."""
-        if reason := self._shadow.tell_lag_tools(ends):
+        """Commit the offsets of what is still owned, for tools that show a group's lag."""
+        ends = {partition: end for partition, end in ends.items() if partition in self.owned}
+        if ends and (reason := self._shadow.tell_lag_tools(ends)):
             self._log.info("lag tools are not told", reason=reason)
 
     def _shadow_event(self, error: KafkaError, state: Partition | None, offset: int) -> None:
@@ -175,6 +190,10 @@ class Logs:
         self._log.error("a partition stops", partition=state.number, reason=str(error))
         self.failed[state.number] = error
         self._shadow.hold([state.number], True)
+
+    def _revoked(self, partitions: list[int]) -> None:
+        self.forget(partitions)
+        self._finish_write()
 
     def forget(self, partitions: list[int]) -> None:
         """Drop what is held of partitions; another member, or this one later, begins where the database says."""

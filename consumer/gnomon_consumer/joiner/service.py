@@ -6,7 +6,7 @@ comes back all take the same way; Kafka's committed offsets are written for lag 
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaException
 from psycopg import errors
@@ -27,6 +27,7 @@ from gnomon_schemas.topics import Topics
 
 IDLE_CHECK_S = 0.5
 REPORT_S = 10.0
+FINISH_S = 3.0
 
 
 class Joiner:
@@ -78,14 +79,25 @@ class Joiner:
         schemas = TopicSchemas(kafka.client_config(self._settings), self._topics.schemas)
         registry = registry_schemas(self._settings.kafka.properties)
         self._reader = ColumnarReader(ChainedSchemas(packaged_schemas(), schemas, registry))
-        self._logs = Logs(self._settings, self._deployment, self._reader, self._log, self._same_topics)
+        self._logs = Logs(
+            self._settings,
+            self._deployment,
+            self._reader,
+            self._log,
+            self._same_topics,
+            lambda: self._sink.push(),
+            self._finish_write,
+        )
         self.metrics.partitions.set_function(lambda: len(self._logs.owned))
         self.metrics.failed.set_function(lambda: len(self._logs.failed))
         self._log.info("joining", shadow_topic=self._shadow_topic)
         try:
             with observed(self._metrics_address, self.metrics, self._pulse, self._ready, self._log):
-                while not self._stop.is_set() and not self._finished():
-                    self._step()
+                try:
+                    while not self._stop.is_set() and not self._finished():
+                        self._step()
+                finally:
+                    self._finish()
             if self._logs.failed:  # before the group is left, which forgets partitions and their failures
                 raise next(iter(self._logs.failed.values()))
         except KafkaException as error:
@@ -93,7 +105,7 @@ class Joiner:
         finally:
             self._logs.close()
             schemas.close()
-            self._connection.close()
+            self._sink.close()
             self._log.info("stopped", windows=self.windows, pairs=self.pairs)
 
     def _finished(self) -> bool:
@@ -102,6 +114,19 @@ class Joiner:
             return True
         owned = [state for partition, state in self._logs.owned.items() if partition not in self._logs.failed]
         return self._drain and bool(owned) and not self._logs.unopened and all(state.caught_up for state in owned)
+
+    def _finish(self) -> None:
+        """Let what is being written stand before this ends."""
+        try:
+            self._finish_write()
+        except AWAY as error:
+            self._log.warning("the last windows will be joined again", reason=" ".join(str(error).split()))
+        self._take_note()
+
+    def _finish_write(self) -> None:
+        """Wait for what is being written; if it takes long, progress tells whoever comes next whether it stands."""
+        if not self._sink.settle(FINISH_S):
+            self._log.warning("PostgreSQL does not get on with the last windows", seconds=FINISH_S)
 
     def _ready(self) -> bool:
         return bool(self._logs.owned) and not self._absence.away
@@ -115,8 +140,11 @@ class Joiner:
             return
         try:
             self._open()
-            self._logs.follow(self._limits.poll_seconds)
+            found = self._logs.follow(0 if self._sink.busy else self._limits.poll_seconds)
             self._apply()
+            if not found:
+                self._sink.settle(self._limits.poll_seconds)
+            self._take_note()
             self._logs.balance()
             self._notice_the_end()
         except AWAY as error:
@@ -132,11 +160,13 @@ class Joiner:
     def _open(self) -> None:
         """Read where new partitions stand, and begin to read their logs."""
         partitions = self._logs.unopened
-        if partitions:
+        if partitions and self._settled():
             self._logs.open(partitions, self._sink.progress(partitions), self._here)
 
     def _apply(self) -> None:
-        """Write everything that is complete in one transaction."""
+        """Begin to write everything that is complete, in one transaction."""
+        if any(state.begins for state in self._logs.owned.values()) and not self._settled():
+            return
         for partition, state in self._logs.owned.items():
             while state.begins:
                 record, offset = state.begins[0]
@@ -145,25 +175,40 @@ class Joiner:
         windows = [window for state in self._logs.owned.values() for window in state.take()]
         if not windows or not self._same_topics():
             return
+        assembled = self._sink.assembled(windows, self._reader)
+        if not self._settled():
+            return
         try:
-            pairs = self._sink.apply(windows, self._reader)
+            self._sink.start(windows, assembled)
         except ProgressMovedError as moved:
             self._log.warning("another joiner moved the progress", partition=moved.partition)
             self._logs.reopen([moved.partition])
             return
-        self.pairs += pairs
-        self.windows += len(windows)
-        self._count(windows, pairs)
         for state in self._logs.owned.values():
             state.ready.clear()
-        if not self._mock:
-            self._logs.tell_lag_tools({window.seal["source_partition"]: window.shadow_offset + 1 for window in windows})
+
+    def _settled(self) -> bool:
+        """Wait until what is being written is done, which is always so unless this joiner is asked to end before."""
+        while not self._sink.settle(self._limits.poll_seconds):
+            if self._stop.is_set():
+                return False
+        return True
+
+    def _take_note(self) -> None:
+        """Count what was written meanwhile."""
+        for windows, pairs in self._sink.written():
+            self.pairs += pairs
+            self.windows += len(windows)
+            self._count(windows, pairs)
+            if not self._mock:
+                ends = {window.seal["source_partition"]: window.shadow_offset + 1 for window in windows}
+                self._logs.tell_lag_tools(ends)
 
     def _same_topics(self) -> bool:
         """Whether what was read so far is of the topics that this join began with; False while no broker says."""
         return self._ids.same("joiner", "join it as another deployment, or into another database")
 
-    def _count(self, windows: list[JoinedWindow], pairs: int) -> None:
+    def _count(self, windows: Sequence[JoinedWindow], pairs: int) -> None:
         told, now = self.metrics, time.time()
         orphans = sum(len(window.orphans) for window in windows)
         told.windows.inc(len(windows))
@@ -180,7 +225,7 @@ class Joiner:
             return
         self._next_idle_check = time.monotonic() + IDLE_CHECK_S
         reached = self._logs.at_the_end()
-        if reached:
+        if reached and self._sink.settle(self._limits.poll_seconds):  # a later turn comes if this one is not done
             self._sink.caught_up(reached)
             for partition in reached:
                 self._logs.owned[partition].caught_up = True
@@ -197,7 +242,6 @@ class Joiner:
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
         since, until = self._limits.replay_from, self._limits.replay_until
         if since is not None and until is not None:
             self._sink.declare_replay(since, until)
@@ -205,5 +249,6 @@ class Joiner:
     def _go_away(self, error: Exception) -> None:
         """Stop reading, stay in the group, and wait for the database."""
         self._absence.begin(error)
-        self._connection.close()
+        self._take_note()
+        self._sink.close()
         self._logs.reopen(list(self._logs.owned))

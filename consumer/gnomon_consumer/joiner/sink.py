@@ -1,7 +1,9 @@
 """Windows into PostgreSQL, whole or not at all: progress first, by compare-and-set, then the rows it stands for."""
 
+import select
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -12,8 +14,9 @@ import pyarrow as pa
 from psycopg import errors
 
 from gnomon_consumer.joiner.assemble import Assembled, assemble
+from gnomon_consumer.joiner.copying import Steps, copying, give_room
 from gnomon_consumer.joiner.days import Days
-from gnomon_consumer.joiner.features import FeatureColumns
+from gnomon_consumer.joiner.features import FeatureColumns, Layout
 from gnomon_consumer.joiner.identity import IDENTITY, Progress, check_identity, identity_of
 from gnomon_consumer.joiner.ledger import (
     CELL_COLUMNS,
@@ -36,6 +39,7 @@ from gnomon_consumer.joiner.wire import COPY, copy_parts
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import GnomonError
+from gnomon_schemas.schema import Schema
 
 Connection = psycopg.Connection[Any]
 
@@ -53,7 +57,11 @@ class DoublePairError(GnomonError):
 
 
 class Sink:
-    """Writes the windows of one deployment. `at` is called at the points that tests want to interrupt."""
+    """Writes the windows of one deployment. `at` is called at the points that tests want to interrupt.
+
+    A write that was started goes on with every `push`. The connection is its own until it is done: whatever else asks
+    the database settles it first.
+    """
 
     def __init__(
         self, connection: Connection, stream: str, deployment: str, at: Callable[[str], None] = lambda _: None
@@ -61,9 +69,12 @@ class Sink:
         self._connection = connection
         self._at = at
         connection.autocommit = True
+        give_room(connection)
         self._stream_id, self._tolerance, self.deployment_id = _register(connection, stream, deployment)
         self._features = FeatureColumns(self._stream_id)
         self._days = Days(connection, self._stream_id)
+        self._writing: Steps | None = None
+        self._written: list[tuple[Sequence[JoinedWindow], int]] = []
 
     def declare_replay(self, since: datetime, until: datetime) -> None:
         """Say which part of the past this stream replays: its event times get table partitions of their own."""
@@ -74,6 +85,7 @@ class Sink:
 
     def progress(self, partitions: Sequence[int]) -> dict[int, Progress]:
         """What is joined already, by partition."""
+        self.settle()
         rows = self._connection.execute(
             f"select source_partition, next_source_offset, next_shadow_offset, {', '.join(IDENTITY)}"  # noqa: S608  # constants
             " from gnomon.join_progress where deployment_id = %s and source_partition = any(%s)",
@@ -83,6 +95,7 @@ class Sink:
 
     def begin(self, partition: int, start: Record, shadow_offset: int) -> None:
         """Remember where a partition begins; raise IdentityError when it began otherwise."""
+        self.settle()
         found = identity_of(start)
         names = ("deployment_id", "source_partition", *IDENTITY, "next_source_offset", "next_shadow_offset")
         values = [self.deployment_id, partition, *found.values(), start["start_offset"], shadow_offset + 1]
@@ -104,6 +117,7 @@ class Sink:
 
     def caught_up(self, partitions: Sequence[int]) -> None:
         """Say that nothing is left to join in these partitions for now."""
+        self.settle()
         self._connection.execute(
             "update gnomon.join_progress set caught_up = true, updated_at = now()"
             " where deployment_id = %s and source_partition = any(%s)",
@@ -111,24 +125,78 @@ class Sink:
         )
 
     def apply(self, windows: Sequence[JoinedWindow], reader: ColumnarReader) -> int:
-        """Write windows, each partition's in order, in one transaction; return the number of pairs.
+        """Write windows to the end; return the number of pairs. Raises what `start` and `settle` raise."""
+        self.start(windows, self.assembled(windows, reader))
+        self.settle()
+        return self.written()[-1][1]
 
-        Raises ProgressMovedError when another joiner was here, DoublePairError for a bug, and psycopg's errors for a
-        database that is away; nothing is written then. A row that PostgreSQL refuses becomes a dead letter.
+    def assembled(self, windows: Sequence[JoinedWindow], reader: ColumnarReader) -> Assembled:
+        """The pairs of some windows; what is being written need not be done for it, unless a schema is new."""
+        return assemble(self.deployment_id, windows, reader, self._layout)
+
+    def start(self, windows: Sequence[JoinedWindow], assembled: Assembled) -> None:
+        """Begin to write windows, each partition's in order, in one transaction, when what is being written is done.
+
+        Raises ProgressMovedError when another joiner was here: nothing of `windows` is written then. A row that
+        PostgreSQL refuses becomes a dead letter.
         """
-        connection = self._connection
-        assembled = assemble(
-            self.deployment_id, windows, reader, lambda schema: self._features.layout(connection, schema)
-        )
+        self.settle()
         outside = self._days.ensure(assembled.batch)
-        with connection.transaction():
+        self._writing = self._write(windows, assembled, outside)
+        self.push()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a write is not done."""
+        return self._writing is not None
+
+    def push(self) -> int:
+        """Go on with the write as far as PostgreSQL lets it without waiting; return the events to wait for.
+
+        Raises DoublePairError for a bug, and psycopg's errors for a database that is away: nothing is written then.
+        """
+        writing, self._writing = self._writing, None
+        events = 0 if writing is None else next(writing, 0)
+        if events:
+            self._writing = writing
+        return events
+
+    def settle(self, seconds: float | None = None) -> bool:
+        """Wait until the write is done, so long at most; return whether it is. Raises what `push` raises."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while events := self.push():
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            socket = select.poll()
+            socket.register(self._connection.fileno(), events)
+            socket.poll(left and 1000 * left)
+        return True
+
+    def written(self) -> list[tuple[Sequence[JoinedWindow], int]]:
+        """Windows that were committed since this was asked for last, with their number of pairs."""
+        written, self._written = self._written, []
+        return written
+
+    def close(self) -> None:
+        """Close the connection: what is being written is rolled back."""
+        self._connection.close()
+        self._writing = None
+
+    def _layout(self, schema: Schema) -> Layout:
+        if not self._features.knows(schema):
+            self.settle()
+        return self._features.layout(self._connection, schema)
+
+    def _write(self, windows: Sequence[JoinedWindow], assembled: Assembled, outside: Counter[int]) -> Steps:
+        with self._connection.transaction():
             self._move_progress(windows, outside)
-            kept, refusals = self._copy_pairs(assembled)
+            kept, refusals = yield from self._copy_pairs(assembled)
             self._at("copied")
             self._write_ledger(windows, assembled, kept, refusals)
             self._at("written")
         self._at("committed")
-        return len(kept)
+        self._written.append((windows, len(kept)))
 
     def _move_progress(self, windows: Sequence[JoinedWindow], outside: Counter[int]) -> None:
         for partition, group in groupby(
@@ -153,7 +221,7 @@ class Sink:
             if moved.rowcount != 1:
                 raise ProgressMovedError(partition)
 
-    def _copy_pairs(self, assembled: Assembled) -> tuple[Numbers, list[tuple[int, Refusal]]]:
+    def _copy_pairs(self, assembled: Assembled) -> Generator[int, None, tuple[Numbers, list[tuple[int, Refusal]]]]:
         """Copy the batch; halve what PostgreSQL refuses until the rows at fault are alone.
 
         Returns the indices that were written, and the refusals, those of the assembly included.
@@ -164,9 +232,9 @@ class Sink:
         while todo:
             start, end = todo.pop()
             try:
-                with self._connection.transaction(), self._connection.cursor().copy(COPY) as copy:
-                    for part in copy_parts(assembled.batch.slice(start, end - start)):
-                        copy.write(part)
+                with self._connection.transaction():
+                    parts = copy_parts(assembled.batch.slice(start, end - start))
+                    yield from copying(self._connection.cursor(), COPY, parts)
             except errors.UniqueViolation as error:
                 raise DoublePairError(f"a pair would be written twice: {one_line(error)}") from error
             except (psycopg.DataError, errors.NotNullViolation, errors.CheckViolation, pa.ArrowException) as error:
