@@ -51,14 +51,14 @@ class Drain:
         self._clock = clock
         self._now_us = now_us
 
-    def read(self, timeout: float) -> bool:
-        """Take what has come, for `timeout` seconds at most; whether anything had."""
+    def read(self, timeout: float) -> int:
+        """Take what has come, CONSUME messages and `timeout` seconds at most; return how many."""
         # Where reading has to wait for the workers, one at a time keeps this member in its group.
         count = 1 if self._sealer.is_full(self._flight.queued) else CONSUME
         messages = self._consumer.consume(count, timeout=timeout)
         self._partitions.turn()
         if not messages:
-            return False
+            return 0
         now = self._clock()
         events = any(map(Message.error, messages))
         for partition, group in groupby(messages, _event_or_partition if events else Message.partition):
@@ -69,7 +69,7 @@ class Drain:
             else:
                 self._take_run(partition, run, now)
         self._skip_backlog()
-        return True
+        return len(messages)
 
     def at_end(self) -> bool:
         """Whether nothing is left to read at this moment."""

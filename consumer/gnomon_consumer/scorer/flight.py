@@ -47,6 +47,11 @@ class Flight:
         return sum(tick.open_rows for tick in self._ticks)
 
     @property
+    def busy(self) -> bool:
+        """Whether any row is at a worker, or waits for one."""
+        return self._pool.busy
+
+    @property
     def windows(self) -> int:
         """Sealed windows that are not committed."""
         return sum(len(tick.windows) for tick in self._ticks)

@@ -12,7 +12,7 @@ from gnomon_consumer.metrics import Pulse, ScorerMetrics, observed
 from gnomon_consumer.scorer.accounts import Accounts
 from gnomon_consumer.scorer.assignment import Assignment
 from gnomon_consumer.scorer.crew import started
-from gnomon_consumer.scorer.drain import Drain
+from gnomon_consumer.scorer.drain import CONSUME, Drain
 from gnomon_consumer.scorer.flight import Flight
 from gnomon_consumer.scorer.gate import SchemaGate
 from gnomon_consumer.scorer.options import Options
@@ -131,21 +131,23 @@ class Scorer:
             sandbox=dict(self._pool.sandbox),
         )
         while not self.stopping():
-            got = self._drain.read(_BUSY_POLL if self._flight else _IDLE_POLL)
-            self._turn()
-            if self._is_idle(got):
+            # While workers are at work it is their answers that are waited for: one without a job would stand still.
+            busy = self._flight.busy
+            got = self._drain.read(0.0 if busy else _BUSY_POLL if self._flight else _IDLE_POLL)
+            self._turn(_BUSY_POLL if busy and got < CONSUME else 0.0)
+            if self._is_idle(got > 0):
                 log.info("idle", seconds=self.options.exit_when_idle)
                 return
         self._finish()
 
-    def _turn(self) -> None:
+    def _turn(self, wait: float) -> None:
         self._pulse.turn()
         self._owned = len(self._partitions.owned)
         now = self.clock()
         reason = self._sealer.due(now, idle=self._flight.idle)
         if reason is not None:
             self._flight.seal(reason, now)
-        self._flight.turn(now, wait=_BUSY_POLL if self._sealer.is_full(self._flight.queued) else 0.0)
+        self._flight.turn(now, wait=_BUSY_POLL if self._sealer.is_full(self._flight.queued) else wait)
         self._commit()
         self._accounts.show(self._flight.captures, self._pool.restarts)
 
