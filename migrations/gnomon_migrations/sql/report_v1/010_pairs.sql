@@ -79,13 +79,14 @@ $$
       and (deployment_ids.deployment is null or d.deployment = deployment_ids.deployment)
 $$;
 
--- The pairs of a question. Inlined by the planner, so that event_time prunes partitions.
+-- The pairs of a question. Inlined by the planner, so that event_time prunes partitions. The deployments are looked up
+-- once, before the scan, which workers may share then.
 create function report_v1.pairs_of(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb)
     returns setof report_v1.pairs language sql stable parallel safe rows 100000 as
 $$
     select p.* from report_v1.pairs p
-    where p.deployment_id = any (report_v1.deployment_ids(pairs_of.stream, pairs_of.deployment))
+    where p.deployment_id = any ((select report_v1.deployment_ids(pairs_of.stream, pairs_of.deployment))::integer[])
       and p.event_time >= coalesce(pairs_of.since, '-infinity')
       and p.event_time < coalesce(pairs_of.until, 'infinity')
-      and p.segments @> coalesce(pairs_of.segment, '{}')
+      and (pairs_of.segment is null or p.segments @> pairs_of.segment)
 $$;

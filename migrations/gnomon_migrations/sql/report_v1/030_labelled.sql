@@ -36,11 +36,13 @@ $$;
 
 -- The slices of one horizon: `place` counts them within their deployment, `bounds` holds the beginnings of all of them
 -- and the end of the last, so that the slice of a pair is the width_bucket of its event time: something to hash by.
+-- strict: not inlined, hence asked once. rows: of 200 deployments with 200 slices, which is what the planner takes both
+-- to be, so that it expects a slice for each pair.
 create function report_v1.slices(horizon interval)
     returns table (deployment_id integer, place integer, bounds timestamptz[], since timestamptz, until timestamptz,
                    grace interval, label_kind text, label_choice text, source_offsets bigint[],
                    label_offsets bigint[], load_ids bigint[], sealed_at timestamptz, sealed boolean)
-    language sql stable parallel safe rows 10 as
+    language sql stable strict parallel safe rows 40000 as
 $$
     select c.deployment_id, width_bucket(coalesce(c.since, '-infinity'), b.bounds), b.bounds, c.since, c.until, c.grace,
            c.label_kind, c.label_choice, report_v1.offsets(c.source_offsets), report_v1.offsets(c.label_offsets),
@@ -49,7 +51,6 @@ $$
     join (select k.deployment_id, array_agg(coalesce(k.since, '-infinity') order by k.until) || max(k.until) as bounds
           from report_v1.cohorts k where k.horizon = slices.horizon group by 1) b using (deployment_id)
     where c.horizon = slices.horizon
-    offset 0 -- once a slice, and not once a pair
 $$;
 
 -- Whether a version of a label counts for a pair in its slice: in time, and covered by the seal.
@@ -69,6 +70,14 @@ $$
                                                   and r.hour < coalesce(until, 'infinity')) < sum(r.sampled), false)
     from report_v1.rollups r
     where r.deployment_id = any (report_v1.deployment_ids(holds_little.stream, holds_little.deployment))
+$$;
+
+-- Whether any request of a stream has several versions of its label.
+create function report_v1.has_versions(stream text) returns boolean language sql stable parallel safe as
+$$
+    select exists (select from report_v1.label_versions v
+                   where v.stream_id = (select s.stream_id from report_v1.streams s where s.name = has_versions.stream)
+                   group by v.request_id having count(*) > 1)
 $$;
 
 -- The pairs of a cohort, each beside its slice: covered by the seal, and no later replay.
@@ -91,10 +100,10 @@ $$
       on c.deployment_id = p.deployment_id and c.place = width_bucket(p.event_time, c.bounds)
      and (not c.sealed or (p.source_offset < c.source_offsets[p.source_partition + 1]
                            and not (p.replayed and p.joined_at > c.sealed_at)))
-    where p.deployment_id = any (report_v1.deployment_ids(due.stream, due.deployment))
+    where p.deployment_id = any ((select report_v1.deployment_ids(due.stream, due.deployment))::integer[])
       and p.event_time >= coalesce(due.since, '-infinity')
       and p.event_time < coalesce(due.until, 'infinity')
-      and p.segments @> coalesce(due.segment, '{}')
+      and (due.segment is null or p.segments @> due.segment)
 $$;
 
 -- The pairs of a cohort, each with the label that counts: observed no later than captured_at + horizon + grace, the
@@ -104,11 +113,14 @@ $$;
 --
 -- Pairs and labels meet in one of two ways. Over much of the data in a hash join; where more than one version counts,
 -- the others are taken out by another one over the few requests that have several. Over little of it by a look-up in
--- the labels' index for each pair. The condition on `holds_little` is evaluated once and switches one of them off.
+-- the labels' index for each pair. Who asks says which, or leaves it to `holds_little`, which is evaluated once and
+-- switches one of them off; workers can share the join where it is said that it is the join. Who knows that no request
+-- has several versions (`has_versions`) says that, too, and saves their search.
 -- Who reads this sets enable_nestloop to off: before the tables were first analyzed, the planner would take them to be
 -- small and look through all labels for each pair.
 create function report_v1.labelled(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
-                                   horizon interval)
+                                   horizon interval, one_by_one boolean default null,
+                                   versions boolean default null)
     returns table (deployment_id integer, event_time timestamptz, source_partition integer, source_offset bigint,
                    request_id text, cluster text, stratum text, segments jsonb, weight float8,
                    live_value float8, live_label text, live_scores float8[], live_items text[],
@@ -137,10 +149,11 @@ $$
           on l.stream_id = d.stream_id and l.request_id = d.request_id
          and report_v1.counts(l.observed_at, l.label_partition, l.label_offset, l.load_id, d.latest, d.sealed,
                               d.label_offsets, d.load_ids)
-        where not report_v1.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until)
+        where not coalesce(labelled.one_by_one,
+                           report_v1.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until))
           and not exists (
               select from (select stream_id, request_id from report_v1.label_versions
-                           group by 1, 2 having count(*) > 1) m
+                           where labelled.versions is not false group by 1, 2 having count(*) > 1) m
               join report_v1.label_versions v using (stream_id, request_id)
               where v.stream_id = l.stream_id and v.request_id = l.request_id
                 and report_v1.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id, d.latest, d.sealed,
@@ -148,19 +161,20 @@ $$
                 and case d.label_choice when 'first' then v.observed_at < l.observed_at
                                         else v.observed_at > l.observed_at end)
         union all
-        select d.*, l.request_id, l.value, l.label, l.relevance, l.items, l.observed_at
-        from report_v1.due(labelled.stream, labelled.deployment, labelled.since, labelled.until, labelled.segment,
-                           labelled.horizon) d
-        left join lateral (
-            select v.request_id, v.value, v.label, v.relevance, v.items, v.observed_at
-            from report_v1.label_versions v
-            where v.stream_id = d.stream_id and v.request_id = d.request_id
-              and report_v1.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id, d.latest, d.sealed,
-                                   d.label_offsets, d.load_ids)
-            order by case when d.label_choice = 'first' then v.observed_at end,
-                     case when d.label_choice = 'last' then v.observed_at end desc
-            limit 1) l on true
-        where report_v1.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until)
+        select (x.d).*, (x.l).request_id, (x.l).value, (x.l).label, (x.l).relevance, (x.l).items, (x.l).observed_at
+        from (
+            -- A label as one column, since workers cannot share a join with what has a limit.
+            select d, (select v from report_v1.label_versions v
+                       where v.stream_id = d.stream_id and v.request_id = d.request_id
+                         and report_v1.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id, d.latest,
+                                              d.sealed, d.label_offsets, d.load_ids)
+                       order by case when d.label_choice = 'first' then v.observed_at end,
+                                case when d.label_choice = 'last' then v.observed_at end desc
+                       limit 1) as l
+            from report_v1.due(labelled.stream, labelled.deployment, labelled.since, labelled.until, labelled.segment,
+                               labelled.horizon) d offset '0') x
+        where coalesce(labelled.one_by_one,
+                       report_v1.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until))
     ) p
 $$;
 

@@ -73,44 +73,47 @@ create function report_v1.summed(stream text, deployment text, since timestamptz
     returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8,
                    clusters bigint, days bigint, live float8, shadow float8, v_row float8[], v_cluster float8[],
                    v_day float8[], kept_until timestamptz)
-    language sql stable parallel safe set work_mem = '128MB' as
+    language sql stable parallel safe set work_mem = '128MB' set enable_sort = off as
 $$
-    with alike as (
-        select p.deployment_id, p.value, p.cluster, k.day, grouping(k.day) = 1 as by_cluster,
-               p.live_error_kind is not null as l, p.outcome <> 'scored' as f, p.outcome = 'timed_out' as t, p.agrees,
-               p.d is not null as valued,
-               count(*) as n, sum(p.weight) as w, sum(k.w2) as w2, sum(p.weight * p.d) as d,
-               sum(p.weight * abs(p.d)) as e, sum(k.w2 * p.d) as d2, sum(k.w2 * abs(p.d)) as e2,
-               sum(k.w2 * p.d * p.d) as dd2
-        from (select q.deployment_id, q.event_time, q.cluster, q.live_error_kind, q.outcome, q.agrees, q.weight,
-                     report_v1.slice_of(summed.slice, q.event_time, q.stratum, q.segments, summed.time_zone) as value,
-                     case when q.live_error_kind is null and q.outcome = 'scored'
-                               and q.live_value > '-infinity' and q.live_value < 'infinity'
-                               and q.shadow_value > '-infinity' and q.shadow_value < 'infinity'
-                          then q.shadow_value - q.live_value end as d
-              from report_v1.pairs_of(summed.stream, summed.deployment, summed.since, summed.until, summed.segment) q
-              where not summed.rolled offset 0) p
-        cross join lateral (select (p.event_time at time zone summed.time_zone)::date as day,
-                                   p.weight * p.weight as w2) k
-        group by grouping sets ((p.deployment_id, p.value, p.cluster, 6, 7, 8, p.agrees, 10),
-                                (p.deployment_id, p.value, k.day, 6, 7, 8, p.agrees, 10))
+    with said as not materialized (
+        select q.deployment_id, q.cluster, (q.event_time at time zone summed.time_zone)::date as day,
+               report_v1.slice_of(summed.slice, q.event_time, q.stratum, q.segments, summed.time_zone) as value,
+               q.live_error_kind is not null as l, q.outcome <> 'scored' as f, q.outcome = 'timed_out' as t, q.agrees,
+               q.weight as w, q.weight * q.weight as w2,
+               case when q.live_error_kind is null and q.outcome = 'scored'
+                         and q.live_value > '-infinity' and q.live_value < 'infinity'
+                         and q.shadow_value > '-infinity' and q.shadow_value < 'infinity'
+                    then q.shadow_value - q.live_value end as d
+        from report_v1.pairs_of(summed.stream, summed.deployment, summed.since, summed.until, summed.segment) q
+        where not summed.rolled offset '0' -- computed once; as a text, since the planner takes a number for a limit
     ),
+    -- Read twice rather than by grouping sets, which workers cannot share and which would sort the pairs by cluster. All
+    -- sums of a group at once: by more keys the planner would expect too many groups for workers to be worth it.
     groups as (
-        select a.deployment_id, a.value, a.cluster, a.day, a.by_cluster,
-               coalesce(sum(a.n) filter (where a.agrees is not null), 0) as comparable, sum(a.n) as pairs,
-               coalesce(sum(a.n) filter (where a.valued), 0) as valued,
-               sum(a.w) filter (where a.agrees is not null) as c, sum(a.w2) filter (where a.agrees is not null) as c2,
-               coalesce(sum(a.w) filter (where a.agrees), 0) as a, coalesce(sum(a.w2) filter (where a.agrees), 0) as a2,
-               sum(a.w) as w, sum(a.w2) as w2,
-               coalesce(sum(a.w) filter (where a.l), 0) as l, coalesce(sum(a.w2) filter (where a.l), 0) as l2,
-               coalesce(sum(a.w) filter (where a.f), 0) as f, coalesce(sum(a.w2) filter (where a.f), 0) as f2,
-               coalesce(sum(a.w) filter (where a.t), 0) as t, coalesce(sum(a.w2) filter (where a.t), 0) as t2,
-               coalesce(sum(a.w) filter (where a.l and a.f), 0) as b,
-               coalesce(sum(a.w2) filter (where a.l and a.f), 0) as b2,
-               sum(a.w) filter (where a.valued) as v, sum(a.w2) filter (where a.valued) as v2,
-               sum(a.d) as d, sum(a.d2) as d2, sum(a.e) as e, sum(a.e2) as e2, sum(a.dd2) as dd2
-        from alike a
-        group by 1, 2, 3, 4, 5
+        select deployment_id, value, cluster, null::date as day, true as by_cluster,
+               count(agrees) as comparable, count(*) as pairs, count(d) as valued,
+               sum(w) filter (where agrees is not null) as c, sum(w2) filter (where agrees is not null) as c2,
+               coalesce(sum(w) filter (where agrees), 0) as a, coalesce(sum(w2) filter (where agrees), 0) as a2,
+               sum(w) as w, sum(w2) as w2, coalesce(sum(w) filter (where l), 0) as l,
+               coalesce(sum(w2) filter (where l), 0) as l2, coalesce(sum(w) filter (where f), 0) as f,
+               coalesce(sum(w2) filter (where f), 0) as f2, coalesce(sum(w) filter (where t), 0) as t,
+               coalesce(sum(w2) filter (where t), 0) as t2, coalesce(sum(w) filter (where l and f), 0) as b,
+               coalesce(sum(w2) filter (where l and f), 0) as b2, sum(w) filter (where d is not null) as v,
+               sum(w2) filter (where d is not null) as v2, sum(w * d) as d, sum(w2 * d) as d2, sum(w * abs(d)) as e,
+               sum(w2 * abs(d)) as e2, sum(w2 * d * d) as dd2
+        from said group by deployment_id, value, cluster
+        union all
+        select deployment_id, value, null, day, false,
+               count(agrees), count(*), count(d), sum(w) filter (where agrees is not null),
+               sum(w2) filter (where agrees is not null), coalesce(sum(w) filter (where agrees), 0),
+               coalesce(sum(w2) filter (where agrees), 0), sum(w), sum(w2), coalesce(sum(w) filter (where l), 0),
+               coalesce(sum(w2) filter (where l), 0), coalesce(sum(w) filter (where f), 0),
+               coalesce(sum(w2) filter (where f), 0), coalesce(sum(w) filter (where t), 0),
+               coalesce(sum(w2) filter (where t), 0), coalesce(sum(w) filter (where l and f), 0),
+               coalesce(sum(w2) filter (where l and f), 0), sum(w) filter (where d is not null),
+               sum(w2) filter (where d is not null), sum(w * d), sum(w2 * d), sum(w * abs(d)), sum(w2 * abs(d)),
+               sum(w2 * d * d)
+        from said group by deployment_id, value, day
         union all
         select r.deployment_id, '', null, (r.hour at time zone summed.time_zone)::date, false,
                sum(r.comparable), sum(r.scored + r.failed + r.timed_out), sum(r.valued),

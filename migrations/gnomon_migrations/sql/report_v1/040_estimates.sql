@@ -9,21 +9,26 @@
 
 -- The numbers of `estimates` below, for live and shadow and, in the variances, their difference too.
 --
--- The statement is put together from the metrics that are asked for, some columns each, so that the pairs are read once
--- for all of them, nothing is computed for the others, and it is planned for the very question.
+-- The statement is put together from the metrics that are asked for, some columns each, so that the pairs are read for
+-- all of them at once, nothing is computed for the others, and it is planned for the very question. They are read twice,
+-- by day for the estimates and by cluster for the residuals, since workers can share each of these scans, and neither
+-- one by grouping sets nor what is kept between the two.
 create function report_v1.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                    slice text, metrics text[], horizon interval, time_zone text)
     returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8,
                    clusters bigint, days bigint, live float8, shadow float8, v_row float8[], v_cluster float8[],
                    v_day float8[])
-    language plpgsql stable parallel safe set work_mem = '128MB' set enable_nestloop = off as
+    language plpgsql stable parallel safe set work_mem = '128MB' set enable_nestloop = off
+    set enable_sort = off as
 $$
 declare
     asked text[] := measured.metrics;
+    one_by_one boolean := measured.horizon is not null
+        and report_v1.holds_little(measured.stream, measured.deployment, measured.since, measured.until);
     pairs text := case when measured.horizon is null
         then 'select p.*, null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
              ' null::text[] as relevance_items, false as known from report_v1.pairs_of($1, $2, $3, $4, $5) p'
-        else 'select p.*, null::boolean as agrees from report_v1.labelled($1, $2, $3, $4, $5, $8) p' end;
+        else 'select p.*, null::boolean as agrees from report_v1.labelled($1, $2, $3, $4, $5, $8, $9, $10) p' end;
     chance text := case when 'log_loss' = any (asked)
         then 'case when probabilities then case when truth_value = 1 then {}_value else 1 - {}_value end'
              ' when decided then {}_scores[array_position({}_items, truth_label)] end'
@@ -33,9 +38,10 @@ declare
         else 'null::float8' end;
 begin
     return query execute format($sql$
-    with said as materialized (
+    with said as not materialized (
         select deployment_id, value, cluster, day, %1$s
-        -- `offset 0`: what a step computes is computed once.
+        -- `offset`: what a step computes is computed once; a text, since the planner takes a number for a limit, which
+        -- workers cannot share.
         from (select *, %2$s as live_chance, %3$s as shadow_chance, %4$s as live_ndcg, %5$s as shadow_ndcg
               from (select *, finite and decided and truth_value in (0, 1) and live_value between 0 and 1
                                   and shadow_value between 0 and 1 as probabilities,
@@ -49,22 +55,34 @@ begin
                                  live_label is not null and shadow_label is not null and truth_label is not null
                                      as decided,
                                  live_label = truth_label as live_right, shadow_label = truth_label as shadow_right
-                          from (%6$s) pairs offset 0) flags offset 0) kinds offset 0) answers
+                          from (%6$s) pairs offset '0') flags offset '0') kinds offset '0') answers
     ),
-    sums as (select deployment_id, value, %7$s from said group by deployment_id, value),
-    totals as materialized (select deployment_id, value, %8$s from sums),
-    -- Residuals, summed by cluster and by day in one pass; a row without a cluster is its own.
-    residuals as (
-        select deployment_id, value, cluster, day, grouping(day) = 1 as by_cluster, %9$s
-        from (select s.deployment_id, s.value, s.cluster, s.day, %10$s
-              from said s join totals t on t.deployment_id = s.deployment_id and t.value = s.value offset 0) weighted
-        group by grouping sets ((deployment_id, value, cluster), (deployment_id, value, day))
+    days as materialized (select deployment_id, value, day, %7$s from said group by deployment_id, value, day),
+    sums as (select deployment_id, value, %8$s from days group by deployment_id, value),
+    totals as materialized (select deployment_id, value, %9$s from sums),
+    -- A row without a cluster is its own. The totals are handed to the workers as arrays; every row has some (`left`
+    -- says so to the planner).
+    clusters as (
+        select deployment_id, value, cluster, %10$s
+        from (select s.deployment_id, s.value, s.cluster, %11$s
+              from said s
+              left join unnest(array(select deployment_id from totals order by deployment_id, value),
+                          array(select value from totals order by deployment_id, value), %12$s)
+                  t(deployment_id, value, %13$s) using (deployment_id, value) offset '0') weighted
+        group by deployment_id, value, cluster
     ),
-    variances as (select deployment_id, value, %11$s from residuals group by deployment_id, value)
+    by_cluster as (select deployment_id, value, %14$s from clusters group by deployment_id, value),
+    by_day as (
+        select deployment_id, value, %15$s
+        from (select d.deployment_id, d.value, %16$s
+              from days d join totals t using (deployment_id, value) offset '0') residuals
+        group by deployment_id, value
+    )
     select t.deployment_id, t.value, m.*
     from totals t
-    join variances v using (deployment_id, value)
-    cross join lateral (values %12$s) m
+    join by_cluster c using (deployment_id, value)
+    join by_day d using (deployment_id, value)
+    cross join lateral (values %17$s) m
     $sql$,
     -- said
     report_v1.for_each_metric('case when {given} then weight end as w_{k}, ({live})::float8 as live_{k},'
@@ -72,39 +90,49 @@ begin
         asked),
     replace(chance, '{}', 'live'), replace(chance, '{}', 'shadow'), replace(ndcg, '{}', 'live'),
     replace(ndcg, '{}', 'shadow'), pairs,
-    -- sums
+    -- days
     report_v1.for_each_metric('count(w_{k}) as n_{k}, sum(w_{k}) as w_{k}, sum(w_{k} * w_{k}) as w2_{k},'
         ' sum(w_{k} * live_{k}) as live_{k}, sum(w_{k} * shadow_{k}) as shadow_{k},'
         ' sum(w_{k} * live_x_{k}) as live_x_{k}, sum(w_{k} * shadow_x_{k}) as shadow_x_{k}', asked),
+    -- sums
+    report_v1.for_each_metric('sum(n_{k})::bigint as n_{k}, sum(w_{k}) as w_{k}, sum(w2_{k}) as w2_{k},'
+        ' sum(live_{k}) as live_{k}, sum(shadow_{k}) as shadow_{k}, sum(live_x_{k}) as live_x_{k},'
+        ' sum(shadow_x_{k}) as shadow_x_{k}', asked),
     -- totals: R and the denominator s of its residual
     report_v1.for_each_metric('n_{k}, w_{k}, w_{k} * w_{k} / nullif(w2_{k}, 0) as kish_{k},'
         ' live_{k} / nullif(live_x_{k}, 0) as live_{k}, shadow_{k} / nullif(shadow_x_{k}, 0) as shadow_{k},'
         ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(live_{k} * live_x_{k}) else live_x_{k} end, 0) as live_s_{k},'
         ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(shadow_{k} * shadow_x_{k}) else shadow_x_{k} end, 0)'
         ' as shadow_s_{k}', asked),
-    -- residuals, by group and by row
+    -- clusters: residuals, by group and by row
     report_v1.for_each_metric('count(w_{k}) as n_{k}, sum(live_{k}) as live_{k}, sum(shadow_{k}) as shadow_{k},'
         ' sum(live_{k} * live_{k}) as live2_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k},'
         ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k}', asked),
     report_v1.for_each_metric('s.w_{k}, s.w_{k} * (s.live_{k} - t.live_{k} * s.live_x_{k}) / t.live_s_{k} as live_{k},'
         ' s.w_{k} * (s.shadow_{k} - t.shadow_{k} * s.shadow_x_{k}) / t.shadow_s_{k} as shadow_{k}', asked),
-    -- variances of live, shadow and difference: by row, by cluster, by day
+    report_v1.for_each_metric('array(select live_{k} from totals order by deployment_id, value),'
+        ' array(select shadow_{k} from totals order by deployment_id, value),'
+        ' array(select live_s_{k} from totals order by deployment_id, value),'
+        ' array(select shadow_s_{k} from totals order by deployment_id, value)', asked),
+    report_v1.for_each_metric('live_{k}, shadow_{k}, live_s_{k}, shadow_s_{k}', asked),
+    -- variances of live, shadow and difference: by row, by cluster
     report_v1.for_each_metric(
-        'array[sum(live2_{k}) filter (where not by_cluster), sum(shadow2_{k}) filter (where not by_cluster),'
-        ' sum(difference2_{k}) filter (where not by_cluster)] as row_{k},'
-        ' array[sum(case when cluster is null then live2_{k} else live_{k} * live_{k} end) filter (where by_cluster),'
-        ' sum(case when cluster is null then shadow2_{k} else shadow_{k} * shadow_{k} end) filter (where by_cluster),'
-        ' sum(case when cluster is null then difference2_{k} else (shadow_{k} - live_{k}) * (shadow_{k} - live_{k}) end)'
-        ' filter (where by_cluster)] as cluster_{k},'
-        ' array[sum(live_{k} * live_{k}) filter (where not by_cluster),'
-        ' sum(shadow_{k} * shadow_{k}) filter (where not by_cluster),'
-        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) filter (where not by_cluster)] as day_{k},'
-        ' sum(case when cluster is null then n_{k} else sign(n_{k}) end) filter (where by_cluster)::bigint as clusters_{k},'
-        ' count(*) filter (where not by_cluster and n_{k} > 0) as days_{k}', asked),
+        'array[sum(live2_{k}), sum(shadow2_{k}), sum(difference2_{k})] as row_{k},'
+        ' array[sum(case when cluster is null then live2_{k} else live_{k} * live_{k} end),'
+        ' sum(case when cluster is null then shadow2_{k} else shadow_{k} * shadow_{k} end),'
+        ' sum(case when cluster is null then difference2_{k} else (shadow_{k} - live_{k}) * (shadow_{k} - live_{k}) end)]'
+        ' as cluster_{k}, sum(case when cluster is null then n_{k} else sign(n_{k}) end)::bigint as clusters_{k}', asked),
+    -- by day
+    report_v1.for_each_metric('array[sum(live_{k} * live_{k}), sum(shadow_{k} * shadow_{k}),'
+        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k}))] as day_{k},'
+        ' count(*) filter (where n_{k} > 0) as days_{k}', asked),
+    report_v1.for_each_metric('d.n_{k}, (d.live_{k} - t.live_{k} * d.live_x_{k}) / t.live_s_{k} as live_{k},'
+        ' (d.shadow_{k} - t.shadow_{k} * d.shadow_x_{k}) / t.shadow_s_{k} as shadow_{k}', asked),
     report_v1.for_each_metric('({k}, n_{k}, w_{k}, kish_{k}, clusters_{k}, days_{k}, t.live_{k}, t.shadow_{k}, row_{k},'
         ' cluster_{k}, day_{k})', asked))
     using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slice,
-          measured.time_zone, measured.horizon;
+          measured.time_zone, measured.horizon,
+          one_by_one, measured.horizon is not null and not one_by_one and report_v1.has_versions(measured.stream);
 end
 $$;
 -- sides: 'live', 'shadow', 'difference' (shadow less live, the covariance included), or 'pair' for what has no sides.

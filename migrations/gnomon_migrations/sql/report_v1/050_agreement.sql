@@ -37,21 +37,26 @@ create function report_v1.kappa(stream text, deployment text default null, since
                                 time_zone text default 'UTC', exact boolean default null)
     returns table (deployment_id integer, n bigint, kappa float8, se_row float8, se_cluster float8, se_day float8,
                    standard_error float8, low float8, high float8, status text)
-    language sql stable parallel safe set work_mem = '64MB' as
+    language sql stable parallel safe set work_mem = '64MB' set enable_sort = off as
 $$
     -- The residual of a pair depends on its two labels alone, so cells by cluster and cells by day say all of it. The
     -- rollups have cells by day alone; then the design effect of the kept cohort stands for the clusters.
     with way as materialized (
         select report_v1.takes_sums(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment,
                                     kappa.exact) as sums),
-    cells as materialized (
-        select p.deployment_id, p.live_label as b, p.shadow_label as a, p.cluster, d.day,
-               grouping(d.day) = 1 as by_cluster, count(*) as n, sum(p.weight) as w, sum(p.weight * p.weight) as w2
+    said as not materialized (
+        select p.deployment_id, p.live_label as b, p.shadow_label as a, p.cluster,
+               (p.event_time at time zone kappa.time_zone)::date as day, p.weight as w
         from report_v1.pairs_of(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment) p
-        cross join lateral (select (p.event_time at time zone kappa.time_zone)::date as day) d
         where p.comparable and p.live_label is not null and not (select sums from way)
-        group by grouping sets ((p.deployment_id, p.live_label, p.shadow_label, p.cluster),
-                                (p.deployment_id, p.live_label, p.shadow_label, d.day))
+    ),
+    cells as materialized (
+        select deployment_id, b, a, cluster, null::date as day, true as by_cluster, count(*) as n, sum(w) as w,
+               sum(w * w) as w2
+        from said s group by deployment_id, b, a, cluster
+        union all
+        select deployment_id, b, a, null, day, false, count(*), sum(w), sum(w * w)
+        from said s group by deployment_id, b, a, day
         union all
         select r.deployment_id, r.live_label, r.shadow_label, null, (r.hour at time zone kappa.time_zone)::date, false,
                sum(r.pairs), sum(r.weight), sum(r.weight_squared)

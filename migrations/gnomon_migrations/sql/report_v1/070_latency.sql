@@ -16,7 +16,7 @@ create function report_v1.latency(stream text, deployment text default null, sin
                    n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, kept_until timestamptz,
                    status text)
-    language sql stable parallel safe set work_mem = '64MB' as
+    language sql stable parallel safe set work_mem = '128MB' set enable_sort = off as
 $$
     with way as materialized (
         select k.kept, exists (select from report_v1.scope(latency.stream, latency.deployment) c
@@ -27,9 +27,10 @@ $$
                              and report_v1.takes_sums(latency.stream, latency.deployment, null, null, latency.segment,
                                                       latency.exact)) as kept) k
     ),
-    pairs as materialized (
+    -- Read three times rather than kept: of every pair only sums leave a scan, which workers can share.
+    pairs as not materialized (
         select p.deployment_id, p.cluster, (p.event_time at time zone latency.time_zone)::date as day, p.weight,
-               p.window_id, p.segments @> coalesce(latency.segment, '{}') as asked,
+               p.window_id, latency.segment is null or p.segments @> latency.segment as asked,
                p.live_latency_us, case when p.outcome = 'scored' then p.shadow_latency_us end as shadow_latency_us,
                p.shadow_batch_size = 1 and p.shadow_latency_us is not null and p.outcome = 'scored' as probe
         from report_v1.pairs_of(latency.stream, latency.deployment, latency.since, latency.until, null) p
@@ -37,51 +38,80 @@ $$
     ),
     windows as (select window_id, count(*)::float8 / nullif(count(*) filter (where probe), 0) as factor
                 from pairs group by window_id),
-    said as materialized (
-        select p.deployment_id, p.cluster, p.day, m.measure, m.x, m.w
+    probed as materialized (
+        select p.deployment_id, p.cluster, p.day, m.measure, m.x, p.weight * v.factor as w
         from pairs p
-        left join windows v on p.probe and v.window_id = p.window_id
-        cross join lateral (values ('live_all', p.live_latency_us, p.weight),
-                                   ('live', case when p.probe then p.live_latency_us end, p.weight * v.factor),
-                                   ('shadow', case when p.probe then p.shadow_latency_us end, p.weight * v.factor),
-                                   ('difference', case when p.probe then p.shadow_latency_us - p.live_latency_us end,
-                                    p.weight * v.factor)) m(measure, x, w)
-        where p.asked and m.x is not null
+        join windows v using (window_id)
+        cross join lateral (values ('live', p.live_latency_us), ('shadow', p.shadow_latency_us),
+                                   ('difference', p.shadow_latency_us - p.live_latency_us)) m(measure, x)
+        where p.probe and p.asked and m.x is not null
     ),
-    totals as (select deployment_id, measure, count(*) as n, sum(w) as weight, sum(w) ^ 2 / sum(w * w) as kish
-               from said group by 1, 2),
+    heights as materialized (
+        select deployment_id, 'live_all' as measure, live_latency_us as x, count(*) as n, sum(weight) as w,
+               sum(weight * weight) as w2
+        from pairs where asked and live_latency_us is not null group by deployment_id, live_latency_us
+        union all
+        select deployment_id, measure, x, count(*), sum(w), sum(w * w) from probed group by deployment_id, measure, x
+    ),
+    totals as (select deployment_id, measure, sum(n)::bigint as n, sum(w) as weight, sum(w) ^ 2 / sum(w2) as kish
+               from heights group by 1, 2),
     curve as materialized (
         select deployment_id, measure, x, sum(g.w) over (partition by deployment_id, measure order by x) / t.weight as f
-        from (select deployment_id, measure, x, sum(w) as w from said group by 1, 2, 3) g
+        from heights g
         join totals t using (deployment_id, measure)
     ),
-    points as (
+    points as materialized (
         select t.deployment_id, t.measure, q.at, q.p, t.n, t.weight, t.kish,
                (select min(c.x) from curve c where c.deployment_id = t.deployment_id and c.measure = t.measure
                                                and c.f >= q.p - 1e-12) as x
         from totals t cross join (values (1, 0.5::float8), (2, 0.95), (3, 0.99)) q(at, p)
     ),
-    -- A residual is w (1[x <= q] - p) / W: sums of w and w², and of those not above q, are all that it takes.
+    quantiles as materialized (
+        select deployment_id, measure, min(x) filter (where at = 1) as x1, min(x) filter (where at = 2) as x2,
+               min(x) filter (where at = 3) as x3
+        from points group by 1, 2
+    ),
+    -- A residual is w (1[x <= q] - p) / W. A pair falls into one of four places between the three quantiles, and sums of w
+    -- and w² by place are all that it takes.
+    placed as not materialized (
+        select p.deployment_id, 'live_all' as measure, p.cluster, p.day, p.weight as w,
+               (p.live_latency_us > q.x1)::integer + (p.live_latency_us > q.x2)::integer
+                   + (p.live_latency_us > q.x3)::integer as place
+        from pairs p
+        -- As arrays, which workers are handed; they see no other part of this statement.
+        join unnest(array(select deployment_id from quantiles where measure = 'live_all' order by deployment_id),
+                    array(select x1 from quantiles where measure = 'live_all' order by deployment_id),
+                    array(select x2 from quantiles where measure = 'live_all' order by deployment_id),
+                    array(select x3 from quantiles where measure = 'live_all' order by deployment_id))
+            q(deployment_id, x1, x2, x3) using (deployment_id)
+        where p.asked and p.live_latency_us is not null
+    ),
+    placed_of_probe as not materialized (
+        select p.deployment_id, p.measure, p.cluster, p.day, p.w,
+               (p.x > q.x1)::integer + (p.x > q.x2)::integer + (p.x > q.x3)::integer as place
+        from probed p join quantiles q using (deployment_id, measure)
+    ),
     sums as (
-        select s.deployment_id, s.measure, s.cluster, s.day, grouping(s.day) = 1 as by_cluster, count(*) as n,
-               sum(s.w) as w, sum(s.w * s.w) as w2,
-               array[coalesce(sum(s.w) filter (where s.x <= q.x[1]), 0),
-                     coalesce(sum(s.w) filter (where s.x <= q.x[2]), 0),
-                     coalesce(sum(s.w) filter (where s.x <= q.x[3]), 0)] as below,
-               array[coalesce(sum(s.w * s.w) filter (where s.x <= q.x[1]), 0),
-                     coalesce(sum(s.w * s.w) filter (where s.x <= q.x[2]), 0),
-                     coalesce(sum(s.w * s.w) filter (where s.x <= q.x[3]), 0)] as below2
-        from said s
-        join (select deployment_id, measure, array_agg(x order by at) as x from points group by 1, 2) q
-            using (deployment_id, measure)
-        group by grouping sets ((s.deployment_id, s.measure, s.cluster), (s.deployment_id, s.measure, s.day))
+        select deployment_id, measure, cluster, null::date as day, true as by_cluster, place, count(*) as n,
+               sum(w) as w, sum(w * w) as w2
+        from placed group by deployment_id, measure, cluster, place
+        union all
+        select deployment_id, measure, null, day, false, place, count(*), sum(w), sum(w * w)
+        from placed group by deployment_id, measure, day, place
+        union all
+        select deployment_id, measure, cluster, null, true, place, count(*), sum(w), sum(w * w)
+        from placed_of_probe group by deployment_id, measure, cluster, place
+        union all
+        select deployment_id, measure, null, day, false, place, count(*), sum(w), sum(w * w)
+        from placed_of_probe group by deployment_id, measure, day, place
     ),
     residuals as (
-        select t.deployment_id, t.measure, t.p, g.cluster, g.by_cluster, g.n,
-               (g.below[t.at] - t.p * g.w) / t.weight as total,
-               ((1 - 2 * t.p) * g.below2[t.at] + t.p ^ 2 * g.w2) / t.weight ^ 2 as rows
-        from sums g
+        select t.deployment_id, t.measure, t.p, s.cluster, s.by_cluster, sum(s.n) as n,
+               sum(s.w * ((s.place < t.at)::integer - t.p)) / t.weight as total,
+               sum(s.w2 * ((s.place < t.at)::integer - t.p) ^ 2) / t.weight ^ 2 as rows
+        from sums s
         join points t using (deployment_id, measure)
+        group by t.deployment_id, t.measure, t.p, t.weight, s.cluster, s.day, s.by_cluster
     ),
     variances as (
         select deployment_id, measure, p, sum(rows) filter (where not by_cluster) as v_row,
