@@ -73,7 +73,7 @@ create function report_v1.summed(stream text, deployment text, since timestamptz
     returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8,
                    clusters bigint, days bigint, live float8, shadow float8, v_row float8[], v_cluster float8[],
                    v_day float8[], kept_until timestamptz)
-    language sql stable parallel safe set work_mem = '128MB' set enable_sort = off as
+    language sql stable parallel safe set work_mem = '128MB' set enable_sort = off set enable_incremental_sort = off as
 $$
     with said as not materialized (
         select q.deployment_id, q.cluster, (q.event_time at time zone summed.time_zone)::date as day,

@@ -19,7 +19,7 @@ create function report_v1.measured(stream text, deployment text, since timestamp
                    clusters bigint, days bigint, live float8, shadow float8, v_row float8[], v_cluster float8[],
                    v_day float8[])
     language plpgsql stable parallel safe set work_mem = '128MB' set enable_nestloop = off
-    set enable_sort = off as
+    set enable_sort = off set enable_incremental_sort = off as
 $$
 declare
     asked text[] := measured.metrics;

@@ -37,7 +37,7 @@ create function report_v1.kappa(stream text, deployment text default null, since
                                 time_zone text default 'UTC', exact boolean default null)
     returns table (deployment_id integer, n bigint, kappa float8, se_row float8, se_cluster float8, se_day float8,
                    standard_error float8, low float8, high float8, status text)
-    language sql stable parallel safe set work_mem = '64MB' set enable_sort = off as
+    language sql stable parallel safe set work_mem = '64MB' set enable_sort = off set enable_incremental_sort = off as
 $$
     -- The residual of a pair depends on its two labels alone, so cells by cluster and cells by day say all of it. The
     -- rollups have cells by day alone; then the design effect of the kept cohort stands for the clusters.
@@ -45,10 +45,13 @@ $$
         select report_v1.takes_sums(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment,
                                     kappa.exact) as sums),
     said as not materialized (
-        select p.deployment_id, p.live_label as b, p.shadow_label as a, p.cluster,
-               (p.event_time at time zone kappa.time_zone)::date as day, p.weight as w
-        from report_v1.pairs_of(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment) p
-        where p.comparable and p.live_label is not null and not (select sums from way)
+        -- `offset`, as a text: otherwise the planner expects as many days as moments, too many for workers to share.
+        select p.*
+        from (select q.deployment_id, q.live_label as b, q.shadow_label as a, q.cluster,
+                     (q.event_time at time zone kappa.time_zone)::date as day, q.weight as w
+              from report_v1.pairs_of(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment) q
+              where q.comparable and q.live_label is not null offset '0') p
+        where not (select sums from way)
     ),
     cells as materialized (
         select deployment_id, b, a, cluster, null::date as day, true as by_cluster, count(*) as n, sum(w) as w,

@@ -16,25 +16,29 @@ create function report_v1.latency(stream text, deployment text default null, sin
                    n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, kept_until timestamptz,
                    status text)
-    language sql stable parallel safe set work_mem = '128MB' set enable_sort = off as
+    language sql stable parallel safe set work_mem = '128MB' set enable_sort = off set enable_incremental_sort = off as
 $$
     with way as materialized (
-        select k.kept, exists (select from report_v1.scope(latency.stream, latency.deployment) c
-                               where c.deployment_id <> all (k.kept)) as computes
+        select k.kept, array(select c.deployment_id from report_v1.scope(latency.stream, latency.deployment) c
+                             where c.deployment_id <> all (k.kept)) as computed
         from (select array(select distinct l.deployment_id from report_v1.cohort_latencies l
                            where l.deployment_id = any (report_v1.deployment_ids(latency.stream, latency.deployment))
                              and latency.since is null and latency.until is null and latency.time_zone = 'UTC'
                              and report_v1.takes_sums(latency.stream, latency.deployment, null, null, latency.segment,
                                                       latency.exact)) as kept) k
     ),
-    -- Read three times rather than kept: of every pair only sums leave a scan, which workers can share.
+    -- Read some times rather than kept: of every pair only sums leave a scan, which workers can share (`offset`, as a
+    -- text: otherwise the planner expects as many days as moments, too many for that).
     pairs as not materialized (
-        select p.deployment_id, p.cluster, (p.event_time at time zone latency.time_zone)::date as day, p.weight,
-               p.window_id, latency.segment is null or p.segments @> latency.segment as asked,
-               p.live_latency_us, case when p.outcome = 'scored' then p.shadow_latency_us end as shadow_latency_us,
-               p.shadow_batch_size = 1 and p.shadow_latency_us is not null and p.outcome = 'scored' as probe
-        from report_v1.pairs_of(latency.stream, latency.deployment, latency.since, latency.until, null) p
-        where (select computes from way) and p.deployment_id <> all ((select kept from way)::integer[])
+        select p.*
+        from (select q.deployment_id, q.cluster, (q.event_time at time zone latency.time_zone)::date as day, q.weight,
+                     q.window_id, latency.segment is null or q.segments @> latency.segment as asked,
+                     q.live_latency_us, case when q.outcome = 'scored' then q.shadow_latency_us end as shadow_latency_us,
+                     q.shadow_batch_size = 1 and q.shadow_latency_us is not null and q.outcome = 'scored' as probe
+              from report_v1.pairs_of(latency.stream, latency.deployment, latency.since, latency.until, null) q
+              offset '0') p
+        where (select cardinality(computed) > 0 from way)
+          and p.deployment_id = any ((select computed from way)::integer[])
     ),
     windows as (select window_id, count(*)::float8 / nullif(count(*) filter (where probe), 0) as factor
                 from pairs group by window_id),
@@ -75,11 +79,10 @@ $$
     -- and w² by place are all that it takes.
     placed as not materialized (
         select p.deployment_id, 'live_all' as measure, p.cluster, p.day, p.weight as w,
-               (p.live_latency_us > q.x1)::integer + (p.live_latency_us > q.x2)::integer
-                   + (p.live_latency_us > q.x3)::integer as place
+               p.live_latency_us > q.x1 as over1, p.live_latency_us > q.x2 as over2, p.live_latency_us > q.x3 as over3
         from pairs p
         -- As arrays, which workers are handed; they see no other part of this statement.
-        join unnest(array(select deployment_id from quantiles where measure = 'live_all' order by deployment_id),
+        left join unnest(array(select deployment_id from quantiles where measure = 'live_all' order by deployment_id),
                     array(select x1 from quantiles where measure = 'live_all' order by deployment_id),
                     array(select x2 from quantiles where measure = 'live_all' order by deployment_id),
                     array(select x3 from quantiles where measure = 'live_all' order by deployment_id))
@@ -88,22 +91,26 @@ $$
     ),
     placed_of_probe as not materialized (
         select p.deployment_id, p.measure, p.cluster, p.day, p.w,
-               (p.x > q.x1)::integer + (p.x > q.x2)::integer + (p.x > q.x3)::integer as place
+               p.x > q.x1 as over1, p.x > q.x2 as over2, p.x > q.x3 as over3
         from probed p join quantiles q using (deployment_id, measure)
     ),
     sums as (
-        select deployment_id, measure, cluster, null::date as day, true as by_cluster, place, count(*) as n,
-               sum(w) as w, sum(w * w) as w2
-        from placed group by deployment_id, measure, cluster, place
+        select deployment_id, measure, cluster, null::date as day, true as by_cluster,
+               over1::integer + over2::integer + over3::integer as place, count(*) as n, sum(w) as w,
+               sum(w * w) as w2
+        from placed group by deployment_id, measure, cluster, over1, over2, over3
         union all
-        select deployment_id, measure, null, day, false, place, count(*), sum(w), sum(w * w)
-        from placed group by deployment_id, measure, day, place
+        select deployment_id, measure, null, day, false, over1::integer + over2::integer + over3::integer,
+               count(*), sum(w), sum(w * w)
+        from placed group by deployment_id, measure, day, over1, over2, over3
         union all
-        select deployment_id, measure, cluster, null, true, place, count(*), sum(w), sum(w * w)
-        from placed_of_probe group by deployment_id, measure, cluster, place
+        select deployment_id, measure, cluster, null, true, over1::integer + over2::integer + over3::integer,
+               count(*), sum(w), sum(w * w)
+        from placed_of_probe group by deployment_id, measure, cluster, over1, over2, over3
         union all
-        select deployment_id, measure, null, day, false, place, count(*), sum(w), sum(w * w)
-        from placed_of_probe group by deployment_id, measure, day, place
+        select deployment_id, measure, null, day, false, over1::integer + over2::integer + over3::integer,
+               count(*), sum(w), sum(w * w)
+        from placed_of_probe group by deployment_id, measure, day, over1, over2, over3
     ),
     residuals as (
         select t.deployment_id, t.measure, t.p, s.cluster, s.by_cluster, sum(s.n) as n,
