@@ -200,6 +200,32 @@ def test_a_day_is_found_by_index(database_url: str) -> None:
         assert {f"pairs_{since:%Y_%m}", "labels"} <= used
 
 
+def test_workers_share_the_scans_of_the_exact_estimates(db: Database) -> None:
+    """Where the planner finds workers worth their start, every report of many pairs has some: none keeps them out.
+
+    The server's own count of workers tells, so it sees into functions that are planned apart too.
+    """
+    s = sample(np.random.default_rng(31), 300)
+    db.add_pairs(s.rows())
+    db.add_labels(s.labels(), START + timedelta(days=40))
+    db.connection.execute("analyze gnomon.pairs, gnomon.labels")
+    for setting in ("min_parallel_table_scan_size", "parallel_setup_cost", "parallel_tuple_cost"):
+        db.connection.execute(f"set {setting} = 0")
+
+    def launched() -> int:
+        db.connection.execute("select pg_stat_force_next_flush()")
+        db.connection.execute("select pg_stat_clear_snapshot()")
+        return int(
+            db.value("select parallel_workers_launched from pg_stat_database where datname = current_database()")
+        )
+
+    for name in ("agreement", "errors", "confusion", "latency", "quality"):
+        before = launched()
+        extra = {"horizon": "1 day"} if name == "quality" else {"exact": "yes"}
+        assert any(row["status"] == "ok" for row in rows(db, name, extra=extra)), name
+        assert launched() >= before + (2 if name == "confusion" else 4), name
+
+
 def test_a_period_reads_its_own_partition_by_index(db: Database) -> None:
     """The functions are inlined: event time prunes partitions and the primary key finds the rest."""
     db.connection.execute(
