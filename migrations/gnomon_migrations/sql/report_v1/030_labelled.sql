@@ -150,17 +150,29 @@ $$
           on l.stream_id = d.stream_id and l.request_id = d.request_id
          and report_v1.counts(l.observed_at, l.label_partition, l.label_offset, l.load_id, d.latest, d.sealed,
                               d.label_offsets, d.load_ids)
-        where not coalesce(labelled.one_by_one,
+        where labelled.versions is not false
+          and not coalesce(labelled.one_by_one,
                            report_v1.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until))
           and not exists (
               select from (select stream_id, request_id from report_v1.label_versions
-                           where labelled.versions is not false group by 1, 2 having count(*) > 1) m
+                           group by 1, 2 having count(*) > 1) m
               join report_v1.label_versions v using (stream_id, request_id)
               where v.stream_id = l.stream_id and v.request_id = l.request_id
                 and report_v1.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id, d.latest, d.sealed,
                                      d.label_offsets, d.load_ids)
                 and case d.label_choice when 'first' then v.observed_at < l.observed_at
                                         else v.observed_at > l.observed_at end)
+        union all
+        select d.*, l.request_id, l.value, l.label, l.relevance, l.items, l.observed_at
+        from report_v1.due(labelled.stream, labelled.deployment, labelled.since, labelled.until, labelled.segment,
+                           labelled.horizon) d
+        left join report_v1.label_versions l
+          on l.stream_id = d.stream_id and l.request_id = d.request_id
+         and report_v1.counts(l.observed_at, l.label_partition, l.label_offset, l.load_id, d.latest, d.sealed,
+                              d.label_offsets, d.load_ids)
+        where labelled.versions is false
+          and not coalesce(labelled.one_by_one,
+                           report_v1.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until))
         union all
         select (x.d).*, (x.l).request_id, (x.l).value, (x.l).label, (x.l).relevance, (x.l).items, (x.l).observed_at
         from (
