@@ -59,19 +59,21 @@ begin
     ),
     days as materialized (select deployment_id, value, day, %7$s from said group by deployment_id, value, day),
     sums as (select deployment_id, value, %8$s from days group by deployment_id, value),
-    totals as materialized (select deployment_id, value, %9$s from sums),
+    totals as materialized (select deployment_id, value, row_number() over (order by deployment_id, value) as at, %9$s
+                            from sums),
     -- A row without a cluster is its own. The totals are handed to the workers as arrays; every row has some (`left`
-    -- says so to the planner).
+    -- says so to the planner). By its place among the totals and not by deployment and value: of fewer columns the
+    -- planner expects fewer groups, few enough for the workers to add them up.
     clusters as (
-        select deployment_id, value, cluster, %10$s
-        from (select s.deployment_id, s.value, s.cluster, %11$s
+        select at, cluster, %10$s
+        from (select t.at, s.cluster, %11$s
               from said s
-              left join unnest(array(select deployment_id from totals order by deployment_id, value),
-                          array(select value from totals order by deployment_id, value), %12$s)
-                  t(deployment_id, value, %13$s) using (deployment_id, value) offset '0') weighted
-        group by deployment_id, value, cluster
+              left join unnest(array(select deployment_id from totals order by at),
+                               array(select value from totals order by at), %12$s)
+                  with ordinality t(deployment_id, value, %13$s, at) using (deployment_id, value) offset '0') weighted
+        group by at, cluster
     ),
-    by_cluster as (select deployment_id, value, %14$s from clusters group by deployment_id, value),
+    by_cluster as (select at, %14$s from clusters group by at),
     by_day as (
         select deployment_id, value, %15$s
         from (select d.deployment_id, d.value, %16$s
@@ -80,7 +82,7 @@ begin
     )
     select t.deployment_id, t.value, m.*
     from totals t
-    join by_cluster c using (deployment_id, value)
+    join by_cluster c using (at)
     join by_day d using (deployment_id, value)
     cross join lateral (values %17$s) m
     $sql$,
@@ -110,10 +112,10 @@ begin
         ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k}', asked),
     report_v1.for_each_metric('s.w_{k}, s.w_{k} * (s.live_{k} - t.live_{k} * s.live_x_{k}) / t.live_s_{k} as live_{k},'
         ' s.w_{k} * (s.shadow_{k} - t.shadow_{k} * s.shadow_x_{k}) / t.shadow_s_{k} as shadow_{k}', asked),
-    report_v1.for_each_metric('array(select live_{k} from totals order by deployment_id, value),'
-        ' array(select shadow_{k} from totals order by deployment_id, value),'
-        ' array(select live_s_{k} from totals order by deployment_id, value),'
-        ' array(select shadow_s_{k} from totals order by deployment_id, value)', asked),
+    report_v1.for_each_metric('array(select live_{k} from totals order by at),'
+        ' array(select shadow_{k} from totals order by at),'
+        ' array(select live_s_{k} from totals order by at),'
+        ' array(select shadow_s_{k} from totals order by at)', asked),
     report_v1.for_each_metric('live_{k}, shadow_{k}, live_s_{k}, shadow_s_{k}', asked),
     -- variances of live, shadow and difference: by row, by cluster
     report_v1.for_each_metric(
