@@ -70,7 +70,7 @@ begin
               from said s
               left join unnest(array(select deployment_id from totals order by at),
                                array(select value from totals order by at), %12$s)
-                  with ordinality t(deployment_id, value, %13$s, at) using (deployment_id, value) offset '0') weighted
+                  with ordinality t(deployment_id, value, %13$s, at) using (deployment_id, value)) weighted
         group by at, cluster
     ),
     by_cluster as (select at, %14$s from clusters group by at),
