@@ -1,8 +1,8 @@
 """`python -m benchmarks.rows`: the joiner's rate against how many pairs the database holds already.
 
-The same logs are joined again and again into one database, each time as a new deployment; between two runs the pairs
-of the first one are multiplied, all of them in the table partition that the joiner writes to. The points are kept in
-`benchmarks/results/rows.json`.
+Each size has a database of its own, and the sizes take turns: the same logs are joined again and again, each time as a
+new deployment. Before, the pairs of the first one were multiplied, all of them in the table partition that the joiner
+writes to. A pair takes about 800 bytes of disk. The points are kept in `benchmarks/results/rows.json`.
 """
 
 import argparse
@@ -11,8 +11,9 @@ import json
 import os
 import statistics
 import tempfile
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from tests.servers import postgres
@@ -24,15 +25,18 @@ from gnomon_consumer.joiner.assemble import PAIRS
 
 RESULT = tables.RESULTS / "rows.json"
 _COPIED = ", ".join(name for name in PAIRS.names if name != "source_partition")
-_GROW = f"""insert into gnomon.pairs (source_partition, {_COPIED}) select %s, {_COPIED} from gnomon.pairs
+_GROW = f"""insert into gnomon.pairs (source_partition, {_COPIED})
+select copy, {_COPIED} from gnomon.pairs, generate_series(%s::int, %s::int, %s::int) as copy
 where deployment_id = (select min(deployment_id) from gnomon.deployments) and source_partition = 0"""
+# Connections that multiply pairs together, and how many copies each makes in a statement.
+_HANDS, _COPIES = 2, 10
 
 
 def main() -> None:
     """Measure what the command line asks for, and keep it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rows", description=__doc__)
     parser.add_argument("--rows", type=int, default=250_000, help="captures joined in a run; default: 250,000")
-    parser.add_argument("--runs", type=int, default=3, help="at each size; default: 3")
+    parser.add_argument("--runs", type=int, default=5, help="at each size; default: 5")
     parser.add_argument(
         "--sizes", type=int, nargs="*", default=[0, 1_000_000, 10_000_000], help="pairs; default: 0, 1 and 10 million"
     )
@@ -44,22 +48,29 @@ def main() -> None:
         stream = scorer.fill(bootstrap, folder, arguments.rows, workload.features())
         setting = scorer.Setting(bootstrap, stream, folder, arguments.rows, 30.0)
         joining = joiner.Joining(setting, stack.enter_context(postgres.running(folder)), joiner.score(setting))
-        url = stack.enter_context(postgres.database(joining.server))
-        started = joiner.command(joining, url)
-        points = []
+        places = []
         for size in arguments.sizes:
-            held = grow(url, size)
-            runs = [joined(joining, url, started) for _ in range(arguments.runs)]
-            points.append(
-                {
-                    "rows": held,
-                    "rows_per_second": round(statistics.median(run.rows_per_second for run in runs)),
-                    "of_runs": [round(run.rows_per_second) for run in runs],
-                    "cpu_us": round(statistics.median(run.cpu_us for run in runs), 2),
-                }
-            )
-            say(str(points[-1]))
+            url = stack.enter_context(postgres.database(joining.server))
+            started = joiner.command(joining, url)
+            joined(joining, url, started)
+            places.append((url, started, grow(url, size)))
+        runs: list[list[Measured]] = [[] for _ in places]
+        for _ in range(arguments.runs):
+            for (url, started, held), own in zip(places, runs, strict=True):
+                own.append(joined(joining, url, started))
+                say(f"{held:,} pairs: {own[-1].rows_per_second:,.0f}/s, {own[-1].cpu_us:.2f} µs CPU a row")
+            points = [point(held, own) for (_, _, held), own in zip(places, runs, strict=True)]
             RESULT.write_text(json.dumps({"machine": tables.machine(), "points": points}, indent=1) + "\n")
+
+
+def point(held: int, runs: list[Measured]) -> dict[str, Any]:
+    """What is kept of the runs at one size."""
+    return {
+        "rows": held,
+        "rows_per_second": round(statistics.median(run.rows_per_second for run in runs)),
+        "of_runs": [round(run.rows_per_second) for run in runs],
+        "cpu_us": round(statistics.median(run.cpu_us for run in runs), 2),
+    }
 
 
 def joined(joining: joiner.Joining, url: str, started: list[object]) -> Measured:
@@ -78,17 +89,25 @@ def joined(joining: joiner.Joining, url: str, started: list[object]) -> Measured
 
 
 def grow(url: str, size: int) -> int:
-    """Multiply the first deployment's pairs until there are about so many; return how many there are."""
+    """Multiply the first deployment's pairs until there are at least so many; return how many there are."""
     with psycopg.connect(url, autocommit=True) as connection:
-        begun = time.monotonic()
-        while True:
-            found = connection.execute("select count(*), max(source_partition) from gnomon.pairs").fetchone()
-            assert found is not None
-            count, partition = found
-            if count >= size or not count:
-                return int(count)
-            connection.execute(_GROW, [partition + 1])
-            say(f"{count} pairs after {time.monotonic() - begun:.0f} s")
+        found = connection.execute(
+            "select count(*), count(*) filter (where source_partition = 0), max(source_partition) from gnomon.pairs"
+        ).fetchone()
+    assert found is not None
+    held, copied, last = found
+    copies = -(-max(0, size - held) // copied)
+
+    def multiply(hand: int) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            for first in range(last + 1 + hand, last + copies + 1, _HANDS * _COPIES):
+                until = min(first + _HANDS * _COPIES - 1, last + copies)
+                connection.execute(_GROW, [first, until, _HANDS])
+                say(f"copied up to partition {until} of {last + copies}")
+
+    with ThreadPoolExecutor(_HANDS) as hands:
+        list(hands.map(multiply, range(_HANDS)))
+    return int(held + copies * copied)
 
 
 if __name__ == "__main__":
