@@ -203,7 +203,8 @@ def test_the_html_report_says_what_pandas_says(
         says(live, expected["live"])
         says(shadow, expected["shadow"])
         says(difference, expected["shadow"] - expected["live"])
-        assert abs(quality[control][f"{metric} shadow"] - quality[control][f"{metric} live"]) < 1e-6
+        noise = 1e-5 if metric == "auc" else 1e-6  # two flights whose scores differ by rounding may change places
+        assert abs(quality[control][f"{metric} shadow"] - quality[control][f"{metric} live"]) < noise
     (caption,) = (caption for caption in page.tables if "Quality against the truth, labels within 7 days" in caption)
     assert "The control is equal to live in accuracy, precision, recall, AUC, log loss, Brier score" in caption
 
