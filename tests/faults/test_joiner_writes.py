@@ -9,8 +9,14 @@ from confluent_kafka.admin import AdminClient
 from tests import join_driver
 from tests.faults.test_joiner_faults import assert_all_joined, drain, one, wait_until
 from tests.integration.test_join import arguments, make_logs
+from tests.shadow_log import Logs
 
 HOLD = "select pg_advisory_xact_lock(1)"
+WAITING = (
+    "from pg_stat_activity where datname = current_database()"
+    " and application_name like 'gnomon join%' and wait_event_type = 'Lock' and wait_event = 'advisory'"
+)
+TERMINATE = f"select pg_terminate_backend(pid) {WAITING}"  # a constant
 QUICK = ("-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=300")
 
 
@@ -27,15 +33,19 @@ def hold(database_url: str) -> Iterator[psycopg.Connection]:
         yield opened
 
 
+@pytest.fixture
+def held(kafka_bootstrap: str, stream_name: str, hold: psycopg.Connection) -> tuple[psycopg.Connection, Logs]:
+    """That connection, keeping COPY from getting on, and logs to be joined."""
+    hold.execute(HOLD)
+    logs = make_logs(kafka_bootstrap, stream_name)
+    logs.capture(200)
+    logs.score(0.5)
+    return hold, logs
+
+
 def waiting(url: str) -> int:
     """How many joiners wait in their COPY."""
-    return int(
-        one(
-            url,
-            "select count(*) from pg_stat_activity where datname = current_database()"
-            " and application_name like 'gnomon join%' and wait_event_type = 'Lock' and wait_event = 'advisory'",
-        )[0]
-    )
+    return int(one(url, f"select count(*) {WAITING}")[0])  # a constant
 
 
 def state(bootstrap: str, stream: str) -> tuple[ConsumerGroupState, int]:
@@ -51,13 +61,10 @@ def joined(url: str) -> int:
 
 
 def test_asked_to_end_while_it_writes(
-    kafka_bootstrap: str, stream_name: str, database_url: str, hold: psycopg.Connection
+    kafka_bootstrap: str, stream_name: str, database_url: str, held: tuple[psycopg.Connection, Logs]
 ) -> None:
     """What was being written stands when PostgreSQL gets on in time."""
-    hold.execute(HOLD)
-    logs = make_logs(kafka_bootstrap, stream_name)
-    logs.capture(200)
-    logs.score(0.5)
+    hold, logs = held
     process = join_driver.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url))
     wait_until(lambda: waiting(database_url) == 1)
     process.terminate()
@@ -72,15 +79,29 @@ def test_asked_to_end_while_it_writes(
 
 
 def test_asked_to_end_while_its_write_is_held(
-    kafka_bootstrap: str, stream_name: str, database_url: str, hold: psycopg.Connection
+    kafka_bootstrap: str, stream_name: str, database_url: str, held: tuple[psycopg.Connection, Logs]
 ) -> None:
     """It ends in time all the same, and what it had begun to write is joined by the next one."""
-    hold.execute(HOLD)
-    logs = make_logs(kafka_bootstrap, stream_name)
-    logs.capture(200)
-    logs.score(0.5)
+    hold, logs = held
     with join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)):
         wait_until(lambda: waiting(database_url) == 1)
+    hold.rollback()
+    assert joined(database_url) == 0
+    drain(logs, database_url)
+    assert_all_joined(logs, database_url)
+
+
+def test_asked_to_end_while_postgresql_goes_away(
+    kafka_bootstrap: str, stream_name: str, database_url: str, held: tuple[psycopg.Connection, Logs]
+) -> None:
+    """It ends in order, and what it had begun to write is joined by the next one."""
+    hold, logs = held
+    process = join_driver.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url))
+    wait_until(lambda: waiting(database_url) == 1)
+    process.terminate()
+    hold.execute(TERMINATE)
+    process.join(10)
+    assert process.exitcode == 0
     hold.rollback()
     assert joined(database_url) == 0
     drain(logs, database_url)
@@ -116,7 +137,7 @@ def test_partitions_go_to_another_member_while_they_are_written(
             else:
                 wait_until(lambda: state(*where)[0] is ConsumerGroupState.PREPARING_REBALANCING)
             if then == "it goes away":
-                hold.execute("select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'advisory'")
+                hold.execute(TERMINATE)
             hold.rollback()
             wait_until(lambda: joined(database_url) == 50)
             logs.capture(200)

@@ -103,9 +103,9 @@ class Joiner:
         except KafkaException as error:
             raise GnomonError(f"Kafka: {kafka.kafka_error(error).str()}") from error
         finally:
+            self._sink.close()  # first: leaving the group would wait once more for what is being written
             self._logs.close()
             schemas.close()
-            self._sink.close()
             self._log.info("stopped", windows=self.windows, pairs=self.pairs)
 
     def _finished(self) -> bool:
