@@ -5,10 +5,8 @@ py-spy comes from the path (`pip install py-spy`); it needs the right to trace p
 
 import argparse
 import contextlib
-import os
 import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +14,6 @@ import psycopg
 from tests.servers import postgres
 
 from benchmarks import joiner, scorer, workload
-from benchmarks.brokers import broker
 from benchmarks.frames import Stack, busy, drawn, read
 from benchmarks.running import ROOT, Job, cores, say
 
@@ -35,12 +32,9 @@ def main() -> None:
     recorder = shutil.which("py-spy")
     if recorder is None:
         parser.error("there is no py-spy on the path: pip install py-spy")
-    os.sched_setaffinity(0, cores()[1])
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        bootstrap = stack.enter_context(broker("kafka", folder))
-        stream = scorer.fill(bootstrap, folder, arguments.rows, workload.features())
-        setting = scorer.Setting(bootstrap, stream, folder, arguments.rows, 5.0)
+        setting = stack.enter_context(scorer.filled(arguments.rows, 5.0))
+        bootstrap, folder = setting.bootstrap, setting.folder
         if "scorer" in arguments.jobs:
             topic, started = scorer.command(setting, "--no-sampling")
             workload.create(bootstrap, topic)

@@ -8,18 +8,14 @@ writes to. A pair takes about 800 bytes of disk. The points are kept in `benchma
 import argparse
 import contextlib
 import json
-import os
 import statistics
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from tests.servers import postgres
 
-from benchmarks import joiner, scorer, tables, workload
-from benchmarks.brokers import broker
+from benchmarks import joiner, scorer, tables
 from benchmarks.running import Job, Measured, cores, say
 from gnomon_consumer.joiner.assemble import PAIRS
 
@@ -41,13 +37,9 @@ def main() -> None:
         "--sizes", type=int, nargs="*", default=[0, 1_000_000, 10_000_000], help="pairs; default: 0, 1 and 10 million"
     )
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, cores()[1])
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        bootstrap = stack.enter_context(broker("kafka", folder))
-        stream = scorer.fill(bootstrap, folder, arguments.rows, workload.features())
-        setting = scorer.Setting(bootstrap, stream, folder, arguments.rows, 30.0)
-        joining = joiner.Joining(setting, stack.enter_context(postgres.running(folder)), joiner.score(setting))
+        setting = stack.enter_context(scorer.filled(arguments.rows, 30.0))
+        joining = joiner.Joining(setting, stack.enter_context(postgres.running(setting.folder)), joiner.score(setting))
         places = []
         for size in arguments.sizes:
             url = stack.enter_context(postgres.database(joining.server))

@@ -199,7 +199,10 @@ def paced(
     pinned = cores()[0] if members == 1 else _EVERYWHERE
     seals: list[tuple[float, Record]] = []
     with contextlib.ExitStack() as stack:
-        note = lambda record: seals.append((time.time(), record))  # noqa: E731 - two words
+
+        def note(record: Record) -> None:
+            seals.append((time.time(), record))
+
         watched = stack.enter_context(scorer.Seals(bench.bootstrap, topic, note, arrivals.partitions))
         jobs = [stack.enter_context(Job([*started, "--member", f"m{at}"], pinned)) for at in range(members)]
         jobs[0].until(watched.seen, 1)

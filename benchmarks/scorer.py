@@ -1,15 +1,17 @@
 """Whole scoring jobs: captures from Kafka through a hundred trees to outcomes in Kafka, on one core."""
 
 import contextlib
+import os
+import tempfile
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from benchmarks import workload
-from benchmarks.brokers import MOCKS
+from benchmarks.brokers import MOCKS, broker
 from benchmarks.running import COMMAND, PEERS_PYTHON, Job, Measured, cores
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.features import FeatureSchema
@@ -50,6 +52,15 @@ class Setting:
     def live(self) -> str:
         """The topic that everybody reads."""
         return f"gnomon.{self.stream}.live"
+
+
+@contextlib.contextmanager
+def filled(rows: int, seconds: float) -> Iterator[Setting]:
+    """A topic full of captures on an Apache Kafka of its own; it and this process stay off the core of the jobs."""
+    os.sched_setaffinity(0, cores()[1])
+    with tempfile.TemporaryDirectory() as scratch, broker("kafka", Path(scratch)) as bootstrap:
+        stream = fill(bootstrap, Path(scratch), rows, workload.features())
+        yield Setting(bootstrap, stream, Path(scratch), rows, seconds)
 
 
 def fill(

@@ -3,8 +3,6 @@
 import argparse
 import contextlib
 import json
-import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -12,9 +10,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks import scorer, tables, workload
-from benchmarks.brokers import broker
 from benchmarks.running import Job, cores, say
-from benchmarks.scale import Bench
 
 RESULT = tables.RESULTS / "split.json"
 _FIRST, _LEAST_US = 5000, 0.02
@@ -26,20 +22,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.split", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="captures in the topic; default: 1,000,000")
     rows = parser.parse_args().rows
-    os.sched_setaffinity(0, cores()[1])
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        bench = Bench(stack.enter_context(broker("kafka", folder)), folder, rows, 0.0)
-        stream = scorer.fill(bench.bootstrap, folder, rows, workload.features())
-        setting = bench.setting(rows, stream)
+    with scorer.filled(rows, 5.0) as setting:
         topic, started = scorer.command(setting, "--no-sampling")
-        workload.create(bench.bootstrap, topic)
+        workload.create(setting.bootstrap, topic)
         with scorer.watching(setting, topic) as progress, Job(started, cores()[0]) as job:
             first = job.until(progress.seen, _FIRST)
             before, began = threads(job.pids()), time.perf_counter()
             job.until(progress.seen, rows, 120)
             seconds, after = time.perf_counter() - began, threads(job.pids())
-        of_model = model(folder)
+        of_model = model(setting.folder)
     done = rows - first
     spent = {name: 1e6 * (after[name] - before.get(name, 0.0)) / done for name in after}
     kept = {

@@ -19,12 +19,17 @@ def make():
 """
 
 
+def captured(bootstrap: str, stream: str, captures: int, model: str) -> tuple[str, ...]:
+    """Fill a live topic; return where a replay finds it and its model."""
+    live = Stream(bootstrap, stream)
+    live.publish_schema()
+    live.send(captures)
+    return "--stream", stream, "--bootstrap-servers", bootstrap, "--model", model
+
+
 def test_latency_throughput_and_overload(gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path) -> None:
     (tmp_path / "ten_ms.py").write_text(MODEL)
-    live = Stream(mock_bootstrap, stream_name)
-    live.publish_schema()
-    live.send(200)
-    where = ("--stream", stream_name, "--bootstrap-servers", mock_bootstrap, "--model", "ten_ms:make")
+    where = captured(mock_bootstrap, stream_name, 200, "ten_ms:make")
     calm = gnomon.run("replay", *where, "--rate", "20", "--captures", "40", "--json")
     assert calm.returncode == 0, calm.stderr
     report = json.loads(calm.stdout)
@@ -56,10 +61,7 @@ def test_requests_of_one_row_stay_alone_however_many_are_due(
     gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path
 ) -> None:
     (tmp_path / "alone.py").write_text(ALONE)
-    live = Stream(mock_bootstrap, stream_name)
-    live.publish_schema()
-    live.send(1500)
-    where = ("--stream", stream_name, "--bootstrap-servers", mock_bootstrap, "--model", "alone:make")
+    where = captured(mock_bootstrap, stream_name, 1500, "alone:make")
     done = gnomon.run("replay", *where, "--rate", "100000", "--captures", "1500", "--json")
     report = json.loads(done.stdout)
     assert (report["requests"], report["rows"], report["failed"], report["batch"]) == (1500, 1500, 0, 1)
