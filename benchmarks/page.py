@@ -210,34 +210,37 @@ def replayed() -> list[str]:
 
 
 def speed() -> list[str]:
-    """README's: ours and the peers', without what the whole tables say besides."""
-    scoring, joining = kept("scorer-kafka"), kept("joiner-kafka")
-
-    def said(data: Data, ours: str, *, peers: bool) -> str:
-        series = [one for one in data["series"] if (one["name"] != ours) == peers and one["runs"]]
-        return "; ".join(f"{one['name']} {tables.spread(one['runs'], 'rows_per_second')}" for one in series)
-
-    def how(data: Data) -> str:
-        runs = max(len(one["runs"]) for one in data["series"])
-        at, command = data["machine"]["at"][:10], data["machine"].get("command", "make bench")
-        return f"{at}, {runs} runs of each, `{command}`"
-
-    where = scoring["machine"]
+    """README's: ours and the peers', the quickest first."""
+    where = kept("scorer-kafka")["machine"]
     core = f"One core of an {where['processor']} with {where['cores']}, the servers on the others"
-    lines = (
-        ("score every capture by 100 trees, exactly once, with its ledger", said(scoring, scorer.GNOMON, peers=False)),
-        ("the same trees, at least once", said(scoring, scorer.GNOMON, peers=True)),
-        ("join captures and outcomes into PostgreSQL, exactly once", said(joining, joiner.GNOMON, peers=False)),
-        ("the peers' joins, and one that writes the outcomes alone", said(joining, joiner.GNOMON, peers=True)),
-    )
     return [
-        f"{core}; captures of 25 features; rows/s by the median of the runs (least – most).",
-        f"Scoring: {how(scoring)}. Joining: {how(joining)}.",
+        f"{core}; captures of 25 features.",
         "",
-        "| | |",
-        "|---|---|",
-        *map(tables.line, lines),
+        *raced(
+            scorer.GNOMON,
+            kept("scorer-kafka"),
+            "**Scoring** every capture by 100 trees: Gnomon exactly once with its ledger, peers at least once.",
+        ),
+        "",
+        *raced(
+            joiner.GNOMON,
+            kept("joiner-kafka"),
+            "**Joining** captures and outcomes in PostgreSQL: Gnomon exactly once; Quix's sink writes outcomes alone.",
+        ),
     ]
+
+
+def raced(ours: str, data: Data, work: str) -> list[str]:
+    """Contenders that ran, the quickest first, and how many times their rate ours is."""
+    ran = {one["name"]: one["runs"] for one in data["series"] if one["runs"]}
+    rates = {name: tables.median(runs, "rows_per_second") for name, runs in ran.items()}
+    lines = []
+    for name in sorted(ran, key=lambda name: -rates[name]):
+        times = "" if name == ours else f"{rates[ours] / rates[name]:.1f} ×"
+        lines.append((f"**{name}**" if name == ours else name, tables.spread(ran[name], "rows_per_second"), times))
+    runs, at = max(map(len, ran.values())), data["machine"]["at"][:10]
+    heads = ("", "rows/s: median (least – most)", "Gnomon's rate is")
+    return [f"{work} `{data['machine']['command']}`, {at}, {runs} runs of each:", "", *tables.table(heads, lines)]
 
 
 BLOCKS: dict[str, Callable[[], list[str]]] = {
