@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import closing
 from functools import partial
 
 import psycopg
@@ -17,6 +18,7 @@ from tests.servers.process import Gnomon
 from tests.shadow_log import CODECS, START_US, Logs, start
 
 from gnomon_consumer import topics, upkeep
+from gnomon_consumer.joiner.live import LiveLog
 from gnomon_consumer.settings import load_settings
 from gnomon_schemas.topics import Topics
 
@@ -200,3 +202,15 @@ def test_a_labels_topic_recreated_under_its_consumer_is_refused(
     assert process.wait(60) == 2, process.output
     assert "was re-created" in process.output
     assert labels(database_url) == 40
+
+
+def test_what_is_asked_of_the_broker_does_not_wait_behind_a_fetch(kafka_bootstrap: str, stream_name: str) -> None:
+    """A fetch at the end of a log waits at the broker for more, and a broker answers a connection in order."""
+    logs = make_logs(kafka_bootstrap, stream_name)
+    logs.capture(40)
+    kafka = {"timeout_seconds": 5, "properties": {"fetch.wait.max.ms": "30000"}}
+    settings = load_settings({"bootstrap_servers": kafka_bootstrap, "kafka": kafka})
+    with closing(LiveLog(settings, logs.topics.live)) as live:
+        live.follow(0, 10)
+        assert not live.consume(1, 1.0)  # the fetch is on its way
+        assert live.watermarks(0) == (0, 10)

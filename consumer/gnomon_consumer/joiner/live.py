@@ -16,6 +16,9 @@ class LiveLog:
     def __init__(self, settings: Settings, topic: str) -> None:
         defaults = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384}
         self._consumer: Consumer = kafka.make_consumer(settings, None, defaults)
+        # On a connection of its own: a broker answers in order, so behind a fetch that waits for messages a question
+        # waits as long (`fetch.wait.max.ms`).
+        self._asking: Consumer = kafka.make_consumer(settings)
         self._topic = topic
         self._timeout = settings.kafka.timeout_seconds
         self._followed: set[int] = set()
@@ -53,7 +56,7 @@ class LiveLog:
     def watermarks(self, partition: int) -> tuple[int, int] | None:
         """The first offset that is there and the end; None while the broker does not answer."""
         try:
-            return self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=self._timeout)
+            return self._asking.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=self._timeout)
         except KafkaException:
             return None
 
@@ -65,3 +68,4 @@ class LiveLog:
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()
+        self._asking.close()

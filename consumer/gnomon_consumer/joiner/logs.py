@@ -47,6 +47,7 @@ class Logs:
         self._push = push
         self._finish_write = finish_write
         self._complaints = Complaints(log)
+        self._waited: dict[int, int] = {}
         group = f"{topics.prefix}.{topics.stream}.join.{deployment}"
         self._shadow = GroupTopic(settings, group, topics.shadow(deployment), self._revoked)
         self._live = LiveLog(settings, topics.live)
@@ -142,6 +143,22 @@ class Logs:
             if self._live.end(partition) <= (state.pairing.next_source or 0)
         ]
 
+    def look_for_lost_ends(self) -> None:
+        """Stop partitions whose live log ends before what the shadow log has seen; to be called now and then.
+
+        Where windows wait for live messages and none came since the last call, the broker is asked.
+        """
+        waiting = {
+            partition: state.pairing.live_position
+            for partition, state in self.owned.items()
+            if state.pairing.wants_live and not state.pairing.held_ahead and partition not in self.failed
+        }
+        for partition in [at for at, position in waiting.items() if self._waited.get(at) == position]:
+            too_short = self.owned[partition].live_too_short(self._live.end(partition))
+            if too_short is not None:
+                self._fail(self.owned[partition], too_short)
+        self._waited = waiting
+
     def tell_lag_tools(self, ends: Mapping[int, int]) -> None:
         """Commit the offsets of what is still owned, for tools that show a group's lag."""
         ends = {partition: end for partition, end in ends.items() if partition in self.owned}
@@ -161,10 +178,6 @@ class Logs:
     def _live_event(self, error: KafkaError, state: Partition, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
             state.live_reached(offset)
-            if state.pairing.wants_live and not state.pairing.held_ahead:
-                too_short = state.live_too_short(self._live.end(state.number))
-                if too_short is not None:
-                    self._fail(state, too_short)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._live_out_of_range(state)
         else:

@@ -220,10 +220,11 @@ class Joiner:
             told.delay.observe(max(0.0, now - window.seal["sealed_at"] / 1e6))
 
     def _notice_the_end(self) -> None:
-        """Mark the partitions whose live log is joined to its end; labels mature by it."""
+        """Mark the partitions whose live log is joined to its end; labels mature by it. Stop those that lost it."""
         if time.monotonic() < self._next_idle_check:
             return
         self._next_idle_check = time.monotonic() + IDLE_CHECK_S
+        self._logs.look_for_lost_ends()
         reached = self._logs.at_the_end()
         if reached and self._sink.settle(self._limits.poll_seconds):  # a later turn comes if this one is not done
             self._sink.caught_up(reached)
