@@ -11,7 +11,7 @@ Needs the `[consumer]` extra (pyarrow, pyruhvro); nothing that the hook imports 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,14 @@ from gnomon_schemas.arrow import array_of, arrow_schema, bare, carried, refuse_n
 from gnomon_schemas.codec import Codec, Reader, Record, SchemaFinder
 from gnomon_schemas.errors import DecodeError, SchemaError
 from gnomon_schemas.features import FeatureSchema
-from gnomon_schemas.framing import MAX_MESSAGE_BYTES, SchemaKey, unframe
+from gnomon_schemas.framing import MAX_MESSAGE_BYTES, SINGLE_OBJECT_MARKER, SchemaKey, unframe
 from gnomon_schemas.schema import Schema
 
 MAX_BATCH_BYTES = 1 << 30
 """A batch's messages together: Arrow's string offsets have 31 bits."""
 _LIVE = "gnomon.v1.LivePrediction"
 _FEW = 16
-"""Messages that are not worth another halving."""
+"""Messages that are not worth another halving, nor a look for more of their schema."""
 
 Rows = npt.NDArray[np.int64]
 _T = TypeVar("_T")
@@ -81,20 +81,26 @@ class ColumnarCodec:
         self.schema = schema
         self.reference = Codec(schema, key)
         self.key = self.reference.key
-        self._header = self.key.header
         self._bare = bare(schema.json)
-        self._text = json.dumps(self._bare, separators=(",", ":"))
         self.columns: pa.Schema = arrow_schema(self._bare)
+        self._heading = _heading(self.key.header, self.columns.names)
+        heading = [{"name": name, "type": kind} for name, kind, _ in self._heading]
+        framed = {**self._bare, "fields": heading + self._bare["fields"]}
+        self._framed = arrow_schema(framed)
+        self._text = json.dumps(framed, separators=(",", ":"))
         self.carried = carried(self._bare)
 
-    def decode(self, messages: Sequence[bytes] | pa.BinaryArray) -> Decoded:
+    def decode(self, messages: Sequence[bytes], texts: pa.BinaryArray | None = None) -> Decoded:
         """Decode framed messages, all with this codec's header; raise ValueError beyond MAX_BATCH_BYTES.
+
+        `texts` are the same messages as an array, where there is one already.
 
         A message is in the batch, with the values that the reference gives, or in `errors`, with the reference's.
         """
         parts: list[_Part] = []
         errors: dict[int, DecodeError] = {}
-        self._decode(_array(messages), 0, parts, errors)
+        texts = _array(messages) if texts is None else texts
+        self._decode(list(messages), texts, 0, parts, errors)
         if len(parts) == 1:
             return Decoded(self.schema, *parts[0], errors)
         if not parts:
@@ -123,48 +129,54 @@ class ColumnarCodec:
         batch = self._conformed(batch)
         if not self.carried:
             return pa.array([self._encode_one(record) for record in records_of(batch)], pa.binary())
-        (bodies,) = _refused_as_value_error(lambda: pyruhvro.serialize_record_batch(batch, self._text, 1))
-        return pc.binary_replace_slice(bodies, 0, 0, self._header)
+        framing = [pa.array(np.repeat(value, batch.num_rows)) for _, _, value in self._heading]
+        framed = pa.RecordBatch.from_arrays([*framing, *batch.columns], schema=self._framed)
+        (messages,) = _refused_as_value_error(lambda: pyruhvro.serialize_record_batch(framed, self._text, 1))
+        return messages
 
     def _decode(
-        self, messages: pa.BinaryArray, first: int, parts: list["_Part"], errors: dict[int, DecodeError]
+        self,
+        messages: list[bytes],
+        texts: pa.BinaryArray,
+        first: int,
+        parts: list["_Part"],
+        errors: dict[int, DecodeError],
     ) -> None:
-        """Decode messages[0:], whose places are first, first + 1, …"""
+        """Decode messages[0:], whose places are first, first + 1, …; `texts` are the same ones."""
         count = len(messages)
         if not self.carried or not count:
             return self._decode_by_reference(messages, np.arange(first, first + count), parts, errors)
-        bodies = pc.binary_replace_slice(messages, 0, len(self._header), b"")
         try:
-            batch, again = _refused_as_value_error(lambda: self._there_and_back(bodies))
+            batch, again = _refused_as_value_error(lambda: self._there_and_back(messages))
         except ValueError:
             if count <= _FEW:
                 return self._decode_by_reference(messages, np.arange(first, first + count), parts, errors)
             half = count // 2
-            self._decode(messages[:half], first, parts, errors)
-            return self._decode(messages[half:], first + half, parts, errors)
-        if again.equals(bodies):
+            self._decode(messages[:half], texts[:half], first, parts, errors)
+            return self._decode(messages[half:], texts[half:], first + half, parts, errors)
+        if again.equals(texts):
             parts.append(_Part(batch, np.arange(first, first + count)))
             return None
-        same = pc.equal(again, bodies)
+        same = pc.equal(again, texts)
         places = np.flatnonzero(same.to_numpy(zero_copy_only=False))
         if len(places):
             parts.append(_Part(batch.filter(same), places + first))
         others = np.flatnonzero(~same.to_numpy(zero_copy_only=False))
-        return self._decode_by_reference(messages.take(pa.array(others)), others + first, parts, errors)
+        return self._decode_by_reference([messages[at] for at in others.tolist()], others + first, parts, errors)
 
-    def _there_and_back(self, bodies: pa.BinaryArray) -> tuple[pa.RecordBatch, pa.BinaryArray]:
+    def _there_and_back(self, messages: list[bytes]) -> tuple[pa.RecordBatch, pa.BinaryArray]:
         """Return the columns and what they give when encoded; raise ValueError on what pyruhvro or Arrow refuses."""
-        batch = pyruhvro.deserialize_array(bodies.to_pylist(), self._text).cast(self.columns)
-        batch.validate(full=True)  # UTF-8 too, which comes back as it went in
-        (again,) = pyruhvro.serialize_record_batch(batch, self._text, 1)
-        return batch, again
+        framed = pyruhvro.deserialize_array(messages, self._text).cast(self._framed)
+        framed.validate(full=True)  # UTF-8 too, which comes back as it went in
+        (again,) = pyruhvro.serialize_record_batch(framed, self._text, 1)
+        return pa.RecordBatch.from_arrays(framed.columns[len(self._heading) :], schema=self.columns), again
 
     def _decode_by_reference(
-        self, messages: pa.BinaryArray, places: Rows, parts: list["_Part"], errors: dict[int, DecodeError]
+        self, messages: list[bytes], places: Rows, parts: list["_Part"], errors: dict[int, DecodeError]
     ) -> None:
-        start = len(self._header)
+        start = len(self.key.header)
         records, rows = [], []
-        for place, message in zip(places.tolist(), messages.to_pylist(), strict=True):
+        for place, message in zip(places.tolist(), messages, strict=True):
             try:
                 records.append(self.reference.decode(message, start))
                 rows.append(place)
@@ -225,60 +237,79 @@ class ColumnarReader:
 
     def decode(self, messages: Sequence[bytes | None]) -> Batches:
         """Decode messages of one or more writer schemas, groups in the order in which their schemas turn up."""
-        if (alike := _alike(messages)) is not None:
-            key, texts = alike
-            try:
-                return Batches([self.codec(key).decode(texts)], {})
-            except DecodeError as error:
-                return Batches([], dict.fromkeys(range(len(messages)), error))
-        places, unreadable = _by_key(messages)
+        texts = _array(messages)
+        places, unreadable = _by_key(messages, texts)
         groups = []
         for key, rows in places.items():
             try:
                 codec = self.codec(key)
             except DecodeError as error:
-                unreadable.update(dict.fromkeys(rows, error))
+                unreadable.update(dict.fromkeys(rows.tolist(), error))
                 continue
-            groups.append(_moved(codec.decode([messages[row] for row in rows]), rows))
+            first, end = int(rows[0]), int(rows[-1]) + 1
+            if end - first == len(rows):
+                own, columns = list(messages[first:end]), texts[first:end]
+            else:
+                own, columns = [messages[row] for row in rows.tolist()], texts.take(pa.array(rows))
+            groups.append(_moved(codec.decode(own, columns), rows))  # type: ignore[arg-type]  # none of them is None
         return Batches(groups, unreadable)
 
 
-def _by_key(messages: Sequence[bytes | None]) -> tuple[dict[SchemaKey, list[int]], dict[int, DecodeError]]:
-    """Return the places of each schema key's messages, and the errors of those without any."""
-    places: dict[SchemaKey, list[int]] = {}
+def _by_key(
+    messages: Sequence[bytes | None], texts: pa.BinaryArray
+) -> tuple[dict[SchemaKey, Rows], dict[int, DecodeError]]:
+    """Return the places of each schema key's messages, and the errors of those without any.
+
+    All of a key are found together, and what few keys leave over is read one by one.
+    """
+    places: dict[SchemaKey, Rows] = {}
+    alone: dict[SchemaKey, list[int]] = {}
     errors: dict[int, DecodeError] = {}
-    for place, message in enumerate(messages):
+    left = np.arange(len(messages))
+    for _ in range(_FEW):
+        if len(left) <= _FEW:
+            break
         try:
-            places.setdefault(unframe(message).key, []).append(place)
+            key = unframe(messages[left[0]]).key
+        except DecodeError as error:
+            errors[int(left[0])] = error
+            left = left[1:]
+            continue
+        sized = pc.less_equal(pc.binary_length(texts), MAX_MESSAGE_BYTES)
+        own = pc.fill_null(pc.and_(pc.starts_with(texts, pattern=key.header), sized), fill_value=False)
+        own = own.to_numpy(zero_copy_only=False)[left]
+        places[key], left = left[own], left[~own]
+    for place in left.tolist():
+        try:
+            alone.setdefault(unframe(messages[place]).key, []).append(place)
         except DecodeError as error:
             errors[place] = error
-    return places, errors
+    return places | {key: np.array(found) for key, found in alone.items()}, errors
 
 
-def _alike(messages: Sequence[bytes | None]) -> tuple[SchemaKey, pa.BinaryArray] | None:
-    """Return the messages as an array where all are of one key: the common case, without a step of Python for each."""
-    try:
-        key = unframe(messages[0]).key if messages else None
-        texts = _array(messages)
-    except (DecodeError, ValueError):
-        return None
-    if key is None or texts.null_count or not pc.all(pc.starts_with(texts, pattern=key.header)).as_py():
-        return None
-    return (key, texts) if pc.max(pc.binary_length(texts)).as_py() <= MAX_MESSAGE_BYTES else None
-
-
-def _array(messages: Sequence[bytes | None] | pa.BinaryArray) -> pa.BinaryArray:
+def _array(messages: Sequence[bytes | None]) -> pa.BinaryArray:
     """Return messages as one array; raise ValueError beyond MAX_BATCH_BYTES."""
-    texts = messages if isinstance(messages, pa.BinaryArray) else pa.array(messages, pa.binary())
+    texts = pa.array(messages, pa.binary())
     if (pc.sum(pc.binary_length(texts)).as_py() or 0) > MAX_BATCH_BYTES:
         raise ValueError(f"the batch has more than {MAX_BATCH_BYTES} bytes")
     return texts
 
 
-def _moved(decoded: Decoded, places: Sequence[int]) -> Decoded:
+def _moved(decoded: Decoded, places: Rows) -> Decoded:
     """Return a group whose places are those of the whole list."""
-    rows = np.asarray(places, np.int64)[decoded.rows]
-    return Decoded(decoded.schema, decoded.batch, rows, {places[at]: error for at, error in decoded.errors.items()})
+    errors = {int(places[at]): error for at, error in decoded.errors.items()}
+    return Decoded(decoded.schema, decoded.batch, places[decoded.rows], errors)
+
+
+def _heading(header: bytes, names: Sequence[str]) -> list[tuple[str, str, npt.NDArray[Any]]]:
+    """A header as Avro fields before a record's own: name, type and value; so no message is cut, or put together.
+
+    Read as Avro, C3 01 is the number -98 and a fingerprint a double, 00 is the number 0 and a registry id a float.
+    """
+    name = "_" * (1 + max(map(len, names), default=0))
+    if header.startswith(SINGLE_OBJECT_MARKER):
+        return [(name, "long", np.array([-98])), (f"{name}_", "double", np.frombuffer(header, "<f8", 1, 2))]
+    return [(name, "long", np.array([0])), (f"{name}_", "float", np.frombuffer(header, "<f4", 1, 1))]
 
 
 def records_of(batch: pa.RecordBatch) -> list[Record]:

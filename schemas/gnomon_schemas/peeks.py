@@ -4,7 +4,7 @@ Needs the `[consumer]` extra (NumPy, pyarrow); nothing that the hook imports imp
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -81,51 +81,60 @@ def _together(messages: Sequence[bytes | None], length: int) -> Peeks | None:
     except DecodeError:
         return None
     # The length of the id takes one byte up to 63 characters.
-    width = start + 1 + length + 2 * (_LONG + 1)
+    first = start + 1 + length
+    width = 2 * (_LONG + 1)
     texts = pa.array(messages, pa.binary())
     sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
-    whole = np.flatnonzero((sizes >= width) & (sizes <= MAX_MESSAGE_BYTES))
-    if not len(whole):
+    places = np.flatnonzero((sizes >= first + width) & (sizes <= MAX_MESSAGE_BYTES))
+    if not len(places):
         return None
-    heads = pc.binary_slice(texts if len(whole) == len(texts) else texts.take(pa.array(whole)), 0, width)
-    table = np.frombuffer(heads.buffers()[2], np.uint8)[: len(whole) * width].reshape(-1, width)
-    first = start + 1
-    ids = table[:, first : first + length]
-    header = np.frombuffer(messages[0][:start], np.uint8)  # type: ignore[index]  # unframed, so none is None
-    fits = (table[:, :start] == header).all(axis=1) & (table[:, start] == 2 * length)
-    fits &= ((ids > 0) & (ids < 0x80)).all(axis=1)
-    at = np.full(len(whole), first + length)
-    sequences, at, short = _longs(table, at)
-    fits &= short
-    captured_at, at, short = _longs(table, at)
-    fits &= short
-    here = np.flatnonzero(fits)
+    if len(places) < len(messages):
+        texts = texts.take(pa.array(places))
+    heads = pc.binary_slice(texts, 0, first).dictionary_encode()
+    begins = messages[0][:start] + bytes([2 * length])  # type: ignore[index]  # unframed, so none is None
+    producers = [_producer(head, begins) for head in heads.dictionary.to_pylist()]
+    producer_of = heads.indices.to_numpy().astype(np.int64)
+    fits = np.array([producer is not None for producer in producers])[producer_of]
+    tails = pc.binary_slice(texts, first, first + width)
+    table = np.frombuffer(tails.buffers()[2], np.uint8)[: len(places) * width].reshape(-1, width)
+    sequences, ends = _longs(table)
+    captured_at, length_of = _longs(_from(table, ends))
+    here = np.flatnonzero(fits & (ends <= _LONG) & (length_of <= _LONG))
     if not len(here):
         return None
-    names = np.ascontiguousarray(ids[here]).view(f"S{length}").reshape(-1)
-    if (names == names[0]).all():
-        unique, producer_of = names[:1], np.zeros(len(here), np.int64)
-    else:
-        unique, producer_of = np.unique(names, return_inverse=True)
-    producers = [name.decode() for name in unique.tolist()]
-    return Peeks(whole[here], producers, producer_of.astype(np.int64), sequences[here], captured_at[here])
+    known = {at: producer for at, producer in enumerate(producers) if producer is not None}
+    number = np.full(len(producers), -1)
+    number[list(known)] = np.arange(len(known))
+    return Peeks(places[here], list(known.values()), number[producer_of[here]], sequences[here], captured_at[here])
 
 
-def _longs(table: npt.NDArray[np.uint8], at: Numbers) -> tuple[Numbers, Numbers, Any]:
-    """The zig-zag number of each row at its place, where the next field begins, and whether it is short enough."""
-    rows = np.arange(len(at))
-    number = np.zeros(len(at), np.uint64)
-    going = np.ones(len(at), np.bool_)
-    ends = at.copy()
-    for step in range(_LONG):
-        byte = table[rows, at + step]
-        number |= np.where(going, byte & 0x7F, 0).astype(np.uint64) << np.uint64(7 * step)
-        ends[going] += 1
-        going &= byte >= 0x80
+def _producer(head: bytes, begins: bytes) -> str | None:
+    """The producer id at the end of a head that begins so; None for another head, or an id that is no plain ASCII."""
+    name = head[len(begins) :]
+    return name.decode() if head.startswith(begins) and name.isascii() and 0 not in name else None
+
+
+def _longs(table: npt.NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
+    """The zig-zag number that each row begins with, and how many bytes it has: _LONG + 1 for one that is longer."""
+    number = np.zeros(len(table), np.uint64)
+    sizes = np.zeros(len(table), np.int64)
+    going = np.ones(len(table), np.bool_)
+    for at in range(_LONG):
+        byte = table[:, at]
+        number |= np.where(going, byte & 0x7F, 0).astype(np.uint64) << np.uint64(7 * at)
+        sizes += going
+        going = going & (byte >= 0x80)
         if not going.any():
             break
     sign = -(number & np.uint64(1)).astype(np.int64)
-    return (number >> np.uint64(1)).astype(np.int64) ^ sign, np.where(going, at, ends), ~going
+    return (number >> np.uint64(1)).astype(np.int64) ^ sign, sizes + going
+
+
+def _from(table: npt.NDArray[np.uint8], starts: Numbers) -> npt.NDArray[np.uint8]:
+    """The next _LONG bytes of each row from where it says."""
+    if (starts == starts[0]).all():
+        return table[:, starts[0] : starts[0] + _LONG]
+    return np.take_along_axis(table, starts[:, None] + np.arange(_LONG), axis=1)
 
 
 __all__ = ["Peeks", "peeks"]

@@ -33,6 +33,36 @@ def test_pieces_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(in_pieces) > 100 * len(rows)
 
 
+EMPTY = {one.name: "" if one.type == pa.string() else bytes(16) for one in PAIRS if one.name in FILLED}
+
+
+def by_the_encoder(name: str, lists: list[Any], monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, bytes]:
+    """What is copied of a column of lists, and what the encoder alone makes of it; of a part of a batch."""
+    rows = pa.RecordBatch.from_pylist([{**EMPTY, name: one} for one in lists], schema=PAIRS)
+    batch = rows.slice(1) if rows.num_rows > 1 else rows
+    made = wire.copy_bytes(batch)
+    for ours in ("_numbers", "_texts"):
+        monkeypatch.setattr(wire, ours, lambda column: column)
+    return made, wire.copy_bytes(batch)
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        [["alpha", "", "ä\U0001f600"], ["b" * 300, "c", ""]] * 700,
+        [["a", None], [None, "b"], [None, None]],
+        [["a"], ["b", "c"]],
+        [[], []],
+        [["a", "b"], None],
+        [None],
+        [],
+    ],
+)
+def test_texts_are_what_the_encoder_makes_of_them(monkeypatch: pytest.MonkeyPatch, lists: list[Any]) -> None:
+    made, expected = by_the_encoder("features_text", lists, monkeypatch)
+    assert made == expected
+
+
 @pytest.mark.parametrize(
     "lists",
     [
@@ -45,10 +75,5 @@ def test_pieces_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_numbers_are_what_the_encoder_makes_of_them(monkeypatch: pytest.MonkeyPatch, lists: list[Any]) -> None:
-    """Also of a batch that is a part of another one."""
-    empty = {one.name: "" if one.type == pa.string() else bytes(16) for one in PAIRS if one.name in FILLED}
-    rows = pa.RecordBatch.from_pylist([{**empty, "features_numeric": one} for one in lists], schema=PAIRS)
-    batch = rows.slice(1) if rows.num_rows > 1 else rows
-    made = wire.copy_bytes(batch)
-    monkeypatch.setattr(wire, "_numbers", lambda column: column)
-    assert made == wire.copy_bytes(batch)
+    made, expected = by_the_encoder("features_numeric", lists, monkeypatch)
+    assert made == expected

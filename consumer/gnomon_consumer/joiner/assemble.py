@@ -114,11 +114,11 @@ def assemble(
             taken.append(own)
     for place, (reason, detail) in sorted(faults.items()):
         refusals.append((int(window_of[place]), refused(matches[place], reason, detail)))
-    batch = pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema=PAIRS)
+    batch = parts[0] if parts else pa.RecordBatch.from_pylist([], schema=PAIRS)
     places = np.concatenate(taken)
     if len(parts) > 1:
         order = np.argsort(places)
-        batch, places = batch.take(pa.array(order)), places[order]
+        batch, places = pa.concat_batches(parts).take(pa.array(order)), places[order]
     return Assembled(batch, window_of[places], refusals, matches, places)
 
 

@@ -51,6 +51,11 @@ def _interleaved(columns: Sequence[pa.Array], rows: int, kind: pa.DataType) -> p
     ends = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
     if not width:
         return pa.ListArray.from_arrays(ends, pa.array([], kind))
+    if kind == pa.float64() and not any(column.null_count for column in columns):
+        table = np.empty((rows, width))
+        for at, column in enumerate(columns):
+            table[:, at] = column.to_numpy()
+        return pa.ListArray.from_arrays(ends, pa.array(table.reshape(-1)))
     by_row = np.arange(rows * width).reshape(width, rows).T.reshape(-1)
     return pa.ListArray.from_arrays(ends, pa.concat_arrays(columns).take(pa.array(by_row)))
 

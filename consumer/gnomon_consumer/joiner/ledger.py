@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from gnomon_consumer.joiner.assemble import Assembled, uuid_bytes
 from gnomon_consumer.joiner.matches import Refusal
 from gnomon_consumer.joiner.rollup import Rollup
-from gnomon_consumer.joiner.shadows import Numbers, chosen
+from gnomon_consumer.joiner.shadows import Numbers, chosen, different
 from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, Run, printable
 from gnomon_schemas.codec import Record
 
@@ -91,9 +92,9 @@ def recount(
     counted = [Counts(Counter) for _ in windows]
     rollup = Rollup()
     pairs = chosen(assembled.batch, kept)
-    keys = pa.table([assembled.window_of[kept], pairs["stratum"], pairs["outcome"]], ["window", "cell", "outcome"])
-    for row in keys.group_by(keys.column_names, use_threads=False).aggregate([([], "count_all")]).to_pylist():
-        counted[row["window"]][row["cell"]][row["outcome"]] += row["count_all"]
+    keys, key_of = different(pa.array(assembled.window_of[kept]), pairs["stratum"], pairs["outcome"])
+    for (at, cell, outcome), number in zip(keys, np.bincount(key_of, minlength=len(keys)).tolist(), strict=True):
+        counted[at][cell][outcome] += number
     others = [(at, refusal.cell, "dead_lettered") for at, refusal in refusals]
     others += [(at, cell, "orphaned") for at, window in enumerate(windows) for cell, _ in window.orphans]
     for at, cell, outcome in others:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from gnomon_consumer.joiner.shadows import outcomes, plain, together
+from gnomon_consumer.joiner.shadows import NONE, plain, together
 from gnomon_schemas.codec import Record
 
 
@@ -35,7 +35,7 @@ class Refusal:
 class Matches:
     """Matches as columns: row i of `shadow` has the live message `values[i]` and is counted in `cells[i]`."""
 
-    shadow: pa.RecordBatch = field(default_factory=lambda: outcomes([]))
+    shadow: pa.RecordBatch = field(default_factory=lambda: NONE)
     values: list[bytes | None] = field(default_factory=list)
     cells: list[str] = field(default_factory=list)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gnomon_consumer.joiner.shadows import different, numbers
 from gnomon_consumer.joiner.window import HOUR_US
 
 COUNTS = (
@@ -52,31 +53,30 @@ class Rollup:
         if pairs.num_rows == 0:
             return
         terms = _terms(pairs, value_tolerance)
-        hours = pc.floor(pc.divide(pairs.column("event_time").cast(pa.float64()), HOUR_US)).cast(pa.int64())
-        table = pa.table({"hour": hours, "stratum": pairs.column("stratum"), **terms})
-        grouped = table.group_by(["hour", "stratum"], use_threads=False).aggregate([(name, "sum") for name in terms])
-        for row in grouped.to_pylist():
-            key = (row["hour"], row["stratum"])
-            for name in terms:
-                value = row[f"{name}_sum"]
+        hours = pa.array(numbers(pairs, "event_time") // HOUR_US)
+        keys, key_of = different(hours, pairs.column("stratum"))
+        for key in keys:
+            self._counts.setdefault(key, Counter())
+            self._sums.setdefault(key, dict.fromkeys(SUMS, 0.0))
+        for name, term in terms.items():
+            for key, total in zip(keys, np.bincount(key_of, term, len(keys)).tolist(), strict=True):
                 if name in SUMS:
-                    sums = self._sums.setdefault(key, dict.fromkeys(SUMS, 0.0))
-                    sums[name] += value
+                    self._sums[key][name] += total
                 else:
-                    self.count(key, name, int(value))
+                    self._counts[key][name] += int(total)
         self._decide(pairs, hours, terms)
 
-    def _decide(self, pairs: pa.RecordBatch, hours: Any, terms: dict[str, Any]) -> None:
+    def _decide(self, pairs: pa.RecordBatch, hours: pa.Array, terms: dict[str, Any]) -> None:
         """Add up the pairs in which two decisions stand side by side."""
-        columns = {"hour": hours, "live": pairs.column("live_label"), "shadow": pairs.column("shadow_label")}
-        sums = ("comparable", "comparable_weight", "comparable_weight_squared")
-        table = pa.table(columns | {name: terms[name] for name in sums})
-        table = table.filter(pc.and_(pc.equal(table["comparable"], 1), pc.is_valid(table["live"])))
-        grouped = table.group_by(list(columns)).aggregate([(name, "sum") for name in sums])
-        for row in grouped.to_pylist():
-            total = self._decisions.setdefault((row["hour"], row["live"], row["shadow"]), [0, 0.0, 0.0])
-            for at, name in enumerate(sums):
-                total[at] += row[f"{name}_sum"]
+        if "comparable" not in terms:
+            return
+        own = pa.array(np.flatnonzero(terms["comparable"] & _flags(pc.is_valid(pairs.column("live_label")))))
+        columns = (hours, pairs.column("live_label"), pairs.column("shadow_label"))
+        keys, key_of = different(*(column.take(own) for column in columns))
+        for at, name in enumerate(("comparable", "comparable_weight", "comparable_weight_squared")):
+            sums = np.bincount(key_of, terms[name][own], len(keys))
+            for key, total in zip(keys, sums.tolist(), strict=True):
+                self._decisions.setdefault(key, [0, 0.0, 0.0])[at] += total if at else int(total)
 
     def decisions(self) -> Iterable[tuple[Decisions, list[float]]]:
         """Keys in order, each with its pairs, weight and squared weight."""
@@ -91,7 +91,7 @@ class Rollup:
 
 
 def _terms(pairs: pa.RecordBatch, tolerance: float) -> dict[str, Any]:
-    """What each row adds to each sum."""
+    """What each row adds to each sum; of a flag that no row has, nothing."""
     weight: Floats = 1.0 / (_floats(pairs, "capture_probability") * _floats(pairs, "inclusion_probability"))
     outcome = pairs.column("outcome")
     live, shadow = _floats(pairs, "live_value"), _floats(pairs, "shadow_value")
@@ -110,16 +110,18 @@ def _terms(pairs: pa.RecordBatch, tolerance: float) -> dict[str, Any]:
         "both_failed_": _flags(pc.is_valid(pairs.column("live_error_kind"))) & _flags(pc.not_equal(outcome, "scored")),
     }
     terms: dict[str, Any] = {}
+    squared = weight * weight
     for prefix, flags in chosen.items():
-        terms[f"{prefix}weight"] = np.where(flags, weight, 0.0)
-        terms[f"{prefix}weight_squared"] = np.where(flags, weight * weight, 0.0)
-        terms[prefix.rstrip("_") or "sampled"] = flags.astype(np.int64)
-    terms["scored"] = _flags(pc.equal(outcome, "scored")).astype(np.int64)
+        if flags.any():
+            terms[prefix.rstrip("_") or "sampled"] = flags
+            terms[f"{prefix}weight"] = np.where(flags, weight, 0.0)
+            terms[f"{prefix}weight_squared"] = np.where(flags, squared, 0.0)
+    terms["scored"] = _flags(pc.equal(outcome, "scored"))
     terms["value_difference"] = weight * difference
     terms["value_difference_absolute"] = weight * np.abs(difference)
     terms["value_difference_squared"] = weight * difference * difference
     terms["value_difference_weight"] = np.where(both, weight, 0.0)
-    terms["valued"] = both.astype(np.int64)
+    terms["valued"] = both
     for name in ("", "_absolute", "_squared", "_weight"):
         terms[f"squared_weight_value_difference{name}"] = weight * terms[f"value_difference{name}"]
     return terms

@@ -81,11 +81,15 @@ def outcomes(records: Sequence[Record]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(list(records), schema=COLUMNS)
 
 
+NONE = outcomes([])
+"""No outcome at all."""
+
+
 def together(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Batches of outcomes as one; none at all is an empty one."""
     if len(batches) == 1:
         return batches[0]
-    return pa.concat_batches(batches) if batches else outcomes([])
+    return pa.concat_batches(batches) if batches else NONE
 
 
 def chosen(batch: pa.RecordBatch, rows: Numbers) -> pa.RecordBatch:
@@ -97,6 +101,8 @@ def chosen(batch: pa.RecordBatch, rows: Numbers) -> pa.RecordBatch:
 
 def plain(batch: pa.RecordBatch, rows: Numbers) -> list[Record]:
     """What the ledger keeps of outcomes that are no pairs, as Python values."""
+    if not len(rows):
+        return []
     found: list[Record] = batch.select(_PLAIN).take(pa.array(rows)).to_pylist()
     return found
 
@@ -105,6 +111,19 @@ def numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[Any]:
     """A column without nulls as an array."""
     column: npt.NDArray[Any] = batch.column(name).to_numpy()
     return column
+
+
+def different(*columns: pa.Array) -> tuple[list[tuple[Any, ...]], Numbers]:
+    """The different rows of some columns without nulls, and which of them each row is."""
+    keys: list[tuple[Any, ...]] = [()]
+    key_of = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        coded = column.dictionary_encode()
+        values = coded.dictionary.to_pylist()
+        pairs = pa.array(key_of * len(values) + coded.indices.to_numpy()).dictionary_encode()
+        keys = [(*keys[at // len(values)], values[at % len(values)]) for at in pairs.dictionary.to_pylist()]
+        key_of = pairs.indices.to_numpy().astype(np.int64)
+    return keys, key_of
 
 
 def part(column: pa.Array, name: str) -> pa.Array:
