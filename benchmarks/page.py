@@ -149,7 +149,19 @@ def whole() -> list[str]:
         "99th percentile, s": f"{delay['p99_s']:.3f}",
         "most, s": f"{delay['most_s']:.3f}",
     }
+    if "busy_cores" in delay:  # which a result of before does not say
+        cells |= {
+            "of it until the window's seal: median, 99th percentile, s": _two(delay, "open"),
+            "from the seal to the row": _two(delay, "scored_and_joined"),
+            "cores at work: scorer, joiner, everything": " / ".join(
+                f"{delay[name]:.2f}" for name in ("scorer_cores", "joiner_cores", "busy_cores")
+            ),
+        }
     return [tables.measured(data["machine"]), "", *tables.table(("", "both services"), cells.items())]
+
+
+def _two(delay: Data, part: str) -> str:
+    return f"{delay[f'{part}_p50_s']:.3f}, {delay[f'{part}_p99_s']:.3f}"
 
 
 def split() -> list[str]:

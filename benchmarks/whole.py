@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import psutil
 import psycopg
 from tests.servers import postgres
 
@@ -25,9 +27,12 @@ from benchmarks.scale import Arrivals, Bench
 
 RESULT = tables.RESULTS / "whole.json"
 _SEEN = "select coalesce(sum(sampled), 0) from gnomon.cells"
-_WINDOWS = "select window_id, extract(epoch from opened_at), seen from gnomon.windows"
+_WINDOWS = """select window_id, seen, extract(epoch from opened_at)::float8, extract(epoch from sealed_at)::float8
+from gnomon.windows"""
+Floats = npt.NDArray[Any]
 # Windows of some thousand captures each, so that both services are at work from the first second on.
 _SHORT = {"GNOMON_SCORE__RESERVOIR_ROWS": "20000"}
+_CAUGHT_UP_S = 5.0
 _LOOK_S = 0.02  # how often the database is asked from outside; nothing tells when a row is there
 
 
@@ -103,34 +108,46 @@ def delay(bench: Bench, server: str, rate: float) -> dict[str, Any]:
             for job in jobs:
                 job.check()
             time.sleep(_LOOK_S)
-        time.sleep(2)  # what had gathered while the services started
+        time.sleep(_CAUGHT_UP_S)  # what had gathered while the services started
         known = {row[0] for row in connection.execute(_WINDOWS).fetchall()}
-        delays: list[float] = []
-        weights: list[int] = []
-        until = time.time() + bench.seconds
-        while time.time() < until:
+        spent, busy = [job.cpu_s() for job in jobs], _busy_s()
+        found: list[tuple[float, float, float, int]] = []
+        began = time.time()
+        while time.time() < began + bench.seconds:
             time.sleep(_LOOK_S)
             rows = connection.execute(_WINDOWS).fetchall()
             now = time.time()
-            for window_id, opened_at, seen in rows:
-                if window_id not in known:
-                    known.add(window_id)
-                    delays.append(now - float(opened_at))
-                    weights.append(int(seen))
-    order = np.argsort(delays)
-    shares = np.cumsum(np.array(weights)[order]) / sum(weights)
-
-    def at(share: float) -> float:
-        return round(float(np.array(delays)[order][np.searchsorted(shares, share)]), 3)
-
+            found += [(now, opened, sealed, seen) for one, seen, opened, sealed in rows if one not in known]
+            known |= {row[0] for row in rows}
+        lasted = time.time() - began
+        cores = [round((job.cpu_s() - before) / lasted, 2) for job, before in zip(jobs, spent, strict=True)]
+        all_cores = round((_busy_s() - busy) / lasted, 2)
+    there, opened, sealed, seen = (np.array(column) for column in zip(*found, strict=True))
     return {
         "captures_per_second": round(rate),
-        "joined_per_second": round(sum(weights) / bench.seconds),
-        "windows": len(delays),
-        "p50_s": at(0.5),
-        "p99_s": at(0.99),
-        "most_s": round(max(delays), 3),
+        "joined_per_second": round(seen.sum() / lasted),
+        "windows": len(found),
+        **_quantiles("", there - opened, seen),
+        **_quantiles("open_", sealed - opened, seen),
+        **_quantiles("scored_and_joined_", there - sealed, seen),
+        "joiner_cores": cores[0],
+        "scorer_cores": cores[1],
+        "busy_cores": all_cores,
     }
+
+
+def _quantiles(name: str, seconds: Floats, weights: Floats) -> dict[str, float]:
+    """Median, 99th percentile and maximum of delays, weighted."""
+    order = np.argsort(seconds)
+    shares = np.cumsum(weights[order]) / weights.sum()
+    places = {"p50_s": np.searchsorted(shares, 0.5), "p99_s": np.searchsorted(shares, 0.99), "most_s": -1}
+    return {f"{name}{label}": round(float(seconds[order][place]), 3) for label, place in places.items()}
+
+
+def _busy_s() -> float:
+    """Seconds that all cores together have been at work so far."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 if __name__ == "__main__":

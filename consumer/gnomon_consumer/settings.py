@@ -158,7 +158,7 @@ class JoinSettings(Section):
     """The joiner: how much it reads at once and holds."""
 
     batch_messages: int = Field(
-        default=5000, ge=1, le=1_000_000, description="Most messages taken from Kafka at once; default 5000."
+        default=20_000, ge=1, le=1_000_000, description="Most messages taken from Kafka at once; default 20,000."
     )
     poll_seconds: float = Field(
         default=0.02, gt=0, le=10, description="Longest wait for a batch of messages, seconds; default 0.02."
