@@ -140,7 +140,7 @@ def _quantiles(name: str, seconds: Floats, weights: Floats) -> dict[str, float]:
     """Median, 99th percentile and maximum of delays, weighted."""
     order = np.argsort(seconds)
     shares = np.cumsum(weights[order]) / weights.sum()
-    places = {"p50_s": np.searchsorted(shares, 0.5), "p99_s": np.searchsorted(shares, 0.99), "most_s": -1}
+    places = {"p50_s": int(np.searchsorted(shares, 0.5)), "p99_s": int(np.searchsorted(shares, 0.99)), "most_s": -1}
     return {f"{name}{label}": round(float(seconds[order][place]), 3) for label, place in places.items()}
 
 
