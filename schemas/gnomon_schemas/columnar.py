@@ -235,9 +235,11 @@ class ColumnarReader:
                 raise DecodeError("invalid", f"schema {key}: {error}") from error
         return codec
 
-    def decode(self, messages: Sequence[bytes | None]) -> Batches:
+    def decode(self, messages: Sequence[bytes | None] | pa.BinaryArray) -> Batches:
         """Decode messages of one or more writer schemas, groups in the order in which their schemas turn up."""
         texts = _array(messages)
+        if isinstance(messages, pa.BinaryArray):
+            messages = messages.to_pylist()
         places, unreadable = _by_key(messages, texts)
         groups = []
         for key, rows in places.items():
@@ -287,9 +289,9 @@ def _by_key(
     return places | {key: np.array(found) for key, found in alone.items()}, errors
 
 
-def _array(messages: Sequence[bytes | None]) -> pa.BinaryArray:
+def _array(messages: Sequence[bytes | None] | pa.BinaryArray) -> pa.BinaryArray:
     """Return messages as one array; raise ValueError beyond MAX_BATCH_BYTES."""
-    texts = pa.array(messages, pa.binary())
+    texts = messages if isinstance(messages, pa.BinaryArray) else pa.array(messages, pa.binary())
     if (pc.sum(pc.binary_length(texts)).as_py() or 0) > MAX_BATCH_BYTES:
         raise ValueError(f"the batch has more than {MAX_BATCH_BYTES} bytes")
     return texts

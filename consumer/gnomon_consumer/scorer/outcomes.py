@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gnomon_consumer.scorer.models.base import Answers
-from gnomon_consumer.scorer.rows import Row, Rows
+from gnomon_consumer.scorer.rows import Row, Rows, Texts, text_at
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.columnar import ColumnarCodec
 from gnomon_schemas.records import (
@@ -45,7 +45,7 @@ class Outcomes:
     """
 
     codes: bytes
-    messages: Sequence[bytes] | pa.BinaryArray
+    messages: Texts
     dead: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
@@ -61,9 +61,7 @@ class Outcomes:
         return len(self.messages)
 
     def __getitem__(self, at: int) -> Scored:
-        message = self.messages[at]
-        text = message if isinstance(message, bytes) else message.as_py()
-        return Scored(STATUSES[self.codes[at]], text, *self.dead.get(at, ()))
+        return Scored(STATUSES[self.codes[at]], text_at(self.messages, at), *self.dead.get(at, ()))
 
     def __iter__(self) -> Iterator[Scored]:
         return (self[at] for at in range(len(self)))

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 T = TypeVar("T")
 Places = NDArray[np.int64]
 """Indices of rows."""
+Texts = list[bytes] | pa.BinaryArray
+"""Byte strings: a list where they come and go one by one, an array where all of them are only passed on."""
 
 
 class Row(NamedTuple):
@@ -33,8 +36,8 @@ class Rows:
     ranks: NDArray[np.int64]
     cell_of: NDArray[np.int32]
     cells: Sequence[tuple[str | None, float]]
-    keys: Sequence[bytes]
-    values: list[bytes]
+    keys: Texts
+    values: Texts
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Rows":
@@ -57,7 +60,7 @@ class Rows:
     def __getitem__(self, at: int) -> Row:
         stratum, probability = self.cells[self.cell_of[at]]
         offset, rank = int(self.offsets[at]), int(self.ranks[at])
-        return Row(self.partition, offset, self.keys[at], self.values[at], stratum, rank, probability)
+        return Row(self.partition, offset, text_at(self.keys, at), text_at(self.values, at), stratum, rank, probability)
 
     def __iter__(self) -> Iterator[Row]:
         return (self[at] for at in range(len(self)))
@@ -70,8 +73,8 @@ class Rows:
             self.ranks[places],
             self.cell_of[places],
             self.cells,
-            picked(self.keys, places),
-            picked(self.values, places),
+            taken(self.keys, places),
+            taken(self.values, places),
         )
 
     def cut(self, first: int, end: int) -> "Rows":
@@ -96,6 +99,23 @@ class Rows:
     def probabilities(self) -> NDArray[np.float64]:
         """The inclusion probability of each row."""
         return np.array([probability for _, probability in self.cells], np.float64)[self.cell_of]
+
+
+def text_at(texts: Texts, at: int) -> bytes:
+    """One byte string."""
+    text: Any = texts[at]
+    found: bytes = text if isinstance(text, bytes) else text.as_py()
+    return found
+
+
+def as_array(texts: Texts) -> pa.BinaryArray:
+    """The same as an array."""
+    return texts if isinstance(texts, pa.BinaryArray) else pa.array(texts, pa.binary())
+
+
+def taken(texts: Texts, places: Places) -> Texts:
+    """The byte strings at these places."""
+    return texts.take(pa.array(places)) if isinstance(texts, pa.BinaryArray) else picked(texts, places)
 
 
 def picked(items: Sequence[T], places: Places) -> list[T]:

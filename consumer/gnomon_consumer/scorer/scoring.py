@@ -14,7 +14,7 @@ from gnomon_consumer.scorer.features import columns
 from gnomon_consumer.scorer.models import ModelSpec
 from gnomon_consumer.scorer.models.base import Answers, Batch, Column, Runner, check_fit, joined
 from gnomon_consumer.scorer.outcomes import Outcomes, Scored, encode, encode_batch, status_of
-from gnomon_consumer.scorer.rows import Places, Row, Rows, picked
+from gnomon_consumer.scorer.rows import Places, Row, Rows, as_array, taken, text_at
 from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.errors import ConfigurationError, DecodeError
 from gnomon_schemas.features import Feature, FeatureSchema
@@ -125,13 +125,13 @@ class Scorer:
             errors.update((at, DecodeError("not_a_capture", text)) for at in places.tolist())
             return group.batch, places[:0]
         request_ids = group.batch.column("request_id")
-        keys = rows.keys if len(places) == len(rows) else picked(rows.keys, places)
-        same = pc.equal(request_ids.cast(pa.binary()), pa.array(keys, pa.binary()))
+        keys = rows.keys if len(places) == len(rows) else taken(rows.keys, places)
+        same = pc.equal(request_ids.cast(pa.binary()), as_array(keys))
         if pc.all(same).as_py():
             return group.batch, places
         fits = same.to_numpy(zero_copy_only=False)
         for at in np.flatnonzero(~fits).tolist():
-            text = f"the key {keys[at][:100]!r} is not the request id {request_ids[at].as_py()[:100]!r}"
+            text = f"the key {text_at(keys, at)[:100]!r} is not the request id {request_ids[at].as_py()[:100]!r}"
             errors[int(places[at])] = DecodeError("key", text)
         return group.batch.filter(same), places[fits]
 

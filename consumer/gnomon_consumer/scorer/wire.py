@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from gnomon_consumer.scorer.rows import Rows
+from gnomon_consumer.scorer.rows import Rows, Texts
 
 _PREFIX = struct.Struct("<II")
 MAX_HEADER = 256 * 2**20
@@ -62,12 +62,12 @@ def unpacked(partition: int, cells: Sequence[tuple[str | None, float]], blobs: S
         np.frombuffer(ranks, np.int64),
         np.frombuffer(cell_of, np.int32),
         cells,
-        parted(*texts[:2]).to_pylist(),
-        parted(*texts[2:]).to_pylist(),
+        parted(*texts[:2]),
+        parted(*texts[2:]),
     )
 
 
-def joined(texts: Sequence[bytes] | pa.BinaryArray) -> tuple[bytes, bytes]:
+def joined(texts: Texts) -> tuple[bytes, bytes]:
     """Byte strings as two: their lengths, and one after the other."""
     if not isinstance(texts, pa.BinaryArray):
         return array("I", map(len, texts)).tobytes(), b"".join(texts)
