@@ -190,7 +190,11 @@ def test_rows_cross_the_pipe_unchanged(drawn: list[Row]) -> None:
     blobs = wire.packed(rows)
     assert list(wire.unpacked(3, rows.cells, blobs)) == drawn == list(rows)
     if drawn:
-        for lengths, data in ((blobs[5], blobs[6] + b"x"), (blobs[5][:-1], blobs[6]), (blobs[5] * 2, blobs[6] * 2 + b"x")):
+        for lengths, data in (
+            (blobs[5], blobs[6] + b"x"),
+            (blobs[5][:-1], blobs[6]),
+            (blobs[5] * 2, blobs[6] * 2 + b"x"),
+        ):
             with pytest.raises(wire.WireError):
                 wire.parted(lengths, data)
 

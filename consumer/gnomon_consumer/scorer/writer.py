@@ -2,8 +2,11 @@
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from operator import length_hint
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -121,8 +124,7 @@ class Writer:
         partition = window.owner.partition
         keys, messages = window.rows.keys, window.messages
         for at in range(0, len(messages), _BATCH):
-            pairs = zip(keys[at : at + _BATCH], messages[at : at + _BATCH], strict=True)
-            self._produce_batch(producer, partition, [{"key": key, "value": message} for key, message in pairs])
+            self._produce_many(producer, partition, keys[at : at + _BATCH], messages[at : at + _BATCH])
             self.meanwhile(0.0)
         for place, (reason, detail) in sorted(window.dead.items()):
             row = window.rows[place]
@@ -138,15 +140,19 @@ class Writer:
             self._produce(producer, self.topics.dead_letters, None, row.key, row.value, headers)
         self._produce(producer, self._shadow, partition, None, window.record(tick))
 
-    def _produce_batch(self, producer: Producer, partition: int, messages: list[dict[str, Any]]) -> None:
-        """Outcomes of one window, at half of what each by itself costs. What finds the queue full waits for its turn.
-
-        Others may pass it then: within a window, whose seal is its last record, the order of rows means nothing.
-        """
-        if producer.produce_batch(self._shadow, messages, partition=partition) < len(messages):
-            for message in messages:
-                if "_error" in message:
-                    self._produce(producer, self._shadow, partition, message["key"], message["value"])
+    def _produce_many(
+        self, producer: Producer, partition: int, keys: Sequence[bytes], messages: Sequence[bytes]
+    ) -> None:
+        """Outcomes of one window, for less than `produce_batch` takes, which looks for six names in a dict of each."""
+        left = iter(messages)
+        calls = map(producer.produce, repeat(self._shadow), left, keys, repeat(partition))
+        while True:
+            try:
+                deque(calls, maxlen=0)
+                return
+            except BufferError:  # the one that finds the queue full waits, and is not passed by the others
+                at = len(messages) - length_hint(left) - 1
+                self._produce(producer, self._shadow, partition, keys[at], messages[at])
 
     def _produce(
         self,
