@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 Places = NDArray[np.int64]
 """Indices of rows."""
-Texts = list[bytes] | pa.BinaryArray
+Texts: TypeAlias = list[bytes] | pa.BinaryArray
 """Byte strings: a list where they come and go one by one, an array where all of them are only passed on."""
 
 
@@ -118,11 +119,16 @@ def taken(texts: Texts, places: Places) -> Texts:
     return texts.take(pa.array(places)) if isinstance(texts, pa.BinaryArray) else picked(texts, places)
 
 
+def lowest(ranks: NDArray[np.int64], count: int) -> Places:
+    """The places of the `count` lowest ranks, or of all, in order; the rest is not sorted for that."""
+    return np.sort(np.argpartition(ranks, count)[:count]) if count < len(ranks) else np.arange(len(ranks))
+
+
 def picked(items: Sequence[T], places: Places) -> list[T]:
     """The items at these places."""
-    return [items[at] for at in places.tolist()]
+    return list(map(items.__getitem__, places.tolist()))
 
 
 def chained(lists: Iterable[Iterable[T]]) -> list[T]:
     """One list of all."""
-    return [item for part in lists for item in part]
+    return list(chain.from_iterable(lists))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gnomon_consumer.scorer.jobs import Finished, Job
 from gnomon_consumer.scorer.outcomes import STATUSES, Scored, codec
-from gnomon_consumer.scorer.rows import Places, Rows
+from gnomon_consumer.scorer.rows import Places, Rows, lowest
 from gnomon_consumer.scorer.sampler import NO_STRATUM, SealedCell, joined
 from gnomon_consumer.scorer.window import Ownership
 from gnomon_consumer.settings import ScoreSettings
@@ -103,7 +103,7 @@ class SealedWindow:
 
     def jobs(self, probe_rows: int, batch_rows: int, workers: int) -> Iterator[Job]:
         """The probe, which is scored one at a time by all workers, and batches of the rest."""
-        probe = np.sort(np.argsort(self.rows.ranks, kind="stable")[:probe_rows])
+        probe = lowest(self.rows.ranks, probe_rows)
         share = -(-len(probe) // workers) or 1
         for at in range(0, len(probe), share):
             places = probe[at : at + share]
