@@ -82,6 +82,7 @@ def make_transactional_producer(
         "linger.ms": 5,
         "compression.type": "lz4",
         "queue.buffering.max.messages": 1_000_000,  # a transaction whole: no wait for the broker in between
+        "delivery.report.only.error": True,  # of the others nobody asks: the commit says that all are there
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         "message.timeout.ms": MESSAGE_TIMEOUT_MS,
         **(defaults or {}),

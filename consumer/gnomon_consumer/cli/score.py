@@ -76,7 +76,7 @@ def score(
 ) -> None:
     """Score a stream's captures in the shadow, with bounded lag and a ledger of every capture."""
     with stop_on_signals() as stop:
-        from gnomon_consumer.collector import collect_rarely
+        from gnomon_consumer.collector import collect_rarely, keep_memory
         from gnomon_consumer.scorer import models
         from gnomon_consumer.scorer.live import StartAt
         from gnomon_consumer.scorer.options import Options
@@ -99,4 +99,5 @@ def score(
             metrics=metrics,
         )
         collect_rarely()
+        keep_memory()
         Scorer(settings, options, stop.is_set).run()

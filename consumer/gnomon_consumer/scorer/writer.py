@@ -25,6 +25,7 @@ _ATTEMPT_SECONDS = 4.0
 _FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 _FENCED_LIMIT, _FENCED_WITHIN = 3, 60.0
 _BATCH = 5000  # outcomes handed to librdkafka together
+_AHEAD = 20_000  # outcomes
 _PAUSE = 0.005
 log = get_logger("writer")
 
@@ -125,7 +126,8 @@ class Writer:
         keys, messages = window.rows.keys, window.messages
         for at in range(0, len(messages), _BATCH):
             self._produce_many(producer, partition, keys[at : at + _BATCH], messages[at : at + _BATCH])
-            self.meanwhile(0.0)
+            # librdkafka's thread may have to catch up: what waits for it is held twice.
+            self.meanwhile(_PAUSE if len(producer) > _AHEAD else 0.0)
         for place, (reason, detail) in sorted(window.dead.items()):
             row = window.rows[place]
             headers: list[tuple[str, str | bytes | None]] = [

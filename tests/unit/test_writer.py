@@ -1,0 +1,50 @@
+"""How outcomes are handed to librdkafka where its queue is full now and then."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gnomon_consumer.scorer.writer import Uncertain, Writer
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.topics import Topics
+
+
+class Producer:
+    """Takes records until its queue of `room` is full; a poll empties it, unless it is stuck."""
+
+    def __init__(self, room: int, stuck: bool = False) -> None:
+        self.taken: list[tuple[str, bytes, bytes, int]] = []
+        self.polls = 0
+        self._room, self._stuck, self._queued = room, stuck, 0
+
+    def produce(self, topic: str, value: bytes, key: bytes, partition: int, **_: Any) -> None:
+        if self._queued >= self._room:
+            raise BufferError
+        self._queued += 1
+        self.taken.append((topic, value, key, partition))
+
+    def poll(self, _: float) -> None:
+        self.polls += 1
+        self._queued = self._queued if self._stuck else 0
+
+
+def writer(clock: Callable[[], float] = lambda: 0.0) -> Writer:
+    return Writer(Settings(), Topics("s", "gnomon"), "d", "m", clock, stopping=lambda: False)
+
+
+@pytest.mark.parametrize(("count", "room"), [(0, 1), (1, 1), (7, 1), (7, 3), (6, 3), (7, 7), (7, 100)])
+def test_what_finds_the_queue_full_waits_and_is_not_passed(count: int, room: int) -> None:
+    keys, messages = [b"k%d" % at for at in range(count)], [b"m%d" % at for at in range(count)]
+    producer: Any = Producer(room)
+    writer()._produce_many(producer, 3, keys, messages)
+    assert producer.taken == [("gnomon.s.shadow.d", *pair, 3) for pair in zip(messages, keys, strict=True)]
+    assert producer.polls == max(0, -(-count // room) - 1)
+
+
+def test_a_queue_that_stays_full_ends_the_transaction() -> None:
+    times = iter(range(100))
+    producer: Any = Producer(2, stuck=True)
+    with pytest.raises(Uncertain):
+        writer(lambda: float(next(times)))._produce_many(producer, 3, [b"k"] * 3, [b"m"] * 3)
+    assert len(producer.taken) == 2
