@@ -253,7 +253,7 @@ class ColumnarReader:
                 own, columns = list(messages[first:end]), texts[first:end]
             else:
                 own, columns = [messages[row] for row in rows.tolist()], texts.take(pa.array(rows))
-            groups.append(_moved(codec.decode(own, columns), rows))  # type: ignore[arg-type]  # none of them is None
+            groups.append(_moved(codec.decode(own, columns), rows))
         return Batches(groups, unreadable)
 
 
