@@ -1,7 +1,7 @@
 """How outcomes are handed to librdkafka where its queue is full now and then."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -24,6 +24,9 @@ class Producer:
         self._queued += 1
         self.taken.append((topic, value, key, partition))
 
+    def __len__(self) -> int:
+        return self._queued
+
     def poll(self, _: float) -> None:
         self.polls += 1
         self._queued = self._queued if self._stuck else 0
@@ -40,6 +43,25 @@ def test_what_finds_the_queue_full_waits_and_is_not_passed(count: int, room: int
     writer()._produce_many(producer, 3, keys, messages)
     assert producer.taken == [("gnomon.s.shadow.d", *pair, 3) for pair in zip(messages, keys, strict=True)]
     assert producer.polls == max(0, -(-count // room) - 1)
+
+
+@pytest.mark.parametrize(("outcomes", "polls"), [(0, 0), (20_000, 0), (20_001, 1)])
+def test_librdkafka_may_catch_up_before_it_is_given_more(outcomes: int, polls: int) -> None:
+    waits: list[float] = []
+    one, producer = writer(), Producer(10**6)
+    one.meanwhile = waits.append
+    one._produce_many(cast(Any, producer), 3, [b"k"] * outcomes, [b"m"] * outcomes)
+    one._let_catch_up(cast(Any, producer))
+    assert (producer.polls, len(waits)) == (polls, polls)
+
+
+def test_a_broker_that_takes_nothing_ends_the_transaction() -> None:
+    times = iter(range(100))
+    producer: Any = Producer(10**6, stuck=True)
+    one = writer(lambda: float(next(times)))
+    one._produce_many(producer, 3, [b"k"] * 20_001, [b"m"] * 20_001)
+    with pytest.raises(Uncertain):
+        one._let_catch_up(producer)
 
 
 def test_a_queue_that_stays_full_ends_the_transaction() -> None:

@@ -25,7 +25,7 @@ _ATTEMPT_SECONDS = 4.0
 _FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 _FENCED_LIMIT, _FENCED_WITHIN = 3, 60.0
 _BATCH = 5000  # outcomes handed to librdkafka together
-_AHEAD = 20_000  # outcomes
+_AHEAD = 20_000  # outcomes that librdkafka may hold before the next are handed over
 _PAUSE = 0.005
 log = get_logger("writer")
 
@@ -126,8 +126,8 @@ class Writer:
         keys, messages = window.rows.keys, window.messages
         for at in range(0, len(messages), _BATCH):
             self._produce_many(producer, partition, keys[at : at + _BATCH], messages[at : at + _BATCH])
-            # librdkafka's thread may have to catch up: what waits for it is held twice.
-            self.meanwhile(_PAUSE if len(producer) > _AHEAD else 0.0)
+            self.meanwhile(0.0)
+            self._let_catch_up(producer)
         for place, (reason, detail) in sorted(window.dead.items()):
             row = window.rows[place]
             headers: list[tuple[str, str | bytes | None]] = [
@@ -155,6 +155,15 @@ class Writer:
             except BufferError:  # the one that finds the queue full waits, and is not passed by the others
                 at = len(messages) - length_hint(left) - 1
                 self._produce(producer, self._shadow, partition, keys[at], messages[at])
+
+    def _let_catch_up(self, producer: Producer) -> None:
+        """Wait until librdkafka has sent most of what it was given: it copies, so a window would be held twice."""
+        deadline = self.clock() + _COMMIT_SECONDS
+        while len(producer) > _AHEAD:
+            if self.clock() > deadline:
+                raise Uncertain("the broker takes no outcomes")
+            self.meanwhile(_PAUSE)
+            producer.poll(_PAUSE / 5)
 
     def _produce(
         self,
