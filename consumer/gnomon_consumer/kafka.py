@@ -81,7 +81,7 @@ def make_transactional_producer(
     base = {
         "linger.ms": 5,
         "compression.type": "lz4",
-        "queue.buffering.max.messages": 1_000_000,  # a transaction whole: no wait for the broker in between
+        "queue.buffering.max.messages": 1_000_000,  # never full: the writer waits long before
         "delivery.report.only.error": True,  # of the others nobody asks: the commit says that all are there
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         "message.timeout.ms": MESSAGE_TIMEOUT_MS,
