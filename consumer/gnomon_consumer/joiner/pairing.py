@@ -103,8 +103,8 @@ class Pairing:
         self._open.append(OpenWindow(seal, offset, rows))
         ahead, self._ahead = self._ahead, []
         self._advance()
-        for run in ahead:
-            self._ascending(run)
+        if ahead:
+            self._ascending(LiveRun.joined(ahead))  # at once: what was read in small pieces costs no more than one
 
     # What the live log holds.
 

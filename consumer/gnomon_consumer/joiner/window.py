@@ -50,6 +50,13 @@ class LiveRun(NamedTuple):
     offsets: Numbers
     messages: Sequence[LiveMessage]
 
+    @classmethod
+    def joined(cls, runs: Sequence["LiveRun"]) -> "LiveRun":
+        """Runs that follow one another, as one."""
+        if len(runs) == 1:
+            return runs[0]
+        return cls(np.concatenate([run.offsets for run in runs]), [one for run in runs for one in run.messages])
+
     def between(self, first: int, end: int) -> "LiveRun":
         """Those from place `first` to place `end`."""
         return LiveRun(self.offsets[first:end], self.messages[first:end])
