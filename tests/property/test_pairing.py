@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.shadow_log import FEATURES, START_US, capture, cell, row, seal, start
 
 from gnomon_consumer.joiner.pairing import Pairing, PairingError
-from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow
+from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, OpenWindow
 from gnomon_schemas.codec import Codec
 
 CODEC = Codec(FEATURES.live)
@@ -258,3 +258,17 @@ def test_live_messages_ahead_are_held_and_bounded_by_the_caller() -> None:
     pairing.shadow(1, "SamplingWindow", seal(0, 0, 4, [cell([], 4)], W))
     assert pairing.held_ahead == 1
     assert [w.joined_seen for w in pairing.take()] == [4]
+
+
+def test_pieces_read_ahead_of_a_seal_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    take = OpenWindow.take
+    monkeypatch.setattr(OpenWindow, "take", lambda self, run: (taken.append(len(run.messages)), take(self, run)))
+    pairing = opened()
+    for at in range(40):
+        pairing.live([Live(at, f"r{at}")])
+    pairing.shadow(1, "SamplingWindow", seal(0, 0, 30, [cell([], 30)], W))
+    pairing.shadow(2, "SamplingWindow", seal(0, 30, 35, [cell([], 5)], W))
+    assert taken == [30, 5]
+    assert pairing.held_ahead == 5
+    assert [window.joined_seen for window in pairing.take()] == [30, 5]
