@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.shadow_log import FEATURES, START_US, capture, cell, row, seal, start
 
 from gnomon_consumer.joiner.pairing import Pairing, PairingError
-from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, OpenWindow
+from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, LiveRun, OpenWindow
 from gnomon_schemas.codec import Codec
 
 CODEC = Codec(FEATURES.live)
@@ -263,7 +263,12 @@ def test_live_messages_ahead_are_held_and_bounded_by_the_caller() -> None:
 def test_pieces_read_ahead_of_a_seal_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     take = OpenWindow.take
-    monkeypatch.setattr(OpenWindow, "take", lambda self, run: (taken.append(len(run.messages)), take(self, run)))
+
+    def counted(window: OpenWindow, run: LiveRun) -> None:
+        taken.append(len(run.messages))
+        take(window, run)
+
+    monkeypatch.setattr(OpenWindow, "take", counted)
     pairing = opened()
     for at in range(40):
         pairing.live([Live(at, f"r{at}")])
