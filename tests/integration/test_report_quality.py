@@ -113,6 +113,21 @@ def test_auc_variance_is_delongs(db: Database) -> None:
     assert ours == pytest.approx(delong, rel=2 / min(m, n))
 
 
+def test_sides_that_hardly_differ_keep_their_error(db: Database) -> None:
+    """Answers 1e-7 apart, no clusters: the difference's own error, not what is left of sums that cancel."""
+    s = sample(np.random.default_rng(17), 200)
+    shadow = s.live + 1e-7 * np.random.default_rng(2).normal(size=len(s.live)).clip(-3, 3)
+    rows = [{**row, "cluster": None, "shadow_value": float(p)} for row, p in zip(s.rows(), shadow, strict=True)]
+    db.add_pairs(rows)
+    db.add_labels(s.labels(), START + 40 * DAY)
+    d = (shadow - s.live) * (shadow + s.live - 2 * s.truth)
+    mean = float(np.average(d, weights=s.weight))
+    row = quality(db)["brier", "difference"]
+    assert row["estimate"] == pytest.approx(mean, rel=1e-5)
+    error = float(np.sqrt(((s.weight * (d - mean)) ** 2).sum()) / s.weight.sum())
+    assert (row["se_row"], row["se_cluster"]) == pytest.approx((error, error), rel=1e-5)
+
+
 def test_ndcg(db: Database) -> None:
     rng = np.random.default_rng(14)
     items = list("abcdefghijklmno")

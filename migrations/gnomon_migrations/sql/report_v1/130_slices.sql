@@ -66,15 +66,17 @@ $$
            coalesce(c.problem, case when x.place is null then 'no two answers differ in this period' else 'ok' end)
     from report_v1.scope(disagreements.stream, disagreements.deployment) c
     left join lateral (
-        select p.*, p.shadow_value - p.live_value as difference,
-               row_number() over (order by p.agrees, abs(p.shadow_value - p.live_value) desc nulls last, p.event_time,
-                                           p.source_partition, p.source_offset) as place
-        from report_v1.pairs_of(disagreements.stream, c.deployment, disagreements.since, disagreements.until,
-                                disagreements.segment) p
-        where c.deployment_id is not null and p.comparable
-          and (not p.agrees or p.shadow_value <> p.live_value)
-        order by place
-        limit disagreements.top) x on true
+        -- The first of them, then numbered: numbered first, all of them would be sorted.
+        select t.*, row_number() over (order by t.agrees, abs(t.difference) desc nulls last, t.event_time,
+                                                t.source_partition, t.source_offset) as place
+        from (select p.*, p.shadow_value - p.live_value as difference
+              from report_v1.pairs_of(disagreements.stream, c.deployment, disagreements.since, disagreements.until,
+                                      disagreements.segment) p
+              where c.deployment_id is not null and p.comparable
+                and (not p.agrees or p.shadow_value <> p.live_value)
+              order by p.agrees, abs(p.shadow_value - p.live_value) desc nulls last, p.event_time, p.source_partition,
+                       p.source_offset
+              limit disagreements.top) t) x on true
     left join lateral (
         select p.shadow_value, p.shadow_label
         from report_v1.pairs p
