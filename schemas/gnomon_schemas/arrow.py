@@ -176,21 +176,23 @@ def values_of(column: pa.Array | pa.RecordBatch) -> list[Any]:
     return values
 
 
-def carried(schema: Json) -> bool:
+def carried(schema: Json, *, inner: bool = False) -> bool:
     """Whether pyruhvro carries a bare type: it panics at `bytes` and `fixed`, and of unions it knows those with null.
 
-    It also counts through an array whose items take no bytes, however many the message claims.
+    It also counts through an array whose items take no bytes, however many the message claims, and panics at a slice of
+    a record whose inner records take none.
     """
     if isinstance(schema, str):
         return schema != "bytes"
     if isinstance(schema, list):
-        return len(schema) == 2 and "null" in schema and all(carried(branch) for branch in schema)
+        return len(schema) == 2 and "null" in schema and all(carried(branch, inner=True) for branch in schema)
     kind = schema["type"]
     if kind == "record":
-        return all(carried(field["type"]) for field in schema["fields"])
+        whole = not inner or _takes_bytes(schema)
+        return whole and all(carried(field["type"], inner=True) for field in schema["fields"])
     if kind == "array":
-        return carried(schema["items"]) and _takes_bytes(schema["items"])
-    return bool(kind == "enum" or (kind == "map" and carried(schema["values"])))
+        return _takes_bytes(schema["items"]) and carried(schema["items"], inner=True)
+    return bool(kind == "enum" or (kind == "map" and carried(schema["values"], inner=True)))
 
 
 def _takes_bytes(schema: Json) -> bool:

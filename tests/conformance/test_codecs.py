@@ -221,12 +221,22 @@ def test_the_packaged_records_are_carried_in_columns() -> None:
         ("bytes", b"\x00\xff"),
         ({"type": "fixed", "name": "F", "size": 2}, b"\x00\xff"),
         ({"type": "array", "items": {"type": "record", "name": "N", "fields": [{"name": "n", "type": "null"}]}}, []),
+        ({"type": "record", "name": "O", "fields": [{"name": "n", "type": "null"}]}, {"n": None}),
         (["null", "string", "long"], "text"),
         (["null", "string", "long"], 5),
         (["null", "string", "long"], None),
         ({"type": "array", "items": ["string", "boolean", "double"]}, ["a", True, 1.0, "b"]),
     ],
-    ids=["bytes", "fixed", "items without bytes", "union: text", "union: number", "union: null", "array of unions"],
+    ids=[
+        "bytes",
+        "fixed",
+        "items without bytes",
+        "a record without bytes",
+        "union: text",
+        "union: number",
+        "union: null",
+        "array of unions",
+    ],
 )
 def test_a_type_that_pyruhvro_lacks_goes_by_the_reference(kind: Any, value: Any) -> None:
     schema = Schema(
