@@ -14,6 +14,7 @@ import onnx
 from confluent_kafka import Consumer, Producer, TopicPartition
 from onnx import TensorProto, helper
 
+from gnomon_consumer import kafka
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.store import packaged_schemas
@@ -210,7 +211,7 @@ def read_all(bootstrap: str, topic: str, isolation: str = "read_committed") -> d
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         found: dict[int, list[Any]] = {partition: [] for partition in partitions}
         # As far as it reaches now: a log that is being written may never be seen at its end.
-        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
+        ends = {p: kafka.span(consumer, TopicPartition(topic, p), 10)[1] for p in partitions}
         ended = {partition for partition, end in ends.items() if end <= 0}
         deadline = time.monotonic() + 30
         while len(ended) < len(partitions):

@@ -1,7 +1,6 @@
 """One topic read in a consumer group, from offsets that the database holds and not the group."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
@@ -58,8 +57,7 @@ class GroupTopic:
 
     def low(self, partition: int) -> int:
         """The first offset that is there; raises KafkaException."""
-        found: Any = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=self._timeout)
-        return int(found[0])
+        return kafka.span(self._consumer, TopicPartition(self._topic, partition), self._timeout)[0]
 
     def tell_lag_tools(self, ends: Mapping[int, int]) -> str | None:
         """Commit offsets, which nothing here ever reads; return why that was not possible."""

@@ -6,6 +6,7 @@ transactional offsets.
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 10_000
 QUEUED_KBYTES = 16_384
 _READ_WAIT_S = 0.2
+_ELECTING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+_ELECTION_WAIT_S = 0.1
 MESSAGE_TIMEOUT_MS = 8_000  # below the transaction's own, so a failed delivery aborts before the broker fences us
 
 
@@ -110,13 +113,29 @@ def list_topics(settings: Settings, topic: str | None = None, client: Any = None
         raise unreachable(settings, error) from None
 
 
+def span(consumer: Consumer, place: TopicPartition, timeout: float) -> tuple[int, int]:
+    """The first offset of a partition that is there, and the end; raises KafkaException.
+
+    A broker that does not lead the partition yet, as of a new topic, is asked again for `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=timeout)
+        except KafkaException as error:
+            if kafka_error(error).code() not in _ELECTING or time.monotonic() >= deadline:
+                raise
+            time.sleep(_ELECTION_WAIT_S)
+        else:
+            return low, high
+
+
 def watermarks(settings: Settings, consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
-    """The first offset of a partition that is there, and the end; raises DependencyUnreachableError."""
+    """Like `span`, but raises DependencyUnreachableError."""
     try:
-        low, high = consumer.get_watermark_offsets(place, timeout=settings.kafka.timeout_seconds)
+        return span(consumer, place, settings.kafka.timeout_seconds)
     except KafkaException as error:
         raise unreachable(settings, error) from None
-    return low, high
 
 
 def read(settings: Settings, consumer: Consumer, place: TopicPartition, end: int) -> Iterator[Message]:

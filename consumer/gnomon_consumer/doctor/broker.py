@@ -168,7 +168,7 @@ def _newest(settings: Settings, topic: str, partitions: int, reader: Reader) -> 
     try:
         for partition in range(partitions):
             place = TopicPartition(topic, partition)
-            low, high = consumer.get_watermark_offsets(place, timeout=settings.kafka.timeout_seconds)
+            low, high = kafka.span(consumer, place, settings.kafka.timeout_seconds)
             if high == low:
                 continue
             consumer.assign([TopicPartition(topic, partition, high - 1)])
@@ -208,9 +208,7 @@ def first_offsets(settings: Settings, metadata: ClusterMetadata) -> dict[int, in
     consumer = kafka.make_consumer(settings)
     try:
         return {
-            partition: consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=settings.kafka.timeout_seconds
-            )[0]
+            partition: kafka.span(consumer, TopicPartition(topic, partition), settings.kafka.timeout_seconds)[0]
             for partition in (live.partitions if live is not None else ())
         }
     finally:

@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
+from gnomon_consumer import kafka
 from gnomon_consumer.database import connect
 from gnomon_consumer.quickstart.children import Child, Children
 from gnomon_consumer.quickstart.embedded import PARTITIONS, start_kafka, start_postgres
@@ -288,7 +289,7 @@ class Retention:
         ).fetchall()
         needed: dict[int, int] = dict(rows)
         for partition in range(PARTITIONS):
-            low, _ = self._consumer.get_watermark_offsets(TopicPartition(Topics(STREAM).live, partition), timeout=10)
+            low, _ = kafka.span(self._consumer, TopicPartition(Topics(STREAM).live, partition), 10)
             if low > needed.get(partition, 0):
                 raise GnomonError(
                     f"the embedded Kafka dropped partition {partition} up to offset {low},"

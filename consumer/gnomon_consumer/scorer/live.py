@@ -6,6 +6,7 @@ from typing import Literal
 
 from confluent_kafka import Consumer, TopicPartition
 
+from gnomon_consumer import kafka
 from gnomon_schemas.errors import ConfigurationError
 
 
@@ -35,11 +36,11 @@ class StartAt:
 
     def offset(self, consumer: Consumer, topic: str, partition: int, timeout: float) -> int:
         """The first offset to score; a time after the last message means the end."""
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
+        low, high = kafka.span(consumer, TopicPartition(topic, partition), timeout)
         if self.kind == "earliest":
-            return int(low)
+            return low
         if self.kind == "time":
             found = consumer.offsets_for_times([TopicPartition(topic, partition, self.time_ms)], timeout=timeout)
             if found[0].offset >= 0:
                 return int(found[0].offset)
-        return int(high)
+        return high

@@ -93,9 +93,7 @@ def read_captures(settings: Settings, topic: str, count: int) -> list[Row]:
             raise ConfigurationError(f"the topic {topic} does not exist")
         wanted, places = 0, []
         for partition in described.partitions:
-            low, high = reader.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=settings.kafka.timeout_seconds
-            )
+            low, high = kafka.watermarks(settings, reader, TopicPartition(topic, partition))
             first = max(low, high - count)
             wanted += high - first
             places.append(TopicPartition(topic, partition, first))
