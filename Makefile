@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check reference report-examples bench bench-guard setup lock clean
+.PHONY: help demo test test-quick check reference report-examples site wheel simulate soak mutation fuzz bench bench-guard setup lock clean compose-test release-check
 
 # The first Python that is new enough and can make a virtual environment; PYTHON=… overrides the search.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -22,9 +22,15 @@ ARGS ?=
 help:
 	@echo 'make demo    the whole pipeline on real flights, no Docker, no root (ARGS="--captures 20000 --json")'
 	@echo 'make test    the tests (ARGS="tests/unit -x")'
-	@echo 'make check   format, lint, strict types'
+	@echo 'make test-quick   the tests without servers, a few minutes'
+	@echo 'make check   format, lint, strict types, plain words'
+	@echo 'make simulate    scorer and joiner over simulated Kafka and PostgreSQL (ARGS="--seeds 10000", "--replay 42")'
+	@echo 'make soak    storms on three Kafka nodes, verified after (ARGS="--seeds 20 --minutes 10")'
+	@echo 'make mutation   plant bugs and print what finds each (ARGS="fencing" chooses by name)'
 	@echo 'make bench   scorer, drain, joiner and hook beside their peers on Kafka, 5 runs, 40 minutes (ARGS=--help)'
+	@echo 'make site    the documentation as a site with search, in dist/site'
 	@echo 'make setup   .venv with everything, to work on the code'
+	@echo 'make release-check   build, check and install what would be released (needs uv)'
 	@echo 'make lock    pin the requirements anew (needs uv)'
 
 demo: $(VENV)/.demo
@@ -33,20 +39,63 @@ demo: $(VENV)/.demo
 test: $(VENV)/.all
 	@$(BIN)/pytest -rs --numprocesses auto --maxprocesses $(JOBS) --dist loadgroup $(ARGS)
 
+# Nothing here starts Kafka or PostgreSQL: pure cores, codecs, model runners, commands' messages.
+test-quick: $(VENV)/.all
+	@$(BIN)/pytest -rs --numprocesses auto --maxprocesses $(JOBS) --dist loadgroup -m "not kafka and not postgres" \
+		tests/unit tests/property tests/conformance tests/field tests/packaging/test_imports.py $(ARGS)
+
 check: $(VENV)/.all
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python docs/plain_words.py
 	$(BIN)/mypy .
+
+# Needs a Docker engine; without a registry of images also root and debootstrap (see tests/compose/images.sh).
+compose-test: $(VENV)/.all
+	@tests/compose/run.sh
+
+soak: $(VENV)/.all
+	@$(BIN)/python -m tests.storms $(ARGS)
+
+mutation: $(VENV)/.all
+	@$(BIN)/python -m tests.mutation $(ARGS)
+
+# Needs atheris (pip install atheris in .venv, Python 3.11 to 3.13).
+fuzz: $(VENV)/.all
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+simulate: $(VENV)/.all
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 bench: $(VENV)/.all .venv-peers/.peers
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-guard: $(VENV)/.all
-	@$(BIN)/python -m benchmarks.guard $(ARGS)
+	@$(BIN)/python -m benchmarks guard $(ARGS)
 
 # The pages that say what the commands and settings say; a test compares.
 reference: $(VENV)/.all
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/import_drawing.py
+
+# dist/gnomon-VERSION-py3-none-any.whl, by the pinned build tools.
+wheel: $(VENV)/.all
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
+	@ls dist/*.whl
+
+# Wheel and sdist from a clean tree, checked and installed with the lowest and the newest versions of all dependencies.
+# Needs uv; the Pythons that are here (3.11 to 3.14) are tried, the others are named.
+release-check: $(VENV)/.all
+	@$(BIN)/python tests/release/check.py --uv $(UV) $(ARGS)
+
+# The documentation as a site with search, in dist/site; a page or link that is missing fails it.
+site: .venv-docs/.docs
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+.venv-docs/.docs: requirements/docs.txt $(VENV)/.build
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes --requirement $<
+	@touch $@
 
 # docs/report-examples.md and the pictures of the HTML report, while `gnomon demo --open` serves what --keep kept.
 report-examples: $(VENV)/.all
@@ -84,8 +133,11 @@ lock:
 	$(COMPILE) pyproject.toml --extra consumer --extra registry --extra quickstart --extra otel --group dev \
 		--output-file requirements/all.txt
 	$(COMPILE) pyproject.toml --extra quickstart --constraint requirements/all.txt --output-file requirements/demo.txt
+	$(COMPILE) pyproject.toml --extra consumer --extra registry --constraint requirements/all.txt \
+		--output-file requirements/service.txt
 	$(COMPILE) requirements/build.in --constraint requirements/all.txt --output-file requirements/build.txt
 	$(COMPILE) requirements/peers.in --output-file requirements/peers.txt
+	$(COMPILE) requirements/docs.in --output-file requirements/docs.txt
 
 clean:
-	rm -rf $(VENV) .venv-peers .cache dist demo-output
+	rm -rf $(VENV) .venv-peers .venv-docs .cache dist demo-output

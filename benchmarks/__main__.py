@@ -1,21 +1,29 @@
-"""`make bench`: measure Gnomon and its peers side by side and write the tables into benchmarks/results/.
+"""`make bench`: the one entry of all benchmarks.
+
+`python -m benchmarks NAME …` (or `make bench ARGS="NAME …"`) runs one of the measurements of Gnomon alone, or writes
+pages from what was measured; `python -m benchmarks NAME --help` says what it takes. All other calls measure Gnomon and
+its peers side by side and write the tables into benchmarks/results/.
 
 Without arguments: every job, on Apache Kafka, five runs of each contender in turns. On two cores that takes about 40
-minutes: scorer 12, drain 3, joiner 10, hook 14. Afterwards `python -m benchmarks.page` puts the tables into README.md
+minutes: scorer 12, drain 3, joiner 10, hook 14. Afterwards `python -m benchmarks page` puts the tables into README.md
 and docs/.
 """
 
 import argparse
 import contextlib
+import importlib
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import hook, joiner, scorer, tables, workload
-from benchmarks.brokers import broker
-from benchmarks.running import Measured, Series, cores, interleaved, say
-from benchmarks.tables import Result
+from benchmarks.harness import workload
+from benchmarks.harness.brokers import broker
+from benchmarks.harness.running import Measured, Series, cores, interleaved, say
+from benchmarks.jobs import hook, joiner, scorer
+from benchmarks.output import tables
+from benchmarks.output.tables import Result
 
 # Captures in the topic, unless the command line says how many; what is only drained goes by in a second otherwise.
 ROWS = {"scorer": 1_000_000, "drain": 2_000_000, "joiner": 400_000}
@@ -27,8 +35,35 @@ MOCK_ROWS = 12_000 * MOCK_PARTITIONS
 PLACES = {"kafka": "Apache Kafka", "mock": "librdkafka's mock"}
 
 
+# NAME of the command line: the module whose main() does it.
+ALONE = {
+    "guard": "benchmarks.jobs.guard",
+    "hook-loads": "benchmarks.jobs.hook",
+    "whole": "benchmarks.jobs.whole",
+    "split": "benchmarks.jobs.split",
+    "rows": "benchmarks.jobs.rows",
+    "scale": "benchmarks.jobs.scale",
+    "replay": "benchmarks.jobs.replay",
+    "reports": "benchmarks.jobs.reports",
+    "copying": "benchmarks.jobs.copying",
+    "flame": "benchmarks.output.flame",
+    "plots": "benchmarks.output.plots",
+    "page": "benchmarks.output.page",
+}
+
+
 def main() -> None:
-    """Run the jobs that the command line names."""
+    """Run what the command line names."""
+    if len(sys.argv) > 1 and sys.argv[1] in ALONE:
+        name = sys.argv[1]
+        sys.argv[:2] = [f"{sys.argv[0]} {name}"]
+        importlib.import_module(ALONE[name]).main()
+        return
+    measure_beside_peers()
+
+
+def measure_beside_peers() -> None:
+    """Run the jobs that the command line names, Gnomon and its peers in turns."""
     parser = argparse.ArgumentParser(
         prog="make bench, python -m benchmarks",
         description=__doc__,
@@ -86,7 +121,7 @@ def contending(
         return "Every capture scored by 100 trees", scorer.PLAIN, scorer.scored(setting)
     if job == "drain":
         return "Captures read and not sampled", scorer.ALONE, scorer.sampled_out(setting)
-    from tests.servers import postgres
+    from tests.support.servers import postgres
 
     url = stack.enter_context(postgres.running(setting.folder))
     joining = joiner.Joining(setting, url, joiner.score(setting))

@@ -1,19 +1,28 @@
-"""Writes docs/cli.md, configuration.md and metrics.md from what they describe: `make reference`.
+"""Writes the generated pages of docs/ (`PAGES`, below) from what they describe: `make reference`.
 
 A test compares, so the pages cannot lie.
 """
 
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from gnomon_consumer.cli import gnomon
-from gnomon_consumer.metrics import JoinerMetrics, LabelMetrics, ScorerMetrics
-from gnomon_consumer.settings import ENV_PREFIX, Section, Settings
+from gnomon_consumer.runtime.metrics import JoinerMetrics, LabelMetrics, ScorerMetrics
+from gnomon_consumer.sections import Section
+from gnomon_consumer.settings import ENV_PREFIX, Settings
+from gnomon_migrations.views import scripts
 
 HERE = Path(__file__).parent
+_FUNCTION = re.compile(r"create function report_v1\.(\w+)\([^$]*?returns table\s*\(([^)]*)\)")
+_COMMENT = re.compile(r"comment on column report_v1\.pairs\.(\w+) is '((?:[^']|'')*)';")
+# Not a report: described beside report_v1.pairs, or with the verdict.
+_INNER = {"pair_features"}
 
 
 def commands(
@@ -22,6 +31,8 @@ def commands(
     """Yield every command that does something, with its full name, in the order of the help."""
     context = click.Context(command, info_name=path.rsplit(" ", 1)[-1], parent=parent)
     if isinstance(command, click.Group):
+        if command.invoke_without_command:
+            yield path, context
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             if child is not None and not child.hidden:
@@ -37,10 +48,11 @@ def cli_page() -> str:
         command = context.command
         usage = " ".join([path, *command.collect_usage_pieces(context)])
         parts.append(f"\n## `{path}`\n\n{_paragraphs(command.help or '')}\n\n```\n{usage}\n```\n")
-        rows = [row for parameter in command.get_params(context) if (row := parameter.get_help_record(context))]
-        if rows:
-            parts.append("\n| option | meaning |\n|---|---|\n")
-            parts += [f"| `{_cell(names)}` | {_cell(' '.join(meaning.split()))} |\n" for names, meaning in rows]
+        rows = [row for parameter in command.params if (row := parameter.get_help_record(context))]
+        # Click keeps a command's help option as the first caller's context named it; here it is as users see it.
+        rows.append((", ".join(context.help_option_names), "Show this message and exit."))
+        parts.append("\n| option | meaning |\n|---|---|\n")
+        parts += [f"| `{_cell(names)}` | {_cell(' '.join(meaning.split()))} |\n" for names, meaning in rows]
     return "".join(parts)
 
 
@@ -55,13 +67,19 @@ def configuration_page() -> str:
     parts = [introduction]
     top = [name for name, field in Settings.model_fields.items() if not _is_section(field.annotation)]
     parts.append(_table("Top level", Settings, "", ENV_PREFIX, top))
-    for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            parts.append(
-                _table(f"`[{name}]`", section, f"{name}.", f"{ENV_PREFIX}{name.upper()}__", list(section.model_fields))
-            )
+    parts += _sections(Settings, "")
     return "".join(parts)
+
+
+def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if not (isinstance(section, type) and issubclass(section, Section)):
+            continue
+        path = f"{prefix}{name}"
+        own = [key for key, inner in section.model_fields.items() if not _is_section(inner.annotation)]
+        yield _table(f"`[{path}]`", section, f"{path}.", f"{ENV_PREFIX}{path.upper().replace('.', '__')}__", own)
+        yield from _sections(section, f"{path}.")
 
 
 def metrics_page() -> str:
@@ -81,6 +99,62 @@ def metrics_page() -> str:
         parts.append(f"\n## `{command}`\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n")
         for name, kind, labels, meaning in vocabulary.described():
             parts.append(f"| `{name}` | {kind} | {', '.join(labels)} | {_cell(meaning)} |\n")
+    return "".join(parts)
+
+
+def decisions_page() -> str:
+    """Return docs/adr/README.md; a record begins with `# NNNN. Title` and says `State: …`."""
+    introduction = (
+        "# Decisions\n\nWritten by `make reference` from the records themselves; do not edit.\n\n"
+        "A record says what was decided, what else was considered, and what it costs. It is not changed afterwards;"
+        " a later record may replace it, and its state then says by which. States: *accepted*, *replaced by NNNN*.\n\n"
+        "The first three digits of a number are the part of Gnomon: 001x joiner, ledger and database; 002x the"
+        " hook; 003x the scorer; 004x reports and statistics; 005x the house: layout, words, tooling.\n\n"
+        "| number | decision | state |\n|---|---|---|\n"
+    )
+    parts = [introduction]
+    for record in sorted((HERE / "adr").glob("[0-9]*.md")):
+        lines = record.read_text(encoding="utf-8").splitlines()
+        number, title = lines[0].removeprefix("# ").split(". ", 1)
+        state = next(line.removeprefix("State: ") for line in lines if line.startswith("State: "))
+        parts.append(f"| [{number}]({record.name}) | {title} | {state} |\n")
+    return "".join(parts)
+
+
+def report_columns() -> dict[str, list[tuple[str, str]]]:
+    """Return, for each report function of report_v1, its columns with their meaning, in the order of the file.
+
+    Raises KeyError for a column that nobody has described.
+    """
+    described = tomllib.loads((HERE / "report_columns.toml").read_text(encoding="utf-8"))
+    common = described.pop("all")
+    found: dict[str, list[tuple[str, str]]] = {}
+    for _, text in scripts("report_v1"):
+        for name, columns in _FUNCTION.findall(text):
+            if name not in _INNER:
+                names = [column.split()[0].strip('"') for column in columns.split(",")]
+                own = described.get(name, {})
+                found[name] = [(column, own[column] if column in own else common[column]) for column in names]
+    return found
+
+
+def report_columns_page() -> str:
+    """Return docs/report-columns.md."""
+    introduction = (
+        "# Columns of the reports\n\nWritten by `make reference` from the functions of `report_v1`, the comments in the"
+        " database and docs/report_columns.toml; do not edit.\n\nJSON, CSV and SQL have these columns; a terminal shows"
+        " some of them. Shares are between 0 and 1, times have a zone.\n\n## `report_v1.pairs`\n\n"
+        "One row a pair. The comments stand in the database too: `\\d+ report_v1.pairs` in psql. Features by name:"
+        " `select * from report_v1.pair_features('STREAM')`.\n\n| column | meaning |\n|---|---|\n"
+    )
+    parts = [introduction]
+    comments = dict(scripts("report_v1"))["012_pair_columns.sql"]
+    parts += [
+        f"| `{name}` | {_cell(text.replace(chr(39) * 2, chr(39)))} |\n" for name, text in _COMMENT.findall(comments)
+    ]
+    for name, columns in report_columns().items():
+        parts.append(f"\n## `{name}`\n\n| column | meaning |\n|---|---|\n")
+        parts += [f"| `{column}` | {_cell(meaning)} |\n" for column, meaning in columns]
     return "".join(parts)
 
 
@@ -112,7 +186,13 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"cli.md": cli_page, "configuration.md": configuration_page, "metrics.md": metrics_page}
+PAGES = {
+    "cli.md": cli_page,
+    "configuration.md": configuration_page,
+    "metrics.md": metrics_page,
+    "adr/README.md": decisions_page,
+    "report-columns.md": report_columns_page,
+}
 
 if __name__ == "__main__":
     for file, page in PAGES.items():

@@ -1,6 +1,7 @@
 """Fixtures of every test: real servers shared by the run, the shipped command, no error unseen."""
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -16,10 +17,14 @@ import pytest
 from confluent_kafka import Producer
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-from tests.servers import postgres
-from tests.servers.process import Gnomon
-from tests.servers.shared import Servers, ServerUnavailableError
+from tests.support.servers import postgres
+from tests.support.servers.process import Gnomon
+from tests.support.servers.secured import Secured, open_secured
+from tests.support.servers.shared import Servers, ServerUnavailableError
+from tests.support.servers.stock import Stock, open_stock
+from tests.support.servers.tools import missing
 
 # How long an example takes says something about a shared machine and nothing about the code.
 hypothesis_settings.register_profile(
@@ -56,6 +61,28 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     servers = config.stash.get(SERVERS, None)
     if servers is not None and servers.owner == os.getpid():
         servers.stop()
+
+
+class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a file whose tests share one thing (`xdist_group`) to one worker, every other test to whoever is free.
+
+    xdist 3.8 tells its scheduler the group by a private attribute that pytest 9.2 no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return file if _stays_together(self.config.rootpath / file) else nodeid
+
+
+@functools.cache
+def _stays_together(file: Path) -> bool:
+    return file.is_file() and "xdist_group(" in file.read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether | None:
+    """Return the scheduler of `--dist loadgroup`; None for the others."""
+    return FilesTogether(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -119,6 +146,26 @@ def postgres_server(servers: Servers) -> str:
         return servers.address("postgres")
     except ServerUnavailableError as reason:
         pytest.fail(str(reason), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def stock(servers: Servers) -> Stock:
+    """PostgreSQL as the system ships it, with a replica and pgbouncer; skips, or fails under GNOMON_REQUIRE_TOOLS."""
+    try:
+        return open_stock(servers.address("stock"))
+    except ServerUnavailableError as reason:
+        missing(str(reason))
+
+
+@pytest.fixture(scope="session")
+def secured(servers: Servers) -> Secured:
+    """A Kafka with logins, TLS and an authorizer; skips, or fails under GNOMON_REQUIRE_KAFKA."""
+    try:
+        return open_secured(servers.address("secured"))
+    except ServerUnavailableError as reason:
+        if os.environ.get("GNOMON_REQUIRE_KAFKA"):
+            pytest.fail(f"{reason} (and GNOMON_REQUIRE_KAFKA is set)", pytrace=False)
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

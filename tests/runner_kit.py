@@ -1,31 +1,5 @@
-"""Load a model and ask it, as a worker does."""
+"""The test kit of the models under its earlier name, for small scripts outside of the repository."""
 
-from pathlib import Path
-from typing import Any
+from tests.support.model_runners import load, outcomes
 
-import pyarrow as pa
-
-from gnomon_consumer.scorer import models
-from gnomon_consumer.scorer.features import columns
-from gnomon_consumer.scorer.models.base import Answers, Runner
-from gnomon_schemas.arrow import arrow_schema, bare
-from gnomon_schemas.features import FeatureSchema
-from gnomon_schemas.records import Failure, Prediction
-from tests.scorer_kit import FEATURES
-
-
-def load(model: Path | str, features: FeatureSchema = FEATURES, folder: Path = Path(), **options: Any) -> Runner:
-    return models.load(models.describe(str(model), **options), features.features, folder)
-
-
-def predict(runner: Runner, rows: list[dict[str, Any]], features: FeatureSchema = FEATURES) -> Answers:
-    wanted = frozenset(name for one in runner.inputs for name in one.features)
-    as_captured = arrow_schema(bare(features.live.json)).field("features").type
-    return runner.predict(columns(pa.array(rows, as_captured), features.features, wanted), len(rows))
-
-
-def outcomes(
-    runner: Runner, rows: list[dict[str, Any]], features: FeatureSchema = FEATURES
-) -> list[Prediction | Failure]:
-    answers = predict(runner, rows, features)
-    return [answers.prediction(row) for row in range(len(rows))]
+__all__ = ["load", "outcomes"]

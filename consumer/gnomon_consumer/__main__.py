@@ -11,8 +11,8 @@ def main() -> None:
         if (missing.name or "").split(".")[0].startswith("gnomon"):
             raise
         sys.stderr.write(
-            f"gnomon: the command line needs '{missing.name}': pip install 'gnomon[consumer]'"
-            " (and 'gnomon[quickstart]' for `gnomon demo`)\n"
+            f"gnomon: the command line needs '{missing.name}': pip install 'gnomon[report]' to read reports,"
+            " 'gnomon[consumer]' to run services ('gnomon[quickstart]' for `gnomon demo`)\n"
         )
         sys.exit(2)
     cli_main()

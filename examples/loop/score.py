@@ -28,7 +28,8 @@ def main() -> None:
             shot.predicted(value=probability, label="review" if probability > 0.5 else "accept")
         print(json.dumps({"id": payment["id"], "probability": round(probability, 4)}), flush=True)
         if "fraud" in payment:
-            tap.label(payment["id"], value=float(payment["fraud"]))
+            fraud = bool(payment["fraud"])
+            tap.label(payment["id"], value=float(fraud), label="review" if fraud else "accept")
 
 
 if __name__ == "__main__":

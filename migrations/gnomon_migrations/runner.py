@@ -16,6 +16,10 @@ SCHEMA = "gnomon"
 LOCK = 0x676E6F6D6F6E  # "gnomon", one advisory lock for every caller
 
 
+class NewerDatabaseError(Exception):
+    """The database was made by a newer Gnomon: this program does not know its revision."""
+
+
 def _config(buffer: io.StringIO | None = None) -> Config:
     config = Config(output_buffer=buffer)
     with as_file(files("gnomon_migrations")) as folder:
@@ -29,6 +33,11 @@ def newest() -> str:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None
     return head
+
+
+def known() -> frozenset[str]:
+    """Return every revision that this package brings."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def current(connection: Connection) -> str | None:
@@ -48,21 +57,35 @@ def up_to_date(connection: Connection) -> bool:
 
 
 def upgrade(engine: Engine) -> bool:
-    """Bring the database up to date in one transaction; true if it changed. A second caller waits."""
+    """Bring the database up to date in one transaction; true if it changed. A second caller waits.
+
+    Raises NewerDatabaseError for a database that a newer Gnomon made.
+    """
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": LOCK})
         if up_to_date(connection):
             return False
+        stands = current(connection)
+        if stands is not None and stands not in known():
+            raise NewerDatabaseError(
+                f"the database is at {stands}, which a newer Gnomon made, and this program knows {newest()}:"
+                " install that one"
+            )
         connection.execute(text(f"create schema if not exists {SCHEMA}"))
         with Operations.context(MigrationContext.configure(connection)):
             if current(connection) != newest():
                 views.drop_reports()
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        migrate(connection)
         with Operations.context(MigrationContext.configure(connection)):
             views.rebuild_views()
     return True
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations up to a revision, without functions and views."""
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 def upgrade_sql() -> str:

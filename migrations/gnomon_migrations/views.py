@@ -1,9 +1,10 @@
 """The part of the schema that holds no data and is rebuilt as a whole: functions, views, reading API.
 
-`sql/gnomon/` holds functions and views beside the tables (`create or replace`); `sql/report_v1/` the public
-reading API. Files of a folder run in the order of their names, all in the transaction of the upgrade,
-whenever their text (or a migration) differs from what stands in the database; `report_v1` is dropped and
-made anew then, and the readers' grants are given back.
+`sql/gnomon/` holds functions and views beside the tables (`create or replace`); `sql/gnomon_estimators/` the
+machinery of the reports, free to change; `sql/report_v1/` the public reading API. Each may use the ones before it.
+Files of a folder run in the order of their names (010 to 090: what all share; 100: one kind of report each), all in
+the transaction of the upgrade, whenever their text (or a migration) differs from what stands in the database; the
+estimators and `report_v1` are dropped and made anew then, and the readers' grants are given back.
 
 A released folder `report_vN` is not edited: a view that must change its meaning goes into
 `report_v(N+1)`, beside the old one.
@@ -15,14 +16,15 @@ from importlib.resources import files
 from gnomon_migrations.scripts import run
 
 FUNCTIONS = "gnomon"
+ESTIMATORS = "gnomon_estimators"
 RECORD = """insert into gnomon.view_versions (name, sha256) values ('{0}', '{1}')
 on conflict (name) do update set sha256 = excluded.sha256, applied_at = now();"""
 
 
 def folders() -> list[str]:
-    """The folders of SQL, functions first, then every version of the reading API."""
+    """The folders of SQL: functions, estimators, then every version of the reading API."""
     found = sorted(entry.name for entry in files("gnomon_migrations").joinpath("sql").iterdir() if entry.is_dir())
-    return [FUNCTIONS, *(name for name in found if name.startswith("report_v"))]
+    return [FUNCTIONS, ESTIMATORS, *(name for name in found if name.startswith("report_v"))]
 
 
 def scripts(folder: str) -> list[tuple[str, str]]:

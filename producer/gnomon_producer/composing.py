@@ -9,11 +9,12 @@ from gnomon_producer.config import TapConfig
 from gnomon_producer.delivery import Headers
 from gnomon_producer.encoding import LiveEncoder, live_encoder
 from gnomon_producer.errors import Dropped
-from gnomon_producer.predictions import FAILURE, PREDICTION, Fields
+from gnomon_producer.predictions import FAILURE, PREDICTION, Fields, prediction_fields, text
 from gnomon_producer.privacy import Privacy
 from gnomon_producer.trace import traceparent_source
 from gnomon_schemas.errors import ConfigurationError
-from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.features import Feature, FeatureSchema
+from gnomon_schemas.flattening import with_definitions
 from gnomon_schemas.framing import SchemaKey
 
 MAX_SEGMENTS = 256
@@ -72,6 +73,9 @@ class Composer:
                 latency_us,
                 state,
             )
+        except UnicodeEncodeError:
+            self.binder.check(features)
+            raise Dropped("invalid_features", "an id, label, item or segment holds text that has no UTF-8") from None
         except Exception:
             self.binder.check(features)  # names the feature that does not fit, if it is one
             raise
@@ -105,9 +109,14 @@ class Composer:
                     "error": _named(FAILURE, failure),
                 }
             )
-            request_id, cluster, stratum = event["request_id"], event["cluster"], event["stratum"]
-            segments, features = event["segments"], event["features"]
-            prediction, failure = _values(PREDICTION, event["prediction"]), _values(FAILURE, event["error"])
+            request_id = text("request_id", event["request_id"])
+            cluster, stratum = (
+                None if event[name] is None else text(name, event[name]) for name in ("cluster", "stratum")
+            )
+            segments, features = texts(event["segments"]), event["features"]
+            shown = event["prediction"]
+            prediction = None if shown is None else prediction_fields(*(shown[name] for name in PREDICTION))
+            failure = _values(FAILURE, event["error"])
         return request_id, cluster, stratum, segments, self.binder.bind(features), prediction, failure
 
     def _headers(self, stratum: str | None) -> Headers | None:
@@ -127,11 +136,11 @@ class Composer:
         declared = self._config.strata
         if callable(declared):
             stratum = declared(features, segments)
-            return None if stratum is None else text(stratum)
+            return None if stratum is None else text("the stratum", stratum)
         if not declared:
             return None
-        found = (segments.get(name, features.get(name)) for name in declared)
-        return "|".join("" if value is None else text(value) for value in found)
+        found = ((name, segments.get(name, features.get(name))) for name in declared)
+        return "|".join("" if value is None else text(f"stratum {name!r}", value) for name, value in found)
 
 
 def _named(names: tuple[str, ...], values: Fields | None) -> dict[str, Any] | None:
@@ -142,26 +151,33 @@ def _values(names: tuple[str, ...], named: Mapping[str, Any] | None) -> Fields |
     return None if named is None else tuple(named[name] for name in names)
 
 
-def text(value: Any) -> str:
-    """Return an identifier or a segment's value as text."""
-    return value if type(value) is str else str(value)
-
-
 def texts(given: Mapping[Any, Any]) -> dict[str, str]:
     """Return segments as texts, without those that have no value; raise Dropped where they are too many, or endless."""
     entries = list(islice(given.items(), MAX_SEGMENTS + 1))
     if len(entries) > MAX_SEGMENTS:
         raise Dropped("invalid_features", f"more than {MAX_SEGMENTS} segments")
-    return {text(name): text(value) for name, value in entries if value is not None}
+    found = {}
+    for key, value in entries:
+        if value is not None:
+            name = key if type(key) is str else text("the name of a segment", key)
+            found[name] = value if type(value) is str else text(f"segment {name[:100]!r}", value)
+    return found
 
 
 def _allowed(schema: FeatureSchema, names: tuple[str, ...] | None) -> FeatureSchema:
-    """Return the schema with the listed features alone."""
+    """Return the schema with the listed features alone; the name of a record within stands for all of its features."""
     if names is None:
         return schema
-    unknown = set(names) - {feature.name for feature in schema.features}
+    known = {feature.field: _names_of(feature) for feature in schema.features}
+    unknown = set(names).difference(*known.values())
     if unknown:
         listed = ", ".join(sorted(unknown))
         raise ConfigurationError(f"allowed_features (GNOMON_FEATURES) are not in the feature schema: {listed}")
-    fields = [field for field in schema.record["fields"] if field["name"] in names]
-    return FeatureSchema.of({**schema.record, "fields": fields})
+    wanted = [field for field in schema.record["fields"] if not known[field["name"]].isdisjoint(names)]
+    return FeatureSchema.of({**schema.record, "fields": with_definitions(schema.record, wanted)})
+
+
+def _names_of(feature: Feature) -> set[str]:
+    parts = feature.name.split(".")
+    around = {".".join(parts[:depth]) for depth in range(1, len(parts))}
+    return {feature.name, feature.field, *feature.others, *around}

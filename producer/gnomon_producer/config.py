@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gnomon_producer.privacy import BeforeSend
+from gnomon_producer.rejections import Ignored, checked_ignored
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import FeatureSource
 from gnomon_schemas.topics import Topics
@@ -17,6 +18,7 @@ Features = Mapping[str, Any]
 Segments = Mapping[str, str]
 
 MIN_BUFFER_BYTES = 65_536
+MAX_SECONDS = 86_400
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -41,8 +43,14 @@ class TapConfig:
     """Segments or features whose values make up the stratum, or a callable that returns it."""
     segments: tuple[str, ...] | Callable[[Features], Segments] = ()
     """Features that are segments of every capture, or a callable; a call's own segments come on top."""
+    classes: tuple[str, str] | None = None
+    """Positive and negative class of a binary stream: a label's value 1 or 0 is sent with its class, and a class with
+    its value."""
     enabled: Callable[[], bool] | None = None
     """Asked at every capture; a false answer switches it off. An error counts as off."""
+    ignore: Ignored = ()
+    """Exceptions that are the caller's fault, such as (HTTPException,): no capture, counted as `rejected`. One whose
+    HTTP status is 500 or more is a failure all the same. Or a callable that is asked about each exception."""
     sample_rate: float = 1.0
     """Share of the captures (or of the clusters) to take, in (0, 1]."""
     sample_by: Literal["request", "cluster"] = "request"
@@ -79,8 +87,12 @@ class TapConfig:
             self.max_buffer_bytes,
             f"{MIN_BUFFER_BYTES} or more",
         )
-        _check(self.heartbeat_s >= 0.1, "heartbeat_s", self.heartbeat_s, "0.1 or more")
-        _check(self.exit_timeout_s >= 0, "exit_timeout_s", self.exit_timeout_s, "0 or more")
+        _check(0.1 <= self.heartbeat_s <= MAX_SECONDS, "heartbeat_s", self.heartbeat_s, f"0.1 to {MAX_SECONDS}")
+        _check(0 <= self.exit_timeout_s <= MAX_SECONDS, "exit_timeout_s", self.exit_timeout_s, f"0 to {MAX_SECONDS}")
+        checked_ignored(self.ignore)
+        two = self.classes is None or (isinstance(self.classes, (tuple, list)) and len(set(self.classes)) == 2)
+        if not two or not all(isinstance(name, str) and name for name in self.classes or ()):
+            raise ConfigurationError(f"classes must be a positive and a negative class, not {self.classes!r}")
         if self.hmac_fields and not self.hmac_key:
             raise ConfigurationError("hmac_fields needs hmac_key (GNOMON_HMAC_KEY)")
         if self.allowed_features is not None and not self.allowed_features:
@@ -100,7 +112,7 @@ class TapConfig:
             try:
                 found[name] = convert(text)
             except ValueError as error:
-                shown = "…" if name == "hmac_key" else repr(text)
+                shown = "…" if name in ("hmac_key", "properties") else repr(text)  # both may hold a secret
                 raise ConfigurationError(f"{variable}={shown}: {error}") from error
         found.update(given)
         for name in ("stream", "model", "features"):
@@ -157,6 +169,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "service": ("GNOMON_SERVICE", str),
     "strata": ("GNOMON_STRATA", _names),
     "segments": ("GNOMON_SEGMENTS", _names),
+    "classes": ("GNOMON_CLASSES", _names),
     "sample_rate": ("GNOMON_SAMPLE_RATE", float),
     "sample_by": ("GNOMON_SAMPLE_BY", str),
     "sample_salt": ("GNOMON_SAMPLE_SALT", str),

@@ -9,8 +9,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 # The C class itself: an auto-instrumented `confluent_kafka.Producer` would add a second traceparent.
@@ -18,40 +17,17 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.cimpl import Producer
 
 from gnomon_producer import exits
+from gnomon_producer.account import Account
+from gnomon_producer.delivery_settings import DeliverySettings
 from gnomon_producer.errors import Dropped, DropReason, kind_of
-from gnomon_producer.ledger import Ledger
+from gnomon_producer.topic_limit import TopicLimit
 from gnomon_producer.trouble import OncePerMinute
 
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 60.0
-_BYTES_A_MESSAGE = 1024
-"""What librdkafka and its binding keep for a message beside its payload, rounded up."""
-
+DEAD_SECONDS = 10.0  # a buffer that is full and had no acknowledgement for so long has no publisher
+_REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
 Headers = list[tuple[str, bytes]]
-
-
-@dataclass(frozen=True)
-class DeliverySettings:
-    """`max_buffer_bytes` bounds payloads and bookkeeping together; `properties` go to librdkafka as they are."""
-
-    bootstrap_servers: str
-    max_buffer_bytes: int
-    heartbeat_s: float
-    exit_timeout_s: float
-    properties: Mapping[str, Any] = field(default_factory=dict)
-
-    def librdkafka(self) -> dict[str, Any]:
-        """Return the producer's configuration: what keeps the guarantees, then what the user says."""
-        return {
-            "bootstrap.servers": self.bootstrap_servers,
-            "enable.idempotence": True,
-            "linger.ms": 20,
-            "compression.type": "lz4",
-            "queue.buffering.max.kbytes": max(1, self.max_buffer_bytes // 2048),
-            "queue.buffering.max.messages": max(1, self.max_buffer_bytes // (2 * _BYTES_A_MESSAGE)),
-            "log_level": 2,  # what is wrong comes by error_cb, and is logged once a minute
-            **self.properties,
-        }
 
 
 class Delivery:
@@ -71,9 +47,9 @@ class Delivery:
         self.producer_id = str(uuid.uuid4())
         self.started_at = time.time_ns() // 1000
         self.exit_timeout_s = settings.exit_timeout_s
-        self.captures = Ledger()
-        self.labels = Ledger()
-        self.service_messages = Ledger()
+        self.captures = Account()
+        self.labels = Account()
+        self.service_messages = Account()
         self.log = OncePerMinute()
         self._settings = settings
         self._on_start = on_start
@@ -83,18 +59,23 @@ class Delivery:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._producer: Any = None
+        self._replaced: Any = None
+        self._limit: TopicLimit | None = None
+        self._batch_bytes: dict[str, int] = {}
         self._starting = False
         self._retry_at = 0.0
         self._fatal = False
         self._announcement_lost = False
         self._closed = False
+        self._acknowledged = 0
+        self._alive_at = 0.0
 
     @property
     def closed(self) -> bool:
         """Whether close() was called."""
         return self._closed
 
-    def send(self, ledger: Ledger, topic: str, key: bytes, value: bytes, headers: Headers | None = None) -> None:
+    def send(self, ledger: Account, topic: str, key: bytes, value: bytes, headers: Headers | None = None) -> None:
         """Hand over one message that `ledger` has counted as offered. Never waits; a refusal is counted."""
         if self._closed:
             ledger.drop("closed")
@@ -109,13 +90,30 @@ class Delivery:
             else:
                 producer.produce(topic, value, key, on_delivery=ledger.on_delivery)
         except BufferError:
-            ledger.drop("queue_full")
+            self._full(ledger)
         except KafkaException as error:
             ledger.drop(self._refused(error.args[0]))
         except Exception as error:
             self.drop(ledger, "messages", error)
 
-    def drop(self, ledger: Ledger, what: str, error: Exception) -> None:
+    def _full(self, ledger: Account) -> None:
+        """Count a capture that finds no room: the publisher is slow, or it is dead."""
+        silent = time.monotonic() - self._alive_at
+        if silent < DEAD_SECONDS:
+            ledger.drop("queue_full")
+            self.log.note("slow", "captures are dropped (queue_full): more come than Kafka acknowledges")
+        else:
+            ledger.drop("publisher_dead")
+            self.log.note("dead", f"captures are dropped (publisher_dead): no acknowledgement for {silent:.0f} s")
+
+    def _watch_acknowledgements(self) -> None:
+        """Note that the publisher lives: something was acknowledged, or nothing waits for it."""
+        captures, labels = self.captures.counts(), self.labels.counts()
+        acknowledged = captures.delivered + labels.delivered + self.service_messages.counts().delivered
+        if acknowledged != self._acknowledged or captures.in_flight + labels.in_flight == 0:
+            self._acknowledged, self._alive_at = acknowledged, time.monotonic()
+
+    def drop(self, ledger: Account, what: str, error: Exception) -> None:
         """Count something offered as dropped and remember why; of an unforeseen error only the type is told."""
         foreseen = error if type(error) is Dropped else None  # isinstance() would ask the error for its __class__
         reason: DropReason = foreseen.reason if foreseen else "internal_error"
@@ -156,6 +154,7 @@ class Delivery:
             self._starting = True
             try:
                 self._producer = self._new_producer()
+                self._alive_at = time.monotonic()
                 self._on_start(self, True)
                 self._thread = threading.Thread(target=self._run, name="gnomon-delivery", daemon=True)
                 self._thread.start()
@@ -174,18 +173,50 @@ class Delivery:
                 "error_cb": self._on_error,
                 "logger": logging.getLogger("gnomon_producer.kafka"),
                 **self._settings.librdkafka(),
+                **self._batch_bytes,
             }
         )
 
+    def _ask_limit(self) -> None:
+        if self._settings.topics:
+            quiet = {"log_level": 0, "error_cb": lambda _: None}  # the producer says what is wrong with the broker
+            self._limit = TopicLimit(self._settings.librdkafka() | quiet, self._settings.topics)
+
+    def _keep_limit(self) -> None:
+        """Once the topics have told their limit: replace the producer where its batches could be larger.
+
+        librdkafka reads `batch.size` only when a producer is made. What the old one holds is delivered by it.
+        """
+        if self._limit is None or not self._limit.answered:
+            return
+        least, self._limit = self._limit.least(), None
+        if least is None or least[1] >= int(self._settings.librdkafka()["batch.size"]):
+            return
+        topic, limit = least
+        self._batch_bytes = {"batch.size": max(1, limit * 9 // 10)}  # the rest is for what frames a batch
+        self.log.note("limit", f"{topic} takes {limit} bytes (max.message.bytes): batches are kept below it")
+        self._replaced, self._producer = self._producer, self._new_producer()
+
     def _on_error(self, error: KafkaError) -> None:
         self._fatal = self._fatal or error.fatal()
-        self.log.note("kafka", f"Kafka: {error.str()}")
+        if error.code() in _REFUSED:  # waiting does not mend it, and no line about brokers that are away may hide it
+            self.log.note("login", f"Kafka refuses the login or the TLS connection: {error.str()}")
+        else:
+            self.log.note("kafka", f"Kafka: {error.str()}")
 
     def _run(self) -> None:
         report_at = 0.0
+        try:
+            self._ask_limit()
+        except Exception as error:
+            self.log.note("limit", f"the topics' limits cannot be asked for: {_first_line(error)}")
         while True:
             try:
                 self._producer.poll(0)
+                if self._replaced is not None:
+                    self._replaced.poll(0)
+                self._keep_limit()
+                self._watch_acknowledgements()
                 if self._fatal:
                     self._replace_producer()
                 if time.monotonic() >= report_at:
@@ -225,11 +256,15 @@ class Delivery:
             if self._closed and self._thread is None:
                 producer.purge()  # a thread that slipped past close() left something behind
             producer.poll(0)
+            if self._replaced is not None:
+                self._replaced.poll(0)
 
     def flush(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for everything sent so far; return whether nothing is left."""
-        producer = self._producer
-        return producer is None or producer.flush(timeout) == 0
+        deadline = time.monotonic() + timeout
+        producers = [one for one in (self._replaced, self._producer) if one is not None]
+        left: int = sum(one.flush(max(0.0, deadline - time.monotonic())) for one in producers)
+        return left == 0
 
     def close(self, timeout: float) -> bool:
         """Drain for at most `timeout` seconds, give up the rest and count it, send the closing report."""
@@ -254,20 +289,26 @@ class Delivery:
         """Leave this object to the parent, in a fork's child. A client copied by fork has lost its threads, and
         destroying it would wait for them for ever; so it is never destroyed.
         """
-        if self._producer is not None:
-            import ctypes
+        for client in (self._producer, self._replaced, self._limit):
+            if client is not None:
+                import ctypes
 
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._producer))
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
 
     def _drain(self, producer: Any, thread: threading.Thread | None, deadline: float) -> bool:
         self._stop.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.0, deadline - time.monotonic()) / 4)
-        # A quarter of the time is kept for the closing report.
-        left = producer.flush(max(0.0, deadline - time.monotonic()) * 0.75)
-        if left:
-            producer.purge()
-            producer.poll(0)
+        producer = self._producer  # the thread may have replaced it
+        left = 0
+        for one in (self._replaced, producer):
+            if one is not None:
+                # A quarter of the time is kept for the closing report.
+                unsent = one.flush(max(0.0, deadline - time.monotonic()) * 0.75)
+                if unsent:
+                    one.purge()
+                    one.poll(0)
+                left += unsent
         self._send_report(closed=True)
         return producer.flush(max(0.0, deadline - time.monotonic())) == 0 and not left
 

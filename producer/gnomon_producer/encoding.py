@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gnomon_producer.account import Counts
 from gnomon_producer.binding import FeatureBinder
-from gnomon_producer.ledger import Counts
 from gnomon_producer.predictions import FAILURE, FEATURE_STATE, PREDICTION
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.encoder import UnsupportedSchemaError, compile_encoder
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.framing import SchemaKey
 from gnomon_schemas.records import Label, ProducerReport, as_dict
-from gnomon_schemas.schema import record_schema
+from gnomon_schemas.schema import record_schema, without_logical_types
 
 Record = dict[str, Any]
 
@@ -35,7 +35,8 @@ def live_encoder(
         "capture_probability": capture_probability,
     }
     try:
-        return compile_encoder(schema.live.json, header=key.header, constants=constants, by_position=True)
+        plain = without_logical_types(schema.live.json)  # dates and times are numbers by now
+        return compile_encoder(plain, header=key.header, constants=constants, by_position=True)
     except UnsupportedSchemaError:
         return _by_fastavro(schema, constants, key)
 
@@ -45,7 +46,7 @@ def _by_fastavro(schema: FeatureSchema, constants: Record, key: SchemaKey) -> Li
     check = FeatureBinder(schema, listed_only=False).check  # the generated encoder checks by itself
     names = [field["name"] for field in schema.live.json["fields"] if field["name"] not in constants]
     within = {
-        "features": tuple(feature.name for feature in schema.features),
+        "features": tuple(feature.field for feature in schema.features),
         "prediction": PREDICTION,
         "error": FAILURE,
         "feature_state": FEATURE_STATE,

@@ -1,18 +1,23 @@
 """What a caller says about a prediction, made into plain Avro values."""
 
+import enum
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from gnomon_producer.binding import contents
+from gnomon_producer.checks import contents
 from gnomon_producer.errors import Dropped, kind_of
 from gnomon_schemas.records import MAX_FAILURE_MESSAGE, Failure, FailureKind, FeatureState, Prediction
+from gnomon_schemas.texts import NotTextError, single, text_of
+from gnomon_schemas.times import checked_microseconds
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 PREDICTION = ("value", "label", "scores", "items")
+LABEL = ("value", "label", "relevance", "items")
 FAILURE = ("kind", "message")
 FEATURE_STATE = ("version", "cache_hits", "cache_misses")
 
@@ -26,18 +31,45 @@ def prediction_fields(value: Any = None, label: Any = None, scores: Any = None, 
         return None
     return (
         value if value is None or type(value) is float else _number("value", value),
-        label if label is None or type(label) is str else str(label),
+        label if label is None or type(label) is str else text("label", label),
         None if scores is None else [_number("scores", score) for score in _sequence("scores", scores)],
-        None if items is None else [str(item) for item in _sequence("items", items)],
+        None if items is None else [text("items", item) for item in _sequence("items", items)],
     )
 
 
+def text(name: str, value: Any) -> str:
+    """Return the text that stands for an id, label, item or segment; raise Dropped that names it where none does."""
+    try:
+        return text_of(name, value)
+    except NotTextError as misfit:
+        raise Dropped("invalid_features", str(misfit)) from None
+
+
 def label_fields(value: Any, label: Any, relevance: Any, items: Any) -> dict[str, Any]:
-    """Return what a Label tells of the truth; raise Dropped where that is nothing."""
+    """Return what a Label tells of the truth; raise Dropped where that is nothing, or a number that is no truth."""
     truth = prediction_fields(value, label, relevance, items)
-    if truth is None:
+    if truth is None or truth[:3] == (None, None, None):
         raise Dropped("invalid_features", "a label with neither value nor label nor relevance")
-    return dict(zip(("value", "label", "relevance", "items"), truth, strict=True))
+    fields = dict(zip(LABEL, truth, strict=True))
+    if fields["value"] is not None and not math.isfinite(fields["value"]):
+        raise Dropped("invalid_features", "value: a label is a finite number, not NaN or infinite")
+    if not all(map(math.isfinite, fields["relevance"] or ())):
+        raise Dropped("invalid_features", "relevance: a label is of finite numbers, not NaN or infinite")
+    return fields
+
+
+def with_class(truth: dict[str, Any], classes: tuple[str, str] | None) -> dict[str, Any]:
+    """Add to a binary truth what it lacks: the class that its value is, or the value that its class is.
+
+    `classes`: the positive and the negative one, None where they are not declared.
+    """
+    if classes is not None:
+        value, label = truth["value"], truth["label"]
+        if label is None and value in (0.0, 1.0):
+            truth["label"] = classes[0] if value else classes[1]
+        elif value is None and label in classes:
+            truth["value"] = float(label == classes[0])
+    return truth
 
 
 def prediction_of_result(result: Any) -> Fields | None:
@@ -49,7 +81,9 @@ def prediction_of_result(result: Any) -> Fields | None:
         return prediction_fields(**{name: result[name] for name in names})
     if isinstance(result, Prediction):
         return prediction_fields(result.value, result.label, result.scores, result.items)
-    return prediction_fields(label=result) if isinstance(result, str) else prediction_fields(value=result)
+    answer = _single("the result", result)
+    is_label = isinstance(answer, str | bytes | enum.Enum)
+    return prediction_fields(label=answer) if is_label else prediction_fields(value=answer)
 
 
 def failure_fields(error: Any) -> Fields:
@@ -70,23 +104,33 @@ def feature_state_fields(state: Any) -> Fields:
         return state.version, state.cache_hits, state.cache_misses
     version = state.get("version")
     hits, misses = int(state.get("cache_hits", 0)), int(state.get("cache_misses", 0))
-    return None if version is None else str(version), hits, misses
+    return None if version is None else text("feature_state version", version), hits, misses
 
 
 def microseconds(name: str, moment: Any) -> int:
-    """Return microseconds since the Unix epoch of an int (taken as such) or an aware datetime, exactly."""
+    """Return microseconds since the Unix epoch of an int (microseconds from 2000 on) or an aware datetime, exactly."""
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
             raise Dropped("invalid_features", f"{name} has no time zone")
         return (moment - _EPOCH) // _MICROSECOND
     if isinstance(moment, bool) or not hasattr(type(moment), "__index__"):
         raise Dropped("invalid_features", f"{name} is neither microseconds nor a datetime")
-    return int(moment)
+    try:
+        return checked_microseconds(name, int(moment))
+    except ValueError as error:
+        raise Dropped("invalid_features", str(error)) from None
+
+
+def _single(name: str, value: Any) -> Any:
+    try:
+        return single(name, value)
+    except NotTextError as misfit:
+        raise Dropped("invalid_features", str(misfit)) from None
 
 
 def _number(name: str, value: Any) -> float:
     try:
-        return float(value)
+        return float(_single(name, value))
     except (TypeError, ValueError, OverflowError):
         raise Dropped("invalid_features", f"{name}: a number is expected, not {kind_of(value)}") from None
 

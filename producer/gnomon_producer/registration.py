@@ -21,7 +21,7 @@ class Registration:
     """
 
     def __init__(
-        self, client: Any, topic: str, schema: Schema, registered: Callable[[RegistryId], None], log: OncePerMinute
+        self, client: Any, topic: str, schema: Schema, *, registered: Callable[[RegistryId], None], log: OncePerMinute
     ) -> None:
         self._client = client
         self._topic = topic

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from gnomon_producer.binding import Values
-from gnomon_producer.composing import Composer, text, texts
+from gnomon_producer.composing import Composer, texts
 from gnomon_producer.config import TapConfig
 from gnomon_producer.delivery import Delivery, Headers
 from gnomon_producer.errors import Dropped, kind_of
@@ -17,11 +17,14 @@ from gnomon_producer.predictions import (
     microseconds,
     prediction_fields,
     prediction_of_result,
+    text,
 )
+from gnomon_producer.rejections import is_rejection
 from gnomon_producer.sampling import Sampler
 from gnomon_producer.trace import request_id_of_context
 from gnomon_schemas.records import Failure, FailureKind
 
+REJECTED: Callable[[], Any] = lambda: None  # noqa: E731 - an outcome of its own, which is never asked
 NO_PREDICTION = Failure(FailureKind.MODEL_ERROR, "the captured block ended without a prediction")
 
 
@@ -73,8 +76,8 @@ class Shot:
         try:
             if request_id is None:
                 request_id = request_id_of_context.get() or str(uuid.uuid4())
-            self._request_id = request_id if type(request_id) is str else text(request_id)
-            self._cluster = None if cluster is None else text(cluster)
+            self._request_id = request_id if type(request_id) is str else text("request_id", request_id)
+            self._cluster = None if cluster is None else text("cluster", cluster)
             self._admitted = (owner.sampler is None and owner.config.enabled is None) or self._asked()
             if self._admitted and dropped is None:
                 self._values = owner.composer.binder.bind(features)
@@ -87,6 +90,10 @@ class Shot:
     def predicted(self, value: Any = None, label: Any = None, scores: Any = None, items: Any = None) -> None:
         """Tell the live model's answer: a number, a decision, class probabilities or scores, and their names."""
         self._outcome = (value, label, scores, items)
+
+    def rejected(self) -> None:
+        """Tell that the request was refused for the caller's fault (HTTP 422): no capture, counted as `rejected`."""
+        self._outcome = REJECTED
 
     def returned(self, predicted: Callable[[Any], Any], result: Any) -> None:
         """Let `predicted` be asked about a function's result later, when the latency has been taken."""
@@ -129,6 +136,9 @@ class Shot:
             return
         owner = self._owner
         delivery = owner.delivery
+        if self._outcome is REJECTED or (error is not None and self._is_ignored(error)):
+            delivery.captures.leave_out("rejected")
+            return
         sequence = delivery.captures.offer()
         try:
             key, value, headers = self._message(sequence, error, latency_us, captured_at)
@@ -140,6 +150,14 @@ class Shot:
             raise
         else:
             delivery.send(delivery.captures, owner.live_topic, key, value, headers)
+
+    def _is_ignored(self, error: Any) -> bool:
+        ignored = self._owner.config.ignore
+        try:
+            return bool(ignored) and isinstance(error, BaseException) and is_rejection(error, ignored)
+        except Exception as problem:
+            self._owner.delivery.log.note("ignore", f"ignore raised {kind_of(problem)}: the exception is a failure")
+            return False
 
     def _message(
         self, sequence: int, error: Any, latency_us: Any, captured_at: Any
@@ -177,6 +195,9 @@ class NullShot(Shot):
         pass
 
     def predicted(self, *_args: Any, **_given: Any) -> None:
+        """Do nothing."""
+
+    def rejected(self) -> None:
         """Do nothing."""
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ Only `Exception` is ever swallowed. KeyboardInterrupt, SystemExit, a task's canc
 own control flow, wherever they strike, and pass.
 """
 
+import contextlib
 import functools
 import os
 import time
@@ -12,16 +13,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gnomon_producer import exits
-from gnomon_producer.composing import Composer, text
+from gnomon_producer.composing import Composer
 from gnomon_producer.config import TapConfig, disabled_by
-from gnomon_producer.delivery import Delivery, DeliverySettings
+from gnomon_producer.delivery import Delivery
+from gnomon_producer.delivery_settings import DeliverySettings
 from gnomon_producer.encoding import ServiceEncoder
 from gnomon_producer.errors import Dropped, kind_of
 from gnomon_producer.observing import F, watching
-from gnomon_producer.predictions import label_fields, microseconds
+from gnomon_producer.predictions import label_fields, microseconds, text, with_class
 from gnomon_producer.registration import Registration
 from gnomon_producer.sampling import Sampler
-from gnomon_producer.shot import NullShot, Shot
+from gnomon_producer.shot import Shot
 from gnomon_producer.stats import TapStats
 from gnomon_producer.trouble import logger
 from gnomon_schemas.errors import ConfigurationError
@@ -39,7 +41,11 @@ class Tap:
 
     def __new__(cls, *_args: Any, **_settings: Any) -> "Tap":
         """Make a DisabledTap instead where GNOMON_DISABLED says so."""
-        return object.__new__(DisabledTap if cls is Tap and disabled_by() else cls)
+        if cls is Tap and disabled_by():
+            from gnomon_producer.disabled import DisabledTap
+
+            return object.__new__(DisabledTap)
+        return object.__new__(cls)
 
     def __init__(self, config: TapConfig | None = None, /, **settings: Any) -> None:
         self.config = config = config or TapConfig(**settings)
@@ -60,17 +66,23 @@ class Tap:
 
     @classmethod
     def from_env(cls, **given: Any) -> "Tap":
-        """Return the Tap that GNOMON_… variables describe; keywords go before them.
+        """Return the Tap that GNOMON_… variables describe; keywords go before them. Raise nothing.
 
-        A deployment with a wrong variable must not take the service down: the error is logged, and the Tap disabled.
+        A deployment with a wrong variable or schema file must not take the service down: the error is logged once,
+        and the Tap is off, counts what it does not capture as dropped (`misconfigured`), and says why in its stats.
         """
+        from gnomon_producer.disabled import DisabledTap, MisconfiguredTap
+
         if disabled_by():
             return DisabledTap()
         try:
             return cls(TapConfig.from_env(**given))
-        except ConfigurationError as error:
-            logger.error("the hook is disabled: %s", error)
-            return DisabledTap()
+        except Exception as error:
+            why = _told(error)
+            # A logging filter of the service may raise; that must not take the service down either.
+            with contextlib.suppress(Exception):
+                logger.error("the hook is off, its captures are dropped: %s", why)
+            return MisconfiguredTap(why)
 
     def capture(
         self,
@@ -151,19 +163,20 @@ class Tap:
         occurred_at: Any = None,
         observed_at: Any = None,
     ) -> None:
-        """Send the ground truth of a request: one or more of a number, a class, and a list of relevances with the
-        items they belong to. Times as in `record`, now by default.
+        """Send the ground truth of a request: one or more of `value` (a number; of a binary stream 1 or 0), `label` (a
+        class, in the words of the decisions), and `relevance` with the `items` that they belong to. Times as in
+        `record`, now by default.
         """
         delivery = self.delivery
         try:
             delivery.labels.offer()
             now = time.time_ns() // 1000
-            key = self.composer.privacy.identifier("request_id", text(request_id))
+            key = self.composer.privacy.identifier("request_id", text("request_id", request_id))
             message = self._service_encoder.label(
                 request_id=key,
                 occurred_at=now if occurred_at is None else microseconds("occurred_at", occurred_at),
                 observed_at=now if observed_at is None else microseconds("observed_at", observed_at),
-                **label_fields(value, label, relevance, items),
+                **with_class(label_fields(value, label, relevance, items), self.config.classes),
             )
             encoded_key = key.encode()
         except Exception as error:
@@ -213,7 +226,12 @@ class Tap:
         config = self.config
         own = {name: value for name, value in config.properties.items() if not name.startswith(PREFIX)}
         settings = DeliverySettings(
-            config.bootstrap_servers, config.max_buffer_bytes, config.heartbeat_s, config.exit_timeout_s, own
+            config.bootstrap_servers,
+            config.max_buffer_bytes,
+            config.heartbeat_s,
+            config.exit_timeout_s,
+            own,
+            (self._topics.live, self._topics.labels),
         )
         self.delivery = delivery = Delivery(settings, self._announce, self._report)
         self.composer.write_as(delivery.producer_id, self.composer.schema.live.fingerprint)
@@ -223,8 +241,8 @@ class Tap:
                 self._registry,
                 self.live_topic,
                 self.composer.schema.live,
-                functools.partial(self.composer.write_as, delivery.producer_id),
-                delivery.log,
+                registered=functools.partial(self.composer.write_as, delivery.producer_id),
+                log=delivery.log,
             )
 
     def _announce(self, delivery: Delivery, first: bool) -> None:
@@ -239,44 +257,12 @@ class Tap:
         return self._topics.producers, report
 
 
-class DisabledTap(Tap):
-    """The same interface with nothing behind it: no client, no thread, no counters."""
-
-    def __init__(self, *_args: Any, **_settings: Any) -> None:
-        pass
-
-    def capture(self, *_args: Any, **_given: Any) -> Shot:
-        """Return a context manager that does nothing."""
-        return _NOTHING
-
-    def observe(self, **_given: Any) -> Callable[[F], F]:
-        """Return a decorator that gives the function back as it is."""
-        return lambda function: function
-
-    def record(self, *_args: Any, **_given: Any) -> None:
-        """Do nothing."""
-
-    def label(self, *_args: Any, **_given: Any) -> None:
-        """Do nothing."""
-
-    def stats(self) -> TapStats:
-        """Return zeros."""
-        return TapStats(labels=TapStats())
-
-    def start(self, *_args: Any, **_given: Any) -> bool:
-        """Do nothing; there is no client."""
-        return False
-
-    def flush(self, *_args: Any, **_given: Any) -> bool:
-        """Return True: nothing is ever in flight."""
-        return True
-
-    def close(self, *_args: Any, **_given: Any) -> bool:
-        """Return True: nothing is ever in flight."""
-        return True
-
-
-_NOTHING = NullShot()
+def _told(error: Exception) -> str:
+    """Return what an exception says; the type's name where it is not ours, and alone where it cannot be printed."""
+    try:
+        return str(error) if isinstance(error, ConfigurationError) else f"{kind_of(error)}: {error}"
+    except Exception:
+        return kind_of(error)
 
 
 def _renew(here: "weakref.ref[Tap]") -> None:

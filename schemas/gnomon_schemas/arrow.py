@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from gnomon_schemas.schema import Json, full_name
+from gnomon_schemas.checking import full_name
+from gnomon_schemas.schema import Json
 from gnomon_schemas.strict import has_several, several
 
 _PRIMITIVES = {

@@ -126,7 +126,7 @@ class ColumnarCodec:
 
     def encoded(self, batch: pa.RecordBatch) -> pa.BinaryArray:
         """Return what `encode` does, as an array."""
-        batch = self._conformed(batch)
+        batch = self.conformed(batch)
         if not self.carried:
             return pa.array([self._encode_one(record) for record in records_of(batch)], pa.binary())
         framing = [pa.array(np.repeat(value, batch.num_rows)) for _, _, value in self._heading]
@@ -185,7 +185,8 @@ class ColumnarCodec:
         if records:
             parts.append(_Part(self.batch(records), np.array(rows, np.int64)))
 
-    def _conformed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def conformed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the columns in order, cast where that loses nothing; raise ValueError for what does not fit."""
         arrays = []
         for field, declared in zip(self.columns, self._bare["fields"], strict=True):
             at = batch.schema.get_field_index(field.name)

@@ -11,8 +11,9 @@ from itertools import count
 from operator import itemgetter
 from typing import Any
 
+from gnomon_schemas.checking import full_name
 from gnomon_schemas.errors import SchemaError
-from gnomon_schemas.schema import Json, full_name
+from gnomon_schemas.schema import Json
 
 Encoder = Callable[[Any], bytes]
 

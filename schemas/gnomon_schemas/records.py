@@ -28,6 +28,10 @@ class FailureKind(StrEnum):
     DEAD_LETTER = "dead_letter"
 
 
+LARGEST_NUMBER = 1e60
+"""Beyond it a number counts as infinite: the fourth powers that variances of squares need would not be numbers."""
+LEAST_PROBABILITY = 1e-9
+"""A capture that stands for more than its inverse is not believed: it would outweigh all others."""
 MAX_FAILURE_MESSAGE = 500
 """Characters of a Failure's message; what is longer is cut."""
 
@@ -121,6 +125,7 @@ class ShadowPrediction:
     queued_us: int | None
     scored_at: int
     feature_state: FeatureState | None
+    probe_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,11 @@ class DeploymentStart:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One stratum of a window; the inclusion probability of its rows is draw_probability * sampled / seen."""
+    """One stratum of a window; the inclusion probability of its rows is draw_probability * sampled / seen.
+
+    `probed` of them were chosen for the latency probe, each capture with `probe_probability`; None: an earlier version
+    wrote the record, whose probe had no exact probability.
+    """
 
     stratum: str
     seen: int
@@ -152,6 +161,8 @@ class Cell:
     failed: int = 0
     timed_out: int = 0
     dead_lettered: int = 0
+    probed: int | None = None
+    probe_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

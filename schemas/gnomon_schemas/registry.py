@@ -1,15 +1,23 @@
 """Schemas in a Confluent-compatible registry, through confluent-kafka's own client (the [registry] extra)."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError, SchemaError
 from gnomon_schemas.framing import RegistryId, SchemaKey
-from gnomon_schemas.schema import Schema
+from gnomon_schemas.schema import Json, Schema
 from gnomon_schemas.store import MemorySchemas
 
 PREFIX = "schema.registry."
+SECRET_PROPERTIES = ("basic.auth.user.info", "bearer.auth.token", "bearer.auth.client.secret", "ssl.key.password")
+# The client asks in the scorer's loop: it may not hold that up for long, and a registry that is away is asked again.
+_LIMITS = {"timeout": 5, "max.retries": 0}
+# The error codes of the API for "no such schema, subject or version", and that of confluent-kafka's own mock registry.
+# A 404 without one is a proxy or a wrong path.
+_NOT_FOUND = (40400, 40401, 40402, 40403)
+_MOST_REFERENCES = 100
 
 
 def registry_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,16 +33,37 @@ def registry_client(properties: Mapping[str, Any]) -> Any:
         raise ConfigurationError(
             "schema.registry.url needs the registry extra: pip install 'gnomon[registry]'"
         ) from error
+    own = registry_properties(properties)
     try:
-        return SchemaRegistryClient.new_client(dict(registry_properties(properties)))
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"schema registry: {error}") from error
+        return SchemaRegistryClient.new_client({**_LIMITS, **{name: _number(name, own[name]) for name in own}})
+    except (ValueError, TypeError, OSError) as error:
+        raise ConfigurationError(f"schema registry: {without_secrets(str(error), own)}") from None
+
+
+def _number(name: str, value: Any) -> Any:
+    """Return a property as the type that the client asks for: all of ours are text."""
+    if name in ("timeout", "max.retries", "retries.wait.ms", "retries.max.wait.ms", "cache.capacity"):
+        try:
+            return float(value) if name == "timeout" else int(value)
+        except ValueError:
+            raise ConfigurationError(f"{PREFIX}{name} is not a number") from None
+    return value
+
+
+def without_secrets(text: str, own: Mapping[str, Any]) -> str:
+    """Return an error's text without the credentials of the registry's properties, nor those in its URL."""
+    hidden = [str(own[name]) for name in SECRET_PROPERTIES if own.get(name)]
+    hidden += [url.partition("://")[2].rpartition("@")[0] for url in str(own.get("url", "")).split(",") if "@" in url]
+    for secret in filter(None, (part for whole in hidden for part in (whole, whole.partition(":")[2]))):
+        text = text.replace(secret, "…")
+    return text
 
 
 def register(client: Any, topic: str, schema: Schema) -> RegistryId:
     """Register a topic's value schema (subject `<topic>-value`) and return its id; asks the network.
 
-    Raises DependencyUnreachableError where the registry does not answer or refuses, an incompatible change for one.
+    Raises GnomonError for an incompatible change, ConfigurationError for a registry that refuses the request or its
+    credentials, DependencyUnreachableError for one that does not answer as a registry does.
     """
     from confluent_kafka.schema_registry import Schema as RegistrySchema
 
@@ -42,7 +71,26 @@ def register(client: Any, topic: str, schema: Schema) -> RegistryId:
     try:
         return RegistryId(int(client.register_schema(subject, RegistrySchema(schema.text, "AVRO"))))
     except Exception as error:
-        raise DependencyUnreachableError(f"the schema registry does not take {subject}: {error}") from error
+        raise explained(error, f"take {subject}") from error
+
+
+def explained(error: Exception, what: str) -> GnomonError:
+    """Return what an error of the registry's client means; `what` the registry was asked to do."""
+    from confluent_kafka.schema_registry import SchemaRegistryError
+
+    if not isinstance(error, SchemaRegistryError):
+        return DependencyUnreachableError(f"the schema registry does not answer: {type(error).__name__}: {error}")
+    status, said = error.http_status_code, " ".join(str(error.error_message).split())[:300]
+    if error.error_code in (-1, None):
+        said = f"its answer is not a registry's: is schema.registry.url right, or is a proxy in the way? It said {said}"
+    text = f"the schema registry does not {what} (HTTP {status}): {said}"
+    if status == 409:
+        return GnomonError(text)
+    if status in (401, 403):
+        return ConfigurationError(f"{text}: check schema.registry.basic.auth.user.info and the rights of that user")
+    if status == 422:
+        return ConfigurationError(text)
+    return DependencyUnreachableError(text)
 
 
 def registry_schemas(properties: Mapping[str, Any]) -> "RegistrySchemas | MemorySchemas":
@@ -51,7 +99,10 @@ def registry_schemas(properties: Mapping[str, Any]) -> "RegistrySchemas | Memory
 
 
 class RegistrySchemas:
-    """A schema store that asks a registry. An id that stays unknown is not asked for again within `retry_after_s`."""
+    """A schema store that asks a registry. An id that stays unknown is not asked for again within `retry_after_s`.
+
+    Unknown is an id that the registry does not know, and one whose schema is not Avro, or is not one that Gnomon reads.
+    """
 
     def __init__(self, client: Any, *, retry_after_s: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
@@ -68,21 +119,63 @@ class RegistrySchemas:
             return self._found[key]
         if self._clock() - self._missed.get(key, float("-inf")) < self._retry_after_s:
             return None
-        text = self._asked(key)
-        if text is None:
+        schema = self._asked(key)
+        if schema is None:
             self._missed = {**dict(list(self._missed.items())[-1000:]), key: self._clock()}
             return None
-        self._found[key] = Schema.parse(text)
-        return self._found[key]
+        self._found[key] = schema
+        return schema
 
-    def _asked(self, key: RegistryId) -> str | None:
+    def _asked(self, key: RegistryId) -> Schema | None:
         from confluent_kafka.schema_registry import SchemaRegistryError
 
         try:
-            return str(self._client.get_schema(key.value).schema_str)
-        except SchemaRegistryError as error:
-            if error.http_status_code == 404:
+            found = self._client.get_schema(key.value)
+            if (found.schema_type or "AVRO") != "AVRO":
                 return None
-            raise DependencyUnreachableError(f"the schema registry does not answer: {error}") from error
+            return Schema.parse(self._whole(found))
+        except (SchemaError, ValueError, RecursionError):
+            return None  # JSON that is no Avro schema of ours: what it wrote cannot be read, whoever asks
+        except SchemaRegistryError as error:
+            if error.http_status_code == 404 and error.error_code in _NOT_FOUND:
+                return None
+            raise DependencyUnreachableError(str(explained(error, f"give schema {key.value}"))) from error
         except Exception as error:
-            raise DependencyUnreachableError(f"the schema registry does not answer: {error}") from error
+            raise DependencyUnreachableError(str(explained(error, f"give schema {key.value}"))) from error
+
+    def _whole(self, found: Any) -> str:
+        """Return the text of a schema in which each reference stands as its own definition, at its first use."""
+        definitions: dict[str, Json] = {}
+        waiting, seen = list(found.references or ()), set[tuple[str, int]]()
+        while waiting:
+            reference = waiting.pop()
+            place = (str(reference.subject), int(reference.version))
+            if place in seen:
+                continue
+            seen.add(place)
+            if len(seen) > _MOST_REFERENCES:
+                raise SchemaError(f"more than {_MOST_REFERENCES} references")
+            referred = self._client.get_version(*place).schema
+            definitions[str(reference.name)] = json.loads(referred.schema_str)
+            waiting.extend(referred.references or ())
+        text = str(found.schema_str)
+        return json.dumps(inlined(json.loads(text), definitions)) if definitions else text
+
+
+def inlined(schema: Json, definitions: dict[str, Json], namespace: str = "") -> Json:
+    """Return an Avro schema with the named `definitions` put in at their first use, which is taken from the dict."""
+    if isinstance(schema, str):
+        name = schema if "." in schema or not namespace else f"{namespace}.{schema}"
+        name = name if name in definitions else schema
+        return inlined(definitions.pop(name), definitions) if name in definitions else schema
+    if isinstance(schema, list):
+        return [inlined(branch, definitions, namespace) for branch in schema]
+    if not isinstance(schema, dict):
+        return schema
+    space = str(schema.get("namespace", namespace))
+    if "." in str(schema.get("name", "")):
+        space = str(schema["name"]).rpartition(".")[0]
+    inside = {key: inlined(schema[key], definitions, space) for key in ("type", "items", "values") if key in schema}
+    if "fields" in schema:
+        inside["fields"] = [{**field, "type": inlined(field["type"], definitions, space)} for field in schema["fields"]]
+    return {**schema, **inside}

@@ -36,12 +36,18 @@ def packaged_schemas() -> MemorySchemas:
     return MemorySchemas([*earlier_schemas(), *(record_schema(name) for name in RECORDS if name != "LivePrediction")])
 
 
+_FAILED_AGAIN_S = 1.0  # after a read that failed, the next one waits so long: each may take the whole time-out
+_MAX_MISSED = 1000
+_OF_THE_GROUP = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.COORDINATOR_NOT_AVAILABLE)
+
+
 class TopicSchemas:
     """The compacted `schemas` topic, read to its end again when a schema is unknown.
 
-    A key that stays unknown is not asked for again within `retry_after_s` seconds, so that a flood of hostile
-    fingerprints costs no flood of reads. What is no schema, or stands under a fingerprint that is not its own, is
-    left out and counted in `rejected`.
+    A schema is unknown only after a read that began when it was asked for and that reached the end of the topic. A read
+    that fails says nothing about any schema: `find` raises DependencyUnreachableError. A key that stays unknown is not
+    looked for again within `retry_after_s` seconds. Values that are not schemas, or that stand under a fingerprint that
+    is not their own, are left out and counted in `rejected`.
     """
 
     def __init__(
@@ -57,7 +63,9 @@ class TopicSchemas:
         self._timeout_s = timeout_s
         self._retry_after_s = retry_after_s
         self._clock = clock
-        self._read_at: float | None = None
+        self._missed: dict[Fingerprint, float] = {}
+        self._failure: DependencyUnreachableError | None = None
+        self._failed_at = 0.0
         self._schemas = MemorySchemas()
         self._live: list[Schema] = []
         self._next_offset = OFFSET_BEGINNING
@@ -65,8 +73,9 @@ class TopicSchemas:
         # librdkafka wants a group for any consumer; this one assigns by hand and never commits.
         self._consumer = Consumer(
             {
+                "fetch.wait.max.ms": 50,  # the broker holds back the answer "nothing more" for that long
                 **properties,
-                "group.id": "gnomon-schemas-reader",
+                "group.id": f"{topic}.reader",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
@@ -74,25 +83,46 @@ class TopicSchemas:
         )
 
     def find(self, key: SchemaKey) -> Schema | None:
-        """Return the schema, reading the topic's new part once if need be; raise DependencyUnreachableError."""
+        """Return the schema, reading what is new in the topic if need be; raise DependencyUnreachableError."""
         if not isinstance(key, Fingerprint):
             return None
         found = self._schemas.find(key)
         now = self._clock()
-        if found is None and (self._read_at is None or now - self._read_at >= self._retry_after_s):
-            self.refresh()
-            found = self._schemas.find(key)
+        if found is not None or now - self._missed.get(key, float("-inf")) < self._retry_after_s:
+            return found
+        if self._failure is not None and now - self._failed_at < _FAILED_AGAIN_S:
+            raise DependencyUnreachableError(str(self._failure))
+        self.refresh()
+        found = self._schemas.find(key)
+        if found is None:
+            self._missed = {**dict(list(self._missed.items())[-_MAX_MISSED:]), key: self._clock()}
         return found
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last read did not reach the end of the topic."""
+        return self._failure is not None
 
     def live_schemas(self) -> list[Schema]:
         """Return every schema read so far, oldest first."""
         return list(self._live)
 
-    def refresh(self) -> None:
-        """Read what the topic holds beyond what was read; raise DependencyUnreachableError on no answer."""
-        deadline = self._clock() + self._timeout_s
+    def refresh(self, timeout_s: float | None = None) -> None:
+        """Read the topic from where the last read stopped to its end; raise DependencyUnreachableError.
+
+        A read that takes longer than `timeout_s` (default: that of the constructor) fails; the next one goes on there.
+        """
         try:
-            if not self._topic_exists():
+            self._read_to_end(self._timeout_s if timeout_s is None else timeout_s)
+        except DependencyUnreachableError as error:
+            self._failure, self._failed_at = error, self._clock()
+            raise
+        self._failure = None
+
+    def _read_to_end(self, timeout_s: float) -> None:
+        deadline = self._clock() + timeout_s
+        try:
+            if not self._topic_exists(timeout_s):
                 return
             self._consumer.assign([TopicPartition(self._topic, 0, self._next_offset)])
             while True:
@@ -104,20 +134,23 @@ class TopicSchemas:
                     self._take(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     break
+                elif error.code() in _OF_THE_GROUP:
+                    continue  # the group exists in name only: reading needs no right to it
                 elif error.fatal() or not error.retriable():
                     raise DependencyUnreachableError(f"the topic {self._topic} cannot be read: {error.str()}")
         except KafkaException as error:
             raise DependencyUnreachableError(f"the topic {self._topic} cannot be read: {error}") from error
         finally:
-            self._read_at = self._clock()
             self._consumer.unassign()
 
-    def _topic_exists(self) -> bool:
+    def _topic_exists(self, timeout_s: float) -> bool:
         """Ask for it beforehand: a consumer is told of a missing topic only after half a minute."""
         if self._next_offset != OFFSET_BEGINNING:
             return True
-        topic = self._consumer.list_topics(self._topic, timeout=self._timeout_s).topics[self._topic]
-        return topic.error is None
+        error = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic].error
+        if error is not None and error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise DependencyUnreachableError(f"the topic {self._topic} cannot be read: {error.str()}")
+        return error is None
 
     def _take(self, message: Message) -> None:
         offset = message.offset()

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gnomon_schemas.checking import full_name
 from gnomon_schemas.errors import DecodeError
-from gnomon_schemas.schema import Json, full_name
+from gnomon_schemas.schema import Json
 
 _INT_MIN, _INT_MAX = -(2**31), 2**31 - 1
 _LONG_MIN, _LONG_MAX = -(2**63), 2**63 - 1
@@ -157,11 +158,14 @@ def has_several(schema: Json) -> bool:
     """Whether there is such a union anywhere in a schema."""
     if isinstance(schema, list):
         return several(schema) or any(map(has_several, schema))
-    if isinstance(schema, str):
+    if isinstance(schema, str) or schema["type"] in ("enum", "fixed"):
         return False
-    inner = [field["type"] for field in schema.get("fields", ())]
-    inner += [schema[key] for key in ("type", "items", "values") if key in schema and not isinstance(schema[key], str)]
-    return any(map(has_several, inner))
+    if schema["type"] == "record":
+        return any(has_several(field["type"]) for field in schema["fields"])
+    part = (
+        {"array": "items", "map": "values"}.get(schema["type"], "type") if isinstance(schema["type"], str) else "type"
+    )
+    return has_several(schema[part])
 
 
 def _guards(schema: Json, root: Json, path: tuple[str, ...]) -> list[Guard]:

@@ -1,6 +1,8 @@
 """The demo's database, kept and opened again: its reports say what pandas and scikit-learn say of the same rows."""
 
+import html
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,14 @@ from typing import Any
 import pandas as pd
 import psycopg
 import pytest
-from tests import demo_numbers
-from tests.page_reader import PageReader, said
-from tests.servers.process import Gnomon
+from tests.support import demo_numbers
+from tests.support.page_reader import PageReader, said
+from tests.support.servers.process import Gnomon
 
-from gnomon_consumer.quickstart import flights
-from gnomon_consumer.quickstart.embedded import start_postgres
+from gnomon_consumer.cli.demo import show
+from gnomon_consumer.quickstart.demo import flights
+from gnomon_consumer.quickstart.demo.demo import Demo
+from gnomon_consumer.quickstart.embedded.start import start_postgres
 
 # One demo serves all of them, so they belong in one worker.
 pytestmark = pytest.mark.xdist_group("demo")
@@ -66,7 +70,7 @@ def report(address: str, folder: Path, name: str, *options: str) -> list[dict[st
 
 @pytest.mark.timeout(600)
 def test_every_flight_is_in_exactly_one_bucket(outcome: dict[str, Any]) -> None:
-    keys = {"captured", "labels", "seconds", "captures_per_second", "report", "deployments"}
+    keys = {"captured", "labels", "seconds", "captures_per_second", "report", "deployments", "verdicts"}
     assert set(outcome) == keys
     assert outcome["captured"] == CAPTURES
     # Of April's flights some 3% are cancelled, diverted or without a record of their arrival: they get no label.
@@ -106,7 +110,6 @@ def test_agreement_is_what_pandas_and_scikit_learn_say(
     for row in rows:
         expected = demo_numbers.agreement(pairs[pairs["deployment"] == row["deployment"]])
         assert {name: row[name] for name in vars(expected)} == pytest.approx(vars(expected), rel=1e-9, abs=1e-12)
-        assert row["standard_error"] == pytest.approx((expected.se_cluster**2 + expected.se_day**2) ** 0.5)
         (one,) = (one for one in outcome["deployments"] if one["name"] == row["deployment"])
         assert one["agreement"] == pytest.approx(expected.agreement)
         if row["role"] == "control":
@@ -165,6 +168,26 @@ def test_quality_by_horizon_is_what_scikit_learn_says(
 
 
 @pytest.mark.timeout(600)
+def test_it_ends_with_a_verdict_in_json_page_and_terminal(
+    outcome: dict[str, Any], folder: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decided = {one["name"]: one["verdict"] for one in outcome["deployments"]}
+    assert decided == {"gradient-boosting": "HOLD", "control": "HOLD"}
+    assert set(outcome["verdicts"]) == set(decided)
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", (folder / "report.html").read_text("utf-8"))).split())
+    assert outcome["verdicts"]["gradient-boosting"] in text
+    show(outcome, [], Demo(folder))
+    terminal = " ".join(capsys.readouterr().out.split())
+    for name, sentence in outcome["verdicts"].items():
+        assert f"{name}: {sentence}" in terminal
+    # The command says the same of the database that the demo kept.
+    env = {"GNOMON_DATABASE_URL": address, "GNOMON_STREAM": flights.STREAM}
+    asked = Gnomon(folder).run("verdict", "--deployment", "gradient-boosting", "--format", "json", env=env)
+    assert asked.returncode == 10, asked.stderr
+    assert json.loads(asked.stdout)["sentence"] == outcome["verdicts"]["gradient-boosting"]
+
+
+@pytest.mark.timeout(600)
 def test_the_html_report_is_there(outcome: dict[str, Any], folder: Path) -> None:
     assert outcome["report"] == str(folder / "report.html")
     text = (folder / "report.html").read_text()
@@ -198,7 +221,7 @@ def test_the_html_report_says_what_pandas_says(
     lines = {line[0]: line[1:] for line in page.table("Quality against the truth, labels within 7 days")[1:]}
     for name, metric in (("accuracy", "accuracy"), ("AUC", "auc"), ("Brier score", "brier")):
         expected = {side: quality[challenger][f"{metric} {side}"] for side in ("live", "shadow")}
-        deployment, live, shadow, difference, *_, n = lines[name]
+        deployment, difference, _, _, live, shadow, n = lines[name]
         assert (deployment, int(n.replace(",", ""))) == (challenger, quality[challenger]["n"])
         says(live, expected["live"])
         says(shadow, expected["shadow"])
@@ -206,7 +229,7 @@ def test_the_html_report_says_what_pandas_says(
         noise = 1e-5 if metric == "auc" else 1e-6  # two flights whose scores differ by rounding may change places
         assert abs(quality[control][f"{metric} shadow"] - quality[control][f"{metric} live"]) < noise
     (caption,) = (caption for caption in page.tables if "Quality against the truth, labels within 7 days" in caption)
-    assert "The control is equal to live in accuracy, precision, recall, AUC, log loss, Brier score" in caption
+    assert "The control is equal to live in accuracy, precision, recall, F1, AUC, log loss, Brier score" in caption
 
     weight = 1 / (mine[challenger]["inclusion_probability"] * mine[challenger]["capture_probability"])
     same = mine[challenger]["live_label"] == mine[challenger]["shadow_label"]

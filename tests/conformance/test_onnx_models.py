@@ -1,14 +1,17 @@
 """ONNX models as people export them: inputs, outputs and the order of features; and what is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tests.runner_kit import load, outcomes, predict
-from tests.scorer_kit import save, scalar, sum_model, write_sidecar
+from tests.support.live_stream import save, scalar, sum_model, write_sidecar
+from tests.support.model_runners import load, outcomes, predict
 
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import FeatureSchema
@@ -86,13 +89,19 @@ def sequence(path: Path, width: int, **metadata: str) -> Path:
 
 def test_sequences_of_tensors(tmp_path: Path) -> None:
     rows = [{"amount": 1.0, "age": 2.0}, {"amount": 3.0, "age": 4.0}]
-    values = load(sequence(tmp_path / "value.onnx", 1, features="age"))
+    one = sequence(tmp_path / "value.onnx", 1, features="age")
+    with pytest.raises(ConfigurationError, match="say in a sidecar what they are"):
+        load(one)
+    write_sidecar(one, outputs={"out": "value"})
+    values = load(one)
     assert outcomes(values, rows) == [Prediction(value=2.0), Prediction(value=4.0)]
     ranked = sequence(tmp_path / "ranked.onnx", 2, features="amount,age")
     write_sidecar(ranked, task="ranking", classes=["a", "b"], outputs={"out": "scores"}, features=["amount", "age"])
     expected = [Prediction(scores=[1.0, 2.0], items=["a", "b"]), Prediction(scores=[3.0, 4.0], items=["a", "b"])]
     assert outcomes(load(ranked), rows) == expected
-    wide = load(sequence(tmp_path / "wide.onnx", 2, features="amount,age"))
+    wide_model = sequence(tmp_path / "wide.onnx", 2, features="amount,age")
+    write_sidecar(wide_model, outputs={"out": "value"})
+    wide = load(wide_model)
     with pytest.raises(ValueError, match="'out' has 2 values for a capture; one is needed"):
         predict(wide, rows)
 
@@ -222,7 +231,7 @@ def test_foreign_operators_and_external_data_are_refused(tmp_path: Path) -> None
     tensor.external_data.add(key="location", value="/etc/passwd")
     model.graph.initializer.append(tensor)
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ConfigurationError, match="'w' lies in another file"):
+    with pytest.raises(ConfigurationError, match="'/etc/passwd', which is not a file in the model's own folder"):
         load(path)
 
 
@@ -254,3 +263,18 @@ def test_what_is_no_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_an_unknown_provider_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"'CUDAExecutionProvider' is not here \(there are: .*CPU"):
         load(sum_model(tmp_path / "m.onnx", "amount"), provider="CUDAExecutionProvider")
+
+
+def test_onnx_runtime_neither_reports_its_use_nor_warns_about_it(tmp_path: Path) -> None:
+    """In a process of its own, without a home: the setting must be there before the library is loaded."""
+    model = sum_model(tmp_path / "m.onnx", "amount")
+    code = (
+        "import sys; from pathlib import Path; from gnomon_consumer.scorer.worker import models;"
+        " from gnomon_schemas.features import Feature;"
+        " spec = models.describe(sys.argv[1]); models.load(spec, [Feature('amount', 'double', False)], Path('.'))"
+    )
+    environment = {"PATH": os.environ["PATH"], "HOME": "/proc/nowhere", "XDG_CACHE_HOME": "/proc/nowhere"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from tests.runner_kit import load, outcomes, predict
-from tests.scorer_kit import FEATURES, save, sum_model
+from tests.support.live_stream import FEATURES, save, sum_model
+from tests.support.model_runners import load, outcomes, predict
 
-from gnomon_consumer.scorer import models
-from gnomon_consumer.scorer.models.base import Runner
+from gnomon_consumer.scorer.worker import models
+from gnomon_consumer.scorer.worker.models.base import Runner
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.records import Failure, Prediction
 

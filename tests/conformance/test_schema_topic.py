@@ -81,6 +81,18 @@ def test_an_empty_or_missing_topic_knows_nothing(broker: str, stream_name: str) 
 
 def test_a_broker_that_does_not_answer_is_named() -> None:
     store = TopicSchemas({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "gnomon.s.schemas", timeout_s=0.5)
-    with pytest.raises(DependencyUnreachableError, match=r"gnomon\.s\.schemas"):
-        store.find(FIRST.fingerprint)
+    for _ in range(3):
+        with pytest.raises(DependencyUnreachableError, match=r"gnomon\.s\.schemas"):
+            store.find(FIRST.fingerprint)
+        assert store.failing
+    store.close()
+
+
+def test_a_schema_published_after_the_last_read_is_found_at_once(broker: str, stream_name: str) -> None:
+    topic, clock = Topics(stream_name).schemas, Clock()
+    publish(broker, topic, published(FIRST))
+    store = TopicSchemas({"bootstrap.servers": broker}, topic, timeout_s=20, clock=clock)
+    assert store.find(FIRST.fingerprint) == FIRST
+    publish(broker, topic, published(SECOND))
+    assert store.find(SECOND.fingerprint) == SECOND, "no read that began after it was asked for says that it is unknown"
     store.close()

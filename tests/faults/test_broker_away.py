@@ -4,15 +4,15 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.acceptance.test_kills import LiveService, Pipeline, captured, check_ledger
-from tests.faults.test_joiner_dependencies import fill
-from tests.faults.test_joiner_faults import wait_until
-from tests.faults.test_scorer_transactions import Broker
-from tests.hooks import make_tap
-from tests.scorer_kit import sum_model
-from tests.servers.kafka import wait_until_ready
-from tests.servers.process import Gnomon
-from tests.servers.shared import ServerUnavailableError
+from tests.support.broker_proxy import Broker
+from tests.support.full_disk import fill
+from tests.support.joined_database import wait_until
+from tests.support.live_stream import sum_model
+from tests.support.pipeline import LiveService, Pipeline, captured, check_ledger
+from tests.support.servers.kafka import wait_until_ready
+from tests.support.servers.process import Gnomon
+from tests.support.servers.shared import ServerUnavailableError
+from tests.support.tap import make_tap
 
 
 @pytest.mark.timeout(400)

@@ -1,6 +1,5 @@
 """What the joiner stands on gives way: the database, its disk, its tables under an upgrade."""
 
-import contextlib
 import time
 from functools import partial
 from pathlib import Path
@@ -8,18 +7,16 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from tests import join_driver
-from tests.faults.test_joiner_faults import assert_all_joined, members, one, wait_until
-from tests.faults.test_joiner_logs import stands_at
-from tests.faults.test_random_kills import joined, labels
-from tests.integration.test_join import arguments, make_logs
-from tests.integration.test_labels import label
-from tests.load import load
-from tests.servers.process import Gnomon
-from tests.shadow_log import CODECS, START_US
+from tests.support import join_processes
+from tests.support.full_disk import fill
+from tests.support.join_processes import arguments
+from tests.support.joined_database import assert_all_joined, joined, labels, members, one, stands_at, wait_until
+from tests.support.load import load
+from tests.support.logs import CODECS, START_US, label, make_logs
+from tests.support.servers.process import Gnomon
 
-from gnomon_consumer.database import engine_for
-from gnomon_consumer.quickstart import postgres
+from gnomon_consumer.database.connections import engine_for
+from gnomon_consumer.quickstart.embedded import postgres
 from gnomon_migrations import runner
 
 
@@ -50,8 +47,8 @@ def test_postgresql_away_and_back_under_traffic(
     options = arguments(kafka_bootstrap, stream_name, database_url)
     with (
         psycopg.connect(postgres_server, autocommit=True) as server,
-        join_driver.running("join", *options) as joiner,
-        join_driver.running("labels", "consume", *options[:4], *options[6:]) as taker,
+        join_processes.running("join", *options) as joiner,
+        join_processes.running("labels", "consume", *options[:4], *options[6:]) as taker,
     ):
         with load(traffic, 0.05):
             wait_until(lambda: joined(database_url) > 500)
@@ -84,21 +81,12 @@ def test_postgresql_away_and_back_under_traffic(
     assert one(database_url, "select sum(received), sum(duplicates) from gnomon.label_watermarks") == (len(sent), 0)
 
 
-def fill(disk: Path) -> Path:
-    """Leave no byte free; return the file that has to go."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(b"\0" * 65_536):
-            pass
-    return ballast
-
-
 @pytest.mark.parametrize("small_disk", [6], indirect=True)
 def test_a_full_disk_pauses_and_skips_nothing(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, small_disk: Path
 ) -> None:
     """Row 24: `pairs` stand on a disk that is full; the joiner waits until there is room again."""
-    account = postgres.Account.suitable()
+    account = postgres.ServerUser.suitable()
     space = small_disk / "space"
     space.mkdir()
     account.own(space)
@@ -132,7 +120,7 @@ def test_two_upgrades_at_once_beside_a_running_joiner(
 ) -> None:
     """Functions and views are made anew under the shipped joiner, which goes on and loses nothing."""
     logs = make_logs(kafka_bootstrap, stream_name)
-    with join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)) as process:
+    with join_processes.running("join", *arguments(kafka_bootstrap, stream_name, database_url)) as process:
         for turn in range(1, 4):
             with psycopg.connect(database_url) as connection:
                 connection.execute("update gnomon.view_versions set sha256 = 'of another version'")

@@ -3,73 +3,20 @@
 import os
 import random
 import signal
-import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from tests import join_driver
-from tests.integration.test_join import arguments, identity, make_logs
-from tests.shadow_log import START_US, Logs
+from tests.support import join_processes
+from tests.support.join_processes import arguments
+from tests.support.joined_database import STATIC, assert_all_joined, drain, members, one, wait_until
+from tests.support.logs import START_US, identity, make_logs
 
-from gnomon_consumer import upkeep
+from gnomon_consumer.database import maintenance
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.features import FeatureSchema
-
-# A member that is killed comes back under its name: the group need not wait for its session to end.
-STATIC = ("-X", "group.instance.id=joiner-1")
-
-
-def one(url: str, query: str) -> tuple[Any, ...]:
-    with psycopg.connect(url) as connection:
-        found: tuple[Any, ...] | None = connection.execute(query).fetchone()
-    assert found is not None
-    return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.05)
-
-
-def members(bootstrap: str, stream: str) -> set[str]:
-    """The member ids of the joiner's group."""
-    group = f"gnomon.{stream}.join.challenger"
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    return {member.member_id for member in admin.describe_consumer_groups([group])[group].result().members}
-
-
-def drain(logs: Logs, url: str, *more: str) -> None:
-    process = join_driver.shipped("join", *arguments(logs.bootstrap, logs.stream, url), "--drain", *STATIC, *more)
-    process.join(90)
-    assert process.exitcode == 0
-
-
-def assert_all_joined(logs: Logs, url: str) -> None:
-    """Invariants A, B and D: each offset in one bucket, each sampled one in one pair, progress at the end."""
-    with psycopg.connect(url) as connection:
-        pairs = connection.execute("select source_partition, source_offset, request_id from gnomon.pairs").fetchall()
-        windows = connection.execute(
-            "select source_partition, start_offset, end_offset, joined_seen from gnomon.windows order by 1, 2"
-        ).fetchall()
-        progress = connection.execute(
-            "select source_partition, next_source_offset from gnomon.join_progress"
-        ).fetchall()
-        assert upkeep.ledger_differences(connection, logs.stream) == []
-    found = [(partition, offset) for partition, offset, _ in pairs]
-    assert len(found) == len(set(found))
-    assert set(found) == {(p, o) for p, offsets in logs.sampled.items() for o in offsets}
-    assert all(logs.captured[p][o] == request_id for p, o, request_id in pairs)
-    covered = [(partition, offset) for partition, a, b, _ in windows for offset in range(a, b)]
-    assert covered == sorted((p, o) for p, ids in logs.captured.items() for o in range(len(ids)))
-    assert all(seen == b - a for _, a, b, seen in windows)
-    assert dict(progress) == {p: len(ids) for p, ids in logs.captured.items()}
 
 
 @pytest.mark.parametrize("point", ["copied", "written", "committed"])
@@ -84,7 +31,7 @@ def test_killed_around_the_commit(point: str, kafka_bootstrap: str, stream_name:
         "database_url": database_url,
         "kafka": {"properties": {"group.instance.id": "joiner-1"}},
     }
-    process = join_driver.killed_at(overrides, point, 1)
+    process = join_processes.killed_at(overrides, point, 1)
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     stands = one(database_url, "select count(*) from gnomon.pairs")[0]
@@ -121,7 +68,7 @@ def test_a_truncated_live_log_leaves_orphans(kafka_bootstrap: str, stream_name: 
     kept = {(p, o) for p, offsets in logs.sampled.items() for o in offsets} - lost
     with psycopg.connect(database_url) as connection:
         found = connection.execute("select source_partition, source_offset from gnomon.pairs").fetchall()
-        assert upkeep.ledger_differences(connection, stream_name) == []
+        assert maintenance.ledger_differences(connection, stream_name) == []
     assert set(found) == kept
     assert one(database_url, "select sum(joined_orphaned) from gnomon.cells") == (len(lost),)
     assert one(database_url, "select sum(seen), sum(joined_seen), sum(joined_missing) from gnomon.windows") == (
@@ -144,7 +91,7 @@ def test_a_recreated_topic_is_refused(kafka_bootstrap: str, stream_name: str, da
     again = make_logs(kafka_bootstrap, stream_name)
     again.capture(80)
     again.score()
-    process = join_driver.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url), "--drain")
+    process = join_processes.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url), "--drain")
     process.join(60)
     assert process.exitcode == 2
     assert one(database_url, "select count(*) from gnomon.pairs") == (40,)
@@ -157,7 +104,7 @@ def test_another_model_under_an_old_name_is_refused(kafka_bootstrap: str, stream
     drain(logs, database_url)
     model = {"name": "gb", "version": "2", "sha256": "cd" * 32}
     logs.begin(*identity(kafka_bootstrap, logs.topics.live), model=model)
-    process = join_driver.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url), "--drain", *STATIC)
+    process = join_processes.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url), "--drain", *STATIC)
     process.join(60)
     assert process.exitcode == 2
 
@@ -218,9 +165,9 @@ def test_members_come_and_go(kafka_bootstrap: str, stream_name: str, database_ur
         logs.score(0.5)
         wait_until(lambda: _joined(database_url) == floor + 200)
 
-    with join_driver.running(*options, *assigned):
+    with join_processes.running(*options, *assigned):
         more()
-        with join_driver.running(*options, *assigned):
+        with join_processes.running(*options, *assigned):
             wait_until(lambda: len(members(kafka_bootstrap, stream_name)) == 2)
             more()
             more()
@@ -239,13 +186,13 @@ def test_a_zombie_steps_down(kafka_bootstrap: str, stream_name: str, database_ur
         logs.score(0.5)
         return sum(map(len, logs.captured.values()))
 
-    with join_driver.running(*options) as zombie:
+    with join_processes.running(*options) as zombie:
         floor = more(40) - 1
         wait_until(partial(_beyond, database_url, floor))
         assert zombie.pid is not None
         os.kill(zombie.pid, signal.SIGSTOP)
         floor = more(200) - 1
-        with join_driver.running(*options):
+        with join_processes.running(*options):
             wait_until(partial(_beyond, database_url, floor))
             os.kill(zombie.pid, signal.SIGCONT)
             floor = more(80) - 1

@@ -9,16 +9,15 @@ import psycopg
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from tests import join_driver
-from tests.faults.test_joiner_faults import assert_all_joined, drain, members, one, wait_until
-from tests.faults.test_random_kills import joined, labels
-from tests.integration.test_join import arguments, identity, make_logs
-from tests.integration.test_labels import label
-from tests.servers.process import Gnomon
-from tests.shadow_log import CODECS, START_US, Logs, start
+from tests.support import join_processes
+from tests.support.join_processes import arguments
+from tests.support.joined_database import assert_all_joined, drain, joined, labels, members, one, stands_at, wait_until
+from tests.support.logs import CODECS, START_US, Logs, identity, label, make_logs, start
+from tests.support.servers.process import Gnomon
 
-from gnomon_consumer import topics, upkeep
-from gnomon_consumer.joiner.live import LiveLog
+from gnomon_consumer.database import maintenance
+from gnomon_consumer.joiner.reading.live_log import LiveLog
+from gnomon_consumer.kafka import topics
 from gnomon_consumer.settings import load_settings
 from gnomon_schemas.topics import Topics
 
@@ -32,17 +31,12 @@ def cut(logs: Logs, topic: str, *ends: TopicPartition) -> None:
         future.result()
 
 
-def stands_at(url: str, count: int) -> bool:
-    """Whether that many captures of all partitions together are joined."""
-    return one(url, "select coalesce(sum(next_source_offset), 0) from gnomon.join_progress") == (count,)
-
-
 def test_a_live_log_truncated_under_the_joiner(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
     """Row 10: what expires while the joiner runs is counted, as far as it was not read; the rest is paired."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.score()
-    with join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)) as process:
+    with join_processes.running("join", *arguments(kafka_bootstrap, stream_name, database_url)) as process:
         wait_until(lambda: one(database_url, "select count(*) from gnomon.pairs") == (40,))
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
@@ -58,7 +52,7 @@ def test_a_live_log_truncated_under_the_joiner(kafka_bootstrap: str, stream_name
     sampled = {(p, o) for p, offsets in logs.sampled.items() for o in offsets}
     with psycopg.connect(database_url) as connection:
         found = set(connection.execute("select source_partition, source_offset from gnomon.pairs").fetchall())
-        assert upkeep.ledger_differences(connection, stream_name) == []
+        assert maintenance.ledger_differences(connection, stream_name) == []
     orphans, missing = one(
         database_url,
         "select (select sum(joined_orphaned) from gnomon.cells), (select sum(joined_missing) from gnomon.windows)",
@@ -104,7 +98,7 @@ def test_a_shadow_log_whose_unread_part_is_gone_stops_its_partition(
     ends = "select source_partition, next_source_offset from gnomon.join_progress order by 1"
     with psycopg.connect(database_url) as connection:
         assert connection.execute(ends).fetchall() == [(0, 30), (1, 30), (2, 10), (3, 30)]
-        assert upkeep.ledger_differences(connection, stream_name) == []
+        assert maintenance.ledger_differences(connection, stream_name) == []
 
 
 def test_partitions_grow_from_three_to_six_under_the_joiner(
@@ -120,14 +114,14 @@ def test_partitions_grow_from_three_to_six_under_the_joiner(
     logs = Logs(kafka_bootstrap, stream_name, partitions=3)
     whose = identity(kafka_bootstrap, logs.topics.live)
     logs.begin(*whose)
-    options = ("join", *arguments(kafka_bootstrap, stream_name, database_url), *NEW_PARTITIONS_SOON)
+    options = ("join", *arguments(kafka_bootstrap, stream_name, database_url))
 
     def more(count: int) -> None:
         logs.capture(count)
         logs.score(0.5)
         wait_until(partial(stands_at, database_url, sum(map(len, logs.captured.values()))))
 
-    with join_driver.running(*options):
+    with join_processes.running(*options):
         more(90)
         create(6)
         logs.partitions = 6
@@ -136,7 +130,7 @@ def test_partitions_grow_from_three_to_six_under_the_joiner(
             logs.captured[partition], logs.sampled[partition], logs.sealed[partition] = [], set(), 0
             logs.shadow(partition, "DeploymentStart", start(partition, *whose))
         more(180)
-        with join_driver.running(*options):
+        with join_processes.running(*options):
             wait_until(lambda: len(members(kafka_bootstrap, stream_name)) == 2)
             more(60)
         more(60)

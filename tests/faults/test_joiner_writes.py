@@ -6,10 +6,10 @@ import psycopg
 import pytest
 from confluent_kafka import ConsumerGroupState
 from confluent_kafka.admin import AdminClient
-from tests import join_driver
-from tests.faults.test_joiner_faults import assert_all_joined, drain, one, wait_until
-from tests.integration.test_join import arguments, make_logs
-from tests.shadow_log import Logs
+from tests.support import join_processes
+from tests.support.join_processes import arguments
+from tests.support.joined_database import assert_all_joined, drain, one, wait_until
+from tests.support.logs import Logs, make_logs
 
 HOLD = "select pg_advisory_xact_lock(1)"
 WAITING = (
@@ -65,7 +65,7 @@ def test_asked_to_end_while_it_writes(
 ) -> None:
     """What was being written stands when PostgreSQL gets on in time."""
     hold, logs = held
-    process = join_driver.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url))
+    process = join_processes.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url))
     wait_until(lambda: waiting(database_url) == 1)
     process.terminate()
     hold.rollback()
@@ -83,7 +83,7 @@ def test_asked_to_end_while_its_write_is_held(
 ) -> None:
     """It ends in time all the same, and what it had begun to write is joined by the next one."""
     hold, logs = held
-    with join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)):
+    with join_processes.running("join", *arguments(kafka_bootstrap, stream_name, database_url)):
         wait_until(lambda: waiting(database_url) == 1)
     hold.rollback()
     assert joined(database_url) == 0
@@ -96,7 +96,7 @@ def test_asked_to_end_while_postgresql_goes_away(
 ) -> None:
     """It ends in order, and what it had begun to write is joined by the next one."""
     hold, logs = held
-    process = join_driver.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url))
+    process = join_processes.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url))
     wait_until(lambda: waiting(database_url) == 1)
     process.terminate()
     hold.execute(TERMINATE)
@@ -125,13 +125,13 @@ def test_partitions_go_to_another_member_while_they_are_written(
     options = ("join", *arguments(kafka_bootstrap, stream_name, database_url), *QUICK, *assigned)
     logs.capture(4)
     logs.score()
-    with join_driver.running(*options):
+    with join_processes.running(*options):
         wait_until(lambda: joined(database_url) == 4)
         hold.execute(HOLD)
         logs.capture(46, partition=0)  # one window: nothing waits behind it
         logs.score(0.5)
         wait_until(lambda: waiting(database_url) == 1)
-        with join_driver.running(*options):
+        with join_processes.running(*options):
             if then == "it gets on too late":
                 wait_until(lambda: state(*where) == (ConsumerGroupState.STABLE, 2))
             else:

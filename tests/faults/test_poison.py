@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.scorer_kit import Stream, await_sealed, outcomes, read_all
-from tests.servers.process import Gnomon
+from tests.support.live_stream import Stream, await_sealed, outcomes, read_all
+from tests.support.servers.process import Gnomon
 
 BATCH = 8
 KILLS = (0, BATCH // 2, BATCH - 1)

@@ -13,15 +13,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests import join_driver
-from tests.acceptance.test_kills import DEPLOYMENT, Pipeline, captured, check_ledger
-from tests.faults.test_joiner_faults import STATIC, assert_all_joined, drain, one, wait_until
-from tests.integration.test_join import arguments, make_logs
-from tests.integration.test_labels import label
-from tests.load import load
-from tests.scorer_kit import Stream, sum_model
-from tests.servers.process import Gnomon
-from tests.shadow_log import CODECS, START_US
+from tests.support import join_processes
+from tests.support.join_processes import arguments
+from tests.support.joined_database import STATIC, assert_all_joined, drain, joined, labels, one, wait_until
+from tests.support.live_stream import Stream, sum_model
+from tests.support.load import load
+from tests.support.logs import CODECS, START_US, label, make_logs
+from tests.support.pipeline import DEPLOYMENT, Pipeline, captured, check_ledger
+from tests.support.servers.process import Gnomon
 
 LONG = (pytest.mark.long, pytest.mark.timeout(3600))
 KILLS = pytest.mark.parametrize("kills", [20, pytest.param(200, marks=LONG)])
@@ -35,14 +34,6 @@ def chance(kills: int) -> tuple[int, random.Random]:
         kills = int(os.environ.get("GNOMON_TEST_KILLS", kills))
     print(f"GNOMON_TEST_SEED={seed}")
     return kills, random.Random(seed)
-
-
-def joined(url: str) -> int:
-    return int(one(url, "select coalesce(sum(next_source_offset), 0) from gnomon.join_progress")[0])
-
-
-def labels(url: str) -> int:
-    return int(one(url, "select count(*) from gnomon.labels")[0])
 
 
 def beyond(position: Callable[[], int], floor: int) -> bool:
@@ -88,7 +79,7 @@ def test_the_joiner(kafka_bootstrap: str, stream_name: str, database_url: str, k
         logs.score(0.5)
 
     def start() -> Callable[[], object]:
-        return killer(join_driver.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url), *STATIC))
+        return killer(join_processes.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url), *STATIC))
 
     with load(publish, 0.02):
         kill_again_and_again(start, partial(joined, database_url), kills, dice, (0, 0.4))
@@ -119,9 +110,9 @@ def test_the_label_consumer(kafka_bootstrap: str, stream_name: str, database_url
 
     with load(publish, 0.02):
         kill_again_and_again(
-            lambda: killer(join_driver.shipped(*command)), partial(labels, database_url), kills, dice, (0, 0.4)
+            lambda: killer(join_processes.shipped(*command)), partial(labels, database_url), kills, dice, (0, 0.4)
         )
-    process = join_driver.shipped(*command, "--drain")
+    process = join_processes.shipped(*command, "--drain")
     process.join(90)
     assert process.exitcode == 0
     with psycopg.connect(database_url) as connection:
@@ -153,7 +144,7 @@ def test_the_scorer(
     live = Stream(kafka_bootstrap, stream_name)
     live.publish_schema()
     kills, dice = chance(kills)
-    with join_driver.running("join", *arguments(kafka_bootstrap, stream_name, database_url)):
+    with join_processes.running("join", *arguments(kafka_bootstrap, stream_name, database_url)):
         with load(lambda: live.send(10), 0.03):
             kill_again_and_again(
                 lambda: pipeline.score(*STATIC).kill, partial(joined, database_url), kills, dice, (0, 0.5)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from tests.load import load
-from tests.scorer_kit import FEATURES, Stream, audit, await_sealed, covered, outcomes, status, sum_model
-from tests.servers.process import Gnomon, GnomonProcess
+from tests.support.live_stream import FEATURES, Stream, audit, await_sealed, covered, outcomes, status, sum_model
+from tests.support.load import load
+from tests.support.servers.process import Gnomon, GnomonProcess
 
 from gnomon_schemas.features import FeatureSchema
 
@@ -197,6 +197,24 @@ def test_the_feature_schema_may_evolve_under_it(bench: Bench) -> None:
     assert process.terminate(15) == 0
 
 
+def test_a_second_service_with_another_record_does_not_stop_the_challenger(bench: Bench) -> None:
+    """The newest record of the stream has none of the model's features: a restart still scores the first service."""
+    bench.live.send(50)
+    other = Stream(bench.bootstrap, bench.stream, FeatureSchema.of({"height": "double"}))
+    other.publish_schema()
+    other.send(20, features=lambda i: {"height": 1.0})
+    process = bench.score("a")
+    await_sealed(bench.bootstrap, bench.stream, "boost", 70)
+    assert process.terminate(15) == 0
+    assert "the newest record of the stream lacks features of the model" in process.output
+    assert "amount" in process.output
+    found = outcomes(audit(bench.bootstrap, bench.stream, "boost"))
+    assert all(found[place]["prediction"] is not None for place in bench.live.sent)
+    failures = [found[place]["error"] for place in other.sent]
+    assert {failure["kind"] for failure in failures} == {"invalid_features"}
+    assert all("amount" in failure["message"] for failure in failures)
+
+
 def test_a_flood_of_poison_stops_the_scorer_with_an_error(bench: Bench) -> None:
     bench.live.send(300, values=dict.fromkeys(range(0, 300, 2), b"poison"))
     process = bench.score("a", GNOMON_SCORE__POISON_LIMIT="100")
@@ -230,14 +248,15 @@ def test_new_partitions_are_scored_from_their_beginning(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, tmp_path: Path
 ) -> None:
     bench = Bench(gnomon, kafka_bootstrap, stream_name, tmp_path, partitions=3)
-    refresh = ("-X", "topic.metadata.refresh.interval.ms=500")
-    process = bench.score("a", "--from", "latest", *refresh)
+    process = bench.score("a", "--from", "latest")
     process.wait_for("assigned")
     bench.live.send(300)
     bench.create(6)
     grown = Stream(bench.bootstrap, bench.stream)
     grown.send(600, partition=lambda i: i % 6)
     bench.live.sent |= grown.sent
-    bench.check_all()
+    bench.check_all(timeout=60)
+    assert "waiting for the broker" not in process.output, "the old partitions go on undisturbed"
+    assert process.output.count("revoked") == 0
     assert {p for p, one in audit(bench.bootstrap, bench.stream, "boost").items() if one.start} == set(range(6))
     assert process.terminate(15) == 0

@@ -1,69 +1,25 @@
 """A broker that is killed at each step of a transaction, and a commit that is held up on its way there."""
 
 import contextlib
-import os
-import shutil
-import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
-from tests.scorer_kit import Partition, Stream, await_sealed, outcomes, status, sum_model
-from tests.servers.kafka import SETTINGS, broker_jars, free_port, wait_until_ready
-from tests.servers.process import Gnomon, GnomonProcess
-from tests.servers.shared import ServerUnavailableError
+from tests.support.broker_proxy import Broker
+from tests.support.live_stream import Partition, Stream, await_sealed, outcomes, status, sum_model
+from tests.support.servers.kafka import wait_until_ready
+from tests.support.servers.process import Gnomon, GnomonProcess
 
-from gnomon_consumer.quickstart.leash import tie_to_parent
+from gnomon_consumer.database import maintenance
 
 # Request types of the protocol: https://kafka.apache.org/protocol#protocol_api_keys
 STEPS = {"add partitions": 24, "produce": 0, "add offsets": 25, "commit offsets": 28, "end transaction": 26}
 END_TXN = STEPS["end transaction"]
 CLIENT = b"scorer"
-
-
-class Broker:
-    """A broker of this test alone, which can be killed and started again; reached at `advertised`, a proxy's port."""
-
-    def __init__(self, folder: Path, advertised: int | None = None) -> None:
-        java = shutil.which("java")
-        if java is None:
-            raise ServerUnavailableError("no java here")
-        self.port, controller = free_port(), free_port()
-        settings = SETTINGS | {
-            "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised or self.port}",
-            "log.dirs": str(folder / "own-kafka"),
-        }
-        properties = folder / "own.properties"
-        properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        run = [java, "-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{broker_jars()}/*"]
-        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=off"
-        tool = [*run, quiet, "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c", str(properties)]
-        subprocess.run(tool, check=True, capture_output=True)
-        self._command = [*run, quiet, "kafka.Kafka", str(properties)]
-        self.start()
-
-    def start(self) -> None:
-        keeper = os.getpid()
-        self.process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: tie_to_parent(keeper, signal.SIGKILL),
-        )
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 class Proxy:
@@ -80,6 +36,8 @@ class Proxy:
         self._sockets: list[socket.socket] = []
         self._dead = threading.Event()
         self._closed = False
+        self._late: bytes | None = None
+        self._repeat = False
         self._run(self._accept)
         self._run(self._repair)
 
@@ -87,6 +45,24 @@ class Proxy:
         """`hold` 0 kills the broker at the next request of this type."""
         self.fired.clear()
         self._hold, self._armed = hold, step
+
+    def repeat_late(self) -> None:
+        """Deliver the next end of a transaction twice: at once, and once more in the middle of the next transaction."""
+        self.fired.clear()
+        self._late, self._repeat = None, True
+
+    def _script(self, kind: int, request: bytes) -> None:
+        """Keep a copy of the end of a transaction, and send it ahead of the offsets of the next one."""
+        if kind == END_TXN and self._repeat:
+            self._late, self._repeat = request, False
+        elif kind == STEPS["add offsets"] and self._late is not None:
+            late, self._late = self._late, None
+            assert self.broker is not None
+            with socket.create_connection(("127.0.0.1", self.broker.port), 5) as another:
+                another.sendall(late)
+                answer = another.recv(65536)
+            print(f"the late end of a transaction was answered with error {int.from_bytes(answer[12:14], 'big')}")
+            self.fired.set()
 
     def close(self) -> None:
         self._closed = True
@@ -133,8 +109,11 @@ class Proxy:
             while len(prefix := stream.read(4)) == 4:
                 body = stream.read(int.from_bytes(prefix, "big"))
                 name = body[10 : 10 + int.from_bytes(body[8:10], "big", signed=True)]
-                if name == CLIENT and int.from_bytes(body[:2], "big") == self._armed:
+                kind = int.from_bytes(body[:2], "big")
+                if name == CLIENT and kind == self._armed:
                     self._fire()
+                if name == CLIENT:
+                    self._script(kind, prefix + body)
                 server.sendall(prefix + body)
 
     def _fire(self) -> None:
@@ -212,3 +191,38 @@ def test_nothing_is_lost_or_doubled_whatever_happens_to_a_transaction(
     assert "positions are read again" in process.output
     assert process.popen.poll() is None, process.output
     assert process.terminate(15) == 0
+
+
+@pytest.mark.timeout(300)
+def test_the_end_of_a_transaction_that_arrives_in_the_next_one_is_harmless(
+    gnomon: Gnomon, proxy: Proxy, stream_name: str, database_url: str, tmp_path: Path
+) -> None:
+    """Row 34: rows without their seal become visible, and are left out by whoever reads on; each pair is there once."""
+    bootstrap = f"127.0.0.1:{proxy.port}"
+    where = ("--stream", stream_name, "--bootstrap-servers", bootstrap, "--deployment", "boost")
+    done = gnomon.run("topics", "create", *where)
+    assert done.returncode == 0, done.stderr
+    live = Stream(bootstrap, stream_name)
+    live.publish_schema()
+    model = sum_model(tmp_path / "sum.onnx", "amount")
+    process = gnomon.start(
+        *("score", *where, "--model", model, "--member", "a", "--no-sampling", "-X", f"client.id={CLIENT.decode()}"),
+        env={"GNOMON_SCORE__MIN_WINDOW_SECONDS": "0.1", "GNOMON_KAFKA__TIMEOUT_SECONDS": "30"},
+    )
+    process.wait_for("assigned")
+    for _ in range(5):
+        proxy.repeat_late()
+        deadline = time.monotonic() + 60
+        while not proxy.fired.is_set():
+            assert time.monotonic() < deadline, process.output
+            live.send(50)
+        sealed(bootstrap, stream_name, len(live.sent), process)
+    found = outcomes(sealed(bootstrap, stream_name, len(live.sent), process))
+    assert {place: row["request_id"] for place, row in found.items()} == live.sent
+    assert process.terminate(15) == 0
+    joined = gnomon.run("join", *where, "--database-url", database_url, "--drain", timeout=120)
+    assert joined.returncode == 0, joined.stderr
+    with psycopg.connect(database_url) as connection:
+        pairs = connection.execute("select source_partition, source_offset, request_id from gnomon.pairs").fetchall()
+        assert maintenance.ledger_differences(connection, stream_name) == []
+    assert sorted(pairs) == sorted((*place, request) for place, request in live.sent.items())

@@ -1,11 +1,13 @@
 """Fixtures of the tests beside real servers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
-from tests.hooks import make_tap
-from tests.report_rows import Database
+from tests.support.command import Ended, in_process
+from tests.support.report_database import Database
+from tests.support.tap import make_tap
 
 from gnomon_producer import Tap
 
@@ -18,6 +20,14 @@ def db(database_url: str) -> Iterator[Database]:
         made.add_stream()
         made.add_deployment()
         yield made
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Ended]:
+    """The `gnomon` command line, run within this process in a folder of this test's own."""
+    return in_process(capsys, monkeypatch, tmp_path)
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 import time
 from pathlib import Path
 
-from tests.scorer_kit import Stream, audit, await_sealed, outcomes, read_all, status
-from tests.servers.process import Gnomon
+from tests.support.live_stream import Stream, audit, await_sealed, outcomes, read_all, status
+from tests.support.servers.process import Gnomon
 
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.store import packaged_schemas

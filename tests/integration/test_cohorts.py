@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import psycopg
 import pytest
-from tests.integration.test_sink import READER, sink_of, window
-from tests.shadow_log import START_US
+from tests.support.joined_windows import READER, sink_of, window
+from tests.support.logs import START_US
 
 from gnomon_consumer.labels.store import LabelBatch, LabelStore
 
@@ -144,7 +144,7 @@ def check_reports(
 def stored(connection: psycopg.Connection[Any], horizon: int) -> dict[int, float | None]:
     rows = connection.execute(
         "select source_offset, truth_value"
-        " from report_v1.labelled('s', null, null, null, '{}', make_interval(days => %s))",
+        " from gnomon_estimators.labelled('s', null, null, null, '{}', make_interval(days => %s))",
         [horizon],
     ).fetchall()
     assert len(rows) == len({offset for offset, _ in rows})

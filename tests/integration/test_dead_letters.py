@@ -7,15 +7,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests import join_driver
-from tests.integration.test_join import arguments, identity
-from tests.integration.test_sink import READER, one, sink_of, window
-from tests.scorer_kit import sum_model
-from tests.servers.process import Gnomon
-from tests.shadow_log import Logs, row
+from tests.support import join_processes
+from tests.support.join_processes import arguments
+from tests.support.joined_windows import READER, one, sink_of, window
+from tests.support.live_stream import sum_model
+from tests.support.logs import Logs, identity, row
+from tests.support.servers.process import Gnomon
 
-from gnomon_consumer import topics, upkeep
-from gnomon_consumer.joiner.letters import LetterSink
+from gnomon_consumer.database import maintenance
+from gnomon_consumer.joiner.postgres.dead_letters import LetterSink
+from gnomon_consumer.kafka import topics
 from gnomon_consumer.settings import load_settings
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.features import FeatureSchema
@@ -66,7 +67,7 @@ def test_a_letter_is_replayed_once_its_schema_is_known(
     second = json.loads(gnomon.run(*replay, timeout=120).stdout)
     assert [letter["outcome"][:6] for letter in second] == ["stays:"]
     with psycopg.connect(database_url) as connection:
-        assert upkeep.ledger_differences(connection, stream_name) == []
+        assert maintenance.ledger_differences(connection, stream_name) == []
         assert one(connection, "select count(*), count(*) filter (where replayed) from gnomon.pairs") == (32, 2)
         replayed = connection.execute("select shadow_value from gnomon.pairs where replayed").fetchall()
         assert replayed == [(40.0,), (40.0,)]
@@ -85,10 +86,10 @@ def test_two_replays_at_once_move_a_letter_once(database_url: str) -> None:
     with psycopg.connect(database_url) as mine, psycopg.connect(database_url) as theirs:
         first, _ = sink_of(mine), sink_of(theirs)
         second = LetterSink(theirs, "s", "challenger")
-        joined = window(0, 3, changes={1: {"cluster": "a\0"}})
+        joined = window(0, 3, changes={1: {"capture_probability": 0.0}})
         (value,) = [match.value for match in window(0, 3).matches if match.shadow["source_offset"] == 1]
         assert first.apply([joined], READER) == 2
-        shadow = row(0, 1, "r1", joined.seal["window_id"])
+        shadow = row(0, 1, "r1", joined.seal.window_id)
         outcomes: list[str] = []
 
         def meanwhile(point: str) -> None:
@@ -104,7 +105,7 @@ def test_two_replays_at_once_move_a_letter_once(database_url: str) -> None:
         assert second.replay(shadow, 0, "", value or b"", READER) == "gone"
         assert outcomes == ["waits"]
         assert one(mine, "select count(*) from gnomon.pairs") == (3,)
-        assert upkeep.ledger_differences(mine, "s") == []
+        assert maintenance.ledger_differences(mine, "s") == []
 
 
 @pytest.mark.parametrize(("point", "moved"), [("taken", 0), ("moved", 1)])
@@ -112,20 +113,20 @@ def test_a_replay_killed_around_its_commit(database_url: str, point: str, moved:
     """Before the commit the letter stays as it was, after it the pair stands; trying again moves it once."""
     with psycopg.connect(database_url) as connection:
         sink = sink_of(connection)
-        joined = window(0, 3, changes={1: {"cluster": "a\0"}})
+        joined = window(0, 3, changes={1: {"capture_probability": 0.0}})
         (value,) = [match.value for match in window(0, 3).matches if match.shadow["source_offset"] == 1]
         assert sink.apply([joined], READER) == 2
-        shadow = row(0, 1, "r1", joined.seal["window_id"])
-        process = join_driver.replay_killed_at(database_url, point, shadow, value or b"")
+        shadow = row(0, 1, "r1", joined.seal.window_id)
+        process = join_processes.replay_killed_at(database_url, point, shadow, value or b"")
         process.join(60)
         assert process.exitcode == -9
         stand = "select (select count(*) from gnomon.pairs), (select count(*) from gnomon.dead_letters)"
         assert one(connection, stand) == (2 + moved, 1 - moved)
-        assert upkeep.ledger_differences(connection, "s") == []
+        assert maintenance.ledger_differences(connection, "s") == []
         again = LetterSink(connection, "s", "challenger").replay(shadow, 0, "", value or b"", READER)
         assert again == ("gone" if moved else "paired")
         assert one(connection, stand) == (3, 0)
-        assert upkeep.ledger_differences(connection, "s") == []
+        assert maintenance.ledger_differences(connection, "s") == []
 
 
 def test_a_replay_killed_at_any_moment_moves_each_letter_once(
@@ -163,7 +164,7 @@ def test_a_replay_killed_at_any_moment_moves_each_letter_once(
             pairs, letters = one(connection, stand)
             assert pairs + letters == count
             assert letters > 0
-            assert upkeep.ledger_differences(connection, stream_name) == []
+            assert maintenance.ledger_differences(connection, stream_name) == []
         holding.rollback()
         ended = gnomon.run(*replay)
         assert ended.returncode == 0, ended.stderr
@@ -173,4 +174,4 @@ def test_a_replay_killed_at_any_moment_moves_each_letter_once(
         assert one(connection, stand) == (count, 0)
         assert one(connection, "select sum(joined_scored), sum(joined_dead_lettered) from gnomon.cells") == (count, 0)
         assert one(connection, "select sum(scored), sum(dead_lettered) from gnomon.rollups") == (count, 0)
-        assert upkeep.ledger_differences(connection, stream_name) == []
+        assert maintenance.ledger_differences(connection, stream_name) == []

@@ -8,11 +8,12 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
-from tests.integration.test_join import arguments, make_logs
-from tests.servers.process import Gnomon
+from tests.support.join_processes import arguments
+from tests.support.logs import make_logs
+from tests.support.servers.process import Gnomon
 
-from gnomon_consumer import kafka
 from gnomon_consumer.doctor import broker as examined
+from gnomon_consumer.kafka import clients
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.features import FeatureSchema
 
@@ -48,7 +49,7 @@ def test_the_doctor_says_what_is_missing(gnomon: Gnomon, mock_bootstrap: str, em
     status, found = findings(gnomon, *options, "--bootstrap-servers", mock_bootstrap)
     assert status == 1
     assert found["migrations"] == ["failed"]
-    assert len(found["sandbox"]) == 4
+    assert len(found["sandbox"]) == 8
     assert set(found["sandbox"]) <= {"ok", "note"}
     assert set(found["topics"]) == {"failed"}
     status, found = findings(gnomon, *options, "--bootstrap-servers", "127.0.0.1:1", GNOMON_KAFKA__TIMEOUT_SECONDS="1")
@@ -152,7 +153,7 @@ def test_partitions_are_looked_at(stream: Stream) -> None:
 
 
 def test_a_broker_that_cannot_hold_our_transactions() -> None:
-    short = {"transaction.max.timeout.ms": str(kafka.TRANSACTION_TIMEOUT_MS - 1)}
+    short = {"transaction.max.timeout.ms": str(clients.TRANSACTION_TIMEOUT_MS - 1)}
     (finding,) = examined._transactions("1", short)
     assert (finding.status, "transaction.max.timeout.ms" in finding.remedy) == ("failed", True)
     (finding,) = examined._transactions("1", {"transaction.max.timeout.ms": "900000"})

@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
-from tests.hooks import captures, raw_messages, records
+from tests.support.tap import captures, raw_messages, records
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BIN = Path(sys.executable).parent

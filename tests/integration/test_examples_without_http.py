@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from tests.hooks import captures, records
+from tests.support.tap import captures, records
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BIN = Path(sys.executable).parent
@@ -131,7 +131,7 @@ def test_a_plain_loop(mock_bootstrap: str, stream_name: str) -> None:
     }
     assert len(answers) == 200
     (label,) = records(mock_bootstrap, stream_name, "labels")
-    assert (label["request_id"], label["value"]) == ("p7", 1.0)
+    assert (label["request_id"], label["value"], label["label"]) == ("p7", 1.0, "review")
 
 
 def test_a_plain_loop_without_kafka_ends_in_time(stream_name: str) -> None:

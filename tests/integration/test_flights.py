@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from gnomon_consumer.quickstart import flights, training
-from gnomon_consumer.quickstart.flights import FEATURES, FEATURES_FILE, SCHEDULE, TEXTS, WEATHER, Flights
-from gnomon_consumer.quickstart.training import CLASSES, THRESHOLD, Trained
+from gnomon_consumer.quickstart.demo import flights, training
+from gnomon_consumer.quickstart.demo.flights import FEATURES, FEATURES_FILE, SCHEDULE, TEXTS, WEATHER, Flights
+from gnomon_consumer.quickstart.demo.training import CLASSES, THRESHOLD, Trained
 from gnomon_schemas.features import FeatureSchema
 
 DAY = 86_400_000_000
@@ -126,6 +126,6 @@ def test_the_challenger_is_better_because_it_sees_the_weather(
 def test_training_again_in_another_process_gives_the_same_files(
     models: tuple[Trained, Trained], tmp_path: Path, hash_seed: str
 ) -> None:
-    command = [sys.executable, "-m", "gnomon_consumer.quickstart.training", str(tmp_path)]
+    command = [sys.executable, "-m", "gnomon_consumer.quickstart.demo.training", str(tmp_path)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONHASHSEED": hash_seed})
     assert [(tmp_path / f"{model.name}.onnx").read_bytes() for model in models] == [model.onnx for model in models]

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from gnomon_consumer.quickstart import flights, training
-from gnomon_consumer.quickstart.embedded import PARTITIONS
-from gnomon_consumer.quickstart.flights import FEATURES, FEATURES_FILE, Flights
-from gnomon_consumer.quickstart.service import timeline
+from gnomon_consumer.quickstart.demo import flights, training
+from gnomon_consumer.quickstart.demo.flights import FEATURES, FEATURES_FILE, Flights
+from gnomon_consumer.quickstart.demo.service import timeline
+from gnomon_consumer.quickstart.embedded.start import PARTITIONS
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.store import MemorySchemas, packaged_schemas
@@ -37,7 +37,7 @@ def model(split: tuple[Flights, Flights], tmp_path_factory: pytest.TempPathFacto
 
 @contextlib.contextmanager
 def service(bootstrap: str, model: Path, captures: int, *options: str) -> "Iterator[subprocess.Popen[str]]":
-    command = [sys.executable, "-m", "gnomon_consumer.quickstart.service", "--bootstrap-servers", bootstrap]
+    command = [sys.executable, "-m", "gnomon_consumer.quickstart.demo.service", "--bootstrap-servers", bootstrap]
     process = subprocess.Popen(
         [*command, "--model", str(model), "--captures", str(captures), *options],
         stdin=subprocess.PIPE,

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 import yaml
 from psycopg import sql
-from tests.report_rows import ROLLUP, Database, sample
-from tests.servers.shared import ROOT
+from tests.support.report_database import ROLLUP, Database, sample
+from tests.support.servers.shared import ROOT
 
 from gnomon_consumer.reports import REPORTS, Question, ask
 
@@ -37,7 +37,7 @@ def queries() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def reader(postgres_server: str, migrated_template: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection as gnomon_reader to a database with a challenger and a control."""
-    from tests.servers import postgres
+    from tests.support.servers import postgres
 
     with postgres.database(postgres_server, migrated_template) as url, psycopg.connect(url, autocommit=True) as c:
         db = Database(c)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from tests.hooks import GOOD, captures, make_tap, raw_messages, records
+from tests.support.tap import GOOD, captures, make_tap, raw_messages, records
 
 from gnomon_producer.privacy import Event
 

@@ -5,10 +5,10 @@ import subprocess
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
-from tests.hooks import FEATURES, GOOD, captures, make_tap
-from tests.servers.kafka import broker_jars
-from tests.servers.shared import ServerUnavailableError
-from tests.servers.tools import missing, tool
+from tests.support.servers.kafka_node import broker_jars
+from tests.support.servers.shared import ServerUnavailableError
+from tests.support.servers.tools import missing, tool
+from tests.support.tap import FEATURES, GOOD, captures, make_tap
 
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.features import FeatureSchema

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
-from tests.hooks import FEATURES, GOOD, captures, make_tap, raw_messages
+from tests.support.tap import FEATURES, GOOD, captures, make_tap, raw_messages
 
 from gnomon_producer import registration
 from gnomon_schemas.codec import Reader

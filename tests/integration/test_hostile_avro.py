@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from tests.scorer_kit import Stream, status
+from tests.support.live_stream import Stream, status
 
-from gnomon_consumer.scorer import models
-from gnomon_consumer.scorer.jobs import Finished, Job
-from gnomon_consumer.scorer.pool import Pool
-from gnomon_consumer.scorer.rows import Row, Rows
-from gnomon_consumer.scorer.sandbox import Limits
+from gnomon_consumer.scorer.captures import Row, Rows
+from gnomon_consumer.scorer.pool.jobs import Finished, Job
+from gnomon_consumer.scorer.pool.pool import Pool
+from gnomon_consumer.scorer.worker import models
+from gnomon_consumer.scorer.worker.sandbox import Limits
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.store import packaged_schemas

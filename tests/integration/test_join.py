@@ -4,29 +4,9 @@ import time
 
 import psycopg
 import pytest
-from tests.servers.process import Gnomon
-from tests.shadow_log import Logs
-
-from gnomon_consumer import kafka, topics
-from gnomon_consumer.settings import load_settings
-from gnomon_schemas.topics import Topics
-
-
-def identity(bootstrap: str, topic: str) -> tuple[str, str | None]:
-    settings = load_settings({"bootstrap_servers": bootstrap})
-    metadata = kafka.list_topics(settings)
-    return str(metadata.cluster_id), kafka.topic_id(settings, topic, metadata)
-
-
-def make_logs(bootstrap: str, stream: str) -> Logs:
-    topics.create(load_settings({"bootstrap_servers": bootstrap}), topics.plan(Topics(stream), 4, ["challenger"]))
-    logs = Logs(bootstrap, stream)
-    logs.begin(*identity(bootstrap, logs.topics.live))
-    return logs
-
-
-def arguments(bootstrap: str, stream: str, url: str) -> list[str]:
-    return ["--bootstrap-servers", bootstrap, "--stream", stream, "--deployment", "challenger", "--database-url", url]
+from tests.support.join_processes import arguments
+from tests.support.logs import make_logs
+from tests.support.servers.process import Gnomon
 
 
 def test_a_drain_joins_everything(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
@@ -93,10 +73,11 @@ def test_a_missing_dependency_is_one_line(
     cases = [
         (nothing, empty_database_url, 3, "no Kafka broker answers at 127.0.0.1:1"),
         (mock_bootstrap, f"postgresql://nobody@{nothing}/none", 3, "no PostgreSQL at"),
-        (mock_bootstrap, empty_database_url, 1, "run `gnomon db upgrade`"),
+        (mock_bootstrap, empty_database_url, 2, "run `gnomon db upgrade`"),
     ]
     for bootstrap, url, status, words in cases:
-        ended = gnomon.run(*command, "--bootstrap-servers", bootstrap, "--database-url", url, env=environment)
+        where = ("--bootstrap-servers", bootstrap, "--database-url", url)
+        ended = gnomon.run(*command, "--drain", *where, env=environment)
         assert (ended.returncode, words in ended.stderr) == (status, True), ended.stderr
         assert len(ended.stderr.splitlines()) == 1
     invalid = {**environment, "GNOMON_JOIN__BATCH_MESSAGES": "0"}

@@ -9,29 +9,15 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.integration.test_join import arguments, make_logs
-from tests.servers.process import Gnomon
-from tests.shadow_log import CODECS, PRODUCER, START_US, Logs
+from tests.support.join_processes import arguments
+from tests.support.logs import CODECS, PRODUCER, START_US, Logs, label, make_logs
+from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.labels.store import LabelBatch, LabelStore
 from gnomon_schemas.records import ProducerReport, as_dict
 
 DAY_US = 86_400_000_000
 START = datetime.fromtimestamp(START_US / 1e6, UTC)
-
-
-def label(request_id: str, observed_at: int, **changes: Any) -> dict[str, Any]:
-    return {
-        "request_id": request_id,
-        "value": 1.0,
-        "label": None,
-        "relevance": None,
-        "items": None,
-        "occurred_at": observed_at,
-        "observed_at": observed_at,
-        "source": "test",
-        **changes,
-    }
 
 
 def publish(logs: Logs, records: list[dict[str, Any]]) -> None:
@@ -103,7 +89,8 @@ def test_a_file_is_loaded_whole_and_once(gnomon: Gnomon, database_url: str, tmp_
             "labels", "load", str(path), *options, "--stream", "s", "--database-url", database_url, "--json"
         )
         assert ended.returncode == 0, ended.stderr
-        assert json.loads(ended.stdout)["stored"] == stored
+        said = json.loads(ended.stdout)
+        assert (said["stored"], said["complete_until"], said["mature_until"]) == (stored, None, {})
     assert rows(database_url, "select request_id, observed_at, value, label from gnomon.labels order by 1") == [
         ("007", START, 1.0, None),
         ("b", START + timedelta(days=1), 0.0, "on_time"),
@@ -228,3 +215,15 @@ def test_the_watermark_is_that_of_the_slowest_partition_at_work(database_url: st
         until = START + timedelta(hours=9)
         store.load([], "f.csv", "x", 0, until)
         assert watermark() == 9
+
+
+def test_a_load_says_what_matures_and_what_to_add(gnomon: Gnomon, database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("request_id,observed_at,value\na,2024-01-01,1\n")
+    command = ("labels", "load", str(tmp_path / "labels.csv"), "--stream", "s", "--database-url", database_url)
+    bare = gnomon.run(*command)
+    assert bare.returncode == 0, bare.stderr
+    assert "no request is mature" in bare.stdout
+    assert "--complete-until" in bare.stdout
+    whole = gnomon.run(*command, "--complete-until", "2024-01-05T12:00")
+    assert "complete until 2024-01-05 12:00 UTC" in whole.stdout
+    assert "1 day, 0:00:00 for requests before 2024-01-04 12:00" in whole.stdout

@@ -8,13 +8,16 @@ from threading import Barrier, Thread
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from gnomon_consumer.database import engine_for
-from gnomon_consumer.tables import SCHEMA, metadata
+from gnomon_consumer.database.connections import engine_for
+from gnomon_consumer.database.tables import SCHEMA, metadata
 from gnomon_migrations import runner
+
+APPROXIMATE = "approximate: an earlier version chose part of the probe; one day only: no interval for days like these"
 
 
 def _ours(item: Any, name: str | None, kind: str, reflected: bool, _counterpart: Any) -> bool:
@@ -123,8 +126,8 @@ def test_changed_views_are_rebuilt_and_tables_kept(database_url: str) -> None:
     ("url", "status", "words"),
     [
         ("postgresql://nobody@127.0.0.1:1/none", 3, "no PostgreSQL at postgresql://nobody@127.0.0.1:1/none"),
-        ("mysql://localhost/x", 2, "Gnomon needs postgresql://"),
-        ("not a url", 2, "database_url is not a URL"),
+        ("mysql://localhost/x", 2, "Gnomon needs PostgreSQL"),
+        ("not a url", 2, "database_url is neither a URL"),
     ],
 )
 def test_a_database_that_does_not_answer_is_one_line(url: str, status: int, words: str) -> None:
@@ -138,3 +141,106 @@ def test_the_password_is_not_shown() -> None:
     ended = _db("postgresql://nobody:s3cret@127.0.0.1:1/none", "upgrade")
     assert ended.returncode == 3
     assert "s3cret" not in ended.stderr
+
+
+def test_probes_of_an_earlier_version_keep_an_approximate_weight(empty_database_url: str) -> None:
+    """Two windows of four pairs; of the first one, one was scored by itself."""
+    engine = engine_for(empty_database_url)
+    config = runner._config()
+    with engine.begin() as connection:
+        connection.execute(text("create schema gnomon"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+        connection.execute(text("insert into gnomon.streams (name) values ('s')"))
+        connection.execute(text("insert into gnomon.deployments (stream_id, name) values (1, 'new')"))
+        connection.execute(
+            text(
+                "insert into gnomon.pairs (deployment_id, event_time, source_partition, source_offset, request_id,"
+                " live_model_name, live_model_version, shadow_latency_us, shadow_batch_size, scored_at, outcome,"
+                " capture_probability, inclusion_probability, rank, window_id, producer_id, producer_sequence)"
+                " select 1, now(), 0, i, 'r', 'm', '1', 10, case i when 0 then 1 else 3 end, now(), 'scored', 1, 0.5,"
+                " i, lpad((i / 4)::text, 32, '0')::uuid, lpad('0', 32, '0')::uuid, i from generate_series(0, 7) i"
+            )
+        )
+        connection.execute(
+            text(
+                "insert into gnomon.windows (deployment_id, source_partition, start_offset, end_offset, window_id,"
+                " tick_id, opened_at, sealed_at, close_reason, lag_s, seed, policy, seen, joined_seen, shadow_offset)"
+                " select 1, 0, 8 * i, 8 * i + 8, lpad(i::text, 32, '0')::uuid, lpad('0', 32, '0')::uuid, now(), now(),"
+                " 'time', 0, 0, 'p', 8, 8, 9 from generate_series(0, 1) i"
+            )
+        )
+    assert runner.upgrade(engine)
+    with engine.connect() as connection:
+        found = connection.execute(
+            text("select source_offset, probe_probability from gnomon.pairs where probe_probability is not null")
+        ).all()
+        assert [tuple(row) for row in found] == [(0, 0.5 / 4)]
+        said = connection.execute(text("select n, weight, status from report_v1.latency('s') where measure = 'shadow'"))
+        assert {tuple(row) for row in said} == {(1, 8.0, APPROXIMATE)}
+    assert _difference(empty_database_url) == []
+
+
+def test_hours_are_counted_anew_by_the_rules_of_comparing(empty_database_url: str) -> None:
+    """Values that differ by rounding agree, a decision beside NaN is not comparable; what expired stays as it was."""
+    engine = engine_for(empty_database_url)
+    config = runner._config()
+    with engine.begin() as connection:
+        connection.execute(text("create schema gnomon"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+        connection.execute(text("insert into gnomon.streams (name) values ('s')"))
+        connection.execute(text("insert into gnomon.deployments (stream_id, name) values (1, 'new')"))
+        pairs = [
+            # hour, live value and label, shadow value and label
+            (0, 1.0, None, 1.000001, None),
+            (0, 1.0, None, 2.0, None),
+            (1, 0.5, "a", float("nan"), "a"),
+            (1, 0.5, "a", 0.6, "a"),
+            (2, 1.0, None, 1.000001, None),
+        ]
+        for offset, (hour, live, live_label, shadow, shadow_label) in enumerate(pairs):
+            connection.execute(
+                text(
+                    "insert into gnomon.pairs (deployment_id, event_time, source_partition, source_offset, request_id,"
+                    " live_model_name, live_model_version, live_value, live_label, shadow_value, shadow_label,"
+                    " scored_at, outcome, capture_probability, inclusion_probability, rank, window_id, producer_id,"
+                    " shadow_batch_size, producer_sequence) values (1, timestamptz '2026-01-01 00:30Z'"
+                    " + make_interval(hours => :hour), 0,"
+                    " :offset, 'r', 'm', '1', :live, :live_label, :shadow, :shadow_label, now(), 'scored', 1, 0.5, 0,"
+                    " lpad('0', 32, '0')::uuid, lpad('0', 32, '0')::uuid, 1, :offset)"
+                ),
+                {"hour": hour, "offset": offset, "live": live, "live_label": live_label, "shadow": shadow,
+                 "shadow_label": shadow_label},
+            )  # fmt: skip
+        # As an earlier version counted them; of hour 2 a pair has expired since.
+        for hour, scored, comparable, agreed in ((0, 2, 2, 0), (1, 2, 2, 2), (2, 2, 2, 1)):
+            connection.execute(
+                text(
+                    "insert into gnomon.rollups (deployment_id, hour, stratum, seen, sampled, scored, comparable,"
+                    " agreed, weight, weight_squared, comparable_weight, comparable_weight_squared, agreed_weight,"
+                    " agreed_weight_squared) values (1, timestamptz '2026-01-01 00:00Z'"
+                    " + make_interval(hours => :hour), '', 4, 2, :scored, :comparable, :agreed, 4, 8, 2 * :comparable,"
+                    " 4 * :comparable, 2 * :agreed, 4 * :agreed)"
+                ),
+                {"hour": hour, "scored": scored, "comparable": comparable, "agreed": agreed},
+            )
+        connection.execute(
+            text(
+                "insert into gnomon.rollup_labels (deployment_id, hour, live_label, shadow_label, pairs, weight,"
+                " weight_squared) values (1, timestamptz '2026-01-01 01:00Z', 'a', 'a', 2, 4, 8)"
+            )
+        )
+    assert runner.upgrade(engine)
+    with engine.connect() as connection:
+        found = connection.execute(
+            text(
+                "select comparable, agreed, comparable_weight, comparable_weight_squared, agreed_weight,"
+                " agreed_weight_squared from gnomon.rollups order by hour"
+            )
+        ).all()
+        assert [tuple(row) for row in found] == [(2, 1, 4, 8, 2, 4), (1, 1, 2, 4, 2, 4), (2, 1, 4, 8, 2, 4)]
+        labels = connection.execute(text("select pairs, weight, weight_squared from gnomon.rollup_labels")).all()
+        assert [tuple(row) for row in labels] == [(1, 2, 4)]
+        said = connection.execute(text("select n, not_comparable, agreement from report_v1.agreement('s')")).one()
+        assert tuple(said) == (4, 1, 0.75)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.integration.test_sink import READER, one, sink_of, window
-from tests.integration.test_upkeep import Connection, at, differences
-from tests.servers.process import Gnomon
+from tests.support.joined_windows import READER, Connection, at, differences, one, sink_of, window
+from tests.support.servers.process import Gnomon
 
-from gnomon_consumer import upkeep
-from gnomon_consumer.database import engine_for
-from gnomon_consumer.quickstart import postgres
+from gnomon_consumer.database import maintenance
+from gnomon_consumer.database.connections import engine_for
+from gnomon_consumer.quickstart.embedded import postgres
 from gnomon_migrations import runner
 
 NOW = datetime.now(UTC)
@@ -80,9 +79,9 @@ def test_partitions_are_left_to_pg_partman(connection: Connection, gnomon: Gnomo
     # The extension would drop what is past retention uncounted; so that the ledger closes, that stays with Gnomon.
     connection.execute("update gnomon.streams set retention = '-400 days'")  # even the present is past it
     connection.execute("update partman.part_config set retention = '10 years'")
-    assert upkeep.maintain(connection, NOW).dropped == []
+    assert maintenance.maintain(connection, NOW).dropped == []
     connection.execute("update partman.part_config set retention = null")
-    done = upkeep.maintain(connection, NOW)
+    done = maintenance.maintain(connection, NOW)
     assert (done.left_to, done.expired) == ("pg_partman", 3)
     assert set(done.dropped) == made
     assert one(connection, "select sum(expired), sum(joined_scored) from gnomon.cells") == (3, 4)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.scorer_kit import FEATURES, Stream, sum_model
+from tests.support.live_stream import FEATURES, Stream, sum_model
 
-from gnomon_consumer.scorer import models
-from gnomon_consumer.scorer import pool as pool_module
-from gnomon_consumer.scorer.jobs import Finished, Job
-from gnomon_consumer.scorer.pool import Pool
-from gnomon_consumer.scorer.rows import Row, Rows
-from gnomon_consumer.scorer.sandbox import Limits
+from gnomon_consumer.scorer.captures import Row, Rows
+from gnomon_consumer.scorer.pool import pool as pool_module
+from gnomon_consumer.scorer.pool.jobs import Finished, Job
+from gnomon_consumer.scorer.pool.pool import Pool
+from gnomon_consumer.scorer.worker import models
+from gnomon_consumer.scorer.worker.sandbox import Limits
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.store import packaged_schemas
 
@@ -89,7 +89,7 @@ def test_a_worker_that_hangs_below_a_stopped_keeper_is_replaced(
 
 FORGES = """
 import contextlib, os, stat
-from gnomon_consumer.scorer import wire
+from gnomon_consumer.scorer.worker import pipe as frames
 
 def make():
     def predict(columns):
@@ -97,8 +97,8 @@ def make():
             for number in range(3, 64):  # in the worker's place, through whatever pipe it has
                 with contextlib.suppress(OSError):
                     if stat.S_ISFIFO(os.fstat(number).st_mode):
-                        with os.fdopen(os.dup(number), "wb") as pipe:
-                            wire.write(pipe, SAYS)
+                        with os.fdopen(os.dup(number), "wb") as sink:
+                            frames.write(sink, SAYS)
         return columns["amount"]
     return predict
 """

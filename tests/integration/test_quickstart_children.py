@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gnomon_consumer.quickstart.children import Child, ChildDiedError, Children
+from gnomon_consumer.runtime.supervisor import Child, ChildDiedError, Children
 
 # Says that it is up on the pipe, so that nobody has to wait for a guess.
 UP = "print('up', flush=True);"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.hooks import raw_messages
-from tests.integration.test_score import prepare, start
-from tests.scorer_kit import FEATURES, audit, await_sealed, outcomes, status, sum_model
-from tests.servers.process import Gnomon
+from tests.support.live_stream import FEATURES, audit, await_sealed, outcomes, status, sum_model
+from tests.support.score_command import prepare, start
+from tests.support.servers.process import Gnomon
+from tests.support.tap import raw_messages
 
 from gnomon_producer import Tap
 

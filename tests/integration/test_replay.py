@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.scorer_kit import Stream
-from tests.servers.process import Gnomon
+from tests.support.live_stream import Stream
+from tests.support.servers.process import Gnomon
 
-from gnomon_consumer.scorer.loadtest import percentiles
+from gnomon_consumer.scorer.rehearsal.load_test import percentiles
 
 MODEL = """
 import time

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from tests.scorer_kit import Stream, audit, await_sealed, covered, outcomes, status, sum_model
-from tests.servers.process import Gnomon
+from tests.support.live_stream import Stream, audit, await_sealed, covered, outcomes, status, sum_model
+from tests.support.servers.process import Gnomon
 
 SETTINGS = {
     "GNOMON_SCORE__WINDOW_SECONDS": "0.5",
@@ -115,7 +115,7 @@ def test_two_challengers_on_one_sample(
     [
         ((), "give --rate for a load test, or --like"),
         (("--rate", "5", "--like", "boost"), "give --rate for a load test, or --like"),
-        (("--like", "boost"), "--like and --deployment go together"),
+        (("--like", "boost"), "give --like and --deployment together"),
         (("--like", "boost", "--deployment", "boost"), "give the replay its own name"),
         (("--like", "nobody", "--deployment", "second"), "has no deployment nobody to be --like"),
     ],

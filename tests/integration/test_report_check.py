@@ -3,26 +3,21 @@
 import json
 import math
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.report_rows import START, Database
-from tests.servers.process import COMMAND, Gnomon
-from tests.servers.shared import ROOT
-from tests.servers.tools import tool
+from tests.support.report_database import START, Database
+from tests.support.servers.process import COMMAND, Gnomon
+from tests.support.servers.shared import ROOT
 
-from gnomon_consumer.metrics import JoinerMetrics, ScorerMetrics
-from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, Finding, metrics, parse
+from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, BoundResult, metrics
 from gnomon_consumer.settings import load_settings
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -118,9 +113,9 @@ def test_a_watch_says_what_changes_and_outlives_its_database(db: Database, datab
     [
         ("agreement.luck > 1", "report agreement has no column luck, only stream, deployment, role, n,"),
         ("agreement.n > 1 if luck > 1", "no column luck"),
-        ("luck.n > 1", "no report luck; there are agreement, confusion"),
+        ("luck.n > 1", "no report luck; there are agreement, matches, confusion"),
         ("agreement.n > 1 if n", "write REPORT.COLUMN[KEY=VALUE,…] >= NUMBER, or … if n >= NUMBER"),
-        ("agreement.n > 1 if n > many", "'many' is no number"),
+        ("agreement.n > 1 if n > many", "'many' is not a number"),
     ],
 )
 def test_bad_bounds_are_one_line(gnomon: Gnomon, db: Database, database_url: str, text: str, words: str) -> None:
@@ -144,8 +139,8 @@ def test_the_shipped_bounds_are_held_and_no_evidence_is_no_good_news(
 
 
 def test_a_bound_on_many_rows_is_as_good_as_the_worst() -> None:
-    def finding(state: str, value: float | None) -> Finding:
-        return Finding("b", "new", "challenger", value, state, "")
+    def finding(state: str, value: float | None) -> BoundResult:
+        return BoundResult("b", "new", "challenger", value, state, "")
 
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
         made = [finding(MET, 1.0), finding(UNKNOWN, None), finding(BROKEN, 7.0)]
@@ -154,92 +149,3 @@ def test_a_bound_on_many_rows_is_as_good_as_the_worst() -> None:
         assert f"gnomon_bound_state{labels} 0.0" in text
         assert f"gnomon_bound_value{labels} 7.0" in text
     assert "gnomon_bound_state" + labels + " -1.0" in generate_latest(metrics("s", made[:2], 5.0)).decode()
-
-
-def rules() -> list[dict[str, Any]]:
-    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text(encoding="utf-8"))["groups"]
-    return [rule for group in groups for rule in group["rules"]]
-
-
-def test_alerts_ask_for_what_is_written() -> None:
-    """Every metric and label of an alert is one that a command serves; the bounds it names exist."""
-    written = metrics("s", [Finding("b", "d", "r", 1.0, MET, "")], 0.0)
-    known = {family.name: set(family.samples[0].labels) for family in written.collect()}
-    for vocabulary in (ScorerMetrics("s", "d"), JoinerMetrics("s", "d")):
-        known |= {name: set(labels) for name, _, labels, _ in vocabulary.described()}
-    for rule in rules():
-        used = re.findall(r"gnomon_[a-z_]+", rule["expr"])
-        assert used
-        assert set(used) <= set(known), rule["alert"]
-        labels = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
-        assert labels <= set.intersection(*(known[name] for name in used)), rule["alert"]
-        for selector in re.findall(r"\{([^}]*)\}", rule["expr"]):
-            assert set(re.findall(r"(\w+)(?:=|!)", selector)) <= known[used[0]]
-    assert parse("ledger.balanced = 1").report == "ledger"  # the bound that GnomonLedgerOpen knows by its name
-
-
-@pytest.fixture(scope="session")
-def promtool() -> str:
-    return tool("promtool", package="prometheus")
-
-
-# What Prometheus is fed, minute by minute, and the alerts that must be firing after 20 of them.
-BOUND = '{stream="s", deployment="new", role="challenger", bound="%s"}'
-SERIES = {
-    "gnomon_bound_state" + BOUND % "agreement.low >= 0.9": "0x90",
-    "gnomon_bound_state" + BOUND % "errors.n > 0": "1x90",
-    "gnomon_bound_state" + BOUND % "ledger.balanced = 1": "0x90",
-    'gnomon_bound_state{stream="s", deployment="old", role="control", bound="agreement.low >= 0.99"}': "0x90",
-    'gnomon_bound_time_seconds{stream="s"}': "0x90",
-    'gnomon_score_position_lag_seconds{stream="s", deployment="new"}': "30x10 300x80",
-    'gnomon_score_gap_offsets_total{stream="s", deployment="new"}': "0x10 40x80",
-    'gnomon_score_breaker_open{stream="s", deployment="new"}': "0x90",
-    'gnomon_join_failed_partitions{stream="s", deployment="new"}': "1x90",
-}
-FIRING = {
-    "GnomonBoundBroken": "new on s breaks 'agreement.low >= 0.9'",
-    "GnomonControlOutOfBounds": (
-        "the control of s breaks 'agreement.low >= 0.99': its features or its artefact are not the live ones"
-    ),
-    "GnomonLedgerOpen": "the ledger of new on s does not close: trust none of its numbers",
-    "GnomonScorerBehind": "the scorer of new on s reads captures 5m 0s late",
-    "GnomonPartitionStopped": "1 partitions of new on s are no longer joined",
-    "GnomonBreakerOpen": None,
-    "GnomonBoundsStale": None,  # not before half an hour
-}  # fmt: skip
-
-
-def test_prometheus_itself_takes_the_rules_and_fires_them(promtool: str, tmp_path: Path) -> None:
-    of = {rule["alert"]: rule for rule in rules()}
-    labels = {
-        "GnomonBoundBroken": {"deployment": "new", "role": "challenger", "bound": "agreement.low >= 0.9"},
-        "GnomonControlOutOfBounds": {"deployment": "old", "role": "control", "bound": "agreement.low >= 0.99"},
-        "GnomonLedgerOpen": {"deployment": "new", "role": "challenger", "bound": "ledger.balanced = 1"},
-    }
-    expected = [
-        {
-            "eval_time": "20m",
-            "alertname": name,
-            "exp_alerts": [] if summary is None else [{
-                "exp_labels": {**of[name]["labels"], "stream": "s", **labels.get(name, {"deployment": "new"})},
-                "exp_annotations": {"summary": summary},
-            }],
-        }
-        for name, summary in FIRING.items()
-    ]  # fmt: skip
-    summary = "nobody has looked at the bounds of s for half an hour"
-    stale = {"exp_labels": {"severity": "warning", "stream": "s"}, "exp_annotations": {"summary": summary}}
-    expected.append({"eval_time": "40m", "alertname": "GnomonBoundsStale", "exp_alerts": [stale]})
-    series = [{"series": name, "values": values} for name, values in SERIES.items()]
-    file = tmp_path / "alerts_test.yml"
-    file.write_text(yaml.safe_dump({
-        "rule_files": [str(PROMETHEUS / "alerts.yml")],
-        "tests": [{"interval": "1m", "input_series": series, "alert_rule_test": expected}],
-    }))  # fmt: skip
-    for command in (("check", "rules", str(PROMETHEUS / "alerts.yml")), ("test", "rules", str(file))):
-        ended = subprocess.run([promtool, *command], capture_output=True, text=True, check=False, timeout=60)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-    # Prometheus' own linter of what a textfile holds.
-    text = generate_latest(metrics("s", [Finding('b "x"', None, None, None, UNKNOWN, "")], 5.0))
-    linted = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False, timeout=60)
-    assert linted.returncode == 0, linted.stdout + linted.stderr

@@ -13,12 +13,12 @@ import pyarrow.parquet
 import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2, wasserstein_distance
-from tests.report_rows import START, Database
-from tests.servers.process import Gnomon
+from tests.support.report_database import START, Database
+from tests.support.servers.process import Gnomon
 
+from gnomon_consumer.reference.build import store
+from gnomon_consumer.reference.profile import profile
 from gnomon_consumer.reports import Question, ask
-from gnomon_consumer.reports.profile import profile
-from gnomon_consumer.reports.reference import store
 
 Row = dict[str, Any]
 
@@ -217,8 +217,8 @@ def test_files_of_training_data(gnomon: Gnomon, db: Database, database_url: str)
         ("missing.csv", None, "missing.csv"),
         ("bad.csv", "other\n1\n", "no row of any feature of the stream (amount, country)"),
         ("text.csv", "amount\nmany\n", "could not convert string to float"),
-        ("2013-05-01..2013-04-01", None, "ends before it begins"),
-        ("2013-05-01..soon", None, "'soon' is no time"),
+        ("2013-05-01..2013-04-01", None, "its end must be after its start"),
+        ("2013-05-01..soon", None, "'soon' is not a valid time"),
         ("2013-05-01..2013-06-01", None, "no pairs of s between"),
     ],
 )

@@ -1,6 +1,7 @@
 """Every estimator of report_v1 against NumPy, SciPy and scikit-learn on weighted, clustered data."""
 
 import math
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -9,34 +10,17 @@ from numpy.typing import NDArray
 from psycopg.rows import dict_row
 from scipy import stats
 from sklearn import metrics as sk
-from tests.report_rows import START, Database, Sample, sample
+from tests.support.estimators import assert_estimate, period_error, share_interval, spread
+from tests.support.report_database import START, Database, sample
 
 Array = NDArray[np.float64]
 
 
 def ask(db: Database, call: str, *arguments: Any) -> list[dict[str, Any]]:
-    """The rows of `select * from report_v1.<call>`."""
+    """The rows of `select * from <call>`: a function of report_v1, or of the estimators if it names that schema."""
+    function = call if call.startswith("gnomon_estimators.") else f"report_v1.{call}"
     with db.connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(f"select * from report_v1.{call}", arguments).fetchall()
-
-
-def variances(s: Sample, residual: Array) -> tuple[float, float, float]:
-    """By row, by cluster (row where there is none) and by day, of Σ residual."""
-    alone = residual[s.cluster < 0]
-    by_cluster = sum(residual[s.cluster == c].sum() ** 2 for c in np.unique(s.cluster[s.cluster >= 0]))
-    by_day = sum(residual[s.day == d].sum() ** 2 for d in np.unique(s.day))
-    return float((residual**2).sum()), float(by_cluster + (alone**2).sum()), float(by_day)
-
-
-def assert_estimate(row: dict[str, Any], s: Sample, estimate: float, residual: Array) -> None:
-    """The row holds this estimate, and the three variances of the residual that already has its weight."""
-    by_row, by_cluster, by_day = variances(s, residual)
-    assert row["estimate"] == pytest.approx(estimate, rel=1e-9, abs=1e-12)
-    assert row["se_row"] == pytest.approx(by_row**0.5, rel=1e-9)
-    assert row["se_cluster"] == pytest.approx(by_cluster**0.5, rel=1e-9)
-    assert row["se_day"] == pytest.approx(by_day**0.5, rel=1e-9)
-    assert row["standard_error"] == pytest.approx((by_cluster + by_day) ** 0.5, rel=1e-9)
-    assert row["low"] < row["estimate"] < row["high"]
+        return cursor.execute(f"select * from {function}", arguments).fetchall()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -51,9 +35,13 @@ def test_agreement_and_kappa(db: Database, seed: int) -> None:
     assert row["mean_difference"] == pytest.approx(np.average(s.shadow - s.live, weights=w))
     assert row["mean_absolute_difference"] == pytest.approx(np.average(abs(s.shadow - s.live), weights=w))
     theta = np.average(a == b, weights=w)
-    by_row, by_cluster, by_day = variances(s, w * ((a == b) - theta) / w.sum())
+    expected = spread(w * ((a == b) - theta) / w.sum(), s.cluster, s.day)
     assert (row["se_row"], row["se_cluster"], row["se_day"]) == pytest.approx(
-        (by_row**0.5, by_cluster**0.5, by_day**0.5)
+        (expected.row, expected.cluster, expected.day)
+    )
+    kish = w.sum() ** 2 / (w**2).sum()
+    assert (row["low"], row["high"]) == pytest.approx(
+        share_interval(theta, expected.together**2, kish, expected.t), rel=1e-7
     )
     # Kappa's residual by the jackknife's own idea: its derivative to each row's weight, taken numerically.
     kappa = row["kappa"]
@@ -63,8 +51,10 @@ def test_agreement_and_kappa(db: Database, seed: int) -> None:
         moved = w.copy()
         moved[i] += step
         derivative[i] = (sk.cohen_kappa_score(b, a, sample_weight=moved) - kappa) / step
-    _, by_cluster, by_day = variances(s, derivative * w)
-    assert row["kappa_se"] == pytest.approx((by_cluster + by_day) ** 0.5, rel=1e-3)
+    expected = spread(derivative * w, s.cluster, s.day)
+    assert row["kappa_se"] == pytest.approx(expected.together, rel=1e-3)
+    half = expected.t * expected.together
+    assert (row["kappa_low"], row["kappa_high"]) == pytest.approx((kappa - half, min(kappa + half, 1)), rel=1e-3)
 
 
 def test_kappa_of_a_published_table(db: Database) -> None:
@@ -78,10 +68,10 @@ def test_kappa_of_a_published_table(db: Database) -> None:
             for _ in range(n)
         ]
     )
-    row = ask(db, "kappa('s')")[0]
+    row = ask(db, "gnomon_estimators.kappa('s')")[0]
     assert round(row["kappa"], 4) == 0.4842
     assert round(row["se_row"], 4) == 0.1380
-    assert row["se_cluster"] == pytest.approx(row["se_row"])
+    assert row["low"] is None  # of one day
 
 
 def test_errors_and_their_cells(db: Database) -> None:
@@ -117,6 +107,7 @@ def test_latency_quantiles(db: Database) -> None:
     probe = np.arange(len(rows)) % 4 != 0
     for i, row in enumerate(rows):
         row["shadow_batch_size"] = 1 if probe[i] else 64
+        row["probe_probability"] = row["inclusion_probability"] * probe.sum() / len(rows) if probe[i] else None
     db.add_pairs(rows)
     found = {(row["measure"], row["quantile"]): row for row in ask(db, "latency('s')")}
     shadow = np.array([row["shadow_latency_us"] for row in rows])
@@ -136,25 +127,45 @@ def test_latency_quantiles(db: Database) -> None:
             assert (row["n"], row["microseconds"]) == (kept.sum(), q)
             assert row["weight"] == pytest.approx(w.sum())
             residual = w * ((x <= q) - p) / w.sum()
-            _, by_cluster, by_day = variances(s, residual)
-            clusters = len(np.unique(s.cluster[kept & (s.cluster >= 0)])) + (kept & (s.cluster < 0)).sum()
-            kish = min((w.sum() ** 2 / (w**2).sum()), clusters)
-            low, high = share_interval(p, by_cluster + by_day, kish)
-            assert row["low"] == x[kept][order][np.searchsorted(curve, low)]
-            assert row["high"] == x[kept][order][min(np.searchsorted(curve, high), kept.sum() - 1)]
+            expected = spread(residual[kept], s.cluster[kept], s.day[kept])
+            kish = w.sum() ** 2 / (w**2).sum()
+            low, high = share_interval(p, expected.together**2, kish, expected.t)
+            at_low = x[kept][order][np.searchsorted(curve, low)]
+            at_high = x[kept][order][min(np.searchsorted(curve, high), kept.sum() - 1)]
+            # The largest value seen is an end only where these rows can show that the quantile lies below it.
+            rows_of = min(kish, expected.clusters)
+            assert row["low"] == (None if at_low == x[kept].min() and 1 - 0.025 ** (1 / rows_of) > p else at_low)
+            assert row["high"] == (None if at_high == x[kept].max() and 0.025 ** (1 / rows_of) < p else at_high)
+            near, far = share_interval(p, expected.together**2, kish)
+            at_near = x[kept][order][np.searchsorted(curve, near)]
+            at_far = x[kept][order][min(np.searchsorted(curve, far), kept.sum() - 1)]
+            if at_far == x[kept].max() and 0.025 ** (1 / rows_of) < p:
+                assert row["standard_error"] is None
+            else:
+                error = (at_far - at_near) / (2 * stats.norm.ppf(0.975))
+                assert row["standard_error"] == pytest.approx(error)
+                assert row["se_row"] == pytest.approx(error * expected.row / expected.together)
 
 
-def share_interval(share: float, variance: float, kish: float) -> tuple[float, float]:
-    """Korn and Graubard's interval by SciPy, Wilson's where both sides are large."""
-    n = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else kish
-    if n * min(share, 1 - share) > 60:
-        z = 1.96
-        middle, spread = share + z * z / 2 / n, z * (share * (1 - share) / n + z * z / 4 / n / n) ** 0.5
-        return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
-    return (
-        float(stats.beta.ppf(0.025, share * n, (1 - share) * n + 1)) if share > 0 else 0.0,
-        float(stats.beta.ppf(0.975, share * n + 1, (1 - share) * n)) if share < 1 else 1.0,
+def test_the_error_of_a_median_over_two_days_is_that_of_a_median(db: Database) -> None:
+    """The interval of two days reaches 12.7 standard errors, into the long tail; the standard error does not."""
+    rng = np.random.default_rng(31)
+    took = np.concatenate([rng.normal(400, 20, 160), rng.uniform(1_000, 10_000, 40)]).astype(int)
+    db.add_pairs(
+        [
+            {
+                "event_time": START + timedelta(days=at % 2, minutes=at),
+                "shadow_latency_us": int(x),
+                "live_latency_us": 1,
+            }
+            for at, x in enumerate(took)
+        ]
     )
+    row = next(r for r in ask(db, "latency('s')") if (r["measure"], r["quantile"]) == ("shadow", 0.5))
+    density = 0.8 * stats.norm.pdf(stats.norm.ppf(0.5 / 0.8)) / 20
+    assert row["se_row"] == pytest.approx((0.25 / len(took)) ** 0.5 / density, rel=0.4)
+    assert row["standard_error"] < 10
+    assert row["high"] is None or row["high"] > 1_000
 
 
 @pytest.mark.parametrize(
@@ -162,7 +173,7 @@ def share_interval(share: float, variance: float, kish: float) -> tuple[float, f
     [(0.0, 0.0, 100), (1.0, 0.0, 35.5), (0.01, 1e-4, 500), (0.5, 0.01, 40), (0.999, 1e-7, 1e6), (0.3, 1e-6, 3e5)],
 )
 def test_interval_of_a_share(db: Database, share: float, variance: float, kish: float) -> None:
-    row = ask(db, "share_interval(%s, %s, %s)", share, variance, kish)[0]
+    row = ask(db, "gnomon_estimators.share_interval(%s, %s, %s, null, null)", share, variance, kish)[0]
     assert (row["low"], row["high"]) == pytest.approx(share_interval(share, variance, kish), rel=1e-7, abs=1e-9)
 
 
@@ -171,19 +182,21 @@ def test_beta_quantiles(db: Database) -> None:
     random = np.random.default_rng(23)
     for p in (0.025, 0.5, 0.975):
         for a, b in [(1.0, 400.0), (7.0, 1.0), *(10 ** random.uniform([-0.5, -0.5], [2, 5], (100, 2))).tolist()]:
-            found = db.value("select report_v1.beta_quantile(%s, %s, %s)", p, a, b)
+            found = db.value("select gnomon_estimators.beta_quantile(%s, %s, %s)", p, a, b)
             assert found == pytest.approx(stats.beta.ppf(p, a, b), rel=1e-7), (p, a, b)
 
 
 def test_special_functions(db: Database) -> None:
     for x in (0.01, 0.5, 1, 3.3, 50, 1e5):
-        assert db.value("select report_v1.ln_gamma(%s)", x) == pytest.approx(math.lgamma(x), rel=1e-11, abs=1e-10)
+        assert db.value("select gnomon_estimators.ln_gamma(%s)", x) == pytest.approx(
+            math.lgamma(x), rel=1e-11, abs=1e-10
+        )
     for x, a, b in ((0.3, 2, 5), (0.001, 1, 2000), (0.9, 3, 0.5), (0.999, 2000, 3), (0.2, 1e5, 4e5)):
-        assert db.value("select report_v1.beta_cdf(%s, %s, %s)", x, a, b) == pytest.approx(
+        assert db.value("select gnomon_estimators.beta_cdf(%s, %s, %s)", x, a, b) == pytest.approx(
             stats.beta.cdf(x, a, b), rel=1e-6
         )
     for p, df in ((0.95, 1), (0.95, 9), (0.5, 20), (0.999, 100)):
-        assert db.value("select report_v1.chi2_quantile(%s, %s)", p, df) == pytest.approx(
+        assert db.value("select gnomon_estimators.chi2_quantile(%s, %s)", p, df) == pytest.approx(
             stats.chi2.ppf(p, df), rel=1e-8
         )
 
@@ -208,8 +221,7 @@ def test_nothing_is_said_of_nothing(db: Database, report: str) -> None:
 def test_one_class_only_and_nan(db: Database) -> None:
     db.add_pairs([{"live_label": "a", "shadow_label": "a", "live_value": 1.0, "shadow_value": 1.0}] * 30)
     row = ask(db, "agreement('s')")[0]
-    assert (row["agreement"], row["kappa"], row["high"]) == (1, None, 1)
-    assert 0.85 < row["low"] < 0.9  # 30 rows that all agree are no certainty: 0.025^(1/30)
+    assert (row["agreement"], row["kappa"], row["low"]) == (1, None, None)  # minutes of one day
     assert "one class only" in row["status"]
     db.add_deployment("nan", "control")
     db.add_pairs([{"live_value": 1.0, "shadow_value": float("nan")}] * 5, "nan")
@@ -227,3 +239,66 @@ def test_period_and_segment(db: Database) -> None:
     assert row["agreement"] == pytest.approx(np.average((s.live > 0.5) == (s.shadow > 0.5), weights=s.weight * kept))
     day = ask(db, "agreement('s', since => %s, until => %s)", START, s.event_time[10])[0]
     assert day["n"] == sum(START <= moment < s.event_time[10] for moment in s.event_time)
+
+
+def test_the_error_of_the_period_is_that_of_the_drawing(db: Database) -> None:
+    """4 of 10 and 3 of 6: 10² · 0.6 · (1/4)/4 + 6² · 0.5 · (1/3)/3 = 5.75 by hand, over 16²."""
+    drawn = [("a", 0.4, agrees) for agrees in (1, 0, 1, 1)] + [("b", 0.5, agrees) for agrees in (0, 1, 0)]
+    db.add_pairs(
+        [
+            {"stratum": cell, "inclusion_probability": chance, "live_label": "1", "shadow_label": str(agrees)}
+            for cell, chance, agrees in drawn
+        ]
+    )
+    row = ask(db, "agreement('s')")[0]
+    assert row["agreement"] == pytest.approx(9.5 / 16)
+    assert row["se_period"] == pytest.approx(5.75**0.5 / 16, rel=1e-9)
+    assert (row["low"], row["high"]) == (None, None)  # one day says nothing of days like these
+    assert row["period_low"] < row["agreement"] < row["period_high"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_error_of_the_period_on_random_cells(db: Database, seed: int) -> None:
+    """A segment leaves rows of a cell out: they stay part of its sample, by the ledger's count."""
+    rng = np.random.default_rng(seed)
+    s = sample(rng)
+    cells = (1 / s.weight * 100).astype(int)  # rows of one cell have one probability
+    rows = [{**row, "stratum": str(cell)} for row, cell in zip(s.rows(), cells, strict=True)]
+    db.add_pairs(rows)
+    agrees = (s.live > 0.5) == (s.shadow > 0.5)
+    residual = s.weight * (agrees - np.average(agrees, weights=s.weight)) / s.weight.sum()
+    sampled = np.array([(cells == cell).sum() for cell in cells])
+    row = ask(db, "agreement('s')")[0]
+    assert row["se_period"] == pytest.approx(period_error(residual, cells, 1 / s.weight, sampled), rel=1e-9)
+
+
+def test_nothing_that_varies_is_no_certainty(db: Database) -> None:
+    """Ten days: a share keeps its effective rows, a difference adds the ends of both sides, a mean has no interval."""
+    db.add_pairs(
+        [
+            {
+                "event_time": START + timedelta(days=day), "request_id": f"r{day}", "live_label": "1",
+                "shadow_label": "1", "live_value": 0.5, "shadow_value": 0.5,
+            }
+            for day in range(10)
+        ]
+    )  # fmt: skip
+    row = ask(db, "agreement('s')")[0]
+    assert (row["low"], row["high"]) == pytest.approx((0.025**0.1, 1), rel=1e-6)
+    assert (row["mean_difference"], row["mean_difference_low"], row["mean_difference_high"]) == (0, None, None)
+    errors = {row["side"]: row for row in ask(db, "errors('s')") if row["metric"] == "error"}
+    reach_up = 1 - 0.025**0.1
+    assert (errors["difference"]["low"], errors["difference"]["high"]) == pytest.approx((-reach_up, reach_up), rel=1e-6)
+
+
+def test_large_numbers_that_hardly_differ_keep_their_error(db: Database) -> None:
+    noise = np.random.default_rng(5).normal(size=400)
+    db.add_pairs(
+        [
+            {"event_time": START + timedelta(days=i % 10, seconds=i), "live_value": 0.0, "shadow_value": 1e8 + float(e)}
+            for i, e in enumerate(noise)
+        ]
+    )
+    row = ask(db, "agreement('s')")[0]
+    assert row["mean_difference_se"] == pytest.approx(0.05, rel=0.1)
+    assert row["mean_difference_low"] < 1e8 < row["mean_difference_high"]

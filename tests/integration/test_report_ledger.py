@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.report_rows import START, Database, sample
-from tests.servers.process import Gnomon
+from tests.support.report_database import START, Database, sample
+from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Question, ask
 
@@ -174,7 +174,7 @@ def test_the_command_prints_every_report(db: Database, database_url: str, gnomon
 def test_wrong_questions_are_usage_errors(database_url: str, gnomon: Gnomon) -> None:
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"}
     for arguments, said in (
-        (("agreement", "--since", "yesterday"), "is no time"),
+        (("agreement", "--since", "yesterday"), "is not a valid time"),
         (("agreement", "--segment", "origin"), "not key=value"),
         (("agreement", "--time-zone", "Mars/Base"), 'time zone "Mars/Base" not recognized'),
     ):

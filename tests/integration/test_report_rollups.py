@@ -9,10 +9,10 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
-from tests.report_rows import START, Database, roll_up, sample
+from tests.support.report_database import START, Database, roll_up, sample
 
-from gnomon_consumer.database import engine_for
-from gnomon_consumer.joiner.rollup import COUNTS, SUMS
+from gnomon_consumer.database.connections import engine_for
+from gnomon_consumer.joiner.pairs.rollup import COUNTS, SUMS
 from gnomon_consumer.reports import Question, ask
 from gnomon_migrations import runner
 
@@ -94,8 +94,10 @@ def check_against_the_pairs(db: Database, row: Row, question: Question) -> None:
     ):
         assert row[ours] == (None if exact["rate"] is None else pytest.approx(exact["rate"], abs=1e-12)), ours
         if error is not None and exact["rate"] is not None:
-            by_day = exact["se_day"] or 0.0
-            assert row[error] == pytest.approx((exact["se_row"] ** 2 + by_day**2) ** 0.5, abs=1e-9), error
+            by_row = exact["se_row"] if exact["n"] > 1 else None
+            if by_row is not None:  # the timeline knows no number of rows, hence no factor for few of them
+                by_row *= ((exact["n"] - 1) / exact["n"]) ** 0.5
+                assert row[error] == pytest.approx(max(by_row, exact["se_day"] or 0.0), abs=1e-9), error
 
 
 def both_ways(db: Database, name: str, **narrowed: Any) -> tuple[list[Row], list[Row]]:
@@ -108,7 +110,11 @@ def both_ways(db: Database, name: str, **narrowed: Any) -> tuple[list[Row], list
 
 # What the rollups cannot know (the clusters), and what follows from it.
 BY_CLUSTER = {"interval_by", "se_cluster", "standard_error", "low", "high", "kappa_se", "kappa_low", "kappa_high",
-              "mean_difference_se", "mean_absolute_difference_se"}  # fmt: skip
+              "mean_difference_se", "mean_absolute_difference_se", "mean_difference_low", "mean_difference_high",
+              "mean_absolute_difference_low", "mean_absolute_difference_high",
+              "se_period", "period_low", "period_high", "kappa_se_period", "kappa_period_low", "kappa_period_high",
+              "status"}  # fmt: skip
+PERIOD = {name for name in BY_CLUSTER if "period" in name}
 
 
 def same(rolled: list[Row], exact: list[Row], apart: set[str]) -> None:
@@ -138,7 +144,20 @@ def test_without_clusters_the_intervals_are_the_same(db: Database) -> None:
         rolled, exact = both_ways(db, name)
         assert {row["interval_by"] for row in rolled} == {"rows, days"}
         assert {row["interval_by"] for row in exact} == {"clusters, days"}
-        same(rolled, exact, {"interval_by", "se_cluster"})
+        same(rolled, exact, {"interval_by", "se_cluster", "status"} | PERIOD)
+
+
+def test_of_one_cell_the_error_of_the_period_is_that_of_its_rows(db: Database) -> None:
+    """But for the factor n/(n-1), which sums by hour cannot know of each cell."""
+    s = sample(np.random.default_rng(9), 200)
+    rows = [{**row, "inclusion_probability": 0.25} for row in s.rows()]
+    db.add_pairs(rows)
+    roll_up(db, rows)
+    (rolled,), (exact,) = both_ways(db, "agreement")
+    for name in ("se_period", "kappa_se_period"):
+        assert rolled[name] == pytest.approx(exact[name] * (199 / 200) ** 0.5, rel=1e-9)
+    for one, other in zip(*both_ways(db, "errors"), strict=True):
+        assert one["se_period"] == pytest.approx((other["se_period"] or 0) * (199 / 200) ** 0.5, rel=1e-9)
 
 
 def test_size_bids_which_way_and_a_reader_may_overrule_it(db: Database) -> None:
@@ -177,9 +196,19 @@ def test_the_upgrade_adds_up_the_pairs_that_are_there(db: Database, database_url
     before = [db.connection.execute(statement).fetchall() for statement in (numbers, labels)]
     # The tables as version 0004 left them.
     new = [name for name in (*COUNTS, *SUMS) if name == "valued" or name.startswith(("both_failed", "squared_weight"))]
-    db.connection.execute("drop schema report_v1 cascade")
-    db.connection.execute("drop table gnomon.rollup_labels, gnomon.cohort_latencies")
-    db.connection.execute("alter table gnomon.cohort_estimates drop column report")
+    db.connection.execute("drop schema report_v1, gnomon_estimators cascade")
+    later = ("events", "promotions", "verdicts", "plans", "rollup_labels", "cohort_latencies")
+    db.connection.execute("drop function gnomon.refuse_change() cascade")
+    db.connection.execute(f"drop table {', '.join(f'gnomon.{name}' for name in later)} cascade")
+    for table, columns in (
+        ("pairs", ["probe_probability"]),
+        ("cells", ["probed", "probe_probability"]),
+        ("windows", ["probe_approximate"]),
+        ("streams", ["relative_tolerance", "task", "positive_class", "negative_class", "classes", "time_zone"]),
+    ):
+        db.connection.execute(f"alter table gnomon.{table} {', '.join(f'drop column {name}' for name in columns)}")
+    kept = ("report", "se_period", "period_low", "period_high")
+    db.connection.execute(f"alter table gnomon.cohort_estimates {', '.join(f'drop column {name}' for name in kept)}")
     db.connection.execute(f"alter table gnomon.rollups {', '.join(f'drop column {name}' for name in new)}")
     db.connection.execute("update gnomon.alembic_version set version_num = '0004'")
     assert runner.upgrade(engine_for(database_url))

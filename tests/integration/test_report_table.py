@@ -23,11 +23,11 @@ from scipy.spatial.distance import jensenshannon
 from sklearn import metrics as sk
 from statsmodels.regression.linear_model import WLS
 from statsmodels.stats.inter_rater import cohens_kappa
-from tests.integration.test_report_estimators import share_interval, variances
-from tests.report_rows import START, Database, Sample, sample
+from tests.support.estimators import share_interval, spread
+from tests.support.report_database import START, Database, Sample, sample
 
-from gnomon_consumer.reports.profile import profile
-from gnomon_consumer.reports.reference import store
+from gnomon_consumer.reference.build import store
+from gnomon_consumer.reference.profile import profile
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "statistics.md"
 BEGIN, END = "<!-- estimators: written by the tests -->", "<!-- end -->"
@@ -57,7 +57,8 @@ def db(database_url: str) -> Iterator[Database]:
 
 def rows(db: Database, call: str) -> list[dict[str, Any]]:
     with db.connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(f"select * from report_v1.{call}").fetchall()
+        function = call if call.startswith("gnomon_estimators.") else f"report_v1.{call}"
+        return cursor.execute(f"select * from {function}").fetchall()
 
 
 def by(db: Database, call: str, *columns: str) -> Found:
@@ -88,9 +89,10 @@ def errors(
         ("row", "se_row", np.arange(len(s.cluster))), ("cluster", "se_cluster", own), ("day", "se_day", s.day)
     ):  # fmt: skip
         contrast = np.array([-slope[0], slope[1]])
-        theirs = float(contrast @ covariance(groups) @ contrast) ** 0.5
+        few = len(np.unique(groups)) / (len(np.unique(groups)) - 1)
+        theirs = float(contrast @ covariance(groups) @ contrast * few) ** 0.5
         what = f"{name}, difference: error by {title}"
-        lines.append((what, "statsmodels WLS, cluster covariance", found[name, "difference"][column], theirs))
+        lines.append((what, "statsmodels WLS, cluster covariance, n/(n-1)", found[name, "difference"][column], theirs))
     return lines
 
 
@@ -102,15 +104,15 @@ def answers(db: Database, s: Sample) -> list[Line]:
     latency = by(db, "latency('s', 'new')", "measure", "quantile")
     parts = by(db, "coverage('s', 'new', slice => 'segment:origin')", "value")
     residual = w * ((a == b) - np.average(a == b, weights=w)) / w.sum()
-    by_row, by_cluster, by_day = variances(s, residual)
-    published = rows(db, "kappa('s', 'published')")[0]
+    expected = spread(residual, s.cluster, s.day)
+    published = rows(db, "gnomon_estimators.kappa('s', 'published')")[0]
     library = cohens_kappa(np.array(PUBLISHED))
     cells = sk.confusion_matrix(b, a, sample_weight=w, normalize="all")
     found = [
         ("agreement", "sklearn accuracy_score", agreement["agreement"], sk.accuracy_score(b, a, sample_weight=w)),
-        ("its error by row", "numpy", agreement["se_row"], by_row**0.5),
-        ("its error by cluster", "numpy", agreement["se_cluster"], by_cluster**0.5),
-        ("its error by day", "numpy", agreement["se_day"], by_day**0.5),
+        ("its error by row", "numpy", agreement["se_row"], expected.row),
+        ("its error by cluster", "numpy", agreement["se_cluster"], expected.cluster),
+        ("its error by day", "numpy", agreement["se_day"], expected.day),
         ("Kish effective n", "numpy", agreement["n_effective"], w.sum() ** 2 / (w**2).sum()),
         ("confusion, only shadow says late", "sklearn confusion_matrix", confusion["on_time", "late"]["share"],
          cells[0, 1]),
@@ -126,9 +128,8 @@ def answers(db: Database, s: Sample) -> list[Line]:
             theirs = quantile(x, p, w)
             found.append((title, "numpy quantile, inverted_cdf", latency[measure, p]["microseconds"], theirs))
     theirs = quantile(shadow - live, 0.95, w)
-    _, by_cluster, by_day = variances(s, w * ((shadow - live <= theirs) - 0.95) / w.sum())
-    clusters = len(np.unique(s.cluster[s.cluster >= 0])) + int((s.cluster < 0).sum())
-    low, high = share_interval(0.95, by_cluster + by_day, min(w.sum() ** 2 / (w**2).sum(), clusters))
+    expected = spread(w * ((shadow - live <= theirs) - 0.95) / w.sum(), s.cluster, s.day)
+    low, high = share_interval(0.95, expected.together**2, w.sum() ** 2 / (w**2).sum(), expected.t)
     for end, share in (("low", low), ("high", high)):
         title = f"latency p95, paired difference: {end} end"
         found.append((title, "scipy beta.ppf, numpy quantile", latency["difference", 0.95][end],
@@ -190,10 +191,13 @@ def quality(db: Database, s: Sample) -> list[Line]:
             lines += errors(name, found, s, covariance, (1, 1))
         else:
             placed = placements(s.shadow, y, w) - placements(s.live, y, w)
-            for title, variance in zip(("row", "cluster", "day"), variances(s, placed), strict=True):
+            expected = spread(placed, s.cluster, s.day)
+            m, n = y.sum(), (1 - y).sum()
+            by_row = float((placed**2 * np.where(y, m / (m - 1), n / (n - 1))).sum() ** 0.5)
+            for title, error in (("row", by_row), ("cluster", expected.cluster), ("day", expected.day)):
                 what = f"auc, difference: error by {title}"
                 lines.append((what, "numpy, placements pair by pair", found["auc", "difference"][f"se_{title}"],
-                              variance**0.5))  # fmt: skip
+                              error))  # fmt: skip
     return [*lines, calibration(db, s)]
 
 
@@ -257,7 +261,7 @@ def drifts(db: Database, s: Sample, now: Array) -> list[Line]:
     store(db.connection, "s", "training", "test", {"": [frozen]})
     found = by(db, "drift('s', 'new')", "feature")[("amount",)]
     n_ref, n_now = (v.sum() ** 2 / (v**2).sum() for v in (weights, s.weight))
-    bins = len(frozen.edges) + 2  # the last one holds what is missing: here nothing
+    bins = len(frozen.edges) + 2  # the last one holds what is missing: here nothing, so it is no degree of freedom
     p, q = (
         (n * np.append(np.bincount(np.searchsorted(frozen.edges, x, "right"), w, bins - 1) / w.sum(), 0) + 0.5)
         / (n + 0.5 * bins)
@@ -267,7 +271,7 @@ def drifts(db: Database, s: Sample, now: Array) -> list[Line]:
     return [
         ("PSI", "scipy entropy, both ways", found["psi"], stats.entropy(p, q) + stats.entropy(q, p)),
         ("PSI: threshold", "scipy chi2.ppf", found["psi_threshold"],
-         stats.chi2.ppf(0.95, bins - 1) * (1 / n_ref + 1 / n_now)),
+         stats.chi2.ppf(0.95, bins - 2) * (1 / n_ref + 1 / n_now)),
         ("Jensen-Shannon", "scipy jensenshannon", found["js"], jensenshannon(p, q) ** 2),
         ("Kolmogorov-Smirnov", "scipy ks_2samp", found["ks"], stats.ks_2samp(*repeated).statistic),
         ("Wasserstein", "scipy wasserstein_distance", found["wasserstein"],
@@ -278,7 +282,7 @@ def drifts(db: Database, s: Sample, now: Array) -> list[Line]:
 def functions(db: Database) -> list[Line]:
     """The special functions of the intervals."""
     return [
-        (name, reference, db.value(f"select report_v1.{call}"), theirs)
+        (name, reference, db.value(f"select gnomon_estimators.{call}"), theirs)
         for name, reference, call, theirs in (
             ("log gamma (3.3)", "math.lgamma", "ln_gamma(3.3)", math.lgamma(3.3)),
             ("beta (0.3; 2, 5)", "scipy beta.cdf", "beta_cdf(0.3, 2, 5)", stats.beta.cdf(0.3, 2, 5)),

@@ -11,13 +11,14 @@ import numpy as np
 import psycopg
 import pytest
 from rich.console import Console
-from tests.report_rows import ROLLUP, START, Database, sample
-from tests.servers.process import Gnomon
+from tests.support.report_database import ROLLUP, START, Database, sample
+from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Answer, Question, ask
 from gnomon_consumer.reports.hints import hint
 from gnomon_consumer.reports.numbers import number, with_interval
 from gnomon_consumer.reports.terminal import as_csv, as_json, table
+from gnomon_schemas.errors import ConfigurationError
 
 
 @pytest.fixture
@@ -53,6 +54,8 @@ def test_every_report_fits_and_gives_its_rows_back(db: Database) -> None:
             assert not any("…" in line and not any(c.isdigit() for c in line) for line in lines), (name, width, lines)
             assert "control · control" not in "\n".join(lines)
         read = json.loads(as_json(answer))
+        assert json.loads(as_json(answer, pretty=True)) == read
+        assert as_json(answer, pretty=True).startswith('{\n  "report": ')
         assert read["report"] == name
         assert [set(row) for row in read["rows"]] == [set(answer.columns)] * len(answer.rows)
         written = list(csv.DictReader(io.StringIO(as_csv(answer))))
@@ -134,3 +137,50 @@ def test_the_remark_goes_to_standard_error(gnomon: Gnomon, db: Database, databas
     (gnomon.cwd / "a.csv").write_text("request_id,x\n1,2\n")
     refused = gnomon.run("report", "skew", "a.csv", env=environment)
     assert (refused.returncode, refused.stderr.strip()) == (2, "gnomon: no stream nowhere; there is s")
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "words"),
+    [
+        ("agreement", {"segment": {"orgin": "JFK"}}, "the segment orgin; there is origin"),
+        ("agreement", {"segment": {"origin": "JFX"}}, "origin = JFX; there are JFK, LGA"),
+        ("segments", {"extra": {"key": "orgin"}}, "the segment orgin; there is origin"),
+        ("quality", {"extra": {"slice": "segment:orgin"}}, "the segment orgin; there is origin"),
+        ("agreement", {"segment": {"origin": "JFK"}}, None),
+        ("quality", {"extra": {"slice": "segment:origin"}}, None),
+    ],
+)  # fmt: skip
+def test_a_misspelt_segment_says_what_there_is(db: Database, name: str, asked: Any, words: str | None) -> None:
+    question = Question("s", **asked)
+    said = hint(db.connection, question, list(ask(db.connection, name, question).rows))
+    assert said == (None if words is None else f"none of the newest requests has {words}")
+
+
+@pytest.mark.parametrize(
+    ("name", "slice_", "words"),
+    [
+        ("quality", "weekdy", "report quality knows no slice weekdy; there are all, stratum, hour, weekday, day"),
+        ("time_of_day", "segment:origin", "report time-of-day knows no slice segment:origin; there are hour, weekday"),
+        ("coverage", "", "report coverage knows no slice ; there are limit, all"),
+        ("quality", "segment:", "report quality knows no slice segment:; there are all"),
+    ],
+)
+def test_a_misspelt_slice_is_refused(db: Database, name: str, slice_: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        ask(db.connection, name, Question("s", extra={"slice": slice_}))
+    assert str(refused.value).startswith(words)
+
+
+def test_labels_that_fit_no_answer_are_not_called_missing(db: Database) -> None:
+    """A challenger that returns no list of items, on a stream whose labels have come."""
+    db.add_deployment("listless")
+    db.add_pairs(
+        [{"request_id": f"k{at}", "live_items": ["x", "y"], "live_scores": [0.1, 0.9]} for at in range(20)], "listless"
+    )
+    db.add_labels(
+        [{"request_id": f"k{at}", "observed_at": START, "relevance": [1.0, 0.0], "items": ["x", "y"]}
+         for at in range(20)],
+        START + timedelta(days=40),
+    )  # fmt: skip
+    rows = ask(db.connection, "quality", Question("s", deployment="listless")).rows
+    assert {row["status"].partition(",")[0] for row in rows} == {"labels have come"}

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.scorer_kit import (
-    Stream,
+from tests.support.live_stream import (
     audit,
     await_sealed,
     covered,
@@ -18,31 +17,8 @@ from tests.scorer_kit import (
     status,
     sum_model,
 )
-from tests.servers.process import Gnomon, GnomonProcess
-
-QUICK = {
-    "GNOMON_SCORE__WINDOW_SECONDS": "2",
-    "GNOMON_SCORE__MIN_WINDOW_SECONDS": "0.1",
-    "GNOMON_SCORE__CALL_SECONDS": "2",
-    "GNOMON_SCORE__DEADLINE_SECONDS": "20",
-}
-
-
-def prepare(gnomon: Gnomon, bootstrap: str, stream: str, deployments: tuple[str, ...] = ("boost",)) -> Stream:
-    arguments = [part for name in deployments for part in ("--deployment", name)]
-    done = gnomon.run("topics", "create", "--stream", stream, "--bootstrap-servers", bootstrap, *arguments)
-    assert done.returncode == 0, done.stderr
-    return Stream(bootstrap, stream)
-
-
-def start(
-    gnomon: Gnomon, bootstrap: str, stream: str, model: Path, *arguments: str, deployment: str = "boost", **env: str
-) -> GnomonProcess:
-    return gnomon.start(
-        *("score", "--stream", stream, "--bootstrap-servers", bootstrap, "--deployment", deployment),
-        *("--model", model, "--member", "a", *arguments),
-        env=QUICK | env,
-    )
+from tests.support.score_command import prepare, start
+from tests.support.servers.process import Gnomon
 
 
 def test_every_capture_is_scored_once_through_restarts(
@@ -146,7 +122,7 @@ def test_waits_for_the_schema_and_still_stops(
     ("arguments", "expected"),
     [
         (("--model", "nowhere.onnx"), "nowhere.onnx: no such file"),
-        (("--model", "sum.onnx", "--from", "yesterday"), "--from yesterday"),
+        (("--model", "sum.onnx", "--from", "yesterday"), "--from: 'yesterday' is not a valid time"),
         (("--model", "sum.onnx", "--model-sha256", "00"), "pinned 00"),
         (("--model", "sum.onnx", "--workers", "0"), "GNOMON_SCORE__WORKERS"),
     ],
@@ -297,7 +273,7 @@ def test_golden_answers_are_compared_before_anything_is_scored(
     golden.write_text('{"features": {"amount": 1}}\n')
     refused = start(gnomon, mock_bootstrap, stream_name, model, "--golden", str(golden))
     assert refused.wait(40) == 2
-    assert "golden.jsonl:1: no feature 'age'" in refused.output
+    assert "golden.jsonl:1: no feature 'visits'" in refused.output
 
 
 def test_metrics_and_probes_answer(gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path) -> None:

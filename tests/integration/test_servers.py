@@ -13,8 +13,8 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from tests.servers import docker
-from tests.servers.shared import ROOT, Servers, wait_for_exit
+from tests.support.servers import docker
+from tests.support.servers.shared import ROOT, Servers, wait_for_exit
 
 
 def test_a_transaction_is_hidden_until_committed(kafka_bootstrap: str, stream_name: str) -> None:

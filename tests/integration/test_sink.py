@@ -1,28 +1,23 @@
 """The sink against a real PostgreSQL: whole windows once, whoever else writes and whatever a row holds."""
 
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pyarrow as pa
 import pytest
-from tests.property.test_pairing import Live
-from tests.shadow_log import FEATURES, START_US, capture, cell, row, seal, start
+from tests.support.joined_windows import READER, Connection, one, sink_of, window
+from tests.support.logs import FEATURES, START_US, capture, start
 
-from gnomon_consumer.joiner.identity import IdentityError
-from gnomon_consumer.joiner.pairing import Pairing
-from gnomon_consumer.joiner.sink import DoublePairError, ProgressMovedError, Sink
-from gnomon_consumer.joiner.window import JoinedWindow
-from gnomon_consumer.joiner.wire import copy_parts
+from gnomon_consumer.joiner.merge.identity import IdentityError
+from gnomon_consumer.joiner.merge.window import JoinedWindow
+from gnomon_consumer.joiner.pairs.copy_format import copy_parts
+from gnomon_consumer.joiner.postgres.sink import DoublePairError, ProgressMovedError, Sink
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.records import DeploymentStart, from_dict
 from gnomon_schemas.store import MemorySchemas
-
-Connection = psycopg.Connection[Any]
-CODEC = Codec(FEATURES.live)
-READER = ColumnarReader(MemorySchemas([FEATURES.live]))
 
 
 @pytest.fixture
@@ -31,45 +26,8 @@ def connection(database_url: str) -> Iterator[Connection]:
         yield opened
 
 
-def sink_of(connection: Connection) -> Sink:
-    sink = Sink(connection, "s", "challenger")
-    sink.begin(0, start(0, "c", None), 0)
-    return sink
-
-
-def window(
-    begin: int,
-    size: int,
-    *,
-    changes: Mapping[int, Mapping[str, Any]] | None = None,
-    answers: Mapping[int, Mapping[str, Any]] | None = None,
-) -> JoinedWindow:
-    """A window in which every capture is sampled; `changes` and `answers` alter captures and shadow rows by offset."""
-    offsets = range(begin, begin + size)
-    window_id = str(uuid.UUID(int=begin + 1))
-    rows = [row(0, o, f"r{o}", window_id, **(answers or {}).get(o, {})) for o in offsets]
-    pairing = Pairing(0, begin)
-    for at, record in enumerate(rows):
-        pairing.shadow(begin + at, "ShadowPrediction", record)
-    times = [(changes or {}).get(o, {}).get("captured_at", START_US + o * 1_000_000) for o in offsets]
-    span = {"first_captured_at": times[0], "last_captured_at": times[-1]}
-    claim = seal(0, begin, begin + size, [cell(rows, size)], window_id, **span)
-    pairing.shadow(begin + size, "SamplingWindow", claim)
-    pairing.live(
-        Live(o, f"r{o}", body=CODEC.encode({**capture(o, f"r{o}"), **(changes or {}).get(o, {})})) for o in offsets
-    )
-    (joined,) = pairing.take()
-    return joined
-
-
 def begin(sink: Sink, joined: JoinedWindow, reader: ColumnarReader = READER) -> None:
     sink.start([joined], sink.assembled([joined], reader))
-
-
-def one(connection: Connection, query: str) -> tuple[Any, ...]:
-    found: tuple[Any, ...] | None = connection.execute(query).fetchone()
-    assert found is not None
-    return found
 
 
 def test_a_pair_holds_what_both_sides_said(connection: Connection) -> None:
@@ -120,7 +78,9 @@ def test_a_pair_that_stands_already_stops_the_joiner(connection: Connection) -> 
 
 @pytest.mark.parametrize("at", [0, 3, 6])
 def test_a_row_that_postgresql_refuses_is_a_dead_letter(connection: Connection, at: int) -> None:
-    changes: dict[int, dict[str, Any]] = {at: {"cluster": "a\0b"}, 5: {"capture_probability": 0.0}}
+    connection.execute("alter table gnomon.pairs add constraint refused check (live_latency_us is distinct from 17)")
+    connection.commit()
+    changes: dict[int, dict[str, Any]] = {place: {"latency_us": 17} for place in (at, 5)}
     assert sink_of(connection).apply([window(0, 7, changes=changes)], READER) == 5
     letters = connection.execute(
         "select source_offset, stage, reason, request_id from gnomon.dead_letters order by 1"
@@ -200,7 +160,7 @@ def test_what_cannot_be_laid_out_ends_an_open_copy(connection: Connection, monke
 
     sink = sink_of(connection)
     with monkeypatch.context() as patch:
-        patch.setattr("gnomon_consumer.joiner.sink.copy_parts", broken)
+        patch.setattr("gnomon_consumer.joiner.postgres.sink.copy_parts", broken)
         with pytest.raises(RuntimeError):
             sink.apply([window(0, 3)], READER)
     assert sink.apply([window(0, 3)], READER) == 3
@@ -313,4 +273,4 @@ def test_rollups_are_the_sums_of_the_pairs(connection: Connection) -> None:
 def test_another_identity_is_refused(connection: Connection, changes: dict[str, Any]) -> None:
     sink = sink_of(connection)
     with pytest.raises(IdentityError):
-        sink.begin(0, {**start(0, "c", None), **changes}, 0)
+        sink.begin(0, from_dict(DeploymentStart, {**start(0, "c", None), **changes}), 0)

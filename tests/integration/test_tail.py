@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import pytest
 from rich.console import Console
-from tests.report_rows import START, Database
-from tests.servers.process import COMMAND, Gnomon
+from tests.support.report_database import START, Database
+from tests.support.servers.process import COMMAND, Gnomon
 
 from gnomon_consumer.reports.tail import Look, rates, table
 

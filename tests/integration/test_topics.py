@@ -5,7 +5,7 @@ import socket
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource
-from tests.servers.process import Gnomon
+from tests.support.servers.process import Gnomon
 
 
 def free_port() -> int:
@@ -53,9 +53,29 @@ def test_create_then_grow_on_kafka(gnomon: Gnomon, kafka_bootstrap: str, stream_
     grown = create(gnomon, kafka_bootstrap, stream_name, "--partitions", "6")
     assert grown[name("live")] == (6, "grown")
     assert grown[name("shadow.boost")] == (6, "grown")
-    assert grown[name("schemas")] == (1, "exists")
+    assert {kind: grown[name(kind)] for kind in ("labels", "schemas", "producers", "dlq")} == {
+        "labels": (3, "exists"),
+        "schemas": (1, "exists"),
+        "producers": (1, "exists"),
+        "dlq": (3, "exists"),
+    }
     shrunk = create(gnomon, kafka_bootstrap, stream_name, "--partitions", "2")
     assert shrunk[name("live")] == (6, "exists")
+
+
+@pytest.mark.parametrize("partitions", [2, 6])
+def test_another_deployment_never_grows_the_live_topic(
+    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, partitions: int
+) -> None:
+    create(gnomon, kafka_bootstrap, stream_name, "--partitions", str(partitions))
+    outcome = create(gnomon, kafka_bootstrap, stream_name, "--deployment", "new")
+    live = f"gnomon.{stream_name}.live"
+    assert outcome.pop(f"gnomon.{stream_name}.shadow.new") == (partitions, "created")
+    assert outcome[live] == (partitions, "exists")
+    assert {result for _, result in outcome.values()} == {"exists"}
+    fewer = create(gnomon, kafka_bootstrap, stream_name, "--partitions", "1", "--deployment", "third")
+    assert fewer[f"gnomon.{stream_name}.shadow.third"] == (partitions, "created"), "one for each live partition"
+    assert fewer[live] == (partitions, "exists")
 
 
 def test_the_mock_only_gets_its_topics_touched(gnomon: Gnomon, mock_bootstrap: str, stream_name: str) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
-from tests.integration.test_join import arguments, make_logs
-from tests.integration.test_sink import READER, one, sink_of, window
-from tests.servers.process import Gnomon
+from tests.support.join_processes import arguments
+from tests.support.joined_windows import READER, at, differences, one, sink_of, window
+from tests.support.logs import make_logs
+from tests.support.servers.process import Gnomon
 
-from gnomon_consumer import upkeep
-from gnomon_consumer.database import engine_for
-from gnomon_consumer.joiner.sink import Sink
+from gnomon_consumer.database import erasure, maintenance
+from gnomon_consumer.database.connections import engine_for
+from gnomon_consumer.joiner.postgres.sink import Sink
 from gnomon_migrations import runner
 
 Connection = psycopg.Connection[Any]
@@ -28,31 +29,19 @@ def connection(database_url: str) -> Iterator[Connection]:
         yield opened
 
 
-def micros(moment: datetime) -> int:
-    return int(moment.timestamp() * 1e6)
-
-
-def at(moment: datetime, *offsets: int) -> dict[int, dict[str, Any]]:
-    return {offset: {"captured_at": micros(moment)} for offset in offsets}
-
-
-def differences(connection: Connection) -> list[str]:
-    return [row["kind"] for row in upkeep.ledger_differences(connection, "s")]
-
-
 def test_retention_drops_partitions_and_keeps_the_count(connection: Connection) -> None:
     sink = sink_of(connection)
     old = NOW - timedelta(days=100)
     sink.apply([window(0, 4, changes={**at(old, 0, 1, 2), **at(NOW, 3)})], READER)
     assert one(connection, "select count(*) from gnomon.pairs_default") == (0,)
     connection.execute("update gnomon.streams set retention = '50 days'")
-    done = upkeep.maintain(connection, NOW)
+    done = maintenance.maintain(connection, NOW)
     assert done.expired == 3
     assert done.dropped == [f"pairs_{old:%Y_%m}"]
     assert one(connection, "select count(*) from gnomon.pairs") == (1,)
     assert one(connection, "select joined_scored, expired from gnomon.cells") == (4, 3)
     assert differences(connection) == []
-    assert upkeep.maintain(connection, NOW).dropped == []
+    assert maintenance.maintain(connection, NOW).dropped == []
 
 
 def test_two_maintain_at_once_beside_the_joiner(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
@@ -90,7 +79,7 @@ def test_maintain_leaves_what_a_report_holds(connection: Connection, gnomon: Gno
         assert "left for the next run: " in ended.stdout
         assert f"pairs_{old:%Y_%m}" in ended.stdout
         assert one(connection, "select count(*) from gnomon.pairs") == (2,)
-    assert upkeep.maintain(connection, NOW).dropped == [f"pairs_{old:%Y_%m}"]
+    assert maintenance.maintain(connection, NOW).dropped == [f"pairs_{old:%Y_%m}"]
 
 
 def test_every_partition_has_its_key_and_its_brin_indexes(connection: Connection) -> None:
@@ -111,7 +100,7 @@ def test_a_replayed_past_is_kept(connection: Connection) -> None:
     past = datetime(2013, 4, 10, tzinfo=UTC)
     sink.declare_replay(past, past + timedelta(days=3))
     sink.apply([window(0, 2, changes=at(past, 0, 1))], READER)
-    assert upkeep.maintain(connection, NOW).dropped == []
+    assert maintenance.maintain(connection, NOW).dropped == []
     assert one(connection, "select count(*) from gnomon.pairs_2013_04") == (2,)
 
 
@@ -121,7 +110,7 @@ def test_rows_leave_the_default_partition_when_their_time_is_permitted(connectio
     sink.apply([window(0, 3, changes=at(past, 0, 1, 2))], READER)
     assert one(connection, "select count(*) from gnomon.pairs_default") == (3,)
     sink.declare_replay(past - timedelta(days=1), past + timedelta(days=1))
-    done = upkeep.maintain(connection, NOW)
+    done = maintenance.maintain(connection, NOW)
     assert done.moved == 3
     assert "pairs_2013_04" in done.created
     assert one(connection, "select count(*), min(tableoid::regclass::text) from gnomon.pairs") == (
@@ -152,12 +141,12 @@ def test_an_open_report_does_not_stall_the_joiner_for_ever(connection: Connectio
         reader.execute("select count(*) from gnomon.pairs")  # holds its locks until the transaction ends
         assert sink.apply([window(0, 1, changes=at(NOW, 0))], READER) == 1
         assert one(connection, "select count(*) from gnomon.pairs_default") == (1,)
-    assert upkeep.maintain(connection, NOW).moved == 1
+    assert maintenance.maintain(connection, NOW).moved == 1
 
 
 def test_erasing_a_request_leaves_the_ledger_closed(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
     sink = sink_of(connection)
-    sink.apply([window(0, 5, changes={3: {"cluster": "a\0"}})], READER)
+    sink.apply([window(0, 5, changes={3: {"capture_probability": 0.0}})], READER)
     connection.execute(
         "insert into gnomon.label_loads (stream_id, file, sha256) values (1, 'f', 'x');"
         "insert into gnomon.labels (stream_id, request_id, observed_at, value, load_id) values (1, 'r2', now(), 1, 1)"
@@ -168,7 +157,7 @@ def test_erasing_a_request_leaves_the_ledger_closed(connection: Connection, gnom
     found = json.loads(ended.stdout)
     assert (found["pairs"], found["dead_letters"], found["labels"], found["coordinates"]) == (1, 0, 1, [[0, 2]])
     assert "unknown time" in found["kafka"]["gnomon.s.*"]
-    assert upkeep.erase(connection, "s", "r3").dead_letters == 1
+    assert erasure.erase(connection, "s", "r3").dead_letters == 1
     assert one(connection, "select count(*) from gnomon.labels") == (0,)
     assert one(connection, "select erased, joined_scored, joined_dead_lettered from gnomon.cells") == (2, 4, 1)
     assert differences(connection) == []
@@ -199,7 +188,7 @@ def test_erasing_says_what_kafka_still_holds(gnomon: Gnomon, broker: str, stream
             15,
             0,
         )
-        assert upkeep.ledger_differences(connection, stream_name) == []
+        assert maintenance.ledger_differences(connection, stream_name) == []
 
 
 def test_roles_have_what_they_need_and_no_more(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
@@ -236,7 +225,9 @@ def test_roles_have_what_they_need_and_no_more(connection: Connection, gnomon: G
         ("update gnomon.windows set joined_seen = joined_seen - 1 where start_offset = 0", "seen"),
         ("delete from gnomon.windows where start_offset = 0", "tiling"),
         ("update gnomon.join_progress set next_source_offset = next_source_offset + 1", "tiling"),
-        ("update gnomon.windows set end_offset = end_offset + 1 where start_offset = 3", "length"),
+        ("update gnomon.windows set end_offset = end_offset - 1 where start_offset = 3", "length"),
+        ("update gnomon.pairs set inclusion_probability = 1e-9 where source_offset = 1", "weights"),
+        ("update gnomon.cells set seen = seen * 2, joined_seen = joined_seen * 2", "weights"),
     ],
 )
 def test_every_difference_is_found(connection: Connection, damage: str, kind: str) -> None:
@@ -255,10 +246,10 @@ def test_partitions_are_left_to_whoever_manages_them(connection: Connection) -> 
         " values (1, 'pg_partman', 10, 'partman'::regnamespace, false, '5.2')"
     )
     connection.execute("insert into partman.part_config values ('gnomon.another', null)")
-    assert upkeep.partition_manager(connection) is None
+    assert maintenance.partition_manager(connection) is None
     connection.execute("update partman.part_config set parent_table = 'gnomon.pairs'")
     sink.apply([window(0, 2, changes=at(NOW, 0, 1))], READER)
-    done = upkeep.maintain(connection, NOW)
+    done = maintenance.maintain(connection, NOW)
     assert (done.left_to, done.created, done.moved) == ("pg_partman", [], 0)
     assert one(connection, "select count(*) from gnomon.pairs_default") == (2,)
     assert one(connection, "select count(*) from gnomon.pair_partitions") == (0,)

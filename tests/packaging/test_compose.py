@@ -1,6 +1,7 @@
 """docker-compose.yml without an engine: it parses, its services fit together, its commands exist."""
 
 import importlib.util
+import json
 import os
 import re
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 import click
 import pytest
 import yaml
-from tests.servers import docker
-from tests.servers.shared import ROOT
+from tests.support.servers import docker
+from tests.support.servers.shared import ROOT
 
 from gnomon_consumer.cli import gnomon
 from gnomon_consumer.settings import load_settings
@@ -49,15 +50,16 @@ def test_every_service_starts_after_what_it_needs(compose: dict[str, Any]) -> No
             has_check = "healthcheck" in services[needed]
             assert how["condition"] == ("service_healthy" if has_check else "service_completed_successfully")
         for volume in service.get("volumes", []):
-            assert volume.split(":")[0] in compose["volumes"]
+            source = volume.split(":")[0]
+            assert (ROOT / source).is_dir() if source.startswith(".") else source in compose["volumes"]
     assert {"topics", "migrations"} <= set(services["join-challenger"]["depends_on"])
 
 
 def test_images_are_pinned_and_named_once(compose: dict[str, Any]) -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     assert re.findall(r"^ *image: (?!\$\{GNOMON_\w+\}$).*", text, re.MULTILINE) == []
-    for variable in ("GNOMON_KAFKA_IMAGE", "GNOMON_POSTGRES_IMAGE", "GNOMON_PYTHON_IMAGE"):
-        assert re.search(r":\d+\.\d+", docker.image(variable, ROOT / ".env")), variable
+    for variable in re.findall(r"^(\w+)=(?!gnomon)", (ROOT / ".env").read_text(), re.MULTILINE):
+        assert re.search(r":v?\d+\.\d+", docker.image(variable, ROOT / ".env")), variable
 
 
 @pytest.mark.parametrize(
@@ -120,10 +122,35 @@ def test_a_service_runs_a_module_that_exists(service: str, compose: dict[str, An
 def test_the_image_copies_only_what_the_wheel_needs_and_drops_root() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     stages = re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)[1:]
-    assert len(stages) == 2
-    assert re.search(r"^USER gnomon$", stages[1], re.MULTILINE)
+    ends = {stage.split("\n")[0].split(" AS ")[1]: stage.split(" ")[0] for stage in stages}
+    assert ends["service"] == ends["demo"] == "base"
+    assert list(ends)[-1] == "service"  # what `docker build .` makes
+    base = next(stage for stage in stages if stage.split("\n")[0].endswith(" AS base"))
+    assert re.search(r"^USER 10001$", base, re.MULTILINE)
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     kept = {line[1:] for line in ignored if line.startswith("!")}
     assert "*" in ignored
     assert all((ROOT / name).exists() for name in kept)
     assert {"requirements", "producer", "schemas", "consumer", "migrations", "pyproject.toml", "README.md"} <= kept
+
+
+def test_a_scorer_has_a_network_with_kafka_and_nothing_else(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    for name in ("score-challenger", "score-control"):
+        assert services[name]["networks"] == ["kafka"]
+        assert not any("DATABASE" in variable for variable in services[name]["environment"])
+    assert compose["networks"]["kafka"] == compose["networks"]["database"] == {"internal": True}
+    assert "kafka" not in services["postgres"]["networks"]
+
+
+def test_gnomons_containers_are_hardened(compose: dict[str, Any]) -> None:
+    profile = "seccomp:deploy/docker/seccomp.json"
+    for name, service in compose["services"].items():
+        if service["image"] in (docker.image("GNOMON_IMAGE"), docker.image("GNOMON_DEMO_IMAGE")):
+            assert service["read_only"], name
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true", profile], name
+            assert {"mem_limit", "pids_limit"} <= service.keys(), name
+            assert "user" not in service, name
+    allowed = json.loads((ROOT / profile.removeprefix("seccomp:")).read_text())["syscalls"][0]["names"]
+    assert {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"} <= set(allowed)

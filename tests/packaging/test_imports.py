@@ -1,13 +1,14 @@
 """Dependencies run one way; the pure cores stay pure; onnxruntime has one door. All read from the source."""
 
 import ast
+import graphlib
 import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.servers.shared import ROOT
+from tests.support.servers.shared import ROOT
 
 SOURCES = {
     "gnomon_producer": ROOT / "producer",
@@ -25,16 +26,28 @@ MAY_IMPORT = {
 # The quickstart's live service *is* a user of the hook, and the command line offers the hook's schema tools.
 EXCEPTIONS = {("gnomon_consumer.quickstart", "gnomon_producer"), ("gnomon_consumer.cli", "gnomon_producer")}
 SERVICES = ("scorer", "joiner", "labels", "reports", "verdict")
-PURE = (
-    "gnomon_consumer.scorer.sampler",
-    "gnomon_consumer.scorer.lag",
-    "gnomon_consumer.scorer.window",
-    "gnomon_consumer.scorer.breaker",
-    "gnomon_consumer.joiner.assemble",
-    "gnomon_consumer.joiner.ledger",
-    "gnomon_consumer.joiner.pairing",
-    "gnomon_consumer.joiner.rollup",
+# Pure by folder: no input or output, clocks and random sources are arguments.
+PURE_FOLDERS = (
+    "gnomon_consumer.scorer.sampling",
+    "gnomon_consumer.joiner.merge",
+    "gnomon_consumer.joiner.pairs",
+    "gnomon_consumer.verdict.rules",
 )
+PURE_MODULES = (
+    "gnomon_consumer.scorer.captures",
+    "gnomon_consumer.scorer.outcomes",
+    "gnomon_consumer.scorer.sealed.seal_policy",
+)
+# What the sandboxed process may load of the consumer, besides its own folder: plain types, and the care of memory.
+WORKER = "gnomon_consumer.scorer.worker"
+WORKER_MAY_IMPORT = {
+    "gnomon_consumer.scorer",
+    "gnomon_consumer.scorer.captures",
+    "gnomon_consumer.scorer.outcomes",
+    "gnomon_consumer.runtime",
+    "gnomon_consumer.runtime.memory",
+    "gnomon_consumer.runtime.parent_death",
+}
 IMPURE = {
     "asyncio", "confluent_kafka", "httpx", "io", "logging", "multiprocessing", "os", "pathlib", "psycopg", "random",
     "requests", "shutil", "signal", "socket", "sqlalchemy", "structlog", "subprocess", "sys", "tempfile", "threading",
@@ -110,12 +123,64 @@ def test_services_do_not_import_one_another(service: str) -> None:
 def test_only_one_module_imports_onnxruntime() -> None:
     importers = {module for module in modules() if any(within(name, "onnxruntime") for name in imports(module))}
     # The flights service stands for a team's own live service, which runs its model as it likes.
-    assert importers - {"gnomon_consumer.quickstart.service"} <= {"gnomon_consumer.scorer.models.onnx"}
+    assert importers - {"gnomon_consumer.quickstart.demo.service"} <= {"gnomon_consumer.scorer.worker.models.onnx"}
 
 
-@pytest.mark.parametrize("module", PURE)
-def test_pure_cores_do_no_input_or_output(module: str) -> None:
-    assert {name for name in imports(module) if name.split(".")[0] in IMPURE} == set()
+def test_pure_folders_do_no_input_or_output() -> None:
+    pure = [name for name in modules() if name in PURE_MODULES or any(within(name, folder) for folder in PURE_FOLDERS)]
+    assert len(pure) > len(PURE_MODULES)
+    wrong = [f"{module} imports {name}" for module in pure for name in imports(module) if name.split(".")[0] in IMPURE]
+    assert wrong == []
+
+
+def test_the_worker_imports_nothing_of_the_scorers_side() -> None:
+    wrong = [
+        f"{module} imports {imported}"
+        for module in modules()
+        if within(module, WORKER)
+        for imported in imports(module)
+        if imported in modules() and within(imported, "gnomon_consumer")
+        if not within(imported, WORKER) and imported not in WORKER_MAY_IMPORT
+    ]
+    assert wrong == []
+
+
+def test_no_test_module_imports_another() -> None:
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for imported in _imports("tests.x", path):
+            parts = imported.split(".")
+            if parts[0] == "tests" and any(part.startswith("test_") for part in parts):
+                wrong.append(f"{path.relative_to(ROOT)} imports {imported}")
+    assert wrong == []
+
+
+def test_a_class_name_is_defined_once() -> None:
+    """One class name, one meaning: a search for a word of the glossary finds one definition."""
+    where: dict[str, list[str]] = {}
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                where.setdefault(node.name, []).append(module)
+    assert {name: found for name, found in where.items() if len(found) > 1} == {}
+
+
+def test_no_import_circle() -> None:
+    """Follow imports at the top of modules only: a late import inside a function cannot close a circle."""
+    edges = {
+        module: {
+            name
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.ImportFrom) and node.module and node.level == 0
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+            if name in modules() and name != module and not within(module, name)
+        }
+        for module, path in modules().items()
+    }
+    try:
+        tuple(graphlib.TopologicalSorter(edges).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("package", ["gnomon_producer", "gnomon_schemas"])
@@ -139,3 +204,17 @@ def test_the_light_side_imports_only_its_two_libraries_at_the_top(package: str) 
                 if name.split(".")[0] not in sys.stdlib_module_names | LIGHT | SOURCES.keys()
             ]
     assert wrong == []
+
+
+def test_a_constructor_takes_four_arguments_by_position_at_most() -> None:
+    # The hook makes a Shot for each request: names cost time there, and the call stands in one place.
+    hot = {"Shot"}
+    long = [
+        f"{module}.{node.name}"
+        for module, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name not in hot
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__" and len(method.args.args) > 5
+    ]
+    assert not long

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.servers.shared import ROOT
+from tests.support.servers.shared import ROOT
 
 # One wheel serves all of them, so they belong in one worker.
 pytestmark = pytest.mark.xdist_group("wheel")
@@ -77,7 +77,8 @@ def test_the_command_names_the_extra_to_install(light_python: Path) -> None:
     command = light_python.with_name("gnomon")
     run = subprocess.run([command, "report", "agreement"], capture_output=True, text=True, check=False)
     assert run.returncode == 2
-    assert "pip install 'gnomon[consumer]'" in run.stderr
+    assert "pip install 'gnomon[report]'" in run.stderr
+    assert "'gnomon[consumer]'" in run.stderr
     assert len(run.stderr.splitlines()) == 1
 
 

@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.property.test_codec import VALUES, captures
+from tests.support.drawn_captures import VALUES, captures
 
-from gnomon_consumer.joiner.assemble import PAIRS, assemble
-from gnomon_consumer.joiner.features import Layout, kind_of
-from gnomon_consumer.joiner.matches import Match, Matches
-from gnomon_consumer.joiner.shadows import chosen, outcomes, read_shadow
-from gnomon_consumer.joiner.window import FIRST_US, LAST_US, JoinedWindow
+from gnomon_consumer.joiner.merge.matches import Match, Matches
+from gnomon_consumer.joiner.merge.shadow_records import chosen, outcomes, read_shadow
+from gnomon_consumer.joiner.merge.window import FIRST_US, LAST_US
+from gnomon_consumer.joiner.pairs.assemble import PAIRS, LooseMatches, assemble
+from gnomon_consumer.joiner.pairs.feature_layout import Layout, kind_of
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.records import LARGEST_NUMBER, LEAST_PROBABILITY
 from gnomon_schemas.schema import Schema, record_schema
 from gnomon_schemas.store import MemorySchemas
+from gnomon_schemas.texts import storable
 
 TEXT = st.text(max_size=6)
 PREDICTION = st.fixed_dictionaries(
@@ -43,6 +45,7 @@ SHADOW = st.fixed_dictionaries(
         "stratum": st.none() | TEXT,
         "rank": VALUES["long"],
         "inclusion_probability": st.floats(0, 1),
+        "probe_probability": st.none() | st.floats(0, 1),
         "model": st.fixed_dictionaries({"name": TEXT, "version": TEXT, "sha256": TEXT}),
         "prediction": st.none() | PREDICTION,
         "error": st.none() | st.fixed_dictionaries({"kind": KIND, "message": TEXT}),
@@ -72,6 +75,8 @@ def matches(draw: st.DrawFn) -> tuple[Schema, Match]:
     if draw(st.integers(0, 4)):
         live["captured_at"] = draw(st.integers(FIRST_US, LAST_US))
     if draw(st.integers(0, 4)):
+        live["capture_probability"] = draw(st.floats(LEAST_PROBABILITY, 1.0))
+    if draw(st.integers(0, 4)):
         shadow["request_id"] = live["request_id"]
     value = Codec(schema.live).encode(live)
     if not draw(st.integers(0, 6)):
@@ -86,8 +91,10 @@ def expected(match: Match, schemas: MemorySchemas) -> dict[str, Any] | tuple[str
         _, schema, live = Reader(schemas).decode(match.value)
     except DecodeError as error:
         return error.reason, str(error)
+    if not LEAST_PROBABILITY <= live["capture_probability"] <= 1:
+        return "invalid", f"capture_probability {live['capture_probability']} lies outside {LEAST_PROBABILITY} to 1"
     if not FIRST_US <= live["captured_at"] <= LAST_US:
-        return "invalid", f"captured_at {live['captured_at']} is no time"
+        return "invalid", f"captured_at {live['captured_at']} is not a valid timestamp"
     if live["request_id"] != shadow["request_id"]:
         ids = f"{live['request_id']!r}, the shadow log {shadow['request_id']!r}"
         return "correlation", f"the live log has request id {ids}"
@@ -97,8 +104,8 @@ def expected(match: Match, schemas: MemorySchemas) -> dict[str, Any] | tuple[str
         "deployment_id": 7,
         "event_time": live["captured_at"],
         "stratum": match.cell,
-        "segments": json.dumps(live["segments"]),
-        "features_numeric": [None if n is None or features[n] is None else float(features[n]) for n in layout.numeric],
+        "segments": json.dumps({storable(name): storable(value) for name, value in live["segments"].items()}),
+        "features_numeric": [None if n is None else number(features[n]) for n in layout.numeric],
         "features_text": [text(name, features, layout) for name in layout.textual],
         **answers("live", live),
         "live_model_name": live["model"]["name"],
@@ -113,15 +120,29 @@ def expected(match: Match, schemas: MemorySchemas) -> dict[str, Any] | tuple[str
         **{name: live[name] for name in ("request_id", "cluster", "capture_probability")},
         **{
             name: shadow[name]
-            for name in ("source_partition", "source_offset", "scored_at", "inclusion_probability", "rank")
+            for name in (
+                "source_partition",
+                "source_offset",
+                "scored_at",
+                "inclusion_probability",
+                "probe_probability",
+                "rank",
+            )
         },
     }
+
+
+def number(value: Any) -> float | None:
+    """A number that may be summed; what lies beyond counts as infinite."""
+    if value is None or not abs(float(value)) > LARGEST_NUMBER:
+        return None if value is None else float(value)
+    return math.copysign(math.inf, value)
 
 
 def text(name: str | None, features: Record, layout: Layout) -> str | None:
     if name is None or features[name] is None:
         return None
-    return json.dumps(features[name]) if name in layout.arrays else str(features[name])
+    return json.dumps(features[name]) if name in layout.structured else str(features[name])
 
 
 def uuid_or_none(value: str) -> bytes | None:
@@ -134,7 +155,11 @@ def uuid_or_none(value: str) -> bytes | None:
 def answers(side: str, record: Record) -> dict[str, Any]:
     prediction, error, state = (record[name] or {} for name in ("prediction", "error", "feature_state"))
     return {
-        **{f"{side}_{name}": prediction.get(name) for name in ("value", "label", "scores", "items")},
+        f"{side}_value": number(prediction.get("value")),
+        **{f"{side}_{name}": prediction.get(name) for name in ("label", "items")},
+        f"{side}_scores": prediction["scores"] and [number(score) for score in prediction["scores"]]
+        if prediction
+        else None,
         f"{side}_error_kind": error.get("kind"),
         f"{side}_error_message": error.get("message"),
         f"{side}_latency_us": record["latency_us"],
@@ -165,7 +190,7 @@ def test_pairs_in_columns_equal_pairs_in_python(
     for at in range(windows):
         own = np.arange(at, len(pairs), windows)
         values, cells = [match.value for match in pairs[at::windows]], [match.cell for match in pairs[at::windows]]
-        joined.append(JoinedWindow({}, 0, matches=Matches(chosen(shadow, own), values, cells)))
+        joined.append(LooseMatches(Matches(chosen(shadow, own), values, cells)))
     order = [(at, match) for at in range(windows) for match in pairs[at::windows]]
     assembled = assemble(7, joined, reader, layout_of)
     wanted = [(at, expected(match, schemas)) for at, match in order]
@@ -191,7 +216,7 @@ def test_numbers_that_are_none_and_numbers_that_are_not_numbers_stay_apart() -> 
     shadow |= {"model": {"name": "m", "version": "1", "sha256": ""}}
     codec = Codec(schema.live)
     values = [codec.encode(live), codec.encode({**live, "features": {"a": None, "b": 1}})]
-    window = JoinedWindow({}, 0, matches=Matches(outcomes([shadow, shadow]), list(values), ["", ""]))
+    window = LooseMatches(Matches(outcomes([shadow, shadow]), list(values), ["", ""]))
     batch = assemble(1, [window], ColumnarReader(MemorySchemas([schema.live])), layout_of).batch
     first, second = batch.column("features_numeric").to_pylist()
     assert math.isnan(first[1])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.property.test_codec import captures
+from tests.support.drawn_captures import captures
 
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.encoder import UnsupportedSchemaError, compile_encoder, varint

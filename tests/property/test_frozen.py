@@ -5,16 +5,17 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.shadow_log import cell, row, seal
+from tests.support.logs import cell, row, seal
 
-from gnomon_consumer.scorer.frozen import FrozenWindow, frozen, sealed
-from gnomon_consumer.scorer.tick import Tick
+from gnomon_consumer.scorer.replay.recorded_window import FrozenWindow, frozen, sealed
+from gnomon_consumer.scorer.sealed.window import Tick
 from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.records import as_dict
 from gnomon_schemas.store import packaged_schemas
 
 NOW = 1_800_000_000_000_000
 OWN = {"window_id", "opened_at", "sealed_at", "usage"}
-OUTCOMES = {"scored", "failed", "timed_out", "dead_lettered"}
+OUTCOMES = {"scored", "failed", "timed_out", "dead_lettered", "probed", "probe_probability"}
 Records = list[tuple[str, Record]]
 DEAD = {"prediction": None, "error": {"kind": "dead_letter", "message": "framing"}}
 
@@ -59,24 +60,24 @@ def captures(window: FrozenWindow) -> dict[int, tuple[bytes, bytes]]:
 @given(windows())
 def test_the_same_captures_with_the_same_probabilities(drawn: list[Records]) -> None:
     found = list(frozen(record for window in drawn for record in window))
-    assert [one.seal for one in found] == [window[-1][1] for window in drawn]
+    assert [as_dict(one.seal) for one in found] == [window[-1][1] for window in drawn]
     for one, records in zip(found, drawn, strict=True):
         assert one.whole
-        window = sealed(one, captures(one), NOW)
+        window = sealed(one, captures(one), NOW, probe_rows=4, allocation="default")
         told = {row["source_offset"]: row for _, row in records[:-1]}
-        assert list(window.rows.offsets) == sorted(told)
-        for mine in window.rows:
+        assert list(window.sample.rows.offsets) == sorted(told)
+        for mine in window.sample.rows:
             theirs = told[mine.offset]
             assert mine.key.decode() == theirs["request_id"]
             assert (mine.stratum, mine.rank) == (theirs["stratum"], theirs["rank"])
             assert abs(mine.inclusion_probability - theirs["inclusion_probability"]) < 1e-12
-        tick = Tick([window], 0.0, one.seal["seed"], one.seal["policy"], one.seal["tick_id"])
+        tick = Tick([window], 0.0, one.seal.seed, one.seal.policy, one.seal.tick_id)
         written = Reader(packaged_schemas()).decode(window.record(tick)).record
-        assert written["window_id"] != one.seal["window_id"]
+        assert written["window_id"] != one.seal.window_id
         assert (written["opened_at"], written["sealed_at"]) == (NOW, NOW)
-        same = {name: value for name, value in one.seal.items() if name not in OWN | {"cells"}}
+        same = {name: value for name, value in as_dict(one.seal).items() if name not in OWN | {"cells"}}
         assert {name: written[name] for name in same} == same
-        for mine, theirs in zip(written["cells"], one.seal["cells"], strict=True):
+        for mine, theirs in zip(written["cells"], as_dict(one.seal)["cells"], strict=True):
             same = {name: value for name, value in theirs.items() if name not in OUTCOMES}
             assert {name: mine[name] for name in same} == same
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.hooks import FEATURES, GOOD, make_tap
+from tests.support.tap import FEATURES, GOOD, make_tap
 
 from gnomon_producer import Tap
 from gnomon_schemas.codec import Reader

@@ -2,106 +2,21 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.shadow_log import FEATURES, START_US, capture, cell, row, seal, start
+from tests.support.drawn_logs import VALUES, Live, Logs, logs
+from tests.support.logs import FEATURES, START_US, cell, row, seal, start
 
-from gnomon_consumer.joiner.pairing import Pairing, PairingError
-from gnomon_consumer.joiner.window import HOUR_US, JoinedWindow, LiveRun, OpenWindow
+from gnomon_consumer.joiner.merge.merge_join import Pairing, PairingError
+from gnomon_consumer.joiner.merge.window import JoinedWindow, LiveRun, MergingWindow
+from gnomon_consumer.times import HOUR_US
 from gnomon_schemas.codec import Codec
 
 CODEC = Codec(FEATURES.live)
 UNREAD, FOREIGN = ("score", "truncated"), ("join", "correlation")
-VALUES = [CODEC.encode(capture(n, f"r{n}")) for n in range(64)]
-
-
-@dataclass(frozen=True)
-class Live:
-    """A live message."""
-
-    at: int
-    id: str
-    stratum: str = ""
-    body: bytes | None = None
-
-    def offset(self) -> int:
-        return self.at
-
-    def key(self) -> bytes:
-        return self.id.encode()
-
-    def value(self) -> bytes | None:
-        return VALUES[self.at % 64] if self.body is None else self.body
-
-    def headers(self) -> Any:
-        return [("other", b"x"), ("stratum", self.stratum.encode())] if self.stratum else None
-
-
-@dataclass(frozen=True)
-class Step:
-    """A record of the shadow log: its name and the record."""
-
-    name: str
-    record: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Logs:
-    """Both logs, and what must come of them."""
-
-    shadow: list[Step]
-    live: list[Live]
-    low: int
-    windows: list[tuple[int, int, frozenset[int]]]
-    end: int
-    foreign: frozenset[int]
-    unread: frozenset[int]
-    strata: list[str]
-
-
-@st.composite
-def logs(draw: st.DrawFn) -> Logs:
-    """Windows that tile [begin, end), torn ones and replays among them, over a live log whose beginning may be gone."""
-    begin = draw(st.integers(0, 5))
-    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=8))
-    strata = draw(st.lists(st.sampled_from(["", "a", "b"]), min_size=64, max_size=64))
-    foreign, unread = (draw(st.frozensets(st.integers(0, 60), max_size=6)) for _ in range(2))
-    steps = [Step("gnomon.v1.DeploymentStart", start(0, "c", None, start_offset=begin))]
-    windows: list[tuple[int, int, frozenset[int]]] = []
-    sealed: list[list[Step]] = []
-    at = begin
-    for number, size in enumerate(sizes):
-        end = at + size
-        chosen = draw(st.sets(st.integers(at, end - 1)))
-        for torn in range(draw(st.integers(0, 2))):
-            lost = draw(st.sets(st.integers(at, end + 3)))
-            torn_id = str(uuid.UUID(int=1000 + 10 * number + torn))
-            steps += [Step("gnomon.v1.ShadowPrediction", row(0, o, f"r{o}", torn_id)) for o in sorted(lost)]
-        window_id = str(uuid.UUID(int=number))
-        errors = {o: {"kind": "dead_letter", "message": f"truncated: at {o}"} for o in chosen & unread}
-        rows = [row(0, o, f"r{o}", window_id, stratum=strata[o], error=errors.get(o)) for o in sorted(chosen)]
-        names = sorted({strata[o] for o in range(at, end)})
-        cells = [
-            cell([r for r in rows if r["stratum"] == name], sum(strata[o] == name for o in range(at, end)), name)
-            for name in names
-        ]
-        twice = [r for r in rows if draw(st.booleans())]
-        window = [Step("gnomon.v1.ShadowPrediction", r) for r in rows + twice]
-        window.append(Step("gnomon.v1.SamplingWindow", seal(0, at, end, cells, window_id)))
-        steps += window
-        sealed.append(window)
-        if draw(st.booleans()):
-            steps += sealed[draw(st.integers(0, number))]
-        windows.append((at, end, frozenset(chosen)))
-        at = end
-    low = draw(st.integers(0, at + 2)) if draw(st.booleans()) else 0
-    beyond = draw(st.integers(0, 4))
-    live = [Live(o, f"{'x' if o in foreign else 'r'}{o}", strata[o % 64]) for o in range(low, max(low, at) + beyond)]
-    return Logs(steps, live, low, windows, at, foreign, unread, strata)
 
 
 def drive(logs: Logs, choose: Callable[[], int]) -> tuple[Pairing, list[JoinedWindow]]:
@@ -121,9 +36,9 @@ def drive(logs: Logs, choose: Callable[[], int]) -> tuple[Pairing, list[JoinedWi
         count = min(len(live), choose()) if told else 0
         pairing.live(live[:count])
         del live[:count]
-        done += pairing.take()
+        done += pairing.pop_complete()
     pairing.live_reached(max(logs.low, logs.end))
-    return pairing, done + pairing.take()
+    return pairing, done + pairing.pop_complete()
 
 
 @settings(max_examples=300, deadline=None)
@@ -132,7 +47,7 @@ def test_any_interleaving_joins_each_offset_once(logs: Logs, pace: list[int]) ->
     turn = iter(range(10**9))
     pairing, done = drive(logs, lambda: pace[next(turn) % len(pace)])
 
-    assert [(w.seal["start_offset"], w.seal["end_offset"]) for w in done] == [(a, b) for a, b, _ in logs.windows]
+    assert [(w.seal.start_offset, w.seal.end_offset) for w in done] == [(a, b) for a, b, _ in logs.windows]
     assert pairing.next_source == logs.end
     for window, (begin, end, chosen) in zip(done, logs.windows, strict=True):
         readable = {message.at for message in logs.live if begin <= message.at < end}
@@ -144,7 +59,7 @@ def test_any_interleaving_joins_each_offset_once(logs: Logs, pace: list[int]) ->
         assert {r["source_offset"] for _, r in window.orphans} == chosen - readable
         assert window.joined_seen == len(readable)
         if readable == set(range(begin, end)):
-            claims = {c["stratum"]: c["seen"] for c in window.seal["cells"]}
+            claims = {c.stratum: c.seen for c in window.seal.cells}
             assert dict(window.seen) == claims
         assert sum(len(run.sequences) for run in window.runs.values()) == len(readable)
         assert window.hours.total() == len(readable)
@@ -164,7 +79,7 @@ def test_a_restart_at_any_window_loses_and_doubles_nothing(logs: Logs, data: st.
         pairing.shadow(offset, step.name, step.record)
     pairing.live([message for message in logs.live if message.at >= progress])
     pairing.live_reached(max(logs.low, logs.end))
-    assert [w.seal["start_offset"] for w in pairing.take()] == [a for a, _, _ in logs.windows[cut:]]
+    assert [w.seal.start_offset for w in pairing.pop_complete()] == [a for a, _, _ in logs.windows[cut:]]
 
 
 def opened(*steps: tuple[str, dict[str, Any]], begin: int = 0) -> Pairing:
@@ -208,7 +123,7 @@ def test_another_request_at_the_offset_is_a_correlation_letter() -> None:
     rows = [row(0, 0, "r0", W), row(0, 1, "somebody else", W)]
     pairing = opened(*(("ShadowPrediction", r) for r in rows), ("SamplingWindow", seal(0, 0, 2, [cell(rows, 2)], W)))
     pairing.live([Live(0, "r0"), Live(1, "r1")])
-    (window,) = pairing.take()
+    (window,) = pairing.pop_complete()
     assert [match.shadow["request_id"] for match in window.matches] == ["r0"]
     assert [(letter.reason, letter.shadow["source_offset"]) for letter in window.refusals] == [("correlation", 1)]
 
@@ -218,7 +133,7 @@ def test_what_the_scorer_could_not_read_is_a_letter_not_a_pair() -> None:
     rows = [row(0, 0, "r0", W, prediction=None, error=error)]
     pairing = opened(*(("ShadowPrediction", r) for r in rows), ("SamplingWindow", seal(0, 0, 1, [cell(rows, 1)], W)))
     pairing.live([Live(0, "r0", body=b"\xc3\x01broken")])
-    (window,) = pairing.take()
+    (window,) = pairing.pop_complete()
     assert not window.matches
     (letter,) = window.refusals
     assert (letter.stage, letter.reason, letter.detail) == ("score", "truncated", "the message ends within a number")
@@ -234,9 +149,9 @@ def test_a_gap_needs_no_live_log() -> None:
         ("ShadowPrediction", rows[0]),
         ("SamplingWindow", seal(0, 10, 11, [cell(rows, 1)], W)),
     )
-    assert [w.seal["end_offset"] for w in pairing.take()] == [10]
+    assert [w.seal.end_offset for w in pairing.pop_complete()] == [10]
     pairing.live([Live(10, "r10")])
-    (window,) = pairing.take()
+    (window,) = pairing.pop_complete()
     assert len(window.matches) == 1
 
 
@@ -244,7 +159,7 @@ def test_strata_over_the_limit_are_counted_with_the_rest() -> None:
     cells = [cell([], 1, "a"), cell([], 2, "other")]
     pairing = opened(("SamplingWindow", seal(0, 0, 3, cells, W)))
     pairing.live([Live(0, "r0", "a"), Live(1, "r1", "b"), Live(2, "r2", "c")])
-    (window,) = pairing.take()
+    (window,) = pairing.pop_complete()
     assert dict(window.seen) == {"a": 1, "other": 2}
     assert sum(window.hours.values()) == 3
     assert {hour for hour, _ in window.hours} == {(START_US + n * 1_000_000) // HOUR_US for n in range(3)}
@@ -257,18 +172,18 @@ def test_live_messages_ahead_are_held_and_bounded_by_the_caller() -> None:
     assert pairing.held_ahead == 5
     pairing.shadow(1, "SamplingWindow", seal(0, 0, 4, [cell([], 4)], W))
     assert pairing.held_ahead == 1
-    assert [w.joined_seen for w in pairing.take()] == [4]
+    assert [w.joined_seen for w in pairing.pop_complete()] == [4]
 
 
 def test_pieces_read_ahead_of_a_seal_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    take = OpenWindow.take
+    take = MergingWindow.read
 
-    def counted(window: OpenWindow, run: LiveRun) -> None:
+    def counted(window: MergingWindow, run: LiveRun) -> None:
         taken.append(len(run.messages))
         take(window, run)
 
-    monkeypatch.setattr(OpenWindow, "take", counted)
+    monkeypatch.setattr(MergingWindow, "read", counted)
     pairing = opened()
     for at in range(40):
         pairing.live([Live(at, f"r{at}")])
@@ -276,4 +191,4 @@ def test_pieces_read_ahead_of_a_seal_are_taken_at_once(monkeypatch: pytest.Monke
     pairing.shadow(2, "SamplingWindow", seal(0, 30, 35, [cell([], 5)], W))
     assert taken == [30, 5]
     assert pairing.held_ahead == 5
-    assert [window.joined_seen for window in pairing.take()] == [30, 5]
+    assert [window.joined_seen for window in pairing.pop_complete()] == [30, 5]

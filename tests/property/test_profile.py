@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon_consumer.reports.profile import BINS, MOST_CATEGORIES, POINTS, profile
+from gnomon_consumer.reference.profile import BINS, MOST_CATEGORIES, POINTS, profile
 
 values = st.lists(
     st.one_of(st.none(), st.floats(-1e6, 1e6), st.integers(-3, 3).map(float), st.just(math.nan), st.just(math.inf)),

@@ -11,20 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from gnomon_consumer.scorer.sampler import (
-    NO_STRATUM,
-    Allocation,
-    Entry,
-    Reservoir,
-    Sample,
-    SealedCell,
-    allocate,
-    merged,
-    ranker,
-    ranker_of_many,
-    seal,
-)
-from gnomon_consumer.scorer.window import Caps, OpenWindow, Ownership
+from gnomon_consumer.scorer.sampling.allocation import Allocation, SealedCell, allocate, seal
+from gnomon_consumer.scorer.sampling.open_window import AssignmentToken, Caps, OpenWindow
+from gnomon_consumer.scorer.sampling.ranks import ranker, ranker_of_many
+from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, Entry, Reservoir, Sample, merged
 
 POLICIES: tuple[Allocation, ...] = ("house", "senate", "default")
 captures = st.lists(st.tuples(st.integers(0, 30), st.binary(max_size=2)), max_size=200)
@@ -263,14 +253,17 @@ def test_rank_is_the_same_everywhere() -> None:
 
 
 def test_window_tiles_its_offsets_and_counts_strata() -> None:
-    window: OpenWindow[int] = OpenWindow(Ownership(3), 10, 0, Caps(8), 2)
+    window: OpenWindow[int] = OpenWindow(AssignmentToken(3), 10, 0, Caps(8), 2)
     window.add(sample([(5, b"10"), (6, b"11")], 10), 200, ["a", "b"])
     window.add(sample([(7, b"12"), (8, b"13"), (9, b"14")], 12), 300, ["c", "d", "a"])
     assert (window.start, window.next_offset, window.seen, window.bytes_seen) == (10, 15, 5, 500)
     assert {name: r.seen for name, r in window.strata.items()} == {"a": 2, "b": 1, "other": 2}
     assert (window.first, window.last) == (10, 14)
-    with pytest.raises(ValueError, match="offset 17 where 15 was due"):
-        window.add(sample([(1, b"x")], 17), 1, ["a"])
+    with pytest.raises(ValueError, match="offset 14 where 15 was due"):
+        window.add(sample([(1, b"x")], 14), 1, ["a"])
+    window.reach(20)
+    window.reach(18)
+    assert (window.next_offset, window.seen, window.last) == (20, 5, 14), "offsets that hold no capture are not seen"
     window.shrink()
     assert {r.cap for r in window.strata.values()} == {2}
     assert {name: r.smallest(9)[0].payloads for name, r in window.strata.items()} == {

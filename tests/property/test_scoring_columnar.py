@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gnomon_consumer.scorer import wire
-from gnomon_consumer.scorer.models import ModelSpec
-from gnomon_consumer.scorer.models.base import Answers, Batch, ModelInput
-from gnomon_consumer.scorer.outcomes import encode, status_of
-from gnomon_consumer.scorer.rows import Row, Rows
-from gnomon_consumer.scorer.scoring import Scorer
+from gnomon_consumer.scorer.captures import Row, Rows
+from gnomon_consumer.scorer.outcomes import status_of
+from gnomon_consumer.scorer.worker import pipe
+from gnomon_consumer.scorer.worker.encoding import encode
+from gnomon_consumer.scorer.worker.models import ModelSpec
+from gnomon_consumer.scorer.worker.models.base import Answers, Batch, ModelInput
+from gnomon_consumer.scorer.worker.scoring import BatchScorer
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.features import FeatureSchema
@@ -35,6 +36,8 @@ class Adder:
     """A model in the open: value = a, and every kind of answer and failure that depends on it."""
 
     inputs: tuple[ModelInput, ...] = (ModelInput("x", "any", ("a", "t")),)
+    reading = "value: all of it"
+    doubt: str | None = None
 
     def predict(self, batch: Batch, rows: int) -> Answers:
         numbers = np.asarray(batch["a"].values, np.float64)
@@ -157,12 +160,19 @@ def rows(draw: st.DrawFn) -> Row:
         value = Codec(LABEL).encode(label | {"request_id": "r", "occurred_at": 1, "observed_at": 2, "source": "s"})
     stratum = draw(st.none() | TEXT)
     return Row(
-        3, draw(st.integers(0, 2**60)), key, value, stratum, draw(st.integers(0, 2**63 - 1)), draw(st.floats(0, 1))
+        3,
+        draw(st.integers(0, 2**60)),
+        key,
+        value,
+        stratum,
+        draw(st.integers(0, 2**63 - 1)),
+        draw(st.floats(0, 1)),
+        draw(st.none() | st.floats(0, 1)),
     )
 
 
-def scorer(schemas: MemorySchemas) -> Scorer:
-    return Scorer(SPEC, Adder(), schemas, now_us=lambda: NOW, clock=lambda: 0.0)
+def scorer(schemas: MemorySchemas) -> BatchScorer:
+    return BatchScorer(SPEC, Adder(), schemas, now_us=lambda: NOW, clock=lambda: 0.0)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -187,20 +197,20 @@ def test_batches_in_columns_equal_rows_in_python(drawn: Sequence[Row], single: b
 @given(st.lists(rows(), max_size=10))
 def test_rows_cross_the_pipe_unchanged(drawn: list[Row]) -> None:
     rows = Rows.of(drawn)
-    blobs = wire.packed(rows)
-    assert list(wire.unpacked(3, rows.cells, blobs)) == drawn == list(rows)
+    blobs = pipe.packed(rows)
+    assert list(pipe.unpacked(3, rows.cells, blobs)) == drawn == list(rows)
     if drawn:
         for lengths, data in (
             (blobs[5], blobs[6] + b"x"),
             (blobs[5][:-1], blobs[6]),
             (blobs[5] * 2, blobs[6] * 2 + b"x"),
         ):
-            with pytest.raises(wire.WireError):
-                wire.parted(lengths, data)
+            with pytest.raises(pipe.WireError):
+                pipe.parted(lengths, data)
 
 
 @given(st.lists(st.binary(max_size=5), max_size=10), st.integers(0, 10), st.integers(0, 10))
 def test_an_array_crosses_the_pipe_as_a_list_does(texts: list[bytes], first: int, end: int) -> None:
-    lengths, data = wire.joined(pa.array(texts, pa.binary())[first:end])
-    assert (lengths, bytes(data)) == wire.joined(texts[first:end])
-    assert wire.parted(lengths, data).to_pylist() == texts[first:end]
+    lengths, data = pipe.joined(pa.array(texts, pa.binary())[first:end])
+    assert (lengths, bytes(data)) == pipe.joined(texts[first:end])
+    assert pipe.parted(lengths, data).to_pylist() == texts[first:end]

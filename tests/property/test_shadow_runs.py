@@ -8,15 +8,16 @@ import pytest
 from confluent_kafka import KafkaError, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.property.test_pairing import Live, Logs, logs
-from tests.shadow_log import CODECS, row, seal, start
+from tests.support.drawn_logs import Live, Logs, logs
+from tests.support.logs import CODECS, row, seal, start
 
-from gnomon_consumer.joiner.batches import by_partition, values_of
-from gnomon_consumer.joiner.identity import Progress, identity_of
-from gnomon_consumer.joiner.pairing import PairingError
-from gnomon_consumer.joiner.partition import Partition
-from gnomon_consumer.joiner.shadows import ShadowRun, read_shadow
+from gnomon_consumer.joiner.merge.identity import JoinProgress, identity_of
+from gnomon_consumer.joiner.merge.merge_join import PairingError
+from gnomon_consumer.joiner.merge.partition import Partition
+from gnomon_consumer.joiner.merge.shadow_records import ShadowRun, read_shadow
+from gnomon_consumer.joiner.reading.message_batches import by_partition, values_of
 from gnomon_schemas.columnar import ColumnarReader
+from gnomon_schemas.records import DeploymentStart, from_dict
 from gnomon_schemas.store import packaged_schemas
 
 READER = ColumnarReader(packaged_schemas())
@@ -35,10 +36,10 @@ def outcome(partition: Partition, found: list[int | None], live: list[Live]) -> 
     """Everything that can be told of a partition from outside."""
     partition.live(live)
     windows = [
-        (window.seal["start_offset"], window.shadow_offset, window.matches.shadow.to_pylist(), window.matches.values)
-        for window in partition.take()
+        (window.seal.start_offset, window.shadow_offset, window.matches.shadow.to_pylist(), window.matches.values)
+        for window in partition.complete_windows()
     ]
-    begins = [(record["start_offset"], offset) for record, offset in partition.begins]
+    begins = [(start.start_offset, offset) for start, offset in partition.begins]
     asked = [offset for offset in found if offset is not None]
     return windows, begins, asked, partition.held, partition.pairing.next_source, partition.caught_up
 
@@ -51,7 +52,7 @@ def test_any_cut_of_the_log_gives_the_same(logs: Logs, data: st.DataObject) -> N
     if data.draw(st.booleans()):
         stands = data.draw(st.sampled_from(logs.windows))[0]
         (next_shadow,) = [n for n, step in enumerate(logs.shadow) if step.record.get("end_offset") == stands][:1] or [0]
-        known = Progress(stands, next_shadow + 1, identity_of(logs.shadow[0].record))
+        known = JoinProgress(stands, next_shadow + 1, identity_of(from_dict(DeploymentStart, logs.shadow[0].record)))
     one_by_one, in_batches = Partition(0, known, {}), Partition(0, known, {})
     single = [take(one_by_one, [at], [value]) for at, value in enumerate(values)]
     at, cut = 0, []

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon_consumer.scorer.jobs import Job, Turns
-from gnomon_consumer.scorer.rows import Rows
+from gnomon_consumer.scorer.captures import Rows
+from gnomon_consumer.scorer.pool.jobs import Job, JobQueue
 
 NOTHING, NOWHERE = Rows.of([]), np.empty(0, np.int64)
 
@@ -22,7 +22,7 @@ EVENTS = st.lists(st.sampled_from(["probe", "batch", "done", "died", "cancel"]),
 
 @given(EVENTS, st.integers(1, 4))
 def test_probes_and_batches_take_turns_and_nothing_is_lost(events: list[str], workers: int) -> None:
-    turns = Turns()
+    turns = JobQueue()
     at_work: deque[Job] = deque()
     given_out: dict[str, int] = {}
     waited: dict[str, int] = {}  # how often the turn changed while a job waited
@@ -41,7 +41,7 @@ def test_probes_and_batches_take_turns_and_nothing_is_lost(events: list[str], wo
             turns.forget({gone := next(iter(waiting))})
             del waiting[gone]
         assert len(turns) == len(waiting)
-        while len(at_work) < workers and (taken := turns.take(at_work=bool(at_work))) is not None:
+        while len(at_work) < workers and (taken := turns.pop(at_work=bool(at_work))) is not None:
             del waiting[taken.window_id]
             given_out[taken.window_id] = given_out.get(taken.window_id, 0) + 1
             if taken.single != turn:
@@ -56,13 +56,13 @@ def test_probes_and_batches_take_turns_and_nothing_is_lost(events: list[str], wo
 
 
 def test_a_steady_stream_of_one_kind_does_not_starve_the_other() -> None:
-    turns = Turns()
+    turns = JobQueue()
     turns.add(job(0, True))
     turns.add(job(1, True))
     order = []
     turns.add(job(2, False))
     for number in range(3, 8):
-        taken = turns.take(at_work=False)
+        taken = turns.pop(at_work=False)
         assert taken is not None
         order.append(taken.window_id)
         turns.add(job(number, True))

@@ -6,16 +6,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from benchmarks import frames, hook, page, plots, tables
-from benchmarks.running import ROOT, BenchmarkError, Measured, interleaved
-from benchmarks.tables import Result
+from benchmarks.harness.running import ROOT, BenchmarkError, Measured, interleaved
+from benchmarks.jobs import hook
+from benchmarks.output import frames, page, plots, tables
+from benchmarks.output.tables import Result
 
 
 @pytest.mark.parametrize("name", page.PAGES)
 def test_a_page_says_what_the_results_say(name: str) -> None:
     text = (ROOT / name).read_text()
     assert page.PLACE.findall(text)
-    assert page.filled(text) == text, "python -m benchmarks.page writes the tables anew"
+    assert page.filled(text) == text, "python -m benchmarks page writes the tables anew"
 
 
 def test_every_result_stands_on_a_page() -> None:
@@ -61,7 +62,7 @@ def test_a_thread_that_only_waits_is_left_out_and_boxes_add_up() -> None:
         f"{process};thread (0x1);main;read 30",
         f"{process};thread (0x1);main;write 50",
         f"{process};thread (0x1);other 20",
-        f"{process};thread (0x2);run;_next_signal (gnomon_consumer/stopping.py:56) 99",
+        f"{process};thread (0x2);run;_next_signal (gnomon_consumer/runtime/signals.py:56) 99",
     ]
     stacks, left_out = frames.busy(frames.read("\n".join(raw)))
     assert left_out == 99

@@ -1,6 +1,6 @@
 """The circuit breaker's three states."""
 
-from gnomon_consumer.scorer.breaker import Breaker
+from gnomon_consumer.scorer.sampling.breaker import Breaker
 
 
 def test_closed_until_too_many_fail() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import rich_click as click
 
+import gnomon_producer
 from gnomon_consumer import cli
 from gnomon_consumer.cli.options import setting_option, settings_options
 from gnomon_consumer.settings import Settings
@@ -50,7 +51,7 @@ def test_flags_become_settings(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "status", "expected"),
     [
         (("probe", "--workers", "many"), 2, "GNOMON_SCORE__WORKERS (file key score.workers): 'many'"),
-        (("probe", "-X", "novalue"), 2, "-X novalue: not key=value"),
+        (("probe", "-X", "novalue"), 2, "-X number 1 is not KEY=VALUE"),
         (("probe", "--nonsense"), 2, "--nonsense"),
         (("nonsense",), 2, "nonsense"),
         (("broken",), 3, "no broker answers"),
@@ -87,4 +88,14 @@ def test_every_command_of_the_table_loads(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_installed_command_has_a_version() -> None:
     done = subprocess.run([sys.executable, "-m", "gnomon_consumer", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("gnomon")
+    assert done.stdout.startswith(f"gnomon, version {gnomon_producer.__version__}\n")
+    named = [line.split()[:-1] for line in done.stdout.splitlines()[1:]]
+    assert [words[0] for words in named] == [
+        "Python",
+        "librdkafka",
+        "fastavro",
+        "PyArrow",
+        "ONNX",
+        "libpq",
+        "PostgreSQL",
+    ]

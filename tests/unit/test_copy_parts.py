@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from gnomon_consumer.joiner import wire
-from gnomon_consumer.joiner.assemble import PAIRS
+from gnomon_consumer.joiner.pairs import copy_format
+from gnomon_consumer.joiner.pairs.assemble import PAIRS
 
 FILLED = {"segments", "window_id", "producer_id"}
 
@@ -24,12 +24,12 @@ def test_pieces_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(7)
     rows = [
         {one.name: None if one.name not in FILLED and draw.random() < 0.2 else some(one.type, draw) for one in PAIRS}
-        for _ in range(2 * wire._PIECE + 345)
+        for _ in range(2 * copy_format._PIECE + 345)
     ]
     batch = pa.RecordBatch.from_pylist(rows, schema=PAIRS)
-    in_pieces = wire.copy_bytes(batch.slice(5))
-    monkeypatch.setattr(wire, "_PIECE", len(rows))
-    assert in_pieces == wire.copy_bytes(pa.RecordBatch.from_pylist(rows[5:], schema=PAIRS))
+    in_pieces = copy_format.copy_bytes(batch.slice(5))
+    monkeypatch.setattr(copy_format, "_PIECE", len(rows))
+    assert in_pieces == copy_format.copy_bytes(pa.RecordBatch.from_pylist(rows[5:], schema=PAIRS))
     assert len(in_pieces) > 100 * len(rows)
 
 
@@ -40,10 +40,10 @@ def by_the_encoder(name: str, lists: list[Any], monkeypatch: pytest.MonkeyPatch)
     """What is copied of a column of lists, and what the encoder alone makes of it; of a part of a batch."""
     rows = pa.RecordBatch.from_pylist([{**EMPTY, name: one} for one in lists], schema=PAIRS)
     batch = rows.slice(1) if rows.num_rows > 1 else rows
-    made = wire.copy_bytes(batch)
+    made = copy_format.copy_bytes(batch)
     for ours in ("_numbers", "_texts"):
-        monkeypatch.setattr(wire, ours, lambda column: column)
-    return made, wire.copy_bytes(batch)
+        monkeypatch.setattr(copy_format, ours, lambda column: column)
+    return made, copy_format.copy_bytes(batch)
 
 
 @pytest.mark.parametrize(

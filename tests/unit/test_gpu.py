@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gnomon_consumer.scorer.gpu import NOTHING, GpuMeter, open_meter
-from gnomon_consumer.scorer.jobs import Finished, Job
+from gnomon_consumer.scorer.captures import Rows
 from gnomon_consumer.scorer.outcomes import Outcomes
-from gnomon_consumer.scorer.rows import Rows
-from gnomon_consumer.scorer.tick import SealedWindow, Tick
-from gnomon_consumer.scorer.window import Ownership
+from gnomon_consumer.scorer.pool.jobs import Finished, Job
+from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
+from gnomon_consumer.scorer.sealed.sampled_rows import SampledRows
+from gnomon_consumer.scorer.sealed.window import Seal, SealedWindow, Tick
+from gnomon_consumer.scorer.worker.gpu import NOTHING, GpuMeter, open_meter
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.store import packaged_schemas
 
@@ -86,10 +87,11 @@ def test_no_library_and_no_driver_are_no_error(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_window_adds_up_time_and_keeps_the_peak() -> None:
-    window = SealedWindow(Ownership(0), "w", 0, 0, 0, 0, None, None, "time", 0.0)
+    seal = Seal(owner=AssignmentToken(0), window_id="w", start=0, end=0, opened_at=0, sealed_at=0, reason="time")
+    window = SealedWindow(seal, SampledRows.none(0))
     nobody = np.empty(0, np.int64)
     job = Job("w", 0, 0, Rows.of([]), nobody, single=False)
     for us, held in ((None, None), (700, 1000), (300, 400)):
-        window.take(Finished(job, Outcomes.of([]), nobody, gpu_us=us, gpu_peak_bytes=held))
+        window.store(Finished(job, Outcomes.of([]), nobody, gpu_us=us, gpu_peak_bytes=held))
     usage = Reader(packaged_schemas()).decode(window.record(Tick([window], 0.0, 0, "policy"))).record["usage"]
     assert (usage["gpu_us"], usage["gpu_peak_bytes"]) == (1000, 1000)

@@ -4,13 +4,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from gnomon_producer import delivery as module
-from gnomon_producer.delivery import Delivery, DeliverySettings
+from gnomon_producer.delivery import Delivery
+from gnomon_producer.delivery_settings import DeliverySettings
 from gnomon_producer.trouble import OncePerMinute, logger
 
 
@@ -139,6 +141,37 @@ def test_a_refusal_is_counted_by_its_reason(producers: list[StandIn], refusal: E
     producers[0].refusal = refusal
     send(delivery)
     assert dict(delivery.captures.counts().dropped) == {reason: 1}
+    producers[0].refusal = None
+    delivery.close(1)
+
+
+def test_a_publisher_that_is_slow_and_one_that_is_dead_are_two_reasons(
+    producers: list[StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.monotonic()]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0], time_ns=time.time_ns))
+    delivery = make(producers, heartbeat_s=1e9)
+    send(delivery)
+    until(lambda: len(producers[0].waiting) >= 2)  # the capture and the heartbeat
+    producers[0].refusal = BufferError()
+    send(delivery)
+    assert dict(delivery.captures.counts().dropped) == {"queue_full": 1}
+    now[0] += module.DEAD_SECONDS + 1
+    send(delivery)
+    assert dict(delivery.captures.counts().dropped) == {"queue_full": 1, "publisher_dead": 1}
+    # An acknowledgement comes: it is slow, and not dead.
+    producers[0].waiting.pop(0)(None, None)
+    seen = delivery._alive_at
+    until(lambda: delivery._alive_at > seen)
+    send(delivery)
+    assert dict(delivery.captures.counts().dropped) == {"queue_full": 2, "publisher_dead": 1}
+    # It is idle for long, and then more comes at once than there is room for.
+    while producers[0].waiting:
+        producers[0].waiting.pop()(None, None)
+    now[0] += 3600
+    until(lambda: delivery._alive_at == now[0])
+    send(delivery)
+    assert dict(delivery.captures.counts().dropped) == {"queue_full": 3, "publisher_dead": 1}
     producers[0].refusal = None
     delivery.close(1)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gnomon_consumer.scorer.shadowlog import check_identity
+from gnomon_consumer.scorer.intake.shadow_tail import check_identity
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.records import Artefact, DeploymentStart
 

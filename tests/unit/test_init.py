@@ -43,7 +43,7 @@ def test_every_setting_is_there_and_its_comment_is_its_default(tmp_path: Path) -
     for name, field in Settings.model_fields.items():
         keys = getattr(field.annotation, "model_fields", None)
         for key in keys or [name]:
-            assert re.search(rf"^(# )?{key} =", text, re.MULTILINE), key
+            assert re.search(rf"^(# )?{key} =|^\[{name}\.{key}\]$", text, re.MULTILINE), key
 
 
 def test_a_file_that_is_there_stays_unless_forced(tmp_path: Path) -> None:

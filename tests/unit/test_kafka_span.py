@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from gnomon_consumer import kafka
+from gnomon_consumer.kafka import log_reading
+from gnomon_consumer.kafka.errors import kafka_error
 
 PLACE = TopicPartition("topic", 0)
 
@@ -27,7 +28,7 @@ class Answers:
 
 def ask(*answers: Any, timeout: float = 10) -> tuple[int, int]:
     consumer: Any = Answers(iter(answers))
-    return kafka.span(consumer, PLACE, timeout)
+    return log_reading.span(consumer, PLACE, timeout)
 
 
 def test_it_is_asked_again_while_a_leader_is_being_chosen() -> None:
@@ -38,10 +39,10 @@ def test_it_is_asked_again_while_a_leader_is_being_chosen() -> None:
 def test_another_error_is_raised_at_once(error: int) -> None:
     with pytest.raises(KafkaException) as raised:
         ask(error, (3, 7))
-    assert kafka.kafka_error(raised.value).code() == error
+    assert kafka_error(raised.value).code() == error
 
 
 def test_it_is_not_asked_for_ever() -> None:
     with pytest.raises(KafkaException) as raised:
         ask(KafkaError.NOT_LEADER_FOR_PARTITION, (3, 7), timeout=0)
-    assert kafka.kafka_error(raised.value).code() == KafkaError.NOT_LEADER_FOR_PARTITION
+    assert kafka_error(raised.value).code() == KafkaError.NOT_LEADER_FOR_PARTITION

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gnomon_consumer.scorer.lag import RateEstimate, SealPolicy, TokenBucket
+from gnomon_consumer.scorer.sampling.budget import RateEstimate, TokenBucket
+from gnomon_consumer.scorer.sealed.seal_policy import SealPolicy
 
 W, ARRIVALS, RATE, ETA = 10.0, 300.0, 100.0, 0.8
 

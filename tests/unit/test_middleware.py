@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
-from tests.hooks import GOOD, captures, make_tap, raw_messages
+from tests.support.tap import GOOD, captures, make_tap, raw_messages
 
 from gnomon_producer.middleware import GnomonASGIMiddleware, GnomonWSGIMiddleware, current_request_id
 from gnomon_producer.trace import traceparent_of_context, traceparent_source
@@ -126,7 +126,7 @@ if order == "hook first":
 provider = TracerProvider()
 ConfluentKafkaInstrumentor().instrument(tracer_provider=provider)
 import confluent_kafka
-from tests.hooks import GOOD, make_tap
+from tests.support.tap import GOOD, make_tap
 
 tap = make_tap(bootstrap, stream)
 own = confluent_kafka.Producer({"bootstrap.servers": bootstrap})

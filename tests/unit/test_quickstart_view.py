@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from gnomon_consumer.quickstart.view import Bars, Lines, view_for
+from gnomon_consumer.quickstart.demo.view import Bars, Lines, view_for
 
 
 def test_a_terminal_gets_bars_with_ticked_steps() -> None:

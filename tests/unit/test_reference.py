@@ -19,7 +19,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["cli.md", "configuration.md", "metrics.md"])
+@pytest.mark.parametrize("page", ["cli.md", "configuration.md", "metrics.md", "report-columns.md", "adr/README.md"])
 def test_the_page_is_in_step(page: str) -> None:
     written = (DOCS / page).read_text(encoding="utf-8")
     assert written == generator().PAGES[page](), "run `make reference`"
@@ -34,3 +34,8 @@ def test_every_link_between_the_pages_leads_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert not broken
+
+
+def test_each_adr_has_a_number_of_its_own() -> None:
+    numbers = [path.name[:4] for path in (DOCS / "adr").glob("[0-9]*.md")]
+    assert len(set(numbers)) == len(numbers) > 10

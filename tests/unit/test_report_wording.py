@@ -8,8 +8,8 @@ from gnomon_consumer.reports import wording
 
 
 def entry(metric: str, size: float, difference: float, half: float) -> dict[str, Any]:
-    ends = {"estimate": difference, "low": difference - half, "high": difference + half}
-    return {"metric": metric, "live": {"estimate": size}, "shadow": {"estimate": size + difference}, "difference": ends}
+    said = {"estimate": difference, "low": difference - half, "high": difference + half, "standard_error": half / 2}
+    return {"metric": metric, "live": {"estimate": size}, "shadow": {"estimate": size + difference}, "difference": said}
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ def entry(metric: str, size: float, difference: float, half: float) -> dict[str,
     [
         ("brier", 0.18, 1e-8, 1e-8, True),
         ("brier", 0.18, 1e-6, 0.0, False),  # the same model rounds to less
-        ("brier", 0.18, 0.0, 1e-3, False),  # equal by chance: the interval says that it need not be
+        ("brier", 0.18, 0.0, 1e-3, False),  # equal by chance: rows differ, so the error is not 0
         ("rmse", 2000.0, 1e-4, 1e-4, True),  # relative to its size
         ("auc", 0.67, -1e-6, 2e-6, True),  # one pair of 650 positives and 1,500 negatives changed places
         ("auc", 0.67, -2e-5, 0.0, False),
@@ -33,5 +33,11 @@ def test_what_rounding_explains_is_equal(
 
 def test_what_cannot_be_told_is_not_equal() -> None:
     one = entry("auc", 0.67, 0.0, 0.0)
-    one["difference"]["low"] = None
+    one["difference"]["standard_error"] = None
     assert not wording.is_equal(one)
+
+
+def test_what_differs_nowhere_is_equal_without_an_interval() -> None:
+    one = entry("auc", 0.67, 0.0, 0.0)
+    one["difference"] |= {"low": None, "high": None}
+    assert wording.is_equal(one)

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from tests.hooks import FEATURES, GOOD, captures, make_tap, raw_messages
+from tests.support.tap import FEATURES, GOOD, captures, make_tap, raw_messages
 
 from gnomon_consumer import cli
 from gnomon_schemas.features import FeatureSchema
@@ -74,8 +74,8 @@ def test_infer_keeps_narrow_types_arrays_and_categories(capsys: pytest.CaptureFi
         ("nowhere.csv", None, "nowhere.csv"),
         ("sample.xlsx", "x", "must end in .csv"),
         ("sample.csv", "a,b\n", "no rows"),
-        ("sample.csv", "a b\n1\n", "a b"),
-        ("sample.csv", "when\n2020-01-01\n", "--leave-out when"),
+        ("sample.csv", "a,b\n1,\n", "--leave-out b"),
+        ("sample.csv", "a,b,a\n1,2,3\n", "two columns named 'a'"),
         ("sample.csv", "a,b\n1\n", "cannot be read as csv"),
         ("sample.parquet", "no parquet", "cannot be read as parquet"),
         ("sample.jsonl", "{", "cannot be read as json"),

@@ -1,12 +1,13 @@
 """Windows say why they did not sample all that they saw."""
 
+import numpy as np
 import pytest
 from confluent_kafka import Message
 
-from gnomon_consumer.scorer.breaker import Breaker
-from gnomon_consumer.scorer.sealer import Sealer
-from gnomon_consumer.scorer.tick import SealedWindow, Tick
-from gnomon_consumer.scorer.window import Ownership
+from gnomon_consumer.scorer.sampling.breaker import Breaker
+from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
+from gnomon_consumer.scorer.sealed.sealer import Place, Sealer
+from gnomon_consumer.scorer.sealed.window import SealedWindow, Tick
 from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.store import packaged_schemas
@@ -17,7 +18,7 @@ START = 100.0
 def sealer(rate: float = 100.0, no_sampling: bool = False, **settings: float) -> Sealer:
     """W = 1 s and eta = 1, so that the bucket holds `rate` rows."""
     score = ScoreSettings.model_validate({"window_seconds": 1.0, "efficiency": 1.0} | settings)
-    return Sealer(score, rate, no_sampling, START, lambda: 0)
+    return Sealer(score, rate, no_sampling=no_sampling, now=START, now_us=lambda: 0)
 
 
 def fill(one: Sealer, *captures: int) -> None:
@@ -27,7 +28,7 @@ def fill(one: Sealer, *captures: int) -> None:
         messages = [
             Message(topic="live", partition=partition, offset=at, key=key, value=b"") for at, key in enumerate(keys)
         ]
-        one.add(Ownership(partition), 0, messages, START)
+        one.add(Place(AssignmentToken(partition), 0, START), np.arange(count), messages)
 
 
 def sealed(one: Sealer, *captures: int, queued: int = 0) -> list[SealedWindow]:
@@ -36,7 +37,7 @@ def sealed(one: Sealer, *captures: int, queued: int = 0) -> list[SealedWindow]:
 
 
 def limits(windows: list[SealedWindow]) -> list[tuple[str | None, int]]:
-    return [(window.limited_by, window.open_rows) for window in windows]
+    return [(window.seal.limited_by, window.sample.open) for window in windows]
 
 
 def test_all_that_fits_is_sampled_and_nothing_limits_it() -> None:
@@ -65,8 +66,8 @@ def test_a_backlog_says_that_it_is_one() -> None:
 
 def test_drawn_partitions_and_those_left_out_are_over_capacity() -> None:
     windows = sealed(sealer(rate=4.0), 50, 50, 50, 50)
-    assert sorted(window.open_rows for window in windows) == [0, 0, 2, 2]
-    assert {window.limited_by for window in windows} == {"over_capacity"}
+    assert sorted(window.sample.open for window in windows) == [0, 0, 2, 2]
+    assert {window.seal.limited_by for window in windows} == {"over_capacity"}
 
 
 def test_full_reservoirs_limit_where_the_budget_does_not() -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gnomon_consumer.settings import Section, Settings, environment_name, load_settings
+from gnomon_consumer.sections import Section
+from gnomon_consumer.settings import Settings, environment_name, load_settings
 from gnomon_schemas.errors import ConfigurationError
 
 
@@ -61,6 +62,36 @@ def test_broken_json_in_the_environment_names_the_variable(monkeypatch: pytest.M
     monkeypatch.setenv("GNOMON_SCORE", "{broken")
     with pytest.raises(ConfigurationError, match="GNOMON_SCORE"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "key"),
+    [
+        ("GNOMON_REPORT__BOUNDS", "agreement.low >= 0.9", "report.bounds"),
+        ("GNOMON_RUN__DEPLOYMENTS", "{broken", "run.deployments"),
+        ("GNOMON_VERDICT__GUARDRAILS", "accuracy=1", "verdict.guardrails"),
+        ("GNOMON_STREAM_SETTINGS__HORIZONS", "1 day", "stream_settings.horizons"),
+        ("GNOMON_STREAM_SETTINGS__CLASSES", "a,b", "stream_settings.classes"),
+        ("gnomon_run", "x", "run"),
+    ],
+)
+def test_a_structured_variable_that_is_not_json_is_named_with_its_value(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, key: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"{variable.upper()} (file key {key}): {value!r}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_may_be_a_secret_is_not_shown_where_it_is_not_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNOMON_KAFKA__PROPERTIES", "sasl.password=hunter2")
+    with pytest.raises(
+        ConfigurationError, match=r"^GNOMON_KAFKA__PROPERTIES \(file key kafka.properties\): …: "
+    ) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_missing_config_file() -> None:

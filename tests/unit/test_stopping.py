@@ -10,13 +10,13 @@ import pytest
 # The main thread is inside one long call of a C library: Python's own handlers would wait for its end.
 DEAF = """
 import hashlib
-from gnomon_consumer.stopping import stop_on_signals
+from gnomon_consumer.runtime.signals import stop_on_signals
 with stop_on_signals({grace}):
     print("up", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
 POLITE = """
-from gnomon_consumer.stopping import stop_on_signals
+from gnomon_consumer.runtime.signals import stop_on_signals
 with stop_on_signals({grace}) as stop:
     print("up", flush=True)
     stop.wait()

@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 
-from gnomon_consumer.scorer.sampler import NO_STRATUM, Sample, SealedCell
-from gnomon_consumer.scorer.tick import SealedWindow
-from gnomon_consumer.scorer.window import Ownership
+from gnomon_consumer.scorer.sampling.allocation import SealedCell
+from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
+from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, Sample
+from gnomon_consumer.scorer.sealed.sampled_rows import SampledRows
+from gnomon_consumer.scorer.sealed.window import Seal, SealedWindow
 
 
-def window(rows: int) -> SealedWindow:
+def window(rows: int, probe: int) -> SealedWindow:
     """A window of which every capture was sampled; ranks fall as offsets rise."""
-    sealed = SealedWindow(Ownership(2), "w", 0, rows, 0, 1, None, None, "time", 0.0)
     keys = [f"r{at}".encode() for at in range(rows)]
     ranks, offsets = np.arange(rows, 0, -1, dtype=np.int64), np.arange(rows)
-    sealed.fill([SealedCell(NO_STRATUM, rows, Sample(ranks, keys, offsets, keys), 1.0, None)])
-    return sealed
+    cells = [SealedCell(NO_STRATUM, rows, Sample(ranks, keys, offsets, keys), 1.0, None)]
+    seal = Seal(owner=AssignmentToken(2), window_id="w", start=0, end=rows, opened_at=0, sealed_at=1, reason="time")
+    return SealedWindow(seal, SampledRows.of(2, "w", cells, probe_rows=probe, allocation="default"))
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def window(rows: int) -> SealedWindow:
     ],
 )
 def test_jobs(rows: int, probe: int, workers: int, singles: list[int], batches: list[int]) -> None:
-    jobs = list(window(rows).jobs(probe, 40, workers))
+    jobs = list(window(rows, probe).jobs(40, workers))
     assert [len(job.rows) for job in jobs if job.single] == singles
     assert [len(job.rows) for job in jobs if not job.single] == batches
     assert sorted(int(place) for job in jobs for place in job.places) == list(range(rows))

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
-from gnomon_consumer.scorer.writer import Uncertain, Writer
+from gnomon_consumer.scorer.sealed.transaction import Uncertain, Writer
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.topics import Topics
 
@@ -33,7 +34,7 @@ class Producer:
 
 
 def writer(clock: Callable[[], float] = lambda: 0.0) -> Writer:
-    return Writer(Settings(), Topics("s", "gnomon"), "d", "m", clock, stopping=lambda: False)
+    return Writer(Settings(), Topics("s", "gnomon"), "d", "m", clock=clock, stopping=lambda: False)
 
 
 @pytest.mark.parametrize(("count", "room"), [(0, 1), (1, 1), (7, 1), (7, 3), (6, 3), (7, 7), (7, 100)])
@@ -49,7 +50,7 @@ def test_what_finds_the_queue_full_waits_and_is_not_passed(count: int, room: int
 def test_librdkafka_may_catch_up_before_it_is_given_more(outcomes: int, polls: int) -> None:
     waits: list[float] = []
     one, producer = writer(), Producer(10**6)
-    one.meanwhile = waits.append
+    one.while_waiting = waits.append
     one._produce_many(cast(Any, producer), 3, [b"k"] * outcomes, [b"m"] * outcomes)
     one._let_catch_up(cast(Any, producer))
     assert (producer.polls, len(waits)) == (polls, polls)
@@ -70,3 +71,31 @@ def test_a_queue_that_stays_full_ends_the_transaction() -> None:
     with pytest.raises(Uncertain):
         writer(lambda: float(next(times)))._produce_many(producer, 3, [b"k"] * 3, [b"m"] * 3)
     assert len(producer.taken) == 2
+
+
+class Committing:
+    """A producer whose commit times out so many times before it succeeds."""
+
+    def __init__(self, timeouts: int) -> None:
+        self.timeouts = timeouts
+        self.purged = False
+
+    def begin_transaction(self) -> None:
+        pass
+
+    def commit_transaction(self, _: float) -> None:
+        if self.timeouts:
+            self.timeouts -= 1
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "timed out", False, True))
+
+    def purge(self) -> None:
+        self.purged = True
+
+
+@pytest.mark.parametrize("timeouts", [0, 1, 2])
+def test_after_a_commit_that_took_several_tries_the_producer_is_replaced(timeouts: int) -> None:
+    """The first try may still be on its way, and would end the next transaction."""
+    one, producer = writer(), Committing(timeouts)
+    one._producer = cast(Any, producer)
+    one._transaction(lambda _: None)
+    assert producer.purged == (one._producer is None) == (timeouts > 0)

@@ -10,8 +10,8 @@ from typing import Any
 import rich_click as click
 from rich.console import Console
 
-from gnomon_consumer.quickstart import demo as flights_demo
-from gnomon_consumer.quickstart.view import view_for
+from gnomon_consumer.quickstart.demo import demo as flights_demo
+from gnomon_consumer.quickstart.demo.view import view_for
 from gnomon_consumer.reports import Answer
 from gnomon_consumer.reports.terminal import table
 from gnomon_schemas.errors import GnomonError
@@ -23,22 +23,24 @@ from gnomon_schemas.errors import GnomonError
     type=click.IntRange(1, flights_demo.ALL_CAPTURES),
     default=flights_demo.ALL_CAPTURES,
     show_default=True,
-    help="How many flights to replay, from 1 April 2013 on.",
+    help="How many flights to replay, starting on 1 April 2013.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo-output"),
     show_default=True,
-    help="Folder for models, configuration, logs and report; replaces those of an earlier demo.",
+    help="Folder for models, configuration, logs and report; files of an earlier demo are replaced.",
 )
 @click.option("--keep", is_flag=True, help="Keep the database in that folder, for `gnomon demo --open`.")
-@click.option("--open", "reopen", is_flag=True, help="Run no demo: serve the database that --keep kept, until Ctrl-C.")
+@click.option(
+    "--open", "reopen", is_flag=True, help="Start no demo: serve the database of an earlier --keep until Ctrl-C."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the reports.")
 def demo(captures: int, output: Path, keep: bool, reopen: bool, as_json: bool) -> None:
-    """Replay the flights of 2013 through a live model, a challenger and a control, and report.
+    """Replay the flights of 2013 through a live model, a challenger and a control, and print the reports.
 
-    Needs neither Docker nor root nor a network: Kafka and PostgreSQL are embedded and end with the demo.
+    It needs no Docker, no root and no network. Kafka and PostgreSQL are embedded and stop with the demo.
     """
     signal.signal(signal.SIGTERM, _leave)
     plan = flights_demo.Demo(output.absolute(), captures, keep)
@@ -49,16 +51,20 @@ def demo(captures: int, output: Path, keep: bool, reopen: bool, as_json: bool) -
     if as_json:
         click.echo(json.dumps(outcome))
     else:
-        _show(outcome, answers, plan)
+        show(outcome, answers, plan)
     if wrong := flights_demo.out_of_balance(outcome):
         raise GnomonError(f"the ledger does not close: {'; '.join(wrong)}")
 
 
-def _show(outcome: dict[str, Any], answers: list[Answer], plan: flights_demo.Demo) -> None:
+def show(outcome: dict[str, Any], answers: list[Answer], plan: flights_demo.Demo) -> None:
+    """Print the reports, the verdicts and the next commands."""
     console = Console()
     for answer in answers:
         console.print()
         console.print(table(answer))
+    console.print()
+    for name, sentence in outcome["verdicts"].items():
+        console.print(f"{name}: {sentence}", highlight=False)
     captured, labels, seconds = outcome["captured"], outcome["labels"], outcome["seconds"]
     console.print(
         f"\n{captured:,} live predictions and {labels:,} outcomes in {seconds:.0f} s"
@@ -72,5 +78,5 @@ def _show(outcome: dict[str, Any], answers: list[Answer], plan: flights_demo.Dem
 
 
 def _leave(_signum: int, _frame: FrameType | None) -> None:
-    """SIGTERM takes the way of Ctrl-C, which stops every child, with its own status."""
+    """Stop on SIGTERM as on Ctrl-C: every child is stopped; only the exit status differs."""
     sys.exit(128 + signal.SIGTERM)

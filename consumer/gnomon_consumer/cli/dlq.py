@@ -1,38 +1,29 @@
-"""`gnomon dlq`: what could not become a pair, why, and another try."""
+"""`gnomon dlq`: list, show and replay the captures that could not become a pair."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
-import psycopg
 import rich_click as click
 
 from gnomon_consumer.cli.options import settings_options
-from gnomon_consumer.database import connect, unreachable
-from gnomon_consumer.deadletters import Letter, LiveBytes, letters
-from gnomon_consumer.deadletters import replay as replay_letters
-from gnomon_consumer.scorer.models import describe
+from gnomon_consumer.database.connections import Session, connect
+from gnomon_consumer.dead_letters import Letter, LiveBytes, letters
+from gnomon_consumer.dead_letters import replay as replay_letters
+from gnomon_consumer.runtime.visible import visible
+from gnomon_consumer.scorer.worker.models import describe
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import GnomonError
 
 
 @click.group()
 def dlq() -> None:
-    """Dead letters: sampled captures that could not become pairs."""
+    """List, show and replay dead letters: sampled captures that could not become pairs."""
 
 
-@contextmanager
-def _connected(settings: Settings) -> "Iterator[psycopg.Connection[Any]]":
-    try:
-        with connect(settings.require_database_url(), "gnomon dlq") as connection:
-            connection.autocommit = True
-            yield connection
-    except psycopg.errors.UndefinedTable as error:
-        raise GnomonError("the database has no Gnomon tables: run `gnomon db upgrade`") from error
-    except psycopg.OperationalError as error:
-        raise unreachable(settings.require_database_url(), error) from error
+def _connected(settings: Settings) -> closing[Session]:
+    return closing(connect(settings.require_database_url(), "gnomon dlq"))
 
 
 def _as_json(letter: Letter) -> dict[str, Any]:
@@ -41,7 +32,7 @@ def _as_json(letter: Letter) -> dict[str, Any]:
 
 @dlq.command("list")
 @settings_options(stream=True, database=True, kafka=False)
-@click.option("--deployment", metavar="NAME", help="Only of this deployment.")
+@click.option("--deployment", metavar="NAME", help="Only dead letters of this deployment.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def list_(settings: Settings, deployment: str | None, as_json: bool) -> None:
     """List the dead letters with their coordinates and reasons."""
@@ -52,7 +43,8 @@ def list_(settings: Settings, deployment: str | None, as_json: bool) -> None:
         return
     for one in found:
         place = f"{one.source_partition}/{one.source_offset}"
-        click.echo(f"{one.deployment}  {place}  {one.request_id or '-'}  {one.stage}: {one.reason}: {one.detail}")
+        line = f"{one.deployment}  {place}  {one.request_id or '-'}  {one.stage}: {one.reason}: {one.detail}"
+        click.echo(visible(line))
     click.echo(f"{len(found)} dead letter(s)")
 
 
@@ -60,9 +52,9 @@ def list_(settings: Settings, deployment: str | None, as_json: bool) -> None:
 @settings_options(stream=True, database=True)
 @click.argument("partition", type=click.IntRange(0))
 @click.argument("offset", type=click.IntRange(0))
-@click.option("--deployment", metavar="NAME", help="Only of this deployment.")
+@click.option("--deployment", metavar="NAME", help="Only dead letters of this deployment.")
 def show(settings: Settings, partition: int, offset: int, deployment: str | None) -> None:
-    """Show one dead letter as JSON, with the bytes (hex) that Kafka still holds; reading them needs its rights."""
+    """Show one dead letter as JSON, with its bytes (hex) if Kafka still holds them and lets us read them."""
     with _connected(settings) as connection:
         found = letters(connection, settings.require_stream(), deployment, (partition, offset))
     if not found:
@@ -78,17 +70,29 @@ def show(settings: Settings, partition: int, offset: int, deployment: str | None
 
 @dlq.command()
 @settings_options(stream=True, database=True)
-@click.option("--deployment", required=True, metavar="NAME", help="The deployment whose letters are tried again.")
+@click.option("--deployment", required=True, metavar="NAME", help="The deployment whose dead letters are scored again.")
 @click.option("--model", "location", required=True, metavar="FILE", help="The deployment's own model.")
-@click.option("--at", metavar="PARTITION/OFFSET", help="Only this one; default: every one.")
-@click.option("--provider", default="CPUExecutionProvider", show_default=True, help="ONNX Runtime's provider.")
+@click.option("--at", metavar="PARTITION/OFFSET", help="Only the dead letter at these coordinates; default: all.")
+@click.option(
+    "--provider", default="CPUExecutionProvider", show_default=True, help="ONNX Runtime's execution provider."
+)
+@click.option("--signature", metavar="FILE", help="The deployment's sidecar, if it has one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
-def replay(settings: Settings, deployment: str, location: str, at: str | None, provider: str, as_json: bool) -> int:
-    """Score dead letters again at their original coordinates and move those that succeed among the pairs.
+def replay(
+    settings: Settings,
+    deployment: str,
+    location: str,
+    at: str | None,
+    provider: str,
+    signature: str | None,
+    as_json: bool,
+) -> int:
+    """Score dead letters again at their original coordinates and move those that succeed to the pairs.
 
-    Each moves exactly once, however often and by however many this is run. Status 1 if any stays.
+    Each moves exactly once, also when the command is run several times or in parallel. Status 1 if any stays.
     """
-    spec = describe(location, None, None, None, provider)
+    seconds, authorization = settings.score.call_seconds, settings.score.authorization
+    spec = describe(location, None, None, None, provider, signature, seconds, authorization)
     with _connected(settings) as connection:
         chosen = letters(connection, settings.require_stream(), deployment, None if at is None else _place(at))
         done = list(replay_letters(settings, connection, spec, deployment, chosen))
@@ -96,7 +100,7 @@ def replay(settings: Settings, deployment: str, location: str, at: str | None, p
         click.echo(json.dumps([{**_as_json(one.letter), "outcome": one.outcome} for one in done]))
     else:
         for one in done:
-            click.echo(f"{one.letter.source_partition}/{one.letter.source_offset}  {one.outcome}")
+            click.echo(visible(f"{one.letter.source_partition}/{one.letter.source_offset}  {one.outcome}"))
     return int(any(one.outcome.startswith("stays") for one in done))
 
 

@@ -1,4 +1,4 @@
-"""`gnomon doctor`: is everything in place, and does the ledger close?"""
+"""`gnomon doctor`: check the installation and the ledger."""
 
 import json
 from dataclasses import asdict
@@ -7,22 +7,38 @@ import rich_click as click
 
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.doctor import examine, exit_status
+from gnomon_consumer.runtime.redaction import redact
+from gnomon_consumer.runtime.visible import visible
 from gnomon_consumer.settings import Settings
 
 
 @click.command()
 @settings_options(stream=True, database=True)
+@click.option(
+    "--model",
+    "location",
+    metavar="MODEL",
+    help="Load this model as `gnomon score` does, and show what is read of its outputs.",
+)
+@click.option("--signature", metavar="FILE", help="The model's sidecar.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
-def doctor(settings: Settings, as_json: bool) -> int:
-    """Check sandbox, broker, topics, schemas, database, partitions, ledger, orphans and producers; say what to do.
+def doctor(settings: Settings, location: str | None, signature: str | None, as_json: bool) -> int:
+    """Check sandbox, broker, topics, schemas, database, partitions, ledger, orphans and producers; print remedies.
 
-    Status 1 when a check fails, 3 when a dependency is unreachable.
+    With --model it also shows which outputs of the model are read as value, label, scores and classes, and whether the
+    model answers rows that are generated from the stream's features.
+
+    Status 1 if a check fails, 3 if a dependency is unreachable.
     """
     findings = list(examine(settings))
+    if location is not None:
+        from gnomon_consumer.doctor.model import examine_model
+
+        findings += examine_model(settings, location, signature)
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings]))
+        click.echo(redact(json.dumps([asdict(finding) for finding in findings])))
     else:
         for finding in findings:
             remedy = f"\n             -> {finding.remedy}" if finding.remedy else ""
-            click.echo(f"{finding.status:<11}  {finding.check}: {finding.text}{remedy}")
+            click.echo(visible(redact(f"{finding.status:<11}  {finding.check}: {finding.text}{remedy}")))
     return exit_status(findings)

@@ -1,11 +1,11 @@
-"""`gnomon init`: a commented configuration file to start from."""
+"""`gnomon init`: write a commented configuration file."""
 
 from pathlib import Path
 
 import rich_click as click
 
 from gnomon_consumer.quickstart.configuration import commented_file
-from gnomon_consumer.settings import DEFAULT_FILE
+from gnomon_consumer.settings import DEFAULT_FILE, write_private
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.topics import checked_name
 
@@ -19,15 +19,14 @@ from gnomon_schemas.topics import checked_name
     show_default=True,
     help="The file to write.",
 )
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 def init(stream: str, output: Path, force: bool) -> None:
     """Write a gnomon.toml that shows every setting, its limits and its default."""
     text = commented_file(checked_name("stream", stream))
     try:
-        with output.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
+        write_private(output, text, replace=force)
     except FileExistsError:
-        raise ConfigurationError(f"{output} is there already; --force replaces it") from None
+        raise ConfigurationError(f"{output} exists already; --force replaces it") from None
     except OSError as error:
         raise ConfigurationError(f"{output} cannot be written: {error.strerror}") from None
     click.echo(f"{output}: set bootstrap_servers and database_url, then `gnomon topics create` and `gnomon db upgrade`")

@@ -1,12 +1,13 @@
-"""`gnomon join`: write pairs and ledger of one deployment."""
+"""`gnomon join`: write the pairs and the ledger of one deployment."""
 
 import rich_click as click
 
 from gnomon_consumer.cli.options import metrics_option, setting_option, settings_options
-from gnomon_consumer.collector import collect_rarely
 from gnomon_consumer.joiner.service import Joiner
+from gnomon_consumer.runtime.memory import collect_rarely
+from gnomon_consumer.runtime.signals import stop_on_signals
 from gnomon_consumer.settings import Settings
-from gnomon_consumer.stopping import stop_on_signals
+from gnomon_consumer.verdict.plans import record_plan
 
 
 @click.command()
@@ -22,4 +23,13 @@ def join(settings: Settings, deployment: str, drain: bool, metrics: str | None) 
     """Join the shadow log with the live log and write pairs and ledger to PostgreSQL, each exactly once."""
     collect_rarely()
     with stop_on_signals() as stop:
-        Joiner(settings, deployment, stop, drain=drain, metrics=metrics).run()
+        Joiner(
+            settings,
+            deployment,
+            stop,
+            drain=drain,
+            metrics=metrics,
+            on_registered=lambda connection, deployment_id: record_plan(
+                connection, deployment_id, settings.verdict, given="verdict" in settings.model_fields_set
+            ),
+        ).run()

@@ -1,4 +1,4 @@
-"""Options that commands share: each flag overrides one setting, whose own text is its help."""
+"""Options that commands share: each flag overrides one setting; its help is the setting's description."""
 
 import functools
 from collections.abc import Callable
@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 import rich_click as click
 from click import get_current_context
 
-from gnomon_consumer import logs
-from gnomon_consumer.settings import Section, Settings, load_settings
+from gnomon_consumer.runtime import logging
+from gnomon_consumer.runtime.redaction import hide_secrets_of
+from gnomon_consumer.sections import Section
+from gnomon_consumer.settings import Settings, load_settings
 from gnomon_schemas.errors import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -16,39 +18,53 @@ _OVERRIDES = "gnomon.overrides"
 
 
 def setting_option(flag: str, key: str, **attributes: Any) -> Callable[[F], F]:
-    """A flag for the setting `key` (`score.workers`); the settings validate its text and describe it."""
+    """Return a flag for the setting `key` (`score.workers`); the settings validate its text and describe it."""
     field = _field(key)
     attributes.setdefault("help", field.description)
     attributes.setdefault("metavar", key.rsplit(".", 1)[-1].upper())
 
     def remember(context: click.Context, _parameter: click.Parameter, value: Any) -> None:
-        if value is not None:
+        if value is not None and value != ():  # a repeatable flag that is not given
             _put(context, key, value)
 
     return click.option(flag, expose_value=False, callback=remember, default=None, **attributes)
 
 
 def metrics_option(command: F) -> F:
-    """`--metrics`, passed on as the argument `metrics`."""
+    """Add `--metrics`, passed on as the argument `metrics`."""
     return click.option("--metrics", metavar="HOST:PORT", help="Serve /metrics, /healthz and /readyz.")(command)
 
 
+MODEL_HELP = (
+    "The model: an ONNX file, an MLflow folder, xgboost:FILE, lightgbm:FILE, catboost:FILE, module:factory of Python"
+    " code, or http://host/v2/models/NAME."
+)
 _MODEL_OPTIONS = (
     click.option(
         "--model",
         "location",
         required=True,
         metavar="MODEL",
-        help="The model: an ONNX file, module:factory of Python code, or http://host/v2/models/NAME.",
+        help=MODEL_HELP,
     ),
-    click.option("--role", type=click.Choice(["challenger", "control"]), default="challenger", show_default=True),
-    click.option("--model-name", metavar="NAME", help="Default: the file's name."),
-    click.option("--model-version", metavar="VERSION", help="Default: the first digits of its SHA-256."),
-    click.option("--signature", metavar="FILE", help="Sidecar YAML: features, inputs, outputs, classes, task."),
     click.option(
-        "--allow-network", is_flag=True, help="Let the model open connections; it may then reach live systems."
+        "--role",
+        type=click.Choice(["challenger", "control"]),
+        default="challenger",
+        show_default=True,
+        help="What the deployment is.",
     ),
-    click.option("--model-sha256", metavar="HEX", help="Refuse any other file."),
+    click.option("--model-name", metavar="NAME", help="Name of the model; default: the file's name."),
+    click.option(
+        "--model-version", metavar="VERSION", help="Version of the model; default: the first digits of its SHA-256."
+    ),
+    click.option(
+        "--signature", metavar="FILE", help="Sidecar of the model (YAML): features, inputs, outputs, classes, …"
+    ),
+    click.option(
+        "--allow-network", is_flag=True, help="Let the model open network connections; it can then reach live systems."
+    ),
+    click.option("--model-sha256", metavar="HEX", help="Refuse a model file with another SHA-256."),
     click.option(
         "--provider", default="CPUExecutionProvider", show_default=True, help="ONNX Runtime's execution provider."
     ),
@@ -56,7 +72,7 @@ _MODEL_OPTIONS = (
 
 
 def model_options(command: F) -> F:
-    """The options that say which model a deployment is."""
+    """Add the options that describe a deployment's model."""
     for option in reversed(_MODEL_OPTIONS):
         command = option(command)
     return command
@@ -70,15 +86,16 @@ def settings_options(stream: bool = False, database: bool = False, kafka: bool =
         def with_settings(*args: Any, config: str | None, **kwargs: Any) -> Any:
             context = get_current_context()
             settings = load_settings(context.meta.get(_OVERRIDES), config)
-            logs.configure(settings.log)
+            hide_secrets_of(settings)
+            logging.configure(settings.log)
             return command(*args, settings=settings, **kwargs)
 
         wrapped: Any = with_settings
         wrapped = setting_option("--log-format", "log.format")(wrapped)
         wrapped = setting_option("--log-level", "log.level")(wrapped)
-        wrapped = click.option("--config", metavar="FILE", help="Configuration file; default gnomon.toml, if there.")(
-            wrapped
-        )
+        wrapped = click.option(
+            "--config", metavar="FILE", help="Configuration file; default: gnomon.toml, if it exists."
+        )(wrapped)
         if kafka:
             wrapped = click.option(
                 "-X",
@@ -101,10 +118,11 @@ def settings_options(stream: bool = False, database: bool = False, kafka: bool =
 
 
 def _remember_properties(context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> None:
-    for pair in value:
+    for number, pair in enumerate(value, 1):
         key, equals, setting = pair.partition("=")
         if not equals or not key.strip():
-            raise ConfigurationError(f"-X {pair}: not key=value")
+            # The text is not shown: it can be the second half of a password that the shell has split.
+            raise ConfigurationError(f"-X number {number} is not KEY=VALUE")
         _put(context, "kafka.properties", {key.strip(): setting})
 
 
@@ -125,5 +143,5 @@ def _field(key: str) -> Any:
     for section in sections:
         model = model.model_fields[section].annotation
         if not issubclass(model, Section):
-            raise TypeError(f"{key}: {section} is no section of the settings")
+            raise TypeError(f"{key}: {section} is not a section of the settings")
     return model.model_fields[last]

@@ -7,8 +7,8 @@ from typing import cast
 import rich_click as click
 
 from gnomon_consumer.cli.options import model_options, setting_option, settings_options
+from gnomon_consumer.runtime.signals import stop_on_signals
 from gnomon_consumer.settings import Settings
-from gnomon_consumer.stopping import stop_on_signals
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.records import Role
 
@@ -16,10 +16,18 @@ from gnomon_schemas.records import Role
 @click.command()
 @settings_options(stream=True)
 @model_options
-@click.option("--rate", type=click.FloatRange(0.1, 1_000_000), help="Load test: requests a second.")
+@click.option("--rate", type=click.FloatRange(0.1, 1_000_000), help="Run a load test with this many requests a second.")
 @click.option("--batch", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Rows in a request.")
-@click.option("--captures", type=click.IntRange(1, 10_000_000), default=2000, show_default=True, help="The newest N.")
-@click.option("--like", metavar="NAME", help="Score what this deployment sampled, with its probabilities.")
+@click.option(
+    "--captures",
+    type=click.IntRange(1, 10_000_000),
+    default=2000,
+    show_default=True,
+    help="How many captures, the newest ones.",
+)
+@click.option(
+    "--like", metavar="NAME", help="Score the rows that this deployment sampled, with the same probabilities."
+)
 @click.option("--deployment", metavar="NAME", help="With --like: the name of the new deployment.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @setting_option("--workers", "score.workers")
@@ -42,28 +50,39 @@ def replay(
 ) -> None:
     """Send captures of the live topic to a model once more.
 
-    With --rate, a load test: the newest captures at that rate, and throughput, latency, CPU and memory; nothing is
-    written. With --like, a deployment of its own that scores exactly what another one sampled, to compare challengers
-    on one sample; `gnomon join` takes it from there. Run again, it goes on where it ended.
+    With --rate: run a load test. It sends the newest captures at that rate, reports throughput, latency, CPU and
+    memory, and writes nothing. With --like: make a new deployment that scores exactly the rows that another one
+    sampled, to compare challengers on one sample; join it with `gnomon join`. Run it again to continue where it ended.
     """
-    from gnomon_consumer.scorer import loadtest, models
+    from gnomon_consumer.scorer.rehearsal import load_test
+    from gnomon_consumer.scorer.worker import models
 
     if (rate is None) == (like is None):
         raise ConfigurationError("give --rate for a load test, or --like to score what another deployment sampled")
     if (like is None) != (deployment is None):
-        raise ConfigurationError("--like and --deployment go together: whose sample it is, and the new one's name")
+        raise ConfigurationError(
+            "give --like and --deployment together: the deployment that sampled, and the name of the new one"
+        )
     with stop_on_signals() as stop:
         seconds = settings.score.call_seconds
-        model = models.describe(location, model_name, model_version, model_sha256, provider, signature, seconds)
+        model = models.describe(
+            location,
+            model_name,
+            model_version,
+            model_sha256,
+            provider,
+            signature,
+            seconds,
+            settings.score.authorization,
+        )
         if like is not None and deployment is not None:
-            from gnomon_consumer.scorer.live import StartAt
-            from gnomon_consumer.scorer.options import Options
-            from gnomon_consumer.scorer.replay import Replay
+            from gnomon_consumer.scorer.options import Options, StartAt
+            from gnomon_consumer.scorer.replay.replay import Replay
 
             options = Options(deployment, cast(Role, role), model, "replay", StartAt("earliest"), True, allow_network)
             done = Replay(settings, options, like, stop.is_set).run()
             click.echo(json.dumps(dataclasses.asdict(done)) if as_json else str(done))
         elif rate is not None:
-            report = loadtest.measure(settings, model, allow_network, captures, rate, batch, stop.is_set)
+            report = load_test.measure(settings, model, allow_network, captures, rate, batch, stop.is_set)
             if report is not None:
                 click.echo(json.dumps(dataclasses.asdict(report)) if as_json else str(report))

@@ -1,4 +1,4 @@
-"""`gnomon report check`: hold the reports' numbers against bounds, once or every few minutes."""
+"""`gnomon report check`: compare numbers of the reports with bounds, once or repeatedly."""
 
 import json
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psycopg
 import rich_click as click
 from prometheus_client import write_to_textfile
 from rich import box
@@ -15,13 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from gnomon_consumer.cli.options import setting_option, settings_options
-from gnomon_consumer.cli.report import pair_options
+from gnomon_consumer.cli.report_options import pair_options
+from gnomon_consumer.database.errors import explain
 from gnomon_consumer.reports import Question, ask
-from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, Bound, Finding, hold, metrics, parse
+from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, Bound, BoundResult, hold, metrics, parse
 from gnomon_consumer.reports.query import open_reports
+from gnomon_consumer.runtime.outage import AWAY
+from gnomon_consumer.runtime.signals import stop_on_signals
+from gnomon_consumer.runtime.visible import visible
 from gnomon_consumer.settings import Settings
-from gnomon_consumer.stopping import stop_on_signals
-from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
+from gnomon_schemas.errors import ConfigurationError
 
 _COLOURS = {MET: "green", BROKEN: "bold red", UNKNOWN: "yellow"}
 
@@ -32,18 +34,22 @@ _COLOURS = {MET: "green", BROKEN: "bold red", UNKNOWN: "yellow"}
     "texts",
     multiple=True,
     metavar="BOUND",
-    help="Such as 'agreement.low >= 0.9'; repeatable; default: `report.bounds` of the settings.",
+    help="A bound such as 'agreement.low >= 0.9'; repeatable; default: `report.bounds` of the settings.",
 )
 @pair_options["deployment"]
 @pair_options["since"]
 @pair_options["until"]
 @setting_option("--last-seconds", "report.last_seconds")
-@click.option("--textfile", type=click.Path(path_type=Path), help="Also write Prometheus metrics to this *.prom file.")
+@click.option(
+    "--textfile",
+    type=click.Path(path_type=Path),
+    help="Also write the results as Prometheus metrics to this *.prom file.",
+)
 @click.option(
     "--every",
     type=click.FloatRange(0.1, 86_400),
     metavar="SECONDS",
-    help="Look again and again until Ctrl-C or SIGTERM, and print what has changed; default: look once.",
+    help="Repeat the check until Ctrl-C or SIGTERM, and print changes; default: check once.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 @settings_options(stream=True, database=True, kafka=False)
@@ -59,16 +65,16 @@ def check(
     every: float | None,
     as_json: bool,
 ) -> None:
-    """Hold the reports' numbers against bounds; status 1 unless every one is met.
+    """Compare numbers of the reports with bounds; status 1 unless every bound is met.
 
-    A bound that is broken and one of which too little is known both say no. With --every the status is 0.
+    A bound is not met when it is broken, and also when there is too little data for it. With --every the status is 0.
     """
     bounds = [parse(text) for text in texts or settings.report.bounds]
     if not bounds:
         raise ConfigurationError("no bound given: --bound 'agreement.low >= 0.9', or bounds = […] under [report]")
     stream, url = settings.require_stream(), settings.require_database_url()
 
-    def look() -> list[Finding]:
+    def look() -> list[BoundResult]:
         now, begin = datetime.now(UTC), since
         if begin is None and settings.report.last_seconds is not None:
             begin = (until or now) - timedelta(seconds=settings.report.last_seconds)
@@ -90,8 +96,8 @@ def check(
         context.exit(1)
 
 
-def _watch(look: Callable[[], list[Finding]], every: float, show: Callable[[list[Finding]], None]) -> None:
-    """Look until a signal comes; a database that is away is waited for, and the textfile meanwhile grows old."""
+def _watch(look: Callable[[], list[BoundResult]], every: float, show: Callable[[list[BoundResult]], None]) -> None:
+    """Check until a signal comes; wait while the database is unreachable, and leave the textfile as it is meanwhile."""
     before: list[tuple[str, str | None, str]] | str = []
     with stop_on_signals() as stop:
         while not stop.is_set():
@@ -101,16 +107,16 @@ def _watch(look: Callable[[], list[Finding]], every: float, show: Callable[[list
                 now = [(finding.bound, finding.deployment, finding.state) for finding in found]
                 if now != before:
                     show(found)
-            except (DependencyUnreachableError, psycopg.OperationalError) as error:
-                now = str(error).strip()
+            except AWAY as error:
+                now = " ".join(str(explain(error) or error).split())
                 if now != before:
                     click.echo(f"gnomon: {now}", err=True)
             before = now
             stop.wait(every)
 
 
-def _findings(url: str, question: Question, bounds: list[Bound]) -> list[Finding]:
-    """Every bound held against its report, each report asked once; the period narrows those that know one."""
+def _findings(url: str, question: Question, bounds: list[Bound]) -> list[BoundResult]:
+    """Return the result of every bound. Each report runs once; a report without a period covers all data."""
     with open_reports(url) as connection:
         answers = {
             name: ask(connection, name, question.fitting(name))
@@ -123,16 +129,18 @@ def _findings(url: str, question: Question, bounds: list[Bound]) -> list[Finding
     ]
 
 
-def _as_json(found: list[Finding]) -> None:
+def _as_json(found: list[BoundResult]) -> None:
     click.echo(json.dumps([asdict(finding) for finding in found]))
 
 
-def _show(found: list[Finding]) -> None:
+def _show(found: list[BoundResult]) -> None:
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("bound", "deployment", "value", "", ""):
         grid.add_column(title, justify="right" if title == "value" else "left", overflow="fold")
     for finding in found:
         value = "–" if finding.value is None else f"{finding.value:.6g}"
         state = Text(finding.state, _COLOURS[finding.state])
-        grid.add_row(Text(finding.bound), finding.deployment or "", value, state, finding.reason)
+        grid.add_row(
+            Text(finding.bound), Text(visible(finding.deployment or "")), value, state, Text(visible(finding.reason))
+        )
     Console().print(grid)

@@ -6,7 +6,7 @@ from pathlib import Path
 import rich_click as click
 
 from gnomon_consumer.cli.options import settings_options
-from gnomon_consumer.cli.report import Moment, segment_of
+from gnomon_consumer.cli.report_options import Moment, pair_options, segment_of
 from gnomon_consumer.reports.query import Question, open_reports
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError
@@ -16,11 +16,11 @@ from gnomon_schemas.errors import ConfigurationError
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The file to write."
 )
-@click.option("--deployment", metavar="NAME", help="This challenger; default: every one. The control stands beside it.")
-@click.option("--since", type=Moment(), help="From this event time on.")
-@click.option("--until", type=Moment(), help="Before this event time.")
-@click.option("--segment", multiple=True, metavar="KEY=VALUE", help="Only this segment; repeatable.")
-@click.option("--time-zone", default="UTC", show_default=True, help="Whose hours and days are meant.")
+@click.option("--deployment", metavar="NAME", help="Only this challenger, and the control; default: all.")
+@click.option("--since", type=Moment(), help="Only requests at or after this time (event time).")
+@click.option("--until", type=Moment(), help="Only requests before this time (event time).")
+@pair_options["segment"]
+@pair_options["time_zone"]
 @settings_options(stream=True, database=True, kafka=False)
 def html(
     settings: Settings,
@@ -29,19 +29,24 @@ def html(
     since: datetime | None,
     until: datetime | None,
     segment: tuple[str, ...],
-    time_zone: str,
+    time_zone: str | None,
 ) -> None:
-    """The report as one HTML file.
+    """Write the report as one HTML file.
 
-    It needs nothing beside it: no script, no address; it reads on a screen, on paper and aloud.
+    The file needs no other file, no script and no network. It works on screen, in print and with a screen reader.
     """
-    # Jinja2 and matplotlib take a second to load: only this command pays it.
+    # Jinja2 and matplotlib take a second to load: only this command loads them.
+    from gnomon_consumer.reports.hints import segment_hint
     from gnomon_consumer.reports.html import render
     from gnomon_consumer.reports.page import gather
 
     question = Question(settings.require_stream(), deployment, since, until, segment_of(segment), time_zone)
     with open_reports(settings.require_database_url()) as connection:
         page = gather(connection, question, datetime.now(UTC))
+        if not any(row.get("n") for row in page.reports["agreement"]) and (
+            remark := segment_hint(connection, question)
+        ):
+            click.echo(remark, err=True)
     try:
         output.write_text(render(page), encoding="utf-8")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`gnomon report skew`: features recomputed offline beside those that were sent."""
+"""`gnomon report skew`: compare features recomputed offline with the features that were sent."""
 
 from contextlib import closing
 from datetime import datetime
@@ -8,8 +8,8 @@ from typing import Any
 import rich_click as click
 
 from gnomon_consumer.cli.options import settings_options
-from gnomon_consumer.cli.report import format_option, pair_options, segment_of, show
-from gnomon_consumer.database import connect
+from gnomon_consumer.cli.report_options import format_option, pair_options, segment_of, show
+from gnomon_consumer.database.connections import Access, connect
 from gnomon_consumer.reports import Question, hints
 from gnomon_consumer.reports.catalogue import SKEW
 from gnomon_consumer.reports.query import Answer, ask_report
@@ -19,10 +19,10 @@ from gnomon_schemas.errors import ConfigurationError
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--feature", "features", multiple=True, metavar="NAME", help="Only this column; repeatable.")
+@click.option("--feature", "features", multiple=True, metavar="NAME", help="Only this feature; repeatable.")
 @click.option(
     "--tolerance", type=click.FloatRange(0), default=1e-6, show_default=True,
-    help="Numbers differ where |file - live| exceeds this times max(1, |live|, |file|).",
+    help="Two numbers differ if |file - live| is more than this times max(1, |live|, |file|).",
 )  # fmt: skip
 @pair_options["deployment"]
 @pair_options["since"]
@@ -34,18 +34,22 @@ from gnomon_schemas.errors import ConfigurationError
 def skew(
     settings: Settings, file: Path, features: tuple[str, ...], tolerance: float, output: str, **asked: Any
 ) -> None:
-    """Features recomputed offline, in FILE, beside those that the live service sent.
+    """Compare features recomputed offline, in FILE, with the features that the live service sent.
 
-    FILE (CSV with a header, Parquet or JSON-lines) has a column `request_id` and one for each feature, by its name. A
-    column that is wrong but plausible, shifted or swapped, has the right distribution and shows nowhere else.
+    FILE (CSV with a header, Parquet or JSON-lines) has a column `request_id` and a column named after each feature.
+    This finds columns that are wrong but plausible, such as shifted or swapped ones: their distribution looks right,
+    so no other report shows them.
     """
-    # pyarrow is slow to load: only this command pays it.
+    # pyarrow is slow to load: only this command loads it.
     from gnomon_consumer.reports import skew as files
     from gnomon_consumer.reports.files import read_table
 
     stream = settings.require_stream()
-    with closing(connect(settings.require_database_url(), "gnomon report skew")) as connection:
-        connection.autocommit = True
+    # One transaction, rolled back at its end: the file is in temporary tables, and a pooler keeps those no longer.
+    with (
+        closing(connect(settings.require_database_url(), "gnomon report skew", Access.READ)) as connection,
+        connection.transaction(force_rollback=True),
+    ):
         columns = files.feature_columns(connection, stream)
         if not columns:
             streams = hints.names(connection, "streams", "name")
@@ -66,17 +70,17 @@ def skew(
 
 def _question(
     stream: str, features: list[str], tolerance: float, deployment: str | None, since: datetime | None,
-    until: datetime | None, segment: tuple[str, ...], time_zone: str,
+    until: datetime | None, segment: tuple[str, ...], time_zone: str | None,
 ) -> Question:  # fmt: skip
     extra = {"features": features, "tolerance": tolerance}
     return Question(stream, deployment, since, until, segment_of(segment), time_zone, extra)
 
 
 def _meeting(answer: Answer) -> list[str]:
-    """How many rows of each side found nobody, in words, a line a deployment."""
+    """Return one line per deployment: how many rows of each side have no partner."""
     counts = {row["deployment"]: (row["only_live"], row["only_file"]) for row in answer.rows if row["deployment"]}
     return [
-        f"{name}: {live:,} pairs are not in the file; {file:,} rows of the file are in no pair (not sampled, or of"
+        f"{name}: {live:,} pairs are not in the file; {file:,} rows of the file have no pair (not sampled, or from"
         " another period)."
         for name, (live, file) in counts.items()
     ]

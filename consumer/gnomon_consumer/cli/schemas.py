@@ -7,8 +7,9 @@ from typing import Literal
 
 import rich_click as click
 
-from gnomon_consumer import schemas as service
+from gnomon_consumer import feature_schemas as service
 from gnomon_consumer.cli.options import settings_options
+from gnomon_consumer.runtime.visible import visible
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import SchemaError
 from gnomon_schemas.features import Feature, FeatureSchema
@@ -18,18 +19,20 @@ Required = Literal["backward", "forward", "full", "none"]
 
 @click.group()
 def schemas() -> None:
-    """The feature record of a stream: inferred, compared, published, listed."""
+    """Infer, compare, publish and list the feature records of a stream."""
 
 
 @schemas.command()
 @click.argument("sample", type=click.Path(path_type=Path))
 @click.option("--name", default="Features", show_default=True, help="Name of the record.")
-@click.option("--leave-out", multiple=True, metavar="COLUMN", help="A column that is no feature; repeatable.")
+@click.option("--leave-out", multiple=True, metavar="COLUMN", help="A column that is not a feature; repeatable.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; default: standard output.")
 def infer(sample: Path, name: str, leave_out: tuple[str, ...], output: Path | None) -> None:
-    """Draw a feature record from a SAMPLE: a CSV, Parquet or JSON-lines file.
+    """Infer a feature record from SAMPLE: a CSV, Parquet or JSON-lines file, which may be compressed.
 
-    A column with an empty value becomes a union with null: look the result over before you use it.
+    A column with an empty value becomes a union with null. Ids with more than 64 bits or with leading zeros become
+    strings. An index of pandas is left out. A name that Avro does not allow is mapped. Check the result before you
+    use it.
     """
     text = json.dumps(service.infer(sample, name, leave_out=frozenset(leave_out)), indent=2)
     if output is None:
@@ -49,17 +52,18 @@ def infer(sample: Path, name: str, leave_out: tuple[str, ...], output: Path | No
     type=click.Choice(["backward", "forward", "full", "none"]),
     default="backward",
     show_default=True,
-    help="What must hold for exit status 0.",
+    help="Which compatibility is needed for exit status 0.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(old: Path, new: Path, require: Required, as_json: bool) -> None:
     """Say whether two versions of a feature record are compatible: OLD and NEW are `.avsc` files.
 
-    Backward: NEW reads what OLD wrote. Forward: OLD reads what NEW wrote. Exit status 1 where --require does not hold.
+    Backward: NEW reads what OLD wrote. Forward: OLD reads what NEW wrote. Exit status 1 if --require does not hold.
+    "models" says what a challenger does with captures that lack a feature it needs.
     """
     found = service.compare(FeatureSchema.of(old), FeatureSchema.of(new))
     if as_json:
-        keys = ("backward", "forward", "backward_reasons", "forward_reasons")
+        keys = ("backward", "forward", "backward_reasons", "forward_reasons", "models")
         click.echo(json.dumps({key: getattr(found, key) for key in keys}))
     else:
         for direction, holds, reasons in (
@@ -68,7 +72,11 @@ def check(old: Path, new: Path, require: Required, as_json: bool) -> None:
         ):
             click.echo(f"{direction} compatible: {'yes' if holds else 'no'}")
             for reason in reasons:
-                click.echo(f"  {reason}")
+                click.echo(visible(f"  {reason}"))
+        if found.models:
+            click.echo("models:")
+            for line in found.models:
+                click.echo(visible(f"  {line}"))
     wanted = {"backward": found.backward, "forward": found.forward, "full": found.backward and found.forward}
     if not wanted.get(require, True):
         sys.exit(1)
@@ -78,9 +86,9 @@ def check(old: Path, new: Path, require: Required, as_json: bool) -> None:
 @click.argument("features", type=click.Path(path_type=Path))
 @settings_options(stream=True)
 def register(settings: Settings, features: Path) -> None:
-    """Publish FEATURES, an `.avsc` file, composed with the envelope, before the live service starts.
+    """Publish FEATURES, an `.avsc` file, inside the record of a capture, before the live service starts.
 
-    With `-X schema.registry.url=…` to that registry, else to the stream's schemas topic.
+    It goes to the registry of `-X schema.registry.url=…`, or without one to the stream's schemas topic.
     """
     key = service.publish(settings, FeatureSchema.of(features))
     click.echo(f"{key}")
@@ -99,11 +107,10 @@ def list_(settings: Settings, as_json: bool) -> None:
         click.echo(json.dumps(rows))
         return
     for key, features in found:
-        click.echo(f"{key}  {len(features)} features: {', '.join(f'{f.name} {_shown(f)}' for f in features)}")
+        click.echo(visible(f"{key}  {len(features)} features: {', '.join(f'{f.name} {_shown(f)}' for f in features)}"))
     if not found:
         click.echo("no schema has been published yet")
 
 
 def _shown(feature: Feature) -> str:
-    kind = f"array of {feature.items}" if feature.kind == "array" else feature.kind
-    return f"{kind}?" if feature.nullable else kind
+    return f"{feature.written}?" if feature.nullable else feature.written

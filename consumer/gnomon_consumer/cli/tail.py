@@ -1,9 +1,10 @@
-"""`gnomon tail`: a stream, live."""
+"""`gnomon tail`: show the current state of a stream."""
 
 import itertools
 import json
 import time
 from contextlib import suppress
+from typing import Any
 
 import psycopg
 import rich_click as click
@@ -12,39 +13,37 @@ from rich.console import Console
 from rich.live import Live
 
 from gnomon_consumer.cli.options import settings_options
-from gnomon_consumer.database import unreachable
 from gnomon_consumer.reports.query import open_reports
 from gnomon_consumer.reports.tail import Look, line, rates, table
 from gnomon_consumer.settings import Settings
-from gnomon_schemas.errors import GnomonError
 
 
 @click.command()
 @click.option("--deployment", metavar="NAME", help="Only this one; default: every deployment.")
 @click.option(
-    "--every", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between looks."
+    "--every", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between two updates."
 )
 @click.option(
     "--seconds", type=click.FloatRange(1, 86_400), default=60.0, show_default=True,
-    help="How far back agreement and errors look.",
+    help="Agreement and errors cover this many seconds.",
 )  # fmt: skip
-@click.option("--count", type=click.IntRange(1), default=None, help="Looks before it ends; default: until Ctrl-C.")
+@click.option("--count", type=click.IntRange(1), default=None, help="Number of updates; default: until Ctrl-C.")
 @settings_options(stream=True, database=True, kafka=False)
 def tail(settings: Settings, deployment: str | None, every: float, seconds: float, count: int | None) -> None:
-    """A stream, live: rate, lag, sampling fraction, agreement and errors of each deployment.
+    """Show rate, lag, sampling fraction, agreement and errors of each deployment, again and again.
 
-    On a terminal a table that is drawn anew; elsewhere one JSON object a deployment and look.
+    A terminal shows a table that is updated; other outputs get one JSON object per deployment and update.
     """
-    stream, url = settings.require_stream(), settings.require_database_url()
+    stream = settings.require_stream()
     console = Console()
-    with open_reports(url) as connection, suppress(KeyboardInterrupt):
+    with open_reports(settings.require_database_url()) as connection, suppress(KeyboardInterrupt):
         before: Look | None = None
         drawn = Live(console=console, auto_refresh=False) if console.is_terminal else None
         if drawn:
             drawn.start()
         try:
             for number in itertools.count(1):
-                now = _look(connection, url, stream, deployment, seconds)
+                now = _look(connection, stream, deployment, seconds)
                 if drawn:
                     drawn.update(table(before, now), refresh=True)
                 else:
@@ -60,14 +59,7 @@ def tail(settings: Settings, deployment: str | None, every: float, seconds: floa
                 drawn.stop()
 
 
-def _look(
-    connection: psycopg.Connection[tuple[object, ...]], url: str, stream: str, deployment: str | None, seconds: float
-) -> Look:
-    try:
-        with connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute("select * from report_v1.tail(%s, %s, %s)", [stream, deployment, seconds])
-            return Look(time.monotonic(), cursor.fetchall())
-    except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
-        raise GnomonError("the database has no live view: run `gnomon db upgrade`") from error
-    except psycopg.OperationalError as error:
-        raise unreachable(url, error) from error
+def _look(connection: psycopg.Connection[Any], stream: str, deployment: str | None, seconds: float) -> Look:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute("select * from report_v1.tail(%s, %s, %s)", [stream, deployment, seconds])
+        return Look(time.monotonic(), cursor.fetchall())

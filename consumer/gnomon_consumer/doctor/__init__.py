@@ -1,10 +1,11 @@
 """`gnomon doctor`: is everything in place, and does the ledger close?"""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 from confluent_kafka import KafkaException
 
-from gnomon_consumer import database
+from gnomon_consumer.database import connections
 from gnomon_consumer.doctor import broker, data, machine
 from gnomon_consumer.doctor.finding import Finding, Status, exit_status
 from gnomon_consumer.settings import Settings
@@ -14,7 +15,7 @@ __all__ = ["Finding", "Status", "examine", "exit_status"]
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check that the settings allow, cheapest first; a check whose ground is missing is left out."""
-    yield from machine.examine_sandbox()
+    yield from machine.examine_sandbox(settings)
     metadata = yield from broker.answers(settings)
     first_offsets: dict[int, int] = {}
     if metadata is not None and settings.stream is not None:
@@ -28,7 +29,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "note", "no database_url is configured", "give --database-url to check it")
         return
     if (yield from data.answers(settings)) and settings.stream is not None:
-        with database.connect(settings.database_url, "gnomon doctor") as connection:
+        with closing(connections.connect(settings.database_url, "gnomon doctor")) as connection:
             if metadata is not None:
                 cluster_id, topic_ids = broker.identity(settings, metadata)
                 yield from data.examine_identity(connection, settings.stream, cluster_id, topic_ids)

@@ -6,10 +6,11 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import ClusterMetadata, ConfigResource, ResourceType
 
-from gnomon_consumer import kafka
 from gnomon_consumer.doctor.finding import Finding
+from gnomon_consumer.kafka import clients, log_reading, topic_ids
+from gnomon_consumer.kafka.errors import kafka_error
+from gnomon_consumer.kafka.topics import TopicPlan, plan
 from gnomon_consumer.settings import Settings
-from gnomon_consumer.topics import TopicPlan, plan
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.errors import DecodeError, GnomonError
 from gnomon_schemas.registry import registry_client, registry_properties, registry_schemas
@@ -23,11 +24,11 @@ FOR_EVER = 2**63
 def answers(settings: Settings) -> "Iterator[Finding] | Any":
     """Whether a broker answers; returns its metadata, None if none does."""
     try:
-        metadata = kafka.list_topics(settings)
+        metadata = clients.list_topics(settings)
     except GnomonError as error:
         yield Finding("broker", "unreachable", str(error), "check bootstrap_servers and the broker's listeners")
         return None
-    kind = "librdkafka's mock cluster" if kafka.is_mock(metadata) else "Kafka"
+    kind = "librdkafka's mock cluster" if clients.is_mock(metadata) else "Kafka"
     yield Finding("broker", "ok", f"{kind} at {settings.bootstrap_servers}, {len(metadata.brokers)} broker(s)")
     return metadata
 
@@ -54,14 +55,14 @@ def examine_topics(settings: Settings, metadata: ClusterMetadata) -> Iterator[Fi
             )
         else:
             yield Finding("topics", "ok", f"{wanted.name}, {len(topic.partitions)} partitions")
-    if not kafka.is_mock(metadata):
+    if not clients.is_mock(metadata):
         there = [item for item in planned if item.name in metadata.topics]
         resources = [(ResourceType.TOPIC, item.name) for item in there]
         resources += [(ResourceType.BROKER, str(broker)) for broker in metadata.brokers]
         try:
             found = _configs(settings, resources)
         except KafkaException as error:
-            text = f"settings cannot be read: {kafka.kafka_error(error).str()}"
+            text = f"settings cannot be read: {kafka_error(error).str()}"
             yield Finding("topics", "note", text, "allow DescribeConfigs on topics and cluster to check them")
             return
         yield from _topic_settings(names, there, {item.name: found[ResourceType.TOPIC, item.name] for item in there})
@@ -70,7 +71,7 @@ def examine_topics(settings: Settings, metadata: ClusterMetadata) -> Iterator[Fi
 
 
 def _configs(settings: Settings, resources: list[tuple[ResourceType, str]]) -> dict[tuple[ResourceType, str], Config]:
-    admin = kafka.make_admin(settings)
+    admin = clients.make_admin(settings)
     found: dict[tuple[ResourceType, str], Config] = {}
     for kind, name in resources:  # a request may name one broker only
         asked = admin.describe_configs([ConfigResource(kind, name)], request_timeout=settings.kafka.timeout_seconds)
@@ -111,13 +112,13 @@ def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str,
 
 def _transactions(broker: str, config: Config) -> Iterator[Finding]:
     longest = int(config.get("transaction.max.timeout.ms", FOR_EVER))
-    if longest < kafka.TRANSACTION_TIMEOUT_MS:
+    if longest < clients.TRANSACTION_TIMEOUT_MS:
         yield Finding(
             "transactions",
             "failed",
             f"broker {broker} allows transactions of {longest} ms at most, the scorer asks for"
-            f" {kafka.TRANSACTION_TIMEOUT_MS}",
-            f"raise the broker's transaction.max.timeout.ms to {kafka.TRANSACTION_TIMEOUT_MS}",
+            f" {clients.TRANSACTION_TIMEOUT_MS}",
+            f"raise the broker's transaction.max.timeout.ms to {clients.TRANSACTION_TIMEOUT_MS}",
         )
         return
     days = {
@@ -143,7 +144,7 @@ def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[F
             yield Finding("registry", "unreachable", text, "check schema.registry.url and its credentials")
             return
         yield Finding("registry", "ok", f"the schema registry answers, {len(subjects)} subjects")
-    store = TopicSchemas(kafka.client_config(settings), names.schemas, timeout_s=settings.kafka.timeout_seconds)
+    store = TopicSchemas(clients.client_config(settings), names.schemas, timeout_s=settings.kafka.timeout_seconds)
     try:
         store.refresh()
         known, rejected = len(store.live_schemas()), store.rejected
@@ -163,12 +164,12 @@ def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[F
 
 def _newest(settings: Settings, topic: str, partitions: int, reader: Reader) -> Iterator[Finding]:
     """Read the newest capture of every partition as a scorer would."""
-    consumer = kafka.make_consumer(settings, None, {"enable.partition.eof": True})
+    consumer = clients.make_consumer(settings, None, {"enable.partition.eof": True})
     read = 0
     try:
         for partition in range(partitions):
             place = TopicPartition(topic, partition)
-            low, high = kafka.span(consumer, place, settings.kafka.timeout_seconds)
+            low, high = log_reading.span(consumer, place, settings.kafka.timeout_seconds)
             if high == low:
                 continue
             consumer.assign([TopicPartition(topic, partition, high - 1)])
@@ -186,7 +187,7 @@ def _newest(settings: Settings, topic: str, partitions: int, reader: Reader) -> 
                     "publish its writer's schema (the hook does so at its start), or see who else writes there",
                 )
     except KafkaException as error:
-        text = f"{topic} cannot be read: {kafka.kafka_error(error).str()}"
+        text = f"{topic} cannot be read: {kafka_error(error).str()}"
         yield Finding("schemas", "unreachable", text, "check the topic and its rights")
     finally:
         consumer.close()
@@ -194,10 +195,10 @@ def _newest(settings: Settings, topic: str, partitions: int, reader: Reader) -> 
 
 
 def identity(settings: Settings, metadata: ClusterMetadata) -> tuple[str, dict[str, str | None]]:
-    """The cluster's id, and those of the live and labels topics, as far as they are there."""
+    """The cluster's id, and those of the live and labels topics where these exist."""
     names = Topics(settings.require_stream(), settings.topic_prefix)
     there = [name for name in (names.live, names.labels) if name in metadata.topics]
-    known = kafka.TopicIds(settings, metadata, *there).known if there else {}
+    known = topic_ids.TopicIds(settings, metadata, *there).known if there else {}
     return str(getattr(metadata, "cluster_id", None) or ""), known
 
 
@@ -205,10 +206,10 @@ def first_offsets(settings: Settings, metadata: ClusterMetadata) -> dict[int, in
     """The first offset that the live topic still holds, by partition; raises KafkaException."""
     topic = Topics(settings.require_stream(), settings.topic_prefix).live
     live = metadata.topics.get(topic)
-    consumer = kafka.make_consumer(settings)
+    consumer = clients.make_consumer(settings)
     try:
         return {
-            partition: kafka.span(consumer, TopicPartition(topic, partition), settings.kafka.timeout_seconds)[0]
+            partition: log_reading.span(consumer, TopicPartition(topic, partition), settings.kafka.timeout_seconds)[0]
             for partition in (live.partitions if live is not None else ())
         }
     finally:

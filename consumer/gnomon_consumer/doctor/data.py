@@ -5,37 +5,54 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
-from gnomon_consumer import database, upkeep
-from gnomon_consumer.doctor.finding import Finding
+from gnomon_consumer.database import connections, maintenance, roles
+from gnomon_consumer.database.queries import queries_of
+from gnomon_consumer.doctor.finding import Finding, Status
 from gnomon_consumer.settings import Settings
 from gnomon_migrations import runner
+from gnomon_schemas.errors import DependencyUnreachableError, GnomonError
 
 Connection = psycopg.Connection[Any]
 SHOWN_DIFFERENCES = 5
+SQL = queries_of(__package__)
 
 
 def examine_rows(connection: Connection, stream: str, first_offsets: Mapping[int, int]) -> Iterator[Finding]:
     """Everything about one stream; `first_offsets` is where the live topic's partitions begin now."""
-    yield from _roles(connection)
-    yield from _partitions(connection, datetime.now(UTC))
-    yield from _ledger(connection, stream)
-    yield from _lost(connection, stream, first_offsets)
-    yield from _producers(connection, stream)
+    checks = {
+        "roles": _roles(connection),
+        "partitions": _partitions(connection, datetime.now(UTC)),
+        "ledger": _ledger(connection, stream),
+        "orphans": _lost(connection, stream, first_offsets),
+        "producers": _producers(connection, stream),
+    }
+    for check, findings in checks.items():
+        yield from _said(check, findings)
+
+
+def _said(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings; a check that PostgreSQL refuses is one too."""
+    try:
+        yield from findings
+    except psycopg.Error as error:
+        yield Finding(
+            check, "failed", f"cannot be checked: {connections.explain(error)}", "run it as the tables' owner"
+        )
 
 
 def examine_identity(
     connection: Connection, stream: str, cluster_id: str, topic_ids: Mapping[str, str | None]
 ) -> Iterator[Finding]:
     """Whether what is stored came from the topics that stand under these names now."""
-    rows = connection.execute(
-        "select distinct d.name, 'live', p.cluster_id, p.topic_id from gnomon.streams s"
-        " join gnomon.deployments d using (stream_id) join gnomon.join_progress p using (deployment_id)"
-        " where s.name = %(stream)s union select distinct 'the labels', 'labels', w.cluster_id, w.topic_id"
-        " from gnomon.streams s join gnomon.label_watermarks w using (stream_id) where s.name = %(stream)s order by 1",
-        {"stream": stream},
-    ).fetchall()
+    yield from _said("identity", _identity(connection, stream, cluster_id, topic_ids))
+
+
+def _identity(
+    connection: Connection, stream: str, cluster_id: str, topic_ids: Mapping[str, str | None]
+) -> Iterator[Finding]:
+    rows = connection.execute(SQL["origins"], {"stream": stream}).fetchall()
     for what, kind, *stored in rows:
         topic, now = next(((t, i) for t, i in topic_ids.items() if t.endswith(f".{kind}")), (kind, None))
         if stored == [cluster_id, now]:
@@ -50,10 +67,12 @@ def answers(settings: Settings) -> "Iterator[Finding] | Any":
     """Whether the database answers and is of this version; returns both as one."""
     url = settings.require_database_url()
     try:
-        with database.engine_for(url).connect() as connection:
+        with connections.engine_for(url, connections.Access.WRITE).connect() as connection:
             stands, fits = runner.current(connection), runner.up_to_date(connection)
-    except OperationalError as error:
-        yield Finding("database", "unreachable", str(database.unreachable(url, error)), "check database_url")
+    except (psycopg.Error, SQLAlchemyError, GnomonError) as error:
+        said = error if isinstance(error, GnomonError) else connections.explain(error)
+        status: Status = "unreachable" if isinstance(said, DependencyUnreachableError) else "failed"
+        yield Finding("database", status, str(said), "mend that and run `gnomon doctor` again")
         return False
     yield Finding("database", "ok", "PostgreSQL answers")
     if fits:
@@ -65,18 +84,18 @@ def answers(settings: Settings) -> "Iterator[Finding] | Any":
 
 
 def _roles(connection: Connection) -> Iterator[Finding]:
-    rows = connection.execute("select rolname from pg_roles where rolname = any(%s)", [list(upkeep.ROLES)]).fetchall()
-    missing = sorted(set(upkeep.ROLES) - {row[0] for row in rows})
+    rows = connection.execute(SQL["roles"], [list(roles.ROLES)]).fetchall()
+    missing = sorted(set(roles.ROLES) - {row[0] for row in rows})
     if missing:
         yield Finding("roles", "note", f"no role {' and '.join(missing)}", "run `gnomon db roles`")
     else:
-        yield Finding("roles", "ok", " and ".join(upkeep.ROLES))
+        yield Finding("roles", "ok", " and ".join(roles.ROLES))
 
 
 def _partitions(connection: Connection, now: datetime) -> Iterator[Finding]:
     """Partitions of the next days, rows that stand in the default one for want of one, and what should be gone."""
     maintain = "run `gnomon db maintain` once a day"
-    manager = upkeep.partition_manager(connection)
+    manager = maintenance.partition_manager(connection)
     if manager is not None and manager.retention is not None:
         yield Finding(
             "partitions",
@@ -84,7 +103,7 @@ def _partitions(connection: Connection, now: datetime) -> Iterator[Finding]:
             f"{manager.name} drops partitions older than {manager.retention} without counting their rows",
             f"set retention in {manager.name}'s part_config to null; `gnomon db maintain` drops and counts them",
         )
-    missing = upkeep.missing_ahead(connection, now)
+    missing = maintenance.missing_ahead(connection, now)
     if missing:
         days = " and ".join(f"{day:%Y-%m-%d}" for day in missing)
         if manager is None:
@@ -96,25 +115,19 @@ def _partitions(connection: Connection, now: datetime) -> Iterator[Finding]:
                 f"none for {days}; pairs of then would go to the default one",
                 f"run {manager.name}'s maintenance, which is in charge",
             )
-    waiting, old = upkeep.waiting_in_default(connection), upkeep.past_retention(connection)
+    waiting, old = maintenance.waiting_in_default(connection), maintenance.past_retention(connection)
     if waiting:
         remedy = maintain if manager is None else f"move them with {manager.name}'s partition_data procedures"
         yield Finding("partitions", "note", f"{waiting} pairs stand in the default one and need not", remedy)
     if old:
         yield Finding("partitions", "note", f"{len(old)} past retention: {', '.join(old)}", maintain)
     if not missing and not waiting and not old:
-        yield Finding("partitions", "ok", f"ahead to {now + upkeep.AHEAD[-1]:%Y-%m-%d}, none past retention")
+        yield Finding("partitions", "ok", f"ahead to {now + maintenance.AHEAD[-1]:%Y-%m-%d}, none past retention")
 
 
 def _lost(connection: Connection, stream: str, first_offsets: Mapping[int, int]) -> Iterator[Finding]:
     """What the live log no longer holds: counted, but no evidence any more."""
-    orphaned = connection.execute(
-        "select d.name, coalesce(sum(c.joined_orphaned), 0)::bigint, coalesce((select sum(w.joined_missing)"
-        " from gnomon.windows w where w.deployment_id = d.deployment_id), 0)::bigint from gnomon.streams s"
-        " join gnomon.deployments d using (stream_id) left join gnomon.cells c using (deployment_id)"
-        " where s.name = %s group by d.deployment_id, d.name order by 1",
-        [stream],
-    ).fetchall()
+    orphaned = connection.execute(SQL["orphans"], [stream]).fetchall()
     remedy = "raise retention.ms of the live topic, or give the joiner more members"
     for deployment, orphans, unread in orphaned:
         if orphans or unread:
@@ -122,12 +135,7 @@ def _lost(connection: Connection, stream: str, first_offsets: Mapping[int, int])
             yield Finding("orphans", "note", text, remedy)
         else:
             yield Finding("orphans", "ok", f"{deployment}: none")
-    behind = connection.execute(
-        "select d.name, p.source_partition, p.next_source_offset from gnomon.streams s"
-        " join gnomon.deployments d using (stream_id) join gnomon.join_progress p using (deployment_id)"
-        " where s.name = %s order by 1, 2",
-        [stream],
-    ).fetchall()
+    behind = connection.execute(SQL["progress"], [stream]).fetchall()
     for deployment, partition, stands in behind:
         low = first_offsets.get(partition, 0)
         if low > stands:
@@ -141,7 +149,7 @@ def _lost(connection: Connection, stream: str, first_offsets: Mapping[int, int])
 
 
 def _ledger(connection: Connection, stream: str) -> Iterator[Finding]:
-    differences = upkeep.ledger_differences(connection, stream)
+    differences = maintenance.ledger_differences(connection, stream)
     for one in differences[:SHOWN_DIFFERENCES]:
         yield Finding(
             "ledger",
@@ -153,24 +161,17 @@ def _ledger(connection: Connection, stream: str) -> Iterator[Finding]:
     if len(differences) > SHOWN_DIFFERENCES:
         yield Finding("ledger", "failed", f"and {len(differences) - SHOWN_DIFFERENCES} differences more")
     if not differences:
-        row = connection.execute(
-            "select coalesce(sum(c.seen), 0)::bigint, count(distinct d.name) from gnomon.streams s"
-            " join gnomon.deployments d using (stream_id) left join gnomon.cells c using (deployment_id)"
-            " where s.name = %s",
-            [stream],
-        ).fetchone()
+        row = connection.execute(SQL["captures"], [stream]).fetchone()
         assert row is not None
         yield Finding("ledger", "ok", f"closes: {row[0]} captures of {row[1]} deployment(s), each in one bucket")
 
 
 def _producers(connection: Connection, stream: str) -> Iterator[Finding]:
-    """A loss in the hook is counted, not a difference; more received than was offered is one."""
-    rows = connection.execute(
-        "select p.producer_id, d.name, p.received - p.repeated, p.missing, p.offered, p.closed"
-        " from gnomon.producers p join gnomon.streams s using (stream_id)"
-        " join gnomon.deployments d using (deployment_id) where s.name = %s",
-        [stream],
-    ).fetchall()
+    """A loss in the hook is counted, not a difference; more received than was offered is one.
+
+    A run counts once, as the deployment saw it that received most of it: the others may have begun later.
+    """
+    rows = connection.execute(SQL["producers"], [stream]).fetchall()
     for producer, deployment, received, _, offered, closed in rows:
         if closed and offered is not None and received > offered:
             yield Finding(
@@ -179,10 +180,11 @@ def _producers(connection: Connection, stream: str) -> Iterator[Finding]:
                 f"{deployment} received {received} captures of producer {producer}, which offered {offered}",
                 "a producer id is used twice: look for processes that share one",
             )
-    missing = sum(row[3] for row in rows)
-    unclean = sum(not row[5] for row in rows)
+    runs = {row[0]: row for row in sorted(rows, key=lambda row: row[2])}.values()
+    missing = sum(row[3] for row in runs)
+    unclean = sum(not row[5] for row in runs)
     if missing or unclean:
-        text = f"{missing} captures lost before the broker, {unclean} of {len(rows)} runs not closed"
+        text = f"{missing} captures lost before the broker, {unclean} of {len(runs)} runs ended without closing"
         yield Finding("producers", "note", text, "see `gnomon report producers`")
     else:
-        yield Finding("producers", "ok", f"{len(rows)} runs, closed and without a gap")
+        yield Finding("producers", "ok", f"{len(runs)} runs, running or closed, without a gap")

@@ -1,4 +1,4 @@
-"""One finding a thing that must be right, each failure with the way out."""
+"""One finding per check; a failure names the way out."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,23 +1,28 @@
 """Labels from CSV, Parquet and JSON-lines files, in batches; columns are mapped to the fields of a Label by name."""
 
 import hashlib
+import io
 import json
-import math
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from gnomon_consumer.labels.store import EPOCH, fault_of
+from gnomon_consumer import tabular
+from gnomon_consumer.labels import values
+from gnomon_consumer.labels.store import fault_of
+from gnomon_consumer.labels.values import Formats
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import ConfigurationError
 
 FIELDS = ("request_id", "value", "label", "relevance", "items", "occurred_at", "observed_at", "source")
 REQUIRED = ("request_id", "observed_at")
+WHOLE = ("request_id", "label")
+"""Ids and classes: `1.0` in every row of such a column of a CSV file is 1."""
 BATCH_ROWS = 50_000
 
 
@@ -46,61 +51,99 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_labels(path: Path, columns: Mapping[str, str], source: str) -> Iterator[tuple[int, Record | RowError]]:
+def read_labels(
+    path: Path, columns: Mapping[str, str], source: str, formats: Formats | None = None, delimiter: str | None = None
+) -> Iterator[tuple[int, Record | RowError]]:
     """Row number (from 1) and label, or what is wrong with the row.
 
     `columns` maps a field to its column; a field left out is read from the column of its own name, if there is one.
-    Raises ConfigurationError for a file that is none of the three formats or lacks a needed column.
+    A file may be compressed; without a `delimiter` that of its header is taken. Raises ConfigurationError for a file
+    that is none of the three formats or lacks a needed column.
     """
     number = 0
     chosen: dict[str, str] | None = None
+    formats = formats or Formats()
     try:
-        for names, rows in _batches(path):
+        for names, rows in _batches(path, delimiter, columns):
             if chosen is None:
                 chosen = _choose(path, names, columns)
             for row in rows:
                 number += 1
-                yield number, _label(path, number, row, chosen, source)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+                yield number, _label(path, number, row, chosen, source, formats)
+    except (pa.ArrowException, UnicodeDecodeError, EOFError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror or error}") from error
 
 
-def _batches(path: Path) -> Iterator[tuple[list[str], Iterator[Mapping[str, Any]]]]:
+Batches = Iterator[tuple[list[str], Iterator[Mapping[str, Any]]]]
+
+
+def _batches(path: Path, delimiter: str | None, columns: Mapping[str, str]) -> Batches:
     """Column names and rows, by the file's suffix."""
-    match path.suffix.lower():
-        case ".csv":
-            # Every column as text: request ids such as 007 keep their zeros, and times are read by one rule.
-            with pyarrow.csv.open_csv(path) as head:
-                names = head.schema.names
-            options = pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
-            )
-            with pyarrow.csv.open_csv(path, convert_options=options) as reader:
-                for batch in reader:
-                    yield names, iter(batch.to_pylist())
-        case ".parquet":
-            with pyarrow.parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(BATCH_ROWS):
-                    yield batch.schema.names, iter(batch.to_pylist())
-        case ".jsonl" | ".ndjson" | ".json":
-            yield from _json_lines(path)
-        case suffix:
-            raise ConfigurationError(f"{path}: {suffix or 'no suffix'} is none of .csv, .parquet, .jsonl, .ndjson")
+    kind = tabular.kind_of(path)
+    if kind == "csv":
+        yield from _csv(path, delimiter or tabular.delimiter_of(path), columns)
+    elif kind == "parquet":
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH_ROWS):
+                yield batch.schema.names, iter(_in_microseconds(batch).to_pylist())
+    else:
+        yield from _json_lines(path)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[list[str], Iterator[Mapping[str, Any]]]]:
-    with path.open(encoding="utf-8") as file:
+def _csv(path: Path, delimiter: str, columns: Mapping[str, str]) -> Batches:
+    # Every column as text: request ids such as 007 keep their zeros, and times are read by one rule.
+    parsing = tabular.csv_options(delimiter)
+    with tabular.opened(path) as stream, pyarrow.csv.open_csv(stream, parse_options=parsing) as head:
+        names = head.schema.names
+    options = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with (
+            tabular.opened(path) as stream,
+            pyarrow.csv.open_csv(stream, parse_options=parsing, convert_options=options) as reader,
+        ):
+            yield from reader
+
+    whole = {column for name in WHOLE if (column := columns.get(name, name)) in names}
+    for batch in batches():
+        whole = {name for name in whole if _is_whole(batch.column(names.index(name)))}
+    for batch in batches():
+        for name in whole:
+            texts = pc.replace_substring_regex(batch.column(names.index(name)), r"\.0+$", "")
+            batch = batch.set_column(names.index(name), name, texts)
+        yield names, iter(batch.to_pylist())
+
+
+def _is_whole(texts: pa.Array) -> bool:
+    """Whether all are floats that are whole numbers: ids or classes that pandas wrote beside missing ones."""
+    return bool(pc.all(pc.match_substring_regex(texts, r"^-?\d{1,15}\.0+$")).as_py() is not False)
+
+
+def _in_microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Times to the microsecond, which is what a label has: Python has no others."""
+    arrays = [
+        column.cast(pa.timestamp("us", column.type.tz), safe=False) if pa.types.is_timestamp(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _json_lines(path: Path) -> Batches:
+    with tabular.opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                raise ConfigurationError(f"{path}, line {number}: no JSON: {error}") from error
+            except (ValueError, RecursionError) as error:
+                raise ConfigurationError(f"{path}, line {number}: not JSON: {error}") from error
             if not isinstance(row, dict):
-                raise ConfigurationError(f"{path}, line {number}: not a JSON object")
+                hint = "; write one object a line" if isinstance(row, list) else ""
+                raise ConfigurationError(f"{path}, line {number}: not a JSON object{hint}")
             yield list(FIELDS), iter([row])
 
 
@@ -115,23 +158,26 @@ def _choose(path: Path, names: list[str], columns: Mapping[str, str]) -> dict[st
         raise ConfigurationError(
             f"{path}: no column for {' and '.join(missing)}; it has {', '.join(names)}; give --map COLUMN={missing[0]}"
         )
+    for column in chosen.values():
+        if names.count(column) > 1:
+            raise ConfigurationError(f"{path}: two columns are named {column!r}")
     return chosen
 
 
 def _label(
-    path: Path, number: int, row: Mapping[str, Any], chosen: Mapping[str, str], source: str
+    path: Path, number: int, row: Mapping[str, Any], chosen: Mapping[str, str], source: str, formats: Formats
 ) -> Record | RowError:
     given = {name: row.get(chosen[name]) if name in chosen else None for name in FIELDS}
     try:
         record: Record = {
-            "request_id": _text(given["request_id"]) or "",
-            "value": _number(given["value"]),
-            "label": _text(given["label"]),
-            "relevance": _list(given["relevance"], _number),
-            "items": _list(given["items"], _text),
-            "occurred_at": _micros(given["occurred_at"]),
-            "observed_at": _micros(given["observed_at"]),
-            "source": _text(given["source"]) or source,
+            "request_id": values.text("request_id", given["request_id"]) or "",
+            "value": values.number("value", given["value"], formats),
+            "label": values.text("label", given["label"]),
+            "relevance": values.items("relevance", given["relevance"], values.number),
+            "items": values.items("items", given["items"], values.text),
+            "occurred_at": values.microseconds("occurred_at", given["occurred_at"], formats),
+            "observed_at": values.microseconds("observed_at", given["observed_at"], formats),
+            "source": values.text("source", given["source"]) or source,
         }
     except (ValueError, TypeError, OverflowError) as error:
         return RowError(f"{path}, row {number}: {error}")
@@ -139,40 +185,3 @@ def _label(
         return RowError(f"{path}, row {number}: it has no observed_at")
     fault = fault_of(record)
     return record if fault is None else RowError(f"{path}, row {number}: {fault}")
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _number(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    number = float(value)
-    return None if math.isnan(number) else number
-
-
-def _list(value: Any, one: Any) -> list[Any] | None:
-    if value is None or value == "":
-        return None
-    values = json.loads(value) if isinstance(value, str) else value
-    if not isinstance(values, list):
-        raise TypeError(f"{value!r} is not a list")
-    return [one(item) for item in values]
-
-
-def _micros(value: Any) -> int | None:
-    """A time as microseconds since the Unix epoch: ISO 8601 (UTC where it names no zone), or microseconds."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, str) and not value.lstrip("-").isdigit():
-        value = datetime.fromisoformat(value)
-    if isinstance(value, datetime):
-        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-        span = aware - EPOCH
-        return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
-    if isinstance(value, date):
-        return _micros(datetime(value.year, value.month, value.day, tzinfo=UTC))
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError(f"{value!r} is no time; give ISO 8601 or whole microseconds")
-    return int(value)

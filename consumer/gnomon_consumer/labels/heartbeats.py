@@ -5,10 +5,10 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
-from gnomon_consumer import kafka
+from gnomon_consumer.kafka import clients
 from gnomon_consumer.labels.store import FIRST_US, LAST_US
+from gnomon_consumer.runtime.outage import Complaints
 from gnomon_consumer.settings import Settings
-from gnomon_consumer.waiting import Complaints
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import DecodeError
 
@@ -16,14 +16,14 @@ from gnomon_schemas.errors import DecodeError
 class Heartbeats:
     """Reads the producers' topic from its beginning; `pending` are the reports that are not stored yet."""
 
-    def __init__(self, settings: Settings, topic: str, reader: Reader, complaints: Complaints, log: Any) -> None:
+    def __init__(self, settings: Settings, topic: str, *, reader: Reader, complaints: Complaints, log: Any) -> None:
         self._reader = reader
         self._complaints = complaints
         self._log = log
         self._batch = settings.labels.batch_messages
         self.pending: list[Record] = []
-        self._consumer: Consumer = kafka.make_consumer(settings, None, {"enable.partition.eof": True})
-        found = kafka.list_topics(settings).topics.get(topic)
+        self._consumer: Consumer = clients.make_consumer(settings, None, {"enable.partition.eof": True})
+        found = clients.list_topics(settings).topics.get(topic)
         partitions = sorted(found.partitions) if found is not None and found.error is None else []
         self._left = set(partitions)
         self._consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])

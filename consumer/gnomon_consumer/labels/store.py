@@ -1,30 +1,34 @@
 """Labels into PostgreSQL: every version kept, progress moved in the transaction that writes what it stands for."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
+from gnomon_consumer.database.queries import queries_of
+from gnomon_consumer.labels.maturity import Maturity
+from gnomon_consumer.times import moment
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import ConfigurationError, GnomonError
+from gnomon_schemas.records import LARGEST_NUMBER
+from gnomon_schemas.texts import storable
 
 Connection = psycopg.Connection[Any]
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-FUTURE_US = 3_600_000_000
-"""A label observed further ahead than this moves no watermark: its clock is wrong."""
-
-COLUMNS = (
-    "stream_id", "request_id", "observed_at", "value", "label", "relevance", "items", "occurred_at", "source",
-    "label_partition", "label_offset", "load_id",
-)  # fmt: skip
+SQL = queries_of(__package__)
+# Of the columns that `copy_incoming` names.
 _TYPES = (
     "int4", "text", "timestamptz", "float8", "text", "float8[]", "text[]", "timestamptz", "text", "int4", "int8",
-    "int8",
+    "int8", "int8",
 )  # fmt: skip
+FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+MAX_REQUEST_ID = 2000
+"""Bytes: a key of the table takes 2,704 at most."""
+FUTURE_US = 3_600_000_000
+"""A label observed further ahead than this moves no watermark: its clock is wrong."""
 
 
 class LabelsMovedError(GnomonError):
@@ -61,6 +65,8 @@ class Load:
     load_id: int
     received: int
     stored: int
+    conflicts: int = 0
+    """Of those stored: another truth for a request and time that had one; kept as a version of its own."""
 
     @property
     def duplicates(self) -> int:
@@ -72,17 +78,21 @@ def fault_of(record: Mapping[str, Any]) -> str | None:
     """Why a label cannot be stored, None if it can."""
     if not record["request_id"]:
         return "it has no request id"
-    for name in ("request_id", "label", "source"):
-        if "\0" in (record[name] or ""):
-            return f"its {name} holds a NUL character"
-    if any("\0" in item for item in record["items"] or ()):
-        return "its items hold a NUL character"
+    if len(record["request_id"].encode()) > MAX_REQUEST_ID:
+        return f"its request id is longer than {MAX_REQUEST_ID} bytes"
+    if record["value"] is not None and LARGEST_NUMBER < abs(record["value"]) < math.inf:
+        return f"its value {record['value']} lies beyond {LARGEST_NUMBER}"
     for name in ("observed_at", "occurred_at"):
         time = record[name]
         if time is not None and not FIRST_US <= time <= LAST_US:
             return f"its {name} lies outside the years 1 to 9999"
     if all(record[name] is None for name in ("value", "label", "relevance")):
         return "it has neither value nor label nor relevance"
+    for name, numbers in (("value", [record["value"]]), ("relevance", record["relevance"] or ())):
+        if not all(number is None or math.isfinite(number) for number in numbers):
+            return f"its {name} is not a finite number"
+    if record["items"] is not None and len(record["items"]) != len(record["relevance"] or ()):
+        return f"it has {len(record['items'])} items and {len(record['relevance'] or ())} relevances"
     return None
 
 
@@ -93,27 +103,26 @@ class LabelStore:
         self._connection = connection
         connection.autocommit = True
         with connection.transaction():
-            connection.execute("insert into gnomon.streams (name) values (%s) on conflict do nothing", [stream])
-            row = connection.execute("select stream_id from gnomon.streams where name = %s", [stream]).fetchone()
+            connection.execute(SQL["new_stream"], [stream])
+            row = connection.execute(SQL["stream_id"], [stream]).fetchone()
         assert row is not None
         self.stream_id: int = row[0]
-        connection.execute("create temp table incoming_labels (like gnomon.labels) on commit delete rows")
-        connection.execute("alter table incoming_labels alter stored_at drop not null")
+        self.conflicts = 0
+        """Labels from the topic that were not the truth stored for their request and time; kept as versions."""
+
+    def close(self) -> None:
+        """Close the connection: what is being written is rolled back."""
+        self._connection.close()
 
     def positions(self, partitions: Sequence[int]) -> dict[int, Position]:
         """What is stored already, by partition."""
-        rows = self._connection.execute(
-            "select label_partition, next_offset, cluster_id, topic_id from gnomon.label_watermarks"
-            " where stream_id = %s and label_partition = any(%s)",
-            [self.stream_id, list(partitions)],
-        )
+        rows = self._connection.execute(SQL["positions"], [self.stream_id, list(partitions)])
         return {row[0]: Position(*row[1:]) for row in rows}
 
     def begin(self, partition: int, offset: int, cluster_id: str, topic_id: str | None) -> None:
         """Remember where a partition begins and whose it is; raise ConfigurationError when that differs."""
         self._connection.execute(
-            "insert into gnomon.label_watermarks (stream_id, label_partition, cluster_id, topic_id, next_offset)"
-            " values (%s, %s, %s, %s, %s) on conflict do nothing",
+            SQL["begin_partition"],
             [self.stream_id, partition, cluster_id, topic_id, offset],
         )
         stored = self.positions([partition])[partition]
@@ -138,6 +147,7 @@ class LabelStore:
                 new = self._insert(
                     (self._row(record, partition, offset, None) for offset, record in batch.labels),
                 )
+                self.conflicts += self._conflicts
                 self._move(partition, batch, new, now_us)
                 stored += new
         return stored
@@ -148,33 +158,37 @@ class LabelStore:
         """Store the labels of a file in one transaction, with the row that stands for the load."""
         with self._connection.transaction():
             row = self._connection.execute(
-                "insert into gnomon.label_loads (stream_id, file, sha256, complete_until) values (%s, %s, %s, %s)"
-                " returning load_id",
+                SQL["begin_load"],
                 [self.stream_id, file, sha256, complete_until],
             ).fetchone()
             assert row is not None
             load_id: int = row[0]
             stored = self._insert(self._row(record, None, None, load_id) for record in labels)
             received = self._received
+            conflicts = self._conflicts
             self._connection.execute(
-                "update gnomon.label_loads set received = %s, stored = %s, duplicates = %s, rejected = %s"
-                " where load_id = %s",
+                SQL["end_load"],
                 [received + rejected, stored, received - stored, rejected, load_id],
             )
-        return Load(load_id, received, stored)
+        return Load(load_id, received, stored, conflicts)
 
     def set_idle(self, partitions: Mapping[int, bool]) -> None:
         """Say which partitions have had nothing for a while, and which are at work again."""
         for partition, idle in sorted(partitions.items()):
-            self._connection.execute(
-                "update gnomon.label_watermarks set idle = %s, updated_at = now()"
-                " where stream_id = %s and label_partition = %s and idle <> %s",
-                [idle, self.stream_id, partition, idle],
-            )
+            self._connection.execute(SQL["set_idle"], {"idle": idle, "stream": self.stream_id, "partition": partition})
+
+    def maturity(self) -> Maturity:
+        """Say until when labels are complete and requests mature."""
+        row = self._connection.execute(SQL["maturity"], [self.stream_id]).fetchone()
+        assert row is not None
+        watermark, grace, horizons = row[0], timedelta(seconds=row[1]), [timedelta(seconds=each) for each in row[2]]
+        if watermark is None:
+            return Maturity(None, {})
+        return Maturity(watermark, {horizon: watermark - horizon - grace for horizon in sorted(horizons)})
 
     def seal_cohorts(self) -> int:
         """Seal every slice of event time that has come of age; return how many."""
-        row = self._connection.execute("select gnomon.seal_cohorts(%s)", [self.stream_id]).fetchone()
+        row = self._connection.execute(SQL["seal_cohorts"], [self.stream_id]).fetchone()
         return int(row[0]) if row else 0
 
     def report_producers(self, reports: Iterable[Record]) -> None:
@@ -186,36 +200,44 @@ class LabelStore:
                 newest[report["producer_id"]] = report
         with self._connection.transaction():
             self._connection.cursor().executemany(
-                _REPORT, [self._report(report) for _, report in sorted(newest.items())]
+                SQL["keep_report"], [self._report(report) for _, report in sorted(newest.items())]
             )
 
     def _insert(self, rows: Iterable[tuple[Any, ...]]) -> int:
-        self._received = 0
+        """Store versions that are new; return how many.
+
+        Another truth for the same request and time is a version too: it stands a microsecond after the one before.
+        """
+        self._received = self._conflicts = 0
         with self._connection.cursor() as cursor:
-            with cursor.copy(f"copy incoming_labels ({', '.join(COLUMNS)}) from stdin (format binary)") as copy:
+            cursor.execute(SQL["make_incoming"])
+            cursor.execute(SQL["number_incoming"])
+            with cursor.copy(SQL["copy_incoming"]) as copy:
                 copy.set_types(_TYPES)
                 for row in rows:
-                    copy.write_row(row)
+                    copy.write_row((*row, self._received))
                     self._received += 1
-            cursor.execute(
-                f"insert into gnomon.labels ({', '.join(COLUMNS)}) select {', '.join(COLUMNS)} from incoming_labels"  # noqa: S608  # constants
-                " order by request_id, observed_at, label_partition, label_offset on conflict do nothing"
-            )
+            cursor.execute(SQL["store"])
             stored = cursor.rowcount
-            cursor.execute("delete from incoming_labels")
-        return stored
+            if stored < self._received:
+                cursor.execute(SQL["forget_known"])
+                while cursor.execute(SQL["store_conflicts"]).rowcount > 0:
+                    self._conflicts += cursor.rowcount
+                    cursor.execute(SQL["forget_known"])
+            cursor.execute(SQL["drop_incoming"])
+        return stored + self._conflicts
 
     def _row(self, record: Record, partition: int | None, offset: int | None, load_id: int | None) -> tuple[Any, ...]:
         return (
             self.stream_id,
-            record["request_id"],
+            storable(record["request_id"]),
             moment(record["observed_at"]),
             record["value"],
-            record["label"],
+            None if record["label"] is None else storable(record["label"]),
             record["relevance"],
-            record["items"],
+            None if record["items"] is None else [storable(item) for item in record["items"]],
             None if record["occurred_at"] is None else moment(record["occurred_at"]),
-            record["source"] or "",
+            storable(record["source"] or ""),
             partition,
             offset,
             load_id,
@@ -224,10 +246,7 @@ class LabelStore:
     def _move(self, partition: int, batch: LabelBatch, stored: int, now_us: int) -> None:
         until = batch.observed_until(now_us)
         moved = self._connection.execute(
-            "update gnomon.label_watermarks set next_offset = %s, observed_until = greatest(observed_until, %s),"
-            " idle = false, received = received + %s, stored = stored + %s, duplicates = duplicates + %s,"
-            " rejected = rejected + %s, updated_at = now()"
-            " where stream_id = %s and label_partition = %s and next_offset = %s",
+            SQL["move_partition"],
             [
                 batch.end,
                 None if until is None else moment(until),
@@ -247,7 +266,7 @@ class LabelStore:
         return [
             self.stream_id,
             report["producer_id"],
-            *(report[name].replace("\0", "\ufffd") for name in ("service", "host")),
+            *(storable(report[name]) for name in ("service", "host")),
             report["pid"],
             moment(report["started_at"]),
             moment(report["reported_at"]),
@@ -258,21 +277,3 @@ class LabelStore:
             report["switched_off"],
             report["closed"],
         ]
-
-
-_REPORTED = (
-    "service", "host", "pid", "started_at", "reported_at", "offered", "delivered", "dropped", "sampled_out",
-    "switched_off", "closed",
-)  # fmt: skip
-_REPORT = f"""
-insert into gnomon.producer_reports as r (stream_id, producer_id, {", ".join(_REPORTED)})
-values ({", ".join(["%s"] * (2 + len(_REPORTED)))})
-on conflict (stream_id, producer_id) do update
-set {", ".join(f"{name} = excluded.{name}" for name in _REPORTED)}, stored_at = now()
-where r.reported_at <= excluded.reported_at
-"""  # noqa: S608  # constants
-
-
-def moment(micros: int) -> datetime:
-    """Microseconds since the Unix epoch as a datetime in UTC."""
-    return EPOCH + timedelta(microseconds=micros)

@@ -3,9 +3,11 @@
 import json
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from gnomon_consumer.settings import Section, Settings, environment_name
+from gnomon_consumer.sections import Section
+from gnomon_consumer.settings import Settings, environment_name
 
 WIDTH = 100
 
@@ -18,17 +20,33 @@ HEAD = """\
 def commented_file(stream: str) -> str:
     """The text of a `gnomon.toml` for this stream, every other setting shown as a comment."""
     lines = [HEAD]
-    sections: list[tuple[str, type[Section]]] = []
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            sections.append((name, field.annotation))
-            continue
+    own, sections = _parts(Settings)
+    for name, field in own:
         lines += _setting(name, name, field, {"stream": stream}.get(name))
     for name, section in sections:
-        lines += [f"[{name}]", ""]
-        for key, field in section.model_fields.items():
-            lines += _setting(key, f"{name}.{key}", field, None)
+        lines += _table(name, section)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _parts(model: type[BaseModel]) -> tuple[list[tuple[str, Any]], list[tuple[str, type[Section]]]]:
+    """Return a model's own settings, and the sections in it."""
+    own, sections = [], []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            sections.append((name, field.annotation))
+        else:
+            own.append((name, field))
+    return own, sections
+
+
+def _table(name: str, section: type[Section]) -> list[str]:
+    own, sections = _parts(section)
+    lines = [f"[{name}]", ""]
+    for key, field in own:
+        lines += _setting(key, f"{name}.{key}", field, None)
+    for key, inner in sections:
+        lines += _table(f"{name}.{key}", inner)
+    return lines
 
 
 def _setting(key: str, path: str, field: Any, given: Any) -> list[str]:

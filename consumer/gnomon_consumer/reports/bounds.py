@@ -63,7 +63,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Finding:
+class BoundResult:
     """One row held against one bound: `state` is met, broken or unknown; `value` is None where there is no number."""
 
     bound: str
@@ -98,13 +98,13 @@ def _limit(text: str, written: str) -> float:
     try:
         limit = float(written)
     except ValueError:
-        raise ConfigurationError(f"bound '{text}': '{written}' is no number") from None
+        raise ConfigurationError(f"bound '{text}': '{written}' is not a number") from None
     if not math.isfinite(limit):
         raise ConfigurationError(f"bound '{text}': the limit must be finite")
     return limit
 
 
-def hold(bound: Bound, columns: Iterable[str], rows: Iterable[Row]) -> list[Finding]:
+def hold(bound: Bound, columns: Iterable[str], rows: Iterable[Row]) -> list[BoundResult]:
     """Hold a report's rows against a bound; never empty. Raises ConfigurationError for a column that is not there."""
     known = list(columns)
     for name in (bound.wanted.column, *bound.where, *([bound.condition.column] if bound.condition else [])):
@@ -119,10 +119,10 @@ def hold(bound: Bound, columns: Iterable[str], rows: Iterable[Row]) -> list[Find
     if findings:
         return findings
     problems = [str(row["status"]) for row in rows if row.get("status", "ok") != "ok"]
-    return [Finding(bound.text, None, None, None, UNKNOWN, problems[0] if problems else "no row fits it")]
+    return [BoundResult(bound.text, None, None, None, UNKNOWN, problems[0] if problems else "no row fits it")]
 
 
-def _finding(bound: Bound, row: Row) -> Finding:
+def _finding(bound: Bound, row: Row) -> BoundResult:
     value, state, reason = _number(row[bound.wanted.column]), UNKNOWN, ""
     if value is None:
         reason = str(row.get("status") or "no number")
@@ -134,7 +134,7 @@ def _finding(bound: Bound, row: Row) -> Finding:
         reason = f"its {bound.condition.column} is {behind}"
     else:
         state = MET if bound.wanted.holds(value) else BROKEN
-    return Finding(bound.text, row.get("deployment"), row.get("role"), value, state, reason)
+    return BoundResult(bound.text, row.get("deployment"), row.get("role"), value, state, reason)
 
 
 def _fulfilled(condition: Comparison, row: Row) -> bool:
@@ -155,7 +155,7 @@ def _said(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def metrics(stream: str, findings: Sequence[Finding], now: float) -> CollectorRegistry:
+def metrics(stream: str, findings: Sequence[BoundResult], now: float) -> CollectorRegistry:
     """What was found as Prometheus metrics, for node_exporter's textfile collector; `now` in Unix seconds.
 
     A bound that speaks of several rows of a deployment is as good as the worst of them.
@@ -169,7 +169,7 @@ def metrics(stream: str, findings: Sequence[Finding], now: float) -> CollectorRe
         registry=registry,
     )
     value = Gauge("gnomon_bound_value", "The number that the bound is about.", labels, registry=registry)
-    worst: dict[tuple[str, str, str, str], Finding] = {}
+    worst: dict[tuple[str, str, str, str], BoundResult] = {}
     for finding in findings:
         key = (stream, finding.deployment or "", finding.role or "", finding.bound)
         if key not in worst or _badness(finding) > _badness(worst[key]):
@@ -184,5 +184,5 @@ def metrics(stream: str, findings: Sequence[Finding], now: float) -> CollectorRe
     return registry
 
 
-def _badness(finding: Finding) -> int:
+def _badness(finding: BoundResult) -> int:
     return (MET, UNKNOWN, BROKEN).index(finding.state)

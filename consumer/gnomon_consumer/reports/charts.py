@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,19 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-# Drawn in these, then named in the page's style, which knows light and dark (Okabe and Ito's safe pairs).
+# Drawn in these, then named in the page's style, which knows light and dark.
 _COLOURS = {
     "#010203": "var(--ink)",
     "#030201": "var(--faint)",
     "#0072b2": "var(--challenger)",
+    "#8c1d6b": "var(--challenger-2)",
+    "#3d9b5f": "var(--challenger-3)",
+    "#5b5f66": "var(--challenger-4)",
     "#e69f00": "var(--control)",
 }
-INK, FAINT, CHALLENGER, CONTROL = _COLOURS
+INK, FAINT, *CHALLENGERS, CONTROL = _COLOURS
+MARKERS = "os^vPX"
+LINES = ("-", "-.", ":", (0, (6, 1)))
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gnomon",
@@ -35,36 +40,62 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "date.converter": "concise",
 }
-MARKERS = {"challenger": ("o", CHALLENGER), "control": ("D", CONTROL)}
 WIDTH = 5.0  # inches at 72 points: a phone's width, so that letters need not shrink; elsewhere the page scales it up
+
+
+CONTROL_LOOK = -1
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One point with its interval: where (a row of the chart or a day), of which series, and how it is called."""
+    """One point with its interval: where (a row of the chart or a day), of which series, and how it looks.
+
+    `look`: the number of a challenger from 0 on, for its colour, marker and line, or `CONTROL_LOOK`.
+    """
 
     place: Any
     series: str
-    role: str
+    look: int
     value: float
     low: float | None = None
     high: float | None = None
 
 
-def intervals(name: str, title: str, axis: str, points: Sequence[Estimate], zero: bool = False) -> str:
-    """A dot with its interval for each place, top to bottom in the order given, one colour and marker a role.
+@dataclass(frozen=True)
+class AxisScale:
+    """What an axis measures: how its ticks read, the values that cannot be left, and whether 0 has a line."""
 
-    Values are shares, or with `zero` relative differences around a line at 0; `axis` names them.
-    """
+    tick: Callable[[float], str]
+    least: float | None = None
+    most: float | None = None
+    zero: bool = False
+
+
+def _per_cent(value: float) -> str:
+    """A tick's label, as short as it can be."""
+    return f"{round(100 * value, 6) + 0:g}%".replace("-", "−")
+
+
+def _figure(value: float) -> str:
+    return f"{round(value, 9) + 0:,.6g}".replace("-", "−")
+
+
+SHARES = AxisScale(_per_cent, 0.0, 1.0)
+RELATIVE = AxisScale(_per_cent, zero=True)
+DIFFERENCES = AxisScale(_figure, zero=True)
+
+
+def intervals(name: str, title: str, axis: str, points: Sequence[Estimate], scale: AxisScale) -> str:
+    """A dot with its interval for each place, top to bottom in the order given; `axis` names the values."""
     places = list(dict.fromkeys(point.place for point in points))
-    series = list(dict.fromkeys((point.series, point.role) for point in points))
+    series = list(dict.fromkeys((point.series, point.look) for point in points))
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, 1.0 + 0.28 * len(places)), layout="constrained")
+        height = 1.0 + (0.14 + 0.14 * max(1, len(series))) * len(places)
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots()
-        for at, (label, role) in enumerate(series):
-            mine = [point for point in points if (point.series, point.role) == (label, role)]
-            shift = 0.13 * (2 * at - len(series) + 1)
-            marker, colour = MARKERS[role]
+        for at, (label, look) in enumerate(series):
+            mine = [point for point in points if (point.series, point.look) == (label, look)]
+            shift = 0.8 / max(3, len(series)) * (at - (len(series) - 1) / 2)
             axes.errorbar(
                 [point.value for point in mine],
                 [places.index(point.place) + shift for point in mine],
@@ -72,55 +103,74 @@ def intervals(name: str, title: str, axis: str, points: Sequence[Estimate], zero
                     [point.value - (point.value if point.low is None else point.low) for point in mine],
                     [(point.value if point.high is None else point.high) - point.value for point in mine],
                 ],
-                fmt=marker, color=colour, markersize=4.5, linewidth=1.4, label=label,
+                fmt=_marker(look), color=_colour(look), markersize=4.5, linewidth=1.4, label=label, clip_on=False,
             )  # fmt: skip
         axes.set_yticks(range(len(places)), [str(place) for place in places])
         axes.set_ylim(len(places) - 0.5, -0.5)
         axes.grid(axis="x")
-        if zero:
+        if scale.zero:
             axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_xlabel(axis)
+        axes.set_xlim(_within(axes.get_xlim(), scale))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-        axes.xaxis.set_major_formatter(FuncFormatter(_per_cent))
-        if len(series) > 1:
-            figure.legend(loc="outside upper left", ncols=len(series), frameon=False)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scale.tick(value)))
+        _legend(figure, [label for label, _ in series])
         return _inline(figure, name, title)
 
 
-def timeline(name: str, title: str, axis: str, points: Sequence[Estimate]) -> str:
-    """A line a series of shares over days; `place` is a date."""
-    series = list(dict.fromkeys((point.series, point.role) for point in points))
+def timeline(name: str, title: str, axis: str, points: Sequence[Estimate], scale: AxisScale) -> str:
+    """A line a series over days; `place` is a date."""
+    series = list(dict.fromkeys((point.series, point.look) for point in points))
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, 2.1), layout="constrained")
         axes = figure.subplots()
-        for label, role in series:
-            mine = [point for point in points if (point.series, point.role) == (label, role)]
-            marker, colour = MARKERS[role]
+        for label, look in series:
+            mine = [point for point in points if (point.series, point.look) == (label, look)]
             days: Any = [point.place for point in mine]
             axes.plot(
-                days, [point.value for point in mine], color=colour, linewidth=1.2, label=label,
-                marker=marker if len(mine) < 40 else None, markersize=3,
-                linestyle="-" if role == "challenger" else "--",
+                days, [point.value for point in mine], color=_colour(look), linewidth=1.2, label=label,
+                marker=_marker(look) if len(mine) < 40 else None, markersize=3,
+                linestyle="--" if look == CONTROL_LOOK else LINES[look % len(LINES)], clip_on=False,
             )  # fmt: skip
         axes.grid(axis="y")
+        if scale.zero:
+            axes.axhline(0, color=INK, linewidth=0.8)
         low, high = min(point.value for point in points), max(point.value for point in points)
-        margin = 0.05 * (high - low) or 0.01
-        axes.set_ylim(max(-0.02 * high, low - margin), min(1.02, high + margin))
+        margin = 0.05 * (high - low) or 0.01 * (1 if scale.most is not None else max(1.0, abs(high)))
+        axes.set_ylim(_within((low - margin, high + margin), scale))
         axes.set_ylabel(axis)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
-        axes.yaxis.set_major_formatter(FuncFormatter(_per_cent))
-        if len(series) > 1:
-            figure.legend(loc="outside upper left", ncols=len(series), frameon=False)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: scale.tick(value)))
+        _legend(figure, [label for label, _ in series])
         return _inline(figure, name, title)
 
 
-def _per_cent(value: float, _: int | None = None) -> str:
-    """A tick's label, as short as it can be."""
-    return f"{round(100 * value, 6) + 0:g}%".replace("-", "−")
+def _marker(look: int) -> str:
+    return "D" if look == CONTROL_LOOK else MARKERS[look % len(MARKERS)]
+
+
+def _colour(look: int) -> str:
+    return CONTROL if look == CONTROL_LOOK else CHALLENGERS[look % len(CHALLENGERS)]
+
+
+def _within(limits: tuple[float, float], scale: AxisScale) -> tuple[float, float]:
+    """Return the limits of an axis, not beyond what its values can be."""
+    low, high = limits
+    return (
+        low if scale.least is None else max(low, scale.least),
+        high if scale.most is None else min(high, scale.most),
+    )
+
+
+def _legend(figure: Figure, labels: Sequence[str]) -> None:
+    """Name the series above the picture, as many in a line as its width holds."""
+    if len(labels) > 1:
+        columns = max(1, min(len(labels), 62 // (max(map(len, labels)) + 6)))
+        figure.legend(loc="outside upper left", ncols=columns, frameon=False)
 
 
 def _inline(figure: Figure, name: str, title: str) -> str:
-    """The figure as an `<svg>` element: named parts are told apart by `name`, colours become the page's."""
+    """The figure as an `<svg>` element: names of parts are made unique by `name`, colours become the page's."""
     FigureCanvasSVG(figure)
     out = io.StringIO()
     figure.savefig(

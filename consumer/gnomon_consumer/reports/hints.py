@@ -12,6 +12,9 @@ _SCORE = (
     "captures are scored and joined by `gnomon score` and `gnomon join`, or `gnomon run`; `gnomon doctor` looks why not"
 )
 _LABEL = "the truth comes by `gnomon labels load FILE`, or `gnomon labels consume`, to any request, however late"
+_SHORTER = (
+    "`gnomon streams set --horizon '1 hour'` declares a shorter horizon; `gnomon labels load --complete-until TIME`"
+)
 _NEXT = {
     "no deployment on this stream yet": _SCORE,
     "nothing joined yet": _SCORE,
@@ -20,10 +23,19 @@ _NEXT = {
     "nothing captured in this period": _SCORE,
     "nothing received from any producer": _SCORE,
     "no labels stored yet": _LABEL,
+    "labels are stored, but nothing says until when they are complete": (
+        "`gnomon labels load FILE --complete-until TIME` says it of a file, `gnomon labels consume` of the topic"
+    ),
     "no label has come for any of these pairs": _LABEL,
     "no pair is old enough for this horizon": "pairs come of age as labels do: see `gnomon report labels`",
     "no request scored one at a time in this period": "`score.probe_rows` says how many are, for latency's sake",
 }
+
+_MOST = 20
+_SEGMENTS = (
+    "select distinct k.key, k.value from (select p.segments from gnomon_estimators.pairs_of(%s, %s, null, null, null) p"
+    " order by p.event_time desc limit 10000) newest cross join lateral jsonb_each_text(newest.segments) k"
+)
 
 
 def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
@@ -42,12 +54,52 @@ def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row
             "select unnest(horizons) from report_v1.streams where name = %s order by 1", [question.stream]
         ).fetchall()
         return f"no such horizon; {listed('horizon', [span(row[0]) for row in spans])}"
+    if (misspelt := _misspelt(connection, question, rows)) is not None:
+        return misspelt
     if "ok" not in statuses and (question.since or question.until):
         elsewhere = _captured(connection, question)
         if elsewhere is not None:
             return elsewhere
-    remarks = {_NEXT.get(status) for status in statuses}
+    remarks = {_SHORTER if status.startswith("not mature yet") else _NEXT.get(status) for status in statuses}
     return remarks.pop() if len(remarks) == 1 else None
+
+
+def _misspelt(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
+    """Name the segments that there are, where the one asked for is nobody's."""
+    extra = question.extra or {}
+    key = extra.get("key") or str(extra.get("slice") or "").removeprefix("segment:")
+    by_key = extra.get("key") or str(extra.get("slice") or "").startswith("segment:")
+    if by_key and not str(key).startswith("@") and {row.get("value") for row in rows} <= {"(none)", None}:
+        found = _segments(connection, question)
+        return (
+            f"none of the newest requests has the segment {key}; {listed('segment', sorted(found))}"
+            if key not in found
+            else None
+        )
+    if not question.segment or any(row.get("n") for row in rows):
+        return None
+    return segment_hint(connection, question)
+
+
+def segment_hint(connection: psycopg.Connection[Any], question: Question) -> str | None:
+    """Return what segments there are, where a key or value of the question is none of them."""
+    found = _segments(connection, question)
+    for key, value in (question.segment or {}).items():
+        if key.startswith("@"):  # the version of the live model is no segment
+            continue
+        if key not in found:
+            return f"none of the newest requests has the segment {key}; {listed('segment', sorted(found))}"
+        if value not in found[key]:
+            return f"none of the newest requests has {key} = {value}; {listed('value', sorted(found[key])[:_MOST])}"
+    return None
+
+
+def _segments(connection: psycopg.Connection[Any], question: Question) -> dict[str, set[str]]:
+    """Return keys and values of the segments of the newest pairs."""
+    found: dict[str, set[str]] = {}
+    for key, value in connection.execute(_SEGMENTS, [question.stream, question.deployment]).fetchall():
+        found.setdefault(key, set()).add(value)
+    return found
 
 
 def _captured(connection: psycopg.Connection[Any], question: Question) -> str | None:
@@ -55,7 +107,7 @@ def _captured(connection: psycopg.Connection[Any], question: Question) -> str | 
     first, last, inside = connection.execute(
         "select min(hour), max(hour) + interval '1 hour', count(*) filter (where hour >= date_trunc('hour', %(since)s)"
         " and hour < %(until)s) from report_v1.rollups"
-        " where deployment_id = any (report_v1.deployment_ids(%(stream)s, %(deployment)s))",
+        " where deployment_id = any (gnomon_estimators.deployment_ids(%(stream)s, %(deployment)s))",
         {
             "stream": question.stream, "deployment": question.deployment,
             "since": question.since or datetime.min.replace(tzinfo=UTC),

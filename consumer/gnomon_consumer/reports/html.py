@@ -1,16 +1,17 @@
 """The report as one HTML file: no script, no external address, light and dark, fit for print and screen readers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from gnomon_consumer.reports import charts, wording
-from gnomon_consumer.reports.charts import Estimate
-from gnomon_consumer.reports.numbers import NOTHING, number
+from gnomon_consumer.reports import pictures, wording
+from gnomon_consumer.reports.numbers import NOTHING, number, with_interval
 from gnomon_consumer.reports.page import Page
 from gnomon_consumer.reports.query import Row
+from gnomon_consumer.runtime.visible import visible
 
 # The rows of the table of errors: their words, metric and side.
 ERRORS = (
@@ -34,6 +35,7 @@ def render(page: Page) -> str:
     environment = Environment(
         loader=PackageLoader("gnomon_consumer.reports"),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -42,22 +44,37 @@ def render(page: Page) -> str:
     environment.globals.update(
         estimate=wording.estimate, interval=wording.interval, name=wording.NAMES.__getitem__, measure=wording.measure,
         difference=wording.difference, favours=wording.favours, standard_error=wording.standard_error,
-        per_cent=wording.per_cent,
-        features=_features, slice_title=_slice_title, slice_chart=_slice_chart, place=_shown, nothing=NOTHING,
+        per_cent=wording.per_cent, distance=wording.distance,
+        features=_features, answer=_answer, slice_title=pictures.slice_title, place=pictures.shown, nothing=NOTHING,
     )  # fmt: skip
     quality = _quality(page)
     return environment.get_template("report.html.j2").render(
         page=page,
+        slice_chart=lambda slice_, rows: pictures.of_slice(page, slice_, rows),
+        key=lambda row: _key(page, row),
+        slice_number=lambda row: wording.slice_number(row, page.by_values),
         cards=[_card(page, row) for row in page.challengers],
         evidence=any(row.get("n") for row in page.reports["agreement"]),
         quality=quality,
-        quality_chart=_quality_chart(quality),
+        quality_chart=pictures.quality(page, quality),
         labelled=_labelled(page),
+        quality_statuses=_quality_statuses(page),
         confusions=_confusions(page),
         latencies=_latencies(page),
         errors=_errors(page),
-        pictures=_timelines(page),
+        pictures=pictures.timelines(page),
     )
+
+
+def _visible(value: Any) -> Any:
+    """A text of the database without what a browser hides or obeys: an escape sequence, a direction mark."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _key(page: Page, row: Row) -> str:
+    """The classes of the sign beside a deployment's name: colour and shape as in the pictures."""
+    look = page.look(row["deployment"])
+    return "control" if look < 0 else f"c{look % 4 + 1} m{look % 6 + 1}"
 
 
 def _card(page: Page, deployment: Row) -> list[dict[str, Any]]:
@@ -73,15 +90,18 @@ def _card(page: Page, deployment: Row) -> list[dict[str, Any]]:
         mine = page.of(report, deployment["deployment"], **wanted)
         theirs = page.of(report, page.control["deployment"], **wanted) if page.control else {}
         status = (mine or page.of(report, deployment["deployment"])).get("status", "ok")
+        numbers = mine.get("compares") == "values"
+        say = wording.mean_difference if numbers else partial(wording.with_interval, source=source, kind=kind)
+        (value, interval), (control, control_interval) = say(mine), say(theirs)
         cards.append(
             {
-                "title": title,
-                "value": wording.estimate(mine, source, kind),
-                "interval": wording.interval(mine, kind),
+                "title": "Shadow less live, on average" if numbers else title,
+                "value": value,
+                "interval": interval,
                 "status": "" if status == "ok" else status,
-                "of": _behind(report, mine),
-                "control": wording.estimate(theirs, source, kind),
-                "control_interval": wording.interval(theirs, kind),
+                "of": "; ".join(filter(None, (wording.distance(mine) if numbers else "", _behind(report, mine)))),
+                "control": control,
+                "control_interval": control_interval,
             }
         )
     return cards
@@ -107,9 +127,10 @@ def _quality(page: Page) -> list[dict[str, Any]]:
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in page.quality:
         key = (wording.days(row["horizon"].total_seconds()), row["deployment"], row["metric"])
-        entry = found.setdefault(key, {"horizon": key[0], "deployment": key[1], "metric": key[2], "role": _role(row)})
+        entry = found.setdefault(key, {"horizon": key[0], "deployment": key[1], "metric": key[2], "role": row["role"]})
         entry[row["side"]] = row
-    entries = [entry for entry in found.values() if "difference" in entry]
+    # What was not answered stands among the errors.
+    entries = [entry for entry in found.values() if "difference" in entry and entry["metric"] != "answered"]
     for entry in entries:
         entry["equal"] = wording.is_equal(entry)
     return entries
@@ -122,6 +143,12 @@ def _labelled(page: Page) -> Mapping[str, dict[str, Row]]:
         if row["metric"] == "label_coverage":
             found.setdefault(wording.days(row["horizon"].total_seconds()), {})[row["deployment"]] = row
     return found
+
+
+def _quality_statuses(page: Page) -> list[tuple[str, str]]:
+    """Why a measure of quality has no number, or what to know about it: deployment and status, each once."""
+    found = {(str(row["deployment"]), str(row["status"])): None for row in page.quality if row["status"] != "ok"}
+    return list(found)
 
 
 def _confusions(page: Page) -> list[dict[str, Any]]:
@@ -152,7 +179,10 @@ def _latencies(page: Page) -> list[dict[str, Any]]:
             rows = found.setdefault((who, names[row["measure"]]), [])
             if len(rows) < 3:
                 rows.append(row)
-    return [{"who": who, "measure": name, "n": rows[0]["n"], "quantiles": rows} for (who, name), rows in found.items()]
+    return [
+        {"row": None if who == "live" else rows[0], "measure": name, "n": rows[0]["n"], "quantiles": rows}
+        for (who, name), rows in found.items()
+    ]
 
 
 def _errors(page: Page) -> list[tuple[str, list[Row]]]:
@@ -165,78 +195,6 @@ def _errors(page: Page) -> list[tuple[str, list[Row]]]:
     return [*known[:3], *(row for row in known[3:] if any(cell.get("rate") for cell in row[1]))]
 
 
-def _quality_chart(quality: Sequence[dict[str, Any]]) -> Markup:
-    """Differences of the longest horizon relative to live's own number, better to the right."""
-    last = quality[-1]["horizon"] if quality else None
-    points = []
-    for entry in quality:
-        row, live = entry["difference"], entry["live"]["estimate"]
-        if entry["horizon"] != last or not live or row["low"] is None:
-            continue
-        sign = 1 if entry["metric"] in wording.HIGHER else -1
-        scale = 0 if entry["equal"] else sign / abs(live)
-        ends = sorted(scale * row[end] for end in ("low", "high"))
-        points.append(
-            Estimate(wording.NAMES[entry["metric"]], entry["deployment"], entry["role"], scale * row["estimate"], *ends)
-        )
-    if not points:
-        return Markup("")
-    title = f"Difference from live with the labels that came within {last}; right of zero the shadow is better"
-    axis = "← worse than live  ·  better than live →"
-    return _safe(charts.intervals("quality", _plain(title), axis, points, zero=True))
-
-
-def _slice_title(slice_: str) -> str:
-    return f"By {slice_.removeprefix('segment:')}" if slice_.startswith("segment:") else f"By {slice_} (local time)"
-
-
-def _slice_chart(slice_: str, rows: Sequence[Row]) -> Markup:
-    points = [
-        Estimate(_place(row["value"]), row["deployment"], _role(row), row["estimate"], row["low"], row["high"])
-        for row in rows
-        if row["estimate"] is not None
-    ]
-    if not points:
-        return Markup("")
-    name = "slice-" + "".join(letter if letter.isalnum() else "-" for letter in slice_)
-    title = _plain(f"Agreement with live {_slice_title(slice_).lower()}")
-    return _safe(charts.intervals(name, title, "agreement with live", points))
-
-
-def _shown(value: str) -> str:
-    """A slice's value as people read it: a weekday without its number."""
-    return value[2:] if value[:1].isdigit() and value[1:2] == " " else value
-
-
-def _place(value: str) -> str:
-    """The same for matplotlib, its own signs taken as text."""
-    return _shown(value).replace("$", r"\$")
-
-
-def _timelines(page: Page) -> list[tuple[str, Markup]]:
-    """A caption and its picture; without one, and last, where there is nothing to draw."""
-    pictures = []
-    for column, title, axis in (
-        ("agreement", "Agreement with live, by day", "agreement"),
-        ("error_rate", "Errors of the shadow, by day", "errors"),
-        ("sampling_fraction", "Share of the captures that was sampled, by day", "sampled"),
-    ):
-        points = [
-            Estimate(row["at"], row["deployment"], _role(row), row[column])
-            for row in page.timeline
-            if row[column] is not None
-        ]
-        if points and column == "error_rate" and not any(point.value for point in points):
-            pictures.append((f"{title}: none on any day", Markup("")))
-        elif points:
-            pictures.append((title, _safe(charts.timeline(column.replace("_", "-"), title, axis, points))))
-    return sorted(pictures, key=lambda each: not each[1])
-
-
-def _role(row: Row) -> str:
-    return "control" if row["role"] == "control" else "challenger"
-
-
 def _features(row: Row) -> str:
     """A pair's features by name, as short text."""
     return ", ".join(
@@ -245,10 +203,14 @@ def _features(row: Row) -> str:
     )
 
 
-def _plain(text: str) -> str:
-    return str(escape(text))
-
-
-def _safe(svg: str) -> Markup:
-    # matplotlib escapes every text it draws, the title is escaped above.
-    return Markup(svg)  # noqa: S704
+def _answer(row: Row, who: str) -> str:
+    """What one side said to a request, with as many decimals as live and the shadow differ by; or its truth."""
+    value, label, items = (row[f"{who}_{what}"] for what in ("value", "label", "list"))
+    if value is not None and not (who == "truth" and label):
+        ends = [row[side] for side in ("live_value", "shadow_value")]
+        if None not in ends and ends[0] != ends[1]:
+            value, _ = with_interval(value, min(ends), max(ends), "number")
+        else:
+            value = number(value, "figure")
+        return f"{label or ''} {value}".strip()
+    return label or " > ".join(items or ()) or NOTHING

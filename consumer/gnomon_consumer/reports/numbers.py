@@ -43,7 +43,7 @@ def with_interval(value: float, low: float, high: float, kind: str) -> tuple[str
     if kind == "share":
         places = share_places(low, high)
         return share(value, places), f"{fixed(100 * low, places)}…{fixed(100 * high, places)}"
-    places = digits(low, high) if kind == "short" else min(4, digits(low, high))
+    places = digits(low, high) if kind == "short" else places_between(low, high)
     return fixed(value, places), f"{fixed(low, places)}…{fixed(high, places)}"
 
 
@@ -51,6 +51,11 @@ def digits(low: float, high: float) -> int:
     """Decimals that show the half-width of an interval with two figures; at most 6."""
     half = (high - low) / 2
     return 6 if half <= 0 else min(6, max(0, 1 - math.floor(math.log10(half))))
+
+
+def places_between(low: float, high: float) -> int:
+    """Decimals of a number by its interval: four do for most; what is smaller gets more, but not mere rounding."""
+    return min(6 if 1e-6 <= max(abs(low), abs(high)) < 1e-2 else 4, digits(low, high))
 
 
 def share_places(low: float, high: float) -> int:
@@ -78,7 +83,7 @@ def microseconds(value: float) -> str:
 
 
 def _microseconds_between(low: float, high: float) -> str:
-    """Both ends in the unit of the larger one, with the decimals that tell them apart."""
+    """Both ends in the unit of the larger one, with as many decimals as distinguish them."""
     scale, unit, least = _unit(max(abs(low), abs(high)))
     low, high = low / scale, high / scale
     places = least if low == high else max(least, min(least + 3, digits(low, high)))

@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from gnomon_consumer.reports.catalogue import REPORTS
-from gnomon_consumer.reports.query import Answer, Question, Row, ask
+from gnomon_consumer.reports.query import UTC, Answer, Question, Row, ask, in_its_zone
 
 MOST_VALUES = 12
 MOST_DISAGREEMENTS = 10
@@ -36,6 +36,7 @@ class Page:
     timeline: Sequence[Row]
     disagreements: Sequence[Row]
     answers: Mapping[str, Answer]
+    verdicts: Mapping[str, Row]
 
     def of(self, report: str, deployment: str, **wanted: Any) -> Row:
         """The row of one deployment in a report; empty where there is none."""
@@ -45,9 +46,24 @@ class Page:
         return {}
 
     @property
+    def by_values(self) -> bool:
+        """Whether every answer that can be compared is a number without a decision."""
+        return by_values(self.reports["agreement"])
+
+    def look(self, deployment: str) -> int:
+        """Which colour and shape a deployment has: a challenger's place from 0 on, -1 for the control."""
+        names = [row["deployment"] for row in self.challengers]
+        return names.index(deployment) if deployment in names else -1
+
+    @property
     def deployments(self) -> list[Row]:
         """The challengers, then the control."""
         return [*self.challengers, *([self.control] if self.control else [])]
+
+
+def by_values(agreement: Sequence[Row]) -> bool:
+    """Whether the rows of the report `agreement` compare numbers and nothing else."""
+    return {row.get("compares") for row in agreement} - {None} == {"values"}
 
 
 def gather(connection: psycopg.Connection[Any], question: Question, made_at: datetime) -> Page:
@@ -55,8 +71,7 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
 
     Never raises for a stream without data: `problem` and the rows' status say what is missing.
     """
-    # Sorting by cluster in 4 MB, PostgreSQL's default, would go to disk for any stream worth a report.
-    connection.execute("set work_mem = '128MB'")
+    question = in_its_zone(connection, question)
     rows = _select(connection, "deployments", {"stream": question.stream})
     challengers = [row for row in rows if row["role"] != "control" and question.deployment in (None, row["deployment"])]
     control = next((row for row in rows if row["role"] == "control"), None)
@@ -65,38 +80,44 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
     answers: dict[str, Answer] = {}
 
     def of(name: str, **extra: Any) -> list[Row]:
-        """A report's rows for the challengers and the control, narrowed as far as that report can be."""
+        """A report's rows for the challengers and the control, narrowed by what that report can be narrowed by."""
         answer = ask(connection, name, _narrowed(question, name, extra))
         answers.setdefault(name, answer)
         return [row for row in answer.rows if row["deployment"] in shown]
 
+    reports = {
+        name: of(name) for name in ("agreement", "latency", "errors", "coverage", "ledger", "confusion", "labels")
+    }
+    metric = ("value", "difference") if by_values(reports["agreement"]) else ("agreement", "pair")
     return Page(
         question=question,
         made_at=made_at,
         challengers=challengers,
         control=control,
         problem=None if challengers else _problem(connection, question, control),
-        reports={
-            name: of(name) for name in ("agreement", "latency", "errors", "coverage", "ledger", "confusion", "labels")
-        },
+        reports=reports,
         quality=[row for row in of("quality") if row["n"] > 0 and row["metric"]],
-        slices={**_segments(of("segments")), **{time: _agreement(of("time_of_day", slice=time)) for time in TIMES}},
+        slices={
+            **_segments(_of_metric(of("segments"), *metric)),
+            **{time: _of_metric(of("time_of_day", slice=time), *metric) for time in TIMES},
+        },
         timeline=[row for row in of("timeline") if row["at"] is not None],
         disagreements=[
             row for row in of("disagreements", top=MOST_DISAGREEMENTS) if row["role"] != "control" and row["place"]
         ],
         answers=answers,
+        verdicts={row["deployment"]: row for row in _select(connection, "verdicts", {"stream": question.stream})},
     )
 
 
-def _agreement(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["metric"] == "agreement" and row["n"] > 0]
+def _of_metric(rows: Sequence[Row], metric: str, side: str) -> list[Row]:
+    return [row for row in rows if (row["metric"], row["side"]) == (metric, side) and row["n"] > 0]
 
 
 def _segments(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Agreement by segment key. A key of one value tells nobody apart, one of very many cannot be read."""
+    """Rows by segment key. A key with one value distinguishes nothing, one with very many cannot be read."""
     found: dict[str, list[Row]] = {}
-    for row in _agreement(rows):
+    for row in rows:
         found.setdefault(f"segment:{row['key']}", []).append(row)
     values = {key: len({row["value"] for row in kept}) for key, kept in found.items()}
     return {key: found[key] for key in sorted(found, key=lambda key: values[key]) if 1 < values[key] <= MOST_VALUES}
@@ -120,7 +141,7 @@ def _narrowed(question: Question, report: str, extra: Mapping[str, Any]) -> Ques
         since=question.since if "since" in known else None,
         until=question.until if "until" in known else None,
         segment=question.segment if "segment" in known else None,
-        time_zone=question.time_zone if "time_zone" in known else "UTC",
+        time_zone=question.time_zone if "time_zone" in known else UTC,
         extra=extra,
     )
 

@@ -10,23 +10,29 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from gnomon_consumer.database import connect
+from gnomon_consumer.database.connections import Access, connect
 from gnomon_consumer.reports.catalogue import REPORTS, Report
-from gnomon_schemas.errors import ConfigurationError, GnomonError
+from gnomon_schemas.errors import ConfigurationError
 
 Row = dict[str, Any]
+
+UTC = "UTC"
+LIVE_VERSION = "@live_version"  # as a key of a segment: the version of the live model
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a report is about; None leaves a side open. Times carry a zone; `extra`: the report's own arguments."""
+    """What a report is about; None leaves a side open. Times carry a zone; `extra`: the report's own arguments.
+
+    `time_zone` names whose hours and days are meant; None: the stream's own (`gnomon streams set --time-zone`).
+    """
 
     stream: str
     deployment: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     segment: Mapping[str, str] | None = None
-    time_zone: str = "UTC"
+    time_zone: str | None = None
     extra: Mapping[str, Any] | None = None
 
     def fitting(self, name: str) -> "Question":
@@ -39,14 +45,23 @@ class Question:
             "since": self.since,
             "until": self.until,
             "segment": None if self.segment is None else Jsonb(dict(self.segment)),
-            "time_zone": None if self.time_zone == "UTC" else self.time_zone,
+            "time_zone": None if self.time_zone == UTC else self.time_zone,
             **(self.extra or {}),
         }
         given = {name: value for name, value in given.items() if value is not None}
         unknown = sorted(set(given) - set(report.arguments))
         if unknown:
             raise ConfigurationError(f"report {report.name} cannot be narrowed by {', '.join(unknown)}")
+        slice_ = given.get("slice")
+        if slice_ is not None and slice_ not in report.slices and not self._by_segment(report, slice_):
+            known = (*report.slices, *(("segment:KEY",) if "all" in report.slices else ()))
+            raise ConfigurationError(
+                f"report {report.name.replace('_', '-')} knows no slice {slice_}; there are {', '.join(known)}"
+            )
         return {"stream": self.stream, "deployment": self.deployment, **given}
+
+    def _by_segment(self, report: Report, slice_: str) -> bool:
+        return "all" in report.slices and slice_.startswith("segment:") and slice_ != "segment:"
 
 
 @dataclass(frozen=True)
@@ -59,12 +74,23 @@ class Answer:
 
 
 def ask(connection: psycopg.Connection[Any], name: str, question: Question) -> Answer:
-    """Run one report of `REPORTS`. Raises GnomonError where the database refuses, with what it says."""
+    """Run one report of `REPORTS`. Raises psycopg's errors, ConfigurationError for an argument that is refused."""
     return ask_report(connection, REPORTS[name], question)
+
+
+def in_its_zone(connection: psycopg.Connection[Any], question: Question) -> Question:
+    """Return the question with a time zone: its own, else the stream's, else UTC where the stream is not known yet."""
+    if question.time_zone is not None:
+        return question
+    row = connection.execute("select time_zone from report_v1.streams where name = %s", [question.stream]).fetchone()
+    return replace(question, time_zone=UTC if row is None else row[0])
 
 
 def ask_report(connection: psycopg.Connection[Any], report: Report, question: Question) -> Answer:
     """Run one report; like `ask`."""
+    question = (
+        in_its_zone(connection, question) if "time_zone" in report.arguments else replace(question, time_zone=UTC)
+    )
     arguments = question.arguments(report)
     statement = sql.SQL("select * from report_v1.{}({})").format(
         sql.Identifier(report.function),
@@ -77,17 +103,13 @@ def ask_report(connection: psycopg.Connection[Any], report: Report, question: Qu
             cursor.execute(statement, arguments)
             columns = tuple(column.name for column in cursor.description or ())
             return Answer(report, columns, cursor.fetchall())
-    except psycopg.errors.InvalidSchemaName as error:
-        raise GnomonError("the database has no report_v1: run `gnomon db upgrade`") from error
-    except psycopg.errors.UndefinedFunction as error:
-        raise GnomonError(f"the database does not know report {report.name}: run `gnomon db upgrade`") from error
     except psycopg.DataError as error:
         raise ConfigurationError(f"report {report.name}: {error.diag.message_primary}") from error
 
 
 def open_reports(url: str) -> psycopg.Connection[Any]:
     """A read-only connection in UTC for any number of reports. Raises DependencyUnreachableError."""
-    connection = connect(url, "gnomon report")
+    # Sorting by cluster in 4 MB, PostgreSQL's default, would go to disk for any stream worth a report.
+    connection = connect(url, "gnomon report", Access.READ, {"work_mem": "128MB"})
     connection.read_only = True
-    connection.autocommit = True
     return connection

@@ -12,30 +12,30 @@ import pyarrow.csv
 from psycopg import sql
 
 from gnomon_consumer.reports.files import is_number
-from gnomon_schemas.errors import ConfigurationError, GnomonError
+from gnomon_schemas.errors import ConfigurationError
 
 KEY = "request_id"
 CHUNK_ROWS = 50_000
 
 
 @dataclass(frozen=True)
-class Column:
+class StoredFeature:
     """Where a feature of the stream lives in the arrays of `pairs`: `numeric` or `text`, position from 1."""
 
     kind: str
     position: int
 
 
-def feature_columns(connection: psycopg.Connection[Any], stream: str) -> dict[str, Column]:
+def feature_columns(connection: psycopg.Connection[Any], stream: str) -> dict[str, StoredFeature]:
     """The features that a stream has sent so far, by name."""
     rows = connection.execute(
         "select name, kind, position from report_v1.feature_columns where stream = %s order by name", [stream]
     ).fetchall()
-    return {name: Column(kind, position) for name, kind, position in rows}
+    return {name: StoredFeature(kind, position) for name, kind, position in rows}
 
 
 def chosen(
-    table: pa.Table, columns: Mapping[str, Column], wanted: Sequence[str], source: str
+    table: pa.Table, columns: Mapping[str, StoredFeature], wanted: Sequence[str], source: str
 ) -> tuple[pa.Table, list[str]]:
     """The table with `request_id` as text and each compared feature as double or text, and the features' names.
 
@@ -95,10 +95,10 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def put(connection: psycopg.Connection[Any], table: pa.Table, columns: Mapping[str, Column]) -> None:
-    """Copy what `chosen` returned into the session's temporary table `offline_features`.
+def put(connection: psycopg.Connection[Any], table: pa.Table, columns: Mapping[str, StoredFeature]) -> None:
+    """Copy what `chosen` returned into the transaction's temporary table `offline_features`.
 
-    Raises GnomonError where the role may not make one.
+    Raises ConfigurationError where the role may not make one.
     """
     names = table.column_names[1:]
     kinds = [sql.SQL("float8" if columns[name].kind == "numeric" else "text") for name in names]
@@ -107,7 +107,9 @@ def put(connection: psycopg.Connection[Any], table: pa.Table, columns: Mapping[s
     try:
         connection.execute(sql.SQL("create temporary table offline_columns (request_id text, {})").format(fields))
     except psycopg.errors.InsufficientPrivilege as error:
-        raise GnomonError("this role may make no temporary table, which holds the file: grant it TEMPORARY") from error
+        raise ConfigurationError(
+            "this role may make no temporary table, which holds the file: grant temporary on database … to it"
+        ) from error
     with connection.cursor().copy("copy offline_columns from stdin (format csv)") as copy:
         for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
             buffer = pa.BufferOutputStream()

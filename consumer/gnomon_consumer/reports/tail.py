@@ -9,8 +9,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gnomon_consumer.reports.numbers import NOTHING, number
+from gnomon_consumer.reports.numbers import NOTHING, fixed, number, with_interval
 from gnomon_consumer.reports.query import Row
+from gnomon_consumer.runtime.visible import visible
 
 
 @dataclass(frozen=True)
@@ -33,29 +34,40 @@ def rates(before: Look | None, now: Look) -> dict[str, float]:
     }
 
 
-def cells(row: Row, rate: float | None) -> Mapping[str, str]:
-    """One deployment's present as titles and texts: what fits 80 columns."""
+def cells(row: Row, rate: float | None, by_values: bool = False) -> Mapping[str, str]:
+    """One deployment's present as titles and texts: what fits 80 columns. `by_values`: every answer is a number."""
     reached: datetime | None = row["event_time"]
+    answers = {"shadow - live": _difference(row)} if by_values else {"agreement": number(row["agreement"], "share")}
     return {
         "deployment": row["deployment"] or row["stream"] or NOTHING,
         "joined/s": NOTHING if rate is None else f"{rate:,.0f}",
         "lag": NOTHING if row["lag_s"] is None else f"{row['lag_s']:.1f} s",
         "sampled": number(row["sampling_fraction"], "share"),
-        "agreement": number(row["agreement"], "share"),
+        **answers,
         "errors": number(row["shadow_error_rate"], "share"),
         "event time": NOTHING if reached is None else reached.strftime("%m-%d %H:%M"),
     }
 
 
+def _difference(row: Row) -> str:
+    """The mean difference of values and the half-width of its 95% interval by row."""
+    mean, error = row["mean_difference"], row["mean_difference_se"]
+    if mean is None or not error:
+        return number(mean, "number")
+    said, _ = with_interval(mean, mean - 1.96 * error, mean + 1.96 * error, "number")
+    return f"{said} ±{fixed(1.96 * error, len(said.partition('.')[2]))}"
+
+
 def table(before: Look | None, now: Look) -> Table:
     """The live view; a deployment without numbers says why."""
     speed = rates(before, now)
-    shown = [cells(row, speed.get(row["deployment"])) for row in now.rows]
+    by_values = {row.get("compares") for row in now.rows} - {None} == {"values"}
+    shown = [cells(row, speed.get(row["deployment"]), by_values) for row in now.rows]
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for at, title in enumerate(shown[0]):
         grid.add_column(title, justify="left" if at == 0 else "right", overflow="fold", no_wrap=at > 0)
     for row in shown:
-        grid.add_row(*(Text(text) for text in row.values()))
+        grid.add_row(*(Text(visible(text)) for text in row.values()))
     remarks = [f"{row['deployment'] or row['stream']}: {row['status']}" for row in now.rows if row["status"] != "ok"]
     grid.caption = "\n".join(remarks) or None
     return grid
@@ -67,6 +79,7 @@ def line(row: Row, rate: float | None) -> dict[str, Any]:
         "deployment": row["deployment"], "role": row["role"], "joined": row["joined"],
         "joined_per_second": None if rate is None else round(rate, 1), "lag_s": row["lag_s"],
         "sampling_fraction": row["sampling_fraction"], "agreement": row["agreement"],
+        "mean_difference": row["mean_difference"], "mean_difference_se": row["mean_difference_se"],
         "shadow_error_rate": row["shadow_error_rate"], "live_error_rate": row["live_error_rate"],
         "event_time": None if row["event_time"] is None else row["event_time"].isoformat(), "status": row["status"],
     }  # fmt: skip

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,25 +16,36 @@ from rich.text import Text
 from gnomon_consumer.reports.catalogue import Column
 from gnomon_consumer.reports.numbers import number, with_interval
 from gnomon_consumer.reports.query import Answer, Row
+from gnomon_consumer.runtime.visible import unformula, visible
 
 _RIGHT = {"count", "share", "number", "figure", "error", "short", "µs", "bytes"}
 
 
 def cell(row: Row, column: Column) -> Text:
     """One cell, with its interval dim below the number where it has one."""
-    value = row.get(column.source)
-    said, between = number(value, column.kind), ""
-    low, high = (row.get(name) for name in column.interval or ("", ""))
-    if value is not None and low is not None and high is not None:
-        said, between = with_interval(value, low, high, column.kind)
-    text = Text(said)
+    source = next((name for name in (column.source, *column.otherwise) if row.get(name) is not None), column.source)
+    said, between = _said(row, row.get(source), column)
+    text = Text(visible(said))
     if column.kind == "name" and row.get("role") == "control" != text.plain:
         text.append("\ncontrol", "dim")
     if between:
         text.append(f"\n{between}", "dim")
-    if column.below and row.get(column.below) is not None:
-        text.append(f"\n{number(row[column.below], 'text')}", "dim")
+    if column.below and column.below != source and row.get(column.below) is not None:
+        text.append(f"\n{visible(number(row[column.below], 'text'))}", "dim")
     return text
+
+
+def _said(row: Row, value: Any, column: Column) -> tuple[str, str]:
+    """Return a value as people read it, and its interval where it is shown."""
+    if isinstance(value, list):
+        return " > ".join(str(item) for item in value), ""
+    if isinstance(value, str):
+        return value, ""
+    ends: list[Any] = [row.get(name) for name in column.interval or column.precision or ()]
+    if value is None or not ends or any(end is None or math.isnan(end) for end in ends):
+        return number(value, "figure" if ends and column.kind == "number" else column.kind), ""
+    said, between = with_interval(value, min(ends), max(ends), column.kind)
+    return said, between if column.interval else ""
 
 
 def pivoted(answer: Answer) -> list[Row]:
@@ -57,11 +69,12 @@ def table(answer: Answer) -> RenderableType:
     A column without a word is left out, a status that is not `ok` becomes a line below.
     """
     rows = [row for row in pivoted(answer) if _says_something(answer, row)]
-    shown = [column for column in answer.report.columns if column.source != "status"]
-    shown = [column for column in shown if any(row.get(column.source) not in (None, "") for row in rows)]
-    parts: list[RenderableType] = [Text(answer.report.summary, "bold")]
-    if answer.report.upright and len(rows) <= 4:
-        parts += [_upright(rows, shown)] if rows else []
+    summary, columns = _layout(answer, rows)
+    shown = [column for column in columns if column.source != "status"]
+    shown = [column for column in shown if any(_given(row, column) for row in rows)]
+    parts: list[RenderableType] = [Text(summary, "bold")]
+    if answer.report.upright:
+        parts += [_Upright(rows, shown)] if rows else []
     else:
         section = answer.report.section
         groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -74,10 +87,22 @@ def table(answer: Answer) -> RenderableType:
                 name = str(group[0].get("deployment"))
                 who = [name, "control" if group[0].get("role") == "control" != name else ""]
                 who += [f"{column.title} {number(group[0].get(column.source), column.kind)}" for column in titles]
-                parts += [Text(" · ".join(filter(None, who)), "cyan"), _Grid(group, inner)]
+                parts += [Text(visible(" · ".join(filter(None, who))), "cyan"), _Grid(group, inner)]
         elif rows:
             parts.append(_Grid(rows, shown))
     return Group(*parts, *_notes(answer, bool(rows)))
+
+
+def _layout(answer: Answer, rows: list[Row]) -> tuple[str, Sequence[Column]]:
+    """Return title and columns: those for numbers where every answer that can be compared is one."""
+    values = answer.report.of_values
+    if values is not None and {row.get("compares") for row in rows} - {None} == {"values"}:
+        return values.summary, values.columns
+    return answer.report.summary, answer.report.columns
+
+
+def _given(row: Row, column: Column) -> bool:
+    return any(row.get(name) not in (None, "") for name in (column.source, *column.otherwise))
 
 
 def _says_something(answer: Answer, row: Row) -> bool:
@@ -93,9 +118,10 @@ def _notes(answer: Answer, any_rows: bool) -> list[Text]:
         if row.get("status", "ok") == "ok":
             continue
         finer = ("metric", "measure", "value", "service", "bin") if row.get("deployment") in fine else ()
+        finer = ("feature", *finer)
         keys = (row.get("deployment") or row.get("stream"), *(row.get(key) for key in finer))
         found[f"{' '.join(str(key) for key in keys if key)}: {row['status']}"] = None
-    notes = [Text(note, "yellow") for note in found]
+    notes = [Text(visible(note), "yellow") for note in found]
     return [*notes, Text(answer.report.note, "dim")] if any_rows and answer.report.note else notes
 
 
@@ -125,36 +151,58 @@ class _Grid:
         return grid
 
 
-def _upright(rows: list[Row], shown: list[Column]) -> Table:
-    """Lines for columns: many numbers of few deployments."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    names = [column for column in shown if column.kind == "name"]
-    grid.add_column("")
-    for row in rows:
-        grid.add_column(Text(" ").join(_one_line(cell(row, column)) for column in names), justify="right")
-    for column in shown:
-        if column not in names:
-            grid.add_row(column.title, *(_one_line(cell(row, column)) for row in rows))
-    return grid
+class _Upright:
+    """Lines for columns: many numbers of each deployment. As many deployments side by side as are whole."""
+
+    def __init__(self, rows: list[Row], shown: list[Column]) -> None:
+        self._rows, self._shown = rows, shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = self._rows
+        while rows:
+            for count in range(len(rows), 0, -1):
+                part = self._table(rows[:count])
+                if count == 1 or part.__rich_measure__(console, options.update(max_width=10_000)).maximum <= (
+                    options.max_width
+                ):
+                    yield part
+                    rows = rows[count:]
+                    break
+
+    def _table(self, rows: list[Row]) -> Table:
+        grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        names = [column for column in self._shown if column.kind == "name"]
+        grid.add_column("")
+        for row in rows:
+            header = Text(" ").join(_one_line(cell(row, column)) for column in names)
+            grid.add_column(header, justify="right", overflow="fold")
+        for column in self._shown:
+            if column not in names:
+                grid.add_row(column.title, *(_one_line(cell(row, column)) for row in rows))
+        return grid
 
 
 def _one_line(text: Text) -> Text:
     return Text("  ").join(text.split("\n"))
 
 
-def as_json(answer: Answer) -> str:
-    """One JSON object: report, rows. NaN and infinity become null; times are ISO 8601."""
+def as_json(answer: Answer, pretty: bool = False) -> str:
+    """One JSON object: report, rows. NaN and infinity become null; times are ISO 8601. `pretty`: one value a line."""
     rows = [{key: _plain(value) for key, value in row.items()} for row in answer.rows]
-    return json.dumps({"report": answer.report.name, "rows": rows}, allow_nan=False)
+    return json.dumps({"report": answer.report.name, "rows": rows}, allow_nan=False, indent=2 if pretty else None)
 
 
-def as_csv(answer: Answer) -> str:
-    """A header and one line a row, every column of the database."""
+def as_csv(answer: Answer, quote_formulas: bool = True) -> str:
+    """Return a header and one line a row, every column of the database.
+
+    With `quote_formulas` a text that a spreadsheet would run as a formula begins with an apostrophe.
+    """
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(answer.columns), lineterminator="\n")
     writer.writeheader()
     for row in answer.rows:
-        writer.writerow({key: _flat(value) for key, value in row.items()})
+        cells = {key: _flat(value) for key, value in row.items()}
+        writer.writerow({key: unformula(cell) for key, cell in cells.items()} if quote_formulas else cells)
     return buffer.getvalue()
 
 

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from gnomon_consumer.reports.numbers import NOTHING, digits, number, share, share_places
+from gnomon_consumer.reports.numbers import NOTHING, digits, fixed, number, places_between, share, share_places
 from gnomon_consumer.reports.query import Row
 
 # Higher is better for these; for the other measures of quality lower is.
-HIGHER = {"accuracy", "precision", "recall", "auc", "ndcg@10"}
+HIGHER = {"answered", "accuracy", "precision", "recall", "f1", "auc", "ndcg@10"}
 NAMES = {
     "accuracy": "accuracy", "precision": "precision", "recall": "recall", "auc": "AUC", "log_loss": "log loss",
+    "f1": "F1", "answered": "answered", "answered_by_both": "answered by both", "task": "task",
     "brier": "Brier score", "rmse": "RMSE", "mae": "MAE", "ndcg@10": "NDCG@10", "label_coverage": "labelled share",
 }  # fmt: skip
-SHARES = {"accuracy", "precision", "recall", "label_coverage"}
+SHARES = {"accuracy", "precision", "recall", "f1", "label_coverage", "answered", "answered_by_both"}
 # Single precision carries 24 bits: the same model in another runtime differs from itself by some 1e-7, and by no less.
 NOISE = 1e-6
 # It may also put two scores that are as near as that in the other order, which moves AUC by one part in the number of
@@ -28,6 +29,41 @@ def estimate(row: Row, source: str, kind: str) -> str:
     if low is None or high is None:
         return per_cent(value)
     return per_cent(value, share_places(low, high))
+
+
+def with_interval(row: Row, source: str, kind: str) -> tuple[str, str]:
+    """A number of a row and its interval in words, or nothing."""
+    return estimate(row, source, kind), interval(row, kind)
+
+
+def mean_difference(row: Row) -> tuple[str, str]:
+    """Shadow less live, with its sign, and the interval: of streams whose answers are numbers."""
+    value, low, high = (row.get(f"mean_difference{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return NOTHING, ""
+    if low is None or high is None:
+        return (_signed(value, 4) if value else "0"), ""
+    places = places_between(low, high)
+    return _signed(value, places), f"{_signed(low, places)} to {_signed(high, places)}"
+
+
+def slice_number(row: Row, by_values: bool) -> tuple[str, str]:
+    """The number of one value of a slice, and its interval: a mean difference or a share."""
+    if by_values:
+        ends = {
+            f"mean_difference{end}": row[name] for end, name in (("", "estimate"), ("_low", "low"), ("_high", "high"))
+        }
+        return mean_difference(ends)
+    return with_interval(row, "estimate", "share")
+
+
+def distance(row: Row) -> str:
+    """How far the values are from live's whatever the sign, and how many of them are equal."""
+    value, low, high = (row.get(f"mean_absolute_difference{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return ""
+    said = number(value, "figure") if low is None or high is None else fixed(value, places_between(low, high))
+    return f"{said} apart on average, {estimate(row, 'agreement', 'share')} equal"
 
 
 def interval(row: Row, kind: str) -> str:
@@ -49,19 +85,26 @@ def per_cent(value: float, places: int = 2) -> str:
 
 
 def measure(row: Row | None, metric: str) -> str:
-    """A measure of quality of one side."""
+    """A measure of quality of one side, with the decimals that its own interval bears."""
     if row is None or row["estimate"] is None:
         return NOTHING
-    return f"{100 * row['estimate']:.1f}%" if metric in SHARES else f"{row['estimate']:.4f}"
+    value, low, high = row["estimate"], row.get("low"), row.get("high")
+    if low is None or high is None:
+        return share(value, 1) if metric in SHARES else fixed(value, 4)
+    return share(value, share_places(low, high)) if metric in SHARES else fixed(value, min(4, digits(low, high)))
 
 
 def is_equal(entry: dict[str, Any]) -> bool:
-    """Whether the two sides of a measure differ by no more than the noise of single precision, interval and all."""
+    """Return whether the two sides of a measure differ by no more than the noise of single precision, on every row.
+
+    The standard error tells "on every row": it is 0 only where no row differs. An interval would not, since nothing
+    that varies is no certainty.
+    """
     difference = entry["difference"]
     size = max(abs(entry[side]["estimate"] or 0) for side in ("live", "shadow"))
-    ends = [difference[name] for name in ("estimate", "low", "high")]
     noise = ORDER_NOISE.get(entry["metric"], NOISE * max(size, NOISE))
-    return all(end is not None and abs(end) <= noise for end in ends)
+    estimate, error = difference["estimate"], difference["standard_error"]
+    return estimate is not None and error is not None and abs(estimate) <= noise and error <= noise
 
 
 def difference(entry: dict[str, Any]) -> tuple[str, str]:

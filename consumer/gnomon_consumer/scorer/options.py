@@ -2,11 +2,48 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from gnomon_consumer.scorer.live import StartAt
-from gnomon_consumer.scorer.models import ModelSpec
+from confluent_kafka import Consumer, TopicPartition
+
+from gnomon_consumer.kafka import log_reading
+from gnomon_consumer.scorer.worker.models import ModelSpec
+from gnomon_consumer.times import instant
+from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.records import Role
 from gnomon_schemas.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class StartAt:
+    """The parsed option; `time_ms` (Unix epoch) for a time."""
+
+    kind: Literal["earliest", "latest", "time"]
+    time_ms: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "StartAt":
+        """`earliest`, `latest` or an ISO 8601 time (UTC where it names no zone); raises ConfigurationError."""
+        if text == "earliest":
+            return cls("earliest")
+        if text == "latest":
+            return cls("latest")
+        try:
+            moment = instant("--from", text)
+        except ValueError as error:
+            raise ConfigurationError(f"{error}; earliest and latest are known too") from None
+        return cls("time", int(moment.timestamp() * 1000))
+
+    def offset(self, consumer: Consumer, topic: str, partition: int, timeout: float) -> int:
+        """The first offset to score; a time after the last message means the end."""
+        low, high = log_reading.span(consumer, TopicPartition(topic, partition), timeout)
+        if self.kind == "earliest":
+            return low
+        if self.kind == "time":
+            found = consumer.offsets_for_times([TopicPartition(topic, partition, self.time_ms)], timeout=timeout)
+            if found[0].offset >= 0:
+                return int(found[0].offset)
+        return high
 
 
 @dataclass(frozen=True)
@@ -24,6 +61,7 @@ class Options:
     warm_up: int | Path = 0
     golden: Path | None = None
     tolerance: float = 1e-4
+    allow_failing: bool = False
     metrics: str | None = None
 
     def group(self, names: Topics) -> str:

@@ -1,6 +1,6 @@
-"""The features: against a frozen past, against the shadow's own, against those recomputed offline."""
+"""The reports on features: against a reference, against the shadow's features, against features recomputed offline."""
 
-from gnomon_consumer.reports.catalogue.shape import PAIRS, WHO, Column, Report
+from gnomon_consumer.reports.catalogue.shape import DAYS_LIKE_THESE, PAIRS, WHO, Column, Report
 
 FEATURES = (
     Report(
@@ -24,7 +24,7 @@ FEATURES = (
     ),
     Report(
         "feature_health",
-        "Whether features arrive as they should",
+        "Missing, invalid and out-of-range features",
         "feature_health",
         (*PAIRS, "reference"),
         (
@@ -37,7 +37,7 @@ FEATURES = (
             Column("highest", "highest", "figure"),
             Column("status", "status"),
         ),
-        "outside: beyond the reference's extremes, or a category that it does not know.",
+        "outside: beyond the reference's minimum or maximum, or a category that is not in the reference.",
         {"reference": "Name of the reference; default: the newest."},
     ),
     Report(
@@ -60,10 +60,10 @@ FEATURES = (
 )
 
 
-# Not among the others, since it needs a file beside the database.
+# Not in the list above, since it needs a file in addition to the database.
 SKEW = Report(
     "skew",
-    "Features recomputed offline beside those that the live service sent",
+    "Features recomputed offline against those that the live service sent",
     "skew",
     (*PAIRS, "features", "tolerance", "time_zone"),
     (
@@ -78,6 +78,7 @@ SKEW = Report(
         Column("file", "example_file"),
         Column("status", "status"),
     ),
-    "mismatch: share of all live traffic. size: mean |file - live| where numbers differ; file - live: with its sign."
+    f"mismatch: share of all live traffic. {DAYS_LIKE_THESE} size: mean |file - live| of the numbers that differ;"
+    " file - live: the same with its sign."
     " live, file: of the request that differs most.",
 )

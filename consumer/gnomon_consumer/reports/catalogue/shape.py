@@ -1,11 +1,12 @@
-"""What a report is: the SQL function that answers it, what it can be asked, how its columns read on a terminal."""
+"""What a report is: its SQL function, the arguments it takes, its columns on a terminal."""
 
 from dataclasses import dataclass, field
 
-# What a function of report_v1 may be asked, beside the stream and the deployment.
+# The arguments of a function of report_v1, in addition to the stream and the deployment.
 PERIOD = ("since", "until")
 PAIRS = ("since", "until", "segment")
 LOCAL = (*PAIRS, "time_zone")
+SLICES = ("all", "stratum", "hour", "weekday", "day", "live_version")
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,22 @@ class Column:
     source: str
     kind: str = "text"  # text, name, count, share, number, figure, short, µs, bytes, span, yes
     interval: tuple[str, str] | None = None
-    below: str | None = None  # a text of the row that stands under the number
+    below: str | None = None  # a text of the row that is shown under the number
+    otherwise: tuple[str, ...] = ()  # shown when `source` is null: the first of these columns that is not null
+    precision: tuple[str, str] | None = None  # two numbers whose distance decides the decimals; they are not shown
+
+
+@dataclass(frozen=True)
+class ValueLayout:
+    """What a terminal shows instead where every answer is a number (`compares` is "values")."""
+
+    summary: str
+    columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True)
 class Report:
-    """One report: its function, the arguments it knows, its columns on a terminal, what to read out of it."""
+    """One report: its function, the arguments it takes, its columns on a terminal, how to read it."""
 
     name: str
     summary: str
@@ -30,24 +41,29 @@ class Report:
     columns: tuple[Column, ...]
     note: str = ""
     extra: dict[str, str] = field(default_factory=dict)  # argument -> its option's help
+    slices: tuple[str, ...] = SLICES  # the values of the argument `slice`, if the report has it; or segment:KEY
     # Terminal only. pivot: (columns that name a row, columns whose values become its cells' prefix: `live.estimate`).
     pivot: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     upright: bool = False  # one column a deployment, the columns above as lines
     section: tuple[str, ...] = ()  # columns that, like the deployment, head a table of their own
+    of_values: ValueLayout | None = None
 
 
 WHO = (Column("deployment", "deployment", "name"),)
 
 
 def sides(kind: str, low: str = "low", high: str = "high", source: str = "estimate") -> tuple[Column, ...]:
-    """Live, shadow and their difference, the difference with its interval."""
+    """Return the columns of live, shadow and their difference; the difference has an interval."""
     return (
-        Column("live", f"live.{source}", kind),
-        Column("shadow", f"shadow.{source}", kind),
+        Column("live", f"live.{source}", kind, precision=(f"live.{low}", f"live.{high}")),
+        Column("shadow", f"shadow.{source}", kind, precision=(f"shadow.{low}", f"shadow.{high}")),
         Column("difference", f"difference.{source}", kind, (f"difference.{low}", f"difference.{high}")),
     )
 
 
+# What an interval is for; statistics.md explains it under "What an interval promises".
+DAYS_LIKE_THESE = "Intervals: 95%, for days like these."
+BOTH_QUESTIONS = f"{DAYS_LIKE_THESE} period_low and period_high (JSON, CSV, SQL): for what happened in this period."
 HORIZON = "How late a label may come, such as '3 days'; it must be one of the stream's horizons."
-SLICE = "all, stratum, hour, weekday, day or segment:KEY; default all."
-BINS = "How many bins; default 10."
+SLICE = f"{', '.join(SLICES)} or segment:KEY; default all."
+BINS = "Number of bins; default 10."

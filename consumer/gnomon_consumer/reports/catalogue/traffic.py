@@ -1,6 +1,6 @@
-"""What was captured, sampled and scored, and what it cost."""
+"""The reports on what was captured, sampled and scored, and on its cost."""
 
-from gnomon_consumer.reports.catalogue.shape import PERIOD, SLICE, WHO, Column, Report
+from gnomon_consumer.reports.catalogue.shape import PERIOD, SLICE, SLICES, WHO, Column, Report
 
 TRAFFIC = (
     Report(
@@ -18,8 +18,9 @@ TRAFFIC = (
             Column("coverage", "coverage", "share"),
             Column("status", "status"),
         ),
-        "coverage: 1 less what was dead-lettered, orphaned or lost, by producers too; sampling does not lower it.",
+        "coverage: 1 minus the share that was dead-lettered, orphaned or lost (also by producers), not sampled out.",
         {"slice": f"limit (why windows did not sample all that they saw), {SLICE}"},
+        slices=("limit", *SLICES),
     ),
     Report(
         "ledger",
@@ -57,7 +58,7 @@ TRAFFIC = (
             Column("missing", "missing", "count"),
             Column("tail", "tail", "count"),
         ),
-        "missing: sequence numbers that never came; tail: offered after the last one that did.",
+        "missing: sequence numbers that never arrived; tail: captures offered after the last one that arrived.",
     ),
     Report(
         "resources",
@@ -79,7 +80,7 @@ TRAFFIC = (
     ),
     Report(
         "timeline",
-        "The run of things, from the rollups",
+        "Rates over time, from the rollups",
         "timeline",
         (*PERIOD, "unit", "time_zone"),
         (
@@ -92,7 +93,8 @@ TRAFFIC = (
             Column("live errors", "live_error_rate", "share"),
             Column("status", "status"),
         ),
-        "Fast at any size; its intervals know rows and days, not clusters.",
+        "Fast at any size. The interval of an hour or a day is for that period and accounts for rows only; the interval"
+        " of a longer unit is for days like these and accounts for rows and days, not for clusters.",
         {"unit": "hour, day, week, month or all; default day."},
     ),
 )

@@ -1,6 +1,18 @@
-"""Both sides against the truth, and how much of it has come."""
+"""The reports on both sides against the truth, and on the labels that have arrived."""
 
-from gnomon_consumer.reports.catalogue.shape import BINS, HORIZON, PAIRS, PERIOD, SLICE, WHO, Column, Report, sides
+from gnomon_consumer.reports.catalogue.shape import (
+    BINS,
+    BOTH_QUESTIONS,
+    DAYS_LIKE_THESE,
+    HORIZON,
+    PAIRS,
+    PERIOD,
+    SLICE,
+    WHO,
+    Column,
+    Report,
+    sides,
+)
 
 TRUTH = (
     Report(
@@ -19,14 +31,67 @@ TRUTH = (
             Column("cluster", "difference.se_cluster", "error"),
             Column("day", "difference.se_day", "error"),
         ),
-        "difference: shadow less live on the same requests; its standard error by row (naive), cluster, day.",
+        "difference: shadow minus live on the same requests; its standard error by row (naive), cluster, day."
+        f" {BOTH_QUESTIONS}",
         {"horizon": HORIZON, "slice": SLICE},
         pivot=(("stream", "deployment", "role", "horizon", "value", "metric", "n"), ("side",)),
         section=("horizon",),
     ),
     Report(
+        "classes",
+        "Precision, recall, F1 and AUC of every class",
+        "classes",
+        (*PAIRS, "horizon", "time_zone"),
+        (
+            *WHO,
+            Column("class", "class"),
+            Column("metric", "metric"),
+            Column("n", "n", "count"),
+            *sides("number"),
+            Column("status", "status"),
+        ),
+        f"n: labels of this class. AUC: the class against the rest, by its own score. {DAYS_LIKE_THESE}",
+        {"horizon": HORIZON},
+        pivot=(("stream", "deployment", "role", "class", "metric", "n"), ("side",)),
+    ),
+    Report(
+        "truth_confusion",
+        "Each side's decisions against the truth",
+        "truth_confusion",
+        (*PAIRS, "horizon"),
+        (
+            *WHO,
+            Column("side", "side"),
+            Column("truth", "truth"),
+            Column("decision", "decision"),
+            Column("n", "n", "count"),
+            Column("share", "share", "share"),
+            Column("status", "status"),
+        ),
+        "",
+        {"horizon": HORIZON},
+    ),
+    Report(
+        "label_bounds",
+        "How far missing labels could move a metric",
+        "label_bounds",
+        (*PAIRS, "horizon"),
+        (
+            *WHO,
+            Column("metric", "metric"),
+            Column("side", "side"),
+            Column("labelled", "labelled", "share"),
+            Column("estimate", "estimate", "number"),
+            Column("at least", "bound_low", "number"),
+            Column("at most", "bound_high", "number"),
+            Column("status", "status"),
+        ),
+        "at least, at most: over all truths that the unlabelled requests can have (Manski bounds).",
+        {"horizon": HORIZON},
+    ),
+    Report(
         "calibration",
-        "Probabilities beside what happened",
+        "Predicted probabilities against observed frequencies",
         "calibration",
         (*PAIRS, "horizon", "bins"),
         (
@@ -41,7 +106,7 @@ TRUTH = (
                 )
             ),
         ),
-        "Bins of equal weight.",
+        f"Bins of equal weight. {DAYS_LIKE_THESE}",
         {"horizon": HORIZON, "bins": BINS},
         pivot=(("stream", "deployment", "role", "bin"), ("side",)),
     ),
@@ -59,12 +124,12 @@ TRUTH = (
             Column("se", "standard_error", "number"),
             Column("status", "status"),
         ),
-        "Biased upward: noise has no sign in it.",
+        f"Biased upward: noise in either direction adds to it. {DAYS_LIKE_THESE}",
         {"horizon": HORIZON, "bins": BINS},
     ),
     Report(
         "labels",
-        "How much of the traffic the truth has come for",
+        "How much of the traffic has labels",
         "labels",
         (*PAIRS, "horizon"),
         (
@@ -72,13 +137,13 @@ TRUTH = (
             Column("horizon, until", "horizon", "span", below="cohort_until"),
             Column("sealed", "sealed", "yes"),
             Column("n", "n", "count"),
-            Column("labelled", "labelled", "share"),
+            Column("labelled", "labelled", "share", ("low", "high")),
             Column("late", "late", "share"),
             Column("missing", "missing", "share"),
             Column("pending", "pending", "count"),
             Column("status", "status"),
         ),
-        "pending: too young for the horizon, in no share.",
+        f"pending: younger than the horizon, not part of a share. {DAYS_LIKE_THESE}",
         {"horizon": HORIZON},
     ),
     Report(
@@ -108,10 +173,10 @@ TRUTH = (
             Column("delay", "delay", "span"),
             Column("at risk", "at_risk", "count"),
             Column("arrived", "arrived", "count"),
-            Column("share", "share_arrived", "share"),
+            Column("share", "share_arrived", "share", ("low", "high")),
             Column("status", "status"),
         ),
-        "",
-        {"step": "Delays are rounded up to this; default '1 hour'."},
+        f"Estimated from the exact delays, shown at whole steps. {DAYS_LIKE_THESE}",
+        {"step": "Time between two points of the curve; default '1 hour'."},
     ),
 )

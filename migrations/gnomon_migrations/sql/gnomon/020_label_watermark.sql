@@ -1,14 +1,17 @@
--- Every label of the stream observed before this moment is stored: the lowest of the label partitions that are not idle
--- (of all, the highest, when every one is idle), or what a file load stated. Null: nothing is known yet.
+-- How far each stream's labels are known: every label observed before the watermark is stored. It is the lowest of the
+-- label partitions that are not idle (of all, the highest, when every one is idle), or what a load of a file stated.
+-- Null: nothing is known yet.
+create or replace view gnomon.label_progress as
+select s.stream_id, s.name as stream,
+       greatest((select case when bool_or(not w.idle and w.observed_until is null) then null
+                             when bool_and(w.idle) then max(w.observed_until)
+                             else min(w.observed_until) filter (where not w.idle) end
+                 from gnomon.label_watermarks w where w.stream_id = s.stream_id),
+                (select max(l.complete_until) from gnomon.label_loads l where l.stream_id = s.stream_id)) as watermark
+from gnomon.streams s;
+
 create or replace function gnomon.label_watermark(stream integer) returns timestamptz
     language sql stable set search_path = pg_catalog, pg_temp as
 $$
-    select greatest(
-        (select case
-                    when bool_or(not idle and observed_until is null) then null
-                    when bool_and(idle) then max(observed_until)
-                    else min(observed_until) filter (where not idle)
-                end
-           from gnomon.label_watermarks where stream_id = stream),
-        (select max(complete_until) from gnomon.label_loads where stream_id = stream))
+    select watermark from gnomon.label_progress where stream_id = label_watermark.stream
 $$;

@@ -1,5 +1,5 @@
 -- One row a (deployment, producer run): what the joiner received of it beside what its last heartbeat said.
--- repeated: sequence numbers that came more than once, as far as that shows: inside one window, or because more came than
+-- repeated: sequence numbers that came more than once, where that shows: inside one window, or because more came than
 -- there are numbers between the lowest and the highest. missing: numbers absent between those two; tail: offered after the highest one
 -- received, known only once the run has closed.
 create or replace view gnomon.producers as

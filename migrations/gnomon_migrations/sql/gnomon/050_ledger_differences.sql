@@ -1,9 +1,10 @@
 -- Everything in which the ledger of a deployment does not close: one row a difference, none when all is well.
 --   tiling: windows of a partition follow each other without overlap or hole, from its start to its progress
---   length: a window that is no gap has seen as many captures as it has offsets
+--   length: a window has no more captures, seen or lost, than offsets (markers of transactions are offsets too)
 --   seen: the scorer's count against what the joiner read, captures that expired unread set aside
 --   sampled: the scorer's sample against its own outcomes, and against what the joiner made of it
 --   rows: the pairs and dead letters that stand, against those that were joined and are neither erased nor expired
+--   weights: the inclusion probability of every pair against its cell's, draw_probability * sampled / seen; in billionths
 create or replace function gnomon.ledger_differences(deployment integer)
     returns table (source_partition integer, start_offset bigint, kind text, expected bigint, found bigint)
     language sql stable set search_path = pg_catalog, pg_temp as
@@ -16,9 +17,12 @@ $$
                sum(joined_scored + joined_failed + joined_timed_out + joined_dead_lettered) as stored,
                sum(joined_orphaned) as orphaned, sum(joined_seen) as joined_seen, sum(erased + expired) as removed
           from gnomon.cells where deployment_id = deployment group by 1, 2
+    ), p as (
+        select window_id, stratum, count(*) as n, min(inclusion_probability) as low, max(inclusion_probability) as high
+          from gnomon.pairs where deployment_id = deployment group by 1, 2
     ), stand as (
         select w.source_partition, w.start_offset, p.n
-          from (select window_id, count(*) as n from gnomon.pairs where deployment_id = deployment group by 1) p
+          from (select window_id, sum(n) as n from p group by 1) p
           join w using (window_id)
         union all
         select source_partition, window_start, count(*) from gnomon.dead_letters
@@ -42,11 +46,11 @@ $$
      group by p.source_partition, p.next_source_offset, p.start_offset
     having p.next_source_offset <> coalesce(max(w.end_offset), p.start_offset)
     union all
-    select source_partition, start_offset, 'length', end_offset - start_offset, seen
-      from w where gap_reason is null and seen <> end_offset - start_offset
+    select source_partition, start_offset, 'length', end_offset - start_offset, seen + gap_lost
+      from w where seen + gap_lost > end_offset - start_offset
     union all
     select w.source_partition, w.start_offset, 'seen', w.seen, w.joined_seen + w.joined_missing
-      from w where w.gap_reason is null and w.seen <> w.joined_seen + w.joined_missing
+      from w where w.seen <> w.joined_seen + w.joined_missing
     union all
     select w.source_partition, w.start_offset, 'seen', w.seen, coalesce(c.seen, 0)
       from w left join c using (source_partition, start_offset) where w.seen <> coalesce(c.seen, 0)
@@ -62,4 +66,13 @@ $$
     select c.source_partition, c.start_offset, 'rows', c.stored - c.removed, coalesce(r.n, 0)
       from c left join rows r using (source_partition, start_offset)
      where c.stored - c.removed <> coalesce(r.n, 0)
+    union all
+    select l.source_partition, l.start_offset, 'weights', round(1e9 * l.pi)::bigint,
+           round(1e9 * case when abs(p.low - l.pi) > 1e-9 * l.pi then p.low else p.high end)::bigint
+      from (select w.window_id, c.source_partition, c.start_offset, c.stratum,
+                   c.draw_probability * c.sampled / nullif(c.seen, 0) as pi
+              from gnomon.cells c join w using (source_partition, start_offset)
+             where c.deployment_id = deployment) l
+      join p using (window_id, stratum)
+     where greatest(abs(p.low - l.pi), abs(p.high - l.pi)) > 1e-9 * l.pi
 $$;

@@ -19,10 +19,12 @@ begin
         perform gnomon.lock_cohorts(newest.stream_id);
         continue when exists (select from gnomon.cohort_estimates e where e.cohort_id = newest.cohort_id);
         insert into gnomon.cohort_estimates (cohort_id, report, metric, side, n, n_effective, weight, clusters, days,
-                                             estimate, se_row, se_cluster, se_day, standard_error, low, high, status)
+                                             estimate, se_row, se_cluster, se_day, standard_error, low, high, status,
+                                             se_period, period_low, period_high)
         select newest.cohort_id, 'quality', q.metric, q.side, q.n, q.n_effective, q.weight, q.clusters, q.days,
-               q.estimate, q.se_row, q.se_cluster, q.se_day, q.standard_error, q.low, q.high, q.status
-        from report_v1.scored(newest.stream, newest.deployment, null, null, null, newest.horizon, 'all', 'UTC') q
+               q.estimate, q.se_row, q.se_cluster, q.se_day, q.standard_error, q.low, q.high, q.status,
+               q.se_period, q.period_low, q.period_high
+        from gnomon_estimators.scored(newest.stream, newest.deployment, null, null, null, newest.horizon, 'all', 'UTC') q
         where not exists (select from gnomon.cohorts c join gnomon.cohorts o using (deployment_id, horizon)
                           where o.cohort_id = newest.cohort_id and c.until > o.until);
         continue when not found;
@@ -33,23 +35,25 @@ begin
             where c.deployment_id = newest.deployment_id
               and (c.until > newest.until or c.until = newest.until and c.horizon < newest.horizon));
         insert into gnomon.cohort_estimates (cohort_id, report, metric, side, n, n_effective, weight, clusters, days,
-                                             estimate, se_row, se_cluster, se_day, standard_error, low, high, status)
+                                             estimate, se_row, se_cluster, se_day, standard_error, low, high, status,
+                                             se_period, period_low, period_high)
         select newest.cohort_id, case when e.metric in ('agreement', 'value_difference', 'absolute_difference')
                                       then 'agreement' else 'errors' end,
                e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days, e.estimate, e.se_row, e.se_cluster,
-               e.se_day, e.standard_error, e.low, e.high, e.status
-        from report_v1.estimates(newest.stream, newest.deployment, null, newest.until, null, 'all',
+               e.se_day, e.standard_error, e.low, e.high, e.status, e.se_period, e.period_low, e.period_high
+        from gnomon_estimators.estimates(newest.stream, newest.deployment, null, newest.until, null, 'all',
                                  '{agreement,value_difference,absolute_difference,error,timed_out,error_cells}') e
         where e.n > 0
         union all
         select newest.cohort_id, 'agreement', 'kappa', 'pair', k.n, null, null, null, null, k.kappa, k.se_row,
-               k.se_cluster, k.se_day, k.standard_error, k.low, k.high, k.status
-        from report_v1.kappa(newest.stream, newest.deployment, null, newest.until, exact => true) k;
+               k.se_cluster, k.se_day, k.standard_error, k.low, k.high, k.status, k.se_period, k.period_low, k.period_high
+        from gnomon_estimators.kappa(newest.stream, newest.deployment, null, newest.until, exact => true) k;
         insert into gnomon.cohort_latencies (cohort_id, measure, quantile, n, n_effective, weight, microseconds, se_row,
-                                             se_cluster, se_day, standard_error, low, high)
+                                             se_cluster, se_day, standard_error, low, high, se_period, period_low,
+                                             period_high)
         select newest.cohort_id, l.measure, l.quantile, l.n, l.n_effective, l.weight, l.microseconds, l.se_row,
-               l.se_cluster, l.se_day, l.standard_error, l.low, l.high
-        from report_v1.latency(newest.stream, newest.deployment, null, newest.until, exact => true) l
+               l.se_cluster, l.se_day, l.standard_error, l.low, l.high, l.se_period, l.period_low, l.period_high
+        from gnomon_estimators.latency(newest.stream, newest.deployment, null, newest.until, exact => true) l
         where l.n > 0;
     end loop;
     return kept;
@@ -69,7 +73,7 @@ $$
       and d.stream_id = forget_cohort_estimates.stream
 $$;
 
--- Forget what earlier SQL computed, as far as it can be computed again: what is kept of a deployment of which pairs
+-- Forget what earlier SQL computed where it can be computed again: what is kept of a deployment of which pairs
 -- have expired since is all that is left of them.
 create or replace function gnomon.forget_computed_estimates() returns void
     language sql set search_path = pg_catalog, pg_temp as

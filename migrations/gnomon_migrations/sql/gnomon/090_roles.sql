@@ -1,5 +1,6 @@
 -- Give the two roles what they need and no more; does nothing for a role that does not exist (`gnomon db roles` makes
--- them). gnomon_writer owns nothing and may not truncate; gnomon_reader sees the reading API only.
+-- them). gnomon_writer owns nothing and may not truncate; gnomon_reader sees the reading API and
+-- the estimators that it is made of, and no table.
 create or replace function gnomon.grant_roles() returns void
     language plpgsql set search_path = pg_catalog, pg_temp as
 $$
@@ -14,7 +15,7 @@ begin
         grant execute on function gnomon.ensure_partition(integer, timestamptz) to gnomon_writer;
         revoke insert, update, delete on gnomon.alembic_version, gnomon.view_versions from gnomon_writer;
     end if;
-    for name in select nspname from pg_namespace where nspname like 'report\_v%' loop
+    for name in select nspname from pg_namespace where nspname like 'report\_v%' or nspname = 'gnomon_estimators' loop
         execute format('revoke all on all functions in schema %I from public', name);
         if exists (select from pg_roles where rolname = 'gnomon_reader') then
             execute format('grant usage on schema %I to gnomon_reader', name);

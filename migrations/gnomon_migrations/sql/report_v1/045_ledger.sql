@@ -17,7 +17,7 @@ $$
                w.start_offset - lag(w.end_offset) over (partition by w.deployment_id, w.source_partition
                                                         order by w.start_offset) as step
         from report_v1.windows w
-        where w.deployment_id = any (report_v1.deployment_ids(ledger.stream, ledger.deployment))
+        where w.deployment_id = any (gnomon_estimators.deployment_ids(ledger.stream, ledger.deployment))
           and w.at >= coalesce(ledger.since, '-infinity') and w.at < coalesce(ledger.until, 'infinity')
     ),
     by_window as (
@@ -56,7 +56,7 @@ $$
            k.expired::bigint, b.balanced,
            coalesce(c.problem, case when k.windows is null then 'no window in this period'
                                     when b.balanced then 'ok' else 'the ledger does not close' end)
-    from report_v1.scope(ledger.stream, ledger.deployment) c
+    from gnomon_estimators.scope(ledger.stream, ledger.deployment) c
     left join checked k using (deployment_id)
     left join lateral (select k.unaccounted = 0 and k.miscounted = 0 and k.not_in_cells = 0
                               and coalesce(k.holes, 0) = 0 and coalesce(k.overlaps, 0) = 0 as balanced) b on true

@@ -14,7 +14,7 @@ create function report_v1.coverage(stream text, deployment text default null, si
                    scored_share float8, coverage float8, status text)
     language sql stable parallel safe as
 $$
-    with asked as (select report_v1.deployment_ids(coverage.stream, coverage.deployment) as ids),
+    with asked as (select gnomon_estimators.deployment_ids(coverage.stream, coverage.deployment) as ids),
     windows as (
         select w.deployment_id, w.source_partition, w.start_offset, w.gap_lost, w.seen, w.limited_by
         from report_v1.windows w
@@ -33,7 +33,7 @@ $$
         where coverage.slice in ('all', 'stratum', 'limit')
         group by 1, 2
         union all
-        select r.deployment_id, report_v1.slice_of(coverage.slice, r.hour, r.stratum, '{}', coverage.time_zone),
+        select r.deployment_id, gnomon_estimators.slice_of(coverage.slice, r.hour, r.stratum, '{}', null, coverage.time_zone),
                sum(r.seen), sum(r.sampled), sum(r.scored), sum(r.failed), sum(r.timed_out), sum(r.dead_lettered),
                sum(r.orphaned), sum(r.weight)
         from report_v1.rollups r
@@ -42,13 +42,13 @@ $$
           and r.hour >= coalesce(coverage.since, '-infinity') and r.hour < coalesce(coverage.until, 'infinity')
         group by 1, 2
         union all
-        select p.deployment_id, report_v1.slice_of(coverage.slice, p.event_time, p.stratum, p.segments,
+        select p.deployment_id, gnomon_estimators.slice_of(coverage.slice, p.event_time, p.stratum, p.segments, p.live_model_version,
                                                    coverage.time_zone),
                round(sum(p.weight)::numeric), count(*), count(*) filter (where p.outcome = 'scored'),
                count(*) filter (where p.outcome = 'failed'), count(*) filter (where p.outcome = 'timed_out'),
                0, 0, sum(p.weight)
-        from report_v1.pairs_of(coverage.stream, coverage.deployment, coverage.since, coverage.until, null) p
-        where coverage.slice like 'segment:%'
+        from gnomon_estimators.pairs_of(coverage.stream, coverage.deployment, coverage.since, coverage.until, null) p
+        where coverage.slice like 'segment:%' or coverage.slice = 'live_version'
         group by 1, 2
     ),
     gaps as (select deployment_id, coalesce(sum(gap_lost), 0)::bigint as lost from windows group by 1),
@@ -73,7 +73,7 @@ $$
            coalesce(c.problem, case when coalesce(x.seen, 0) = 0 then 'nothing captured in this period'
                                     when l.undated > 0 then 'producers lost captures, when is not known'
                                     else 'ok' end)
-    from report_v1.scope(coverage.stream, coverage.deployment) c
+    from gnomon_estimators.scope(coverage.stream, coverage.deployment) c
     left join counted x using (deployment_id)
     left join lateral (select g.lost, coalesce(u.n, 0) as unreceived, coalesce(u.undated, 0) as undated
                        from gaps g left join unreceived u using (deployment_id)

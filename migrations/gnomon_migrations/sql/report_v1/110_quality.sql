@@ -1,33 +1,8 @@
--- Every metric of quality on the pairs of one horizon, computed from them.
-create function report_v1.scored(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
-                                 horizon interval, slice text, time_zone text)
-    returns table (deployment_id integer, value text, metric text, side text, n bigint, n_effective float8,
-                   weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
-                   se_day float8, standard_error float8, low float8, high float8, status text)
-    language sql stable parallel safe as
-$$
-    with estimated as materialized (
-        select * from report_v1.estimates(
-            scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.slice,
-            '{label_coverage,accuracy,precision,recall,log_loss,brier,rmse,mae,ndcg@10}', scored.horizon,
-            scored.time_zone)
-        where n > 0
-    )
-    select d.deployment_id, e.value, e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days, e.estimate,
-           e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status
-    from estimated e
-    join report_v1.deployments d on d.stream = e.stream and d.deployment = e.deployment
-    union all
-    select a.deployment_id, a.value, 'auc', a.side, a.n, a.n_effective, a.weight, a.clusters, a.days, a.estimate,
-           a.se_row, a.se_cluster, a.se_day, a.standard_error, a.low, a.high, a.status
-    from report_v1.auc(scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.horizon,
-                       scored.time_zone, scored.slice) a
-$$;
-
 -- Quality against the truth, by horizon: what both sides scored on the requests whose labels have come due, and the
 -- difference with its three standard errors side by side. Only what the labels allow is listed: decisions give
--- accuracy, precision and recall, probabilities log loss (clipped to [1e-6, 1 - 1e-6]), Brier score and AUC, numbers
--- RMSE and MAE, ranked lists NDCG.
+-- accuracy, precision, recall and F1, probabilities log loss (clipped to [1e-6, 1 - 1e-6]), Brier score and AUC, numbers
+-- RMSE and MAE, ranked lists NDCG. answered: the share of requests that each side, and both, answered; the other metrics
+-- compare those that both answered.
 create function report_v1.quality(stream text, deployment text default null, since timestamptz default null,
                                   until timestamptz default null, segment jsonb default null,
                                   horizon interval default null, slice text default 'all',
@@ -35,7 +10,8 @@ create function report_v1.quality(stream text, deployment text default null, sin
     returns table (stream text, deployment text, role text, horizon interval, cohort_until timestamptz,
                    sealed boolean, slice text, value text, metric text, side text, n bigint, n_effective float8,
                    weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
-                   se_day float8, standard_error float8, low float8, high float8, status text)
+                   se_day float8, standard_error float8, low float8, high float8, status text,
+                   se_period float8, period_low float8, period_high float8)
     language sql stable parallel safe as
 $$
     with horizons as (
@@ -56,7 +32,7 @@ $$
     ),
     wanting as (
         select h.horizon from horizons h
-        where exists (select from report_v1.scope(quality.stream, quality.deployment) c
+        where exists (select from gnomon_estimators.scope(quality.stream, quality.deployment) c
                       where c.deployment_id is not null
                         and not exists (select from kept k where k.deployment_id = c.deployment_id
                                                              and k.horizon = h.horizon))
@@ -64,19 +40,22 @@ $$
     computed as materialized (
         select w.horizon, s.*
         from wanting w
-        cross join lateral report_v1.scored(quality.stream, quality.deployment, quality.since, quality.until,
+        cross join lateral gnomon_estimators.scored(quality.stream, quality.deployment, quality.since, quality.until,
                                             quality.segment, w.horizon, quality.slice, quality.time_zone) s
     ),
     measured as (
         select * from computed
         union all
         select k.horizon, k.deployment_id, '', k.metric, k.side, k.n, k.n_effective, k.weight, k.clusters, k.days,
-               k.estimate, k.se_row, k.se_cluster, k.se_day, k.standard_error, k.low, k.high, k.status
+               k.estimate, k.se_row, k.se_cluster, k.se_day, k.standard_error, k.low, k.high, k.status,
+               k.se_period, k.period_low, k.period_high
         from kept k
         join horizons h using (horizon)
         where not exists (select from wanting w where w.horizon = k.horizon)
     ),
-    due as (select deployment_id, horizon, bool_or(metric <> 'label_coverage') as labelled
+    due as (select deployment_id, horizon,
+                   bool_or(metric not in ('label_coverage', 'answered', 'answered_by_both')) as labelled,
+                   bool_or(metric = 'label_coverage' and estimate > 0) as known
             from measured group by 1, 2)
     select c.stream, c.deployment, c.role, h.horizon, k.until, k.sealed, quality.slice, m.value, m.metric, m.side,
            coalesce(m.n, 0), m.n_effective, m.weight, m.clusters, m.days, m.estimate, m.se_row, m.se_cluster, m.se_day,
@@ -85,17 +64,20 @@ $$
                     case when k.until is null and exists (select from report_v1.label_progress p
                                                           where p.stream = c.stream and p.watermark is not null)
                          then 'no such horizon on this stream'
-                         when k.until is null then 'no labels stored yet'
-                         when m.n is null then 'no pair is old enough for this horizon'
+                         when m.n is null then gnomon_estimators.immaturity(c.stream, c.deployment_id, h.horizon)
+                         when not d.labelled and d.known
+                         then 'labels have come, but no request has two answers that fit them: see `report predictions`'
                          when not d.labelled then 'no label has come for any of these pairs'
-                         else m.status end)
-    from report_v1.scope(quality.stream, quality.deployment) c
+                         else m.status end),
+           m.se_period, m.period_low, m.period_high
+    from gnomon_estimators.scope(quality.stream, quality.deployment) c
     left join horizons h on c.problem is null
     left join cohorts k on k.deployment_id = c.deployment_id and k.horizon = h.horizon
     left join measured m on m.deployment_id = c.deployment_id and m.horizon = h.horizon
     left join due d on d.deployment_id = c.deployment_id and d.horizon = h.horizon
     order by c.role, c.deployment, h.horizon, m.value,
-             array_position(array['label_coverage', 'accuracy', 'precision', 'recall', 'auc', 'log_loss', 'brier',
+             array_position(array['task', 'label_coverage', 'answered', 'answered_by_both', 'accuracy', 'precision',
+                                  'recall', 'f1', 'auc', 'log_loss', 'brier',
                                   'rmse', 'mae', 'ndcg@10'], m.metric),
              array_position(array['live', 'shadow', 'pair', 'difference'], m.side)
 $$;

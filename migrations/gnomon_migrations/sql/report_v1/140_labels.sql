@@ -1,13 +1,14 @@
 -- How much of the traffic the truth has come for, by horizon: labelled in time, negative by absence, late, missing.
--- Pairs too young for the horizon are pending and in no share.
+-- Pairs too young for the horizon are pending and in no share. low, high: the labelled share of days like these.
+-- early: pairs whose label was observed before the capture, which no truth is: a wrong zone or unit, or an id used twice.
 create function report_v1.labels(stream text, deployment text default null, since timestamptz default null,
                                  until timestamptz default null, segment jsonb default null,
                                  horizon interval default null)
     returns table (stream text, deployment text, role text, horizon interval, cohort_until timestamptz,
                    watermark timestamptz, sealed boolean, n bigint, n_effective float8, weight float8,
                    labelled float8, standard_error float8, negative float8, late float8, missing float8,
-                   pending bigint, status text)
-    language sql stable parallel safe set enable_nestloop = off as
+                   pending bigint, status text, clusters bigint, days bigint, low float8, high float8, early bigint)
+    language sql stable parallel safe set enable_nestloop = off as -- planner note 6
 $$
     with horizons as (
         select h.horizon from report_v1.streams s cross join lateral unnest(s.horizons) h(horizon)
@@ -20,40 +21,80 @@ $$
                bool_and(c.sealed) as sealed
         from report_v1.cohorts c group by 1, 2
     ),
-    counted as (
-        select p.deployment_id, h.horizon, count(*) as n, sum(p.weight) as w,
-               sum(p.weight) ^ 2 / sum(p.weight ^ 2) as kish,
-               sum(p.weight) filter (where p.label_state = 'labelled') as labelled,
-               sum(p.weight ^ 2) filter (where p.label_state = 'labelled') as labelled2, sum(p.weight ^ 2) as w2,
+    crossed as materialized (
+        select p.deployment_id, h.horizon, p.cluster, (p.event_time at time zone 'UTC')::date as day, count(*) as n,
+               sum(p.weight) as w, sum(p.weight ^ 2) as w2,
+               coalesce(sum(p.weight) filter (where p.label_state = 'labelled'), 0) as labelled,
+               coalesce(sum(p.weight ^ 2) filter (where p.label_state = 'labelled'), 0) as labelled2,
                sum(p.weight) filter (where p.label_state = 'negative') as negative,
                sum(p.weight) filter (where p.label_state = 'late') as late,
-               sum(p.weight) filter (where p.label_state = 'missing') as missing
+               sum(p.weight) filter (where p.label_state = 'missing') as missing,
+               count(*) filter (where p.observed_at < p.event_time) as early
         from horizons h
-        cross join lateral report_v1.labelled(labels.stream, labels.deployment, labels.since, labels.until,
+        cross join lateral gnomon_estimators.labelled(labels.stream, labels.deployment, labels.since, labels.until,
                                               labels.segment, h.horizon) p
-        group by 1, 2
+        group by 1, 2, 3, 4
+    ),
+    counted as (
+        select deployment_id, horizon, sum(n)::bigint as n, sum(w) as w, sum(w) ^ 2 / sum(w2) as kish,
+               sum(labelled) as labelled, sum(negative) as negative, sum(late) as late, sum(missing) as missing,
+               sum(early)::bigint as early
+        from crossed group by 1, 2
+    ),
+    residuals as (
+        select x.deployment_id, x.horizon, x.cluster, x.day, x.n, (x.labelled - s.share * x.w) / c.w as total,
+               (x.labelled2 * (1 - s.share) ^ 2 + (x.w2 - x.labelled2) * s.share ^ 2) / c.w ^ 2 as rows
+        from crossed x
+        join counted c using (deployment_id, horizon)
+        cross join lateral (select c.labelled / c.w as share) s
+    ),
+    -- By cluster (a row without one is its own), by day, and by cluster within day.
+    groups as (
+        select deployment_id, horizon, 'both' as by, cluster is null as alone, n, total, rows from residuals
+        union all
+        select deployment_id, horizon, 'cluster', cluster is null, sum(n), sum(total), sum(rows)
+        from residuals group by deployment_id, horizon, cluster
+        union all
+        select deployment_id, horizon, 'day', false, sum(n), sum(total), sum(rows)
+        from residuals group by deployment_id, horizon, day
+    ),
+    variances as (
+        select deployment_id, horizon, sum(rows) filter (where by = 'day') as v_row,
+               sum(case when alone then rows else total ^ 2 end) filter (where by = 'cluster') as v_cluster,
+               sum(total ^ 2) filter (where by = 'day') as v_day, count(*) filter (where by = 'day') as days,
+               sum(case when alone then rows else total ^ 2 end) filter (where by = 'both') as v_both,
+               sum(case when alone then n else 1 end) filter (where by = 'both')::bigint as cells,
+               sum(case when alone then n else 1 end) filter (where by = 'cluster')::bigint as clusters
+        from groups group by 1, 2
     ),
     ages as (
         select p.deployment_id, k.horizon, count(*) as pending
-        from report_v1.pairs_of(labels.stream, labels.deployment, labels.since, labels.until, labels.segment) p
+        from gnomon_estimators.pairs_of(labels.stream, labels.deployment, labels.since, labels.until, labels.segment) p
         join cohorts k on k.deployment_id = p.deployment_id and p.event_time >= k.until
         group by 1, 2
     )
     select c.stream, c.deployment, c.role, h.horizon, k.until, k.watermark, k.sealed, coalesce(x.n, 0), x.kish, x.w,
-           s.labelled, sqrt(x.labelled2 * (1 - s.labelled) ^ 2 + (x.w2 - coalesce(x.labelled2, 0)) * s.labelled ^ 2) / x.w,
+           s.labelled, b.standard_error,
            coalesce(x.negative, 0) / x.w, coalesce(x.late, 0) / x.w, coalesce(x.missing, 0) / x.w,
            coalesce(a.pending, 0),
-           coalesce(c.problem, case when k.until is null then 'no labels stored yet'
-                                    when x.n is null then 'no pair is old enough for this horizon'
+           coalesce(c.problem, case when x.n is null
+                                    then gnomon_estimators.immaturity(c.stream, c.deployment_id, h.horizon)
                                     when s.labelled = 0 and x.negative is null
                                     then 'no label has come for any of these pairs'
-                                    else 'ok' end)
-    from report_v1.scope(labels.stream, labels.deployment) c
+                                    when x.early > 0
+                                    then format('%s labels were observed before their capture: wrong zone or unit of'
+                                                ' time, or an id used twice', x.early)
+                                    else b.status end),
+           v.clusters, v.days, b.low, b.high, coalesce(x.early, 0)
+    from gnomon_estimators.scope(labels.stream, labels.deployment) c
     left join horizons h on c.problem is null
     left join cohorts k on k.deployment_id = c.deployment_id and k.horizon = h.horizon
     left join counted x on x.deployment_id = c.deployment_id and x.horizon = h.horizon
     left join ages a on a.deployment_id = c.deployment_id and a.horizon = h.horizon
     left join lateral (select coalesce(x.labelled, 0) / x.w as labelled) s on true
+    left join variances v on v.deployment_id = c.deployment_id and v.horizon = h.horizon
+    left join lateral gnomon_estimators.bounded('share', s.labelled, v.v_row, v.v_cluster, v.v_day, v.v_both, x.n,
+                                                v.clusters, v.days, v.cells, x.kish) b on x.n is not null
     order by c.role, c.deployment, h.horizon
 $$;
 
@@ -64,35 +105,41 @@ create function report_v1.label_cells(stream text, deployment text default null,
                                       horizon interval default '1 day')
     returns table (stream text, deployment text, role text, horizon interval, live_label text, shadow_label text,
                    n bigint, weight float8, labelled float8, status text)
-    language sql stable parallel safe set enable_nestloop = off as
+    language sql stable parallel safe set enable_nestloop = off as -- planner note 6
 $$
     with counted as (
         select p.deployment_id, p.live_label, p.shadow_label, count(*) as n, sum(p.weight) as w,
                coalesce(sum(p.weight) filter (where p.label_state in ('labelled', 'negative')), 0) as labelled
-        from report_v1.labelled(label_cells.stream, label_cells.deployment, label_cells.since, label_cells.until,
+        from gnomon_estimators.labelled(label_cells.stream, label_cells.deployment, label_cells.since, label_cells.until,
                                 label_cells.segment, label_cells.horizon) p
         group by 1, 2, 3)
     select c.stream, c.deployment, c.role, label_cells.horizon, x.live_label, x.shadow_label, coalesce(x.n, 0), x.w,
            x.labelled / x.w,
-           coalesce(c.problem, case when x.n is null then 'no pair is old enough for this horizon' else 'ok' end)
-    from report_v1.scope(label_cells.stream, label_cells.deployment) c
+           coalesce(c.problem,
+                    case when x.n is null
+                         then gnomon_estimators.immaturity(c.stream, c.deployment_id, label_cells.horizon)
+                         else 'ok' end)
+    from gnomon_estimators.scope(label_cells.stream, label_cells.deployment) c
     left join counted x using (deployment_id)
     order by c.role, c.deployment, x.live_label, x.shadow_label
 $$;
 
 -- Kaplan and Meier's (1958) curve of label delay: the weighted share of requests whose first label came within a delay,
--- those without one censored at the watermark. Delays are rounded up to `step`.
+-- those without one censored at the watermark. The curve is made of the exact delays and read off at whole steps, each of
+-- which says how much was at risk at its beginning and arrived within it. low, high: days like these. Greenwood's variance,
+-- Σ d / (r (r - d)) with the squared weights Σw²/Σw of a row, times the design effect of the share that has come at all
+-- (what clusters and days share), on the scale of log(-log S) (Kalbfleisch and Prentice 2002, 1.4).
 create function report_v1.label_delay(stream text, deployment text default null, since timestamptz default null,
                                       until timestamptz default null, step interval default '1 hour')
     returns table (stream text, deployment text, role text, delay interval, at_risk float8, arrived float8,
-                   share_arrived float8, status text)
-    language sql stable parallel safe as
+                   share_arrived float8, status text, low float8, high float8)
+    language sql stable parallel safe set jit = off as -- planner note 1
 $$
-    with said as (
-        select p.deployment_id, p.weight as w, l.observed_at is not null as came,
-               ceil(extract(epoch from greatest(coalesce(l.observed_at, g.watermark) - p.event_time, '0'))
-                    / extract(epoch from label_delay.step)) as steps
-        from report_v1.pairs_of(label_delay.stream, label_delay.deployment, label_delay.since, label_delay.until,
+    with said as materialized (
+        select p.deployment_id, p.weight as w, p.cluster, (p.event_time at time zone 'UTC')::date as day,
+               l.observed_at is not null as came,
+               extract(epoch from greatest(coalesce(l.observed_at, g.watermark) - p.event_time, '0'))::float8 as seconds
+        from gnomon_estimators.pairs_of(label_delay.stream, label_delay.deployment, label_delay.since, label_delay.until,
                                 null) p
         join report_v1.label_progress g using (stream_id)
         left join lateral (select min(v.observed_at) as observed_at from report_v1.label_versions v
@@ -100,15 +147,64 @@ $$
                              and v.observed_at <= g.watermark) l on true
         where g.watermark is not null and p.event_time < g.watermark
     ),
-    counted as (select deployment_id, steps, sum(w) as w, coalesce(sum(w) filter (where came), 0) as came
+    counted as (select deployment_id, seconds, sum(w) as w, coalesce(sum(w) filter (where came), 0) as came
                 from said group by 1, 2),
-    risk as (select *, sum(w) over (partition by deployment_id order by steps desc) as at_risk from counted),
+    risk as (select *, sum(w) over (partition by deployment_id order by seconds desc) as at_risk from counted),
     curve as (
-        select *, 1 - exp(sum(ln(greatest(1 - came / at_risk, 1e-300)))
-                          over (partition by deployment_id order by steps)) as share from risk)
-    select c.stream, c.deployment, c.role, k.steps * label_delay.step, k.at_risk, k.came, k.share,
-           coalesce(c.problem, case when k.steps is null then 'no labels stored yet' else 'ok' end)
-    from report_v1.scope(label_delay.stream, label_delay.deployment) c
-    left join curve k on k.deployment_id = c.deployment_id and k.came > 0
+        select *, sum(ln(greatest(1 - came / at_risk, 1e-300))) over in_time as log_left,
+               sum(came / at_risk / nullif(at_risk - came, 0)) over in_time as greenwood,
+               ceil(seconds / extract(epoch from label_delay.step)::float8) as steps
+        from risk window in_time as (partition by deployment_id order by seconds)
+    ),
+    read_off as (
+        select deployment_id, steps, max(at_risk) as at_risk, sum(came) as came, min(log_left) as log_left,
+               max(greenwood) as greenwood
+        from curve group by 1, 2
+    ),
+    whole as (select deployment_id, count(*) as n, sum(w) as w, sum(w * w) as w2,
+                     coalesce(sum(w) filter (where came), 0) / sum(w) as share
+              from said group by 1),
+    crossed as (
+        select s.deployment_id, s.cluster, s.day, count(*) as n, sum(r.r) as total, sum(r.r * r.r) as rows
+        from said s
+        join whole t using (deployment_id)
+        cross join lateral (select s.w * (s.came::integer - t.share) / t.w as r) r
+        group by 1, 2, 3
+    ),
+    groups as (
+        select deployment_id, 'both' as by, cluster is null as alone, n, total, rows from crossed
+        union all
+        select deployment_id, 'cluster', cluster is null, sum(n), sum(total), sum(rows)
+        from crossed group by deployment_id, cluster
+        union all
+        select deployment_id, 'day', false, sum(n), sum(total), sum(rows) from crossed group by deployment_id, day
+    ),
+    effects as (
+        select t.deployment_id, t.w2 / t.w as a_row, v.clusters, v.days,
+               s.t * sqrt(greatest(s.variance / nullif(v.v_row, 0), 1)) as reach
+        from whole t
+        join (select deployment_id, sum(rows) filter (where by = 'day') as v_row,
+                     sum(case when alone then rows else total ^ 2 end) filter (where by = 'cluster') as v_cluster,
+                     sum(total ^ 2) filter (where by = 'day') as v_day, count(*) filter (where by = 'day') as days,
+                     sum(case when alone then rows else total ^ 2 end) filter (where by = 'both') as v_both,
+                     sum(case when alone then n else 1 end) filter (where by = 'both')::bigint as cells,
+                     sum(case when alone then n else 1 end) filter (where by = 'cluster')::bigint as clusters
+              from groups group by 1) v using (deployment_id)
+        cross join lateral gnomon_estimators.spread(v.v_row, v.v_cluster, v.v_day, v.v_both, t.n, v.clusters, v.days,
+                                                    v.cells) s
+    )
+    select c.stream, c.deployment, c.role, k.steps * label_delay.step, k.at_risk, k.came, 1 - exp(k.log_left),
+           coalesce(c.problem,
+                    case when k.steps is not null then gnomon_estimators.footing(e.clusters, e.days, i.half)
+                         when c.deployment_id in (select s.deployment_id from said s)
+                         then 'no label has come for any of these pairs'
+                         else gnomon_estimators.immaturity(c.stream, c.deployment_id, '0') end),
+           1 - exp(k.log_left * exp(-i.half)), 1 - exp(k.log_left * exp(i.half))
+    from gnomon_estimators.scope(label_delay.stream, label_delay.deployment) c
+    left join read_off k on k.deployment_id = c.deployment_id and k.came > 0
+    left join effects e on e.deployment_id = c.deployment_id
+    -- Where nothing is left at risk, the curve has reached 1 and has no variance.
+    left join lateral (select e.reach * sqrt(e.a_row * k.greenwood) / -k.log_left as half
+                       where k.log_left between -600 and -1e-12 and e.reach > 0) i on true
     order by c.role, c.deployment, k.steps
 $$;

@@ -1,4 +1,5 @@
--- Every run of a live service beside what was received of it.
+-- Every run of a live service beside what was received of it. A run that is not closed, and of which neither a
+-- heartbeat nor a capture has come for a minute, ended uncleanly.
 create function report_v1.producers(stream text, deployment text default null)
     returns table (stream text, deployment text, role text, producer_id uuid, service text, host text, pid integer,
                    started_at timestamptz, reported_at timestamptz, closed boolean, offered bigint, delivered bigint,
@@ -9,10 +10,12 @@ $$
            p.offered, p.delivered, p.dropped, p.received, p.missing, p.tail, p.repeated,
            coalesce(c.problem, case when p.producer_id is null then 'nothing received from any producer'
                                     when p.reported_at is null then 'received, but it never reported'
-                                    when not p.closed then 'unclean: not closed, its tail is unknown'
+                                    when not p.closed
+                                         and greatest(p.reported_at, p.last_captured_at) < now() - interval '1 minute'
+                                    then 'unclean: not closed, its tail is unknown'
                                     when p.missing > 0 or p.tail > 0 then 'captures were lost'
                                     else 'ok' end)
-    from report_v1.scope(producers.stream, producers.deployment) c
+    from gnomon_estimators.scope(producers.stream, producers.deployment) c
     left join report_v1.producer_runs p using (deployment_id)
     order by c.role, c.deployment, p.started_at, p.producer_id
 $$;
@@ -30,20 +33,20 @@ $$
         select w.deployment_id, count(*) as windows, sum(w.cpu_us) as cpu_us, max(w.peak_rss_bytes) as rss,
                sum(w.gpu_us) as gpu_us, max(w.gpu_peak_bytes) as gpu, avg(w.lag_s) as lag, max(w.lag_s) as lag_max
         from report_v1.windows w
-        where w.deployment_id = any (report_v1.deployment_ids(resources.stream, resources.deployment))
+        where w.deployment_id = any (gnomon_estimators.deployment_ids(resources.stream, resources.deployment))
           and w.at >= coalesce(resources.since, '-infinity') and w.at < coalesce(resources.until, 'infinity')
         group by 1),
     pairs as (
         select p.deployment_id, count(*) as n, avg(p.shadow_latency_us) as service, avg(p.shadow_queued_us) as queued,
                max(p.shadow_queued_us) as queued_max, avg(p.shadow_batch_size) as batch
-        from report_v1.pairs_of(resources.stream, resources.deployment, resources.since, resources.until, null) p
+        from gnomon_estimators.pairs_of(resources.stream, resources.deployment, resources.since, resources.until, null) p
         group by 1)
     select c.stream, c.deployment, c.role, coalesce(w.windows, 0), coalesce(p.n, 0), w.cpu_us / 1e6::float8,
            w.cpu_us / nullif(p.n, 0)::float8, w.rss, w.gpu_us / 1e6::float8, w.gpu, p.service::float8,
            p.queued::float8, p.queued_max, p.batch::float8, w.lag, w.lag_max,
            coalesce(c.problem, case when w.windows is null and p.n is null then 'no window in this period'
                                     when w.cpu_us is null then 'no usage was recorded' else 'ok' end)
-    from report_v1.scope(resources.stream, resources.deployment) c
+    from gnomon_estimators.scope(resources.stream, resources.deployment) c
     left join windows w using (deployment_id)
     left join pairs p using (deployment_id)
     order by c.role, c.deployment
@@ -58,7 +61,7 @@ create function report_v1.timeline(stream text, deployment text default null, si
                    failed bigint, timed_out bigint, dead_lettered bigint, orphaned bigint, n_effective float8,
                    sampling_fraction float8, agreement float8, agreement_se float8, agreement_low float8,
                    agreement_high float8, error_rate float8, error_rate_se float8, live_error_rate float8,
-                   mean_difference float8, status text)
+                   mean_difference float8, status text, compares text)
     language sql stable parallel safe as
 $$
     with days as (
@@ -76,7 +79,7 @@ $$
                sum(r.agreed_weight) as a, sum(r.agreed_weight_squared) as a2, sum(r.value_difference) as d,
                sum(r.value_difference_weight) as dw
         from report_v1.rollups r
-        where r.deployment_id = any (report_v1.deployment_ids(timeline.stream, timeline.deployment))
+        where r.deployment_id = any (gnomon_estimators.deployment_ids(timeline.stream, timeline.deployment))
           and r.hour >= coalesce(timeline.since, '-infinity') and r.hour < coalesce(timeline.until, 'infinity')
         group by 1, 2, 3
     ),
@@ -100,15 +103,20 @@ $$
            t.w ^ 2 / nullif(t.w2, 0),
            t.sampled / nullif(t.seen, 0)::float8, t.a, sqrt(v.a), i.low, i.high, t.e, sqrt(v.e), t.l, t.d,
            coalesce(c.problem, case when t.seen is null then 'nothing captured in this period'
-                                    when t.a is null then 'no comparable pair' else 'ok' end)
-    from report_v1.scope(timeline.stream, timeline.deployment) c
+                                    when t.a is null then 'no comparable pair' else 'ok' end), o.compares
+    from gnomon_estimators.scope(timeline.stream, timeline.deployment) c
+    left join lateral gnomon_estimators.compares(c.deployment_id) o on true
     left join totals t using (deployment_id)
     left join shocks s using (deployment_id, at)
     left join lateral (
-        select (t.a2 * (1 - t.a) ^ 2 + (t.c2 - t.a2) * t.a ^ 2) / t.c ^ 2
-                   + case when t.days > 1 then s.a else 0 end as a,
-               (t.e2 * (1 - t.e) ^ 2 + (t.w2 - t.e2) * t.e ^ 2) / nullif(t.w, 0) ^ 2
-                   + case when t.days > 1 then s.e else 0 end as e) v on true
-    left join lateral report_v1.share_interval(t.a, v.a, t.c ^ 2 / nullif(t.c2, 0)) i on t.a is not null
+        select (t.a2 * (1 - t.a) ^ 2 + (t.c2 - t.a2) * t.a ^ 2) / t.c ^ 2 as a,
+               (t.e2 * (1 - t.e) ^ 2 + (t.w2 - t.e2) * t.e ^ 2) / nullif(t.w, 0) ^ 2 as e) r on true
+    -- An hour or a day speaks of itself: its rows are all that is unsure. Several days speak of days like these.
+    left join lateral gnomon_estimators.spread(r.a, null, s.a, null, null, null, t.days, null) da on true
+    left join lateral gnomon_estimators.spread(r.e, null, s.e, null, null, null, t.days, null) de on true
+    left join lateral (select case when t.days > 1 then da.variance else r.a end as a,
+                              case when t.days > 1 then de.variance else r.e end as e,
+                              case when t.days > 1 then da.t end as t) v on true
+    left join lateral gnomon_estimators.share_interval(t.a, v.a, t.c ^ 2 / nullif(t.c2, 0), v.t, null) i on t.a is not null
     order by c.role, c.deployment, t.at
 $$;

@@ -5,7 +5,7 @@ create function report_v1.predictions(stream text, deployment text default null,
     returns table (stream text, deployment text, role text, side text, label text, n bigint, n_effective float8,
                    weight float8, share float8, share_low float8, share_high float8, lowest float8, highest float8,
                    mean float8, deviation float8, not_finite bigint, per_hour float8, status text)
-    language sql stable parallel safe set work_mem = '64MB' as
+    language sql stable parallel safe set work_mem = '64MB' as -- planner note 5
 $$
     with said as (
         select p.deployment_id, v.side, v.label, grouping(v.label) = 1 as whole, count(*) as n, sum(p.weight) as w,
@@ -15,7 +15,7 @@ $$
                stddev_pop(v.value) filter (where f.finite) as deviation,
                count(*) filter (where not f.finite) as not_finite, min(p.event_time) as first_at,
                max(p.event_time) as last_at
-        from report_v1.pairs_of(predictions.stream, predictions.deployment, predictions.since, predictions.until,
+        from gnomon_estimators.pairs_of(predictions.stream, predictions.deployment, predictions.since, predictions.until,
                                 predictions.segment) p
         cross join lateral (values ('live', p.live_label, p.live_value, p.live_error_kind is null),
                                    ('shadow', p.shadow_label, p.shadow_value, p.outcome = 'scored')
@@ -35,8 +35,8 @@ $$
     select c.stream, c.deployment, c.role, p.side, p.label, coalesce(p.n, 0), p.kish, p.w, p.share, i.low, i.high, p.lowest,
            p.highest, p.mean, p.deviation, p.not_finite, case when p.whole then p.per_hour end,
            coalesce(c.problem, case when p.n is null then 'no answer in this period' else 'ok' end)
-    from report_v1.scope(predictions.stream, predictions.deployment) c
+    from gnomon_estimators.scope(predictions.stream, predictions.deployment) c
     left join placed p using (deployment_id)
-    left join lateral report_v1.share_interval(p.share, p.v, p.kish_all) i on not p.whole
+    left join lateral gnomon_estimators.share_interval(p.share, p.v, p.kish_all, null, null) i on not p.whole
     order by c.role, c.deployment, p.side, p.label nulls first
 $$;

@@ -1,64 +1,29 @@
--- The frozen profiles; a question that names none is answered by the newest of its stream.
-create view report_v1.reference_profiles as
-select r.stream_id, s.name as stream, r.name, r.deployment, r.feature, r.kind, r.n, r.n_effective, r.null_share,
-       r.nan_share, r.edges, r.categories, r.complete, r.shares, r.points, r.masses, r.source, r.built_at
-from gnomon.reference_profiles r
-join gnomon.streams s using (stream_id);
-
-comment on view report_v1.reference_profiles is 'Frozen profiles of features and answers that drift is measured against.';
-
--- Every feature and answer of the pairs of a question, one row a value: x of a numeric one, t of a text one.
-create function report_v1.observed(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb)
-    returns table (deployment_id integer, stream_id integer, profile text, feature text, kind text, x float8, t text,
-                   w float8)
-    language sql stable rows 1000000 as
-$$
-    select p.deployment_id, p.stream_id, v.profile, v.feature, v.kind, v.x, v.t, p.weight
-    from report_v1.pairs_of(observed.stream, observed.deployment, observed.since, observed.until, observed.segment) p
-    cross join lateral (
-        select '' as profile, f.name as feature, f.kind,
-               case when f.kind = 'numeric' then p.features_numeric[f.position] end as x,
-               case when f.kind = 'text' then p.features_text[f.position] end as t
-        from report_v1.feature_columns f where f.stream_id = p.stream_id
-        union all select '', '@live.value', 'numeric', p.live_value, null where p.live_error_kind is null
-        union all select '', '@live.label', 'text', null, p.live_label where p.live_error_kind is null
-        union all select p.deployment, '@shadow.value', 'numeric', p.shadow_value, null where p.outcome = 'scored'
-        union all select p.deployment, '@shadow.label', 'text', null, p.shadow_label where p.outcome = 'scored') v
-$$;
-
--- Which profile a question means: the one it names, or the newest.
-create function report_v1.reference_of(stream text, reference text) returns text language sql stable as
-$$
-    select r.name from report_v1.reference_profiles r
-    where r.stream = reference_of.stream and (reference_of.reference is null or r.name = reference_of.reference)
-    order by r.built_at desc limit 1
-$$;
-
 -- Drift of every feature and of both models' answers against a frozen reference.
 --
 -- psi = Σ (q - p) ln(q / p) over the frozen bins, one of them for null and NaN, each with half a pseudo-row. Under no
--- drift its mean is about (B - 1)(1/n_ref + 1/n), and psi_threshold is that scale times the 95% quantile of χ² with
--- B - 1 degrees of freedom (Yurdakul and Naranjo 2020); psi_low: psi less that mean and 1.96 standard errors by the
--- delta method. js: Jensen-Shannon divergence over the same bins, nats. ks, wasserstein: largest distance and area
--- between the weighted distribution functions of the finite values. unseen_share: of a category that the reference
--- does not know. n_effective is Kish's: rows count as independent here.
+-- drift its mean is about (B - 1)(1/n_ref + 1/n), B the bins that are not empty on both sides, and psi_threshold is that
+-- scale times the 95% quantile of χ² with B - 1 degrees of freedom (Yurdakul and Naranjo 2020); psi_low, psi_high: psi less
+-- that mean, and 1.96 standard errors by the delta method to either side. js: Jensen-Shannon divergence over the same
+-- bins, in nats (at most ln 2). ks, wasserstein: largest distance and area between the weighted distribution functions of
+-- the finite values. unseen_share: of a category that the reference does not know. n_effective is Kish's: rows count as
+-- independent here, so the threshold is too low where clusters or days share a shift.
 create function report_v1.drift(stream text, deployment text default null, since timestamptz default null,
                                 until timestamptz default null, segment jsonb default null,
                                 reference text default null)
     returns table (stream text, deployment text, role text, reference text, feature text, kind text, n bigint,
                    n_effective float8, psi float8, psi_threshold float8, psi_low float8, js float8, ks float8,
                    wasserstein float8, reference_null_share float8, null_share float8, nan_share float8,
-                   unseen_share float8, status text)
+                   unseen_share float8, status text, psi_high float8)
     language sql stable as
 $$
     with profiles as materialized (
         select r.*, cardinality(r.shares) + 1 as bins from report_v1.reference_profiles r
-        where r.stream = drift.stream and r.name = report_v1.reference_of(drift.stream, drift.reference)
+        where r.stream = drift.stream and r.name = gnomon_estimators.reference_of(drift.stream, drift.reference)
     ),
     counted as materialized (
         select o.deployment_id, o.profile, o.feature, o.kind, o.x, o.t, count(*) as n, sum(o.w) as w,
                sum(o.w * o.w) as w2
-        from report_v1.observed(drift.stream, drift.deployment, drift.since, drift.until, drift.segment) o
+        from gnomon_estimators.observed(drift.stream, drift.deployment, drift.since, drift.until, drift.segment) o
         where exists (select from profiles p where p.deployment = o.profile and p.feature = o.feature
                                                and p.kind = o.kind)
         group by 1, 2, 3, 4, 5, 6
@@ -89,6 +54,8 @@ $$
                (p.n_effective * case when b.bin = p.bins then p.null_share + p.nan_share
                                      else p.shares[b.bin] * (1 - p.null_share - p.nan_share) end + 0.5)
                    / (p.n_effective + 0.5 * p.bins) as p,
+               coalesce(q.w, 0) > 0 or case when b.bin = p.bins then p.null_share + p.nan_share
+                                            else p.shares[b.bin] end > 0 as filled,
                (t.n_eff * coalesce(q.w, 0) / t.w + 0.5) / (t.n_eff + 0.5 * p.bins) as q
         from totals t
         join profiles p on p.deployment = t.profile and p.feature = t.feature and p.kind = t.kind
@@ -98,8 +65,8 @@ $$
     ),
     divergences as (
         select deployment_id, profile, feature, kind, sum((q - p) * ln(q / p)) as psi,
-               (min(bins) - 1) * (1 / min(n_ref) + 1 / min(n_eff)) as bias,
-               report_v1.chi2_quantile(0.95, min(bins) - 1) * (1 / min(n_ref) + 1 / min(n_eff)) as threshold,
+               greatest(count(*) filter (where filled) - 1, 1) * (1 / min(n_ref) + 1 / min(n_eff)) as bias,
+               gnomon_estimators.chi2_quantile(0.95, greatest(count(*) filter (where filled) - 1, 1)) * (1 / min(n_ref) + 1 / min(n_eff)) as threshold,
                (sum(q * (ln(q / p) + 1 - p / q) ^ 2) - sum(q * (ln(q / p) + 1 - p / q)) ^ 2) / min(n_eff)
                    + (sum(p * (ln(p / q) + 1 - q / p) ^ 2) - sum(p * (ln(p / q) + 1 - q / p)) ^ 2) / min(n_ref) as v,
                sum(p * ln(2 * p / (p + q)) + q * ln(2 * q / (p + q))) / 2 as js
@@ -128,16 +95,17 @@ $$
         where exists (select from profiles p where p.feature = c.feature and cardinality(p.points) > 0)
         group by 1, 2
     )
-    select c.stream, c.deployment, c.role, report_v1.reference_of(drift.stream, drift.reference), p.feature, p.kind,
-           coalesce(t.n, 0), t.n_eff, v.psi, v.threshold, v.psi - v.bias - 1.96 * sqrt(greatest(v.v, 0)), v.js, d.ks,
+    select c.stream, c.deployment, c.role, gnomon_estimators.reference_of(drift.stream, drift.reference), p.feature, p.kind,
+           coalesce(t.n, 0), t.n_eff, v.psi, v.threshold, v.psi - v.bias - gnomon_estimators.reach(null) * sqrt(greatest(v.v, 0)), v.js, d.ks,
            d.area, p.null_share, t.null_share, t.nan_share, t.unseen,
            case when c.problem is not null then c.problem
                 when p.feature is null then 'no reference: run `gnomon reference build`'
                 when t.n is null then 'no value in this period'
                 when t.w_valid is null then 'every value is missing or NaN'
                 when v.psi > v.threshold then 'differs from the reference'
-                else 'ok' end
-    from report_v1.scope(drift.stream, drift.deployment) c
+                else 'ok' end,
+           v.psi - v.bias + gnomon_estimators.reach(null) * sqrt(greatest(v.v, 0))
+    from gnomon_estimators.scope(drift.stream, drift.deployment) c
     left join profiles p on p.deployment in ('', c.deployment)
     left join totals t on t.deployment_id = c.deployment_id and t.profile = p.deployment and t.feature = p.feature
                       and t.kind = p.kind
@@ -160,12 +128,12 @@ $$
     with profiles as materialized (
         select r.* from report_v1.reference_profiles r
         where r.stream = feature_health.stream
-          and r.name = report_v1.reference_of(feature_health.stream, feature_health.reference)
+          and r.name = gnomon_estimators.reference_of(feature_health.stream, feature_health.reference)
     ),
     counted as (
         select o.deployment_id, o.profile, o.feature, o.kind, o.x, o.t, count(*) as n, sum(o.w) as w,
                sum(o.w * o.w) as w2, o.x > '-infinity' and o.x < 'infinity' as finite
-        from report_v1.observed(feature_health.stream, feature_health.deployment, feature_health.since,
+        from gnomon_estimators.observed(feature_health.stream, feature_health.deployment, feature_health.since,
                                 feature_health.until, feature_health.segment) o
         where o.feature not like '@%'
         group by 1, 2, 3, 4, 5, 6
@@ -186,7 +154,7 @@ $$
         group by 1, 2, 3
     )
     select c.stream, c.deployment, c.role, s.feature, s.kind, coalesce(s.n, 0), s.n_eff, s.missing, s.invalid, s.outside,
-           s.lowest, s.highest, s.different, report_v1.reference_of(feature_health.stream, feature_health.reference),
+           s.lowest, s.highest, s.different, gnomon_estimators.reference_of(feature_health.stream, feature_health.reference),
            case when c.problem is not null then c.problem
                 when s.n is null then 'no value in this period'
                 when s.missing = 1 then 'always missing'
@@ -194,7 +162,7 @@ $$
                 when s.outside > 0 then 'values outside the reference'
                 when s.different = 1 then 'one value only'
                 else 'ok' end
-    from report_v1.scope(feature_health.stream, feature_health.deployment) c
+    from gnomon_estimators.scope(feature_health.stream, feature_health.deployment) c
     left join summed s using (deployment_id)
     order by c.role, c.deployment, s.feature
 $$;

@@ -1,20 +1,12 @@
--- How far each shadow partition is joined.
-create view report_v1.progress as
-select d.stream, d.deployment, d.role, j.deployment_id, j.source_partition, j.next_source_offset, j.next_shadow_offset,
-       j.event_time_reached, j.caught_up, j.defaulted, j.updated_at
-from gnomon.join_progress j
-join report_v1.deployments d using (deployment_id);
-
-comment on view report_v1.progress is 'How far each shadow partition is joined.';
-
 -- The present of every deployment, for a live view: where it stands, its last windows, and the answers of the pairs
 -- joined in the last `seconds`. Cheap at any size: by primary key into the windows, by joined_at into the pairs.
--- joined: source offsets passed so far; two looks at it give a rate.
+-- joined: source offsets passed so far; two looks at it give a rate. mean_difference: shadow less live, with its standard
+-- error by row.
 create function report_v1.tail(stream text, deployment text default null, seconds float8 default 60)
     returns table (stream text, deployment text, role text, joined bigint, event_time timestamptz,
                    updated_at timestamptz, caught_up boolean, seen bigint, sampled bigint, sampling_fraction float8,
                    lag_s float8, n bigint, agreement float8, shadow_error_rate float8, live_error_rate float8,
-                   status text)
+                   status text, mean_difference float8, mean_difference_se float8, compares text)
     language sql stable as
 $$
     with progress as materialized (
@@ -43,9 +35,19 @@ $$
         select p.deployment_id, count(*) as n,
                sum(p.weight) filter (where p.agrees) / nullif(sum(p.weight) filter (where p.comparable), 0) as agreement,
                coalesce(sum(p.weight) filter (where p.outcome <> 'scored'), 0) / sum(p.weight) as failed,
-               coalesce(sum(p.weight) filter (where p.live_error_kind is not null), 0) / sum(p.weight) as live_failed
+               coalesce(sum(p.weight) filter (where p.live_error_kind is not null), 0) / sum(p.weight) as live_failed,
+               sum(p.weight) filter (where v.finite) as w,
+               sum(p.weight * v.d) filter (where v.finite) / nullif(sum(p.weight) filter (where v.finite), 0) as mean,
+               sum(p.weight ^ 2) filter (where v.finite) as w2, sum(p.weight ^ 2 * v.d) filter (where v.finite) as d2,
+               sum(p.weight ^ 2 * v.d ^ 2) filter (where v.finite) as dd2, count(*) filter (where v.finite) as valued,
+               case when bool_or(p.live_label is not null) filter (where p.comparable) then 'decisions'
+                    when bool_or(p.live_value is not null) filter (where p.comparable) then 'values'
+                    when bool_or(p.comparable) then 'rankings' end as compares
         from report_v1.pairs p
-        where p.deployment_id = any (report_v1.deployment_ids(tail.stream, tail.deployment))
+        cross join lateral (select p.comparable and p.live_value > '-infinity' and p.live_value < 'infinity'
+                                   and p.shadow_value > '-infinity' and p.shadow_value < 'infinity' as finite,
+                                   p.shadow_value - p.live_value as d) v
+        where p.deployment_id = any (gnomon_estimators.deployment_ids(tail.stream, tail.deployment))
           and p.joined_at >= now() - make_interval(secs => tail.seconds)
         group by 1
     )
@@ -53,8 +55,10 @@ $$
            w.sampled / nullif(w.seen, 0)::float8, w.lag_s, coalesce(a.n, 0), a.agreement, a.failed, a.live_failed,
            coalesce(c.problem, case when s.joined is null then 'nothing joined yet'
                                     when a.n is null then 'no pair joined lately'
-                                    else 'ok' end)
-    from report_v1.scope(tail.stream, tail.deployment) c
+                                    else 'ok' end),
+           a.mean, case when a.valued > 1 then sqrt(gnomon_estimators.row_variance(a.w2, a.d2, a.dd2, a.mean, a.w)) end,
+           a.compares
+    from gnomon_estimators.scope(tail.stream, tail.deployment) c
     left join stands s using (deployment_id)
     left join windows w using (deployment_id)
     left join answers a using (deployment_id)

@@ -28,7 +28,7 @@ $$
     with pairs as materialized (
         select p.deployment_id, p.request_id, p.cluster, (p.event_time at time zone skew.time_zone)::date as day,
                p.weight as w, p.features_numeric, p.features_text, o.numbers, o.texts, o.request_id is not null as found
-        from report_v1.pairs_of(skew.stream, skew.deployment, skew.since, skew.until, skew.segment) p
+        from gnomon_estimators.pairs_of(skew.stream, skew.deployment, skew.since, skew.until, skew.segment) p
         left join pg_temp.offline_features o on o.request_id = p.request_id
     ),
     met as (
@@ -81,33 +81,34 @@ $$
     variances as (
         select r.deployment_id, r.name, r.measure, sum(r.rows) filter (where not r.by_cluster) as v_row,
                sum(case when r.cluster is null then r.rows else r.total ^ 2 end) filter (where r.by_cluster) as v_cluster,
-               -- One day says nothing of the variation between days.
-               case when count(*) filter (where not r.by_cluster) > 1
-                    then sum(r.total ^ 2) filter (where not r.by_cluster) end as v_day,
-               sum(case when r.cluster is null then r.n else 1 end) filter (where r.by_cluster) as clusters
+               sum(r.total ^ 2) filter (where not r.by_cluster) as v_day,
+               count(*) filter (where not r.by_cluster) as days,
+               sum(case when r.cluster is null then r.n else 1 end) filter (where r.by_cluster)::bigint as clusters
         from residuals r group by 1, 2, 3
     ),
     measured as materialized (
-        select t.*, v.v_row, v.v_cluster, v.v_day, v.v_cluster + coalesce(v.v_day, 0) as v, i.low, i.high
+        select t.*, s.se_row, s.se_cluster, s.se_day, s.variance as v, v.clusters, v.days, i.low, i.high
         from totals t
         join variances v using (deployment_id, name, measure)
-        cross join lateral report_v1.interval95(case t.measure when 1 then 'share' else 'mean' end, t.mean,
-                                                v.v_cluster + coalesce(v.v_day, 0),
-                                                least(t.kish, v.clusters)::float8) i
+        cross join lateral gnomon_estimators.spread(v.v_row, v.v_cluster, v.v_day, null, t.n, v.clusters, v.days,
+                                                    null) s
+        left join lateral gnomon_estimators.interval95(case t.measure when 1 then 'share' else 'mean' end, t.mean,
+                                                       s.variance, t.kish, s.t, v.clusters, 0) i
+            on s.variance is not null
     ),
     examples as (
         select distinct on (e.deployment_id, e.name) e.deployment_id, e.name, e.request_id
         from compared e where e.differs
         order by e.deployment_id, e.name, abs(e.d) desc nulls last, e.request_id
     )
-    select c.stream, c.deployment, c.role, a.name, a.kind, coalesce(m.n, 0), m.kish, m.w, m.mean, sqrt(m.v_row),
-           sqrt(m.v_cluster), sqrt(m.v_day), sqrt(m.v), m.low, m.high, z.mean, sqrt(z.v), z.low, z.high, b.mean,
+    select c.stream, c.deployment, c.role, a.name, a.kind, coalesce(m.n, 0), m.kish, m.w, m.mean, m.se_row,
+           m.se_cluster, m.se_day, sqrt(m.v), m.low, m.high, z.mean, sqrt(z.v), z.low, z.high, b.mean,
            sqrt(b.v), b.low, b.high, z.largest, e.request_id, x.live, x.file, coalesce(o.only_live, 0),
            coalesce(o.only_file, (select count(*) from pg_temp.offline_features)),
            coalesce(c.problem, case when o.deployment_id is null then 'no pair in this period'
                                     when m.n is null then 'no request of the file is among the pairs'
-                                    else 'ok' end)
-    from report_v1.scope(skew.stream, skew.deployment) c
+                                    else gnomon_estimators.footing(m.clusters, m.days, m.low) end)
+    from gnomon_estimators.scope(skew.stream, skew.deployment) c
     left join asked a on c.problem is null
     left join met o on o.deployment_id = c.deployment_id
     left join measured m on m.deployment_id = c.deployment_id and m.name = a.name and m.measure = 1

@@ -1,0 +1,1 @@
+"""What measurements stand on: brokers, processes on a core of their own, captures, models."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, declared tables, and the upkeep of the data."""

@@ -1,0 +1,216 @@
+"""The way to PostgreSQL: sessions that depend on no setting of server, role or pooler, and an engine for Alembic."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import IsolationLevel, pq, sql
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.copy import Copy, Writer
+from sqlalchemy import Connection as EngineConnection
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.pool import NullPool
+from typing_extensions import override
+
+from gnomon_consumer.database.errors import Access, explain, refused, remember
+from gnomon_consumer.database.url import parse_database_url
+from gnomon_migrations.revision import newest_revision
+from gnomon_schemas.errors import ConfigurationError
+
+C = TypeVar("C", bound="psycopg.Connection[Any]")
+__all__ = ["Access", "Session", "connect", "engine_for", "explain"]
+
+# Whatever role, database or server say, these hold in every transaction. They are set in the transaction itself: a
+# pooler in transaction mode gives each one another server session, and would hand a session's settings to strangers.
+SETTINGS: Mapping[str, str] = {
+    "search_path": "pg_catalog, pg_temp",
+    "client_encoding": "UTF8",
+    "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "3",
+    "array_nulls": "on",
+    "standard_conforming_strings": "on",
+    "xmloption": "content",
+    # An error instead of rows that a policy leaves out in silence.
+    "row_security": "off",
+    # Compiling a report's statements takes many times as long as running them.
+    "jit": "off",
+}
+
+
+def _set_locally(settings: Mapping[str, str]) -> sql.Composed:
+    calls = [
+        sql.SQL("set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
+        for name, value in settings.items()
+    ]
+    return sql.SQL("select {}").format(sql.SQL(", ").join(calls))
+
+
+_INTERVAL = re.compile(
+    r"(?:(?P<years>[-+]?\d+) years? ?)?(?:(?P<months>[-+]?\d+) mons? ?)?(?:(?P<days>[-+]?\d+) days? ?)?"
+    r"(?:(?P<sign>[-+])?(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d(?:\.\d+)?))?"
+)
+
+
+class OurIntervalLoader(Loader):
+    """Reads intervals in the style of SETTINGS, years as 365 and months as 30 days, as psycopg does.
+
+    Psycopg's own goes by the style that the connection was told at its start. A pooler tells a new client what it heard
+    from some server session before, and never which style holds now.
+    """
+
+    @override
+    def load(self, data: Buffer) -> timedelta:
+        found = _INTERVAL.fullmatch(bytes(data).decode())
+        if found is None:
+            raise ValueError(f"not an interval in PostgreSQL's own style: {bytes(data).decode()!r}")
+        part = {name: float(text) for name, text in found.groupdict(default="0").items() if name != "sign"}
+        time = timedelta(hours=part["hours"], minutes=part["minutes"], seconds=part["seconds"])
+        days = timedelta(days=365 * part["years"] + 30 * part["months"] + part["days"])
+        return days - time if found["sign"] == "-" else days + time
+
+
+class SessionCursor(psycopg.Cursor[Any]):
+    """A cursor that never runs outside of a transaction, since only there the settings hold."""
+
+    @override
+    def execute(self, *arguments: Any, **named: Any) -> "SessionCursor":
+        with _in_transaction(self.connection):
+            super().execute(*arguments, **named)
+        return self
+
+    @override
+    def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:
+        with _in_transaction(self.connection):
+            super().executemany(query, params_seq, returning=returning)
+
+    @override
+    @contextmanager
+    def copy(self, statement: Any, params: Any = None, *, writer: Writer | None = None) -> Iterator[Copy]:
+        with _in_transaction(self.connection), super().copy(statement, params, writer=writer) as copy:
+            yield copy
+
+
+@contextmanager
+def _in_transaction(connection: "psycopg.Connection[Any]") -> Iterator[None]:
+    """Run the block in a transaction of its own where none is open."""
+    if connection.info.transaction_status == pq.TransactionStatus.IDLE:
+        with connection.transaction():
+            yield
+    else:
+        yield
+
+
+class Session(psycopg.Connection[Any]):
+    """A connection in autocommit mode of which every transaction begins with SETTINGS.
+
+    It names no prepared statement, and what it needs beyond one transaction it must not keep on the server: the next
+    transaction may run in another server session.
+    """
+
+    access: Access = Access.WRITE
+    where: str = ""
+    settings: sql.Composed = _set_locally(SETTINGS)
+
+    @override
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Iterator[psycopg.Transaction]:
+        outermost = self.info.transaction_status == pq.TransactionStatus.IDLE
+        try:
+            with super().transaction(savepoint_name, force_rollback) as transaction:
+                if outermost:
+                    super().execute(self.settings)
+                yield transaction
+        except psycopg.Error as error:
+            remember(error, self, self.access, self.where)
+            raise
+
+
+def connect(
+    url: str, application: str, access: Access = Access.WRITE, settings: Mapping[str, str] | None = None
+) -> Session:
+    """Return an open session in autocommit mode, with further `settings` for each of its transactions.
+
+    Raises ConfigurationError where the server refuses or its tables are not of this version,
+    DependencyUnreachableError where none answers.
+    """
+    session = _open(Session, url, application, access)
+    session.autocommit = True
+    session.cursor_factory = SessionCursor
+    session.adapters.register_loader("interval", OurIntervalLoader)
+    # A role's default may be serializable: the reports need no such thing, and a writer would fail at random.
+    session.isolation_level = IsolationLevel.READ_COMMITTED
+    session.access = access
+    session.where = parse_database_url(url).shown
+    session.settings = _set_locally({**SETTINGS, **(settings or {})})
+    try:
+        _check_revision(session)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _check_revision(session: Session) -> None:
+    """Raise ConfigurationError where tables and views are not those of this program."""
+    try:
+        row = session.execute("select revision from report_v1.version").fetchone()
+    except psycopg.Error as error:
+        raise explain(error) or error from error
+    stands, needed = row[0] if row else "nothing", newest_revision()
+    if stands < needed or row is None:
+        raise ConfigurationError(
+            f"the database is at {stands}, this program needs {needed}: run `gnomon db upgrade` as the tables' owner"
+        )
+    if stands > needed:
+        raise ConfigurationError(
+            f"the database is at {stands}, which a newer Gnomon made, and this program knows {needed}: install that one"
+        )
+
+
+def _open(kind: type[C], url: str, application: str, access: Access) -> C:
+    address = parse_database_url(url)
+    parameters: dict[str, Any] = address.connection_parameters(application, writes=access is not Access.READ)
+    try:
+        connection = kind.connect(**parameters, prepare_threshold=None)
+    except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+        raise refused(error, address.shown) from error
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        connection.close()
+        raise ConfigurationError(
+            f"the database at {address.shown} is encoded in {encoding}, which cannot hold every text:"
+            " create it with createdb --encoding UTF8 --template template0"
+        )
+    return connection
+
+
+def engine_for(url: str, access: Access = Access.OWN) -> Engine:
+    """Return an engine that connects when it is used and keeps no connection open after; for Alembic."""
+    where = parse_database_url(url).shown
+
+    def opened() -> Any:
+        return _open(psycopg.Connection, url, "gnomon", access)
+
+    engine = create_engine("postgresql+psycopg://", creator=opened, poolclass=NullPool)
+
+    @event.listens_for(engine, "begin")
+    def set_locally(connection: EngineConnection) -> None:
+        connection.exec_driver_sql(_set_locally(SETTINGS).as_string())
+
+    @event.listens_for(engine, "handle_error")
+    def note(context: ExceptionContext) -> None:
+        if context.connection is not None and isinstance(context.original_exception, psycopg.Error):
+            driver: Any = context.connection.connection.dbapi_connection
+            remember(context.original_exception, driver, access, where)
+
+    return engine

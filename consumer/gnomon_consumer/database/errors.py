@@ -1,0 +1,156 @@
+"""Every error of PostgreSQL as one line with the way out and the exit status: the commands' door and the services ask.
+
+Status 2: a person must change something (a right, a setting, a password, an upgrade). Status 3: the server is away or
+too busy, and the same command may succeed later. SQLSTATE decides, not the text, but for a refused connection, of which
+libpq tells nothing but the text.
+"""
+
+import re
+from enum import Enum
+
+import psycopg
+from psycopg import errors
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
+
+
+class Access(Enum):
+    """What a connection is for: whom a missing right is granted to, and by what."""
+
+    READ = "grant gnomon_reader to {role}"
+    WRITE = "grant gnomon_writer to {role}"
+    OWN = "run it as the role that ran `gnomon db upgrade`, which owns the tables"
+
+
+def remember(error: BaseException, connection: "psycopg.Connection[object]", access: Access, where: str) -> None:
+    """Note on an error what only its connection knows; `explain` reads it."""
+    if isinstance(error, psycopg.Error) and not hasattr(error, "gnomon_access"):
+        vars(error).update(gnomon_access=access, gnomon_where=where, gnomon_role=_role(connection))
+
+
+def _role(connection: "psycopg.Connection[object]") -> str:
+    try:
+        return connection.info.user
+    except psycopg.Error:  # the connection is gone
+        return ""
+
+
+# SQLSTATE or its class -> what it means, and whether waiting may help. The longest match counts.
+_UPGRADE = "the tables or functions are not this version's: run `gnomon db upgrade`"
+_PLAIN: dict[str, str] = {
+    "42P01": _UPGRADE,
+    "42703": _UPGRADE,
+    "42704": _UPGRADE,
+    "42883": _UPGRADE,
+    "3F000": _UPGRADE,
+    "25P02": "an earlier statement of the transaction failed",
+    "25P03": "the session was ended by idle_in_transaction_session_timeout: raise it for this role",
+    "57P05": "the session was ended by idle_session_timeout: raise it for this role",
+    "55P03": "a lock is held by another session (lock_timeout): try again later",
+    "40": "another transaction was in the way: try again",
+    "53100": "the server's disk is full",
+    "53300": "the server has no connection left: raise max_connections, or go through a pooler",
+    "53": "the server lacks a resource",
+    "57": "the server ends its sessions or is starting",
+    "58": "the server has an error of its system",
+    "08": "the connection broke",
+    "XX": "the server has an internal error: look into its log",
+}
+_WAITS = ("25P03", "57P05", "55P03", "40", "53", "57", "58", "08")
+_CONFIGURED = ("42P01", "42703", "42704", "42883", "3F000")
+
+
+def explain(error: BaseException) -> GnomonError | None:
+    """Return the GnomonError that says what an error of psycopg or SQLAlchemy means; None for any other exception."""
+    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.Error):
+        error = error.orig
+    if isinstance(error, SQLAlchemyError):
+        return GnomonError(f"PostgreSQL: {one_line(error)}")
+    if not isinstance(error, psycopg.Error):
+        return None
+    said, state = one_line(error.diag.message_primary or error), error.sqlstate or ""
+    if isinstance(error, errors.InsufficientPrivilege):
+        return ConfigurationError(_missing_right(error, said))
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return ConfigurationError(
+            f"PostgreSQL takes no writes ({said}): it is a replica, or default_transaction_read_only is on;"
+            " set database_url to the primary"
+        )
+    if isinstance(error, errors.QueryCanceled):
+        role = getattr(error, "gnomon_role", "") or "ROLE"
+        return ConfigurationError(
+            f"PostgreSQL stopped the statement ({said}): ask for a shorter period, or raise the limit,"
+            f" alter role {role} set statement_timeout = '10min'"
+        )
+    meaning = next((_PLAIN[state[:length]] for length in (5, 2) if state[:length] in _PLAIN), None)
+    if state.startswith(_CONFIGURED):
+        return ConfigurationError(f"{meaning} (PostgreSQL: {said})")
+    where = getattr(error, "gnomon_where", "")
+    at = f" at {where}" if where else ""
+    if state.startswith(_WAITS) or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
+        return DependencyUnreachableError(f"PostgreSQL{at}: {meaning or 'the connection broke'}: {said}")
+    return GnomonError(f"PostgreSQL{at} refuses: {said}" + (f" ({state})" if state else ""))
+
+
+def _missing_right(error: psycopg.Error, said: str) -> str:
+    role = getattr(error, "gnomon_role", "") or "ROLE"
+    access: Access = getattr(error, "gnomon_access", Access.OWN)
+    way_out = access.value.format(role=f'"{role}"' if re.search(r"[^a-z0-9_]", role) else role)
+    if access is not Access.OWN:
+        way_out = f"as the owner run `gnomon db roles`, then {way_out}"
+    return f"role {role} lacks a right ({said}): {way_out}"
+
+
+# A refused connection has no SQLSTATE: what libpq says, in English, and what to do.
+_REFUSED: tuple[tuple[str, str], ...] = (
+    (
+        r"password authentication failed|SASL authentication failed",
+        "the password is wrong: check database_url, PGPASSWORD or the password file",
+    ),
+    (r"no password supplied|empty password", "the server asks for a password: give it in database_url or PGPASSWORD"),
+    (r"pg_hba\.conf", "pg_hba.conf of the server does not let this role in from here"),
+    (r"database \S+ does not exist|no such database", "create it: createdb NAME, then `gnomon db upgrade`"),
+    (r"role \S+ does not exist|no such user", "create the role, or set another user in database_url"),
+    (r"not permitted to log in", "the role has no LOGIN: alter role … login"),
+    (r"permission denied for database", "the role may not connect: grant connect on database … to …"),
+    (r"(peer|ident|LDAP|PAM|GSSAPI|certificate) authentication failed", "the server refuses the login"),
+    (
+        r"certificate verify failed|root certificate file|server certificate for|certificate authority",
+        "the server's certificate is not trusted: check sslmode and sslrootcert",
+    ),
+    (r"does not support SSL|SSL was required", "the server has no TLS: check sslmode"),
+    (r"certificate file|private key file|could not load", "check sslcert, sslkey and sslpassword"),
+    (r"definition of service|service file", "check the service in database_url or PGSERVICE, and the service file"),
+    (r"unsupported startup parameter", "the pooler refuses a parameter of database_url: remove it there"),
+    (r"invalid (sslmode|channel_binding|gssencmode|target_session_attrs|load_balance|min_protocol|ssl)", "check it"),
+    (r"invalid integer value|invalid connection option", "check the numbers in database_url"),
+)
+
+
+# The server's own words, in its language, follow its severity and two spaces; libpq's are written otherwise.
+_ANSWERED = re.compile(r"failed: \S+ ?:  ")
+_PASSES = re.compile(r"the database system is|connection slots|too many (connections|clients)|terminating connection")
+
+
+def refused(error: psycopg.Error, where: str) -> GnomonError:
+    """Return the error for a connection that was not made: 2 where the server refuses, 3 where nobody answers."""
+    said = one_line(error)
+    if "Multiple connection attempts failed" in said:
+        said = said.partition(" Multiple connection attempts failed")[0] + " (and the other hosts)"
+    for pattern, way_out in _REFUSED:
+        if re.search(pattern, one_line(error)):
+            return ConfigurationError(f"PostgreSQL at {where} refuses the connection: {said}: {way_out}")
+    if isinstance(error, psycopg.ProgrammingError):
+        return ConfigurationError(f"PostgreSQL at {where} refuses the connection: {said}")
+    if _ANSWERED.search(str(error)) and not _PASSES.search(said):
+        return DependencyUnreachableError(
+            f"PostgreSQL at {where} refuses the connection: {said}: check password, role and database; with"
+            " lc_messages = 'C' in the server's configuration Gnomon knows which it is"
+        )
+    return DependencyUnreachableError(f"no PostgreSQL at {where}: {said}")
+
+
+def one_line(error: object) -> str:
+    """The text without line breaks."""
+    return " ".join(str(error).split())

@@ -1,0 +1,57 @@
+"""The roles that read and write Gnomon's schemas."""
+
+from psycopg import errors, sql
+
+from gnomon_consumer.database.maintenance import Connection
+from gnomon_consumer.database.queries import queries_of
+from gnomon_schemas.errors import ConfigurationError
+
+SQL = queries_of(__package__)
+ROLES = ("gnomon_writer", "gnomon_reader")
+_CREATE = """do $$
+begin
+    if not exists (select from pg_roles where rolname = '{0}') then
+        create role {0} nologin;
+    end if;
+end
+$$;
+"""
+_SCRIPT_HEAD = (
+    "-- Run it in Gnomon's database, as a superuser or as a role with CREATEROLE that owns Gnomon's tables.\n"
+)
+
+
+def roles_sql() -> str:
+    """Return the statements of `make_roles` for a database administrator; they may be run again."""
+    return _SCRIPT_HEAD + "".join(_CREATE.format(role) for role in ROLES) + "select gnomon.grant_roles();\n"
+
+
+def make_roles(connection: Connection) -> list[str]:
+    """Make the roles that are missing and give both what they need; return the new ones.
+
+    Raises ConfigurationError where the session's role does not own the tables or may not create roles.
+    """
+    made: list[str] = []
+    with connection.transaction():
+        _require_owner(connection)
+        for role in ROLES:
+            if connection.execute(SQL["role"], [role]).fetchone() is None:
+                try:
+                    connection.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))
+                except errors.InsufficientPrivilege as error:
+                    raise ConfigurationError(
+                        f"role {connection.info.user} may not create {role}: it has no CREATEROLE; give the output of"
+                        " `gnomon db roles --sql` to a database administrator"
+                    ) from error
+                made.append(role)
+        connection.execute(SQL["grant_roles"])
+    return made
+
+
+def _require_owner(connection: Connection) -> None:
+    """A grant by anyone but the owner gives nothing and is no error in PostgreSQL."""
+    row = connection.execute(SQL["owner"]).fetchone()
+    if row is not None and not row[0]:
+        raise ConfigurationError(
+            f"role {connection.info.user} does not own Gnomon's tables and can grant nothing: run it as {row[1]}"
+        )

@@ -1,0 +1,134 @@
+"""What a stream declares: its task and classes, when two values agree, how its labels are read, how long it is kept."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from gnomon_consumer.database.queries import queries_of
+from gnomon_consumer.settings import DeclaredSettings
+from gnomon_schemas.errors import ConfigurationError
+
+Connection = psycopg.Connection[Any]
+SQL = queries_of(__package__)
+
+COLUMNS = (
+    "task", "positive_class", "negative_class", "classes", "value_tolerance", "relative_tolerance", "horizons",
+    "label_kind", "label_choice", "label_grace", "retention", "time_zone",
+)  # fmt: skip
+"""Columns of gnomon.streams that a user sets. `granularity` is one setting for the whole database."""
+_COLUMN_LIST = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+_QUALITY = {"task", "positive_class", "negative_class", "classes", "label_kind", "label_choice", "label_grace"}
+_TOLERANCES = {"value_tolerance", "relative_tolerance"}
+
+
+def declare(connection: Connection, stream: str, declared: DeclaredSettings) -> list[str]:
+    """Store what is declared of a stream, which is made if it is new; return the names of what changed.
+
+    Raises ConfigurationError where PostgreSQL refuses a value, or where the settings contradict one another.
+    """
+    given = declared.model_dump(exclude_none=True)
+    if not given:
+        return []
+    granularity = given.pop("granularity", None)
+    with connection.transaction():
+        connection.execute(SQL["new_stream"], [stream])
+        row = connection.execute(SQL["stream_id"], [stream]).fetchone()
+        assert row is not None
+        changed = _update(connection, row[0], given)
+        if granularity is not None:
+            made = connection.execute(SQL["change_granularity"], [granularity])
+            changed += ["granularity"] if made.rowcount else []
+        if _TOLERANCES & set(changed):
+            connection.execute(SQL["recount_agreement"], row)
+        if (_QUALITY | _TOLERANCES) & set(changed):
+            connection.execute(SQL["forget_cohort_estimates"], row)
+    return changed
+
+
+def _update(connection: Connection, stream_id: int, given: Mapping[str, Any]) -> list[str]:
+    """Store the settings that differ in one statement, since some are only right together."""
+    new = {name: _stored(connection, name, value) for name, value in given.items()}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        old = cursor.execute(SQL.template("locked_settings").format(columns=_COLUMN_LIST), [stream_id]).fetchone()
+    assert old is not None
+    changed = [name for name, value in new.items() if value != old[name]]
+    _check({**old, **new})
+    if changed:
+        changes = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in changed)
+        connection.execute(
+            SQL.template("change_settings").format(changes=changes), [*(new[name] for name in changed), stream_id]
+        )
+    return changed
+
+
+def _stored(connection: Connection, name: str, value: Any) -> Any:
+    """A setting as PostgreSQL gives it back; an empty text or list is null."""
+    if value in ("", ()):
+        return None
+    if name == "time_zone":
+        question, argument = SQL["as_time_zone"], [value, value]
+    elif name == "horizons":
+        question, argument = SQL["as_intervals"], [list(value)]
+    elif name in ("label_grace", "retention"):
+        question, argument = SQL["as_interval"], [value]
+    else:
+        return list(value) if isinstance(value, tuple) else value
+    try:
+        with connection.transaction():
+            row = connection.execute(question, argument).fetchone()
+    except psycopg.DataError as error:
+        raise ConfigurationError(f"{name} {plain(value)!r}: {' '.join(str(error).splitlines()[0].split())}") from None
+    assert row is not None
+    return row[0]
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError where settings contradict one another."""
+    task, positive, negative = (settings[name] for name in ("task", "positive_class", "negative_class"))
+    classes = settings["classes"]
+    spans = [*settings["horizons"], settings["retention"]]
+    for wrong, text in (
+        ((positive is None) != (negative is None), "positive_class and negative_class belong together: give both"),
+        (positive is not None and positive == negative, f"positive_class and negative_class are both {positive!r}"),
+        (
+            positive is not None and task not in (None, "binary"),
+            f"positive_class is for a binary stream, and task is {task}; take one back with an empty text",
+        ),
+        (classes is not None and len(set(classes)) < len(classes), f"classes name one twice: {classes}"),
+        (
+            classes is not None and task not in (None, "multiclass"),
+            f"classes are for a multi-class stream, and task is {task}",
+        ),
+        (
+            settings["label_kind"] == "absence_is_negative" and task not in (None, "binary"),
+            f"absence_is_negative is for a binary stream, and task is {task}",
+        ),
+        (any(span <= timedelta(0) for span in spans), "horizons and retention must be longer than 0"),
+        (settings["label_grace"] < timedelta(0), "label_grace must not be negative"),
+    ):
+        if wrong:
+            raise ConfigurationError(text)
+
+
+def settings_of(connection: Connection, stream: str) -> dict[str, Any]:
+    """Return what holds for a stream; raise ConfigurationError where there is none of that name."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(SQL.template("settings").format(columns=_COLUMN_LIST), [stream]).fetchone()
+        if row is None:
+            names = [found["name"] for found in cursor.execute(SQL["stream_names"])]
+            raise ConfigurationError(
+                f"no stream {stream}; " + (f"there is {', '.join(names)}" if names else "there is none yet")
+            )
+        unit = cursor.execute(SQL["granularity"]).fetchone()
+    return {**row, "granularity": unit["granularity"] if unit else "month"}
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON and the command line write it."""
+    if isinstance(value, timedelta):
+        return str(value)
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value

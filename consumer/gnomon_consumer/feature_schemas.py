@@ -1,0 +1,130 @@
+"""Feature schemas at the command line: inferred from a sample, compared, published, listed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gnomon_consumer.feature_inference import infer
+from gnomon_consumer.kafka.clients import client_config, list_topics, make_producer
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import DependencyUnreachableError
+from gnomon_schemas.features import Feature, FeatureSchema, by_any_name
+from gnomon_schemas.flattening import with_definitions_everywhere
+from gnomon_schemas.framing import SchemaKey
+from gnomon_schemas.registry import register, registry_client, registry_properties
+from gnomon_schemas.schema import Json, Schema
+from gnomon_schemas.store import TopicSchemas
+from gnomon_schemas.topics import Topics
+
+
+@dataclass(frozen=True)
+class Compatibility:
+    """What readers and writers of two versions can do for each other; the reasons where they cannot."""
+
+    backward: bool
+    """The new schema reads what the old one wrote."""
+    forward: bool
+    """The old schema reads what the new one wrote."""
+    backward_reasons: tuple[str, ...]
+    forward_reasons: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    """What becomes of a challenger that needs a feature which one version does not have."""
+
+
+def compare(old: FeatureSchema, new: FeatureSchema) -> Compatibility:
+    """Ask Apache Avro's own checker, about the feature records under one name (a rename of the record is no change).
+
+    What Avro leaves out is added: a date or time of another unit is not the same number.
+    """
+    forward_reasons = _misfits(old, new, "the old version")
+    backward_reasons = _misfits(new, old, "the new version")
+    return Compatibility(
+        not backward_reasons, not forward_reasons, backward_reasons, forward_reasons, _for_models(old, new)
+    )
+
+
+def _misfits(reader: FeatureSchema, writer: FeatureSchema, who: str) -> tuple[str, ...]:
+    """Ask about one feature at a time: the checker's own reasons do not say where they belong."""
+    theirs = {feature.field: feature for feature in writer.features}
+    types = {field["name"]: field for field in with_definitions_everywhere(writer.record)}
+    reasons = []
+    for own, field in zip(reader.features, with_definitions_everywhere(reader.record), strict=True):
+        # Avro finds the field of another version by the reader's aliases.
+        name = next((one for one in (own.field, *field.get("aliases", ())) if one in theirs), None)
+        found = None if name is None else {**types[name], "name": own.field}
+        reasons += [f"{own.name}: {reason}" for reason in _misfits_of(own, theirs.get(name or ""), field, found, who)]
+    return tuple(reasons)
+
+
+def _misfits_of(own: Feature, other: Feature | None, reader: Json, writer: Json | None, who: str) -> list[str]:
+    from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
+    from avro.schema import make_avsc_object
+
+    def alone(field: Json | None) -> Any:
+        kept = [{key: value for key, value in field.items() if key != "aliases"}] if field else []
+        return make_avsc_object({"type": "record", "name": "Features", "fields": kept})
+
+    if other is not None and own.logical != other.logical and {own.logical, other.logical} != {"uuid", None}:
+        return [f"{own.written} and {other.written} are not the same: one number means another time"]
+    checker: Any = ReaderWriterCompatibilityChecker
+    result = checker().get_compatibility(alone(reader), alone(writer))
+    if result.compatibility is SchemaCompatibilityType.compatible:
+        return []
+    if other is None:
+        return ["has no default, and the other version does not have it"]
+    if own.kind == other.kind == "enum":
+        unknown = [repr(symbol) for symbol in other.symbols if symbol not in own.symbols]
+        return [f"{who} does not know the symbol {' and '.join(unknown)}"]
+    return sorted({str(message) for message in result.messages if message})
+
+
+def _for_models(old: FeatureSchema, new: FeatureSchema) -> tuple[str, ...]:
+    """Say what models that need a feature of one version do with captures of the other: Gnomon binds by name."""
+    told = []
+    for one, other, which in ((new, old, "old"), (old, new, "new")):
+        named = by_any_name(other.features)
+        told += [
+            f"{feature.name}: captures of the {which} version do not have it; a model that needs it, and does not call"
+            " it optional, scores none of them (outcome invalid_features), whatever default the schema states"
+            for feature in one.features
+            if feature.name not in named
+        ]
+    return tuple(told)
+
+
+def publish(settings: Settings, features: FeatureSchema) -> SchemaKey:
+    """Publish the composed schema: to the registry where one is configured, else to the stream's `schemas` topic."""
+    topics = Topics(settings.require_stream(), settings.topic_prefix)
+    if registry_properties(settings.kafka.properties):
+        return register(registry_client(settings.kafka.properties), topics.live, features.live)
+    list_topics(settings)  # says in a moment that there is no broker
+    lost: list[str] = []
+    producer = make_producer(settings)
+    producer.produce(
+        topics.schemas,
+        features.live.text.encode(),
+        str(features.live.fingerprint).encode(),
+        partition=0,
+        on_delivery=lambda error, _message: lost.append(error.str()) if error else None,
+    )
+    left = producer.flush(settings.kafka.timeout_seconds)
+    if left or lost:
+        raise DependencyUnreachableError(
+            f"{topics.schemas} does not take the schema: {lost[0] if lost else 'no answer'}"
+        )
+    return features.live.fingerprint
+
+
+def published(settings: Settings) -> list[Schema]:
+    """Return the schemas in the stream's `schemas` topic, oldest first."""
+    topics = Topics(settings.require_stream(), settings.topic_prefix)
+    if topics.schemas not in list_topics(settings).topics:
+        return []
+    store = TopicSchemas(client_config(settings), topics.schemas, timeout_s=settings.kafka.timeout_seconds)
+    try:
+        store.refresh()
+        return store.live_schemas()
+    finally:
+        store.close()
+
+
+__all__ = ["Compatibility", "compare", "infer", "publish", "published"]

@@ -1,0 +1,208 @@
+"""The joiner's loop: follow both logs, write what is complete, say where a partition is joined to its end. One thread.
+
+Progress is the database's. A partition is opened by reading it there, so an assignment, a restart and a database that
+comes back all take the same way; Kafka's committed offsets are written for lag tools only.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gnomon_consumer.joiner.merge.window import JoinedWindow
+from gnomon_consumer.joiner.postgres.sink import ProgressMovedError, Sink
+from gnomon_consumer.joiner.reading.both_logs import Logs
+from gnomon_consumer.runtime.http import Pulse
+from gnomon_consumer.runtime.metrics import JoinerMetrics
+from gnomon_consumer.runtime.outage import AWAY, Absence, Renewable
+from gnomon_consumer.runtime.progress import PartitionProgress
+from gnomon_consumer.settings import JoinSettings
+from gnomon_schemas.columnar import ColumnarReader
+
+IDLE_CHECK_S = 0.5
+REPORT_S = 10.0
+FINISH_S = 3.0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class JoiningLoop:
+    """The parts of a running joiner, and the order in which they take turns.
+
+    `sinks` gives the sink of the connection that stands; `come_back` reaches again what was away and raises one of AWAY
+    while it does not answer. `same_topics` says whether what was read so far is of the topics that this join began
+    with, `topic` which they are. `tell_lag_tools`: whether the group's offsets are committed. With `drain` the loop
+    ends when nothing is left to join. The clock gives seconds.
+    """
+
+    logs: Logs
+    sinks: Renewable[Sink]
+    reader: ColumnarReader
+    progress: PartitionProgress
+    metrics: JoinerMetrics
+    pulse: Pulse
+    absence: Absence
+    limits: JoinSettings
+    come_back: Callable[[], None]
+    same_topics: Callable[[], bool]
+    topic: dict[str, Any]
+    tell_lag_tools: bool
+    stop: threading.Event
+    drain: bool
+    clock: Callable[[], float]
+    log: Any
+    pairs: int = 0
+    windows: int = 0
+    _next_idle_check: float = 0.0
+    _next_report: float = 0.0
+
+    def run(self) -> None:
+        """Join until stopped or drained; raise what stopped a partition, or the join."""
+        try:
+            while not self.stop.is_set() and not self._is_finished():
+                self._step()
+        finally:
+            self._finish()
+        if self.logs.failed:  # before the group is left, which forgets partitions and their failures
+            raise next(iter(self.logs.failed.values()))
+
+    def ready(self) -> bool:
+        """Whether this joiner has partitions, reaches the database and gets on."""
+        return bool(self.logs.owned) and not self.absence.away and self.pulse.is_quick()
+
+    @property
+    def _sink(self) -> Sink:
+        return self.sinks.now
+
+    def _is_finished(self) -> bool:
+        """Whether nothing is left to do: every partition failed, or is joined in a drain."""
+        logs = self.logs
+        if logs.failed and logs.failed.keys() == logs.owned.keys() | logs.failed.keys():
+            return True
+        owned = [state for partition, state in logs.owned.items() if partition not in logs.failed]
+        return self.drain and bool(owned) and not logs.unopened and all(state.caught_up for state in owned)
+
+    def _finish(self) -> None:
+        """Let what is being written stand before this ends."""
+        try:
+            finish_write(self._sink, self.log)
+        except AWAY as error:
+            self.log.warning("the last windows will be joined again", reason=" ".join(str(error).split()))
+        self._take_note()
+
+    # One turn of the loop.
+
+    def _step(self) -> None:
+        self.pulse.beat()
+        self.progress.step()
+        if self.absence.lasts(self.come_back):
+            self.logs.follow_shadow(0.2)
+            return
+        try:
+            self._open()
+            found = self.logs.follow(0 if self._sink.busy else self.limits.poll_seconds)
+            self._apply()
+            if not found:
+                self._sink.settle(self.limits.poll_seconds)
+            self._take_note()
+            self.logs.balance()
+            self._notice_the_end()
+        except AWAY as error:
+            self._go_away(error)
+        if self.clock() >= self._next_report:
+            self._next_report = self.clock() + REPORT_S
+            self.metrics.held.set(sum(state.held for state in self.logs.owned.values()))
+            self.same_topics()  # also where nothing comes any more
+            self.log.info("progress", windows=self.windows, pairs=self.pairs, partitions=len(self.logs.owned))
+
+    def _open(self) -> None:
+        """Read where new partitions stand, and begin to read their logs."""
+        partitions = self.logs.unopened
+        if partitions and self._settled():
+            self.logs.open(partitions, self._sink.progress(partitions), self.topic)
+
+    def _apply(self) -> None:
+        """Begin to write everything that is complete, in one transaction."""
+        owned = self.logs.owned
+        if any(state.begins for state in owned.values()) and not self._settled():
+            return
+        for partition, state in owned.items():
+            while state.begins:
+                record, offset = state.begins[0]
+                self._sink.begin(partition, record, offset)
+                state.begins.pop(0)
+        windows = [window for state in owned.values() for window in state.complete_windows()]
+        if not windows or not self.same_topics():
+            return
+        assembled = self._sink.assembled(windows, self.reader)
+        if not self._settled():
+            return
+        try:
+            self._sink.start(windows, assembled)
+        except ProgressMovedError as moved:
+            self.log.warning("another joiner moved the progress", partition=moved.partition)
+            self.logs.reopen([moved.partition])
+            return
+        for state in owned.values():
+            state.ready.clear()
+
+    def _settled(self) -> bool:
+        """Wait until what is being written is done, which is always so unless this joiner is asked to end before."""
+        while not self._sink.settle(self.limits.poll_seconds):
+            if self.stop.is_set():
+                return False
+        return True
+
+    def _take_note(self) -> None:
+        """Count what was written meanwhile."""
+        for windows, pairs in self._sink.written():
+            self.pairs += pairs
+            self.windows += len(windows)
+            self._count(windows, pairs)
+            if self.tell_lag_tools:
+                ends = {window.seal.source_partition: window.shadow_offset + 1 for window in windows}
+                self.logs.tell_lag_tools(ends)
+
+    def _count(self, windows: Sequence[JoinedWindow], pairs: int) -> None:
+        told, now = self.metrics, time.time()
+        orphans = sum(len(window.orphans) for window in windows)
+        told.windows.inc(len(windows))
+        told.seen.inc(sum(window.joined_seen for window in windows))
+        told.pairs.inc(pairs)
+        told.orphans.inc(orphans)
+        told.dead_letters.inc(sum(cell.sampled for w in windows for cell in w.seal.cells) - pairs - orphans)
+        for window in windows:
+            told.delay.observe(max(0.0, now - window.seal.sealed_at / 1e6))
+            for text in window.contradictions:
+                # `gnomon doctor` and the verdict find it in the ledger; here it is said at once.
+                self.log.error(
+                    "a window contradicts itself",
+                    partition=window.seal.source_partition,
+                    start=window.seal.start_offset,
+                    reason=text,
+                )
+
+    def _notice_the_end(self) -> None:
+        """Mark the partitions whose live log is joined to its end; labels mature by it. Stop those that lost it."""
+        if self.clock() < self._next_idle_check:
+            return
+        self._next_idle_check = self.clock() + IDLE_CHECK_S
+        self.logs.look_for_lost_ends()
+        reached = self.logs.at_the_end()
+        if reached and self._sink.settle(self.limits.poll_seconds):  # a later turn comes if this one is not done
+            self._sink.caught_up(reached)
+            for partition in reached:
+                self.logs.owned[partition].caught_up = True
+
+    def _go_away(self, error: Exception) -> None:
+        """Stop reading, stay in the group, and wait for the database."""
+        self.absence.begin(error)
+        self._take_note()
+        self._sink.close()
+        self.logs.reopen(list(self.logs.owned))
+
+
+def finish_write(sink: Sink, log: Any) -> None:
+    """Wait for what is being written; if it takes long, progress tells the next member whether it was committed."""
+    if not sink.settle(FINISH_S):
+        log.warning("PostgreSQL does not get on with the last windows", seconds=FINISH_S)

@@ -1,0 +1,165 @@
+"""One partition of a joiner: how far its two logs are read, whose they are, and their merge join. No I/O."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from gnomon_consumer.joiner.merge.identity import IdentityError, JoinProgress, check_identity, identity_of
+from gnomon_consumer.joiner.merge.merge_join import Pairing, PairingError
+from gnomon_consumer.joiner.merge.shadow_records import Read, ShadowRun
+from gnomon_consumer.joiner.merge.window import JoinedWindow, LiveMessage
+from gnomon_schemas.errors import DecodeError
+from gnomon_schemas.records import DeploymentStart, from_dict
+
+
+class Partition:
+    """Joined from `known` on, None for a new one; `here` says which cluster and live topic are read.
+
+    `begins` are DeploymentStarts with their offsets, `ready` the windows that are complete: both wait for the database.
+    Whatever stops the partition is raised as PairingError, and a log of somebody else as IdentityError.
+    """
+
+    def __init__(self, number: int, known: JoinProgress | None, here: dict[str, Any]) -> None:
+        if known is not None:
+            check_identity(number, known.identity, here)
+        self.number = number
+        self.pairing = Pairing(number, known.next_source if known else None)
+        self.begins: list[tuple[DeploymentStart, int]] = []
+        self.ready: list[JoinedWindow] = []
+        self.caught_up = False
+        self.shadow_paused = False
+        self._known = known
+        self._here = here
+        self._expected = 0
+        self._first_seen = False
+        self._shadow_end = False
+        self._ended_at = 0
+        self._live_end = 0
+
+    # The shadow log.
+
+    def shadow(self, run: ShadowRun) -> int | None:
+        """Take what is new of the shadow log; return the offset at which to go on when it is not the next one."""
+        go_on_at = None
+        run = run.since(self._expected)
+        if len(run.offsets) and not self._first_seen:
+            first = ShadowRun(run.offsets[:1], run.places[:1], run.batch)
+            for offsets, read in first.pieces():
+                go_on_at = self._begin(int(offsets[0]), read)
+            run = run.since(self._expected)
+        for offsets, read in run.pieces():
+            self._shadow_end = self.caught_up = False
+            if isinstance(read, pa.RecordBatch):
+                self._expected = int(offsets[-1]) + 1
+                self.pairing.outcomes(offsets, read)
+            else:
+                self._other(int(offsets[0]), read)
+        return go_on_at
+
+    def _begin(self, offset: int, read: pa.RecordBatch | Read) -> int | None:
+        """The first record says whose log this is; only then is the middle of it trusted, and looked for."""
+        self._shadow_end = self.caught_up = False
+        if isinstance(read, tuple) and read[0].endswith(".DeploymentStart"):
+            self._check(from_dict(DeploymentStart, read[1]))
+        elif isinstance(read, DecodeError):
+            raise self._unreadable(offset, read)
+        self._first_seen = True
+        if self._known is not None and self._known.next_shadow > offset + 1:
+            self._expected = self._known.next_shadow
+            return self._expected
+        return None
+
+    def _other(self, offset: int, read: Read) -> None:
+        if isinstance(read, DecodeError):
+            raise self._unreadable(offset, read)
+        name, record = read
+        if name.endswith(".DeploymentStart"):
+            start = from_dict(DeploymentStart, record)
+            self._check(start)
+            self.begins.append((start, offset))
+        self._expected = offset + 1
+        self.pairing.shadow(offset, name, record)
+
+    def _unreadable(self, offset: int, error: DecodeError) -> PairingError:
+        contradiction = PairingError(f"shadow partition {self.number}, offset {offset}: {error}")
+        contradiction.__cause__ = error
+        return contradiction
+
+    def _check(self, start: DeploymentStart) -> None:
+        found = identity_of(start)
+        for name, value in self._here.items():
+            if found[name] != value:
+                raise IdentityError(
+                    f"partition {self.number}: the shadow log was made from {name} {found[name]}, the live topic here"
+                    f" is of {value}; the topic was re-created or this is another broker"
+                )
+        if self._known is not None:
+            check_identity(self.number, self._known.identity, found)
+
+    def shadow_ends(self, offset: int) -> None:
+        """Say that the shadow log ends there for now."""
+        self._shadow_end = self._shadow_end or offset >= self._expected
+        self._ended_at = max(self._ended_at, offset)
+
+    def shadow_lost(self) -> PairingError:
+        """What to say when the shadow log has no such offset as the next one."""
+        return PairingError(
+            f"shadow partition {self.number} no longer holds offset {self._expected}, where the join stands:"
+            " it expired or was re-created"
+        )
+
+    # The live log.
+
+    def live(self, messages: Sequence[LiveMessage]) -> None:
+        """Take messages of the live log, in the order of their offsets."""
+        if messages:
+            self.pairing.live(messages)
+            self._live_end = max(self._live_end, (messages[-1].offset() or 0) + 1)
+
+    def live_reached(self, offset: int = 0) -> None:
+        """Say that nothing below `offset`, nor below the offsets said before, is left in the live log to hand over."""
+        self._live_end = max(self._live_end, offset)
+        self.pairing.live_reached(self._live_end)
+
+    def live_too_short(self, end: int) -> PairingError | None:
+        """What to say when the live log ends before what the shadow log has seen."""
+        if end >= (self.pairing.next_source or 0):
+            return None
+        return PairingError(
+            f"live partition {self.number} ends at {end}, before {self.pairing.next_source}, which the shadow log has"
+            " seen: the topic was re-created or lost its end"
+        )
+
+    # What is left to do.
+
+    def complete_windows(self) -> list[JoinedWindow]:
+        """Everything that is complete and not yet written; it stays `ready` until that is cleared."""
+        self.ready += self.pairing.pop_complete()
+        return self.ready
+
+    @property
+    def held(self) -> int:
+        """Messages in memory."""
+        return self.pairing.held_ahead + self.pairing.held_rows
+
+    @property
+    def joined_to(self) -> int:
+        """The live offset below which nothing is left to join: markers of transactions may follow the last window."""
+        sealed = self.pairing.next_source or 0
+        return sealed if self.pairing.held_ahead else max(sealed, self._live_end)
+
+    @property
+    def shadow_position(self) -> int:
+        """The offset of the shadow log that is due next: markers of transactions may follow the last window."""
+        return max(self._expected, self._ended_at)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something that was read waits to be joined or written."""
+        return bool(self.ready) or not self.pairing.idle
+
+    @property
+    def at_the_end(self) -> bool:
+        """Whether everything that the shadow log holds is joined and written."""
+        return self._shadow_end and self.pairing.idle and not self.ready

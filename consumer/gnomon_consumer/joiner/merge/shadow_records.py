@@ -1,0 +1,157 @@
+"""The shadow log in batches: outcomes stay columns, and only the few other records become Python values."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gnomon_schemas.codec import Record
+from gnomon_schemas.columnar import ColumnarCodec, ColumnarReader
+from gnomon_schemas.errors import DecodeError
+from gnomon_schemas.schema import record_schema
+
+SHADOW = "gnomon.v1.ShadowPrediction"
+COLUMNS = ColumnarCodec(record_schema("ShadowPrediction")).columns
+"""The columns of a batch of outcomes."""
+_PLAIN = ("source_partition", "source_offset", "request_id", "stratum", "inclusion_probability", "rank", "error")
+
+Numbers = npt.NDArray[np.int64]
+Read = tuple[str, Record] | DecodeError
+"""A record's full name and its fields, or why it cannot be read."""
+
+
+class ShadowBatch(NamedTuple):
+    """Messages of a shadow log: that at place i is row `row_of[i]` of `outcomes`, or it is in `others`, with row -1."""
+
+    outcomes: pa.RecordBatch
+    row_of: Numbers
+    others: dict[int, Read]
+
+
+class ShadowRun(NamedTuple):
+    """What one partition of a shadow log holds: the message at `offsets[i]` stood at `places[i]` of `batch`."""
+
+    offsets: Numbers
+    places: Numbers
+    batch: ShadowBatch
+
+    def since(self, offset: int) -> "ShadowRun":
+        """Leave out what lies below `offset`, and what comes again."""
+        if not len(self.offsets):
+            return self
+        reached = np.maximum.accumulate(np.append(offset - 1, self.offsets[:-1]))
+        fresh = self.offsets > reached
+        return self if fresh.all() else ShadowRun(self.offsets[fresh], self.places[fresh], self.batch)
+
+    def pieces(self) -> Iterator[tuple[Numbers, pa.RecordBatch | Read]]:
+        """Runs of outcomes, and other records one by one, in their order; each with its offsets."""
+        rows = self.batch.row_of[self.places]
+        at = 0
+        for other in (*np.flatnonzero(rows < 0).tolist(), len(rows)):
+            if at < other:
+                yield self.offsets[at:other], chosen(self.batch.outcomes, rows[at:other])
+            if other < len(rows):
+                yield self.offsets[other : other + 1], self.batch.others[int(self.places[other])]
+            at = other + 1
+
+
+def read_shadow(reader: ColumnarReader, messages: Sequence[bytes | None]) -> ShadowBatch:
+    """Decode messages of a shadow log."""
+    batches = reader.decode(messages)
+    row_of = np.full(len(messages), -1)
+    others: dict[int, Read] = dict(batches.errors)
+    found: list[pa.RecordBatch] = []
+    count = 0
+    for group in batches.groups:
+        if group.schema.name == SHADOW:
+            row_of[group.rows] = np.arange(count, count + len(group.rows))
+            count += len(group.rows)
+            found.append(_of_now(group.batch))
+        else:
+            records = ((group.schema.name, record) for record in group.records())
+            others.update(zip(group.rows.tolist(), records, strict=True))
+    return ShadowBatch(together(found), row_of, others)
+
+
+def _of_now(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Outcomes with today's columns; one that an earlier version did not write is null."""
+    columns = [
+        batch.column(field.name).cast(field.type)
+        if field.name in batch.schema.names
+        else pa.nulls(batch.num_rows, field.type)
+        for field in COLUMNS
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=COLUMNS)
+
+
+def with_approximate_probe(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Give the outcomes of one window that an earlier version wrote a probability to be in the probe.
+
+    Its probe were the lowest ranks over all cells. Their probability is taken to be the share of the window's rows that
+    were scored one at a time, which is exact only where the window had one cell.
+    """
+    single = pc.and_(pc.equal(rows.column("batch_size"), 1), pc.is_null(rows.column("error")))
+    count = pc.sum(single).as_py() or 0
+    if not count:
+        return rows
+    probability = pc.multiply(rows.column("inclusion_probability"), count / rows.num_rows)
+    at = rows.schema.get_field_index("probe_probability")
+    return rows.set_column(at, rows.schema.field(at), pc.if_else(single, probability, None))
+
+
+def outcomes(records: Sequence[Record]) -> pa.RecordBatch:
+    """Outcomes that are Python values as columns."""
+    return pa.RecordBatch.from_pylist(list(records), schema=COLUMNS)
+
+
+NONE = outcomes([])
+"""No outcome at all."""
+
+
+def together(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Batches of outcomes as one; none at all is an empty one."""
+    if len(batches) == 1:
+        return batches[0]
+    return pa.concat_batches(batches) if batches else NONE
+
+
+def chosen(batch: pa.RecordBatch, rows: Numbers) -> pa.RecordBatch:
+    """Some rows of a batch, in the order given; without a copy where they follow one another."""
+    if len(rows) and (np.diff(rows) == 1).all():
+        return batch.slice(int(rows[0]), len(rows))
+    return batch.take(pa.array(rows))
+
+
+def plain(batch: pa.RecordBatch, rows: Numbers) -> list[Record]:
+    """What the ledger keeps of outcomes that are no pairs, as Python values."""
+    if not len(rows):
+        return []
+    found: list[Record] = batch.select(_PLAIN).take(pa.array(rows)).to_pylist()
+    return found
+
+
+def numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[Any]:
+    """A column without nulls as an array."""
+    column: npt.NDArray[Any] = batch.column(name).to_numpy()
+    return column
+
+
+def different(*columns: pa.Array) -> tuple[list[tuple[Any, ...]], Numbers]:
+    """The different rows of some columns without nulls, and which of them each row is."""
+    keys: list[tuple[Any, ...]] = [()]
+    key_of = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        coded = column.dictionary_encode()
+        values = coded.dictionary.to_pylist()
+        pairs = pa.array(key_of * len(values) + coded.indices.to_numpy()).dictionary_encode()
+        keys = [(*keys[at // len(values)], values[at % len(values)]) for at in pairs.dictionary.to_pylist()]
+        key_of = pairs.indices.to_numpy().astype(np.int64)
+    return keys, key_of
+
+
+def part(column: pa.Array, name: str) -> pa.Array:
+    """A field of a column of records; null where the record is."""
+    return pc.struct_field(column, name)

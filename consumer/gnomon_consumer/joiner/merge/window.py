@@ -1,0 +1,243 @@
+"""One window of the merge join: the scorer's claim, and what the join finds. No input or output, no clock."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import methodcaller
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gnomon_consumer.joiner.merge.assertions import contradictions
+from gnomon_consumer.joiner.merge.matches import Matches, Refusal
+from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, numbers, part, plain, with_approximate_probe
+from gnomon_consumer.times import HOUR_US
+from gnomon_schemas.codec import Record
+from gnomon_schemas.peeks import Peeks, peeks
+from gnomon_schemas.records import FailureKind, SamplingWindow
+from gnomon_schemas.texts import storable
+
+FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999: an event time beyond them is not valid."""
+NO_STRATUM = ""
+OTHER_STRATUM = "other"
+_KEY, _VALUE = methodcaller("key"), methodcaller("value")
+
+
+class LiveMessage(Protocol):
+    """What the join reads of a live message; confluent-kafka's Message is one."""
+
+    def offset(self) -> int | None:
+        """Its offset."""
+        ...
+
+    def key(self) -> str | bytes | None:
+        """The request id."""
+        ...
+
+    def value(self) -> bytes | None:
+        """The framed capture."""
+        ...
+
+    def headers(self) -> Any:
+        """Pairs of name and bytes, or None."""
+        ...
+
+
+class LiveRun(NamedTuple):
+    """Live messages of one partition at ascending offsets."""
+
+    offsets: Numbers
+    messages: Sequence[LiveMessage]
+
+    @classmethod
+    def joined(cls, runs: Sequence["LiveRun"]) -> "LiveRun":
+        """Runs that follow one another, as one."""
+        if len(runs) == 1:
+            return runs[0]
+        return cls(np.concatenate([run.offsets for run in runs]), [one for run in runs for one in run.messages])
+
+    def between(self, first: int, end: int) -> "LiveRun":
+        """Those from place `first` to place `end`."""
+        return LiveRun(self.offsets[first:end], self.messages[first:end])
+
+
+@dataclass(slots=True)
+class StratumRun:
+    """What a window received of one producer run."""
+
+    sequences: Numbers
+    first_captured_at: int
+    last_captured_at: int
+
+    def add(self, other: "StratumRun") -> None:
+        """Take what else was received of it."""
+        self.sequences = np.concatenate([self.sequences, other.sequences])
+        self.first_captured_at = min(self.first_captured_at, other.first_captured_at)
+        self.last_captured_at = max(self.last_captured_at, other.last_captured_at)
+
+    @property
+    def repeated(self) -> int:
+        """How many sequence numbers came more than once."""
+        if (np.diff(self.sequences) > 0).all():
+            return 0
+        return len(self.sequences) - len(np.unique(self.sequences))
+
+
+@dataclass(slots=True)
+class JoinedWindow:
+    """A window, complete on both sides. `seal` is the scorer's claim, the rest what the join found for itself.
+
+    `contradictions` say where the claim and the scorer's own rows disagree.
+    """
+
+    seal: SamplingWindow
+    shadow_offset: int
+    matches: Matches = field(default_factory=Matches)
+    refusals: list[Refusal] = field(default_factory=list)
+    orphans: list[tuple[str, Record]] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
+    hours: Counter[tuple[int, str]] = field(default_factory=Counter)
+    runs: dict[str, StratumRun] = field(default_factory=dict)
+    contradictions: list[str] = field(default_factory=list)
+
+    @property
+    def joined_seen(self) -> int:
+        """Captures read in the window's range."""
+        return self.seen.total()
+
+    @property
+    def claimed_seen(self) -> int:
+        """Captures that the scorer says it saw there."""
+        return sum(cell.seen for cell in self.seal.cells)
+
+
+class MergingWindow:
+    """A sealed window whose live range is being read; `rows` are its outcomes, ascending by source offset."""
+
+    def __init__(self, seal: SamplingWindow, shadow_offset: int, rows: pa.RecordBatch) -> None:
+        if is_approximate(seal):
+            rows = with_approximate_probe(rows)
+        self.start = seal.start_offset
+        self.end = seal.end_offset
+        self.rows = rows
+        self.joined = JoinedWindow(seal, shadow_offset, contradictions=contradictions(seal, rows))
+        self._sampled = numbers(rows, "source_offset")
+        self._found = np.zeros(len(self._sampled), np.bool_)
+        self._matched: list[Numbers] = []
+        kinds = part(rows.column("error"), "kind")
+        self._unread = pc.fill_null(pc.equal(kinds, FailureKind.DEAD_LETTER.value), fill_value=False).to_numpy(
+            zero_copy_only=False
+        )
+        self._cells = {storable(cell.stratum) for cell in seal.cells}
+        self._stratified = self._cells - {NO_STRATUM} != set()
+        self._fallback = next((s for s in (OTHER_STRATUM, NO_STRATUM) if s in self._cells), None)
+        self._hour = (seal.first_captured_at or seal.opened_at) // HOUR_US
+        # A gap holds nothing that could be read; claims without rows are read, to be recounted.
+        self.skipped = seal.gap is not None and self.joined.claimed_seen == 0 and not rows.num_rows
+
+    def read(self, run: LiveRun) -> None:
+        """Count live messages of the range, and match those that were sampled."""
+        values = list(map(_VALUE, run.messages))
+        strata = [self._stratum(message) for message in run.messages] if self._stratified else None
+        if strata is None:
+            self.joined.seen[NO_STRATUM] += len(values)
+        else:
+            self.joined.seen.update(strata)
+        self._count(peeks(values), strata, len(values))
+        first, end = np.searchsorted(self._sampled, [run.offsets[0], run.offsets[-1] + 1])
+        places = np.searchsorted(run.offsets, self._sampled[first:end])
+        here = run.offsets[places] == self._sampled[first:end]
+        rows, places = np.arange(first, end)[here], places[here]
+        if len(rows):
+            self._found[rows] = True
+            messages = run.messages
+            if len(places) < len(messages):
+                own = places.tolist()
+                messages, values = [messages[place] for place in own], [values[place] for place in own]
+                strata = None if strata is None else [strata[place] for place in own]
+            self._match(rows, list(map(_KEY, messages)), values, strata or [NO_STRATUM] * len(values))
+
+    def _count(self, read: Peeks, strata: Sequence[str] | None, count: int) -> None:
+        """Count captures by hour and stratum and by producer run; one without a sane time falls into the window's."""
+        sane = (read.captured_at >= FIRST_US) & (read.captured_at <= LAST_US) & (read.sequences >= 0)
+        hours = np.full(count, self._hour)
+        hours[read.places[sane]] = read.captured_at[sane] // HOUR_US
+        if strata is None:
+            found, counts = np.unique(hours, return_counts=True)
+            for hour, times in zip(found.tolist(), counts.tolist(), strict=True):
+                self.joined.hours[hour, NO_STRATUM] += times
+        else:
+            self.joined.hours.update(zip(hours.tolist(), strata, strict=True))
+        for at, producer_id in enumerate(read.producers):
+            own = sane & (read.producer_of == at)
+            if own.any():
+                times = read.captured_at[own]
+                run = StratumRun(read.sequences[own], int(times.min()), int(times.max()))
+                if producer_id in self.joined.runs:
+                    self.joined.runs[producer_id].add(run)
+                else:
+                    self.joined.runs[producer_id] = run
+
+    def finish(self) -> JoinedWindow:
+        """Whatever was sampled and not found in the live log is an orphan."""
+        joined, lost = self.joined, np.flatnonzero(~self._found)
+        if self._matched:
+            joined.matches.shadow = chosen(self.rows, np.concatenate(self._matched))
+        joined.orphans.extend((storable(row["stratum"] or NO_STRATUM), row) for row in plain(self.rows, lost))
+        return joined
+
+    def _stratum(self, message: LiveMessage) -> str:
+        """The cell that counts this capture: its own, or the one that the scorer put the rest into."""
+        if not self._stratified:
+            return NO_STRATUM
+        name = stratum_of(message.headers())
+        return name if name in self._cells or self._fallback is None else self._fallback
+
+    def _match(
+        self, rows: Numbers, keys: Sequence[str | bytes | None], values: list[bytes | None], cells: list[str]
+    ) -> None:
+        """Match rows with the messages at their offsets; what cannot be a pair is refused."""
+        wanted = chosen(self.rows, rows).column("request_id").cast(pa.binary())
+        others = pc.fill_null(pc.not_equal(pa.array(keys, pa.binary()), wanted), fill_value=False).to_numpy(
+            zero_copy_only=False
+        )
+        others = np.flatnonzero(others | self._unread[rows])
+        refused: set[int] = set()
+        for at, row in zip(others.tolist(), plain(self.rows, rows[others]), strict=True):
+            size, key = len(values[at] or b""), keys[at]
+            if self._unread[rows[at]]:
+                reason, _, detail = row["error"]["message"].partition(": ")
+                self.joined.refusals.append(Refusal(row, cells[at], "score", reason, detail, size))
+            elif key is not None and _text(key) != row["request_id"]:
+                detail = f"the live log has request id {_text(key)!r}, the shadow log {row['request_id']!r}"
+                self.joined.refusals.append(Refusal(row, cells[at], "join", "correlation", detail, size))
+            else:  # a key that is no UTF-8 reads like its request id
+                continue
+            refused.add(at)
+        if refused:
+            kept = [at for at in range(len(values)) if at not in refused]
+            rows, values, cells = rows[kept], [values[at] for at in kept], [cells[at] for at in kept]
+        self._matched.append(rows)
+        self.joined.matches.values += values
+        self.joined.matches.cells += cells
+
+
+def is_approximate(seal: SamplingWindow) -> bool:
+    """Whether an earlier version wrote the window, whose probe had no exact probability."""
+    return any(cell.probed is None for cell in seal.cells)
+
+
+def stratum_of(headers: Sequence[tuple[str, bytes | None]] | Mapping[str, bytes | None] | None) -> str:
+    """The `stratum` header of a live message, '' for none."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    for name, value in pairs:
+        if name == "stratum":
+            return storable(_text(value)) if value is not None else NO_STRATUM
+    return NO_STRATUM
+
+
+def _text(key: str | bytes) -> str:
+    return key if isinstance(key, str) else key.decode("utf-8", "replace")

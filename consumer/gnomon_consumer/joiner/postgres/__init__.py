@@ -1,0 +1,1 @@
+"""Write joined windows to PostgreSQL, each in one transaction."""

@@ -1,0 +1,313 @@
+"""Windows into PostgreSQL, whole or not at all: progress first, by compare-and-set, then the rows it stands for."""
+
+import select
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+from psycopg import errors, sql
+
+from gnomon_consumer.database.queries import queries_of
+from gnomon_consumer.joiner.merge.identity import IDENTITY, JoinProgress, check_identity, identity_of
+from gnomon_consumer.joiner.merge.matches import Refusal
+from gnomon_consumer.joiner.merge.shadow_records import Numbers
+from gnomon_consumer.joiner.merge.window import JoinedWindow
+from gnomon_consumer.joiner.pairs.assemble import Assembled, assemble, without_nul
+from gnomon_consumer.joiner.pairs.copy_format import COPY, copy_parts
+from gnomon_consumer.joiner.pairs.feature_layout import Layout
+from gnomon_consumer.joiner.pairs.ledger_rows import (
+    CELL_COLUMNS,
+    LETTER_COLUMNS,
+    WINDOW_COLUMNS,
+    cell_rows,
+    letter_row,
+    place,
+    recount,
+    tally_rows,
+    window_row,
+)
+from gnomon_consumer.joiner.pairs.rollup import COUNTS, SUMS, Rollup, Tolerance
+from gnomon_consumer.joiner.postgres.copy_stream import Steps, copying, give_room
+from gnomon_consumer.joiner.postgres.day_partitions import Days
+from gnomon_consumer.joiner.postgres.feature_columns import FeatureColumns
+from gnomon_consumer.times import HOUR_US, moment
+from gnomon_schemas.columnar import ColumnarReader
+from gnomon_schemas.errors import GnomonError
+from gnomon_schemas.records import DeploymentStart
+from gnomon_schemas.schema import Schema
+
+Connection = psycopg.Connection[Any]
+SQL = queries_of(__package__)
+
+
+class ProgressMovedError(GnomonError):
+    """Another joiner moved this partition's progress; what was about to be written is dropped."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"another joiner moved partition {partition}")
+        self.partition = partition
+
+
+class DoublePairError(GnomonError):
+    """A pair is in the database already although progress says that it is not: a bug, or a hand at work there."""
+
+
+class Sink:
+    """Writes the windows of one deployment. `on_checkpoint` is called where tests want to interrupt.
+
+    A write that was started goes on with every `push`. The connection is its own until it is done: whatever else asks
+    the database settles it first.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        deployment: str,
+        on_checkpoint: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._connection = connection
+        self._on_checkpoint = on_checkpoint
+        connection.autocommit = True
+        give_room(connection)
+        self._stream_id, self.deployment_id = _register(connection, stream, deployment)
+        self._features = FeatureColumns(self._stream_id)
+        self._days = Days(connection, self._stream_id)
+        self._writing: Steps | None = None
+        self._written: list[tuple[Sequence[JoinedWindow], int]] = []
+
+    def declare_replay(self, since: datetime, until: datetime) -> None:
+        """Say which part of the past this stream replays: its event times get table partitions of their own."""
+        self._connection.execute(SQL["declare_replay"], [since, until, self._stream_id])
+
+    def progress(self, partitions: Sequence[int]) -> dict[int, JoinProgress]:
+        """What is joined already, by partition."""
+        self.settle()
+        rows = self._connection.execute(SQL["progress"], [self.deployment_id, list(partitions)])
+        return {row[0]: JoinProgress(row[1], row[2], dict(zip(IDENTITY, row[3:], strict=True))) for row in rows}
+
+    def begin(self, partition: int, start: DeploymentStart, shadow_offset: int) -> None:
+        """Remember where a partition begins; raise IdentityError when it began otherwise."""
+        self.settle()
+        found = identity_of(start)
+        identity = [found[name] for name in IDENTITY]
+        model = start.model
+        with self._connection.transaction():
+            self._connection.execute(
+                SQL["begin_partition"],
+                [self.deployment_id, partition, *identity, start.start_offset, shadow_offset + 1],
+            )
+            self._connection.execute(
+                SQL["describe_deployment"], [start.role, model.name, model.version, model.sha256, self.deployment_id]
+            )
+        check_identity(partition, self.progress([partition])[partition].identity, found)
+
+    def caught_up(self, partitions: Sequence[int]) -> None:
+        """Say that nothing is left to join in these partitions for now."""
+        self.settle()
+        self._connection.execute(SQL["caught_up"], [self.deployment_id, list(partitions)])
+
+    def apply(self, windows: Sequence[JoinedWindow], reader: ColumnarReader) -> int:
+        """Write windows to the end; return the number of pairs. Raises what `start` and `settle` raise."""
+        self.start(windows, self.assembled(windows, reader))
+        self.settle()
+        return self.written()[-1][1]
+
+    def assembled(self, windows: Sequence[JoinedWindow], reader: ColumnarReader) -> Assembled:
+        """The pairs of some windows; what is being written need not be done for it, unless a schema is new."""
+        return assemble(self.deployment_id, windows, reader, self._layout)
+
+    def start(self, windows: Sequence[JoinedWindow], assembled: Assembled) -> None:
+        """Begin to write windows, each partition's in order, in one transaction, when what is being written is done.
+
+        Raises ProgressMovedError when another joiner was here: nothing of `windows` is written then. A row that
+        PostgreSQL refuses becomes a dead letter.
+        """
+        self.settle()
+        outside = self._days.ensure(assembled.batch)
+        self._writing = self._write(windows, assembled, outside)
+        self.push()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a write is not done."""
+        return self._writing is not None
+
+    def push(self) -> int:
+        """Go on with the write until PostgreSQL would have to be waited for; return the events to wait for.
+
+        Raises DoublePairError for a bug, and psycopg's errors for a database that is away: nothing is written then.
+        """
+        writing, self._writing = self._writing, None
+        events = 0 if writing is None else next(writing, 0)
+        if events:
+            self._writing = writing
+        return events
+
+    def settle(self, seconds: float | None = None) -> bool:
+        """Wait until the write is done, so long at most; return whether it is. Raises what `push` raises."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while events := self.push():
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            socket = select.poll()
+            socket.register(self._connection.fileno(), events)
+            socket.poll(left and 1000 * left)
+        return True
+
+    def written(self) -> list[tuple[Sequence[JoinedWindow], int]]:
+        """Windows that were committed since this was asked for last, with their number of pairs."""
+        written, self._written = self._written, []
+        return written
+
+    def close(self) -> None:
+        """Close the connection: what is being written is rolled back."""
+        self._connection.close()
+        self._writing = None
+
+    def _layout(self, schema: Schema) -> Layout:
+        if not self._features.knows(schema):
+            self.settle()
+        return self._features.layout(self._connection, schema)
+
+    def _write(self, windows: Sequence[JoinedWindow], assembled: Assembled, outside: Counter[int]) -> Steps:
+        with self._connection.transaction():
+            self._move_progress(windows, outside)
+            kept, refusals = yield from self._copy_pairs(assembled)
+            self._on_checkpoint("copied")
+            self._write_ledger(windows, assembled, kept, refusals)
+            self._on_checkpoint("written")
+        self._on_checkpoint("committed")
+        self._written.append((windows, len(kept)))
+
+    def _move_progress(self, windows: Sequence[JoinedWindow], outside: Counter[int]) -> None:
+        for partition, group in groupby(sorted(windows, key=place), key=lambda window: window.seal.source_partition):
+            own = list(group)
+            moved = self._connection.execute(
+                SQL["move_progress"],
+                [
+                    own[-1].seal.end_offset,
+                    own[-1].shadow_offset + 1,
+                    max((moment(at) for w in own if (at := w.seal.last_captured_at) is not None), default=None),
+                    outside[partition],
+                    self.deployment_id,
+                    partition,
+                    own[0].seal.start_offset,
+                ],
+            )
+            if moved.rowcount != 1:
+                raise ProgressMovedError(partition)
+
+    def _copy_pairs(self, assembled: Assembled) -> Generator[int, None, tuple[Numbers, list[tuple[int, Refusal]]]]:
+        """Copy the batch; halve what PostgreSQL refuses until the rows at fault are alone.
+
+        NUL is the one character that PostgreSQL has not; it is looked for only when a batch was refused.
+
+        Returns the indices that were written, and the refusals, those of the assembly included.
+        """
+        kept = [np.empty(0, np.int64)]
+        refusals = list(assembled.refusals)
+        batch = assembled.batch
+        todo = [(0, batch.num_rows)] if batch.num_rows else []
+        while todo:
+            start, end = todo.pop()
+            try:
+                with self._connection.transaction():
+                    parts = copy_parts(batch.slice(start, end - start))
+                    yield from copying(self._connection.cursor(), COPY, parts)
+            except errors.UniqueViolation as error:
+                raise DoublePairError(f"a pair would be written twice: {one_line(error)}") from error
+            except (psycopg.DataError, errors.NotNullViolation, errors.CheckViolation, pa.ArrowException) as error:
+                if (cleaned := without_nul(batch)) is not batch:
+                    batch = cleaned
+                    todo.append((start, end))
+                elif end - start == 1:
+                    refusals.append(assembled.refused(start, "refused", one_line(error)))
+                else:
+                    middle = (start + end) // 2
+                    todo += [(middle, end), (start, middle)]
+            else:
+                kept.append(np.arange(start, end))
+        return np.concatenate(kept), refusals
+
+    def _write_ledger(
+        self,
+        windows: Sequence[JoinedWindow],
+        assembled: Assembled,
+        kept: Numbers,
+        refusals: list[tuple[int, Refusal]],
+    ) -> None:
+        counted, rollup = recount(windows, assembled, kept, refusals, self._tolerance())
+        self._copy("windows", WINDOW_COLUMNS, (window_row(self.deployment_id, window) for window in windows))
+        self._copy("cells", CELL_COLUMNS, cell_rows(self.deployment_id, windows, counted))
+        self._copy(
+            "dead_letters",
+            LETTER_COLUMNS,
+            (letter_row(self.deployment_id, windows[at], letter) for at, letter in refusals),
+        )
+        self._add_rollup(rollup)
+        self._connection.cursor().executemany(SQL["add_tally"], tally_rows(self.deployment_id, windows))
+
+    def _tolerance(self) -> Tolerance:
+        """When two values agree, locked until the transaction ends: whoever changes it counts the rollups anew."""
+        return Tolerance(*_one(self._connection, SQL["tolerance"], [self._stream_id]))
+
+    def _copy(self, table: str, columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
+        statement = sql.SQL("copy {} ({}) from stdin").format(
+            sql.Identifier("gnomon", table), sql.SQL(", ").join(map(sql.Identifier, columns))
+        )
+        with self._connection.cursor().copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def _add_rollup(self, rollup: Rollup) -> None:
+        self._connection.cursor().executemany(
+            _ADD_ROLLUP,
+            [
+                (self.deployment_id, moment(hour * HOUR_US), stratum, *numbers)
+                for (hour, stratum), numbers in rollup.rows()
+            ],
+        )
+        self._connection.cursor().executemany(
+            SQL["add_decisions"],
+            [
+                (self.deployment_id, moment(hour * HOUR_US), *labels, *numbers)
+                for (hour, *labels), numbers in rollup.decisions()
+            ],
+        )
+
+
+_ROLLED = (*COUNTS, *SUMS)
+_ADD_ROLLUP = SQL.template("add_rollup").format(
+    columns=sql.SQL(", ").join(map(sql.Identifier, _ROLLED)),
+    values=sql.SQL(", ").join([sql.Placeholder()] * len(_ROLLED)),
+    added=sql.SQL(", ").join(sql.SQL("{0} = r.{0} + excluded.{0}").format(sql.Identifier(name)) for name in _ROLLED),
+)
+
+
+def _register(connection: Connection, stream: str, deployment: str) -> tuple[int, int]:
+    """The stream's id and the deployment's id, each made if it is new."""
+    with connection.transaction():
+        connection.execute(SQL["new_stream"], [stream])
+        (stream_id,) = _one(connection, SQL["stream_id"], [stream])
+        connection.execute(SQL["new_deployment"], [stream_id, deployment])
+        (deployment_id,) = _one(connection, SQL["deployment_id"], [stream_id, deployment])
+    return stream_id, deployment_id
+
+
+def _one(connection: Connection, statement: bytes, arguments: list[Any]) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(statement, arguments).fetchone()
+    assert row is not None
+    return row
+
+
+def one_line(error: Exception) -> str:
+    """What PostgreSQL says, bounded."""
+    return " ".join(str(error).split())[:500]

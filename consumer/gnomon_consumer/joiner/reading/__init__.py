@@ -1,0 +1,1 @@
+"""Read the live log and the shadow log together."""

@@ -1,0 +1,233 @@
+"""Both logs of the partitions that a joiner owns: what they hold goes to each partition's merge join."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaError
+
+from gnomon_consumer.joiner.merge.identity import JoinProgress
+from gnomon_consumer.joiner.merge.merge_join import PairingError
+from gnomon_consumer.joiner.merge.partition import Partition
+from gnomon_consumer.joiner.merge.shadow_records import ShadowRun, read_shadow
+from gnomon_consumer.joiner.reading.live_log import LiveLog
+from gnomon_consumer.joiner.reading.message_batches import by_partition, offsets_of, values_of
+from gnomon_consumer.kafka.group import GroupTopic
+from gnomon_consumer.runtime.outage import Complaints
+from gnomon_consumer.runtime.stalls import PartitionPosition
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.columnar import ColumnarReader
+from gnomon_schemas.errors import GnomonError
+from gnomon_schemas.topics import Topics
+
+
+class Logs:
+    """The shadow log, read in the deployment's group, and the live log beside it.
+
+    `owned` are the partitions that are open, `failed` those that stopped, with the reason. `still_ours` raises when a
+    topic is not the one any more that the join began with. `push` is called between the logs, `finish_write` when
+    partitions were taken away: another member is about to ask how far they are.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        deployment: str,
+        reader: ColumnarReader,
+        log: Any,
+        *,
+        still_ours: Callable[[], object],
+        push: Callable[[], object],
+        finish_write: Callable[[], object],
+    ) -> None:
+        topics = Topics(settings.require_stream(), settings.topic_prefix)
+        self.owned: dict[int, Partition] = {}
+        self.failed: dict[int, GnomonError] = {}
+        self._limits = settings.join
+        self._reader = reader
+        self._log = log
+        self._still_ours = still_ours
+        self._push = push
+        self._finish_write = finish_write
+        self._complaints = Complaints(log)
+        self._waited: dict[int, int] = {}
+        group = f"{topics.prefix}.{topics.stream}.join.{deployment}"
+        self._shadow = GroupTopic(settings, group, topics.shadow(deployment), self._revoked)
+        self._live = LiveLog(settings, topics.live)
+
+    def close(self) -> None:
+        """Leave the group and the broker."""
+        self._shadow.close()
+        self._live.close()
+
+    @property
+    def unopened(self) -> list[int]:
+        """Partitions that this member was given and that wait to be opened."""
+        return sorted(self._shadow.unopened)
+
+    def open(self, partitions: list[int], progress: Mapping[int, JoinProgress], here: dict[str, Any]) -> None:
+        """Begin to read partitions, each from where the database says that it stands."""
+        for partition in partitions:
+            known = progress.get(partition)
+            self.owned[partition] = Partition(partition, known, here)
+            if known is not None:
+                self._live.follow(partition, known.next_source)
+        self._shadow.open(dict.fromkeys(partitions, OFFSET_BEGINNING))
+
+    def follow(self, timeout: float) -> bool:
+        """Take what both logs hold next, waiting for the one that is behind so many seconds at most.
+
+        Returns whether there was anything.
+        """
+        found = self.follow_shadow(0 if self._wants_live else timeout)
+        self._push()
+        found += self._follow_live(timeout if self._wants_live else 0)
+        self._push()
+        return found > 0
+
+    @property
+    def _wants_live(self) -> bool:
+        return any(state.pairing.wants_live for number, state in self.owned.items() if number not in self.failed)
+
+    def follow_shadow(self, timeout: float) -> int:
+        """Take what the shadow log holds next; return how many messages and events that was."""
+        messages = self._shadow.consume(self._limits.batch_messages, timeout)
+        read = read_shadow(self._reader, values_of(messages))
+        for batch in by_partition(messages):
+            state = self.owned.get(batch.partition)
+            if batch.event is not None:
+                self._shadow_event(batch.event[0], state, batch.event[1])
+            elif state is not None and state.number not in self.failed:
+                offsets = offsets_of(batch.messages)
+                try:
+                    go_on_at = state.shadow(ShadowRun(offsets, batch.places, read))
+                except PairingError as contradiction:
+                    self._fail(state, contradiction)
+                else:
+                    if go_on_at is not None:
+                        self._shadow.seek(state.number, go_on_at)
+        for state in self.owned.values():
+            if state.pairing.next_source is not None:
+                self._live.follow(state.number, state.pairing.live_position)
+            state.live_reached()
+        return len(messages)
+
+    def _follow_live(self, timeout: float) -> int:
+        messages = self._live.consume(self._limits.batch_messages, timeout)
+        for batch in by_partition(messages):
+            state = self.owned.get(batch.partition)
+            if state is None:
+                continue
+            if batch.event is None:
+                state.live(batch.messages)
+            else:
+                self._live_event(batch.event[0], state, batch.event[1])
+        return len(messages)
+
+    def balance(self) -> None:
+        """Bound what is held: stop reading the log that is ahead until the other one follows."""
+        share = max(1, self._limits.held_messages // max(1, len(self.owned)))
+        for partition, state in self.owned.items():
+            if state.pairing.held_ahead > share:
+                self._live.hold(partition, True)
+            elif state.pairing.held_ahead <= share // 2:
+                self._live.hold(partition, False)
+            too_many = state.pairing.wants_live and state.pairing.held_rows > share
+            if too_many != state.shadow_paused:
+                self._shadow.hold([partition], too_many)
+                state.shadow_paused = too_many
+
+    def at_the_end(self) -> list[int]:
+        """Partitions that are joined to the end of their live log and were not before."""
+        return [
+            partition
+            for partition, state in self.owned.items()
+            if not state.caught_up and state.at_the_end
+            if self._live.end(partition) <= state.joined_to
+        ]
+
+    def look_for_lost_ends(self) -> None:
+        """Stop partitions whose live log ends before what the shadow log has seen; to be called now and then.
+
+        Where windows wait for live messages and none came since the last call, the broker is asked.
+        """
+        waiting = {
+            partition: state.pairing.live_position
+            for partition, state in self.owned.items()
+            if state.pairing.wants_live and not state.pairing.held_ahead and partition not in self.failed
+        }
+        for partition in [at for at, position in waiting.items() if self._waited.get(at) == position]:
+            too_short = self.owned[partition].live_too_short(self._live.end(partition))
+            if too_short is not None:
+                self._fail(self.owned[partition], too_short)
+        self._waited = waiting
+
+    def positions(self) -> dict[int, PartitionPosition]:
+        """Where each partition stands in the shadow log; one that waits to be opened has something to do."""
+        waiting = {partition: PartitionPosition(None, 0, work=True) for partition in self._shadow.unopened}
+        return waiting | {
+            at: PartitionPosition(
+                (state.shadow_position, state.pairing.live_position), state.shadow_position, state.has_work
+            )
+            for at, state in self.owned.items()
+        }
+
+    def tell_lag_tools(self, ends: Mapping[int, int]) -> None:
+        """Commit the offsets of what is still owned, for tools that show a group's lag."""
+        ends = {partition: end for partition, end in ends.items() if partition in self.owned}
+        if ends and (reason := self._shadow.tell_lag_tools(ends)):
+            self._log.info("lag tools are not told", reason=reason)
+
+    def _shadow_event(self, error: KafkaError, state: Partition | None, offset: int) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            if state is not None:
+                state.shadow_ends(offset)
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET and state is not None:
+            self._still_ours()
+            self._fail(state, state.shadow_lost())
+        else:
+            self._complaints.hear(error)
+
+    def _live_event(self, error: KafkaError, state: Partition, offset: int) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            state.live_reached(offset)
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._live_out_of_range(state)
+        else:
+            self._complaints.hear(error)
+
+    def _live_out_of_range(self, state: Partition) -> None:
+        """The live log begins beyond where the join stands, or ends before it."""
+        self._still_ours()
+        self._live.leave([state.number])
+        found = self._live.watermarks(state.number)
+        position = state.pairing.live_position
+        if found is not None and found[0] > position:
+            self._log.warning("the live log begins later now", partition=state.number, offset=found[0])
+            state.live_reached(found[0])
+            self._live.follow(state.number, found[0])
+        elif found is not None and (too_short := state.live_too_short(found[1])) is not None:
+            self._fail(state, too_short)
+        else:
+            self._live.follow(state.number, position)
+
+    def _fail(self, state: Partition, error: GnomonError) -> None:
+        """Stop one partition; the others go on."""
+        self._log.error("a partition stops", partition=state.number, reason=str(error))
+        self.failed[state.number] = error
+        self._shadow.hold([state.number], True)
+
+    def _revoked(self, partitions: list[int]) -> None:
+        self.forget(partitions)
+        self._finish_write()
+
+    def forget(self, partitions: list[int]) -> None:
+        """Drop what is held of partitions; another member, or this one later, begins where the database says."""
+        self._live.leave(partitions)
+        for partition in partitions:
+            self.owned.pop(partition, None)
+            self.failed.pop(partition, None)
+
+    def reopen(self, partitions: list[int]) -> None:
+        """Drop what is held of partitions, and hold them back until they are opened again."""
+        self.forget(partitions)
+        self._shadow.close_again(partitions)

@@ -1,0 +1,71 @@
+"""The second read of the live log: without a group, from explicit offsets, never a jump."""
+
+from collections.abc import Iterable
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from gnomon_consumer.kafka import clients
+from gnomon_consumer.settings import Settings
+
+UNKNOWN_END = 2**63 - 1
+
+
+class LiveLog:
+    """The partitions of the live topic that this member follows."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        defaults = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384}
+        self._consumer: Consumer = clients.make_consumer(settings, None, defaults)
+        # On a connection of its own: a broker answers in order, so behind a fetch that waits for messages a question
+        # waits as long (`fetch.wait.max.ms`).
+        self._asking: Consumer = clients.make_consumer(settings)
+        self._topic = topic
+        self._timeout = settings.kafka.timeout_seconds
+        self._followed: set[int] = set()
+        self._held: set[int] = set()
+
+    def follow(self, partition: int, position: int) -> None:
+        """Begin to read a partition at an offset, unless it is followed already."""
+        if partition not in self._followed:
+            self._consumer.incremental_assign([TopicPartition(self._topic, partition, position)])
+            self._followed.add(partition)
+
+    def leave(self, partitions: Iterable[int]) -> None:
+        """Stop reading partitions; those not followed are passed over."""
+        gone = self._followed & set(partitions)
+        if gone:
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition) for partition in gone])
+            self._followed -= gone
+            self._held -= gone
+
+    def hold(self, partition: int, held: bool) -> None:
+        """Stop fetching a partition for a while, or go on; its place is kept."""
+        if partition in self._followed and held != (partition in self._held):
+            change = self._consumer.pause if held else self._consumer.resume
+            change([TopicPartition(self._topic, partition)])
+            (self._held.add if held else self._held.discard)(partition)
+
+    def is_held(self, partition: int) -> bool:
+        """Whether fetching it is stopped."""
+        return partition in self._held
+
+    def consume(self, count: int, timeout: float) -> list[Message]:
+        """Messages and events of what is followed."""
+        return self._consumer.consume(count, timeout) if self._followed else []
+
+    def watermarks(self, partition: int) -> tuple[int, int] | None:
+        """The first offset that is there and the end; None while the broker does not answer."""
+        try:
+            return self._asking.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=self._timeout)
+        except KafkaException:
+            return None
+
+    def end(self, partition: int) -> int:
+        """The end of a partition; UNKNOWN_END while the broker does not answer."""
+        found = self.watermarks(partition)
+        return UNKNOWN_END if found is None else found[1]
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
+        self._asking.close()

@@ -1,0 +1,62 @@
+"""Group what one call of `consume()` gave by partition. No I/O."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from confluent_kafka import KafkaError, Message
+
+from gnomon_consumer.joiner.merge.shadow_records import Numbers
+
+_NOWHERE: Numbers = np.empty(0, np.int64)
+
+
+class Batch(NamedTuple):
+    """Messages of one partition, with their places among all that are no events; or the event that follows them."""
+
+    partition: int
+    messages: Sequence[Message]
+    places: Numbers
+    event: tuple[KafkaError, int] | None
+    """An error and its offset."""
+
+
+def by_partition(messages: Sequence[Message]) -> Iterator[Batch]:
+    """Messages and events in an order that keeps each partition's: what came before an event comes first.
+
+    An error that belongs to no partition has partition -1.
+    """
+    first = at = 0
+    events = [place for place, error in enumerate(map(Message.error, messages)) if error is not None]
+    for place in events:
+        yield from _told_apart(messages[at:place], first)
+        first, at = first + place - at, place + 1
+        event, partition = messages[place], messages[place].partition()
+        error = event.error()
+        assert error is not None
+        yield Batch(-1 if partition is None else partition, [], _NOWHERE, (error, event.offset() or 0))
+    yield from _told_apart(messages[at:], first)
+
+
+def _told_apart(records: Sequence[Message], first: int) -> Iterator[Batch]:
+    numbers: list[Any] = list(map(Message.partition, records))  # a record has one
+    partitions = sorted(set(numbers))
+    if len(partitions) == 1:
+        yield Batch(partitions[0], records, np.arange(first, first + len(records)), None)
+        return
+    of = np.array(numbers)
+    for partition in partitions:
+        places = np.flatnonzero(of == partition)
+        yield Batch(partition, [records[place] for place in places.tolist()], places + first, None)
+
+
+def values_of(messages: Sequence[Message]) -> list[bytes | None]:
+    """The values of all that are no events."""
+    if any(map(Message.error, messages)):
+        messages = [message for message in messages if message.error() is None]
+    return list(map(Message.value, messages))
+
+
+def offsets_of(messages: Sequence[Message]) -> Numbers:
+    """Their offsets."""
+    return np.fromiter(map(Message.offset, messages), np.int64, len(messages))

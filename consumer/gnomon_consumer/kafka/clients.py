@@ -1,0 +1,163 @@
+"""Client factories: every Kafka client of the shadow side is made here, with the passed-through properties.
+
+Works with Apache Kafka and with librdkafka's mock cluster, which has no admin API and stores no
+transactional offsets.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, ClusterMetadata
+
+from gnomon_consumer.kafka.errors import kafka_error, no_broker, refusal
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import ConfigurationError, GnomonError
+from gnomon_schemas.registry import PREFIX as REGISTRY
+
+_LIBRDKAFKA = logging.getLogger("librdkafka")
+# A broker that cannot be reached is said again every second; the error of `list_topics` says it once.
+_LIBRDKAFKA.addFilter(
+    lambda record: not any(word in record.getMessage() for word in ("Connect to", "brokers are down"))
+)
+MOCK_CLUSTER_PREFIX = "mockCluster"
+
+SESSION_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 10_000
+METADATA_REFRESH_MS = 20_000  # how soon new partitions are noticed
+QUEUED_KBYTES = 16_384
+_ASK_S = 1.0
+MESSAGE_TIMEOUT_MS = 8_000  # below the transaction's own, so a failed delivery aborts before the broker fences us
+
+
+def client_config(settings: Settings, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """librdkafka configuration: our defaults, then the bootstrap servers, then what is passed through."""
+    own = {name: value for name, value in settings.kafka.properties.items() if not name.startswith(REGISTRY)}
+    return {
+        "log.connection.close": False,
+        **(defaults or {}),
+        "bootstrap.servers": settings.bootstrap_servers,
+        **own,
+    }
+
+
+def make_consumer(
+    settings: Settings, group: str | None = None, defaults: Mapping[str, Any] | None = None, **callbacks: Any
+) -> Consumer:
+    """A consumer of `group`; without one a reader that never commits (librdkafka insists on a name).
+
+    Never jumps: an offset out of range is an error, and a read beyond the last stable offset waits.
+    """
+    base: dict[str, Any] = {
+        "group.id": group or f"{settings.topic_prefix}.reader",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
+        "fetch.queue.backoff.ms": 5,
+        "fetch.wait.max.ms": 100,
+        # What waits to be read takes about three times its bytes in memory; these are half a second of reading.
+        "queued.max.messages.kbytes": QUEUED_KBYTES,
+        **(defaults or {}),
+    }
+    if group is not None and settings.kafka.properties.get("group.protocol", "classic").lower() == "classic":
+        # The newer protocol takes this from the broker and refuses the client's own.
+        base.setdefault("session.timeout.ms", SESSION_TIMEOUT_MS)
+    consumer: Consumer = _client(Consumer, client_config(settings, base), **callbacks)
+    return consumer
+
+
+def make_producer(settings: Settings, defaults: Mapping[str, Any] | None = None) -> Producer:
+    """An idempotent producer for plain topics (schemas, labels)."""
+    base = {"enable.idempotence": True, "linger.ms": 5, **(defaults or {})}
+    producer: Producer = _client(Producer, _for_producer(client_config(settings, base)))
+    return producer
+
+
+def make_transactional_producer(
+    settings: Settings, transactional_id: str, defaults: Mapping[str, Any] | None = None
+) -> Producer:
+    """A producer whose writes become visible together; `init_transactions` fences its namesake."""
+    base = {
+        "linger.ms": 5,
+        "compression.type": "lz4",
+        "queue.buffering.max.messages": 1_000_000,  # never full: the writer waits long before
+        "delivery.report.only.error": True,  # of the others nobody asks: the commit says that all are there
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "message.timeout.ms": MESSAGE_TIMEOUT_MS,
+        **(defaults or {}),
+    }
+    config = _for_producer(client_config(settings, base))
+    config["transactional.id"] = transactional_id
+    producer: Producer = _client(Producer, config)
+    return producer
+
+
+def make_admin(settings: Settings) -> AdminClient:
+    """An admin client; useless on the mock cluster (see `is_mock`)."""
+    admin: AdminClient = _client(AdminClient, _for_producer(client_config(settings)))
+    return admin
+
+
+def list_topics(settings: Settings, topic: str | None = None, client: Any = None) -> ClusterMetadata:
+    """Metadata of the cluster (of `topic` only, if given); raises ConfigurationError where the login or TLS is refused,
+    DependencyUnreachableError where no broker answers.
+    """
+    heard: list[KafkaError] = []
+    own = None
+    if client is None:
+        quiet = {"error_cb": heard.append, "log_level": 2}
+        client = own = _client(AdminClient, _for_producer(client_config(settings)) | quiet)
+    arguments = () if topic is None else (topic,)
+    deadline = time.monotonic() + settings.kafka.timeout_seconds
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            # In short steps: librdkafka tells a refused login at once, and goes on trying to the end.
+            metadata: ClusterMetadata = client.list_topics(*arguments, timeout=max(0.01, min(_ASK_S, left)))
+            return metadata
+        except KafkaException as error:
+            # A poll of a consumer of the caller's would take a message, or call its group's callbacks.
+            if own is not None:
+                own.poll(0)  # calls error_cb
+            if left <= _ASK_S or any(refusal(one) for one in (kafka_error(error), *heard)):
+                raise no_broker(settings.bootstrap_servers, kafka_error(error), heard) from None
+
+
+def unreachable(settings: Settings, error: KafkaException) -> GnomonError:
+    """The one line that is shown when no broker answers, or when it refuses."""
+    return no_broker(settings.bootstrap_servers, kafka_error(error))
+
+
+def is_mock(metadata: ClusterMetadata) -> bool:
+    """Whether this is librdkafka's mock cluster: no admin API, no transactional offsets, no isolation."""
+    return str(getattr(metadata, "cluster_id", None) or "").startswith(MOCK_CLUSTER_PREFIX)
+
+
+def _for_producer(config: dict[str, Any]) -> dict[str, Any]:
+    """Drop what only a consumer knows, so that one `[kafka.properties]` serves every client."""
+    return {
+        key: value
+        for key, value in config.items()
+        if not key.startswith(("group.", "fetch.", "session.", "heartbeat.", "auto.offset", "max.poll", "queued."))
+        and key not in ("isolation.level", "partition.assignment.strategy")
+    }
+
+
+def _is_missing_file(name: str, path: Any) -> bool:
+    return name.startswith("ssl.") and name.endswith(".location") and not Path(str(path)).exists()
+
+
+def _client(kind: Any, config: dict[str, Any], **callbacks: Any) -> Any:
+    try:
+        return kind(config, logger=_LIBRDKAFKA, **callbacks)
+    except KafkaException as error:
+        missing = [f"{name}: no file {path}" for name, path in config.items() if _is_missing_file(name, path)]
+        reason = "; ".join(missing) or kafka_error(error).str()
+        raise ConfigurationError(f"librdkafka refuses the configuration: {reason}") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"librdkafka refuses the configuration: {error}") from None

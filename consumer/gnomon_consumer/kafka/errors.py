@@ -1,0 +1,108 @@
+"""Kafka's errors as one line each, with the way out and the exit status.
+
+Status 2: a login, TLS or a right that somebody must change; status 3: no broker answers.
+"""
+
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError, KafkaException
+
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
+
+LOGIN = (
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    KafkaError.ILLEGAL_SASL_STATE,
+)
+TLS = (KafkaError._SSL,)
+RIGHTS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "a right to a topic: Describe and Read to consume, Write to produce",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "Read on the consumer group (kafka-acls --group PREFIX"
+    " --resource-pattern-type prefixed)",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Write and Describe on the transactional id (kafka-acls"
+    " --transactional-id PREFIX --resource-pattern-type prefixed)",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "a right to the cluster: Create to make topics, IdempotentWrite on brokers"
+    " before 3.0",
+}
+_AWAY = (
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._WAIT_COORD,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.BROKER_NOT_AVAILABLE,
+)
+
+
+def kafka_error(error: KafkaException) -> KafkaError:
+    """Return the librdkafka error inside an exception."""
+    inner: KafkaError = error.args[0]
+    return inner
+
+
+def refusal(error: KafkaError, subject: str = "") -> ConfigurationError | None:
+    """Return the error for a refused login, TLS connection or right; None where waiting may help.
+
+    `subject` is what was asked for: the name of a topic or group.
+    """
+    code, said, about = error.code(), one_line(error.str()), f" {subject}" if subject else ""
+    if code in LOGIN:
+        return ConfigurationError(
+            f"Kafka refuses the login: {said}: check security.protocol, sasl.mechanism, sasl.username and sasl.password"
+            " in [kafka.properties] or -X"
+        )
+    # A listener of another protocol just hangs up: librdkafka guesses the reason, and gives it no code of its own.
+    if code in TLS or (code == KafkaError._TRANSPORT and ("SSL handshake" in said or "security.protocol" in said)):
+        return ConfigurationError(
+            f"no connection to Kafka by this protocol: {said}: check security.protocol, ssl.ca.location,"
+            " ssl.certificate.location and ssl.key.location in [kafka.properties] or -X"
+        )
+    if code in RIGHTS:
+        return ConfigurationError(
+            f"Kafka denies this user{about}: {said}: grant {RIGHTS[code]}; docs/servers.md lists the rights of"
+            " every command"
+        )
+    return None
+
+
+def denial(error: BaseException, subject: str = "") -> ConfigurationError | None:
+    """Like `refusal`, for what was raised; None for any exception but librdkafka's."""
+    return refusal(kafka_error(error), subject) if isinstance(error, KafkaException) else None
+
+
+def no_broker(servers: str, error: KafkaError, heard: Sequence[KafkaError] = ()) -> GnomonError:
+    """Return the error for a request to `servers` that failed; `heard` is what librdkafka said meanwhile."""
+    told = [one for one in heard if one.code() != KafkaError._ALL_BROKERS_DOWN]  # the reason is in another one
+    for one in (error, *told):
+        if found := refusal(one):
+            return found
+    reasons = [one_line(one.str()) for one in (error, *told[-1:])]
+    if heard and not told:
+        reasons.append("it takes the connection and closes it: check security.protocol, SASL and TLS")
+    return DependencyUnreachableError(
+        f"no Kafka broker answers at {servers} ({'; '.join(dict.fromkeys(reasons))}):"
+        " start it, or set --bootstrap-servers or GNOMON_BOOTSTRAP_SERVERS"
+    )
+
+
+def explain(error: BaseException) -> GnomonError | None:
+    """Return the GnomonError that says what an error of librdkafka means; None for any other exception."""
+    if not isinstance(error, KafkaException) or not error.args or not isinstance(error.args[0], KafkaError):
+        return None
+    inner = kafka_error(error)
+    if found := refusal(inner):
+        return found
+    if inner.code() in _AWAY or (inner.retriable() and not inner.fatal()):
+        return DependencyUnreachableError(f"Kafka does not answer: {one_line(inner.str())}")
+    return GnomonError(f"Kafka: {one_line(inner.str())}")
+
+
+def one_line(text: str) -> str:
+    """Return the text without line breaks."""
+    return " ".join(text.split())

@@ -1,0 +1,80 @@
+"""Read a partition from one offset to another, and ask where it ends."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from gnomon_consumer.kafka.clients import unreachable
+from gnomon_consumer.kafka.errors import kafka_error
+from gnomon_consumer.settings import Settings
+
+_READ_WAIT_S = 0.2
+_ELECTING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+_GROWN = (KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC)
+_ELECTION_WAIT_S = 0.1
+
+
+def span(consumer: Consumer, place: TopicPartition, timeout: float) -> tuple[int, int]:
+    """The first offset of a partition that is there, and the end; raises KafkaException.
+
+    A broker that does not lead the partition yet, as of a new topic, is asked again for `timeout` seconds. A consumer
+    that does not know the partition, because it is new, asks for the topic's partitions first.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=timeout)
+        except KafkaException as error:
+            code = kafka_error(error).code()
+            if code not in (*_ELECTING, *_GROWN) or time.monotonic() >= deadline:
+                raise
+            if code in _GROWN:
+                consumer.list_topics(place.topic, timeout=timeout)
+            time.sleep(_ELECTION_WAIT_S)
+        else:
+            return low, high
+
+
+def watermarks(settings: Settings, consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """Like `span`, but raises DependencyUnreachableError."""
+    try:
+        return span(consumer, place, settings.kafka.timeout_seconds)
+    except KafkaException as error:
+        raise unreachable(settings, error) from None
+
+
+def read(settings: Settings, consumer: Consumer, place: TopicPartition, end: int) -> Iterator[Message]:
+    """What the log holds from `place` on, below the offset `end`; it passes over what retention has removed.
+
+    The consumer is in no group and tells the end of a partition (`enable.partition.eof`). Raises
+    DependencyUnreachableError.
+    """
+    consumer.assign([place])
+    silent = 0.0
+    try:
+        while silent <= settings.kafka.timeout_seconds:
+            messages = consumer.consume(500, timeout=_READ_WAIT_S)
+            silent = 0.0 if messages else silent + _READ_WAIT_S
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    if (message.offset() or 0) >= end:
+                        return
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return
+                elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                    low, high = watermarks(settings, consumer, place)
+                    if high <= max(low, place.offset):
+                        return
+                    consumer.assign([TopicPartition(place.topic, place.partition, max(low, place.offset))])
+                elif error.fatal() or not error.retriable():
+                    raise unreachable(settings, KafkaException(error))
+            if consumer.position([place])[0].offset >= end:
+                return
+        raise unreachable(settings, KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+    finally:
+        with contextlib.suppress(RuntimeError):  # it was closed before this generator
+            consumer.unassign()

@@ -1,0 +1,77 @@
+"""Notice topics that were deleted and made anew: a topic's id tells it from one of the same name."""
+
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import ClusterMetadata
+
+from gnomon_consumer.kafka.clients import is_mock, make_admin, unreachable
+from gnomon_consumer.kafka.errors import kafka_error, refusal
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
+
+
+class TopicIds:
+    """The broker's ids of topics, which a re-created topic loses; `known` as they are at first, None where untold."""
+
+    def __init__(self, settings: Settings, metadata: ClusterMetadata, *topics: str) -> None:
+        """Raises ConfigurationError for a topic that is missing, DependencyUnreachableError."""
+        self._settings = settings
+        self._topics = topics
+        self._admin = None if is_mock(metadata) else make_admin(settings)
+        self.known = self._ask(settings.kafka.timeout_seconds)
+
+    def check(self, reader: str, way_out: str, timeout: float = 2.0) -> None:
+        """What was read before this call is of the known topics if it returns.
+
+        Raises ConfigurationError for `reader`, with the `way_out`, where one was re-created; else
+        DependencyUnreachableError.
+        """
+        found = self._ask(timeout)
+        for topic in self._topics:
+            if found[topic] != self.known[topic]:
+                raise ConfigurationError(
+                    f"{topic} was re-created under this {reader}, its offsets begin anew: {way_out}"
+                )
+
+    def same(self, reader: str, way_out: str) -> bool:
+        """Like `check`, but False while no broker says."""
+        try:
+            self.check(reader, way_out)
+        except DependencyUnreachableError:
+            return False
+        return True
+
+    def _ask(self, timeout: float) -> dict[str, str | None]:
+        if self._admin is None:
+            return dict.fromkeys(self._topics)
+        futures = self._admin.describe_topics(TopicCollection(list(self._topics)), request_timeout=timeout)
+        return {topic: self._answer(topic, future) for topic, future in futures.items()}
+
+    def _answer(self, topic: str, future: Any) -> str | None:
+        try:
+            return str(future.result().topic_id)
+        except KafkaException as error:
+            if kafka_error(error).code() == KafkaError._UNSUPPORTED_FEATURE:
+                return None
+            if denied := refusal(kafka_error(error), f"the topic {topic}"):
+                raise denied from None
+            if kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise ConfigurationError(f"no topic {topic}: run `gnomon topics create`") from None
+            raise unreachable(self._settings, error) from None
+
+
+def denial_of(settings: Settings, topic: str) -> ConfigurationError | None:
+    """Return why a topic that a listing left out may not be seen; None where it really does not exist."""
+    admin = make_admin(settings)
+    asked = admin.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka.timeout_seconds)
+    try:
+        asked[topic].result()
+    except KafkaException as error:
+        return refusal(kafka_error(error), f"the topic {topic}")
+    return None
+
+
+def topic_id(settings: Settings, topic: str, metadata: ClusterMetadata) -> str | None:
+    """The broker's id of a topic; raises as TopicIds do."""
+    return TopicIds(settings, metadata, topic).known[topic]

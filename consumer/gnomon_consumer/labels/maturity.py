@@ -1,0 +1,35 @@
+"""Which requests are old enough for their labels to be judged. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Maturity:
+    """Until when the labels of a stream are complete, and until when requests are old enough for each horizon."""
+
+    watermark: datetime | None
+    until: Mapping[timedelta, datetime]
+    """Horizon to the end of event time that is mature; empty without a watermark."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Times in ISO 8601."""
+        return {
+            "complete_until": None if self.watermark is None else self.watermark.isoformat(),
+            "mature_until": {str(horizon): until.isoformat() for horizon, until in self.until.items()},
+        }
+
+    def sentence(self) -> str:
+        """What the reports can say now, and what to add where that is nothing."""
+        if self.watermark is None:
+            return (
+                "no request is mature: nothing says until when these labels are complete. Load the file again with"
+                " --complete-until TIME (every label observed before TIME is known), or run `gnomon labels consume`"
+            )
+        ends = ", ".join(f"{horizon} for requests before {end:%Y-%m-%d %H:%M}" for horizon, end in self.until.items())
+        return (
+            f"labels are complete until {self.watermark:%Y-%m-%d %H:%M} UTC; mature horizons (UTC): {ends}."
+            " `gnomon streams set --horizon SPAN` declares shorter ones"
+        )

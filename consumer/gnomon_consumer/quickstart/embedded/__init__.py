@@ -1,0 +1,1 @@
+"""Embedded servers: librdkafka's mock cluster and a private PostgreSQL."""

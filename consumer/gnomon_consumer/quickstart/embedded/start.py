@@ -1,0 +1,26 @@
+"""The embedded servers of the quickstart and of the tests. Another backend takes their place here.
+
+Both return a handle with `.address`, `.running()` and `.stop()` that is also a context manager. Each server
+lives in its keeper, a child process that ends with the caller even after SIGKILL.
+"""
+
+from pathlib import Path
+
+from gnomon_consumer.quickstart.embedded.kafka import PARTITIONS
+from gnomon_consumer.quickstart.embedded.keeper import Keeper
+
+__all__ = ["PARTITIONS", "Keeper", "start_kafka", "start_postgres"]
+
+
+def start_kafka(*, log: Path | None = None) -> Keeper:
+    """Start an embedded Kafka; `.address` holds its bootstrap servers. Raises DependencyUnreachableError."""
+    return Keeper("kafka", log=log)
+
+
+def start_postgres(directory: Path | None = None, *, log: Path | None = None) -> Keeper:
+    """Start an embedded PostgreSQL; `.address` holds its URL, superuser `postgres`, database `postgres`.
+
+    Over `directory`, which is made on first use and kept, or over a temporary one that goes with the server.
+    Raises DependencyUnreachableError.
+    """
+    return Keeper("postgres", *([str(directory.absolute())] if directory else []), log=log)

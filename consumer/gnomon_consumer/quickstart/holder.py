@@ -1,0 +1,122 @@
+"""Embedded servers that outlive the command that started them: `gnomon up` and `gnomon down`.
+
+A holder process keeps both servers, in a session of its own. A folder holds the database, which stays, and `up.json`,
+which says where the servers are while they run. The holder ends on SIGTERM; if it is killed, its keepers stop the
+servers, and the file that is left names a process that no longer exists.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gnomon_consumer.quickstart.embedded.keeper import STOP_SECONDS
+from gnomon_consumer.quickstart.embedded.start import start_kafka, start_postgres
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
+
+STATE = "up.json"
+DATABASE = "database"
+START_SECONDS = 120.0
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """Servers that are up: the holder's process id with its start time (Linux clock ticks), and both addresses."""
+
+    pid: int
+    started: str
+    bootstrap_servers: str
+    database_url: str
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process started, None where there is none; with the pid it names one process for ever."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def held(folder: Path) -> Held | None:
+    """Return the servers that are up for a folder, None where there are none, or only the file of a killed holder."""
+    try:
+        found = Held(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if _started(found.pid) == found.started else None
+
+
+def start(folder: Path) -> Held:
+    """Start the servers for a folder and return where they are; those that are up already are returned as they are.
+
+    Raises ConfigurationError where the folder cannot be made, DependencyUnreachableError where a server does not start.
+    """
+    if (running := held(folder)) is not None:
+        return running
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be made: {error.strerror}") from None
+    with (folder / "servers.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(folder)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    assert process.stdout is not None
+    answer = json.loads(process.stdout.readline() or '{"error": "the servers ended while they started"}')
+    process.stdout.close()
+    if "error" in answer:
+        process.wait(STOP_SECONDS)
+        raise DependencyUnreachableError(f"{answer['error']}; see {folder / 'servers.log'}")
+    return Held(**answer)
+
+
+def stop(folder: Path) -> bool:
+    """Stop the servers of a folder and wait until they are gone; return whether there were any."""
+    running = held(folder)
+    if running is not None:
+        descriptor = os.pidfd_open(running.pid)
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+            ended = threading.Event()
+            while _started(running.pid) == running.started and not ended.wait(0.05):
+                pass
+        finally:
+            os.close(descriptor)
+    (folder / STATE).unlink(missing_ok=True)
+    return running is not None
+
+
+def main(folder: Path) -> int:
+    """Hold the servers until SIGTERM, or until one of them ends; return the exit status."""
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ExitStack() as stack:
+            kafka = stack.enter_context(start_kafka(log=folder / "kafka.log"))
+            postgres = stack.enter_context(start_postgres(folder / DATABASE, log=folder / "postgres.log"))
+            here = Held(os.getpid(), _started(os.getpid()) or "", kafka.address, postgres.address)
+            text = json.dumps(asdict(here))
+            state = folder / STATE
+            state.touch(mode=0o600)
+            state.write_text(text, encoding="utf-8")
+            print(text, flush=True)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads it from here on
+            while not asked.wait(_LOOK_SECONDS) and kafka.running() and postgres.running():
+                pass
+            state.unlink(missing_ok=True)
+    except (GnomonError, OSError) as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,1 @@
+"""Reference profiles: frozen distributions of features with which reports compare."""

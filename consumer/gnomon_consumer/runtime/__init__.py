@@ -1,0 +1,1 @@
+"""What every long-running command needs: logging, metrics, signals, supervision, outages."""

@@ -1,0 +1,138 @@
+"""Serve /metrics, /healthz and /readyz while a command runs."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry, exposition
+
+from gnomon_consumer.runtime.metrics import Vocabulary
+from gnomon_schemas.errors import ConfigurationError
+
+HEALTHY_SECONDS = 60.0
+READY_SECONDS = 25.0
+FAILURES = 3  # in a row, and over more than HEALTHY_SECONDS: it will not get better by itself
+
+
+class Pulse:
+    """Whether a loop still turns: healthy until its first turn, and while the last one is not long ago."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._turned_at: float | None = None
+        self._failures = 0
+        self._failing_since = 0.0
+
+    def beat(self) -> None:
+        """Say that the loop turned."""
+        self._turned_at = self._clock()
+
+    def fail(self) -> None:
+        """Say that the loop turned and got nowhere; a single time is nothing unusual."""
+        self._failing_since = self._failing_since if self._failures else self._clock()
+        self._failures += 1
+
+    def succeed(self) -> None:
+        """Say that the loop got on."""
+        self._failures = 0
+
+    def is_quick(self) -> bool:
+        """Whether the loop turned within the last READY_SECONDS: it waits for nothing that does not answer."""
+        return self._turned_at is not None and self._clock() - self._turned_at < READY_SECONDS
+
+    def is_beating(self) -> bool:
+        """Whether the loop turned within the last minute, and has not been failing again and again for longer."""
+        now = self._clock()
+        if self._failures >= FAILURES and now - self._failing_since >= HEALTHY_SECONDS:
+            return False
+        return self._turned_at is None or now - self._turned_at < HEALTHY_SECONDS
+
+
+@contextmanager
+def observed(
+    address: str | None, vocabulary: Vocabulary, pulse: Pulse, ready: Callable[[], bool], log: Any
+) -> Iterator[None]:
+    """Serve metrics and probes for the length of a block, if an address (HOST:PORT) is given."""
+    if address is None:
+        yield
+        return
+    with closing(Observatory(address, vocabulary.registry, pulse.is_beating, ready)) as observatory:
+        log.info("metrics", port=observatory.port)
+        yield
+
+
+class _IPv6Server(ThreadingHTTPServer):
+    """On `[::]` IPv4 is served as well, where the system maps it."""
+
+    address_family = socket.AF_INET6
+
+
+def server_of(host: str) -> type[ThreadingHTTPServer]:
+    """Return the kind of server for a host's family; IPv6 addresses stand in brackets, as in a URL."""
+    return _IPv6Server if host.startswith("[") else ThreadingHTTPServer
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A request of a probe or a poller, which is not logged."""
+
+    def answer(self, status: int, body: bytes, kind: str = "text/plain") -> None:
+        """Send an answer; `kind` is its content type."""
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class HttpServer:
+    """Answers on a thread until it is closed; `port` is the one that it listens on."""
+
+    def __init__(self, option: str, address: str, handler: type[Answering]) -> None:
+        """Raises ConfigurationError for an address (HOST:PORT) of this command-line option that is not usable."""
+        host, _, port = address.rpartition(":")
+        try:
+            self._server = server_of(host)((host.strip("[]") or "127.0.0.1", int(port)), handler)
+        except (ValueError, OverflowError):
+            raise ConfigurationError(f"{option} {address}: write HOST:PORT, such as 127.0.0.1:9000") from None
+        except OSError as error:
+            raise ConfigurationError(f"{option} {address}: cannot be listened on: {error}") from None
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name=option.lstrip("-"))
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Observatory(HttpServer):
+    """`/metrics`, `/healthz` (the loop turns) and `/readyz` (it has work and all it needs) on one port."""
+
+    def __init__(
+        self, address: str, registry: CollectorRegistry, healthy: Callable[[], bool], ready: Callable[[], bool]
+    ) -> None:
+        checks = {"/healthz": healthy, "/readyz": ready}
+
+        class Handler(Answering):
+            def do_GET(self) -> None:
+                """Answer one of the three."""
+                path = self.path.partition("?")[0]
+                if path == "/metrics":
+                    self.answer(200, exposition.generate_latest(registry), exposition.CONTENT_TYPE_LATEST)
+                elif path in checks:
+                    good = checks[path]()
+                    self.answer(200 if good else 503, b"ok\n" if good else b"not yet\n")
+                else:
+                    self.answer(404, b"/metrics, /healthz, /readyz\n")
+
+        super().__init__("--metrics", address, Handler)

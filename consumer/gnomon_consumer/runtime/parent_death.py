@@ -1,0 +1,42 @@
+"""Ties a process to its parent: whatever becomes of the parent, SIGKILL included, the process goes with it.
+
+Linux sends the chosen signal when the parent dies (prctl PR_SET_PDEATHSIG). The setting survives `exec`, so
+`python -m gnomon_consumer.runtime.parent_death PARENT SIGNAL COMMAND…` leashes any command at no standing cost.
+It follows the parent's *thread*: start leashed processes from a thread that lasts as long as they should.
+Elsewhere than on Linux the command runs without a leash and only the orderly ways out stop it.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+PR_SET_PDEATHSIG = 1
+
+
+def tie_to_parent(parent: int, signum: int) -> None:
+    """Have the kernel send `signum` to this process when `parent` dies; at once if it is dead already."""
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:  # it died before the leash was on
+        os.kill(os.getpid(), signum)
+
+
+def leashed(command: Sequence[str], signum: int = signal.SIGKILL) -> list[str]:
+    """The command line that runs `command` tied to the calling process."""
+    return [sys.executable, "-m", __name__, str(os.getpid()), str(int(signum)), *command]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Put the leash on, then become the command."""
+    parent, signum, *command = arguments
+    tie_to_parent(int(parent), int(signum))
+    os.execvp(command[0], command)  # noqa: S606 -- no shell is the point
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

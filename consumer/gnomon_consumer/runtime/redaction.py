@@ -1,0 +1,57 @@
+"""No secret in any line: what the settings hold as secret is replaced wherever this process writes text.
+
+The second line of defence: errors are made without secrets, but libraries make texts of their own.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from urllib.parse import unquote
+
+from gnomon_consumer.settings import Settings, is_secret
+from gnomon_schemas.errors import ConfigurationError
+
+MASK = "…"
+SHORTEST = 4
+"""Characters: hiding a shorter text would hide parts of ordinary words."""
+# Credentials in any URL: everything between the scheme and the last @ before a space or quote.
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>@]*:[^\s\"'<>]*@")
+_hidden: set[str] = set()
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Replace these texts from now on, in the form given and in that of a URL."""
+    for secret in secrets:
+        _hidden.update(form for form in (secret, unquote(secret)) if len(form) >= SHORTEST)
+
+
+def hide_secrets_of(settings: Settings) -> None:
+    """Hide what these settings and libpq's environment hold as secret."""
+    from gnomon_consumer.database.url import parse_database_url  # loads psycopg, which only some commands need
+
+    hide(filter(None, (os.environ.get("PGPASSWORD"),)))
+    if (authorization := settings.score.model_authorization) is not None:
+        hide((authorization.get_secret_value(), authorization.get_secret_value().partition(" ")[2]))
+    for name, value in settings.kafka.properties.items():
+        if is_secret(name):
+            hide((value, value.partition(":")[2]))
+        if "://" in value and "@" in value:
+            hide(_credentials(value))
+    if settings.database_url is not None:
+        hide(_credentials(settings.database_url))
+        with suppress(ConfigurationError):  # whoever uses the URL is told
+            hide(parse_database_url(settings.database_url).secrets)
+
+
+def _credentials(url: str) -> list[str]:
+    userinfo = url.partition("://")[2].rpartition("@")[0]
+    return [userinfo.partition(":")[2], userinfo] if ":" in userinfo else []
+
+
+def redact(text: str) -> str:
+    """Return the text without any secret that is known."""
+    text = _USERINFO.sub(rf"\g<scheme>{MASK}@", text)
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text

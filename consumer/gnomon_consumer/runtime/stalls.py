@@ -1,0 +1,72 @@
+"""Which partitions have something to read and do not move. No I/O."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+STALLED_S = 30.0
+
+
+@dataclass(frozen=True)
+class PartitionPosition:
+    """Where a partition stands: `mark` changes whenever it moves, `next_offset` is due next.
+
+    `work` says that something is left to do there whatever the broker says.
+    """
+
+    mark: Hashable
+    next_offset: int
+    work: bool = False
+
+
+@dataclass
+class _Watched:
+    mark: Hashable
+    moved_at: float
+    waiting: bool = False
+    named: bool = False
+
+
+class StallWatch:
+    """Watches positions against the ends of their logs; each stall is logged once, and its end.
+
+    A partition whose end the broker does not say is taken to have something to read: its leader may be away.
+    """
+
+    def __init__(self, log: Any, clock: Callable[[], float], stalled_seconds: float = STALLED_S) -> None:
+        self._log = log
+        self._clock = clock
+        self._stalled_seconds = stalled_seconds
+        self._watched: dict[int, _Watched] = {}
+
+    def look(self, positions: Mapping[int, PartitionPosition], ends: Mapping[int, int]) -> None:
+        """Compare with the last look; partitions that are not among the positions are forgotten."""
+        now = self._clock()
+        for gone in self._watched.keys() - positions.keys():
+            del self._watched[gone]
+        for partition, position in positions.items():
+            watched = self._watched.setdefault(partition, _Watched(position.mark, now))
+            end = ends.get(partition)
+            waiting = position.work or end is None or end > position.next_offset
+            if position.mark != watched.mark or not (waiting and watched.waiting):
+                self._moved(partition, watched, position.mark, now)
+            watched.waiting = waiting
+            if not watched.named and self.seconds(partition) >= self._stalled_seconds:
+                watched.named = True
+                self._log.warning(
+                    "partition stalled",
+                    partition=partition,
+                    next_offset=position.next_offset,
+                    end="unknown" if end is None else end,
+                    seconds=round(now - watched.moved_at),
+                )
+
+    def seconds(self, partition: int) -> float:
+        """How long a partition has had something to read and not moved; 0 where it moves, has nothing or is unknown."""
+        watched = self._watched.get(partition)
+        return self._clock() - watched.moved_at if watched is not None and watched.waiting else 0.0
+
+    def _moved(self, partition: int, watched: _Watched, mark: Hashable, now: float) -> None:
+        if watched.named:
+            self._log.info("partition moves again", partition=partition, seconds=round(now - watched.moved_at))
+        watched.mark, watched.moved_at, watched.named = mark, now, False

@@ -1,0 +1,145 @@
+"""Sampled captures on their way to a worker, as columns: Python touches none of them by itself. No I/O."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+Indices = NDArray[np.int64]
+"""Indices of rows."""
+Texts: TypeAlias = list[bytes] | pa.BinaryArray
+"""Byte strings: a list where they come and go one by one, an array where all of them are only passed on."""
+
+
+class Row(NamedTuple):
+    """One sampled capture: its coordinates, its place in the sample, and its bytes, which nobody has decoded yet."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    stratum: str | None
+    rank: int
+    inclusion_probability: float
+    probe_probability: float | None = None
+
+
+class RowCell(NamedTuple):
+    """What rows of a cell have in common: stratum, inclusion probability, and that of the probe if they are in it."""
+
+    stratum: str | None
+    inclusion_probability: float
+    probe_probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Sampled captures of one partition; `cells[cell_of[i]]` is the cell of row i."""
+
+    partition: int
+    offsets: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    cell_of: NDArray[np.int32]
+    cells: Sequence[RowCell]
+    keys: Texts
+    values: Texts
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Rows":
+        """The columns of rows, all of the first one's partition."""
+        kinds = [RowCell(row.stratum, row.inclusion_probability, row.probe_probability) for row in rows]
+        cells = {cell: at for at, cell in enumerate(dict.fromkeys(kinds))}
+        return cls(
+            rows[0].partition if rows else 0,
+            np.array([row.offset for row in rows], np.int64),
+            np.array([row.rank for row in rows], np.int64),
+            np.array([cells[kind] for kind in kinds], np.int32),
+            list(cells),
+            [row.key for row in rows],
+            [row.value for row in rows],
+        )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, at: int) -> Row:
+        stratum, probability, probe = self.cells[self.cell_of[at]]
+        offset, rank = int(self.offsets[at]), int(self.ranks[at])
+        key, value = text_at(self.keys, at), text_at(self.values, at)
+        return Row(self.partition, offset, key, value, stratum, rank, probability, probe)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[at] for at in range(len(self)))
+
+    def take(self, places: Indices) -> "Rows":
+        """The rows at these places."""
+        return Rows(
+            self.partition,
+            self.offsets[places],
+            self.ranks[places],
+            self.cell_of[places],
+            self.cells,
+            taken(self.keys, places),
+            taken(self.values, places),
+        )
+
+    def cut(self, first: int, end: int) -> "Rows":
+        """Rows `first` to `end` - 1."""
+        here = slice(first, end)
+        return Rows(
+            self.partition,
+            self.offsets[here],
+            self.ranks[here],
+            self.cell_of[here],
+            self.cells,
+            self.keys[here],
+            self.values[here],
+        )
+
+    @property
+    def strata(self) -> list[str | None]:
+        """The stratum of each row."""
+        return [self.cells[cell].stratum for cell in self.cell_of.tolist()]
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """The inclusion probability of each row."""
+        return np.array([cell.inclusion_probability for cell in self.cells], np.float64)[self.cell_of]
+
+    @property
+    def probe_probabilities(self) -> NDArray[np.float64]:
+        """The probability of each row to be in its window's probe; NaN for a row that is not in it."""
+        found = [np.nan if cell.probe_probability is None else cell.probe_probability for cell in self.cells]
+        return np.array(found, np.float64)[self.cell_of]
+
+
+def text_at(texts: Texts, at: int) -> bytes:
+    """One byte string."""
+    text: Any = texts[at]
+    found: bytes = text if isinstance(text, bytes) else text.as_py()
+    return found
+
+
+def as_array(texts: Texts) -> pa.BinaryArray:
+    """The same as an array."""
+    return texts if isinstance(texts, pa.BinaryArray) else pa.array(texts, pa.binary())
+
+
+def taken(texts: Texts, places: Indices) -> Texts:
+    """The byte strings at these places."""
+    return texts.take(pa.array(places)) if isinstance(texts, pa.BinaryArray) else picked(texts, places)
+
+
+def picked(items: Sequence[T], places: Indices) -> list[T]:
+    """The items at these places."""
+    return list(map(items.__getitem__, places.tolist()))
+
+
+def chained(lists: Iterable[Iterable[T]]) -> list[T]:
+    """One list of all."""
+    return list(chain.from_iterable(lists))

@@ -1,0 +1,147 @@
+"""The partitions that this member has, and the offset that is due in each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from gnomon_consumer.kafka.errors import denial
+from gnomon_consumer.runtime.logging import get_logger
+from gnomon_consumer.runtime.stalls import PartitionPosition
+from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
+from gnomon_schemas.errors import DependencyUnreachableError
+
+_RETRY_SECONDS = 1.0
+log = get_logger("score")
+
+
+@dataclass(slots=True, eq=False)
+class AssignedPartition:
+    """A partition of this assignment, and the offset of the capture that is due next."""
+
+    owner: AssignmentToken
+    next_offset: int
+
+
+class Assignment:
+    """What the group has given to this member.
+
+    `resume` finds the offset at which each of some partitions goes on, and may raise DependencyUnreachableError or
+    KafkaException: then they are asked for again later, and nothing of them is read before. `drop_unowned` is called
+    with `owns` when some partition is no longer ours, or is to be read again.
+
+    librdkafka's callbacks only note what was given and taken; `step` asks the broker. A request on the same client
+    inside a callback makes the client end the process at its next callback.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        topic: str,
+        *,
+        resume: Callable[[list[int]], dict[int, int]],
+        drop_unowned: Callable[[Callable[[AssignmentToken], bool]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._resume_at = resume
+        self._drop_unowned = drop_unowned
+        self._clock = clock
+        self.owned: dict[int, AssignedPartition] = {}
+        self._pending: list[int] = []  # assigned to us, but where each goes on is not known yet
+        self._retry_at = 0.0
+
+    def subscribe(self) -> None:
+        """Join the group."""
+        callbacks = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_revoke}
+        self._consumer.subscribe([self._topic], **callbacks)
+
+    def owns(self, owner: AssignmentToken) -> bool:
+        """Whether this is still the assignment that a window was opened under."""
+        owned = self.owned.get(owner.partition)
+        return owned is not None and owned.owner is owner
+
+    def step(self) -> None:
+        """Ask where new partitions go on, and again for what the broker did not answer; raises GnomonError."""
+        if self._pending and self._clock() >= self._retry_at:
+            self._resume_pending()
+
+    @property
+    def settled(self) -> bool:
+        """Whether there are partitions, and each is being read."""
+        return bool(self.owned) and not self._pending
+
+    def positions(self) -> dict[int, PartitionPosition]:
+        """Where each partition stands; one that waits to be resumed has something to do."""
+        waiting = {partition: PartitionPosition(None, 0, work=True) for partition in self._pending}
+        return waiting | {at: PartitionPosition(one.next_offset, one.next_offset) for at, one in self.owned.items()}
+
+    def again(self) -> None:
+        """After anything ambiguous: forget what is in the air, and go on where the shadow log ends."""
+        held = sorted(self.owned)
+        self.owned.clear()
+        self._drop_unowned(self.owns)
+        if held:
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition) for partition in held])
+            self._pending += held
+            self._retry_at = self._clock()
+
+    def read_on(self, owned: AssignedPartition) -> None:
+        """Read at the offset that is due now."""
+        place = TopicPartition(self._topic, owned.owner.partition, owned.next_offset)
+        self._consumer.incremental_unassign([TopicPartition(place.topic, place.partition)])
+        self._consumer.incremental_assign([place])
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Note what is ours. Nothing of a partition is read before its place is known."""
+        consumer.incremental_assign([])
+        given = {one.partition for one in partitions}
+        self._pending += sorted(given.difference(self._pending))
+        self._retry_at = self._clock()
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """A partition takes its own windows with it, open and sealed; the others go on."""
+        gone = {one.partition for one in partitions}
+        if gone.intersection(self._pending):
+            # Without this call all of them would be given back, those too that were never assigned to librdkafka.
+            consumer.incremental_unassign([one for one in partitions if one.partition not in self._pending])
+            self._pending = [one for one in self._pending if one not in gone]
+        for partition in gone:
+            self.owned.pop(partition, None)
+        self._drop_unowned(self.owns)
+        if gone:
+            log.info("revoked", partitions=sorted(gone))
+
+    def _resume_pending(self) -> None:
+        """Go on where the shadow log ends, as soon as the broker says where that is.
+
+        Where it does not say so of all partitions, each is asked for alone until one fails, which is asked for last the
+        next time: a partition that cannot be read holds up no other.
+        """
+        if not self._resumed(list(self._pending)) and len(self._pending) > 1:
+            while self._pending and self._resumed([self._pending[0]]):
+                pass
+
+    def _resumed(self, partitions: list[int]) -> bool:
+        """Go on with partitions; False when the broker does not say where."""
+        others = [one for one in self._pending if one not in partitions]
+        try:
+            self._resume(partitions)
+        except (DependencyUnreachableError, KafkaException) as error:
+            if denied := denial(error):
+                raise denied from error
+            self._pending = [*others, *partitions]
+            self._retry_at = self._clock() + _RETRY_SECONDS
+            log.warning("waiting for the broker", partitions=sorted(partitions), reason=str(error))
+            return False
+        self._pending = others
+        return True
+
+    def _resume(self, partitions: list[int]) -> None:
+        offsets = self._resume_at(partitions)
+        for partition, offset in offsets.items():
+            self.owned[partition] = AssignedPartition(AssignmentToken(partition), offset)
+        places = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+        self._consumer.incremental_assign(places)
+        log.info("assigned", offsets={str(partition): offset for partition, offset in sorted(offsets.items())})

@@ -1,0 +1,184 @@
+"""Draining the live topic: every capture is counted once, in offset order, and nothing of it is decoded."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from numpy.typing import NDArray
+
+from gnomon_consumer.kafka import log_reading
+from gnomon_consumer.kafka.errors import refusal
+from gnomon_consumer.runtime.logging import get_logger
+from gnomon_consumer.runtime.metrics import ScorerMetrics
+from gnomon_consumer.scorer.intake.assignment import AssignedPartition, Assignment
+from gnomon_consumer.scorer.options import StartAt
+from gnomon_consumer.scorer.sealed.in_flight import WindowsInFlight
+from gnomon_consumer.scorer.sealed.sealer import Place, Sealer
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import ConfigurationError
+
+CONSUME = 1000
+_PASSING = (
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+)
+log = get_logger("score")
+
+
+class Drain:
+    """From the consumer into the open windows; what is never read becomes a gap.
+
+    `holes_are_lost`: whether an offset without a message may be that of a capture that was removed (compaction). On
+    other topics it is a marker, or an aborted record, of a transaction.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        topic: str,
+        settings: Settings,
+        *,
+        assignment: Assignment,
+        sealer: Sealer,
+        in_flight: WindowsInFlight,
+        metrics: ScorerMetrics,
+        clock: Callable[[], float],
+        now_us: Callable[[], int],
+        holes_are_lost: bool,
+    ) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._assignment = assignment
+        self._sealer = sealer
+        self._in_flight = in_flight
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._now_us = now_us
+        self._holes_are_lost = holes_are_lost
+
+    def read(self, timeout: float) -> int:
+        """Take what has come, CONSUME messages and `timeout` seconds at most; return how many."""
+        # Where reading has to wait for the workers, one at a time keeps this member in its group.
+        count = 1 if self._sealer.is_full(self._in_flight.queued) else CONSUME
+        messages = self._consumer.consume(count, timeout=timeout)
+        self._assignment.step()
+        if not messages:
+            return 0
+        now = self._clock()
+        events = any(map(Message.error, messages))
+        for partition, group in groupby(messages, _event_or_partition if events else Message.partition):
+            run = list(group)
+            if partition is None:
+                for message in run:
+                    self._on_error(message)
+            else:
+                self._take_run(partition, run, now)
+        self._skip_backlog()
+        return len(messages)
+
+    def at_end(self) -> bool:
+        """Whether nothing is left to read at this moment."""
+        return all(one.next_offset >= self._watermarks(at)[1] for at, one in self._assignment.owned.items())
+
+    def _take_run(self, partition: int, run: Sequence[Message], now: float) -> None:
+        """Captures of one partition. The offsets between them hold no capture, or one that compaction removed."""
+        owned = self._assignment.owned.get(partition)
+        if owned is None:
+            return
+        offsets, run = fresh(run, owned.next_offset)
+        if not run:
+            return
+        end = int(offsets[-1]) + 1
+        place = Place(owned.owner, owned.next_offset, now)
+        missing = end - owned.next_offset - len(run)
+        if missing and self._holes_are_lost:
+            log.error("gap", partition=partition, start=owned.next_offset, end=end, lost=missing, reason="compaction")
+            self._sealer.lose(place, missing)
+        self._sealer.add(place, offsets, run)
+        owned.next_offset = end
+        self._sealer.position_lag = max(0.0, self._now_us() / 1e6 - run[-1].timestamp()[1] / 1e3)
+        self._metrics.position_lag.set(self._sealer.position_lag)
+
+    def _reach(self, owned: AssignedPartition, end: int) -> None:
+        """The log ends at `end` for now: the offsets below it that were not handed over hold no capture."""
+        missing = end - owned.next_offset
+        if missing > 0:
+            place = Place(owned.owner, owned.next_offset, self._clock())
+            if self._holes_are_lost:
+                self._sealer.lose(place, missing)
+            self._sealer.reach(place, end)
+            owned.next_offset = end
+
+    def _on_error(self, message: Message) -> None:
+        error = message.error()
+        assert error is not None
+        owned = self._assignment.owned.get(message.partition() or 0)
+        if error.code() == KafkaError._PARTITION_EOF:
+            if owned is not None:
+                self._reach(owned, message.offset() or 0)
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET and owned is not None:
+            self._truncated(owned)
+        elif denied := refusal(error, f"{self._topic} or the group of this deployment"):
+            raise denied
+        elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART or not (error.retriable() or error.code() in _PASSING):
+            raise ConfigurationError(f"{self._topic} cannot be read: {error.str()}")
+        else:
+            log.warning("kafka", reason=error.str())
+
+    def _truncated(self, owned: AssignedPartition) -> None:
+        """The offset that is due is not in the log: recorded as a gap if the log has moved on, refused otherwise."""
+        partition = owned.owner.partition
+        low, high = self._watermarks(partition)
+        if not low > owned.next_offset:
+            raise ConfigurationError(
+                f"{self._topic} [{partition}] ends at {high}, before offset {owned.next_offset} that is due:"
+                " the topic was re-created or its broker reset; start another --deployment"
+            )
+        self._skip(owned, low, "truncated")
+        self._assignment.read_on(owned)
+
+    def _skip(self, owned: AssignedPartition, until: int, reason: str) -> None:
+        """Record that what is due below `until` is never read."""
+        self._in_flight.gap(owned.owner, owned.next_offset, until, reason, self._clock())
+        owned.next_offset = until
+
+    def _watermarks(self, partition: int) -> tuple[int, int]:
+        return log_reading.watermarks(self._settings, self._consumer, TopicPartition(self._topic, partition))
+
+    def _skip_backlog(self) -> None:
+        """Further behind than allowed (more arrives than can be read): what is older than half of that is a gap.
+
+        Half, so that a scorer that stays overloaded skips now and then, and not at every poll.
+        """
+        limit = self._settings.score.skip_behind_seconds
+        if not 0 < limit < self._sealer.position_lag:
+            return
+        oldest = StartAt("time", self._now_us() // 1000 - round(500 * limit))
+        for partition, owned in self._assignment.owned.items():
+            try:
+                start = oldest.offset(self._consumer, self._topic, partition, self._settings.kafka.timeout_seconds)
+            except KafkaException as error:
+                log.warning("nothing is skipped", reason=str(error))
+                return
+            if start > owned.next_offset:
+                self._skip(owned, start, "overload")
+                self._assignment.read_on(owned)
+        self._sealer.position_lag = 0.0  # the next capture tells
+
+
+def _event_or_partition(message: Message) -> int | None:
+    return message.partition() if message.error() is None else None
+
+
+def fresh(run: Sequence[Message], next_offset: int) -> tuple[NDArray[np.int64], Sequence[Message]]:
+    """Return the messages of one partition that were not read before, and their offsets, which ascend."""
+    offsets = np.fromiter(map(Message.offset, run), np.int64, len(run))
+    reached = np.maximum.accumulate(np.append(next_offset - 1, offsets[:-1]))
+    new = offsets > reached
+    if new.all():
+        return offsets, run
+    return offsets[new], [run[place] for place in np.flatnonzero(new).tolist()]

@@ -1,0 +1,171 @@
+"""Where a scorer goes on in each partition it is given: what the shadow log says, or where a new deployment begins."""
+
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+
+from gnomon_consumer.kafka import clients, topic_ids, topics
+from gnomon_consumer.runtime.logging import get_logger
+from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog, check_identity
+from gnomon_consumer.scorer.options import Options, StartAt
+from gnomon_consumer.scorer.sealed.transaction import Uncertain, Writer
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.records import DeploymentStart
+from gnomon_schemas.topics import Topics
+
+_ALL = 2**31
+log = get_logger("assignment")
+
+
+class Resumption:
+    """Finds and records the beginning of each partition; the shadow topic always has a partition for each live one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        *,
+        names: Topics,
+        policy: str,
+        stopping: Callable[[], bool],
+        now_us: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._options = options
+        self.model = options.model.artefact
+        """As the workers loaded it, once they have."""
+        self._names = names
+        self._shadow_topic = names.shadow(options.deployment)
+        self._policy = policy
+        self._stopping = stopping
+        self._now_us = now_us
+        self._cluster_id = ""
+        self._ids: topic_ids.TopicIds | None = None
+        self._is_mock = False
+        self._first_partitions = _ALL
+        self.compacted = False
+
+    def prepare(self, metadata: Any) -> None:
+        """The shadow topic must have a partition for each live one, before one is taken."""
+        self._cluster_id = str(metadata.cluster_id)
+        self._is_mock = clients.is_mock(metadata)
+        if self._is_mock:
+            client = clients.make_producer(self._settings)
+            for name in (self._names.live, self._shadow_topic, self._names.schemas, self._names.dead_letters):
+                clients.list_topics(self._settings, name, client)
+            return
+        live = metadata.topics.get(self._names.live)
+        if live is None or live.error is not None:
+            raise topic_ids.denial_of(self._settings, self._names.live) or ConfigurationError(
+                f"the topic {self._names.live} does not exist: run `gnomon topics create --stream"
+                f" {self._names.stream} --deployment {self._options.deployment}`"
+            )
+        # A partition beyond these appeared later, and is scored from its beginning whatever --from says.
+        shadow = metadata.topics.get(self._shadow_topic)
+        self._first_partitions = len(live.partitions) if shadow is None else len(shadow.partitions)
+        self._grow(len(live.partitions))
+        self._ids = topic_ids.TopicIds(self._settings, metadata, self._names.live)
+        self._look_for_compaction()
+
+    def _look_for_compaction(self) -> None:
+        """Whether offsets without a message may be those of captures that the broker removed one by one."""
+        compacted = topics.is_compacted(self._settings, self._names.live)
+        if compacted is None:
+            log.warning(
+                "holes in the live topic count as markers of transactions: allow DescribeConfigs to know its policy",
+                topic=self._names.live,
+            )
+        elif compacted:
+            log.warning("the live topic is compacted: captures are lost unread", topic=self._names.live)
+        self.compacted = bool(compacted)
+
+    def check_topic(self) -> None:
+        """Raises ConfigurationError where the live topic is another one than at the start, and so are its offsets.
+
+        What was read before this call is of the right one if it returns; raises DependencyUnreachableError.
+        """
+        if self._ids is not None:
+            self._ids.check("scorer", "start another --deployment")
+
+    def _grow(self, partitions: int) -> None:
+        wanted = topics.plan(self._names, partitions, [self._options.deployment])
+        shadow = [plan for plan in wanted if plan.name == self._shadow_topic]
+        for result in topics.create(self._settings, shadow):
+            if result.outcome != "exists":
+                log.info("shadow topic", outcome=result.outcome, topic=result.name, partitions=result.partitions)
+
+    def resume(self, consumer: Consumer, shadow: ShadowLog, writer: Writer, partitions: list[int]) -> dict[int, int]:
+        """The next offset of each partition; empty when stopped. Raises GnomonError or KafkaException."""
+        self._grow_for(partitions, consumer)
+        writer.ready()  # our own unfinished transaction ends here, not at its time-out
+        # With a transactional commit still pending, the broker holds this answer back (KIP-447).
+        places = [TopicPartition(self._names.live, partition) for partition in partitions]
+        answer = consumer.committed(places, timeout=self._settings.kafka.timeout_seconds)
+        committed = {one.partition: one.offset for one in answer}
+        while not self._stopping():
+            writer.ready()  # again, where the last try left its transaction open
+            try:
+                return self._offsets(consumer, partitions, committed, shadow, writer)
+            except Uncertain as reason:
+                log.warning("the start of the shadow log is tried again", reason=str(reason))
+        return {}
+
+    def _grow_for(self, partitions: list[int], consumer: Consumer) -> None:
+        if not self._is_mock:
+            known = clients.list_topics(self._settings, self._shadow_topic, consumer)
+            if max(partitions) >= len(known.topics[self._shadow_topic].partitions):
+                self._grow(max(partitions) + 1)
+
+    def _offsets(
+        self, consumer: Consumer, partitions: list[int], committed: dict[int, int], shadow: ShadowLog, writer: Writer
+    ) -> dict[int, int]:
+        """Where each partition goes on; writes the first record of those that have none."""
+        offsets: dict[int, int] = {}
+        starts: list[DeploymentStart] = []
+        for partition in partitions:
+            tail = shadow.tail(partition, self._stopping)
+            if tail.start is not None:
+                wanted = self.start_record(partition, tail.start.start_offset)
+                check_identity(wanted, tail.start, self._shadow_topic)
+            if tail.end_offset is not None:
+                offsets[partition] = tail.end_offset
+                if committed.get(partition, -1) > tail.end_offset:
+                    log.error("committed offset is ahead", partition=partition, committed=committed[partition])
+            elif tail.start is not None:
+                offsets[partition] = tail.start.start_offset
+            elif tail.expired:
+                if committed.get(partition, -1) < 0:
+                    raise ConfigurationError(
+                        f"{self._shadow_topic} [{partition}]: retention has removed every window and the group has no"
+                        " offset, so nobody knows where to go on: use another --deployment name"
+                    )
+                log.warning("resumed from the committed offset", partition=partition, offset=committed[partition])
+                offsets[partition] = committed[partition]
+            else:
+                offset = self._first_offset(consumer, partition)
+                offsets[partition] = offset
+                starts.append(self.start_record(partition, offset))
+        if starts:
+            writer.start(starts, consumer)
+        return offsets
+
+    def _first_offset(self, consumer: Consumer, partition: int) -> int:
+        start = self._options.start if partition < self._first_partitions else StartAt("earliest")
+        return start.offset(consumer, self._names.live, partition, self._settings.kafka.timeout_seconds)
+
+    def start_record(self, partition: int, offset: int) -> DeploymentStart:
+        """The first record of a shadow partition whose source begins at `offset`."""
+        return DeploymentStart(
+            deployment=self._options.deployment,
+            role=self._options.role,
+            cluster_id=self._cluster_id,
+            topic_id=None if self._ids is None else self._ids.known[self._names.live],
+            source_partition=partition,
+            start_offset=offset,
+            model=self.model,
+            seed=self._settings.score.seed,
+            policy=self._policy,
+            started_at=self._now_us(),
+        )

@@ -1,0 +1,133 @@
+"""The shadow log is the authority on progress: where each of its partitions begins, and how far it is sealed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+
+from gnomon_consumer.kafka import clients, log_reading
+from gnomon_consumer.runtime.logging import get_logger
+from gnomon_consumer.settings import Settings
+from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.errors import ConfigurationError, DecodeError
+from gnomon_schemas.records import DeploymentStart, from_dict
+from gnomon_schemas.store import packaged_schemas
+
+START = "gnomon.v1.DeploymentStart"
+WINDOW = "gnomon.v1.SamplingWindow"
+_FIRST_STEP = 64  # records read back at first; doubled until a seal is found
+_WAIT_SECONDS = 60.0
+log = get_logger("shadowlog")
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What one shadow partition says: its first record, and the end of its last sealed window (None: no seal).
+
+    `expired`: retention has removed the beginning, so the first record is not there any more.
+    """
+
+    start: DeploymentStart | None
+    end_offset: int | None
+    expired: bool = False
+
+
+class ShadowLog:
+    """Reads the ends of a deployment's shadow partitions, without a group."""
+
+    def __init__(self, settings: Settings, topic: str, clock: Callable[[], float]) -> None:
+        self._topic = topic
+        self._clock = clock
+        self._settings = settings
+        eof = {"enable.partition.eof": True, "fetch.wait.max.ms": 10}
+        self._committed = clients.make_consumer(settings, defaults=eof)
+        self._all = clients.make_consumer(settings, defaults=eof | {"isolation.level": "read_uncommitted"})
+        self._reader = Reader(packaged_schemas())
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._committed.close()
+        self._all.close()
+
+    def tail(self, partition: int, stopping: Callable[[], bool]) -> Tail:
+        """Read one partition's tail, once no transaction is open there any more.
+
+        The last stable offset has to reach the high watermark first: until then a predecessor's commit may still be
+        under way, and its seal would come to light behind our back.
+        """
+        deadline = self._clock() + _WAIT_SECONDS
+        waited = False
+        while True:
+            low, high = self._watermarks(self._all, partition)
+            stable = self._watermarks(self._committed, partition)[1]
+            if stable >= high or stopping():
+                break
+            if self._clock() > deadline:
+                raise ConfigurationError(
+                    f"{self._topic} [{partition}]: a transaction stays open for over {_WAIT_SECONDS:g} s"
+                )
+            if not waited:
+                log.info("waiting for an open transaction", partition=partition, stable=stable, end=high)
+                waited = True
+            self._committed.poll(0.2)
+        if high <= low:
+            return Tail(None, None, expired=low > 0)
+        end = None
+        step = _FIRST_STEP
+        while end is None:
+            first = max(low, high - step)
+            for record in self._read(partition, first, high):
+                if record[0] == WINDOW:
+                    end = record[1]["end_offset"]
+            if first == low:
+                break
+            step *= 4
+        beginning = self._first(partition, low, high)
+        start = from_dict(DeploymentStart, beginning[1]) if beginning and beginning[0] == START else None
+        return Tail(start, end, expired=start is None and low > 0)
+
+    def records(self, partition: int) -> Iterator[tuple[str, Record]]:
+        """Every readable record of a partition, of committed transactions, up to the end as it is now."""
+        low, high = self._watermarks(self._committed, partition)
+        return self._read(partition, low, high)
+
+    def _watermarks(self, consumer: Consumer, partition: int) -> tuple[int, int]:
+        return log_reading.watermarks(self._settings, consumer, TopicPartition(self._topic, partition))
+
+    def _first(self, partition: int, low: int, high: int) -> tuple[str, Record] | None:
+        return next(iter(self._read(partition, low, min(high, low + _FIRST_STEP))), None)
+
+    def _read(self, partition: int, first: int, end: int) -> Iterator[tuple[str, Record]]:
+        """The readable records of [first, end); transaction markers leave holes, and aborted records are not seen."""
+        place = TopicPartition(self._topic, partition, first)
+        for message in log_reading.read(self._settings, self._committed, place, end):
+            record = self._decode(message)
+            if record is not None:
+                yield record
+
+    def _decode(self, message: Any) -> tuple[str, Record] | None:
+        try:
+            name, _, record = self._reader.decode(message.value())
+        except DecodeError as error:
+            log.warning("unreadable record", topic=self._topic, offset=message.offset(), reason=str(error))
+            return None
+        return name, record
+
+
+def check_identity(wanted: DeploymentStart, found: DeploymentStart, topic: str) -> None:
+    """Refuse to go on under another identity; raises ConfigurationError that says what differs.
+
+    The sampling policy may change over a deployment's life: every window names its own.
+    """
+    for name in ("deployment", "role", "cluster_id", "topic_id", "source_partition", "model", "seed"):
+        old, new = getattr(found, name), getattr(wanted, name)
+        if old != new and not (name == "topic_id" and (old is None or new is None)):
+            raise ConfigurationError(
+                f"{topic} [{found.source_partition}] was begun with {name} {_shown(old)}, but this is {_shown(new)}:"
+                " use another --deployment name"
+            )
+
+
+def _shown(value: Any) -> str:
+    return f"{value.name} {value.version} ({value.sha256[:12]})" if hasattr(value, "sha256") else repr(value)

@@ -1,0 +1,177 @@
+"""What the pool says to a worker, and what it believes of the answers. No I/O.
+
+A model that has got hold of its worker's pipe may answer in the worker's place. So a worker states what the model
+answered, in columns of checked types and sizes, one row for each row asked; coordinates, window, rank and inclusion
+probability are the scorer's own. Outcomes that a worker has written itself (of rows one by one) are compared with them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gnomon_consumer.scorer.captures import Texts, as_array, text_at
+from gnomon_consumer.scorer.outcomes import ANSWER, STATUSES, Outcomes, status_of
+from gnomon_consumer.scorer.pool.jobs import Finished, Job
+from gnomon_consumer.scorer.worker import pipe
+from gnomon_consumer.scorer.worker.encoding import completed, envelope, shadow_codec
+from gnomon_consumer.scorer.worker.models import ModelSpec
+from gnomon_consumer.scorer.worker.sandbox import Limits
+from gnomon_schemas.records import Artefact, Failure, FailureKind, as_dict
+from gnomon_schemas.schema import Schema, record_schema
+
+Frame = tuple[dict[str, Any], list[bytes]]
+OUTCOME = record_schema("ShadowPrediction").fingerprint.header
+_DEAD = STATUSES.index("dead_lettered")
+_MOST = 2**62  # of any number: beyond, no record could hold it
+_LEAST_SECONDS = 1e-9
+_MEASURES = {"latency_us": 2**53, "batch_size": 2**31 - 1, "queued_us": 2**53, "scored_at": 253_402_300_799_000_000}
+_MOST_ITEMS = 100_000
+_MOST_FILES = 10_000
+
+
+def load(spec: ModelSpec, limits: Limits, schemas: dict[str, Schema]) -> Frame:
+    """The first frame: the model, and the schemas by header; the features that it is bound to come last."""
+    header = {
+        "op": "load",
+        "model": spec.as_json(),
+        "processes": limits.processes,
+        # As sys.path[0] it would let a model shadow our modules; only `module:factory` needs the caller's folder.
+        "folder": str(Path.cwd()),
+        "keys": list(schemas),
+    }
+    return header, [schema.text.encode() for schema in schemas.values()]
+
+
+def score(job: Job, cpu_seconds: float, schemas: dict[str, Schema]) -> Frame:
+    """A job, with the schemas that the worker does not know yet."""
+    header = {
+        "op": "score",
+        "keys": list(schemas),
+        "window": job.window_id,
+        "partition": job.partition,
+        "sealed_at": job.sealed_at,
+        "single": job.single,
+        "careful": job.careful,
+        "cpu_seconds": cpu_seconds,
+        "cells": job.rows.cells,
+    }
+    return header, [schema.text.encode() for schema in schemas.values()] + pipe.packed(job.rows)
+
+
+def sandbox(header: dict[str, Any]) -> dict[str, Any]:
+    """What a worker that is ready says of its sandbox."""
+    found = header.get("sandbox")
+    return found if isinstance(found, dict) else {}
+
+
+def reading(header: dict[str, Any]) -> str:
+    """What a worker that is ready says of the model's outputs: what is read as value, label and scores."""
+    return str(header.get("reading", ""))[:2000]
+
+
+def files(header: dict[str, Any]) -> dict[str, str]:
+    """What a worker that is ready says its model opened while it was loaded: the SHA-256 by name."""
+    found = header.get("files")
+    listed = list(found.items())[:_MOST_FILES] if isinstance(found, dict) else []
+    return {str(name): str(digest)[:64] for name, digest in listed}
+
+
+def widths(header: dict[str, Any]) -> dict[str, int]:
+    """What a worker that is ready says of the lists that its model takes: the number of items, by feature."""
+    found = header.get("widths")
+    listed = found.items() if isinstance(found, dict) else ()
+    return {str(name): width for name, width in listed if isinstance(width, int) and 0 <= width <= _MOST_ITEMS}
+
+
+def progress(job: Job, current: int, header: dict[str, Any]) -> int:
+    """The row that is begun after `current`; raises WireError."""
+    row = header.get("row")
+    if not job.careful or not isinstance(row, int) or not current < row < len(job.rows):
+        raise pipe.WireError(f"progress at row {row!r}")
+    return row
+
+
+def finished(job: Job, model: Artefact, header: dict[str, Any], blobs: list[bytes]) -> Finished:
+    """The outcomes of a job; raises WireError where they are none, or say of a row what only the scorer may say."""
+    try:
+        dead = {int(row): (str(reason), str(detail)) for row, reason, detail in header["dead"]}
+        columns = _columns(job, model, header["present"], blobs)
+        codes = _codes(columns)
+        if dead.keys() != set(np.flatnonzero(codes == _DEAD).tolist()):
+            raise pipe.WireError("dead letters that do not fit the outcomes")
+        _check_measures(columns)
+        return Finished(
+            job,
+            Outcomes(codes.tobytes(), shadow_codec().encoded(columns).to_pylist(), dead),
+            job.places,
+            max(_LEAST_SECONDS, float(_number(header["seconds"]))),
+            int(_number(header["cpu_us"])),
+            int(_number(header["peak_rss_bytes"])),
+            *(None if header[name] is None else int(_number(header[name])) for name in ("gpu_us", "gpu_peak_bytes")),
+        )
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise pipe.WireError(f"{type(error).__name__}: {error}") from None
+
+
+def _columns(job: Job, model: Artefact, present: list[int], blobs: list[bytes]) -> pa.RecordBatch:
+    """The outcomes of all rows, with the scorer's own coordinates and weights."""
+    schema, rows, window = shadow_codec().columns, job.rows, job.window_id
+    request_ids = _request_ids(rows.keys)
+    if present:
+        answers = pipe.put_together(pa.schema([schema.field(name) for name in ANSWER]), len(rows), present, blobs)
+        return completed(answers, rows, window, as_dict(model), request_ids)
+    codes, texts = blobs[0], pipe.parted(*blobs[1:])
+    if not len(codes) == len(texts) == len(rows):
+        raise pipe.WireError("not one outcome a row")
+    if not pc.all(pc.starts_with(texts, pattern=OUTCOME), min_count=0).as_py():
+        raise pipe.WireError("outcomes that are none")
+    found = shadow_codec().decode(texts.to_pylist(), texts)
+    if found.errors:
+        raise pipe.WireError(f"outcomes that cannot be read: {next(iter(found.errors.values()))}")
+    for name, column in envelope(rows, window, as_dict(model), request_ids).items():
+        if not found.batch.column(name).equals(column.cast(schema.field(name).type)):
+            raise pipe.WireError(f"outcomes with another {name}")
+    return found.batch
+
+
+def _request_ids(keys: Texts) -> pa.Array:
+    """The request ids of captures: their keys."""
+    try:
+        return as_array(keys).cast(pa.string())
+    except pa.ArrowInvalid:  # of no capture; it becomes a dead letter
+        return pa.array([text_at(keys, at).decode("utf-8", "replace") for at in range(len(keys))], pa.string())
+
+
+def _codes(columns: pa.RecordBatch) -> NDArray[np.uint8]:
+    """The bucket of each outcome; raises WireError where one is both a prediction and an error, or neither."""
+    failed, error = columns.column("prediction").is_null(), columns.column("error")
+    if not failed.equals(error.is_valid()):
+        raise pipe.WireError("an outcome is either a prediction or an error")
+    codes = np.zeros(len(columns), np.uint8)
+    for row in np.flatnonzero(failed.to_numpy(zero_copy_only=False)).tolist():
+        kind = FailureKind(error[row]["kind"].as_py())
+        codes[row] = STATUSES.index(status_of(Failure(kind, "")))
+    return codes
+
+
+def _check_measures(columns: pa.RecordBatch) -> None:
+    """Raise WireError for numbers that no honest worker gives: they would end a report, or the joiner."""
+    for name, most in _MEASURES.items():
+        column = columns.column(name).cast(pa.int64())
+        if not pc.all(pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, most)), min_count=0).as_py():
+            raise pipe.WireError(f"{name} out of range")
+    prediction = columns.column("prediction")
+    scores = pc.struct_field(prediction, "scores")
+    for numbers in (pc.struct_field(prediction, "value"), pc.list_flatten(scores)):
+        if not pc.all(pc.is_finite(numbers), min_count=0).as_py():
+            raise pipe.WireError("a prediction that is not finite")
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < _MOST:
+        raise pipe.WireError(f"{value!r} is no measure")
+    return value

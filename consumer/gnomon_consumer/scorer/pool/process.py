@@ -1,0 +1,117 @@
+"""One worker process as its parent sees it: the frames that go in and come out, what it prints, and its end."""
+
+import contextlib
+import fcntl
+import os
+import queue
+import signal
+import subprocess
+import threading
+from typing import Any, BinaryIO, cast
+
+from gnomon_consumer.runtime.logging import get_logger
+from gnomon_consumer.scorer.pool.messages import Frame
+from gnomon_consumer.scorer.worker import launch, pipe
+from gnomon_consumer.scorer.worker.sandbox import Limits
+
+KEEPER_SECONDS = 5.0  # how long a keeper may take to end what it keeps
+MAX_LINES, MAX_LINE = 200, 1000
+_PIPE_BYTES = 2**20  # a job of a thousand captures at once, where the kernel's 64 KiB are refilled by turns
+_CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+log = get_logger("pool")
+
+Event = tuple["WorkerProcess", dict[str, Any] | None, list[bytes]]
+"""What a worker said; no header: it has ended."""
+
+
+class WorkerProcess:
+    """A keeper with its worker, and the thread that talks to it so that the scorer's thread need not wait.
+
+    `load` is the first frame; answers and the end are put into `events`.
+    """
+
+    def __init__(self, load: Frame, limits: Limits, events: "queue.SimpleQueue[Event]") -> None:
+        environment = {name: os.environ[name] for name in _CLEAN_ENVIRONMENT if name in os.environ}
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        self._popen = subprocess.Popen(
+            launch.command(limits),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        for end in (self._popen.stdin, self._popen.stdout):
+            with contextlib.suppress(OSError):  # only so many a user
+                fcntl.fcntl(cast(BinaryIO, end), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._inbox: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._events = events
+        self.ask(load)
+        for work in (self._converse, self._relay):
+            threading.Thread(target=work, daemon=True, name=f"worker {self.pid}").start()
+
+    @property
+    def pid(self) -> int:
+        """The keeper's process id."""
+        return self._popen.pid
+
+    def ask(self, frame: Frame) -> None:
+        """Send a frame; returns at once."""
+        self._inbox.put(frame)
+
+    def end(self) -> None:
+        """Let the keeper kill the worker and whatever it has forked; returns at once."""
+        self._inbox.put(None)  # one that had answered would wait for its next frame, and its end go unnoticed
+        self._popen.terminate()
+
+    def kill(self) -> None:
+        """Kill a keeper that does not end (a model may have stopped it), with its session; the worker dies with it."""
+        log.warning("a keeper does not end", pid=self.pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def status(self) -> int:
+        """Wait for the end, KEEPER_SECONDS at most before it is forced; negative: the signal."""
+        try:
+            return self._popen.wait(KEEPER_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._popen.wait()
+
+    def _converse(self) -> None:
+        """Write frames, read answers until each is answered; a broken pipe is the worker's end."""
+        sink, source = cast(BinaryIO, self._popen.stdin), cast(BinaryIO, self._popen.stdout)
+        try:
+            while (frame := self._inbox.get()) is not None:
+                pipe.write(sink, *frame)
+                while True:
+                    header, blobs = pipe.read(source, pipe.MAX_ANSWER)
+                    self._events.put((self, header, blobs))
+                    if header.get("op") != "progress":
+                        break
+        except (pipe.WireError, OSError, ValueError):
+            pass
+        finally:
+            for end in (sink, source):
+                with contextlib.suppress(OSError):
+                    end.close()
+            self.status()  # here, where nobody waits for it
+            self._events.put((self, None, []))
+
+    def _relay(self) -> None:
+        """Log what a model prints, bounded: at most MAX_LINES of MAX_LINE bytes a worker, the rest is dropped."""
+        lines = 0
+        with cast(BinaryIO, self._popen.stderr) as stream, contextlib.suppress(OSError, ValueError):
+            while line := stream.readline(MAX_LINE):
+                lines += 1
+                if lines <= MAX_LINES:
+                    log.info("worker says", pid=self.pid, text=line.decode("utf-8", "replace").rstrip())
+
+
+def cause(status: int) -> str:
+    """What ended a process, for people."""
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-status).name
+    return f"exit status {status}"

@@ -1,0 +1,1 @@
+"""Score examples before or instead of live traffic: warm-up, golden check, load test."""

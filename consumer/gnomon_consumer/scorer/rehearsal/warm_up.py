@@ -1,0 +1,156 @@
+"""Before the first window: warm the workers, measure their rate, and look at what the model answers.
+
+A model that fails on every row is refused, because its stream would be scored and nothing ever be known of it.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gnomon_consumer.runtime.logging import get_logger
+from gnomon_consumer.scorer.captures import Row, Rows
+from gnomon_consumer.scorer.options import Options
+from gnomon_consumer.scorer.outcomes import Scored
+from gnomon_consumer.scorer.pool.jobs import Job
+from gnomon_consumer.scorer.pool.pool import Pool
+from gnomon_consumer.scorer.rehearsal.examples import REHEARSAL, captures, read_examples, synthetic
+from gnomon_consumer.scorer.rehearsal.golden import check_golden
+from gnomon_consumer.settings import ScoreSettings
+from gnomon_schemas.codec import Reader, Record
+from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.schema import Schema
+from gnomon_schemas.store import packaged_schemas
+
+WARM_UP_ROWS = 512
+WARM_UP_SECONDS = 60.0
+"""How long one pass over the rows may take: a model that hangs costs `score.call_seconds` a row."""
+ALONE_ROWS = 16  # rows that are asked for in a batch and alone
+_ALIKE = 1e-3  # of two answers to one row, as a share: floating point may differ with the size of a batch, not more
+log = get_logger("rehearsal")
+
+
+def rehearsed(
+    pool: Pool, live: Schema, options: Options, settings: ScoreSettings, stopping: Callable[[], bool]
+) -> float:
+    """Compare with golden answers, then warm the workers up; return the rows a second of the whole pool.
+
+    Raises ConfigurationError where the answers differ, or where the model fails on every row.
+    """
+    log.info("model", name=options.model.name, reads=pool.reading)
+    if options.golden is not None:
+        examples = read_examples(options.golden)
+        found, _ = rehearse(pool, captures(live, examples, options.golden), settings.batch_rows, stopping)
+        if len(found) == len(examples):
+            largest = check_golden(examples, found, options.tolerance, options.golden)
+            log.info("golden", rows=len(examples), largest_difference=largest)
+    made_up = isinstance(options.warm_up, int)
+    rows = warm_up_rows(live, options.warm_up, pool.widths)
+    outcomes: list[Record] = []
+    rate = 0.0
+    for _ in range(2):  # the second time counts
+        outcomes, rate = rehearse(pool, rows, settings.batch_rows, stopping)
+        if len(outcomes) < len(rows):
+            break
+    if outcomes and not stopping():
+        check_warm_up(outcomes, made_up, options.allow_failing)
+    if len(outcomes) == len(rows):
+        few = rows[:ALONE_ROWS]
+        _warn_of_neighbours(outcomes, rehearse(pool, few, settings.batch_rows, stopping, single=True)[0])
+    rate = max(rate, 1.0) * settings.workers
+    log.info("warmed up", rows=len(outcomes), rows_per_second=round(rate))
+    return rate
+
+
+def warm_up_rows(live: Schema, warm_up: int | Path, widths: Mapping[str, int]) -> list[Row]:
+    """Return the captures of a warm-up: of a file, or so many made up (0: WARM_UP_ROWS). Raises ConfigurationError."""
+    if isinstance(warm_up, Path):
+        return captures(live, read_examples(warm_up), warm_up)
+    return captures(live, synthetic(FeatureSchema.in_live(live).features, warm_up or WARM_UP_ROWS, widths))
+
+
+def rehearse(
+    pool: Pool, rows: Sequence[Row], batch: int, stopping: Callable[[], bool], single: bool = False
+) -> tuple[list[Record], float]:
+    """Score rows outside of any window; return their outcomes in order, and rows a second of one worker.
+
+    It takes no longer than WARM_UP_SECONDS: rows that have no outcome by then have none. Raises ConfigurationError
+    where no row has one.
+    """
+    for at in range(0, len(rows), batch):
+        part = Rows.of(rows[at : at + batch])
+        now_us = time.time_ns() // 1000
+        pool.submit(Job(REHEARSAL, 0, now_us, part, np.arange(at, at + len(part)), single))
+    found: dict[int, Scored] = {}
+    seconds = 0.0
+    until = time.monotonic() + WARM_UP_SECONDS
+    while len(found) < len(rows) and not stopping() and time.monotonic() < until:
+        for finished in pool.poll(wait=0.05):
+            found.update(zip(finished.places, finished.scored, strict=True))
+            seconds += finished.seconds
+    if len(found) < len(rows) and not stopping():
+        pool.cancel({REHEARSAL})
+        said = f"{len(found)} of {len(rows)} rows have an outcome after {WARM_UP_SECONDS:g} s"
+        if not found:
+            raise ConfigurationError(f"the model is too slow to warm up: {said}; give fewer with --warm-up N")
+        log.warning("the warm-up ends early", reason=said)
+    reader = Reader(packaged_schemas())
+    records = [reader.decode(found[place].message).record for place in sorted(found)]
+    return records, len(found) / seconds if seconds else 0.0
+
+
+def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool) -> None:
+    """Warn of rows that failed, and of labels that are not those of the highest scores.
+
+    Raises ConfigurationError where every row failed, unless `allow_failing`. `made_up`: the rows are not anybody's.
+    """
+    failures = [outcome["error"] for outcome in outcomes if outcome["error"] is not None]
+    if failures:
+        first = f"{failures[0]['kind']}: {failures[0]['message']}"
+        if len(failures) == len(outcomes) and not allow_failing:
+            real = " These rows were made up: --warm-up FILE gives real ones." if made_up else ""
+            raise ConfigurationError(
+                f"the model fails on all {len(outcomes)} rows of the warm-up, the first with {first}.{real}"
+                " `gnomon score --allow-failing` scores it all the same"
+            )
+        log.warning("rows of the warm-up fail", failed=len(failures), rows=len(outcomes), first=first)
+    unlike = [one["prediction"] for one in outcomes if one["error"] is None and _unlike_its_scores(one["prediction"])]
+    if unlike:
+        log.warning(
+            "labels are not those of the highest scores: check `classes` and `outputs` of the model",
+            rows=len(unlike),
+            of=len(outcomes) - len(failures),
+            label=unlike[0]["label"],
+            scores=dict(zip(unlike[0]["items"], unlike[0]["scores"], strict=True)),
+        )
+
+
+def _unlike_its_scores(prediction: Mapping[str, Any]) -> bool:
+    label, scores, items = prediction["label"], prediction["scores"], prediction["items"]
+    if label is None or not scores or not items:
+        return False
+    highest = max(scores)
+    return label not in [item for item, score in zip(items, scores, strict=True) if score == highest]
+
+
+def _warn_of_neighbours(together: Sequence[Record], alone: Sequence[Record]) -> None:
+    """Warn of a model whose answer to a row depends on the others in its batch: its answers mean nothing."""
+    for row, (one, other) in enumerate(zip(together, alone, strict=False)):
+        if one["error"] is None and other["error"] is None and not _alike(one["prediction"], other["prediction"]):
+            log.warning(
+                "the answer to a row depends on its batch: export the model for inference",
+                row=row,
+                in_a_batch={name: one["prediction"][name] for name in ("value", "label")},
+                alone={name: other["prediction"][name] for name in ("value", "label")},
+            )
+            return
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    if one["label"] != other["label"] or one["items"] != other["items"]:
+        return False
+    first, second = ([part["value"] or 0.0, *(part["scores"] or ())] for part in (one, other))
+    return len(first) == len(second) and bool(np.allclose(first, second, rtol=_ALIKE, atol=_ALIKE))

@@ -1,0 +1,1 @@
+"""Decide what is sampled: reservoirs, allocation, budget, breaker. Pure: no input or output."""

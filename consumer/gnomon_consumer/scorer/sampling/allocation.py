@@ -1,0 +1,117 @@
+"""Share a budget of rows over cells, and seal each cell with its exact inclusion probability. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, Literal
+
+from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, Reservoir, Sample, Strata, T, merged
+
+Allocation = Literal["house", "senate", "default"]
+_LEAST = 2  # rows a cell gets at least: one row has no variance, none lets the cell vanish from every estimate
+
+
+def allocate(seen: list[int], held: list[int], budget: int, policy: Allocation) -> list[int]:
+    """Share `budget` rows over cells of `seen` captures, of which `held` can still be sampled.
+
+    *house* in proportion to size, *senate* equally, *default* the larger of both, renormalised. Every cell gets at
+    least min(2, seen) and at most what is held; what a small cell leaves goes to the others (water-filling), and
+    fractions are rounded by largest remainder. The caller sees to it that the budget covers the least of every cell.
+    """
+    cells = range(len(seen))
+    total, count = sum(seen), sum(1 for n in seen if n)
+    if not total or budget <= 0:
+        return [0 for _ in cells]
+    low = [min(_LEAST, n, h) for n, h in zip(seen, held, strict=True)]
+    high = [min(n, h) for n, h in zip(seen, held, strict=True)]
+    if budget >= sum(high):
+        return high
+    weights = {
+        "house": [n / total for n in seen],
+        "senate": [1 / count if n else 0.0 for n in seen],
+        "default": [max(n / total, 1 / count) if n else 0.0 for n in seen],
+    }[policy]
+    filled = _water_fill(weights, low, high, budget)
+    whole = [int(share) for share in filled]
+    left = budget - sum(whole)
+    for cell in sorted(cells, key=lambda c: (whole[c] - filled[c], c)):
+        if left <= 0:
+            break
+        if whole[cell] < high[cell]:
+            whole[cell] += 1
+            left -= 1
+    return whole
+
+
+def _water_fill(weights: list[float], low: list[int], high: list[int], budget: int) -> list[float]:
+    """clamp(level * weight, low, high) for the level at which the sum is the budget, found between its break points."""
+
+    def at(level: float) -> list[float]:
+        return [min(max(level * w, lo), hi) for w, lo, hi in zip(weights, low, high, strict=True)]
+
+    points = sorted({bound / w for w, lo, hi in zip(weights, low, high, strict=True) if w for bound in (lo, hi)})
+    below, above = 0, len(points) - 1
+    while below < above:  # the last break point at which the sum is still within the budget
+        middle = (below + above + 1) // 2
+        if sum(at(points[middle])) <= budget:
+            below = middle
+        else:
+            above = middle - 1
+    level = points[below]
+    if below + 1 < len(points):
+        here, there = sum(at(level)), sum(at(points[below + 1]))
+        if there > here:  # linear in between
+            level += (points[below + 1] - level) * min(1.0, max(0.0, (budget - here) / (there - here)))
+    return at(level)
+
+
+@dataclass(slots=True)
+class SealedCell(Generic[T]):
+    """One stratum of a sealed window: its counts and the sampled captures."""
+
+    stratum: str
+    seen: int
+    sample: Sample[T]
+    draw_probability: float
+    threshold: int | None
+
+    @property
+    def inclusion_probability(self) -> float:
+        """Of each sampled capture; 0 where nothing was sampled."""
+        return self.draw_probability * len(self.sample) / self.seen if self.seen else 0.0
+
+
+def seal(
+    windows: Mapping[int, Strata[T]], budget: int, policy: Allocation, draw: Callable[[int], int]
+) -> dict[int, list[SealedCell[T]]]:
+    """Sample the windows (source partition -> stratum -> reservoir) that seal on one tick.
+
+    Where the budget cannot give every cell two rows, the strata of each partition merge into one cell (stratum `''`);
+    where it cannot give every partition two, partitions are drawn by `draw` (a rank of the partition for this tick).
+    """
+    partitions = [p for p, strata in windows.items() if any(r.seen for r in strata.values())]
+    cells: dict[int, dict[str, Reservoir[T]]] = {
+        p: {name: r for name, r in sorted(windows[p].items()) if r.seen} for p in partitions
+    }
+    if _needs(cells) > budget:
+        cells = {p: {NO_STRATUM: merged(list(strata.values()))} for p, strata in cells.items()}
+    drawn, probability = set(partitions), 1.0
+    if _needs(cells) > budget:
+        places = max(0, budget) // _LEAST
+        drawn = set(sorted(partitions, key=lambda p: (draw(p), p))[:places])
+        probability = places / len(partitions)
+    order = [(p, name) for p in partitions if p in drawn for name in cells[p]]
+    picked = [cells[p][name] for p, name in order]
+    shares = dict(zip(order, allocate([r.seen for r in picked], [r.held for r in picked], budget, policy), strict=True))
+    return {
+        p: [_cell(name, r, shares.get((p, name), 0), probability) for name, r in cells.get(p, {}).items()]
+        for p in windows
+    }
+
+
+def _needs(cells: Mapping[int, Strata[T]]) -> int:
+    return sum(min(_LEAST, r.seen) for strata in cells.values() for r in strata.values())
+
+
+def _cell(name: str, reservoir: Reservoir[T], share: int, probability: float) -> SealedCell[T]:
+    sample, threshold = reservoir.smallest(share)
+    return SealedCell(name, reservoir.seen, sample, probability, threshold)

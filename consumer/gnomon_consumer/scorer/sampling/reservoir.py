@@ -1,0 +1,141 @@
+"""Stratified bottom-k sampling by keyed hash, and the allocation of a budget over cells. No I/O, no clock.
+
+The rank of a capture is a 63-bit hash (XXH3) of request id and seed: uniform, and the same on every machine. A cell
+keeps the captures with the smallest ranks, so its inclusion probability is exact: pi = draw_probability * sampled /
+seen (random-sort reservoir sampling, Sunter 1977; bottom-k sketches, Cohen and Kaplan 2007).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gnomon_consumer.scorer.captures import Indices, chained, picked
+
+T = TypeVar("T")
+
+NO_STRATUM = ""
+OTHER = "other"
+
+
+Entry = tuple[int, bytes, int, T]
+"""Rank, request id, offset, payload. Ties of rank fall to the request id, those of one id to the earlier offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample(Generic[T]):
+    """Captures of one cell as columns, in the order of their arrival; iterated as entries."""
+
+    ranks: NDArray[np.int64]
+    request_ids: Sequence[bytes]
+    offsets: NDArray[np.int64]
+    payloads: Sequence[T]
+
+    def __len__(self) -> int:
+        return len(self.request_ids)
+
+    def __iter__(self) -> Iterator[Entry[T]]:
+        return zip(self.ranks.tolist(), self.request_ids, self.offsets.tolist(), self.payloads, strict=True)
+
+    def at(self, places: Indices) -> "Sample[T]":
+        """The captures at these places."""
+        return Sample(
+            self.ranks[places],
+            picked(self.request_ids, places),
+            self.offsets[places],
+            picked(self.payloads, places),
+        )
+
+    def by_rank(self) -> Indices:
+        """The places in order of rank."""
+        order = np.argsort(self.ranks, kind="stable")
+        ranks = self.ranks[order]
+        if (ranks[1:] == ranks[:-1]).any():
+            ranks, ids, offsets = self.ranks, self.request_ids, self.offsets
+            return np.array(sorted(order.tolist(), key=lambda at: (ranks[at], ids[at], offsets[at])), np.int64)
+        return order
+
+
+def joined(samples: "Sequence[Sample[T]]") -> Sample[T]:
+    """All captures of some samples."""
+    if len(samples) == 1:
+        return samples[0]
+    none = [np.empty(0, np.int64)]
+    return Sample(
+        np.concatenate([sample.ranks for sample in samples] or none),
+        chained(sample.request_ids for sample in samples),
+        np.concatenate([sample.offsets for sample in samples] or none),
+        chained(sample.payloads for sample in samples),
+    )
+
+
+class Reservoir(Generic[T]):
+    """The captures of one cell with the smallest ranks: at most `cap`, which may only shrink.
+
+    Kept as they come and cut when they have doubled, which costs less than a heap and keeps the same captures.
+    """
+
+    __slots__ = ("_kept", "_parts", "cap", "cut", "seen")
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.seen = 0
+        self.cut: int | None = None  # the smallest rank that was dropped so far
+        self._parts: list[Sample[T]] = []
+        self._kept = 0
+
+    def offer(self, captures: Sample[T]) -> None:
+        """Count captures and keep those whose rank is among the smallest."""
+        self.seen += len(captures)
+        if self.cut is not None:
+            captures = captures.at(np.flatnonzero(captures.ranks <= self.cut))
+        if len(captures):
+            self._parts.append(captures)
+            self._kept += len(captures)
+        if self._kept >= 2 * self.cap + 64:
+            self.trim()
+
+    def shrink(self, cap: int) -> None:
+        """Lower the cap; a higher one is ignored, because what was dropped does not come back."""
+        self.cap = min(self.cap, cap)
+
+    def trim(self) -> Sample[T]:
+        """Cut to the cap and return what is kept."""
+        kept = joined(self._parts)
+        if len(kept) > self.cap:
+            kept, first_out = _smallest(kept, self.cap)
+            self.cut = first_out if self.cut is None else min(self.cut, first_out)
+        self._parts, self._kept = [kept], len(kept)
+        return kept
+
+    @property
+    def held(self) -> int:
+        """How many captures can be sampled: min(seen, cap)."""
+        return min(self.seen, self.cap)
+
+    def smallest(self, k: int) -> tuple[Sample[T], int | None]:
+        """The `k` captures of the smallest ranks, and the first rank left out (None if nothing was)."""
+        kept = self.trim()
+        return _smallest(kept, k) if k < len(kept) else (kept, self.cut)
+
+
+def _smallest(sample: Sample[T], k: int) -> tuple[Sample[T], int]:
+    """The `k` smallest, fewer than there are, and the rank of the next."""
+    order = sample.by_rank()
+    return sample.at(np.sort(order[:k])), int(sample.ranks[order[k]])
+
+
+def merged(reservoirs: "list[Reservoir[T]]") -> Reservoir[T]:
+    """The reservoir of the union. Its cap is the smallest cap that has cut: below that it is the exact bottom-k."""
+    cutting = [item.cap for item in reservoirs if item.seen > item.cap]
+    union: Reservoir[T] = Reservoir(min(cutting) if cutting else sum(item.cap for item in reservoirs))
+    union._parts = [item.trim() for item in reservoirs]
+    union.cut = min((item.cut for item in reservoirs if item.cut is not None), default=None)
+    union.seen = sum(item.seen for item in reservoirs)
+    union.trim()
+    return union
+
+
+Strata = Mapping[str, Reservoir[T]]

@@ -1,0 +1,1 @@
+"""From a sealed window to a committed transaction."""

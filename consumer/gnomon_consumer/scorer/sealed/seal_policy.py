@@ -1,0 +1,31 @@
+"""When the open windows seal. Pure."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SealPolicy:
+    """When the open windows seal; seconds, captures and bytes seen."""
+
+    window_seconds: float
+    min_window_seconds: float
+    max_captures: int
+    max_bytes: int
+
+    def reason(self, age: float, seen: int, bytes_seen: int, idle: bool, covered: bool) -> str | None:
+        """The close reason if it is time, else None.
+
+        `idle`: no sampled row waits for a worker; `covered`: the tokens cover every open capture. Then nothing is
+        gained by waiting, so a window seals as soon as it has lived its shortest life.
+        """
+        if age >= self.window_seconds:
+            return "time"
+        if seen <= 0:
+            return None  # it holds only markers of transactions so far, and no capture waits for its seal
+        if seen >= self.max_captures:
+            return "count"
+        if bytes_seen >= self.max_bytes:
+            return "bytes"
+        if idle and covered and age >= self.min_window_seconds:
+            return "idle"
+        return None

@@ -1,0 +1,1 @@
+"""What runs in the sandboxed worker process. It imports nothing of the scorer's side."""

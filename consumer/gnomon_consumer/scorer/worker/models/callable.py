@@ -1,0 +1,221 @@
+"""Models that are Python: `module:factory`, found from the folder of the command, run only in a sandboxed worker.
+
+The factory takes nothing and returns the model: an object with `predict(columns)`, or a plain function of the same.
+`columns` maps feature names to NumPy arrays: numbers are float64 (a missing one is NaN), whole numbers that cannot be
+null int64, booleans that cannot be null bool, texts objects (a missing one is None), lists [rows, width] (missing ones
+[rows] of None). All rows of a call have lists of the same length. The answer is an array of one number a row, or a
+mapping with any of `value`, `label`, `scores` and `items`. Optional attributes: `features`, the names that it needs
+(None: all of them; `prediction.items` gives the items that the live model ranked), `files`, the paths that a library in
+C opens by itself (see `opened`), and `feature_state()`, which returns version, hits and misses of its cache since the
+last call.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gnomon_consumer.scorer.worker.models.base import LIVE_ITEMS, Answers, Batch, FeatureColumn, ModelInput, check_fit
+from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.features import Feature
+from gnomon_schemas.records import Failure, FailureKind, FeatureState
+from gnomon_schemas.texts import NotTextError, text_of
+
+_PARTS = ("value", "label", "scores", "items")
+_EXACT = 2**53
+_MOST_COUNTS = 2**31 - 1
+
+
+def locate(location: str, folder: Path) -> Path:
+    """The source file of `module:factory`, without importing anything; raises ConfigurationError."""
+    module, _, factory = location.partition(":")
+    parts = module.split(".")
+    if not factory.isidentifier() or not all(part.isidentifier() for part in parts):
+        raise ConfigurationError(f"--model {location}: neither a file, nor module:factory, nor http://…")
+    for root in (folder, *map(Path, filter(None, sys.path))):
+        for path in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
+            if path.is_file():
+                return path
+    raise ConfigurationError(f"--model {location}: no module {module!r} in {folder} nor on the Python path")
+
+
+def imported(location: str, folder: Path) -> Any:
+    """Import `module:factory` and return what the factory makes; raises ConfigurationError and what its code raises."""
+    module, _, factory = location.partition(":")
+    sys.path.append(str(folder))
+    loaded = importlib.import_module(module)
+    make = getattr(loaded, factory, None)
+    if not callable(make):
+        raise ConfigurationError(f"--model {location}: {module} has no callable {factory!r}")
+    model = make()
+    named = getattr(model, "files", ())
+    for path in [named] if isinstance(named, (str, Path)) else named:
+        if not Path(path).is_file():
+            raise ConfigurationError(f"--model {location}: `files` names {str(path)!r}, which does not exist")
+        with Path(path).open("rb"):  # which counts it among those that were opened
+            pass
+    return model
+
+
+class CallableRunner:
+    """A loaded Python model, as `location` names it."""
+
+    def __init__(self, model: Any, location: str, features: Sequence[Feature]) -> None:
+        self._model = model
+        self._predict = getattr(model, "predict", model)
+        if not callable(self._predict):
+            raise ConfigurationError(
+                f"--model {location}: what its factory returned cannot be called, nor has it predict"
+            )
+        wanted = getattr(model, "features", None)
+        if isinstance(wanted, str):
+            raise ConfigurationError(f"--model {location}: `features` is one text; a list of names is needed")
+        names = (
+            [feature.name for feature in features if feature is not LIVE_ITEMS]
+            if wanted is None
+            else [str(name) for name in wanted]
+        )
+        self.inputs = tuple(ModelInput(name, "any", (name,)) for name in names)
+        check_fit(self.inputs, features)
+        said = getattr(model, "reading", None)
+        self.reading = (
+            said
+            if isinstance(said, str)
+            else "what predict() answers: an array is the value, or `value`, `label`, `scores`, `items`"
+        )
+        self.doubt: str | None = None
+
+    def predict(self, batch: Batch, rows: int) -> Answers:
+        """Call the model once. Rows whose whole numbers float64 cannot hold are not shown to it."""
+        failures = _inexact(batch, self.inputs)
+        if not failures:
+            return self._answers({one.name: _plain(batch[one.name]) for one in self.inputs}, rows)
+        kept = np.array([row for row in range(rows) if row not in failures], np.int64)
+        if not len(kept):
+            return Answers(rows, failures=failures)
+        shown = {one.name: _plain(batch[one.name])[kept] for one in self.inputs}
+        return self._answers(shown, len(kept)).spread(kept, rows, failures)
+
+    def _answers(self, columns: dict[str, Any], rows: int) -> Answers:
+        answer = self._predict(columns)
+        if not isinstance(answer, Mapping):
+            return Answers(rows, value=_numbers(answer, rows, "its answer"))
+        unknown = sorted(str(key) for key in answer.keys() - set(_PARTS))
+        if unknown:
+            raise ValueError(f"the model answered {unknown[0]!r}; value, label, scores and items are known")
+        value, label, scores, items = (answer.get(part) for part in _PARTS)
+        if value is None and label is None and scores is None:
+            raise ValueError("the model answered none of value, label and scores")
+        result = Answers(rows)
+        if value is not None:
+            result.value = _numbers(value, rows, "`value`")
+        if label is not None:
+            result.label = _labels(label, rows, result.failures)
+        if scores is not None:
+            result.scores = [_row_of_numbers(row) for row in _rows(scores, rows, "`scores`")]
+        if items is not None:
+            _take_items(items, rows, result)
+        return result
+
+    def feature_state(self) -> FeatureState | None:
+        """What the model's own `feature_state()` says, if it has one; raises ValueError for what cannot be."""
+        state = getattr(self._model, "feature_state", None)
+        if state is None:
+            return None
+        version, hits, misses = state()
+        if not (0 <= int(hits) <= _MOST_COUNTS and 0 <= int(misses) <= _MOST_COUNTS):
+            raise ValueError(f"feature_state() counts {hits} hits and {misses} misses")
+        return FeatureState(
+            None if version is None else text_of("the version of the features", version), int(hits), int(misses)
+        )
+
+    def close(self) -> None:
+        """Close the model, if it can be."""
+        close = getattr(self._model, "close", None)
+        if callable(close):
+            close()
+
+
+def _inexact(batch: Batch, inputs: Sequence[ModelInput]) -> dict[int, Failure]:
+    """Rows whose nullable whole numbers, given as float64, would lose their last digits."""
+    failures: dict[int, Failure] = {}
+    for one in inputs:
+        column = batch[one.name]
+        if column.nullable and column.values.dtype.kind == "i" and column.values.ndim == 1:
+            for row in np.flatnonzero((column.values > _EXACT) | (column.values < -_EXACT)).tolist():
+                why = "it may be null, so it is given as float64, which cannot hold it"
+                text = f"the feature {one.name!r} is {column.values[row]}: {why}"
+                failures.setdefault(row, Failure(FailureKind.INVALID_FEATURES, text))
+    return failures
+
+
+def _plain(column: FeatureColumn) -> Any:
+    """The array that a model gets; its type depends on the feature, never on who else is in the batch."""
+    values, missing = column.values, column.missing
+    if not column.nullable and missing is None:
+        return values
+    if values.dtype == object:
+        if missing is None:
+            return values
+        values = values.copy()
+        values[missing] = None
+        return values
+    if values.ndim == 2:
+        return values
+    values = values.astype(np.float64)
+    return values if missing is None else np.where(missing, np.nan, values)
+
+
+def _rows(answer: Any, rows: int, what: str) -> Any:
+    """The rows of an answer: of an array, a list, or a data frame (whose iteration gives the names of its columns)."""
+    if hasattr(answer, "to_numpy"):
+        answer = answer.to_numpy()
+    if isinstance(answer, (str, bytes, Mapping)) or not hasattr(answer, "__len__"):
+        raise ValueError(f"{what} is {type(answer).__name__}; {rows} rows are needed")
+    if len(answer) != rows:
+        raise ValueError(f"{what} has {len(answer)} rows for {rows} captures")
+    return answer
+
+
+def _labels(answer: Any, rows: int, failures: dict[int, Failure]) -> list[str]:
+    """One text a row; what no text stands for is that row's failure."""
+    found = []
+    for row, item in enumerate(_rows(answer, rows, "`label`")):
+        try:
+            found.append(text_of("label", item))
+        except NotTextError as error:
+            failures[row] = Failure(FailureKind.MODEL_ERROR, str(error))
+            found.append("")
+    return found
+
+
+def _row_of_numbers(row: Any) -> list[float]:
+    if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__iter__"):
+        raise ValueError(f"`scores` has {type(row).__name__} for a capture; a list of numbers is needed")
+    return [float(one) for one in row]
+
+
+def _take_items(items: Any, rows: int, result: Answers) -> None:
+    """The names of the scores: one list for all rows, or one for each."""
+    if isinstance(items, (str, bytes, Mapping)) or not hasattr(items, "__len__"):
+        raise ValueError(f"`items` is {type(items).__name__}; a list of names is needed")
+    if len(items) and not isinstance(items[0], (str, bytes, int, np.generic)):
+        result.row_items = [[text_of("item", one) for one in row] for row in _rows(items, rows, "`items`")]
+    else:
+        result.items = [text_of("item", one) for one in items]
+
+
+def _numbers(answer: Any, rows: int, what: str) -> NDArray[np.float64]:
+    """One number a row, of an array [rows] or [rows, 1], a list or a series."""
+    array = np.asarray(answer.to_numpy() if hasattr(answer, "to_numpy") else answer)
+    if array.dtype == object:
+        array = np.array([np.nan if one is None else one for one in array.reshape(-1).tolist()]).reshape(array.shape)
+    if array.dtype.kind == "b":
+        raise ValueError(f"{what} holds truths: answer {{'label': …}} for a decision, or numbers for a value")
+    if array.dtype.kind not in "fiu" or array.ndim == 0 or array.size != rows or array.shape[0] != rows:
+        raise ValueError(f"{what} is {array.dtype.name} of the shape {list(array.shape)}; {rows} numbers are needed")
+    return array.reshape(rows).astype(np.float64)

@@ -1,0 +1,48 @@
+"""The inputs and outputs of a model of named tensors, as the model declares them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gnomon_consumer.scorer.worker.models.base import Takes
+
+_KINDS: Mapping[str, Takes] = {"f": "float", "i": "int", "u": "int", "b": "bool", "O": "string"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output; `dims` None where the model does not say, `dtype` None for a type that is not known.
+
+    `maps` marks a sequence of maps from class to probability (ZipMap), `sequence` one of tensors, `declared` is the
+    type in the model's own words.
+    """
+
+    name: str
+    dtype: Any
+    dims: tuple[int | None, ...]
+    maps: bool = False
+    sequence: bool = False
+    declared: str = ""
+
+    @property
+    def takes(self) -> Takes | None:
+        """What kind of feature fits; None for a type that no feature has."""
+        return None if self.dtype is None else _KINDS.get(np.dtype(self.dtype).kind)
+
+    @property
+    def width(self) -> int | None:
+        """Columns, where it has two dimensions or more and says how many."""
+        if len(self.dims) < 2:
+            return None
+        others = [dim for dim in self.dims[1:] if dim != 1]
+        return 1 if not others else others[0] if len(others) == 1 else None
+
+    def __str__(self) -> str:
+        dims = ", ".join(
+            "rows" if at == 0 and dim is None else "any" if dim is None else str(dim)
+            for at, dim in enumerate(self.dims)
+        )
+        kind = self.declared or ("unknown type" if self.dtype is None else np.dtype(self.dtype).name)
+        return f"{kind} [{dims}]"

@@ -1,0 +1,199 @@
+"""A limit on the processes and threads of one worker, counted over its own descendants only.
+
+RLIMIT_NPROC counts every thread of a user on the whole host, other containers included, and spares root: it limits the
+wrong thing. Here each fork and each new thread of the worker waits for its keeper (seccomp user notification, Linux
+5.5), which counts and answers. Where the kernel offers no notification the keeper counts at short intervals instead.
+"""
+
+import errno
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from gnomon_consumer.scorer.worker import kernel, seccomp
+
+_STARTS = ("clone", "fork", "vfork", "clone3")
+_NOTIFICATION = struct.Struct("<QII64s")
+_CALL = struct.Struct("<iI3Q")  # in it: number, architecture, address, two arguments
+_RECEIVE = 0xC0502100  # _IOWR('!', 0, struct seccomp_notif)
+_ANSWER = 0xC0182101  # _IOWR('!', 1, struct seccomp_notif_resp)
+_CONTINUE = 1
+_CLONE_THREAD = 0x10000
+_POLL_MILLISECONDS = 20
+_MEMORY_MILLISECONDS = 250
+_SILENT_SECONDS = 1.0
+
+
+def advice(limit: int) -> str:
+    """Name the limit and the setting that changes it."""
+    return f"a worker may have {limit} processes and threads (setting score.processes)"
+
+
+def explained(error: BaseException, limit: int) -> str:
+    """Return what a model raised as text, with the limit where that is the likely reason."""
+    text = f"{type(error).__name__}: {error}"
+    refused = isinstance(error, BlockingIOError) or "can't start new thread" in text
+    return f"{text} ({advice(limit)})" if refused else text
+
+
+def hand_over(channel: socket.socket) -> None:
+    """Let the other end of `channel` decide on each process and thread that this process starts from now on.
+
+    Sends the reason instead where the kernel refuses.
+    """
+    try:
+        listener = _listener()
+    except OSError as refused:
+        channel.sendall((refused.strerror or "refused").encode())
+        return
+    socket.send_fds(channel, [b"listener"], [listener])
+    os.close(listener)
+
+
+def enforce(channel: socket.socket, kept: Sequence[int], limit: int, memory_bytes: int) -> None:
+    """Hold the worker, the last of this process's children `kept`, and all that it starts to its limits, until it ends.
+
+    A process is held to `memory_bytes` by the kernel (RLIMIT_AS); here their sum is, once there is more than one.
+    """
+    _, descriptors, _, _ = socket.recv_fds(channel, 200, 1)
+    channel.close()
+    count = _Count(limit, len(kept) - 1)
+    end = os.pidfd_open(kept[-1])
+    ready = select.poll()
+    for descriptor in (end, *descriptors):
+        ready.register(descriptor, select.POLLIN)
+    while True:
+        pause = _MEMORY_MILLISECONDS if count.forked else None
+        events = dict(ready.poll(pause if descriptors else _POLL_MILLISECONDS))
+        if end in events:
+            return
+        for listener in descriptors:
+            if events.get(listener, 0) & select.POLLIN:
+                count.answer(listener)
+        if not descriptors and not count.fits():
+            _end(kept, advice(limit))
+            return
+        if (count.forked or not descriptors) and _memory(descendants(os.getpid())) > memory_bytes:
+            _end(kept, f"a worker and what it starts may have {memory_bytes} bytes (setting score.memory_bytes)")
+            return
+
+
+def descendants(ancestor: int) -> Iterator[int]:
+    """Return the processes below `ancestor`, parents first."""
+    children = _children_by_task if Path(f"/proc/self/task/{os.getpid()}/children").exists() else _all_children()
+    waiting = [ancestor]
+    while waiting:
+        found = children(waiting.pop())
+        yield from found
+        waiting += found
+
+
+def _listener() -> int:
+    """Install the filter for this process and return the descriptor that its notifications are read from."""
+    rules = []
+    for name in _STARTS:
+        number = kernel.number(name)
+        if number is not None:
+            rules += [(seccomp.JUMP_EQUAL, 0, 1, number), (seccomp.RETURN, 0, 0, seccomp.NOTIFY)]
+    return seccomp.install(rules, seccomp.NEW_LISTENER, foreign=seccomp.NOTIFY)
+
+
+class _Count:
+    """The processes and threads below this process; `own` of them are its own and do not count."""
+
+    def __init__(self, limit: int, own: int) -> None:
+        self._limit, self._own = limit, own
+        self._said = -_SILENT_SECONDS
+        self.forked = False  # whether the worker has started another process
+
+    def fits(self, more: int = 0) -> bool:
+        """Whether the limit would hold with so many more."""
+        return sum(map(_threads, descendants(os.getpid()))) - self._own + more <= self._limit
+
+    def answer(self, listener: int) -> None:
+        """Let what stays within the limit go on; refuse the rest with EAGAIN, as the kernel does for its limits."""
+        buffer = bytearray(_NOTIFICATION.size)
+        try:
+            fcntl.ioctl(listener, _RECEIVE, buffer)
+        except OSError:  # the caller has gone meanwhile
+            return
+        call, _, _, data = _NOTIFICATION.unpack(buffer)
+        number, _, _, flags, _ = _CALL.unpack(data[: _CALL.size])
+        self.forked |= number != kernel.number("clone") or not flags & _CLONE_THREAD
+        fits = self.fits(1)
+        error, answer = (0, _CONTINUE) if fits else (-errno.EAGAIN, 0)
+        with suppress(OSError):
+            fcntl.ioctl(listener, _ANSWER, struct.pack("<QqiI", call, 0, error, answer))
+        if not fits and time.monotonic() - self._said > _SILENT_SECONDS:
+            self._said = time.monotonic()
+            _say(f"a new process or thread is refused: {advice(self._limit)}")
+
+
+def _end(kept: Sequence[int], reason: str) -> None:
+    """End the worker; what it started is stopped first: it would fork on while others are killed."""
+    _say(f"the worker is killed: {reason}")
+    for process in descendants(os.getpid()):
+        _signal(process, signal.SIGSTOP)
+    for process in kept:
+        _signal(process, signal.SIGKILL)
+
+
+def _memory(processes: Iterator[int]) -> int:
+    """Return the bytes that processes hold together; what they share counts once where the kernel says what it is."""
+    return sum(map(_proportional, processes))
+
+
+def _proportional(process: int) -> int:
+    try:
+        with Path(f"/proc/{process}/smaps_rollup").open("rb") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{process}/statm").read_text().split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _signal(process: int, number: int) -> None:
+    with suppress(OSError):
+        os.kill(process, number)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"{text}\n".encode())
+
+
+def _threads(process: int) -> int:
+    try:
+        return Path(f"/proc/{process}/task").stat().st_nlink - 2
+    except OSError:
+        return 0
+
+
+def _children_by_task(process: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def _all_children() -> Callable[[int], list[int]]:
+    """Look at every process once, for kernels that do not list the children of one."""
+    found: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # pid (name) state parent …, and a name may hold anything
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            found.setdefault(parent, []).append(int(stat.parent.name))
+    return lambda process: found.get(process, [])

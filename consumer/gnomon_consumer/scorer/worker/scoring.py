@@ -1,0 +1,322 @@
+"""Bytes of captures in, bytes of outcomes out: what a worker does with a job. No process, no pipe."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gnomon_consumer.scorer.captures import Indices, Row, Rows, as_array, taken, text_at
+from gnomon_consumer.scorer.outcomes import Outcomes, Scored, status_of
+from gnomon_consumer.scorer.worker.columns import columns, live_items
+from gnomon_consumer.scorer.worker.encoding import encode, encode_batch
+from gnomon_consumer.scorer.worker.models import ModelSpec
+from gnomon_consumer.scorer.worker.models.base import (
+    LIVE_ITEMS,
+    Answers,
+    Batch,
+    FeatureColumn,
+    Runner,
+    check_fit,
+    joined,
+)
+from gnomon_consumer.scorer.worker.process_limit import explained
+from gnomon_schemas.columnar import ColumnarReader, Decoded
+from gnomon_schemas.errors import ConfigurationError, DecodeError
+from gnomon_schemas.features import Feature, FeatureSchema
+from gnomon_schemas.framing import MAX_MESSAGE_BYTES
+from gnomon_schemas.records import Failure, FailureKind, FeatureState, as_dict
+from gnomon_schemas.schema import Schema
+from gnomon_schemas.store import MemorySchemas
+
+LIVE = "gnomon.v1.LivePrediction"
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Rows that are scored together, and what their outcomes have in common."""
+
+    rows: Rows
+    window_id: str
+    queued_us: int
+    batch_size: int
+    single: bool
+
+
+class _Call(NamedTuple):
+    """What the model answered to one call, or what it raised, and the seconds that its caller waited."""
+
+    answers: Answers | Exception
+    seconds: float
+    state: FeatureState | None
+
+
+@dataclass
+class BatchScorer:
+    """One loaded model with what is needed to read its captures; `clock` gives seconds, `now_us` the wall clock.
+
+    `processes` is the worker's limit, for what is said of an error.
+    """
+
+    spec: ModelSpec
+    runner: Runner
+    schemas: MemorySchemas
+    now_us: Callable[[], int]
+    clock: Callable[[], float] = time.perf_counter
+    processes: int = 64
+    _features: dict[str, tuple[Feature, ...] | ConfigurationError] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._reader = ColumnarReader(self.schemas)
+        self._model = as_dict(self.spec.artefact)
+        names = frozenset(name for one in self.runner.inputs for name in one.features)
+        self._wanted = names if self.runner.inputs else None
+        self._ranks = LIVE_ITEMS.name in names
+
+    def score(
+        self,
+        rows: Rows,
+        window_id: str,
+        sealed_at: int,
+        single: bool,
+        starting: Callable[[int], None] | None = None,
+    ) -> Outcomes:
+        """Outcomes in the order of the rows; `single`: the model is asked for one row at a time, for its latency.
+
+        With `starting`, each row is by itself all the way, and `starting(i)` is called before row i.
+        """
+        queued_us = max(0, self.now_us() - sealed_at)
+        if starting is None:
+            return self._batch(rows, window_id, queued_us, single)
+        result: list[Scored] = []
+        for index in range(len(rows)):
+            starting(index)
+            result += self._batch(rows.cut(index, index + 1), window_id, queued_us, single=True)
+        return Outcomes.of(result)
+
+    def _batch(self, rows: Rows, window_id: str, queued_us: int, single: bool) -> Outcomes:
+        batches = self._reader.decode(rows.values)
+        errors = batches.errors
+        outcomes: list[tuple[Indices, Outcomes]] = []
+        for group in batches.groups:
+            captures, places = self._captures(group, rows, errors)
+            if not len(places):
+                continue
+            task = _Task(
+                rows if len(places) == len(rows) else rows.take(places),
+                window_id,
+                queued_us,
+                1 if single else len(places),
+                single,
+            )
+            outcomes.append((places, self._group(captures, group.schema, task)))
+        if len(outcomes) == 1 and not errors:
+            return outcomes[0][1]
+        found = {place: self._dead(rows[place], window_id, error) for place, error in errors.items()}
+        for places, several in outcomes:
+            found.update(zip(places.tolist(), several, strict=True))
+        return Outcomes.of([found[place] for place in range(len(rows))])
+
+    def _group(self, captures: pa.RecordBatch, schema: Schema, task: _Task) -> Outcomes:
+        features = self._known(schema)
+        if not isinstance(features, ConfigurationError):
+            return self._score(captures, features, task)
+        failure = Failure(FailureKind.INVALID_FEATURES, str(features))
+        state = self._state()
+        state = None if isinstance(state, Exception) else state
+        request_ids = captures.column("request_id").to_pylist()
+        failed = [
+            self._failed(row, task, failure, request_id, 0, state)
+            for row, request_id in zip(task.rows, request_ids, strict=True)
+        ]
+        return Outcomes.of(failed)
+
+    def _captures(self, group: Decoded, rows: Rows, errors: dict[int, DecodeError]) -> tuple[pa.RecordBatch, Indices]:
+        """The captures of a group and their places; other messages and other keys go to `errors`."""
+        places = group.rows
+        if group.schema.name != LIVE:
+            text = f"a {group.schema.name} in the live topic"
+            errors.update((at, DecodeError("not_a_capture", text)) for at in places.tolist())
+            return group.batch, places[:0]
+        request_ids = group.batch.column("request_id")
+        keys = rows.keys if len(places) == len(rows) else taken(rows.keys, places)
+        same = pc.equal(request_ids.cast(pa.binary()), as_array(keys))
+        if pc.all(same).as_py():
+            return group.batch, places
+        fits = same.to_numpy(zero_copy_only=False)
+        for at in np.flatnonzero(~fits).tolist():
+            text = f"the key {text_at(keys, at)[:100]!r} is not the request id {request_ids[at].as_py()[:100]!r}"
+            errors[int(places[at])] = DecodeError("key", text)
+        return group.batch.filter(same), places[fits]
+
+    def _score(self, captures: pa.RecordBatch, features: tuple[Feature, ...], task: _Task) -> Outcomes:
+        """Outcomes of captures of one schema; their latency is what the model's caller would have waited for them."""
+        count = captures.num_rows
+        try:
+            batch = columns(captures.column("features"), features, self._wanted)
+            if self._ranks and LIVE_ITEMS.name not in batch:
+                batch[LIVE_ITEMS.name] = live_items(captures)
+        except Exception as error:  # noqa: BLE001 - what cannot be prepared is that row's outcome, and no other's
+            return self._unprepared(captures, features, task, error)
+        if count == 1 or not task.single:
+            call = self._call(batch, count)
+            if count == 1:
+                return Outcomes.of([self._alone(captures, task, call)])
+            with contextlib.suppress(Exception):  # whatever cannot be written of them together is found one by one
+                return self._encoded(captures, task, [call], np.full(count, round(1e6 * call.seconds / count)))
+        calls = [self._call(_row(batch, at), 1) for at in range(count)]
+        with contextlib.suppress(Exception):
+            return self._encoded(captures, task, calls, [round(1e6 * call.seconds) for call in calls])
+        return Outcomes.of(
+            [
+                self._alone(captures.slice(at, 1), replace(task, rows=task.rows.cut(at, at + 1)), call)
+                for at, call in enumerate(calls)
+            ]
+        )
+
+    def _unprepared(
+        self, captures: pa.RecordBatch, features: tuple[Feature, ...], task: _Task, error: Exception
+    ) -> Outcomes:
+        """Outcomes of captures whose columns cannot be made together: each by itself, and then with its own reason."""
+        if captures.num_rows > 1:
+            parts = (
+                self._score(captures.slice(at, 1), features, replace(task, rows=task.rows.cut(at, at + 1)))
+                for at in range(captures.num_rows)
+            )
+            return Outcomes.of([scored for part in parts for scored in part])
+        failure = Failure(FailureKind.INVALID_FEATURES, f"the features cannot be prepared: {self._told(error)}")
+        request_id = captures.column("request_id")[0].as_py()
+        return Outcomes.of([self._failed(task.rows[0], task, failure, request_id, 0, None)])
+
+    def _alone(self, captures: pa.RecordBatch, task: _Task, call: _Call) -> Scored:
+        """The outcome of one capture, whatever the model did."""
+        latency_us = round(1e6 * call.seconds)
+        try:
+            return self._encoded(captures, task, [call], [latency_us])[0]
+        except Exception as error:  # noqa: BLE001 - whatever a model raises, or answers, is an outcome
+            failure = Failure(_kind(error), self._told(error))
+            request_id = captures.column("request_id")[0].as_py()
+            return self._failed(task.rows[0], task, failure, request_id, latency_us, call.state)
+
+    def _encoded(
+        self, captures: pa.RecordBatch, task: _Task, calls: Sequence[_Call], latency_us: Sequence[int] | Indices
+    ) -> Outcomes:
+        """The outcomes of answers, written together; raises what a call raised, or where they do not go together."""
+        answers = []
+        for call in calls:
+            if isinstance(call.answers, Exception):
+                raise call.answers
+            answers.append(call.answers)
+        states = {call.state for call in calls}
+        if len(states) > 1:
+            raise ValueError("each row has a state of its own")
+        outcomes = encode_batch(
+            task.rows,
+            task.window_id,
+            self._model,
+            joined(answers),
+            request_ids=captures.column("request_id"),
+            scored_at=self.now_us(),
+            latency_us=latency_us,
+            batch_size=task.batch_size,
+            queued_us=task.queued_us,
+            feature_state=states.pop(),
+        )
+        longest = pc.max(pc.binary_length(as_array(outcomes.messages))).as_py() or 0
+        if longest > MAX_MESSAGE_BYTES:
+            raise ValueError(f"the outcome has {longest} bytes, over the limit of {MAX_MESSAGE_BYTES}")
+        return outcomes
+
+    def _failed(
+        self, row: Row, task: _Task, failure: Failure, request_id: str, latency_us: int, state: FeatureState | None
+    ) -> Scored:
+        message = encode(
+            row,
+            task.window_id,
+            self._model,
+            failure,
+            request_id=request_id,
+            scored_at=self.now_us(),
+            latency_us=latency_us,
+            batch_size=task.batch_size,
+            queued_us=task.queued_us,
+            feature_state=state,
+        )
+        return Scored(status_of(failure), message)
+
+    def _dead(self, row: Row, window_id: str, error: DecodeError) -> Scored:
+        failure = Failure(FailureKind.DEAD_LETTER, f"{error.reason}: {error}")
+        request_id = row.key.decode("utf-8", "replace")
+        message = encode(row, window_id, self._model, failure, request_id=request_id, scored_at=self.now_us())
+        return Scored("dead_lettered", message, error.reason, str(error)[:500])
+
+    def _call(self, batch: Batch, rows: int) -> _Call:
+        started = self.clock()
+        try:
+            answers: Answers | Exception = self.runner.predict(batch, rows)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it becomes the outcome; sys.exit() and panics of Rust too
+            answers = error if isinstance(error, Exception) else RuntimeError(self._told(error))
+        seconds = self.clock() - started
+        if isinstance(answers, Answers):
+            if self._ranks and answers.scores is not None and answers.items is None and answers.row_items is None:
+                answers.row_items = [list(items) for items in batch[LIVE_ITEMS.name].values]
+            parts = (answers.value, answers.label, answers.scores)
+            short = next((len(part) for part in parts if part is not None and len(part) != rows), None)
+            if short is not None:
+                answers = ValueError(f"the model answered {short} rows for {rows} captures")
+        state = self._state()
+        return _Call(state, seconds, None) if isinstance(state, Exception) else _Call(answers, seconds, state)
+
+    def _state(self) -> FeatureState | Exception | None:
+        """The state of the model's feature cache, or what the model's own code raised instead."""
+        try:
+            return self.runner.feature_state()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as above
+            return RuntimeError(f"feature_state() raised {self._told(error)}")
+
+    def _told(self, error: BaseException) -> str:
+        """What an error says, whatever its own `__str__` does."""
+        try:
+            return explained(error, self.processes)
+        except Exception:  # noqa: BLE001 - a model may raise an exception of its own making
+            return type(error).__name__
+
+    def _known(self, schema: Schema) -> tuple[Feature, ...] | ConfigurationError:
+        """The features of a writer schema, or why the model cannot use them; asked once a schema."""
+        key = str(schema.fingerprint)
+        if key not in self._features:
+            try:
+                features = FeatureSchema.in_live(schema).features
+                check_fit(self.runner.inputs, (*features, LIVE_ITEMS) if self._ranks else features)
+                self._features[key] = features
+            except ConfigurationError as error:  # of a schema too
+                self._features[key] = error
+        return self._features[key]
+
+
+def _row(batch: Batch, at: int) -> Batch:
+    """One row of a batch."""
+    here = slice(at, at + 1)
+    return {
+        name: FeatureColumn(
+            column.values[here],
+            None if column.missing is None else column.missing[here],
+            column.nullable,
+            column.ragged,
+        )
+        for name, column in batch.items()
+    }
+
+
+def _kind(error: Exception) -> FailureKind:
+    if isinstance(error, TimeoutError):  # a model server's
+        return FailureKind.TIMEOUT
+    return FailureKind.MODEL_ERROR if isinstance(error, ValueError) else FailureKind.EXCEPTION

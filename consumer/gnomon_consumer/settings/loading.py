@@ -1,0 +1,218 @@
+"""All settings in one model, and how they are loaded."""
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings.exceptions import SettingsError
+from typing_extensions import override
+
+from gnomon_consumer.sections import Section
+from gnomon_consumer.settings.database import (
+    DeclaredSettings,
+    EventSettings,
+    JoinSettings,
+    LabelSettings,
+    ReportSettings,
+)
+from gnomon_consumer.settings.kafka import KafkaSettings
+from gnomon_consumer.settings.run import NAME, LogSettings, RunSettings
+from gnomon_consumer.settings.score import ScoreSettings
+from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_schemas.errors import ConfigurationError
+
+ENV_PREFIX = "GNOMON_"
+DEFAULT_FILE = "gnomon.toml"
+_SECRET_WORDS = (
+    "password",
+    "secret",
+    "token",
+    "authorization",
+    "database_url",
+    "jaas",
+    "key.pem",
+    "user.info",
+    "oauthbearer.config",
+)
+
+
+class Settings(BaseSettings):
+    """Everything a command may need; made by `load_settings` only."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, case_sensitive=False
+    )
+
+    bootstrap_servers: str = Field(
+        default="localhost:9092",
+        min_length=1,
+        description="Kafka brokers, host:port,…; default localhost:9092.",
+    )
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL, postgresql://user:password@host:port/database; no default."
+    )
+    stream: str | None = Field(
+        default=None,
+        pattern=NAME,
+        description="Name of the stream; no default.",
+    )
+    topic_prefix: str = Field(
+        default="gnomon",
+        pattern=NAME,
+        description="First part of every topic name.",
+    )
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    score: ScoreSettings = Field(default_factory=ScoreSettings)
+    join: JoinSettings = Field(default_factory=JoinSettings)
+    labels: LabelSettings = Field(default_factory=LabelSettings)
+    report: ReportSettings = Field(default_factory=ReportSettings)
+    stream_settings: DeclaredSettings = Field(default_factory=DeclaredSettings)
+    verdict: Plan = Field(default_factory=Plan)
+    events: EventSettings = Field(default_factory=EventSettings)
+    run: RunSettings = Field(default_factory=RunSettings)
+    _file: Path | None = PrivateAttr(default=None)
+
+    @property
+    def file(self) -> Path | None:
+        """Return the path of the configuration file, or None without one."""
+        return self._file
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return flags, then the environment; `load_settings` adds the file as the last source."""
+        return init_settings, env_settings
+
+    def require_stream(self) -> str:
+        """Return the stream's name; raise ConfigurationError when it is not configured."""
+        if self.stream is None:
+            raise ConfigurationError("no stream: give --stream, GNOMON_STREAM or `stream` in gnomon.toml")
+        return self.stream
+
+    def require_database_url(self) -> str:
+        """Return the database's URL; raise ConfigurationError when it is not configured."""
+        if self.database_url is None:
+            raise ConfigurationError(
+                "no database: give --database-url, GNOMON_DATABASE_URL or `database_url` in gnomon.toml"
+            )
+        return self.database_url
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None, config: str | Path | None = None) -> Settings:
+    """Merge flags (`overrides`, nested), environment, file and defaults.
+
+    `config` None means `gnomon.toml` in the working directory, if that file exists. Raises ConfigurationError: one
+    line with the environment variable, the file key and the value.
+    """
+    path = Path(config) if config is not None else Path(DEFAULT_FILE)
+    if config is not None and not path.is_file():
+        raise ConfigurationError(f"--config {path}: no such file")
+
+    class WithFile(Settings):
+        @classmethod
+        @override
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+
+    try:
+        loaded = WithFile(**dict(overrides or {}))
+        loaded._file = path if path.is_file() else None
+        return loaded
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_describe(dict(item)) for item in error.errors())) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    except SettingsError as error:
+        raise ConfigurationError("; ".join(_not_json()) or str(error)) from None
+
+
+def write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a file that only its owner may read. Raises OSError; without `replace` FileExistsError."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if replace else os.O_EXCL)
+    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text)
+
+
+def environment_name(key: str) -> str:
+    """Return the environment variable of a setting: `score.workers` -> `GNOMON_SCORE__WORKERS`."""
+    return ENV_PREFIX + key.upper().replace(".", "__")
+
+
+def is_secret(name: str) -> bool:
+    """Return whether the value of a setting or property with this name must not be shown."""
+    return any(word in name.lower() for word in _SECRET_WORDS)
+
+
+def _describe(error: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting: file key {key} (environment {environment_name(key)})"
+    # A whole table given as one text may contain a password.
+    hidden = is_secret(key) or key in ("kafka", "kafka.properties") or "@" in str(error["input"])
+    shown = "…" if hidden else repr(error["input"])
+    if len(shown) > 80:
+        shown = shown[:79] + "…"
+    message = " ".join(str(error["msg"]).split())
+    return f"{environment_name(key)} (file key {key}): {shown}: {message}"
+
+
+def _not_json(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
+    """Name the structured variables whose value is not JSON, which pydantic-settings leaves out."""
+    set_here = {name.upper(): value for name, value in os.environ.items()}
+    for name, field in model.model_fields.items():
+        key = prefix + name
+        section = field.annotation
+        value = set_here.get(environment_name(key))
+        if isinstance(section, type) and issubclass(section, Section):
+            yield from _not_json(section, f"{key}.")
+            wanted = "a JSON object"
+        else:
+            wanted = 'JSON, such as ["…"] or {"…": …}'
+        if value is not None and not _is_json(value) and _structured(section):
+            shown = "…" if is_secret(key) or key.startswith("kafka") or "@" in value else repr(value[:80])
+            yield f"{environment_name(key)} (file key {key}): {shown}: must be {wanted}"
+
+
+def _structured(annotation: Any) -> bool:
+    """Return whether a setting can be a table, a list or a mapping."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return issubclass(annotation, BaseModel)
+    return get_origin(annotation) in (tuple, list, dict) or any(map(_structured, get_args(annotation)))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

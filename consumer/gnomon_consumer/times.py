@@ -1,0 +1,38 @@
+"""Times as they travel: microseconds since the Unix epoch, UTC. The one impure function here reads the wall clock."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from gnomon_schemas.times import checked_microseconds
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOUR_US = 3_600_000_000
+_DIGITS_OF_A_DATE = 8
+"""20130401 is a date in ISO 8601."""
+
+
+def moment(micros: int) -> datetime:
+    """Microseconds since the Unix epoch as a datetime in UTC."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def instant(name: str, text: str) -> datetime:
+    """Return the time that a person wrote: ISO 8601, in UTC where it names no zone, or microseconds since the epoch.
+
+    Raises ValueError for another unit and for what is not a time; `name` says whose it is.
+    """
+    text = text.strip()
+    if text.isascii() and text.isdigit() and len(text) > _DIGITS_OF_A_DATE:
+        return moment(checked_microseconds(name, int(text)))
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{name}: '{text}' is not a valid time; write 2013-04-01 or 2013-04-01T06:00:00+02:00"
+        ) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def now_us() -> int:
+    """Return the wall clock in microseconds since the Unix epoch; pure code is handed this function or its value."""
+    return time.time_ns() // 1000

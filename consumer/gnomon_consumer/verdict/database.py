@@ -1,0 +1,78 @@
+"""Questions to the database, each answered by one of its functions."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from gnomon_consumer.database import connections
+from gnomon_schemas.errors import ConfigurationError, GnomonError
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Any]
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Connection]:
+    """Yield a connection that may write; it raises what names the way out where tables are of another version."""
+    connection = connections.connect(url, "gnomon verdict")
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def ask(connection: Connection, function: str, **arguments: Any) -> list[Row]:
+    """Return the rows of a report, or of one of the verdict's own functions; arguments by name."""
+    schema = "gnomon_estimators" if function.startswith("verdict_") else "report_v1"
+    statement = sql.SQL("select * from {}({})").format(
+        sql.Identifier(schema, function),
+        sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(key), sql.Placeholder(key)) for key in arguments),
+    )
+    return rows(connection, statement, arguments)
+
+
+def rows(connection: Connection, statement: sql.Composable | str, arguments: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of a statement as dictionaries."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement, arguments).fetchall()  # type: ignore[arg-type]
+
+
+def one(connection: Connection, statement: str, **arguments: Any) -> Row | None:
+    """Return the first row of a statement, None where there is none."""
+    found = rows(connection, statement, arguments)
+    return found[0] if found else None
+
+
+def deployment_row(connection: Connection, stream: str, deployment: str | None) -> Row:
+    """Return the deployment's row. Raises ConfigurationError that names the deployments that there are.
+
+    Without a name, the stream's only challenger is meant.
+    """
+    known = rows(
+        connection,
+        "select * from report_v1.deployments where stream = %(stream)s order by deployment",
+        {"stream": stream},
+    )
+    if not known:
+        streams = [r["name"] for r in rows(connection, "select name from report_v1.streams order by name", {})]
+        there = f"there are {', '.join(streams)}" if streams else "there is none yet"
+        raise ConfigurationError(f"stream {stream} has no deployment; streams with data: {there}")
+    wanted = [row for row in known if row["deployment"] == deployment]
+    if deployment is None:
+        wanted = [row for row in known if row["role"] != "control"]
+    if len(wanted) == 1:
+        return wanted[0]
+    names = ", ".join(row["deployment"] for row in known)
+    if deployment is None:
+        raise ConfigurationError(f"name one with --deployment: stream {stream} has {names}")
+    raise ConfigurationError(f"stream {stream} has no deployment {deployment}; there are {names}")
+
+
+def require_role(row: Row) -> None:
+    """Raise GnomonError for a deployment that nothing was joined of yet."""
+    if row["role"] is None:
+        raise GnomonError(f"nothing of deployment {row['deployment']} was joined yet")

@@ -1,0 +1,85 @@
+"""Events of a deployment (verdict changed, promoted, rolled back) as CloudEvents, from an outbox, at least once."""
+
+import hashlib
+import hmac
+import json
+import urllib.error
+import urllib.request
+import uuid
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from gnomon_consumer.verdict.database import Connection, Row, rows
+
+SECONDS = 10.0
+
+
+def write(connection: Connection, deployment: Row, kind: str, data: dict[str, Any]) -> None:
+    """Put an event into the outbox, in the transaction of what it tells of."""
+    connection.execute(
+        "insert into gnomon.events (event_id, deployment_id, kind, data) values (%s, %s, %s, %s)",
+        [uuid.uuid4(), deployment["deployment_id"], kind, Jsonb(data)],
+    )
+
+
+def cloud_event(row: Row) -> bytes:
+    """Return one event in CloudEvents 1.0's structured mode (application/cloudevents+json)."""
+    event = {
+        "specversion": "1.0",
+        "id": str(row["event_id"]),
+        "source": f"/gnomon/{row['stream']}",
+        "subject": row["deployment"],
+        "type": f"gnomon.{row['kind']}.v1",
+        "time": row["created_at"].isoformat(),
+        "datacontenttype": "application/json",
+        "data": row["data"],
+    }
+    return json.dumps(event, sort_keys=True).encode()
+
+
+def signature(secret: str, body: bytes) -> str:
+    """Return the value of the header X-Gnomon-Signature: HMAC-SHA256 of the body."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def deliver(connection: Connection, url: str, secret: str | None, most: int = 100) -> tuple[int, str | None]:
+    """Post what the outbox holds, oldest first; return how many arrived and what stopped it.
+
+    An event is marked only after the receiver said 2xx, so it may arrive twice: receivers go by its id. Two senders do
+    not take the same events.
+    """
+    sent = 0
+    with connection.transaction():
+        waiting = rows(
+            connection,
+            "select e.event_id, e.kind, e.data, e.created_at, d.stream, d.deployment from gnomon.events e"
+            " join report_v1.deployments d using (deployment_id) where e.delivered_at is null"
+            " order by e.created_at, e.event_id limit %(most)s for update of e skip locked",
+            {"most": most},
+        )
+        for row in waiting:
+            problem = _post(url, secret, cloud_event(row))
+            connection.execute(
+                "update gnomon.events set attempts = attempts + 1, problem = %(problem)s,"
+                " delivered_at = case when %(problem)s::text is null then now() end where event_id = %(id)s",
+                {"problem": problem, "id": row["event_id"]},
+            )
+            if problem is not None:
+                return sent, problem
+            sent += 1
+    return sent, None
+
+
+def _post(url: str, secret: str | None, body: bytes) -> str | None:
+    headers = {"Content-Type": "application/cloudevents+json"}
+    if secret:
+        headers["X-Gnomon-Signature"] = signature(secret, body)
+    request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310  # http(s) only
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS):  # noqa: S310  # http(s) only
+            return None
+    except urllib.error.HTTPError as error:
+        return f"the receiver answered {error.code}"
+    except (OSError, ValueError) as error:
+        return " ".join(str(getattr(error, "reason", error)).split())

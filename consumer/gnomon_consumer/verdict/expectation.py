@@ -1,0 +1,66 @@
+"""What to expect of the configured plan, from the deployment's first days, or from the control's."""
+
+from math import isfinite
+
+from gnomon_consumer.settings import Settings
+from gnomon_consumer.verdict.collect import collect
+from gnomon_consumer.verdict.database import Connection, Row, deployment_row, one, rows
+from gnomon_consumer.verdict.plans import StoredPlan
+from gnomon_consumer.verdict.rules.judged import judge
+from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_consumer.verdict.rules.planning import Expected, expect
+from gnomon_schemas.errors import ConfigurationError
+
+LEAST_DAYS = 3
+
+
+def expectation_of(
+    connection: Connection, settings: Settings, deployment: str | None, rows_a_day: float | None
+) -> Expected:
+    """Return the expectation. Raises ConfigurationError where nothing ran yet: give the deviation then."""
+    stream, plan = settings.require_stream(), settings.verdict
+    wanted = deployment_row(connection, stream, deployment)
+    controls = rows(
+        connection,
+        "select * from report_v1.deployments where stream = %(stream)s and role = 'control' order by deployment_id",
+        {"stream": stream},
+    )
+    for row in (wanted, *(c for c in controls if c["deployment_id"] != wanted["deployment_id"])):
+        found = _from_days(connection, row, plan, row is wanted, rows_a_day)
+        if found is not None:
+            return found
+    raise ConfigurationError(
+        f"fewer than {LEAST_DAYS} whole days are sealed of {wanted['deployment']} and of any control: give --day-sd,"
+        " the standard deviation of a day's difference"
+    )
+
+
+def _from_days(connection: Connection, row: Row, plan: Plan, own: bool, rows_a_day: float | None) -> Expected | None:
+    stored = StoredPlan(0, plan, plan.sha256, plan.process, None, row["created_at"])
+    evidence = collect(connection, row, [stored])
+    series = evidence.find(plan.metric)
+    days = len(evidence.days)
+    if series is None or days < LEAST_DAYS:
+        return None
+    judged = judge(series, plan.model_copy(update={"blocks": "day"}), plan.margins()[plan.metric], days)
+    if not isfinite(judged.estimate) or not judged.standard_error > 0:
+        return None
+    return expect(
+        plan,
+        judged.standard_error * days**0.5,
+        f"{days} days of {row['deployment']}",
+        judged.estimate if own else None,
+        rows_a_day or evidence.rows / days,
+        _cpu_us(connection, row),
+    )
+
+
+def _cpu_us(connection: Connection, row: Row) -> float | None:
+    found = one(
+        connection,
+        "select sum(w.cpu_us)::float8 / nullif(sum(c.sampled), 0)::float8 as us from gnomon.windows w"
+        " join gnomon.cells c using (deployment_id, source_partition, start_offset)"
+        " where w.deployment_id = %(id)s and w.cpu_us is not null",
+        id=row["deployment_id"],
+    )
+    return found["us"] if found else None

@@ -1,0 +1,114 @@
+"""The verdict by HTTP, for machines that roll out: Argo Rollouts' web provider, Flagger's webhooks."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from gnomon_consumer.runtime.http import Answering, HttpServer
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
+
+FRESH_SECONDS = 30.0
+"""How long an answer serves further requests: evidence changes at seals, and pollers come in crowds."""
+NEXT_SECONDS = 5.0
+LONGEST_BODY = 1_000_000
+CLIENT_SECONDS = 30.0
+"""A client that sends nothing for so long is cut off."""
+
+Decide = Callable[[str | None], dict[str, Any]]
+
+
+class FreshVerdicts:
+    """The verdicts of the last moments; one question at a time goes to the database."""
+
+    def __init__(self, decide: Decide, clock: Callable[[], float] = time.monotonic) -> None:
+        self._decide = decide
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: dict[str | None, tuple[float, dict[str, Any]]] = {}
+
+    def of(self, deployment: str | None) -> dict[str, Any]:
+        """Return the verdict of a deployment. Raises GnomonError where there is none to give."""
+        with self._lock:
+            made, answer = self._known.get(deployment, (float("-inf"), {}))
+            if self._clock() - made < FRESH_SECONDS:
+                return answer
+            answer = self._decide(deployment)
+            self._known[deployment] = (self._clock(), answer)
+            return answer
+
+
+class HttpGate(HttpServer):
+    """`GET /verdict?deployment=NAME` answers JSON; `POST /flagger` answers 200 only for PROMOTE.
+
+    /verdict answers 200 for every decision: its reader distinguishes them. What cannot be decided is never a 2xx: 404
+    names the deployments that there are, 503 says that the database does not answer.
+    """
+
+    def __init__(self, address: str, answers: FreshVerdicts) -> None:
+        class Handler(Answering):
+            timeout = CLIENT_SECONDS
+
+            def do_GET(self) -> None:
+                """Answer a question."""
+                target = urlsplit(self.path)
+                if target.path == "/healthz":
+                    self.answer(200, b"ok\n")
+                elif target.path == "/verdict":
+                    self._verdict(parse_qs(target.query).get("deployment", [None])[-1], flagger=False)
+                else:
+                    self.answer(404, b"GET /verdict?deployment=NAME, POST /flagger, GET /healthz\n")
+
+            def do_POST(self) -> None:
+                """Answer one of Flagger's webhooks; `metadata.deployment` names the deployment."""
+                if urlsplit(self.path).path != "/flagger":
+                    self.answer(404, b"POST /flagger\n")
+                    return
+                try:
+                    deployment = self._named()
+                except (ValueError, TypeError, AttributeError):
+                    self.answer(400, b"the body is not Flagger's JSON\n")
+                    return
+                self._verdict(deployment, flagger=True)
+
+            def _named(self) -> str | None:
+                """Return the deployment that the body names. Raises what reading something else raises."""
+                length = int(self.headers.get("Content-Length") or 0)
+                if not 0 <= length <= LONGEST_BODY:
+                    raise ValueError(f"a body of {length} bytes")
+                deployment = (json.loads(self.rfile.read(length) or b"{}").get("metadata") or {}).get("deployment")
+                if not isinstance(deployment, str | None):
+                    raise TypeError("metadata.deployment is not a name")
+                return deployment
+
+            def _verdict(self, deployment: str | None, *, flagger: bool) -> None:
+                try:
+                    answer = answers.of(deployment)
+                except DependencyUnreachableError as error:
+                    self.answer(503, f"{error}\n".encode())
+                except ConfigurationError as error:
+                    self.answer(404, f"{error}\n".encode())
+                except GnomonError as error:
+                    self.answer(500, f"{error}\n".encode())
+                else:
+                    if flagger:
+                        status = 200 if answer["decision"] == "PROMOTE" else 409
+                        text = f"{answer['decision']} (verdict {answer['verdict_id']}): {answer['sentence']}\n"
+                        self.answer(status, text.encode(), "text/plain; charset=utf-8")
+                    else:
+                        self.answer(200, json.dumps(answer, default=str).encode(), "application/json")
+
+        super().__init__("--serve", address, Handler)
+
+
+def serve(
+    address: str, decide: Decide, stop: threading.Event, send: Callable[[], object], said: Callable[[int], object]
+) -> None:
+    """Answer until `stop` is set; in between, send what the outbox holds."""
+    with closing(HttpGate(address, FreshVerdicts(decide))) as gate:
+        said(gate.port)
+        while not stop.wait(NEXT_SECONDS):
+            send()

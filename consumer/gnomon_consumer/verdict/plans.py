@@ -1,0 +1,61 @@
+"""The plans of a deployment: stored when it starts, a change recorded and dated."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.types.json import Jsonb
+
+from gnomon_consumer.verdict.database import Connection, one, rows
+from gnomon_consumer.verdict.rules.plan import Plan
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """A plan as it was recorded. `evidence_from`: evidence counts from the first whole day after this event time."""
+
+    plan_id: int
+    plan: Plan
+    sha256: str
+    process: str
+    evidence_from: datetime | None
+    recorded_at: datetime
+
+
+def stored_plans(connection: Connection, deployment_id: int, as_of: datetime | None = None) -> list[StoredPlan]:
+    """Return the plans recorded by a time (default: all), the newest last."""
+    found = rows(
+        connection,
+        "select plan_id, plan, sha256, process, evidence_from, recorded_at from gnomon.plans"
+        " where deployment_id = %(id)s and recorded_at <= coalesce(%(as_of)s::timestamptz, 'infinity')"
+        " order by plan_id",
+        {"id": deployment_id, "as_of": as_of},
+    )
+    return [StoredPlan(**{**row, "plan": Plan.model_validate(row["plan"])}) for row in found]
+
+
+def record_plan(connection: Connection, deployment_id: int, plan: Plan, given: bool) -> StoredPlan:
+    """Store the plan unless it stands already, and return the plan that holds.
+
+    Where the configuration has no plan of its own (`given` false), a stored one holds. A plan that asks something else
+    than the last one counts evidence that had not been joined by now; another way back changes nothing of that.
+    """
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(hashtextextended('gnomon.plans', %s))", [deployment_id])
+        known = stored_plans(connection, deployment_id)
+        if known and (not given or known[-1].sha256 == plan.sha256):
+            return known[-1]
+        if known and known[-1].process == plan.process:
+            since = known[-1].evidence_from
+        else:
+            reached = one(
+                connection,
+                "select max(last_captured_at) as at from gnomon.windows where deployment_id = %(id)s",
+                id=deployment_id,
+            )
+            since = reached["at"] if reached else None
+        connection.execute(
+            "insert into gnomon.plans (deployment_id, sha256, process, plan, evidence_from)"
+            " values (%s, %s, %s, %s, %s)",
+            [deployment_id, plan.sha256, plan.process, Jsonb(plan.model_dump(mode="json")), since],
+        )
+        return stored_plans(connection, deployment_id)[-1]

@@ -1,0 +1,150 @@
+"""What a verdict rests on, as plain data: stored with the verdict, exported, computed again to verify. Pure."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from gnomon_consumer.verdict.rules.confidence import Clusters, Sums
+
+
+@dataclass(frozen=True)
+class Series:
+    """Sums by whole day of one metric, over everything or one segment.
+
+    `variant`: `complete` (labelled requests), `weighted` (weights divided by the labelled share of each group of like
+    requests) or `worst` (the worst that the missing labels could say). `clusters`: by number of days, V_c and V_cd.
+    """
+
+    metric: str
+    rows: tuple[int, ...]
+    live_y: tuple[float, ...]
+    live_x: tuple[float, ...]
+    shadow_y: tuple[float, ...]
+    shadow_x: tuple[float, ...]
+    clusters: dict[int, tuple[float, float]] = field(default_factory=dict)
+    segment: str = ""
+    variant: str = "complete"
+
+    def sums(self, days: int) -> Sums:
+        """Return the sums of the first so many days."""
+        live_y, live_x, shadow_y, shadow_x = (
+            np.array(side[:days], dtype=float) for side in (self.live_y, self.live_x, self.shadow_y, self.shadow_x)
+        )
+        return Sums(live_y, live_x, shadow_y, shadow_x, root=self.metric == "rmse")
+
+    def between_clusters(self, days: int) -> Clusters:
+        """Return the cluster variances after so many days, 0 where they are not known."""
+        return Clusters(*self.clusters.get(days, (0.0, 0.0)))
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Units (a cluster on a day; a request without cluster is its own) by which side failed in them."""
+
+    units: int = 0
+    shadow_failed: int = 0
+    shadow_only: int = 0
+    live_only: int = 0
+
+
+@dataclass(frozen=True)
+class AnswerCell:
+    """Requests by the decisions of both sides: their share of the traffic, and the share of them with a label."""
+
+    live: str | None
+    shadow: str | None
+    share: float
+    labelled: float
+
+
+@dataclass(frozen=True)
+class LiveVersion:
+    """A version of the live model among the pairs, with its first and last local day."""
+
+    name: str
+    version: str
+    first: date
+    last: date
+    rows: int
+
+
+@dataclass(frozen=True)
+class Control:
+    """The control's own disagreement with live: the noise floor, with the lower end of its 95% interval."""
+
+    deployment: str
+    rows: int
+    disagreement: float
+    low: float
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the gate reads. `days`: the whole local days of sealed cohorts since live last changed."""
+
+    stream: str
+    deployment: str
+    role: str
+    days: tuple[date, ...] = ()
+    series: tuple[Series, ...] = ()
+    latency: tuple[Series, ...] = ()
+    errors: Errors = Errors()
+    rows: int = 0
+    answered: float | None = None
+    coverage: float | None = None
+    label_coverage: float | None = None
+    effective_rows: float = 0
+    classes: dict[str, int] = field(default_factory=dict)
+    cells: tuple[AnswerCell, ...] = ()
+    ledger_differences: int = 0
+    orphaned: int = 0
+    drift: dict[str, float] = field(default_factory=dict)
+    live_versions: tuple[LiveVersion, ...] = ()
+    control: Control | None = None
+    sealed_until: datetime | None = None
+    cohort_id: int | None = None
+    promoted_from: bool = False
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    def find(self, metric: str, segment: str = "", variant: str = "complete") -> Series | None:
+        """Return the series of a metric, None where there is none."""
+        wanted = (metric, segment, variant)
+        return next((s for s in self.series if (s.metric, s.segment, s.variant) == wanted), None)
+
+    @property
+    def live_changed(self) -> bool:
+        """Whether more than one version of the live model answered."""
+        return len(self.live_versions) > 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the evidence as plain JSON values; what is not finite is null."""
+        plain: dict[str, Any] = finite(_ADAPTER.dump_python(self, mode="json"))
+        return plain
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> "Evidence":
+        """Return the evidence that `as_json` wrote."""
+        return _ADAPTER.validate_python(value)
+
+
+_ADAPTER = TypeAdapter(Evidence)
+
+
+def finite(value: Any) -> Any:
+    """Return the value as JSON can hold it, containers and all: dates as text, numbers that are not finite as null."""
+    if isinstance(value, dict):
+        return {str(key): finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if isfinite(value) else None
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

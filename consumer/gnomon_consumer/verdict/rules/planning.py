@@ -1,0 +1,72 @@
+"""What to expect of a plan, before and while it runs: days until a decision, margins that can be shown, cost. Pure."""
+
+from dataclasses import dataclass
+
+from gnomon_consumer.verdict.rules.confidence import WEEK, t_radius
+from gnomon_consumer.verdict.rules.gate import target
+from gnomon_consumer.verdict.rules.judged import FOREVER, Judged, days_until, tuning
+from gnomon_consumer.verdict.rules.plan import Plan
+
+HORIZONS = (14, 28, 56)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Days until PROMOTE (None: not within a year), and what so many days can show.
+
+    `source` says where the standard deviation of a day's difference is from. `rows` and `cpu_hours` are those of the
+    days until PROMOTE, or of the planned days.
+    """
+
+    metric: str
+    margin: float
+    goal: str
+    source: str
+    day_sd: float
+    difference: float | None
+    days_if_it_stays: int | None
+    days_if_none: int | None
+    shown_margins: dict[int, float]
+    smallest_margin: float
+    rows: int | None
+    cpu_hours: float | None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether a year of days can show the margin."""
+        return self.margin >= self.smallest_margin
+
+
+def expect(
+    plan: Plan,
+    day_sd: float,
+    source: str,
+    difference: float | None = None,
+    rows_a_day: float | None = None,
+    cpu_us_a_row: float | None = None,
+) -> Expected:
+    """Return what to expect when the difference of a day has the standard deviation `day_sd`."""
+    margin = plan.margins()[plan.metric]
+    beyond = target(plan, plan.metric)
+    one_day = Judged(plan.metric, margin, "", "complete", "week" if plan.blocks == "week" else "day", 1,
+                     difference or 0.0, day_sd if plan.blocks != "week" else day_sd / WEEK**0.5,
+                     0.0, 0.0, 0.0, 0.0)  # fmt: skip
+    stays = None if difference is None else days_until(one_day, plan, beyond)
+    none = days_until(one_day, plan, beyond, estimate=0.0)
+    margins = {days: shown_margin(plan, day_sd, days) for days in HORIZONS}
+    smallest = min(shown_margin(plan, day_sd, days) for days in range(plan.days, FOREVER + 1, WEEK))
+    days = stays or none or plan.days
+    rows = None if rows_a_day is None else round(rows_a_day * days)
+    hours = None if rows is None or cpu_us_a_row is None else rows * cpu_us_a_row / 3.6e9
+    return Expected(
+        plan.metric, margin, plan.goal, source, day_sd, difference, stays, none, margins, smallest, rows, hours
+    )
+
+
+def shown_margin(plan: Plan, day_sd: float, days: int) -> float:
+    """Return the width of the bound after so many days: the margin that a difference of 0 is shown not to exceed."""
+    g_days, g_weeks = tuning(plan.days, plan.weeks, plan.alpha)
+    if plan.blocks == "week":
+        n = days // WEEK
+        return float(t_radius(n, 2 * plan.alpha, g_weeks) * day_sd / (n * WEEK) ** 0.5) if n else float("inf")
+    return float(t_radius(days, 2 * plan.alpha, g_days) * day_sd / days**0.5)

@@ -1,0 +1,186 @@
+"""Decide, store, verify and export verdicts."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import isclose
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from gnomon_consumer.runtime.user import user_name
+from gnomon_consumer.verdict import events
+from gnomon_consumer.verdict.collect import collect
+from gnomon_consumer.verdict.database import Connection, Row, one
+from gnomon_consumer.verdict.plans import StoredPlan, record_plan, stored_plans
+from gnomon_consumer.verdict.rules.answer import Verdict
+from gnomon_consumer.verdict.rules.evidence import Evidence
+from gnomon_consumer.verdict.rules.gate import decide
+from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_schemas.errors import ConfigurationError
+
+FORMAT = "gnomon.verdict.v1"
+CLOSE = 1e-9
+"""Sums that PostgreSQL's workers add up in another order differ in their last digits only."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A verdict with what it rests on; `verdict_id` None where it was not stored."""
+
+    deployment: Row
+    plan: StoredPlan
+    evidence: Evidence
+    verdict: Verdict
+    as_of: datetime
+    verdict_id: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `--format json` and the HTTP gate answer."""
+        return {
+            "verdict_id": self.verdict_id,
+            "stream": self.evidence.stream,
+            "deployment": self.evidence.deployment,
+            "as_of": self.as_of.isoformat(),
+            "plan_sha256": self.plan.sha256,
+            **self.verdict.as_json(),
+        }
+
+
+def decide_now(connection: Connection, deployment: Row, plan: Plan, given: bool) -> Decided:
+    """Decide and store: the whole verdict or nothing. The same evidence twice is one verdict."""
+    stored = record_plan(connection, deployment["deployment_id"], plan, given)
+    found = said_as_of(connection, deployment, None)
+    last = one(
+        connection,
+        "select verdict_id, plan_id, decision, evidence from gnomon.verdicts where deployment_id = %(id)s"
+        " order by verdict_id desc limit 1",
+        id=deployment["deployment_id"],
+    )
+    evidence = found.evidence.as_json()
+    said = (stored.plan_id, found.verdict.decision)
+    if (
+        last is not None
+        and (last["plan_id"], last["decision"]) == said
+        and not list(differences(last["evidence"], evidence))
+    ):
+        return replace(found, verdict_id=last["verdict_id"])
+    with connection.transaction():
+        row = one(
+            connection,
+            "insert into gnomon.verdicts (deployment_id, plan_id, cohort_id, as_of, decision, sentence, days, look,"
+            " verdict, evidence, evidence_sha256, decided_by) values (%(deployment_id)s, %(plan_id)s, %(cohort_id)s,"
+            " %(as_of)s, %(decision)s, %(sentence)s, %(days)s, %(look)s, %(verdict)s, %(evidence)s, %(sha256)s, %(by)s)"
+            " returning verdict_id",
+            deployment_id=deployment["deployment_id"],
+            plan_id=found.plan.plan_id,
+            cohort_id=found.evidence.cohort_id,
+            as_of=found.as_of,
+            decision=found.verdict.decision,
+            sentence=found.verdict.sentence,
+            days=found.verdict.days,
+            look=found.verdict.look,
+            verdict=Jsonb(found.verdict.as_json()),
+            evidence=Jsonb(evidence),
+            sha256=digest(evidence),
+            by=user_name(),
+        )
+        assert row is not None
+        decided = replace(found, verdict_id=row["verdict_id"])
+        if last is None or last["decision"] != found.verdict.decision:
+            before = last["decision"] if last else None
+            events.write(connection, deployment, "verdict.changed", {"before": before, **decided.as_json()})
+    return decided
+
+
+def said_as_of(connection: Connection, deployment: Row, as_of: datetime | None) -> Decided:
+    """Return what the seals and plans of a time say (default: of now), without storing it."""
+    now = one(connection, "select now() as at")
+    assert now is not None
+    plans = stored_plans(connection, deployment["deployment_id"], as_of)
+    if not plans:
+        raise ConfigurationError(f"deployment {deployment['deployment']} had no plan by then")
+    evidence = collect(connection, deployment, plans, as_of)
+    return Decided(deployment, plans[-1], evidence, decide(plans[-1].plan, evidence), as_of or now["at"])
+
+
+def stored_verdict(connection: Connection, verdict_id: int) -> Row:
+    """Return a stored verdict with its plan. Raises ConfigurationError for one that does not exist."""
+    row = one(
+        connection,
+        "select v.*, d.stream, d.deployment, p.plan, p.sha256 as plan_sha256 from gnomon.verdicts v"
+        " join report_v1.deployments d using (deployment_id) join gnomon.plans p using (plan_id)"
+        " where v.verdict_id = %(id)s",
+        id=verdict_id,
+    )
+    if row is None:
+        known = one(connection, "select min(verdict_id) as low, max(verdict_id) as high from gnomon.verdicts")
+        there = f"there are {known['low']} to {known['high']}" if known and known["high"] else "there is none yet"
+        raise ConfigurationError(f"there is no verdict {verdict_id}; {there}")
+    return row
+
+
+def export(row: Row) -> dict[str, Any]:
+    """Return a stored verdict as one JSON object from which anyone can decide it again."""
+    return {
+        "format": FORMAT,
+        "verdict_id": row["verdict_id"],
+        "stream": row["stream"],
+        "deployment": row["deployment"],
+        "as_of": row["as_of"].isoformat(),
+        "decided_at": row["decided_at"].isoformat(),
+        "decided_by": row["decided_by"],
+        "plan": row["plan"],
+        "plan_sha256": row["plan_sha256"],
+        "evidence": row["evidence"],
+        "evidence_sha256": row["evidence_sha256"],
+        "verdict": row["verdict"],
+    }
+
+
+def verify(connection: Connection, deployment: Row, row: Row) -> list[str]:
+    """Return how a stored verdict differs from what its plan, its evidence and the database say now; empty: equal."""
+    problems = []
+    if Plan.model_validate(row["plan"]).sha256 != row["plan_sha256"]:
+        problems.append("the plan does not have its hash")
+    if digest(row["evidence"]) != row["evidence_sha256"]:
+        problems.append("the stored evidence does not have its hash")
+    again = decide(Plan.model_validate(row["plan"]), Evidence.from_json(row["evidence"]))
+    if again.decision != row["decision"]:
+        problems.append(f"the stored evidence gives {again.decision} by this version, {row['decision']} was stored")
+    plans = [p for p in stored_plans(connection, row["deployment_id"]) if p.plan_id <= row["plan_id"]]
+    found = collect(connection, deployment, plans, row["as_of"])
+    for path, before, now in differences(row["evidence"], found.as_json()):
+        by = f" ({now - before:+.6g})" if isinstance(before, int | float) and isinstance(now, int | float) else ""
+        problems.append(f"{path}: {_short(before)} was stored, the database says {_short(now)}{by}")
+    decision = decide(plans[-1].plan, found).decision
+    if decision != row["decision"]:
+        problems.append(f"the database gives {decision} now")
+    return problems
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def differences(before: Any, now: Any, path: str = "evidence") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (path, before, now) of every value that differs by more than rounding."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            yield from differences(before.get(key), now.get(key), f"{path}.{key}")
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for at, (one_value, other) in enumerate(zip(before, now, strict=True)):
+            yield from differences(one_value, other, f"{path}[{at}]")
+    elif isinstance(before, int | float) and isinstance(now, int | float):
+        if not isclose(before, now, rel_tol=CLOSE, abs_tol=CLOSE):
+            yield path, before, now
+    elif before != now:
+        yield path, before, now
+
+
+def digest(evidence: dict[str, Any]) -> str:
+    """Return the SHA-256 of the evidence as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(evidence, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,234 @@
+"""The ways in which a promotion is made and undone: an MLflow alias, a flag file, or a command.
+
+Each way knows the state before (`state`), can say that the change would work (`check`), and moves by compare-and-set:
+where the state is no longer what it was, nothing is changed and WayMovedError says so.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from gnomon_consumer.verdict.rules.plan import WayBack
+from gnomon_schemas.errors import ConfigurationError, GnomonError
+
+COMMAND_SECONDS = 600
+TAG = "gnomon"
+State = dict[str, Any]
+
+
+class WayMovedError(GnomonError):
+    """Somebody else moved it between check and set; nothing was changed."""
+
+    exit_status = 1
+
+
+class Way(ABC):
+    """A switch between two models. A state is JSON: what `move` came from and can go back to."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Return what is live now. Raises ConfigurationError where there is no such switch."""
+
+    @abstractmethod
+    def wanted(self) -> State:
+        """Return the state in which the challenger is live."""
+
+    @abstractmethod
+    def check(self, target: State) -> None:
+        """Raise where a move to `target` could not work; change nothing."""
+
+    @abstractmethod
+    def move(self, expected: State, target: State, note: dict[str, str]) -> None:
+        """Make `target` live if `expected` is live now; raise WayMovedError otherwise. `note`: who, why, verdict."""
+
+
+def way_of(plan: WayBack) -> Way:
+    """Return the way that the plan names. Raises ConfigurationError where it names none."""
+    if plan.kind == "mlflow":
+        return MlflowAlias(plan)
+    if plan.kind == "flag":
+        return FlagFile(plan)
+    if plan.kind == "command":
+        return Command(plan)
+    raise ConfigurationError("the plan names no way back: set verdict.way_back.kind to mlflow, flag or command")
+
+
+class MlflowAlias(Way):
+    """An alias of a registered model, through the user's own MLflow (mlflow or mlflow-skinny)."""
+
+    def __init__(self, plan: WayBack) -> None:
+        try:
+            from mlflow import MlflowClient
+            from mlflow.exceptions import MlflowException
+        except ImportError:
+            raise ConfigurationError(
+                "verdict.way_back is mlflow, which is not installed: pip install mlflow-skinny"
+            ) from None
+        assert plan.mlflow_model is not None
+        assert plan.mlflow_version is not None
+        self._error = MlflowException
+        self._model, self._alias, self._version = plan.mlflow_model, plan.mlflow_alias, plan.mlflow_version
+        try:
+            self._client = MlflowClient(tracking_uri=plan.mlflow_uri, registry_uri=plan.mlflow_uri)
+        except MlflowException as error:
+            raise ConfigurationError(f"MLflow: {_line(error)}") from error
+
+    @override
+    def state(self) -> State:
+        """Return the version that the alias names, null where there is no such alias yet."""
+        try:
+            aliases = self._client.get_registered_model(self._model).aliases
+        except self._error as error:
+            raise ConfigurationError(f"MLflow has no registered model {self._model}: {_line(error)}") from error
+        version = aliases.get(self._alias)
+        return {"model": self._model, "alias": self._alias, "version": None if version is None else str(version)}
+
+    @override
+    def wanted(self) -> State:
+        return {"model": self._model, "alias": self._alias, "version": self._version}
+
+    @override
+    def check(self, target: State) -> None:
+        """Raise where the registry has no such version."""
+        if target["version"] is None:
+            return
+        try:
+            self._client.get_model_version(self._model, target["version"])
+        except self._error as error:
+            raise ConfigurationError(
+                f"MLflow has no version {target['version']} of {self._model}: {_line(error)}"
+            ) from error
+
+    @override
+    def move(self, expected: State, target: State, note: dict[str, str]) -> None:
+        """Set the alias and tag the version. MLflow has no compare-and-set: read before, and read back after."""
+        if self.state() != expected:
+            raise WayMovedError(
+                f"alias {self._alias} names version {self.state()['version']}, not {expected['version']}"
+            )
+        try:
+            if target["version"] is None:
+                self._client.delete_registered_model_alias(self._model, self._alias)
+            else:
+                for key, value in note.items():
+                    self._client.set_model_version_tag(self._model, target["version"], f"{TAG}.{key}", value)
+                self._client.set_registered_model_alias(self._model, self._alias, target["version"])
+        except self._error as error:
+            raise GnomonError(f"MLflow refused to move alias {self._alias}: {_line(error)}") from error
+        if self.state() != target:
+            raise WayMovedError(f"alias {self._alias} was moved to version {self.state()['version']} by somebody else")
+
+
+class FlagFile(Way):
+    """The default variant of a flag in a file in flagd's format; written whole, then renamed into place."""
+
+    def __init__(self, plan: WayBack) -> None:
+        assert plan.flag_file is not None
+        assert plan.flag is not None
+        assert plan.flag_variant is not None
+        self._path, self._flag, self._variant = Path(plan.flag_file), plan.flag, plan.flag_variant
+
+    @override
+    def state(self) -> State:
+        return {"file": str(self._path), "flag": self._flag, "variant": self._read()[1].get("defaultVariant")}
+
+    @override
+    def wanted(self) -> State:
+        return {"file": str(self._path), "flag": self._flag, "variant": self._variant}
+
+    @override
+    def check(self, target: State) -> None:
+        """Raise where the flag has no such variant or the file cannot be replaced."""
+        variants = self._read()[1].get("variants", {})
+        if target["variant"] not in variants:
+            there = ", ".join(sorted(variants)) or "none"
+            raise ConfigurationError(f"flag {self._flag} has no variant {target['variant']}; there are {there}")
+        if not os.access(self._path.parent, os.W_OK):
+            raise ConfigurationError(f"{self._path.parent} may not be written")
+
+    @override
+    def move(self, expected: State, target: State, note: dict[str, str]) -> None:
+        if self.state() != expected:
+            raise WayMovedError(f"flag {self._flag} is {self.state()['variant']}, not {expected['variant']}")
+        whole, flag = self._read()
+        flag["defaultVariant"] = target["variant"]
+        flag["metadata"] = {**flag.get("metadata", {}), **{f"{TAG}.{key}": value for key, value in note.items()}}
+        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(whole, file, indent=2)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(self._path.stat().st_mode & 0o777)
+            Path(name).replace(self._path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        try:
+            whole = json.loads(self._path.read_text(encoding="utf-8"))
+            flags = whole["flags"]
+            known = ", ".join(sorted(flags)) or "none"
+        except OSError as error:
+            raise ConfigurationError(f"flag file {self._path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"{self._path} is not a flag file in flagd's format: it needs a table `flags`"
+            ) from error
+        if not isinstance(flags.get(self._flag), dict):
+            raise ConfigurationError(f"{self._path} has no flag {self._flag}; there are {known}")
+        return whole, flags[self._flag]
+
+
+class Command(Way):
+    """Two commands of the user's own; what they are called with stands in GNOMON_… variables."""
+
+    def __init__(self, plan: WayBack) -> None:
+        self._promote, self._rollback, self._check = plan.promote_command, plan.rollback_command, plan.check_command
+
+    @override
+    def state(self) -> State:
+        return {"command": None}
+
+    @override
+    def wanted(self) -> State:
+        return {"command": list(self._promote)}
+
+    @override
+    def check(self, target: State) -> None:
+        """Run the check command where there is one; otherwise see that the command's program can be found."""
+        import shutil
+
+        if self._check:
+            self._run(self._check, {})
+        for command in (self._promote, self._rollback):
+            if shutil.which(command[0]) is None:
+                raise ConfigurationError(f"{command[0]} is not a program that can be run")
+
+    @override
+    def move(self, expected: State, target: State, note: dict[str, str]) -> None:
+        self._run(self._promote if target["command"] else self._rollback, note)
+
+    def _run(self, command: tuple[str, ...], note: dict[str, str]) -> None:
+        environment = {**os.environ, **{f"GNOMON_{key.upper()}": value for key, value in note.items()}}
+        try:
+            ended = subprocess.run(
+                list(command), env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise GnomonError(f"{command[0]}: {_line(error)}") from error
+        if ended.returncode != 0:
+            said = " ".join((ended.stderr or ended.stdout).split())[-300:]
+            raise GnomonError(f"{command[0]} ended with status {ended.returncode}: {said}")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

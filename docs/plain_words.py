@@ -1,0 +1,64 @@
+"""Refuses phrases that a reader has to translate, in help, errors, comments, docstrings and pages: `make check`.
+
+The list holds what reviews found; a phrase joins it when a review meets it again.
+"""
+
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("producer", "schemas", "consumer", "migrations", "docs", "deploy", "examples")
+PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+# Phrase: what to write in its place.
+REFUSED = {
+    r"whoever comes next": "name who: the next member, the next run",
+    r"whatever stands": "name the thing",
+    r"what is none\b": "say what it is not",
+    r"(?<!there )(is|are) no (time|number|list|file|frame|array|JSON|model|record|capture|schema|name)\b": "is not a …",
+    r"told apart": "distinguished, or: shown separately",
+    r"tells? \w+ apart": "distinguish",
+    r"\bas far as\b": "name the limit",
+    r"\bstands? beside\b": "is shown next to",
+    r"\bof a side that\b": "a side that … is not …",
+    r"\bone finding a\b": "one finding per",
+    r"\bfurther behind than this\b": "when … is this far behind",
+    r"\bin good order\b": "without an error",
+}
+SUFFIXES = {".py", ".md", ".sql", ".j2", ".yml"}
+# A released migration is never edited; the declared tables repeat its comments.
+SKIPPED = {"plain_words.py", "0005_rollups.sql", "labels.py"}
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file that people read, with their numbers: of Python, strings and comments only."""
+    content = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        yield from enumerate(content.splitlines(), 1)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(content).readline):
+        if token.type in (tokenize.STRING, tokenize.COMMENT):
+            yield from enumerate(token.string.splitlines(), token.start[0])
+
+
+def main() -> int:
+    """Print each place with what to write; return the exit status."""
+    files = [ROOT / page for page in PAGES]
+    files += [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*")) if path.suffix in SUFFIXES]
+    found = 0
+    for path in files:
+        if path.name in SKIPPED and path.parent.name != "cli":
+            continue
+        for number, line in texts(path):
+            for pattern, better in REFUSED.items():
+                if match := re.search(pattern, line, re.IGNORECASE):
+                    found += 1
+                    sys.stderr.write(f"{path.relative_to(ROOT)}:{number}: {match[0]!r}: {better}\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+create view gnomon_estimators.label_progress as select * from gnomon.label_progress;
+
+-- The slices of event time whose labels are old enough for a horizon: the sealed ones, or, while a deployment has none
+-- for that horizon, one provisional slice that ends at the watermark less horizon and grace.
+create view gnomon_estimators.cohorts as
+select c.deployment_id, c.horizon, c.since, c.until, c.watermark, c.grace, c.label_kind, c.label_choice,
+       c.source_offsets, c.label_offsets, c.load_ids, c.sealed_at, true as sealed
+from gnomon.cohorts c
+union all
+select d.deployment_id, h.horizon, null, p.watermark - h.horizon - s.label_grace, p.watermark, s.label_grace,
+       s.label_kind, s.label_choice, null, null, null, null, false
+from gnomon.deployments d
+join gnomon.streams s using (stream_id)
+join gnomon_estimators.label_progress p using (stream_id)
+cross join lateral unnest(s.horizons) h(horizon)
+where p.watermark is not null
+  and not exists (select from gnomon.cohorts c where c.deployment_id = d.deployment_id and c.horizon = h.horizon);
+
+-- What a slice covers: offsets by partition as an array, the first element being partition 0's.
+create function gnomon_estimators.offsets(by_partition jsonb) returns bigint[] language sql immutable strict parallel safe as
+$$
+    select array_agg((by_partition ->> n::text)::bigint order by n)
+    from generate_series(0, (select max(k::integer) from jsonb_object_keys(by_partition) k)) n
+$$;
+
+-- The slices of one horizon: `place` counts them within their deployment, `bounds` holds the beginnings of all of them
+-- and the end of the last, so that the slice of a pair is the width_bucket of its event time: something to hash by.
+-- strict: not inlined, hence asked once. rows: of 200 deployments with 200 slices, which is what the planner takes both
+-- to be, so that it expects a slice for each pair.
+create function gnomon_estimators.slices(horizon interval)
+    returns table (deployment_id integer, place integer, bounds timestamptz[], since timestamptz, until timestamptz,
+                   grace interval, label_kind text, label_choice text, source_offsets bigint[],
+                   label_offsets bigint[], load_ids bigint[], sealed_at timestamptz, sealed boolean, task text,
+                   positive_class text, negative_class text)
+    language sql stable strict parallel safe rows 40000 as -- planner note 9
+$$
+    select c.deployment_id, width_bucket(coalesce(c.since, '-infinity'), b.bounds), b.bounds, c.since, c.until, c.grace,
+           c.label_kind, c.label_choice, gnomon_estimators.offsets(c.source_offsets), gnomon_estimators.offsets(c.label_offsets),
+           c.load_ids, c.sealed_at, c.sealed, s.task, s.positive_class, s.negative_class
+    from gnomon_estimators.cohorts c
+    join (select k.deployment_id, array_agg(coalesce(k.since, '-infinity') order by k.until) || max(k.until) as bounds
+          from gnomon_estimators.cohorts k where k.horizon = slices.horizon group by 1) b using (deployment_id)
+    join gnomon_estimators.deployments d using (deployment_id)
+    join gnomon_estimators.streams s on s.name = d.stream
+    where c.horizon = slices.horizon
+$$;
+
+-- Whether a version of a label counts for a pair in its slice: in time, and covered by the seal.
+create function gnomon_estimators.counts(observed_at timestamptz, label_partition integer, label_offset bigint, load_id bigint,
+                                 latest timestamptz, sealed boolean, label_offsets bigint[], load_ids bigint[])
+    returns boolean language sql immutable parallel safe as
+$$
+    select observed_at <= latest and (not sealed or label_offset < label_offsets[label_partition + 1]
+                                      or load_id = any (load_ids))
+$$;
+
+-- Whether a period holds so little of what was sampled that its labels are better looked up one by one.
+create function gnomon_estimators.holds_little(stream text, deployment text, since timestamptz, until timestamptz)
+    returns boolean language sql stable parallel safe as
+$$
+    select coalesce(10 * sum(r.sampled) filter (where r.hour >= date_trunc('hour', coalesce(since, '-infinity'))
+                                                  and r.hour < coalesce(until, 'infinity')) < sum(r.sampled), false)
+    from gnomon_estimators.rollups r
+    where r.deployment_id = any (gnomon_estimators.deployment_ids(holds_little.stream, holds_little.deployment))
+$$;
+
+-- Whether any request of a stream has several versions of its label.
+create function gnomon_estimators.has_versions(stream text) returns boolean language sql stable parallel safe as
+$$
+    select exists (select from gnomon_estimators.label_versions v
+                   where v.stream_id = (select s.stream_id from gnomon_estimators.streams s where s.name = has_versions.stream)
+                   group by v.request_id having count(*) > 1)
+$$;
+
+-- The pairs of a cohort, each beside its slice: covered by the seal, and no later replay.
+create function gnomon_estimators.due(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                              horizon interval)
+    returns table (deployment_id integer, stream_id integer, event_time timestamptz, source_partition integer,
+                   source_offset bigint, request_id text, cluster text, stratum text, segments jsonb, weight float8,
+                   window_id uuid, inclusion_probability float8,
+                   live_value float8, live_label text, live_scores float8[], live_items text[],
+                   shadow_value float8, shadow_label text, shadow_scores float8[], shadow_items text[],
+                   live_error_kind text, outcome text, latest timestamptz, label_kind text, label_choice text,
+                   sealed boolean, label_offsets bigint[], load_ids bigint[], task text, positive_class text,
+                   negative_class text, live_model_version text)
+    language sql stable parallel safe rows 100000 as -- planner note 9
+$$
+    select p.deployment_id, p.stream_id, p.event_time, p.source_partition, p.source_offset, p.request_id, p.cluster,
+           p.stratum, p.segments, p.weight, p.window_id, p.inclusion_probability, p.live_value, p.live_label,
+           p.live_scores, p.live_items, p.shadow_value,
+           p.shadow_label, p.shadow_scores, p.shadow_items, p.live_error_kind, p.outcome,
+           p.event_time + due.horizon + c.grace, c.label_kind, c.label_choice, c.sealed, c.label_offsets, c.load_ids,
+           c.task, c.positive_class, c.negative_class, p.live_model_version
+    from gnomon_estimators.pairs p
+    join gnomon_estimators.slices(due.horizon) c
+      on c.deployment_id = p.deployment_id and c.place = width_bucket(p.event_time, c.bounds)
+     and (not c.sealed or (p.source_offset < c.source_offsets[p.source_partition + 1]
+                           and not (p.replayed and p.joined_at > c.sealed_at)))
+    where p.deployment_id = any ((select gnomon_estimators.deployment_ids(due.stream, due.deployment))::integer[])
+      and p.event_time >= coalesce(due.since, '-infinity')
+      and p.event_time < coalesce(due.until, 'infinity')
+      and gnomon_estimators.in_segment(p.segments, p.live_model_version, due.segment)
+$$;
+
+-- The pairs of a cohort, each with the label that counts: observed no later than captured_at + horizon + grace, the
+-- first or the last of them by the stream's policy, and stored before the seal. truth_value and truth_label are null
+-- where there is none (or 0 where absence means negative). label_state: labelled, negative (by absence), late (a label
+-- came after the cut-off), missing; known: one of the first two. Inlined by the planner.
+--
+-- Where the stream declares a positive and a negative class, a value of 1 or 0 is that class, a class is that value, and
+-- absence is the negative class. Where it does not, 1 and 0 are the classes '1' and '0', and label_derived says that
+-- nobody named them: decisions of other names cannot be compared with them.
+--
+-- Pairs and labels meet in one of two ways. Over much of the data in a hash join; where more than one version counts,
+-- the others are taken out by another one over the few requests that have several. Over little of it by a look-up in
+-- the labels' index for each pair. Who asks says which, or leaves it to `holds_little`, which is evaluated once and
+-- switches one of them off; workers can share the join where it is said that it is the join. Who knows that no request
+-- has several versions (`has_versions`) says that, too, and saves their search.
+-- Who reads this sets enable_nestloop to off: before the tables were first analyzed, the planner would take them to be
+-- small and look through all labels for each pair.
+create function gnomon_estimators.labelled(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                   horizon interval, one_by_one boolean default null,
+                                   versions boolean default null)
+    returns table (deployment_id integer, event_time timestamptz, source_partition integer, source_offset bigint,
+                   request_id text, cluster text, stratum text, segments jsonb, weight float8,
+                   window_id uuid, inclusion_probability float8,
+                   live_value float8, live_label text, live_scores float8[], live_items text[],
+                   shadow_value float8, shadow_label text, shadow_scores float8[], shadow_items text[],
+                   live_error_kind text, outcome text, truth_value float8, truth_label text, relevance float8[],
+                   relevance_items text[], label_state text, known boolean, observed_at timestamptz, task text,
+                   label_derived boolean, live_model_version text)
+    language sql stable parallel safe rows 100000 as -- planner note 9
+$$
+    select p.deployment_id, p.event_time, p.source_partition, p.source_offset, p.request_id, p.cluster, p.stratum,
+           p.segments, p.weight, p.window_id, p.inclusion_probability, p.live_value, p.live_label, p.live_scores, p.live_items,
+           p.shadow_value, p.shadow_label, p.shadow_scores, p.shadow_items, p.live_error_kind, p.outcome,
+           coalesce(case p.label when p.positive_class then 1 when p.negative_class then 0 else p.value end,
+                    case when p.labelled is null and p.label_kind = 'absence_is_negative' then 0 end),
+           coalesce(p.label, case when p.value = 1 then coalesce(p.positive_class, '1')
+                                  when p.value = 0
+                                       or p.labelled is null and p.label_kind = 'absence_is_negative'
+                                  then coalesce(p.negative_class, '0') end),
+           p.relevance, p.items,
+           case when p.labelled is not null then 'labelled' when p.label_kind = 'absence_is_negative' then 'negative'
+                -- `exists` might be answered from a hash of all labels; few of the pairs ever ask.
+                when (select true from gnomon_estimators.label_versions v
+                      where v.stream_id = p.stream_id and v.request_id = p.request_id limit 1) then 'late'
+                else 'missing' end,
+           p.labelled is not null or p.label_kind = 'absence_is_negative', p.observed_at, p.task,
+           p.label is null and p.positive_class is null
+               and (p.value in (0, 1) or p.labelled is null and p.label_kind = 'absence_is_negative'),
+           p.live_model_version
+    from (
+        select d.*, l.request_id as labelled, l.value, l.label, l.relevance, l.items, l.observed_at
+        from gnomon_estimators.due(labelled.stream, labelled.deployment, labelled.since, labelled.until, labelled.segment,
+                           labelled.horizon) d
+        left join gnomon_estimators.label_versions l
+          on l.stream_id = d.stream_id and l.request_id = d.request_id
+         and gnomon_estimators.counts(l.observed_at, l.label_partition, l.label_offset, l.load_id, d.latest, d.sealed,
+                              d.label_offsets, d.load_ids)
+        where labelled.versions is not false
+          and not coalesce(labelled.one_by_one,
+                           gnomon_estimators.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until))
+          and not exists (
+              select from (select stream_id, request_id from gnomon_estimators.label_versions
+                           group by 1, 2 having count(*) > 1) m
+              join gnomon_estimators.label_versions v using (stream_id, request_id)
+              where v.stream_id = l.stream_id and v.request_id = l.request_id
+                and gnomon_estimators.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id, d.latest, d.sealed,
+                                     d.label_offsets, d.load_ids)
+                and case d.label_choice when 'first' then v.observed_at < l.observed_at
+                                        else v.observed_at > l.observed_at end)
+        union all
+        select d.*, l.request_id, l.value, l.label, l.relevance, l.items, l.observed_at
+        from gnomon_estimators.due(labelled.stream, labelled.deployment, labelled.since, labelled.until, labelled.segment,
+                           labelled.horizon) d
+        left join gnomon_estimators.label_versions l
+          on l.stream_id = d.stream_id and l.request_id = d.request_id
+         and gnomon_estimators.counts(l.observed_at, l.label_partition, l.label_offset, l.load_id, d.latest, d.sealed,
+                              d.label_offsets, d.load_ids)
+        where labelled.versions is false
+          and not coalesce(labelled.one_by_one,
+                           gnomon_estimators.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until))
+        union all
+        select (x.d).*, (x.l).request_id, (x.l).value, (x.l).label, (x.l).relevance, (x.l).items, (x.l).observed_at
+        from (
+            -- A label as one column, since workers cannot share a join with what has a limit.
+            select d, (select v from gnomon_estimators.label_versions v
+                       where v.stream_id = d.stream_id and v.request_id = d.request_id
+                         and gnomon_estimators.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id, d.latest,
+                                              d.sealed, d.label_offsets, d.load_ids)
+                       order by case when d.label_choice = 'first' then v.observed_at end,
+                                case when d.label_choice = 'last' then v.observed_at end desc
+                       limit 1) as l
+            from gnomon_estimators.due(labelled.stream, labelled.deployment, labelled.since, labelled.until, labelled.segment,
+                               labelled.horizon) d offset '0') x -- planner note 3
+        where coalesce(labelled.one_by_one,
+                       gnomon_estimators.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until))
+    ) p
+$$;
+
+-- Normalised discounted cumulative gain of the first k items: linear gain, discount log2(1 + place), items matched by
+-- name, items without a relevance worth 0. Null when no item of the list has a relevance above 0 (Järvelin and
+-- Kekäläinen 2002).
+create function gnomon_estimators.ndcg(items text[], relevant_items text[], relevance float8[], k integer default 10)
+    returns float8 language sql immutable parallel safe as
+$$
+    select (select sum(coalesce(relevance[array_position(relevant_items, i.item)], 0) / (ln(1 + i.place) / ln(2)))
+            from unnest(items) with ordinality i(item, place) where i.place <= k)
+           / nullif((select sum(r.gain / (ln(1 + r.place) / ln(2)))
+                     from (select g.gain, row_number() over (order by g.gain desc) as place
+                           from unnest(relevance) g(gain)) r where r.place <= k), 0)
+$$;
+
+-- Which hour, weekday, day, stratum, version of the live model or segment a row falls into; '' is everything.
+create function gnomon_estimators.slice_of(slice text, event_time timestamptz, stratum text, segments jsonb,
+                                           live_version text, time_zone text)
+    returns text language sql stable parallel safe as
+$$
+    select case when slice = 'all' then ''
+                when slice = 'stratum' then stratum
+                when slice = 'hour' then to_char(event_time at time zone time_zone, 'HH24')
+                when slice = 'weekday' then to_char(event_time at time zone time_zone, 'ID Dy')
+                when slice = 'day' then to_char(event_time at time zone time_zone, 'YYYY-MM-DD')
+                when slice in ('live_version', 'segment:@live_version') then coalesce(live_version, '(none)')
+                when slice like 'segment:%' then coalesce(segments ->> substr(slice, 9), '(none)') end
+$$;

@@ -1,0 +1,297 @@
+-- Every share, mean and ratio of the reports, by one estimator.
+--
+-- Each metric is R = Σ w y / Σ w x over the pairs (Hájek; x = 1 for a share or a mean), with w = 1/inclusion
+-- probability, and for 'root' the square root of it. Its linearised residual is r = w (y - R x) / Σ w x (times
+-- 1/(2 sqrt R) for 'root'). Two questions, two errors:
+--   What will days like these bring? The sums of squares of (Σ r) by row, by cluster (the row where the capture has none),
+--   by local day (shared shocks such as weather) and by cluster within day, put together by `spread`. low, high.
+--   What happened in this period? Only sampling is unsure: Σ over cells of (1 - π) k/(k-1) (Σ r² - (Σ r)²/k), k rows
+--   drawn of the cell with probability π (Särndal, Swensson and Wretman 1992, 3.7 and 5.7; R's svydesign with strata and
+--   fpc). period_low, period_high.
+
+-- The numbers of `estimates` below, for live and shadow and, in the variances, their difference too.
+--
+-- The statement is put together from the metrics that are asked for, some columns each, so that the pairs are read for
+-- all of them at once, nothing is computed for the others, and it is planned for the very question. They are read twice,
+-- by day for the estimates and by cluster for the residuals, since workers can share each of these scans, and neither
+-- one by grouping sets nor what is kept between the two.
+create function gnomon_estimators.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                   slice text, metrics text[], horizon interval, time_zone text)
+    returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8[],
+                   clusters bigint, days bigint, cells bigint, live float8, shadow float8, v_row float8[],
+                   v_cluster float8[], v_day float8[], v_both float8[], v_period float8[])
+    language plpgsql stable parallel safe set work_mem = '128MB' set enable_nestloop = off -- planner notes 5, 6
+    set enable_sort = off set enable_incremental_sort = off as -- planner note 4
+$$
+declare
+    asked text[] := measured.metrics;
+    one_by_one boolean := measured.horizon is not null
+        and gnomon_estimators.holds_little(measured.stream, measured.deployment, measured.since, measured.until);
+    pairs text := case when measured.horizon is null
+        then 'select p.*, null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
+             ' null::text[] as relevance_items, false as known, null::text as task from gnomon_estimators.pairs_of($1, $2, $3, $4, $5) p'
+        else 'select p.*, null::boolean as agrees from gnomon_estimators.labelled($1, $2, $3, $4, $5, $8, $9, $10) p' end;
+    chance text := case when 'log_loss' = any (asked)
+        then 'case when probabilities then case when truth_value = 1 then {}_value else 1 - {}_value end'
+             -- A truth that is not among a side's classes has no chance there; the logarithm is clipped.
+             ' when decided and {}_scores is not null and {}_items is not null'
+             ' then coalesce({}_scores[array_position({}_items, truth_label)], 0) end'
+        else 'null::float8' end;
+    ndcg text := case when 'ndcg@10' = any (asked)
+        then 'case when relevance is not null and array_position(relevance, ''NaN'') is null and not live_failed and not shadow_failed then'
+             ' gnomon_estimators.ndcg(gnomon_estimators.ranked({}_items, {}_scores), relevance_items, relevance) end'
+        else 'null::float8' end;
+begin
+    return query execute format($sql$
+    with said as not materialized (
+        select deployment_id, value, cluster, day, window_id, stratum, inclusion_probability as chance, weight, %1$s
+        -- `offset`: what a step computes is computed once; a text, since the planner takes a number for a limit, which
+        -- workers cannot share.
+        from (select *, %2$s as live_chance, %3$s as shadow_chance, %4$s as live_ndcg, %5$s as shadow_ndcg
+              from (select *, finite and (decided or task = 'binary') and task is distinct from 'multiclass'
+                                  and truth_value in (0, 1) and live_value between 0 and 1
+                                  and shadow_value between 0 and 1 as probabilities,
+                           finite and live_label is null and shadow_label is null
+                               and coalesce(task, 'regression') = 'regression'
+                               and truth_value > '-infinity' and truth_value < 'infinity' as regression
+                    from (select *, gnomon_estimators.slice_of($6, event_time, stratum, segments, live_model_version, $7) as value,
+                                 (event_time at time zone $7)::date as day,
+                                 live_error_kind is not null as live_failed, outcome <> 'scored' as shadow_failed,
+                                 live_error_kind is null and outcome = 'scored'
+                                     and live_value > '-infinity' and live_value < 'infinity'
+                                     and shadow_value > '-infinity' and shadow_value < 'infinity' as finite,
+                                 live_error_kind is null and outcome = 'scored' and live_label is not null
+                                     and shadow_label is not null and truth_label is not null
+                                     and coalesce(task, '') not in ('regression', 'ranking') as decided,
+                                 live_label = truth_label as live_right, shadow_label = truth_label as shadow_right
+                          from (%6$s) pairs offset '0') flags offset '0') kinds offset '0') answers -- planner note 3
+    ),
+    days as materialized (select deployment_id, value, day, %7$s from said group by deployment_id, value, day),
+    sums as (select deployment_id, value, %8$s from days group by deployment_id, value),
+    totals as materialized (select deployment_id, value, row_number() over (order by deployment_id, value) as at, %9$s
+                            from sums),
+    -- A row without a cluster is its own. The totals are handed to the workers as arrays; every row has some (`left`
+    -- says so to the planner). By its place among the totals and not by deployment and value: of fewer columns the
+    -- planner expects fewer groups, few enough for the workers to add them up.
+    weighted as not materialized (
+              select t.at, s.cluster, s.day, s.window_id, s.stratum, s.chance, s.weight, %11$s
+              from said s
+              left join unnest(array(select deployment_id from totals order by at), -- planner note 8
+                               array(select value from totals order by at), %12$s)
+                  with ordinality t(deployment_id, value, %13$s, at) using (deployment_id, value)
+    ),
+    -- Cluster within day first; clusters are added up from there.
+    crossed as materialized (select at, cluster, day, %10$s from weighted group by at, cluster, day),
+    by_both as (select at, %14$s from crossed group by at),
+    clusters as (select at, cluster, %18$s from crossed group by at, cluster),
+    by_cluster as (select at, %19$s from clusters group by at),
+    -- A cell of the ledger is a simple random sample of `chance` of what it saw. Rows of it that the question leaves out,
+    -- or that never became a pair, are part of the sample with a residual of 0.
+    cells as (
+        select w.at, w.window_id, w.stratum, min(w.chance) as chance, count(*) as pairs, %20$s
+        from weighted w group by w.at, w.window_id, w.stratum
+    ),
+    ledger as materialized (
+        select w.deployment_id, w.window_id, k.stratum, k.sampled
+        from gnomon_estimators.windows w join gnomon_estimators.cells k using (deployment_id, source_partition, start_offset)
+        where w.deployment_id = any (array(select deployment_id from totals))
+    ),
+    by_cell as (
+        select at, %21$s
+        from (select c.*, greatest(l.sampled, c.pairs) as k,
+                     (1 - c.chance) * greatest(l.sampled, c.pairs)
+                         / greatest(greatest(l.sampled, c.pairs) - 1, 1)::float8 as factor
+              from cells c
+              join totals t using (at)
+              left join ledger l on l.deployment_id = t.deployment_id and l.window_id = c.window_id
+                                and l.stratum = c.stratum) sized
+        group by at
+    ),
+    by_day as (
+        select deployment_id, value, %15$s
+        from (select d.deployment_id, d.value, %16$s
+              from days d join totals t using (deployment_id, value) offset '0') residuals -- planner note 3
+        group by deployment_id, value
+    )
+    select t.deployment_id, t.value, m.*
+    from totals t
+    join by_cluster c using (at)
+    join by_both b using (at)
+    join by_cell p using (at)
+    join by_day d using (deployment_id, value)
+    cross join lateral (values %17$s) m
+    $sql$,
+    -- said
+    gnomon_estimators.for_each_metric('case when {given} then weight end as w_{k}, ({live})::float8 as live_{k},'
+        ' ({shadow})::float8 as shadow_{k}, ({live_x})::float8 as live_x_{k}, ({shadow_x})::float8 as shadow_x_{k}',
+        asked),
+    replace(chance, '{}', 'live'), replace(chance, '{}', 'shadow'), replace(ndcg, '{}', 'live'),
+    replace(ndcg, '{}', 'shadow'), pairs,
+    -- days
+    gnomon_estimators.for_each_metric('count(w_{k}) as n_{k}, sum(w_{k}) as w_{k},'
+        ' sum((w_{k} * live_x_{k}) ^ 2) as live_x2_{k}, sum((w_{k} * shadow_x_{k}) ^ 2) as shadow_x2_{k},'
+        ' sum(w_{k} * live_{k}) as live_{k}, sum(w_{k} * shadow_{k}) as shadow_{k},'
+        ' sum(w_{k} * live_x_{k}) as live_x_{k}, sum(w_{k} * shadow_x_{k}) as shadow_x_{k}', asked),
+    -- sums
+    gnomon_estimators.for_each_metric('sum(n_{k})::bigint as n_{k}, sum(w_{k}) as w_{k},'
+        ' sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k},'
+        ' sum(live_{k}) as live_{k}, sum(shadow_{k}) as shadow_{k}, sum(live_x_{k}) as live_x_{k},'
+        ' sum(shadow_x_{k}) as shadow_x_{k}', asked),
+    -- totals: R and the denominator s of its residual
+    gnomon_estimators.for_each_metric('n_{k}, w_{k},'
+        ' array[live_x_{k} ^ 2 / nullif(live_x2_{k}, 0), shadow_x_{k} ^ 2 / nullif(shadow_x2_{k}, 0)] as kish_{k},'
+        ' live_{k} / nullif(live_x_{k}, 0) as live_{k}, shadow_{k} / nullif(shadow_x_{k}, 0) as shadow_{k},'
+        ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(live_{k} * live_x_{k}) else live_x_{k} end, 0) as live_s_{k},'
+        ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(shadow_{k} * shadow_x_{k}) else shadow_x_{k} end, 0)'
+        ' as shadow_s_{k}', asked),
+    -- clusters: residuals, by group and by row
+    gnomon_estimators.for_each_metric('count(w_{k}) as n_{k}, sum(live_{k}) as live_{k}, sum(shadow_{k}) as shadow_{k},'
+        ' sum(live_{k} * live_{k}) as live2_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k},'
+        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k}', asked),
+    gnomon_estimators.for_each_metric('s.w_{k}, s.w_{k} * (s.live_{k} - t.live_{k} * s.live_x_{k}) / t.live_s_{k} as live_{k},'
+        ' s.w_{k} * (s.shadow_{k} - t.shadow_{k} * s.shadow_x_{k}) / t.shadow_s_{k} as shadow_{k}', asked),
+    gnomon_estimators.for_each_metric('array(select live_{k} from totals order by at),'
+        ' array(select shadow_{k} from totals order by at),'
+        ' array(select live_s_{k} from totals order by at),'
+        ' array(select shadow_s_{k} from totals order by at)', asked),
+    gnomon_estimators.for_each_metric('live_{k}, shadow_{k}, live_s_{k}, shadow_s_{k}', asked),
+    -- by cluster within day, and by row
+    gnomon_estimators.for_each_metric(
+        'array[sum(live2_{k}), sum(shadow2_{k}), sum(difference2_{k})] as row_{k},'
+        ' array[sum(case when cluster is null then live2_{k} else live_{k} * live_{k} end),'
+        ' sum(case when cluster is null then shadow2_{k} else shadow_{k} * shadow_{k} end),'
+        ' sum(case when cluster is null then difference2_{k} else (shadow_{k} - live_{k}) * (shadow_{k} - live_{k}) end)]'
+        ' as both_{k}, sum(case when cluster is null then n_{k} else sign(n_{k}) end)::bigint as cells_{k}', asked),
+    -- by day
+    gnomon_estimators.for_each_metric('array[sum(live_{k} * live_{k}), sum(shadow_{k} * shadow_{k}),'
+        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k}))] as day_{k},'
+        ' count(*) filter (where n_{k} > 0) as days_{k}', asked),
+    gnomon_estimators.for_each_metric('d.n_{k}, (d.live_{k} - t.live_{k} * d.live_x_{k}) / t.live_s_{k} as live_{k},'
+        ' (d.shadow_{k} - t.shadow_{k} * d.shadow_x_{k}) / t.shadow_s_{k} as shadow_{k}', asked),
+    gnomon_estimators.for_each_metric('({k}, n_{k}, w_{k}, kish_{k}, clusters_{k}, days_{k}, cells_{k}, t.live_{k}, t.shadow_{k}, row_{k},'
+        ' cluster_{k}, day_{k}, both_{k}, period_{k})', asked),
+    -- clusters, and the variances by them
+    gnomon_estimators.for_each_metric('sum(n_{k}) as n_{k}, sum(live_{k}) as live_{k}, sum(shadow_{k}) as shadow_{k},'
+        ' sum(live2_{k}) as live2_{k}, sum(shadow2_{k}) as shadow2_{k}, sum(difference2_{k}) as difference2_{k}', asked),
+    gnomon_estimators.for_each_metric(
+        'array[sum(case when cluster is null then live2_{k} else live_{k} * live_{k} end),'
+        ' sum(case when cluster is null then shadow2_{k} else shadow_{k} * shadow_{k} end),'
+        ' sum(case when cluster is null then difference2_{k} else (shadow_{k} - live_{k}) * (shadow_{k} - live_{k}) end)]'
+        ' as cluster_{k}, sum(case when cluster is null then n_{k} else sign(n_{k}) end)::bigint as clusters_{k}', asked),
+    -- cells of the ledger, and the variance by drawing from them. Where the service itself sampled, each capture was kept
+    -- with probability 1 / (weight * chance), on its own.
+    gnomon_estimators.for_each_metric(
+        'sum(w.live_{k}) as live_{k}, sum(w.shadow_{k}) as shadow_{k}, sum(w.live_{k} ^ 2) as live2_{k},'
+        ' sum(w.shadow_{k} ^ 2) as shadow2_{k}, sum((w.shadow_{k} - w.live_{k}) ^ 2) as difference2_{k},'
+        ' sum(w.live_{k} ^ 2 * (w.chance - 1 / w.weight)) as live_kept_{k},'
+        ' sum(w.shadow_{k} ^ 2 * (w.chance - 1 / w.weight)) as shadow_kept_{k},'
+        ' sum((w.shadow_{k} - w.live_{k}) ^ 2 * (w.chance - 1 / w.weight)) as difference_kept_{k}', asked),
+    gnomon_estimators.for_each_metric(
+        'array[sum(factor * greatest(live2_{k} - live_{k} ^ 2 / k, 0) + greatest(live_kept_{k}, 0)),'
+        ' sum(factor * greatest(shadow2_{k} - shadow_{k} ^ 2 / k, 0) + greatest(shadow_kept_{k}, 0)),'
+        ' sum(factor * greatest(difference2_{k} - (shadow_{k} - live_{k}) ^ 2 / k, 0)'
+        ' + greatest(difference_kept_{k}, 0))] as period_{k}', asked))
+    using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slice,
+          measured.time_zone, measured.horizon,
+          one_by_one, measured.horizon is not null and not one_by_one and gnomon_estimators.has_versions(measured.stream);
+end
+$$;
+-- sides: 'live', 'shadow', 'difference' (shadow less live, the covariance included), or 'pair' for what has no sides.
+-- slice: all, stratum, hour, weekday, day, or segment:KEY. horizon: null for the metrics that need no label.
+-- exact: true reads the pairs, false the rollups where these can say it, null whichever the size bids (takes_sums).
+-- interval_by: what the interval knows, 'clusters, days' of these pairs; 'cohort, days' where the clusters are those of
+-- the newest kept cohort (by_cluster); 'rows, days' where none is kept.
+-- low, high: days like these; period_low, period_high: the traffic of this very period, of which sampling is the only
+-- error (null from the rollups).
+create function gnomon_estimators.estimates(stream text, deployment text default null, since timestamptz default null,
+                                    until timestamptz default null, segment jsonb default null,
+                                    slice text default 'all', metrics text[] default '{agreement}',
+                                    horizon interval default null, time_zone text default 'UTC',
+                                    exact boolean default true)
+    returns table (stream text, deployment text, role text, slice text, value text, metric text, side text, n bigint,
+                   n_effective float8, weight float8, clusters bigint, days bigint, estimate float8, se_row float8,
+                   se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text,
+                   interval_by text, se_period float8, period_low float8, period_high float8)
+    language sql stable parallel safe set jit = off as -- planner notes 1, 2
+$$
+    with wanted as (
+        select m.code, m.metric, m.kind, m.paired, array_position(estimates.metrics, m.family) as place
+        from gnomon_estimators.metrics m where m.family = any (estimates.metrics)
+    ),
+    way as materialized (
+        select estimates.horizon is null and estimates.slice = 'all'
+               and gnomon_estimators.summable(estimates.metrics)
+               and gnomon_estimators.takes_sums(estimates.stream, estimates.deployment, estimates.since,
+                                                estimates.until, estimates.segment, estimates.exact) as rolled
+    ),
+    -- Materialized, as wherever this is joined with other tables: once, however often the rows are looked through.
+    computed as materialized (
+        select x.*, null::timestamptz as kept_until
+        from gnomon_estimators.measured(estimates.stream, estimates.deployment, estimates.since, estimates.until,
+                                estimates.segment, estimates.slice, estimates.metrics, estimates.horizon,
+                                estimates.time_zone) x
+        where not (select rolled from way)
+        union all
+        select x.*
+        from gnomon_estimators.summed(estimates.stream, estimates.deployment, estimates.since, estimates.until,
+                                      estimates.metrics, estimates.time_zone) x
+        where (select rolled from way)
+    ),
+    -- Of each side: the effective number of rows that it is of, a cluster being one at most.
+    sides as (
+        select x.deployment_id, x.value, x.code, e.side, m.kind, x.n, e.kish, x.weight, x.clusters, x.days,
+               e.estimate, x.v_period[e.at] as v_period, d.*, greatest(abs(r.live), abs(r.shadow)) as scale,
+               case when not (select rolled from way) then 'clusters' when x.kept_until is null then 'rows' else 'cohort' end
+                   || case when x.days > 1 then ', days' else '' end as interval_by
+        from computed x
+        join wanted m using (code)
+        cross join lateral (select case when m.kind = 'root' then sqrt(x.live) else x.live end as live,
+                                   case when m.kind = 'root' then sqrt(x.shadow) else x.shadow end as shadow) r
+        cross join lateral (values ('live', 1, r.live, x.kish[1]),
+                                   (case when m.paired then 'shadow' else 'pair' end, 2, r.shadow, x.kish[2]),
+                                   ('difference', 3, r.shadow - r.live, least(x.kish[1], x.kish[2])))
+            e(side, at, estimate, kish)
+        cross join lateral gnomon_estimators.spread(x.v_row[e.at], x.v_cluster[e.at], x.v_day[e.at], x.v_both[e.at], x.n,
+                                                    x.clusters, x.days, x.cells) d
+        where x.n > 0 and (m.paired or e.at = 2)
+    ),
+    bounded as materialized (
+        select s.*, i.low, i.high, p.low as period_low, p.high as period_high
+        from sides s
+        left join lateral gnomon_estimators.interval95(
+            case s.side when 'difference' then 'mean' else s.kind end, s.estimate, s.variance,
+            s.kish, s.t, s.clusters, s.scale) i on s.variance is not null
+        left join lateral gnomon_estimators.period_interval(
+            case s.side when 'difference' then 'mean' else s.kind end, s.estimate, s.v_period, s.kish, s.n, s.weight,
+            s.scale) p on true
+    ),
+    -- A difference of shares that never varied: square and add the intervals of both shares (Newcombe 1998).
+    added as (
+        select b.deployment_id, b.value, b.code, b.side,
+               case when q.low is not null then greatest(b.estimate - q.low, -1) else b.low end as low,
+               case when q.low is not null then least(b.estimate + q.high, 1) else b.high end as high
+        from bounded b
+        left join bounded l on b.side = 'difference' and b.low is null and b.kind = 'share' and b.variance is not null
+                           and l.deployment_id = b.deployment_id and l.value = b.value and l.code = b.code
+                           and l.side = 'live'
+        left join bounded h on l.side is not null and h.deployment_id = b.deployment_id and h.value = b.value
+                           and h.code = b.code and h.side = 'shadow'
+        left join lateral (select sqrt((h.estimate - h.low) ^ 2 + (l.high - l.estimate) ^ 2) as low,
+                                  sqrt((h.high - h.estimate) ^ 2 + (l.estimate - l.low) ^ 2) as high) q on true
+    )
+    select c.stream, c.deployment, c.role, estimates.slice, s.value, m.metric, s.side,
+           coalesce(s.n, 0), s.kish, s.weight, s.clusters, s.days, s.estimate, s.se_row, s.se_cluster,
+           s.se_day, sqrt(s.variance), a.low, a.high,
+           case when c.problem is not null then c.problem
+                when s.n is null and estimates.horizon is not null then 'no pair with a label that has come due'
+                when s.n is null then 'no comparable pair in this period'
+                when s.estimate is null then 'undefined: its denominator is 0'
+                else gnomon_estimators.footing(s.clusters, s.days, a.low) end,
+           s.interval_by, sqrt(s.v_period), s.period_low, s.period_high
+    from gnomon_estimators.scope(estimates.stream, estimates.deployment) c
+    cross join wanted m
+    left join bounded s on s.deployment_id = c.deployment_id and s.code = m.code
+    left join added a on a.deployment_id = s.deployment_id and a.value = s.value and a.code = s.code and a.side = s.side
+    order by c.role, c.deployment, s.value, m.place, m.code,
+             array_position(array['live', 'shadow', 'pair', 'difference'], s.side)
+$$;

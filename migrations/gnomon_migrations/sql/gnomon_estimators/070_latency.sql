@@ -1,0 +1,246 @@
+-- Weighted quantiles of latency, µs: q = min{x : F(x) >= p}, and the interval of F at p (share_interval, by cluster and
+-- day) carried back through F (Woodruff 1952).
+--
+-- Only rows that the shadow scored one at a time (batch size 1, the probe of each window) say what a caller would have
+-- waited. The probe takes the lowest ranks of each cell, so a capture is in it with a probability of its own, whose
+-- inverse is the weight of its latency; windows of earlier versions have an approximate one, and the status says so.
+-- measure: live, shadow, difference (shadow less live, request by request), all over the same probe rows, and live_all
+-- over every pair. Compare a challenger's shadow with the control's shadow: like with like.
+--
+-- Quantiles cannot be added up. Of everything (no period, no segment, UTC days), and more than a million pairs unless
+-- exact is false, the answer is what is kept of all pairs before the end of the newest sealed cohort: kept_until.
+create function gnomon_estimators.latency(stream text, deployment text default null, since timestamptz default null,
+                                  until timestamptz default null, segment jsonb default null,
+                                  time_zone text default 'UTC', exact boolean default null)
+    returns table (stream text, deployment text, role text, measure text, quantile float8, n bigint,
+                   n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
+                   se_day float8, standard_error float8, low float8, high float8, kept_until timestamptz,
+                   status text, se_period float8, period_low float8, period_high float8)
+    -- planner notes 4, 5
+    language sql stable parallel safe set work_mem = '128MB' set enable_sort = off set enable_incremental_sort = off as
+$$
+    with way as materialized (
+        select k.kept, array(select c.deployment_id from gnomon_estimators.scope(latency.stream, latency.deployment) c
+                             where c.deployment_id <> all (k.kept)) as computed
+        from (select array(select distinct l.deployment_id from gnomon_estimators.cohort_latencies l
+                           where l.deployment_id = any (gnomon_estimators.deployment_ids(latency.stream, latency.deployment))
+                             and latency.since is null and latency.until is null and latency.time_zone = 'UTC'
+                             and gnomon_estimators.takes_sums(latency.stream, latency.deployment, null, null, latency.segment,
+                                                      latency.exact)) as kept) k
+    ),
+    -- Read some times rather than kept: of every pair only sums leave a scan, which workers can share (`offset`, as a
+    -- text: otherwise the planner expects as many days as moments, too many for that).
+    pairs as not materialized (
+        select p.*
+        from (select q.deployment_id, q.cluster, (q.event_time at time zone latency.time_zone)::date as day, q.weight,
+                     1 / (q.capture_probability * q.probe_probability) as probe_weight, q.window_id, q.stratum,
+                     q.inclusion_probability as chance, q.probe_probability,
+                     gnomon_estimators.in_segment(q.segments, q.live_model_version, latency.segment) as asked,
+                     q.live_latency_us, case when q.outcome = 'scored' then q.shadow_latency_us end as shadow_latency_us,
+                     q.probe_probability is not null and q.shadow_latency_us is not null and q.outcome = 'scored'
+                         as probe
+              from gnomon_estimators.pairs_of(latency.stream, latency.deployment, latency.since, latency.until, null) q
+              offset '0') p -- planner note 3
+        where (select cardinality(computed) > 0 from way)
+          and p.deployment_id = any ((select computed from way)::integer[])
+    ),
+    approximate as (
+        select distinct w.deployment_id from gnomon_estimators.windows w
+        where w.probe_approximate and w.deployment_id = any ((select computed from way)::integer[])
+          and coalesce(w.first_captured_at, w.opened_at) < coalesce(latency.until, 'infinity')
+          and coalesce(w.last_captured_at, w.sealed_at) >= coalesce(latency.since, '-infinity')
+    ),
+    probed as materialized (
+        select p.deployment_id, p.cluster, p.day, m.measure, m.x, p.probe_weight as w, p.window_id, p.stratum,
+               p.probe_probability as chance
+        from pairs p
+        cross join lateral (values ('live', p.live_latency_us), ('shadow', p.shadow_latency_us),
+                                   ('difference', p.shadow_latency_us - p.live_latency_us)) m(measure, x)
+        where p.probe and p.asked and m.x is not null
+    ),
+    heights as materialized (
+        select deployment_id, 'live_all' as measure, live_latency_us as x, count(*) as n, sum(weight) as w,
+               sum(weight * weight) as w2
+        from pairs where asked and live_latency_us is not null group by deployment_id, live_latency_us
+        union all
+        select deployment_id, measure, x, count(*), sum(w), sum(w * w) from probed group by deployment_id, measure, x
+    ),
+    totals as (select deployment_id, measure, sum(n)::bigint as n, sum(w) as weight, sum(w) ^ 2 / sum(w2) as kish
+               from heights group by 1, 2),
+    curve as materialized (
+        select deployment_id, measure, x, sum(g.w) over (partition by deployment_id, measure order by x) / t.weight as f
+        from heights g
+        join totals t using (deployment_id, measure)
+    ),
+    -- Every reading of the curve is one join with it, so that it is looked through once, however many deployments.
+    points as materialized (
+        select t.deployment_id, t.measure, r.at, r.p, t.n, t.weight, t.kish, r.x
+        from totals t
+        join (select c.deployment_id, c.measure, q.at, q.p, min(c.x) filter (where c.f >= q.p - 1e-12) as x
+              from curve c cross join (values (1, 0.5::float8), (2, 0.95), (3, 0.99)) q(at, p)
+              group by c.deployment_id, c.measure, q.at, q.p) r using (deployment_id, measure)
+    ),
+    quantiles as materialized (
+        select deployment_id, measure, min(x) filter (where at = 1) as x1, min(x) filter (where at = 2) as x2,
+               min(x) filter (where at = 3) as x3
+        from points group by 1, 2
+    ),
+    -- A residual is w (1[x <= q] - p) / W. A pair falls into one of four places between the three quantiles, and sums of w
+    -- and w² by place are all that it takes.
+    placed as not materialized (
+        select p.deployment_id, 'live_all' as measure, p.cluster, p.day, p.weight as w, p.window_id, p.stratum, p.chance,
+               p.live_latency_us > q.x1 as over1, p.live_latency_us > q.x2 as over2, p.live_latency_us > q.x3 as over3
+        from pairs p
+        -- As arrays, which workers are handed; they see no other part of this statement.
+        -- planner note 8
+        left join unnest(array(select deployment_id from quantiles where measure = 'live_all' order by deployment_id),
+                    array(select x1 from quantiles where measure = 'live_all' order by deployment_id),
+                    array(select x2 from quantiles where measure = 'live_all' order by deployment_id),
+                    array(select x3 from quantiles where measure = 'live_all' order by deployment_id))
+            q(deployment_id, x1, x2, x3) using (deployment_id)
+        where p.asked and p.live_latency_us is not null
+    ),
+    placed_of_probe as not materialized (
+        select p.deployment_id, p.measure, p.cluster, p.day, p.w, p.window_id, p.stratum, p.chance,
+               p.x > q.x1 as over1, p.x > q.x2 as over2, p.x > q.x3 as over3
+        from probed p join quantiles q using (deployment_id, measure)
+    ),
+    sums as (
+        select deployment_id, measure, cluster, day, over1::integer + over2::integer + over3::integer as place,
+               count(*) as n, sum(w) as w, sum(w * w) as w2
+        from placed group by deployment_id, measure, cluster, day, over1, over2, over3
+        union all
+        select deployment_id, measure, cluster, day, over1::integer + over2::integer + over3::integer,
+               count(*), sum(w), sum(w * w)
+        from placed_of_probe group by deployment_id, measure, cluster, day, over1, over2, over3
+    ),
+    residuals as materialized (
+        select t.deployment_id, t.measure, t.p, s.cluster, s.day, sum(s.n) as n,
+               sum(s.w * ((s.place < t.at)::integer - t.p)) / t.weight as total,
+               sum(s.w2 * ((s.place < t.at)::integer - t.p) ^ 2) / t.weight ^ 2 as rows
+        from sums s
+        join points t using (deployment_id, measure)
+        group by t.deployment_id, t.measure, t.p, t.weight, s.cluster, s.day
+    ),
+    -- By cells of the ledger: sampling is the only error of what happened in the period. Of the probe each cell has as
+    -- many rows as have a latency.
+    cells as (
+        select deployment_id, measure, window_id, stratum, over1::integer + over2::integer + over3::integer as place,
+               min(chance) as chance, count(*) as n, sum(w) as w, sum(w * w) as w2, sum(w * w * (chance - 1 / w)) as kept
+        from placed group by deployment_id, measure, window_id, stratum, over1, over2, over3
+        union all
+        select deployment_id, measure, window_id, stratum, over1::integer + over2::integer + over3::integer,
+               min(chance), count(*), sum(w), sum(w * w), sum(w * w * (chance - 1 / w))
+        from placed_of_probe group by deployment_id, measure, window_id, stratum, over1, over2, over3
+    ),
+    drawn as (
+        select t.deployment_id, t.measure, t.p, gnomon_estimators.cell_key(c.window_id, c.stratum) as cell,
+               min(c.chance) as chance, sum(c.n)::bigint as n, sum(c.w * r.r) / t.weight as total,
+               sum(c.w2 * r.r ^ 2) / t.weight ^ 2 as squares, sum(c.kept * r.r ^ 2) / t.weight ^ 2 as kept
+        from cells c
+        join points t using (deployment_id, measure)
+        cross join lateral (select (c.place < t.at)::integer - t.p as r) r
+        group by t.deployment_id, t.measure, t.p, t.weight, 4
+    ),
+    by_cell as (
+        select d.deployment_id, d.measure, d.p,
+               sum(gnomon_estimators.cell_variance(d.chance, l.sampled, d.n, d.total, d.squares, d.kept)) as v
+        from drawn d
+        left join gnomon_estimators.cell_sizes((select computed from way)::integer[]) l
+          on d.measure = 'live_all' and l.deployment_id = d.deployment_id and l.cell = d.cell
+        group by 1, 2, 3
+    ),
+    by_both as (select deployment_id, measure, p, sum(rows) as v_row,
+                       sum(case when cluster is null then rows else total ^ 2 end) as v,
+                       sum(case when cluster is null then n else 1 end)::bigint as cells
+                from residuals group by 1, 2, 3),
+    by_cluster as (select deployment_id, measure, p, sum(case when cluster is null then rows else total ^ 2 end) as v,
+                          sum(case when cluster is null then n else 1 end)::bigint as clusters
+                   from (select deployment_id, measure, p, cluster, sum(total) as total, sum(rows) as rows, sum(n) as n
+                         from residuals group by 1, 2, 3, 4) r group by 1, 2, 3),
+    by_day as (select deployment_id, measure, p, sum(total ^ 2) as v, count(*) as days
+               from (select deployment_id, measure, p, day, sum(total) as total from residuals group by 1, 2, 3, 4) r
+               group by 1, 2, 3),
+    intervals as (
+        select t.*, s.se_row ^ 2 as v_row, s.se_cluster ^ 2 as v_cluster, s.se_day ^ 2 as v_day, c.clusters, d.days,
+               s.variance, i.low, i.high,
+               f.low as drawn_low, f.high as drawn_high, z.low as near_low, z.high as near_high,
+               least(t.kish, c.clusters) as n_interval
+        from points t
+        join by_both b using (deployment_id, measure, p)
+        join by_cluster c using (deployment_id, measure, p)
+        join by_day d using (deployment_id, measure, p)
+        cross join lateral gnomon_estimators.spread(b.v_row, c.v, d.v, b.v, t.n, c.clusters, d.days, b.cells) s
+        left join lateral gnomon_estimators.share_interval(t.p, s.variance, t.kish, s.t, c.clusters) i
+            on s.variance is not null
+        left join lateral gnomon_estimators.share_interval(t.p, s.variance, t.kish, null, c.clusters) z
+            on s.variance is not null
+        left join by_cell k using (deployment_id, measure, p)
+        left join lateral gnomon_estimators.period_interval('share', t.p, k.v, t.kish, t.n, t.weight, 1) f on true
+    ),
+    -- An end is open (null) where the interval reaches to the largest or the smallest value seen and these rows cannot
+    -- show that the quantile lies within: of n rows, all below a value, the share below it is 0.025^(1/n) at least.
+    readings as (
+        select i.deployment_id, i.measure, i.p, min(c.x) as lowest, max(c.x) as highest,
+               min(c.x) filter (where c.f >= i.low) as low,
+               min(c.x) filter (where c.f >= case when i.high < 1 - 1e-12 then i.high
+                                                  when i.high is not null then 1 - 1e-12 end) as high,
+               min(c.x) filter (where c.f >= i.near_low) as near_low,
+               min(c.x) filter (where c.f >= i.near_high) as near_high,
+               min(c.x) filter (where c.f >= i.drawn_low - 1e-12) as drawn_low,
+               min(c.x) filter (where c.f >= i.drawn_high - 1e-12) as drawn_high
+        from intervals i join curve c using (deployment_id, measure)
+        group by i.deployment_id, i.measure, i.p
+    ),
+    answered as (
+        select i.*, nullif(r.low, case when 1 - 0.025 ^ (1 / i.n_interval) > i.p then r.lowest end) as x_low,
+               nullif(r.high, case when 0.025 ^ (1 / i.n_interval) < i.p then r.highest end) as x_high,
+               nullif(r.near_low, case when 1 - 0.025 ^ (1 / i.n_interval) > i.p then r.lowest end) as near,
+               nullif(r.near_high, case when 0.025 ^ (1 / i.n_interval) < i.p then r.highest end) as far,
+               nullif(r.drawn_low, case when i.drawn_low < i.p and 1 - 0.025 ^ (1 / i.kish) > i.p then r.lowest end)
+                   as period_low,
+               nullif(r.drawn_high, case when i.drawn_high > i.p and 0.025 ^ (1 / i.kish) < i.p then r.highest end)
+                   as period_high
+        from intervals i
+        join readings r using (deployment_id, measure, p)
+    ),
+    -- The standard errors are of the quantile, µs: half of what F leaves between 1.96 standard errors of F(q) to either
+    -- side of p, scaled to each variance. The interval itself reaches t of them, which few days make many: over so much of
+    -- F its width says nothing of the spread at q.
+    measured as (
+        select a.deployment_id, a.measure, a.p, a.n, a.kish, a.weight, a.x, e.width * sqrt(a.v_row / e.v) as se_row,
+               e.width * sqrt(a.v_cluster / e.v) as se_cluster, e.width * sqrt(a.v_day / e.v) as se_day, e.width,
+               a.x_low, a.x_high, null::timestamptz as kept_until, a.period_low, a.period_high,
+               (a.period_high - a.period_low) / (2 * gnomon_estimators.reach(null)) as se_period,
+               case when a.days = 1 then 'one day only: no interval for days like these'
+                    when a.clusters = 1 then 'one cluster only: no interval'
+                    when a.x_low is null and a.x_high is null then 'too few rows for either end of the interval'
+                    when a.x_high is null then 'too few rows for an upper end of the interval'
+                    when a.x_low is null then 'too few rows for a lower end of the interval'
+                    else gnomon_estimators.footing(a.clusters, a.days, 0) end as footing
+        from answered a
+        cross join lateral (select (a.far - a.near) / (2 * gnomon_estimators.reach(null)) as width,
+                                   nullif(a.variance, 0) as v) e
+        union all
+        select k.deployment_id, k.measure, k.quantile, k.n, k.n_effective, k.weight, k.microseconds, k.se_row,
+               k.se_cluster, k.se_day, k.standard_error, k.low, k.high, k.until, k.period_low,
+               k.period_high, k.se_period, 'ok'
+        from gnomon_estimators.cohort_latencies k
+        where k.deployment_id = any ((select kept from way)::integer[])
+    )
+    select c.stream, c.deployment, c.role, m.measure, a.p, coalesce(a.n, 0), a.kish, a.weight, a.x, a.se_row,
+           a.se_cluster, a.se_day, a.width, a.x_low, a.x_high, a.kept_until,
+           coalesce(c.problem,
+                    case when a.n is null and m.measure = 'live_all' then 'no live latency in this period'
+                         when a.n is null then 'no request scored one at a time in this period'
+                         when m.measure <> 'live_all'
+                              and exists (select from approximate x where x.deployment_id = c.deployment_id)
+                         then 'approximate: an earlier version chose part of the probe'
+                              || case when a.footing <> 'ok' then '; ' || a.footing else '' end
+                         else a.footing end),
+           a.se_period, a.period_low, a.period_high
+    from gnomon_estimators.scope(latency.stream, latency.deployment) c
+    cross join (values ('live_all'), ('live'), ('shadow'), ('difference')) m(measure)
+    left join measured a on a.deployment_id = c.deployment_id and a.measure = m.measure
+    order by c.role, c.deployment, array_position(array['live_all', 'live', 'shadow', 'difference'], m.measure), a.p
+$$;

@@ -1,0 +1,63 @@
+-- Every metric of quality on the pairs of one horizon, computed from them. Where labels, answers and what the stream
+-- declares do not fit together there is no number, and the status says why (label_fit).
+create function gnomon_estimators.scored(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                 horizon interval, slice text, time_zone text)
+    returns table (deployment_id integer, value text, metric text, side text, n bigint, n_effective float8,
+                   weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
+                   se_day float8, standard_error float8, low float8, high float8, status text, se_period float8,
+                   period_low float8, period_high float8)
+    language sql stable parallel safe as
+$$
+    with estimated as materialized (
+        select * from gnomon_estimators.estimates(
+            scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.slice,
+            '{label_coverage,answered,accuracy,precision,recall,f1,log_loss,brier,rmse,mae,ndcg@10}', scored.horizon,
+            scored.time_zone)
+        where n > 0
+    ),
+    measured as (
+    select d.deployment_id, e.value, e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days, e.estimate,
+           e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status, e.se_period, e.period_low,
+           e.period_high
+    from estimated e
+    join gnomon_estimators.deployments d on d.stream = e.stream and d.deployment = e.deployment
+    union all
+    select a.deployment_id, a.value, 'auc', a.side, a.n, a.n_effective, a.weight, a.clusters, a.days, a.estimate,
+           a.se_row, a.se_cluster, a.se_day, a.standard_error, a.low, a.high, a.status, a.se_period, a.period_low,
+           a.period_high
+    from gnomon_estimators.auc(scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.horizon,
+                       scored.time_zone, scored.slice) a
+    ),
+    fit as materialized (
+        select * from gnomon_estimators.label_fit(scored.stream, scored.deployment, scored.since, scored.until,
+                                                  scored.segment, scored.horizon)
+    ),
+    judged as (
+        select m.*, case when m.metric in ('label_coverage', 'answered', 'answered_by_both') then null
+                         when f.problem is not null then f.problem
+                         when m.metric in ('accuracy', 'precision', 'recall', 'f1')
+                              -- of scores by class, where there are no probabilities of the positive one
+                              or m.metric = 'log_loss'
+                                 and not exists (select from measured b where b.deployment_id = m.deployment_id
+                                                 and b.value = m.value and b.metric = 'brier')
+                         then f.mismatch end as fault,
+               case when m.metric in ('label_coverage', 'answered', 'answered_by_both') then null
+                    else f.remark end as remark
+        from measured m
+        left join fit f using (deployment_id)
+    )
+    select j.deployment_id, j.value, j.metric, j.side, j.n, j.n_effective, j.weight, j.clusters, j.days,
+           case when j.fault is null then j.estimate end, case when j.fault is null then j.se_row end,
+           case when j.fault is null then j.se_cluster end, case when j.fault is null then j.se_day end,
+           case when j.fault is null then j.standard_error end, case when j.fault is null then j.low end,
+           case when j.fault is null then j.high end,
+           coalesce(j.fault, nullif(concat_ws('; ', j.remark, nullif(j.status, 'ok')), ''), 'ok'),
+           case when j.fault is null then j.se_period end, case when j.fault is null then j.period_low end,
+           case when j.fault is null then j.period_high end
+    from judged j
+    union all
+    -- A problem is said even where it leaves no metric to say it of.
+    select f.deployment_id, '', 'task', 'pair', 0, null, null, null, null, null, null, null, null, null, null, null,
+           f.problem, null, null, null
+    from fit f where f.problem is not null
+$$;

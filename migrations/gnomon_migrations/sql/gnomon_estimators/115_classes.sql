@@ -1,0 +1,183 @@
+-- Precision, recall and F1 of every class, and their means: macro (every class alike, one that a side never decided having
+-- precision 0) and weighted (by the share of the truth). Over the pairs that both sides answered with a decision and that
+-- have a truth. The residual of a ratio y/x is w (y - R x) / Σ w x; it depends on the three labels of a pair alone, so
+-- cells of labels, by cluster and day, say all of it. The residual of a mean is the mean of the residuals; of the weighted
+-- one, w (1[truth = c] - share) (metric - mean) / W besides.
+create function gnomon_estimators.class_estimates(stream text, deployment text, since timestamptz, until timestamptz,
+                                                  segment jsonb, horizon interval, time_zone text)
+    returns table (deployment_id integer, class text, metric text, side text, n bigint, n_effective float8,
+                   weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
+                   se_day float8, standard_error float8, low float8, high float8, status text)
+    language sql stable parallel safe set enable_nestloop = off as -- planner note 5
+$$
+    with cells as materialized (
+        select row_number() over () as cell, c.*
+        from (select p.deployment_id, p.cluster, (p.event_time at time zone class_estimates.time_zone)::date as day,
+                     p.live_label as l, p.shadow_label as s, p.truth_label as t, count(*) as n, sum(p.weight) as w,
+                     sum(p.weight * p.weight) as w2
+              from gnomon_estimators.labelled(class_estimates.stream, class_estimates.deployment, class_estimates.since,
+                                              class_estimates.until, class_estimates.segment,
+                                              class_estimates.horizon) p
+              where p.live_error_kind is null and p.outcome = 'scored' and p.live_label is not null
+                and p.shadow_label is not null and p.truth_label is not null
+                and coalesce(p.task, '') not in ('regression', 'ranking')
+              group by 1, 2, 3, 4, 5, 6) c
+    ),
+    whole as (select deployment_id, sum(n)::bigint as n, sum(w) as w, sum(w) ^ 2 / sum(w2) as kish,
+                     count(distinct cluster) + coalesce(sum(n) filter (where cluster is null), 0)::bigint as clusters,
+                     count(distinct day) as days
+              from cells group by 1),
+    -- What a cell says of a class: right, decided and true, as 0 or 1, for each side.
+    said as materialized (
+        select c.cell, c.deployment_id, c.cluster, c.day, c.n, c.w, c.w2, k.class, (c.t = k.class)::integer as a,
+               (c.l = k.class)::integer as pl, (c.s = k.class)::integer as ps,
+               (c.l = k.class and c.t = k.class)::integer as tl, (c.s = k.class and c.t = k.class)::integer as ts
+        from cells c
+        cross join lateral (select distinct u.class from (values (c.l), (c.s), (c.t)) u(class)) k
+    ),
+    sums as (
+        select deployment_id, class, sum(w * a) as a, sum(w * pl) as pl, sum(w * ps) as ps, sum(w * tl) as tl,
+               sum(w * ts) as ts, sum(n * a)::bigint as support, sum(w * a) ^ 2 / nullif(sum(w2 * a), 0) as kish_a,
+               sum(w * pl) ^ 2 / nullif(sum(w2 * pl), 0) as kish_pl,
+               sum(w * ps) ^ 2 / nullif(sum(w2 * ps), 0) as kish_ps
+        from said group by 1, 2
+    ),
+    ratios as materialized (
+        select s.deployment_id, s.class, s.support, m.metric, m.l / nullif(m.xl, 0) as live, m.s / nullif(m.xs, 0) as shadow,
+               nullif(m.xl, 0) as xl, nullif(m.xs, 0) as xs, m.kish_l, m.kish_s, s.a / t.w as share,
+               s.a + s.pl > 0 as in_live, s.a + s.ps > 0 as in_shadow
+        from sums s
+        join whole t using (deployment_id)
+        cross join lateral (values
+            ('precision', s.tl, s.pl, s.ts, s.ps, s.kish_pl, s.kish_ps),
+            ('recall', s.tl, s.a, s.ts, s.a, s.kish_a, s.kish_a),
+            ('f1', 2 * s.tl, s.pl + s.a, 2 * s.ts, s.ps + s.a, greatest(s.kish_pl, s.kish_a),
+             greatest(s.kish_ps, s.kish_a))) m(metric, l, xl, s, xs, kish_l, kish_s)
+    ),
+    means as (
+        select deployment_id, metric,
+               sum(coalesce(live, 0)) filter (where in_live) / count(*) filter (where in_live) as live_macro,
+               sum(coalesce(shadow, 0)) filter (where in_shadow) / count(*) filter (where in_shadow) as shadow_macro,
+               sum(coalesce(live, 0) * share) as live_weighted, sum(coalesce(shadow, 0) * share) as shadow_weighted,
+               count(*) filter (where in_live) as classes_live, count(*) filter (where in_shadow) as classes_shadow
+        from ratios group by 1, 2
+    ),
+    -- Residuals of one unit of weight.
+    residuals as (
+        select d.cell, d.deployment_id, d.cluster, d.day, d.w, d.w2, d.n, d.class, d.a, r.metric, r.share,
+               coalesce((y.l - coalesce(r.live, 0) * y.xl) / r.xl, 0) as zl,
+               coalesce((y.s - coalesce(r.shadow, 0) * y.xs) / r.xs, 0) as zs, r.live, r.shadow, r.in_live, r.in_shadow
+        from said d
+        join ratios r on r.deployment_id = d.deployment_id and r.class = d.class
+        cross join lateral (select case r.metric when 'f1' then 2 * d.tl else d.tl end as l,
+                                   case r.metric when 'f1' then 2 * d.ts else d.ts end as s,
+                                   case r.metric when 'precision' then d.pl when 'recall' then d.a else d.pl + d.a end
+                                       as xl,
+                                   case r.metric when 'precision' then d.ps when 'recall' then d.a else d.ps + d.a end
+                                       as xs) y
+    ),
+    every as (
+        select cell, deployment_id, cluster, day, w, w2, n, class, metric, zl, zs from residuals
+        union all
+        select r.cell, r.deployment_id, r.cluster, r.day, r.w, r.w2, r.n, v.class, r.metric,
+               sum(case v.class when 'macro avg' then r.zl / m.classes_live
+                                else r.share * r.zl + r.a * (coalesce(r.live, 0) - m.live_weighted) / t.w end),
+               sum(case v.class when 'macro avg' then r.zs / m.classes_shadow
+                                else r.share * r.zs + r.a * (coalesce(r.shadow, 0) - m.shadow_weighted) / t.w end)
+        from residuals r
+        join means m using (deployment_id, metric)
+        join whole t using (deployment_id)
+        cross join (values ('macro avg'), ('weighted avg')) v(class)
+        group by r.cell, r.deployment_id, r.cluster, r.day, r.w, r.w2, r.n, v.class, r.metric
+    ),
+    crossed as materialized (
+        select deployment_id, class, metric, cluster, day, sum(n) as n, sum(w * zl) as l, sum(w * zs) as s,
+               sum(w2 * zl * zl) as l2, sum(w2 * zs * zs) as s2, sum(w2 * (zs - zl) ^ 2) as d2
+        from every group by 1, 2, 3, 4, 5
+    ),
+    -- By cluster (a row without one is its own), by day, and by cluster within day, for live, shadow and difference.
+    groups as (
+        select deployment_id, class, metric, 'cluster' as by, cluster is null as alone, sum(n) as n, sum(l) as l,
+               sum(s) as s, sum(l2) as l2, sum(s2) as s2, sum(d2) as d2
+        from crossed group by 1, 2, 3, cluster
+        union all
+        select deployment_id, class, metric, 'both', cluster is null, n, l, s, l2, s2, d2 from crossed
+        union all
+        select deployment_id, class, metric, 'day', false, sum(n), sum(l), sum(s), sum(l2), sum(s2), sum(d2)
+        from crossed group by deployment_id, class, metric, day
+    ),
+    variances as (
+        select g.deployment_id, g.class, g.metric, v.side, g.by, sum(v.rows) as by_row,
+               sum(case when g.alone then v.rows else v.total ^ 2 end) as grouped,
+               sum(case when g.alone then g.n else 1 end)::bigint as count
+        from groups g
+        cross join lateral (values ('live', g.l, g.l2), ('shadow', g.s, g.s2), ('difference', g.s - g.l, g.d2))
+            v(side, total, rows)
+        group by 1, 2, 3, 4, 5
+    ),
+    spread as (
+        select deployment_id, class, metric, side, max(by_row) filter (where by = 'day') as v_row,
+               max(grouped) filter (where by = 'cluster') as v_cluster, max(grouped) filter (where by = 'day') as v_day,
+               max(grouped) filter (where by = 'both') as v_both, max(count) filter (where by = 'both') as cells
+        from variances group by 1, 2, 3, 4
+    ),
+    estimates as (
+        select r.deployment_id, r.class, r.metric, r.support as n, e.side, e.estimate, e.kish,
+               case e.side when 'difference' then 'mean' else 'share' end as kind
+        from ratios r
+        cross join lateral (values ('live', r.live, r.kish_l), ('shadow', r.shadow, r.kish_s),
+                                   ('difference', r.shadow - r.live, least(r.kish_l, r.kish_s))) e(side, estimate, kish)
+        union all
+        select m.deployment_id, v.class, m.metric, t.n, e.side, e.estimate, t.kish, 'mean'
+        from means m
+        join whole t using (deployment_id)
+        cross join lateral (values ('macro avg', m.live_macro, m.shadow_macro),
+                                   ('weighted avg', m.live_weighted, m.shadow_weighted)) v(class, live, shadow)
+        cross join lateral (values ('live', v.live), ('shadow', v.shadow), ('difference', v.shadow - v.live))
+            e(side, estimate)
+    )
+    select e.deployment_id, e.class, e.metric, e.side, e.n, e.kish, t.w, t.clusters, t.days, e.estimate, b.se_row,
+           b.se_cluster, b.se_day, b.standard_error, b.low, b.high,
+           case when e.estimate is null and e.metric = 'recall' then 'undefined: the class never comes true'
+                when e.estimate is null then 'undefined: the class is never decided' else b.status end
+    from estimates e
+    join whole t using (deployment_id)
+    join spread s using (deployment_id, class, metric, side)
+    left join lateral gnomon_estimators.bounded(e.kind, e.estimate, s.v_row, s.v_cluster, s.v_day, s.v_both, t.n,
+                                                t.clusters, t.days, s.cells, e.kish) b on e.estimate is not null
+$$;
+
+-- The area under the ROC curve of each class against the rest, by the class's own score, ties half.
+create function gnomon_estimators.class_areas(stream text, deployment text, since timestamptz, until timestamptz,
+                                              segment jsonb, horizon interval)
+    returns table (deployment_id integer, class text, side text, n bigint, weight float8, estimate float8)
+    language sql stable parallel safe set enable_nestloop = off as -- planner note 5
+$$
+    with said as materialized (
+        select p.deployment_id, p.truth_label, p.weight, v.side, v.items, v.scores
+        from gnomon_estimators.labelled(class_areas.stream, class_areas.deployment, class_areas.since,
+                                        class_areas.until, class_areas.segment, class_areas.horizon) p
+        cross join lateral (values ('live', p.live_items, p.live_scores), ('shadow', p.shadow_items, p.shadow_scores))
+            v(side, items, scores)
+        where p.live_error_kind is null and p.outcome = 'scored' and p.truth_label is not null
+          and p.live_label is not null and p.shadow_label is not null
+          and gnomon_estimators.ranked(p.live_items, p.live_scores) is not null and p.live_scores is not null
+          and gnomon_estimators.ranked(p.shadow_items, p.shadow_scores) is not null and p.shadow_scores is not null
+    ),
+    classes as (select distinct deployment_id, truth_label as class from said),
+    scored as (
+        select s.deployment_id, c.class, s.side, coalesce(s.scores[array_position(s.items, c.class)], 0) as score,
+               sum(s.weight) filter (where s.truth_label = c.class) as w_pos,
+               sum(s.weight) filter (where s.truth_label <> c.class) as w_neg, count(*) as n
+        from said s join classes c using (deployment_id)
+        group by 1, 2, 3, 4
+    ),
+    below as (
+        select *, sum(coalesce(w_neg, 0)) over (partition by deployment_id, class, side order by score)
+                  - 0.5 * coalesce(w_neg, 0) as under
+        from scored
+    )
+    select deployment_id, class, side, sum(n)::bigint, coalesce(sum(w_pos), 0) + coalesce(sum(w_neg), 0),
+           sum(w_pos * under) / nullif(sum(w_pos) * sum(w_neg), 0)
+    from below group by 1, 2, 3
+$$;

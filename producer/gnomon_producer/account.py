@@ -1,0 +1,71 @@
+"""The account of what was offered: offered = delivered + dropped(reason) + in flight, at any moment."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from confluent_kafka import KafkaError
+
+from gnomon_producer.errors import DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One moment of a Ledger."""
+
+    offered: int
+    delivered: int
+    dropped: Mapping[str, int]
+    sampled_out: int
+    switched_off: int
+    rejected: int = 0
+
+    @property
+    def in_flight(self) -> int:
+        """What has neither arrived nor been given up yet."""
+        return self.offered - self.delivered - sum(self.dropped.values())
+
+
+class Account:
+    """Counts each thing offered into exactly one bucket.
+
+    The lock is reentrant because a signal handler that drains may interrupt a thread inside it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._offered = 0
+        self._delivered = 0
+        self._dropped: dict[str, int] = {}
+        self._apart = {"sampled_out": 0, "switched_off": 0, "rejected": 0}
+
+    def offer(self) -> int:
+        """Count one more and return its sequence number, from 0."""
+        with self._lock:
+            sequence = self._offered
+            self._offered = sequence + 1
+            return sequence
+
+    def drop(self, reason: DropReason) -> None:
+        """Count one as lost."""
+        with self._lock:
+            self._dropped[reason] = self._dropped.get(reason, 0) + 1
+
+    def leave_out(self, why: Literal["sampled_out", "switched_off", "rejected"]) -> None:
+        """Count one that is not offered on purpose: it takes no sequence number and is no loss."""
+        with self._lock:
+            self._apart[why] += 1
+
+    def on_delivery(self, error: KafkaError | None, _message: Any) -> None:
+        """Take librdkafka's delivery report."""
+        if error is None:
+            with self._lock:
+                self._delivered += 1
+        else:
+            self.drop("too_large" if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else "delivery_failed")
+
+    def counts(self) -> Counts:
+        """Return all counters of one moment."""
+        with self._lock:
+            return Counts(self._offered, self._delivered, dict(self._dropped), **self._apart)

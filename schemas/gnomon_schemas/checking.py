@@ -1,0 +1,232 @@
+"""What a record schema from outside must satisfy before anything is made of it; every refusal names the field."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gnomon_schemas.errors import SchemaError
+
+Json = Any
+MAX_DEPTH = 12
+PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
+AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RANGES = {"int": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
+_DEFAULTS: dict[str, type | tuple[type, ...]] = {
+    "null": type(None),
+    "boolean": bool,
+    "float": (int, float),
+    "double": (int, float),
+    "string": str,
+    "enum": str,
+    "array": list,
+    "map": dict,
+    "record": dict,
+}
+
+
+def full_name(schema: Json, namespace: str = "") -> str:
+    """Return the full name of a named type."""
+    name = str(schema["name"])
+    space = str(schema.get("namespace", namespace) or "")
+    return name if "." in name or not space else f"{space}.{name}"
+
+
+def check(schema: Json) -> None:
+    """Raise SchemaError unless this is a record of what both codecs carry.
+
+    Refused: `bytes` and `fixed` (the columnar decoder has neither), recursion (fastavro crashes on deep recursion), a
+    depth over MAX_DEPTH, names that are not Avro names or stand twice, unions and defaults that Avro does not allow.
+    """
+    if not isinstance(schema, Mapping) or schema.get("type") != "record" or not schema.get("name"):
+        raise SchemaError("the schema is not a named Avro record")
+    _Checker().check(schema, namespace="", depth=0)
+
+
+class _Checker:
+    """One walk over a schema. `_open` holds the records around the current place: meeting one again is recursion."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+        self._open: set[str] = set()
+
+    def check(self, schema: Json, namespace: str, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise SchemaError(f"the schema is nested deeper than {MAX_DEPTH}")
+        if isinstance(schema, str):
+            self._check_name(schema, namespace)
+        elif isinstance(schema, list):
+            self._check_union(schema, namespace, depth)
+        elif not isinstance(schema, Mapping):
+            raise SchemaError(f"the schema holds {_shown(schema)} where a type belongs")
+        elif isinstance(kind := schema.get("type"), str) and kind in ("record", "enum"):
+            self._check_named_type(schema, kind, namespace, depth)
+        elif kind in ("array", "map"):
+            inner = schema.get("items" if kind == "array" else "values")
+            self.check(inner, namespace, depth + 1)
+            if kind == "array" and _without_bytes(inner):
+                raise SchemaError("the schema has an array of null, whose items take no bytes")
+        else:
+            self.check(kind, namespace, depth + 1)
+
+    def _check_name(self, name: str, namespace: str) -> None:
+        qualified = name if "." in name or not namespace else f"{namespace}.{name}"
+        if name in PRIMITIVES or not self._known.isdisjoint((name, qualified)):
+            return
+        if not self._open.isdisjoint((name, qualified)):
+            raise SchemaError(f"the schema is recursive at {name!r}")
+        hint = "; make it a double or a string" if name in ("bytes", "fixed", "decimal") else ""
+        raise SchemaError(f"the schema uses {name!r}, which is unknown or not supported{hint}")
+
+    def _check_union(self, branches: list[Json], namespace: str, depth: int) -> None:
+        kinds = [_kind(branch) for branch in branches]
+        if not branches or "union" in kinds:
+            raise SchemaError(f"a union must be a list of types that are not unions, not {_shown(branches)}")
+        if len(set(kinds)) < len(kinds):
+            raise SchemaError(f"a union must not have the same type twice: {_shown(branches)}")
+        for branch in branches:
+            self.check(branch, namespace, depth + 1)
+
+    def _check_named_type(self, schema: Mapping[str, Json], kind: str, namespace: str, depth: int) -> None:
+        name = checked_name(schema, namespace)
+        if name in self._known or name in self._open:
+            raise SchemaError(f"the schema defines {name!r} twice")
+        if kind == "record":
+            self._open.add(name)
+            self._check_fields(schema, name, depth)
+            self._open.discard(name)
+        else:
+            _check_symbols(schema, name)
+        self._known.add(name)
+
+    def _check_fields(self, schema: Mapping[str, Json], name: str, depth: int) -> None:
+        fields = schema.get("fields")
+        if not isinstance(fields, list) or not fields:
+            raise SchemaError(f"the record {name!r} has no fields")
+        seen: set[str] = set()
+        for field in fields:
+            if not isinstance(field, Mapping) or "name" not in field or "type" not in field:
+                raise SchemaError(f"the record {name!r} has a field without a name or type")
+            own = _checked_field_name(field["name"])
+            if own in seen:
+                raise SchemaError(f"the record {name!r} has two fields named {own!r}")
+            seen.add(own)
+            try:
+                self.check(field["type"], name.rpartition(".")[0], depth + 1)
+                _check_extras(field)
+            except SchemaError as error:
+                raise SchemaError(f"field {own!r}: {error}") from None
+
+
+def checked_name(schema: Mapping[str, Json], namespace: str) -> str:
+    """Return a named type's full name; raise SchemaError where it is not a valid one."""
+    if not schema.get("name"):
+        raise SchemaError(f"the schema has a {schema['type']} without a name")
+    space = schema.get("namespace")
+    if not isinstance(schema["name"], str) or not (space is None or isinstance(space, str)):
+        raise SchemaError(f"the {schema['type']} has a name or namespace that is not text")
+    name = full_name(schema, namespace)
+    if not all(map(AVRO_NAME.fullmatch, name.split("."))):
+        raise SchemaError(f"the {schema['type']} name {name!r} must be of letters, digits and '_', not a digit first")
+    return name
+
+
+def _checked_field_name(name: Json) -> str:
+    if isinstance(name, str) and AVRO_NAME.fullmatch(name):
+        return name
+    if not isinstance(name, str) or not name:
+        raise SchemaError(f"the field name {_shown(name)} is not a text with a letter in it")
+    raise SchemaError(
+        f"the field name {_shown(name)} must be of letters, digits and '_', not a digit first; to map it, write"
+        f' {{"name": "{avro_name(name)}", "aliases": ["{name}"]}}'
+    )
+
+
+def avro_name(name: str) -> str:
+    """Return an Avro name that reads like `name`: `unit price` becomes `unit_price`, `%` becomes `_u25`."""
+    written = "".join(
+        character if character.isascii() and (character.isalnum() or character == "_") else _spelt(character)
+        for character in name
+    )
+    return f"_{written}" if not written or written[0].isdigit() else written
+
+
+def _spelt(character: str) -> str:
+    return "_" if character in " .-/:" else f"_u{ord(character):x}"
+
+
+def _check_extras(field: Mapping[str, Json]) -> None:
+    aliases = field.get("aliases", [])
+    if not isinstance(aliases, list) or not all(isinstance(alias, str) and alias for alias in aliases):
+        raise SchemaError(f"its aliases must be a list of names, not {_shown(aliases)}")
+    if "default" in field and not fits(field["default"], field["type"]):
+        raise SchemaError(f"its default {_shown(field['default'])} is not of its type")
+
+
+def _check_symbols(schema: Mapping[str, Json], name: str) -> None:
+    symbols = schema.get("symbols")
+    if not isinstance(symbols, list) or not symbols:
+        raise SchemaError(f"the enum {name!r} has no symbols")
+    for symbol in symbols:
+        if not isinstance(symbol, str) or not AVRO_NAME.fullmatch(symbol):
+            raise SchemaError(
+                f"the enum {name!r} has the symbol {_shown(symbol)}; a symbol is of letters, digits and '_', not a"
+                ' digit first: make it a "string"'
+            )
+    if len(set(symbols)) < len(symbols):
+        raise SchemaError(f"the enum {name!r} has a symbol twice")
+    if "default" in schema and schema["default"] not in symbols:
+        raise SchemaError(f"the enum {name!r} has the default {_shown(schema['default'])}, which is not a symbol")
+
+
+def fits(value: Json, kind: Json) -> bool:
+    """Return whether a default is of its type; names of types defined elsewhere are trusted."""
+    if isinstance(kind, list):
+        return any(fits(value, branch) for branch in kind)
+    if isinstance(kind, Mapping):
+        if kind.get("type") == "enum":
+            return value in kind["symbols"]
+        if kind.get("type") == "array":
+            return isinstance(value, list) and all(fits(item, kind["items"]) for item in value)
+        if kind.get("type") == "map":
+            return isinstance(value, dict) and all(fits(item, kind["values"]) for item in value.values())
+        return fits(value, "record" if kind.get("type") == "record" else kind.get("type"))
+    if kind in _RANGES:
+        low, high = _RANGES[kind]
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    expected = _DEFAULTS.get(kind)
+    return expected is None or (isinstance(value, expected) and isinstance(value, bool) == (kind == "boolean"))
+
+
+def _kind(branch: Json) -> str:
+    """Return what makes a branch of a union differ from the others."""
+    if isinstance(branch, list):
+        return "union"
+    if isinstance(branch, Mapping):
+        kind = branch.get("type")
+        if kind in ("record", "enum", "fixed"):
+            return str(branch.get("name"))
+        return kind if isinstance(kind, str) else _kind(kind)
+    return str(branch)
+
+
+def _without_bytes(schema: Json) -> bool:
+    if isinstance(schema, Mapping) and schema.get("type") == "record":
+        return all(_without_bytes(field["type"]) for field in schema["fields"])
+    if isinstance(schema, Mapping) and schema.get("type") not in ("array", "map", "enum"):
+        return _without_bytes(schema.get("type"))
+    return bool(schema == "null")
+
+
+def _shown(value: Json) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def first_repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that came before."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

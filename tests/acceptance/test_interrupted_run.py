@@ -1,0 +1,64 @@
+"""A test run that is interrupted leaves no process: no server, no shipped command, no helper of a test."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.support.servers.shared import ROOT
+
+BODY = """
+import subprocess, sys, time
+from pathlib import Path
+from gnomon_consumer.runtime.parent_death import leashed
+from tests.support.orphans import PARENT
+def test_that_hangs(gnomon, mock_bootstrap):
+    parent = subprocess.Popen(leashed([sys.executable, "-c", PARENT]), stdout=subprocess.PIPE, start_new_session=True)
+    parent.stdout.readline()
+    command = gnomon.start("labels", "consume", "--stream", "s", "--bootstrap-servers", mock_bootstrap,
+                           "--database-url", "postgresql://127.0.0.1:1/none")
+    Path("ready").touch()
+    time.sleep(600)
+"""
+
+
+def marked(marker: str) -> list[psutil.Process]:
+    """Processes that inherited the marker, wherever in the tree they are now."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("GNOMON_TEST_RUN_MARKER") == marker:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_leaves_nothing(signum: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(BODY)
+    (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
+    marker = str(tmp_path)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-q", str(tmp_path)],
+        cwd=tmp_path,
+        # The options of the run outside, as a plugin of its own, are not those of the run inside.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "GNOMON_TEST_RUN_MARKER": marker, "PYTEST_ADDOPTS": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "ready").exists():
+        assert run.poll() is None, "the inner run ended before it was ready"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    family = marked(marker)
+    assert len(family) > 4, "servers, a helper and a command are needed to prove anything"
+    run.send_signal(signum)
+    run.wait(60)
+    _, alive = psutil.wait_procs(family, timeout=40)
+    assert [process.cmdline() for process in alive] == []

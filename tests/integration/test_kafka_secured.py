@@ -1,0 +1,117 @@
+"""A Kafka with SCRAM, TLS and an authorizer: every refusal is one line that says which setting or right is missing."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AclOperation, ResourceType
+from tests.support.door import Ended, enter
+from tests.support.live_stream import sum_model
+from tests.support.servers.process import Gnomon
+from tests.support.servers.secured import PASSWORD, STRANGER, Secured
+from tests.support.tap import GOOD, make_tap
+
+
+def ask(secured: Secured, cwd: Path, servers: str, properties: Mapping[str, str], *command: str) -> Ended:
+    """Run a command with these properties."""
+    env = {
+        "GNOMON_STREAM": "s",
+        "GNOMON_BOOTSTRAP_SERVERS": servers,
+        "GNOMON_KAFKA__PROPERTIES": json.dumps(dict(properties)),
+        "GNOMON_KAFKA__TIMEOUT_SECONDS": "4",
+    }
+    return enter(*(command or ("topics", "create")), cwd=cwd, env=env)
+
+
+@pytest.mark.parametrize(
+    ("listener", "changes", "status", "words"),
+    [
+        ("plain", {"sasl.password": "not-the-One"}, 2, "refuses the login: .*invalid credentials.*sasl.password"),
+        ("plain", {"sasl.username": "absent-user"}, 2, "refuses the login: .*invalid credentials"),
+        ("plain", {"sasl.mechanism": "PLAIN"}, 2, "supported mechanisms: SCRAM-SHA-256"),
+        ("plain", {"sasl.mechanism": "SCRAM-SHA-512"}, 2, "supported mechanisms: SCRAM-SHA-256"),
+        ("plain", {"security.protocol": "SASL_SSL"}, 2, "by this protocol: .*check security.protocol"),
+        ("plain", {"security.protocol": "PLAINTEXT"}, 3, "takes the connection and closes it: check security.protocol"),
+        ("tls", {"security.protocol": "SASL_SSL"}, 2, "certificate verify failed.*ssl.ca.location"),
+        ("tls", {"security.protocol": "SASL_SSL", "ssl.ca.location": "/absent.pem"}, 2, "no file /absent.pem"),
+        ("tls", {}, 3, "takes the connection and closes it: check security.protocol"),
+    ],
+)
+def test_a_refused_connection_says_what_to_change(
+    secured: Secured, tmp_path: Path, listener: str, changes: dict[str, str], status: int, words: str
+) -> None:
+    import re
+
+    servers = secured.plain if listener == "plain" else secured.tls
+    ended = ask(secured, tmp_path, servers, secured.properties() | changes)
+    assert ended.status == status, ended
+    assert re.search(words, ended.line), ended.line
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert PASSWORD not in ended.stderr
+    assert "not-the-One" not in ended.stderr
+
+
+def test_without_rights_each_command_names_what_it_lacks(secured: Secured, tmp_path: Path, database_url: str) -> None:
+    admin = secured.properties("admin")
+    assert ask(secured, tmp_path, secured.plain, admin, "topics", "create", "--deployment", "d").status == 0
+    stranger = {**secured.properties(STRANGER), "security.protocol": "SASL_PLAINTEXT"}
+    model = str(sum_model(tmp_path / "m.onnx", "amount"))
+    for command in (
+        ("topics", "create", "--deployment", "e"),
+        ("join", "--deployment", "d", "--database-url", database_url),
+        ("labels", "consume", "--database-url", database_url),
+        ("score", "--deployment", "d", "--model", model),
+    ):
+        ended = ask(secured, tmp_path, secured.plain, stranger, *command)
+        assert ended.status == 2, (command, ended)
+        assert "denies" in ended.line or "authorization" in ended.line.lower(), (command, ended.line)
+        assert "does not exist" not in ended.line
+        assert "no topic" not in ended.line
+
+
+@pytest.mark.parametrize("missing", ["group", "nothing"])
+def test_the_rights_of_the_docs_are_enough_and_the_group_is_one_of_them(
+    secured: Secured, gnomon: Gnomon, database_url: str, missing: str, tmp_path: Path
+) -> None:
+    """A prefix, hence a set of rights, of this test's own."""
+    prefix = f"p{uuid.uuid4().hex[:8]}"
+    user = "gnomon"
+    secured.allow(user, ResourceType.TOPIC, prefix, AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
+    if missing != "group":
+        secured.allow(user, ResourceType.GROUP, prefix, AclOperation.READ)
+    env = {
+        "GNOMON_STREAM": "s",
+        "GNOMON_TOPIC_PREFIX": prefix,
+        "GNOMON_BOOTSTRAP_SERVERS": secured.plain,
+        "GNOMON_DATABASE_URL": database_url,
+        "GNOMON_KAFKA__PROPERTIES": json.dumps(secured.properties()),
+    }
+    made = enter("topics", "create", "--deployment", "d", cwd=tmp_path,
+                 env=env | {"GNOMON_KAFKA__PROPERTIES": json.dumps(secured.properties("admin"))})  # fmt: skip
+    assert made.status == 0, made
+    process = gnomon.start("labels", "consume", env=env)
+    if missing == "group":
+        assert process.wait(60) == 2
+        assert "Read on the consumer group" in process.output
+    else:
+        process.wait_for("consuming labels")
+        joining = gnomon.start("join", "--deployment", "d", env=env)
+        joining.wait_for("event=progress", timeout=60)
+        assert "authorization" not in (process.output + joining.output).lower()
+        assert [joining.terminate(30), process.terminate(30)] == [0, 0]
+
+
+def test_the_hook_tells_a_refused_login_from_a_broker_that_is_away(
+    secured: Secured, caplog: pytest.LogCaptureFixture
+) -> None:
+    properties = secured.properties(password="not-the-One")
+    tap = make_tap(secured.plain, "s", properties=properties)
+    tap.start(5)
+    tap.record("r1", GOOD, value=0.5)
+    tap.flush(5)
+    tap.close(1)
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "login" in said or "authentication" in said.lower(), said
+    assert "not-the-One" not in said

@@ -1,0 +1,152 @@
+"""`gnomon streams`: what a stream declares, before its first join and after, from flags and from the file."""
+
+import json
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from tests.support.report_database import START, Database, roll_up
+from tests.support.servers.process import Gnomon
+
+
+def shown(gnomon: Gnomon, url: str) -> dict[str, Any]:
+    done = gnomon.run("streams", "show", "--stream", "s", "--database-url", url, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_before_the_first_join(gnomon: Gnomon, database_url: str) -> None:
+    where = ("--stream", "s", "--database-url", database_url)
+    missing = gnomon.run("streams", "show", *where)
+    assert (missing.returncode, missing.stderr) == (2, "gnomon: no stream s; there is none yet\n")
+    done = gnomon.run(
+        "streams", "set", *where, "--task", "binary", "--positive", "late", "--negative", "on_time",
+        "--horizon", "1 hour", "--horizon", "1 day", "--grace", "5 minutes", "--label-kind", "absence_is_negative",
+        "--label-choice", "first", "--retention", "30 days", "--time-zone", "America/New_York", "--tolerance", "0.5",
+        "--granularity", "day",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = shown(gnomon, database_url)
+    assert (found["task"], found["positive_class"], found["negative_class"]) == ("binary", "late", "on_time")
+    assert found["horizons"] == ["1:00:00", "1 day, 0:00:00"]
+    assert (found["label_grace"], found["label_kind"], found["label_choice"]) == (
+        "0:05:00", "absence_is_negative", "first",
+    )  # fmt: skip
+    assert (found["retention"], found["time_zone"], found["granularity"]) == (
+        "30 days, 0:00:00", "America/New_York", "day",
+    )  # fmt: skip
+    assert (found["value_tolerance"], found["relative_tolerance"]) == (0.5, 1e-5)
+    again = gnomon.run("streams", "set", *where, "--task", "binary")
+    assert again.stdout == "s: nothing changed\n"
+    back = gnomon.run("streams", "set", *where, "--positive", "", "--negative", "", "--label-kind", "explicit",
+                      "--task", "")  # fmt: skip
+    assert back.returncode == 0, back.stderr
+    assert shown(gnomon, database_url)["task"] is None
+
+
+def test_the_file_declares_too_and_label_commands_store_it(gnomon: Gnomon, database_url: str) -> None:
+    (gnomon.cwd / "gnomon.toml").write_text(
+        f'stream = "s"\ndatabase_url = "{database_url}"\n[stream_settings]\ntask = "multiclass"\n'
+        'classes = ["a", "b"]\nhorizons = ["2 hours"]\n'
+    )
+    (gnomon.cwd / "labels.csv").write_text("request_id,observed_at,label\nr,2020-01-01,a\n")
+    loaded = gnomon.run("labels", "load", "labels.csv")
+    assert loaded.returncode == 0, loaded.stderr
+    found = shown(gnomon, database_url)
+    assert (found["task"], found["classes"], found["horizons"]) == ("multiclass", ["a", "b"], ["2:00:00"])
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ((), "nothing to set"),
+        (("--task", "guessing"), "GNOMON_STREAM_SETTINGS__TASK"),
+        (("--positive", "late"), "positive_class and negative_class belong together"),
+        (("--positive", "late", "--negative", "late"), "both 'late'"),
+        (("--task", "regression", "--positive", "a", "--negative", "b"), "task is regression"),
+        (("--task", "binary", "--class", "a"), "classes are for a multi-class stream"),
+        (("--class", "a", "--class", "a"), "name one twice"),
+        (("--task", "regression", "--label-kind", "absence_is_negative"), "absence_is_negative is for a binary stream"),
+        (("--horizon", "soon"), "horizons ['soon']"),
+        (("--horizon", "-1 day"), "longer than 0"),
+        (("--grace", "-1 day"), "label_grace must not be negative"),
+        (("--time-zone", "Mars/Olympus"), "time_zone 'Mars/Olympus'"),
+        (("--tolerance", "-1"), "greater than or equal to 0"),
+        (("--relative-tolerance", "1"), "less than 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(
+    gnomon: Gnomon, database_url: str, options: tuple[str, ...], complaint: str
+) -> None:
+    done = gnomon.run("streams", "set", "--stream", "s", "--database-url", database_url, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr
+    assert done.stderr.count("\n") == 1
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("select count(*) from gnomon.streams where task is not null").fetchone() == (0,)
+
+
+def test_a_new_tolerance_holds_for_the_rollups_too(gnomon: Gnomon, db: Database, database_url: str) -> None:
+    rng = np.random.default_rng(3)
+    rows: list[dict[str, Any]] = [
+        {"event_time": START, "live_value": 100.0, "shadow_value": 100.0 + float(x), "live_label": None,
+         "shadow_label": None}
+        for x in rng.normal(0, 1, 200)
+    ]  # fmt: skip
+    db.add_pairs(rows)
+    roll_up(db, rows)
+    ask = "select agreement from report_v1.agreement('s', exact => %s)"
+    for tolerance in ("1", "0.25"):
+        done = gnomon.run("streams", "set", "--stream", "s", "--database-url", database_url, "--tolerance", tolerance)
+        assert done.returncode == 0, done.stderr
+        share = np.mean([abs(row["shadow_value"] - 100.0) <= float(tolerance) for row in rows])
+        for exact in (True, False):
+            assert db.value(ask, exact) == pytest.approx(share)
+
+
+def test_float32_beside_float64_agrees_and_lists_are_ranked_by_their_scores(db: Database) -> None:
+    values = np.random.default_rng(1).normal(0, 100, 50)
+    rows: list[dict[str, Any]] = [
+        {"live_value": float(x), "shadow_value": float(np.float32(x)), "live_label": None, "shadow_label": None}
+        for x in values
+    ]
+    lists = [
+        (["a", "b"], [0.1, 0.9], ["b", "a"], [0.9, 0.1], True),  # the same ranking in another order
+        (["a", "b"], [0.1, 0.9], ["a", "b"], [0.9, 0.1], False),
+        (["a", "b"], [0.5, 0.5], ["b", "a"], [0.5, 0.5], True),  # ties have no order
+        (["a", "b"], None, ["b", "a"], None, False),  # without scores the order is the ranking
+        (["a", "b"], [0.1, float("nan")], ["a", "b"], [0.1, 0.9], None),
+        (["a", "b"], [0.1], ["a", "b"], [0.1, 0.9], None),
+    ]
+    rows += [
+        {"live_items": a, "live_scores": x, "shadow_items": b, "shadow_scores": y, "live_label": None,
+         "shadow_label": None}
+        for a, x, b, y, _ in lists
+    ]  # fmt: skip
+    db.add_pairs(rows)
+    roll_up(db, [{"event_time": START, **row} for row in rows])
+    found = [row[0] for row in db.connection.execute("select agrees from report_v1.pairs order by source_offset")]
+    assert found == [True] * len(values) + [agrees for *_, agrees in lists]
+    for exact in (True, False):
+        row = db.connection.execute(
+            "select n, agreement from report_v1.agreement('s', exact => %s)", [exact]
+        ).fetchone()
+        assert row == (54, pytest.approx(52 / 54))
+
+
+def test_reports_take_the_hours_and_days_of_the_stream(db: Database, gnomon: Gnomon, database_url: str) -> None:
+    """23:30 UTC is 18:30 in New York: the hour of a slice is the stream's, unless the command names a zone."""
+    db.add_pairs([{"request_id": "r", "event_time": START.replace(hour=23, minute=30)}])
+    where = ("--stream", "s", "--database-url", database_url)
+    assert gnomon.run("streams", "set", *where, "--time-zone", "America/New_York").returncode == 0
+
+    def hours(*more: str) -> set[str]:
+        done = gnomon.run("report", "time-of-day", *where, "--format", "json", *more)
+        assert done.returncode == 0, done.stderr
+        return {row["value"] for row in json.loads(done.stdout)["rows"] if row["n"]}
+
+    assert hours("--time-zone", "UTC") == {"23"}
+    assert len(hours()) == 1
+    assert hours() == hours("--time-zone", "America/New_York") != {"23"}

@@ -1,0 +1,261 @@
+"""`gnomon verdict` as a user runs it: answers, statuses, formats, verification, export."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.support.command import Ended
+from tests.support.report_database import START, Database
+from tests.support.servers.process import Gnomon
+from tests.support.verdict_database import DAY, Traffic, fill, lenient, made, seal
+
+from gnomon_consumer.verdict.plans import record_plan
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield Database(connection)
+
+
+@pytest.fixture
+def ask(command: Any, database_url: str) -> Any:
+    """Return `gnomon verdict` on this test's database."""
+
+    def run(*arguments: str) -> Ended:
+        ended: Ended = command("verdict", "--database-url", database_url, "--stream", "s", *arguments)
+        return ended
+
+    return run
+
+
+def verdicts(db: Database) -> int:
+    return int(db.value("select count(*) from gnomon.verdicts"))
+
+
+def test_promote_in_every_format_is_one_verdict(db: Database, ask: Any, gnomon: Gnomon, database_url: str) -> None:
+    made(db, 14)
+    shown = gnomon.run("verdict", "--database-url", database_url, "--stream", "s")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert shown.stdout.startswith("PROMOTE  s · new")
+    assert "Promote: right on" in " ".join(shown.stdout.split())
+    said = json.loads(ask("--format", "json").stdout)
+    assert (said["decision"], said["days"], said["look"], said["verdict_id"]) == ("PROMOTE", 14, 14, 1)
+    markdown = ask("--format", "markdown", "--deployment", "new").stdout
+    assert markdown.startswith("## PROMOTE: s · new\n\nPromote: right on")
+    assert "| SHOWN | passes | accuracy: at least 0." in markdown
+    assert verdicts(db) == 1
+    assert db.value("select kind from gnomon.events") == "verdict.changed"
+    assert ask("--verify", "1").stdout == "verdict 1, PROMOTE: equal\n"
+
+
+@pytest.mark.parametrize(
+    ("days", "plan"),
+    [
+        (14, {}),
+        (35, {"metric": "brier", "blocks": "week", "weeks": 4}),
+        (21, {"goal": "not_worse", "metric": "agreement", "margin": 0.9}),
+    ],
+)
+def test_the_export_is_decided_again_by_the_script_of_the_docs(
+    db: Database, ask: Any, tmp_path: Path, days: int, plan: dict[str, Any]
+) -> None:
+    users = Traffic(change=lambda _day, row: {"cluster": f"u{row['event_time'].minute}"})
+    made(db, days, users, lenient(**plan))
+    decided = json.loads(ask("--format", "json").stdout)
+    file = tmp_path / "verdict.json"
+    assert ask("export", "1", "-o", str(file)).returncode == 0
+    script = re.search(r"```python\n(import json.*?)```", (DOCS / "verdict.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert script is not None
+    assert len(script.group(1).split("\n")) <= 23
+    (tmp_path / "again.py").write_text(script.group(1), encoding="utf-8")
+    run = [sys.executable, "-I", str(tmp_path / "again.py"), str(file)]
+    low, answer = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split(maxsplit=1)
+    shown = next(reason["numbers"] for reason in decided["reasons"] if reason["code"] == "SHOWN")
+    assert float(low) == pytest.approx(shown["low"], abs=1e-5)
+    assert (answer.strip() == "PROMOTE") is (decided["decision"] == "PROMOTE")
+    assert decided["decision"] == "PROMOTE"
+
+
+@pytest.mark.parametrize(
+    ("days", "traffic", "plan", "status", "said"),
+    [
+        (13, Traffic(), {}, 12, "13 whole days of 14"),
+        (14, Traffic(shadow=0.7, live=0.9), {}, 11, "Reject: right on"),
+        (14, Traffic(shadow=0.7), {}, 10, "accuracy: at least"),
+        (14, Traffic(labelled=lambda _d, _r: False), {}, 12, "there is no request from which accuracy follows"),
+        (14, Traffic(labelled=lambda _d, row: row["request_id"][-1] in "01"), {}, 12, "requests with a label"),
+        (14, Traffic(version=lambda day: "1" if day < 9 else "2"), {}, 12, "live model changed to live 2"),
+        (14, Traffic(), {"way_back": {"kind": "none"}}, 10, "the plan names no way back"),
+    ],
+)
+def test_answers(
+    db: Database, ask: Any, days: int, traffic: Traffic, plan: dict[str, Any], status: int, said: str
+) -> None:
+    made(db, days, traffic, lenient(**plan))
+    shown = ask("--format", "markdown")
+    assert shown.returncode == status, shown.stdout + shown.stderr
+    assert said in shown.stdout
+
+
+def test_removing_coverage_volume_or_the_ledger_is_never_good_news(db: Database, ask: Any) -> None:
+    made(db, 14)
+    db.connection.execute("update gnomon.windows set gap_lost = 500, gap_reason = 'expired'")
+    shown = ask("--format", "markdown")
+    assert shown.returncode == 12
+    assert "offered captures that were judged; it takes 99.00%" in shown.stdout
+    db.connection.execute("delete from gnomon.pairs where event_time > %s", [START + 2 * DAY])
+    shown = ask("--format", "markdown")
+    assert shown.returncode == 12
+    assert "the ledger does not close" in shown.stdout
+    assert "0 rows on the poorest day" in shown.stdout
+
+
+def test_what_would_have_been_said_then(db: Database, ask: Any) -> None:
+    db.add_stream(horizons=[DAY])
+    record_plan(db.connection, db.add_deployment("new", "challenger"), lenient(), given=True)
+    fill(db, 21)
+    seal(db, 7)
+    early = db.value("select now()").isoformat()
+    seal(db, 21)
+    assert ask("--as-of", early).returncode == 12
+    assert ask().returncode == 0
+    assert ask("--as-of", "2001-01-01").stderr.endswith("deployment new had no plan by then\n")
+    assert verdicts(db) == 1
+
+
+def test_verify_says_what_differs_after_an_erasure(db: Database, ask: Any) -> None:
+    made(db, 14)
+    assert ask().returncode == 0
+    db.connection.execute("delete from gnomon.pairs where request_id = 'new-3-7'")
+    checked = ask("--verify", "1")
+    assert checked.returncode == 1
+    assert "evidence.rows: 560 was stored, the database says 559 (-1)" in checked.stdout
+    assert "equal" not in checked.stdout
+
+
+def test_verdicts_are_never_changed(db: Database, ask: Any) -> None:
+    made(db, 14)
+    ask()
+    for change in ("update gnomon.verdicts set decision = 'HOLD'", "delete from gnomon.verdicts"):
+        with pytest.raises(psycopg.errors.RaiseException, match="verdicts is append-only"):
+            db.connection.execute(change)
+
+
+def test_a_plan_edited_after_the_start(db: Database, ask: Any, tmp_path: Path) -> None:
+    made(db, 14)
+    assert ask().returncode == 0
+    (tmp_path / "gnomon.toml").write_text("[verdict]\ndays = 21\n", encoding="utf-8")
+    shown = ask("--format", "json")
+    assert shown.returncode == 12
+    changed = next(r for r in json.loads(shown.stdout)["reasons"] if r["code"] == "PLAN_CHANGED")
+    assert changed["numbers"]["plans"][0]["sha256"] == lenient().sha256
+    assert len(changed["numbers"]["plans"]) == 2
+
+
+def test_a_database_that_goes_away_leaves_no_verdict(db: Database, ask: Any, database_url: str) -> None:
+    made(db, 14)
+    db.connection.execute(
+        "create function gnomon.die() returns trigger language plpgsql as $$ begin"
+        " perform pg_terminate_backend(pg_backend_pid()); return new; end $$;"
+        "create trigger die after insert on gnomon.verdicts for each row execute function gnomon.die()"
+    )
+    shown = ask()
+    assert shown.returncode == 3
+    assert shown.stderr.startswith("gnomon: PostgreSQL at")
+    assert verdicts(db) == 0
+    assert db.value("select count(*) from gnomon.events") == 0
+
+
+def test_names_that_do_not_exist(db: Database, ask: Any, command: Any, database_url: str, tmp_path: Path) -> None:
+    made(db, 14)
+    shown = ask("--deployment", "mew")
+    assert (shown.returncode, shown.stderr) == (2, "gnomon: stream s has no deployment mew; there are new\n")
+    other = command("verdict", "--database-url", database_url, "--stream", "t")
+    assert other.returncode == 2
+    assert "streams with data: there are s" in other.stderr
+    (tmp_path / "gnomon.toml").write_text('[verdict]\nmetric = "acuracy"\n', encoding="utf-8")
+    shown = ask()
+    assert shown.returncode == 2
+    assert "there is no metric acuracy; there are accuracy, precision" in shown.stderr
+    (tmp_path / "gnomon.toml").unlink()
+    assert ask("--verify", "9").stderr == "gnomon: there is no verdict 9; there is none yet\n"
+    assert ask("export", "9").returncode == 2
+
+
+def test_an_older_database(empty_database_url: str, command: Any) -> None:
+    shown = command("verdict", "--database-url", empty_database_url, "--stream", "s")
+    assert shown.returncode == 2
+    assert "run `gnomon db upgrade`" in shown.stderr
+
+
+def test_a_deployment_without_captures(db: Database, ask: Any) -> None:
+    db.add_stream(horizons=[DAY])
+    record_plan(db.connection, db.add_deployment("new", "challenger"), lenient(), given=True)
+    assert ask().returncode == 12
+
+
+def test_what_to_expect_of_a_plan(db: Database, ask: Any, command: Any, tmp_path: Path) -> None:
+    made(db, 7)
+    said = json.loads(ask("--plan", "--format", "json").stdout)
+    assert said["source"] == "7 days of new"
+    assert said["days_if_it_stays"] == 14
+    assert said["days_if_none"] is None
+    assert said["rows"] == 14 * 40
+    assert said["cpu_hours"] == pytest.approx(14 * 40 * 1000 / 3.6e9)
+    assert said["shown_margins"]["28"] < said["shown_margins"]["14"]
+    (tmp_path / "gnomon.toml").write_text('[verdict]\ngoal = "not_worse"\nmargin = 0.001\n', encoding="utf-8")
+    before = command("verdict", "--plan", "--day-sd", "0.1")
+    assert before.returncode == 1
+    assert "This plan cannot be met: a year of days shows a margin of 0.0" in " ".join(before.stdout.split())
+    (tmp_path / "gnomon.toml").write_text('[verdict]\ngoal = "not_worse"\nmargin = 0.05\n', encoding="utf-8")
+    before = command("verdict", "--plan", "--day-sd", "0.05", "--rows-a-day", "100")
+    assert before.returncode == 0
+    assert "1,400" in before.stdout
+
+
+def test_nothing_ran_yet(db: Database, ask: Any) -> None:
+    db.add_stream(horizons=[DAY])
+    db.add_deployment("new", "challenger")
+    shown = ask("--plan")
+    assert shown.returncode == 2
+    assert "give --day-sd" in shown.stderr
+
+
+def test_a_reader_is_told_what_it_takes(db: Database, command: Any, database_url: str) -> None:
+    made(db, 14)
+    assert command("db", "roles", "--database-url", database_url).returncode == 0
+    db.connection.execute("drop role if exists verdict_reader")
+    db.connection.execute("create role verdict_reader login in role gnomon_reader")
+    url = re.sub(r"//[^@]*@", "//verdict_reader@", database_url)
+    shown = command("verdict", "--database-url", url, "--stream", "s")
+    db.connection.execute("drop role verdict_reader")
+    assert shown.returncode == 2
+    assert "Traceback" not in shown.stderr
+    assert "gnomon_writer" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--day-sd", "nan"), ("--day-sd", "inf"), ("--day-sd", "1", "--rows-a-day", "nan")]
+)
+def test_what_is_no_number_plans_nothing(ask: Any, arguments: tuple[str, ...]) -> None:
+    done = ask("--plan", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "must be a finite number above 0" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:99999", "127.0.0.1:", ":http"])
+def test_an_address_that_cannot_be_listened_on(ask: Any, address: str) -> None:
+    done = ask("--serve", address)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--serve {address}: write HOST:PORT, such as 127.0.0.1:9000" in done.stderr
+    assert done.stderr.count("\n") == 1

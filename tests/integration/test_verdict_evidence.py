@@ -1,0 +1,276 @@
+"""Evidence from the database against sums and variances that NumPy makes of the same rows."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from tests.support.report_database import Database
+from tests.support.verdict_database import DAY, Traffic, day, fill, lenient, made, seal
+
+from gnomon_consumer.verdict.collect import collect
+from gnomon_consumer.verdict.database import deployment_row
+from gnomon_consumer.verdict.plans import record_plan, stored_plans
+from gnomon_consumer.verdict.rules.evidence import Evidence, Series
+from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_consumer.verdict.service import decide_now, stored_verdict, verify
+from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.schema import RECORDS
+
+
+@pytest.fixture
+def db(database_url: str) -> Any:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield Database(connection)
+
+
+def evidence(db: Database, plan: Plan | None = None, deployment: str = "new") -> Evidence:
+    row = deployment_row(db.connection, "s", deployment)
+    plans = stored_plans(db.connection, row["deployment_id"])
+    if plan is not None:
+        plans = [*plans[:-1], replace(plans[-1], plan=plan)]
+    return collect(db.connection, row, plans)
+
+
+def series(found: Evidence, metric: str, segment: str = "", variant: str = "complete") -> Series:
+    one = found.find(metric, segment, variant)
+    assert one is not None
+    return one
+
+
+def test_day_sums_of_every_metric_are_those_of_the_rows(db: Database) -> None:
+    plan = lenient(guardrails={"brier": 0.01, "precision": 0.1, "recall": 0.1, "log_loss": 0.1, "rmse": 0.1,
+                               "squared_error": 0.1, "absolute_error": 0.1})  # fmt: skip
+    rows = [row for row in made(db, 14, plan=plan).made if row["event_time"].date() >= day(0)]
+    found = evidence(db)
+    assert found.days == tuple(day(n) for n in range(14))
+    truth = np.array([row["truth"] for row in rows], dtype=float)
+    late = {side: np.array([row[f"{side}_label"] == "late" for row in rows], float) for side in ("live", "shadow")}
+    value = {side: np.array([row[f"{side}_value"] for row in rows]) for side in ("live", "shadow")}
+    ones = np.ones_like(truth)
+    expected: dict[str, Callable[[str], tuple[Any, Any]]] = {
+        "accuracy": lambda side: ((late[side] == truth).astype(float), ones),
+        "precision": lambda side: (late[side] * truth, late[side]),
+        "recall": lambda side: (late[side] * truth, truth),
+        "brier": lambda side: ((value[side] - truth) ** 2, ones),
+        "rmse": lambda side: ((value[side] - truth) ** 2, ones),
+        "squared_error": lambda side: ((value[side] - truth) ** 2, ones),
+        "absolute_error": lambda side: (abs(value[side] - truth), ones),
+        "log_loss": lambda side: (-np.log(np.where(truth == 1, value[side], 1 - value[side])), ones),
+    }
+    by_day = np.array([(row["event_time"].date() - day(0)).days for row in rows])
+    for metric, sums in expected.items():
+        one = series(found, metric)
+        for side in ("live", "shadow"):
+            y, x = sums(side)
+            assert getattr(one, f"{side}_y") == pytest.approx(np.bincount(by_day, y, 14)), metric
+            assert getattr(one, f"{side}_x") == pytest.approx(np.bincount(by_day, x, 14)), metric
+    assert found.rows == 14 * 40
+    assert found.label_coverage == 1
+    assert found.effective_rows == pytest.approx(560)
+    assert found.classes == Counter("late" if row["truth"] else "on_time" for row in rows)
+    assert (found.ledger_differences, found.orphaned, found.coverage, found.answered) == (0, 0, 1, 1)
+    jfk = [row for row in rows if row["segments"] == {"origin": "JFK"}]
+    assert sum(series(found, "accuracy", "origin=JFK").rows) == len(jfk)
+    assert found.manifest["partitions"][0]["start_offset"] == 0
+    assert set(found.manifest["schemas"]) == set(RECORDS) - {"LivePrediction"}
+
+
+def test_variances_of_clusters(db: Database) -> None:
+    rng = np.random.default_rng(4)
+    users = [f"u{n}" for n in range(9)]
+    traffic = Traffic(change=lambda _day, row: {"cluster": users[rng.integers(9)]} if rng.random() < 0.8 else {})
+    rows = [row for row in made(db, 14, traffic).made if row["event_time"].date() >= day(0)]
+    found = series(evidence(db), "accuracy")
+    right = {side: np.array([(row[f"{side}_label"] == "late") == row["truth"] for row in rows], float)
+             for side in ("live", "shadow")}  # fmt: skip
+    d = right["shadow"] - right["live"]
+    z = (d - d.mean()) / len(d)
+    units: dict[Any, float] = {}
+    cells: dict[Any, float] = {}
+    for n, (row, residual) in enumerate(zip(rows, z, strict=True)):
+        unit = row.get("cluster") or n
+        units[unit] = units.get(unit, 0.0) + residual
+        where = (unit, row["event_time"].date())
+        cells[where] = cells.get(where, 0.0) + residual
+    expected = [sum(v * v for v in group.values()) * len(group) / (len(group) - 1) for group in (units, cells)]
+    assert found.clusters[14] == pytest.approx(tuple(expected))
+
+
+def test_labels_that_are_missing_are_weighted_for_and_say_the_worst(db: Database) -> None:
+    traffic = Traffic(labelled=lambda _day, row: row["live_label"] == "late" or row["request_id"][-1] in "01234")
+    rows = [row for row in made(db, 14, traffic).made if row["event_time"].date() >= day(0)]
+    found = evidence(db)
+    known = [row for row in rows if traffic.labelled(0, row)]
+    assert found.label_coverage == pytest.approx(len(known) / len(rows))
+    # Within each group of like requests the weights of the labelled add up to the group.
+    assert sum(series(found, "accuracy", variant="weighted").live_x) == pytest.approx(len(rows))
+    worst = series(found, "accuracy", variant="worst")
+    assert sum(worst.live_x) == len(rows)
+    missing = [row for row in rows if not traffic.labelled(0, row)]
+    differ = sum(row["live_label"] != row["shadow_label"] for row in missing)
+    right = sum((row["live_label"] == "late") == row["truth"] for row in known)
+    assert sum(worst.live_y) == right + differ
+    cell = next(cell for cell in found.cells if (cell.live, cell.shadow) == ("on_time", "late"))
+    those = [row for row in rows if (row["live_label"], row["shadow_label"]) == ("on_time", "late")]
+    assert cell.share == pytest.approx(len(those) / len(rows))
+    assert cell.labelled == pytest.approx(sum(traffic.labelled(0, row) for row in those) / len(those))
+
+
+@pytest.mark.parametrize("value", ["NaN", "infinity", "-infinity"])
+def test_live_answers_without_a_finite_value_are_judged_by_their_decisions(db: Database, value: str) -> None:
+    rows = [row for row in made(db, 14, Traffic()).made if row["event_time"].date() >= day(0)]
+    db.connection.execute("update gnomon.pairs set live_value = %s where request_id like '%%7'", [value])
+    found = evidence(db)
+    assert sum(series(found, "accuracy").live_x) == len(rows)
+    assert sum(series(found, "accuracy", variant="weighted").live_x) == pytest.approx(len(rows))
+
+
+def test_errors_are_counted_once_for_each_cluster_and_day(db: Database) -> None:
+    def change(day: int, row: dict[str, Any]) -> dict[str, Any]:
+        if row["request_id"] in {"new-2-0", "new-2-1"}:
+            return {"cluster": "u", "outcome": "failed", "shadow_error_kind": "exception"}
+        if row["request_id"] == "new-3-0":
+            return {"cluster": "u", "outcome": "timed_out", "shadow_error_kind": "timeout"}
+        if row["request_id"] == "new-4-0":
+            return {"live_error_kind": "exception", "outcome": "scored"}
+        if row["request_id"] == "new-5-0":
+            return {"live_error_kind": "exception", "outcome": "failed", "shadow_error_kind": "exception"}
+        return {"outcome": "scored", "shadow_error_kind": None}
+
+    made(db, 14, Traffic(change=change))
+    found = evidence(db)
+    assert (found.errors.units, found.errors.shadow_failed) == (559, 3)
+    assert (found.errors.shadow_only, found.errors.live_only) == (2, 1)
+    assert found.answered == pytest.approx(555 / 560)
+
+
+def test_a_live_version_that_changed_on_day_nine(db: Database) -> None:
+    made(db, 20, Traffic(version=lambda day: "1" if day < 8 else "2"))
+    found = evidence(db)
+    assert found.days == tuple(day(n) for n in range(8, 20))
+    assert [(v.version, v.rows) for v in found.live_versions] == [("1", 8 * 40 + 3), ("2", 12 * 40)]
+
+
+def test_only_sealed_days_count_and_days_without_traffic_stand_as_zero(db: Database) -> None:
+    made(db, 14, Traffic())
+    db.connection.execute("delete from gnomon.pairs where event_time >= %s and event_time < %s", [day(3), day(4)])
+    assert evidence(db).find("accuracy").rows[3] == 0  # type: ignore[union-attr]
+    assert evidence(db).ledger_differences == 1
+    db.connection.execute("update gnomon.cohorts set until = until - interval '1 day'")
+    assert len(evidence(db).days) == 13
+
+
+def test_days_are_local_days(db: Database) -> None:
+    made(db, 14, plan=lenient(time_zone="America/New_York"))
+    # Sealed until midnight UTC: the last local day has four hours to go.
+    assert len(evidence(db).days) == 13
+
+
+def test_latency_counts_what_is_slow_among_requests_scored_alone(db: Database) -> None:
+    plan = lenient(gates={"latency_sla_ms": 1.03, "latency_control_share": 0.05})
+    made(db, 14, plan=plan)
+    db.add_deployment("control", "control")
+    fill(db, 14, Traffic(shadow=0.7, seed=2), "control")
+    sla, control = evidence(db).latency
+    assert sla.shadow_y == pytest.approx((9.0,) * 14)
+    assert (sla.live_y, sla.shadow_x) == ((0.0,) * 14, (40.0,) * 14)
+    assert control.shadow_y == pytest.approx(control.live_y)
+    assert sum(control.live_y) / sum(control.live_x) <= 0.05
+
+
+def test_the_control_disagrees_and_the_features_are_named(db: Database) -> None:
+    made(db, 14)
+    db.add_deployment("control", "control")
+    for position, name in enumerate(("distance", "hour"), start=1):
+        db.add("feature_columns", [{"stream_id": db.stream_id, "name": name, "kind": "numeric", "position": position,
+                                    "avro_type": "double"}])  # fmt: skip
+
+    def change(_day: int, row: dict[str, Any]) -> dict[str, Any]:
+        far = row["request_id"].endswith("7")
+        answer = row["live_label"] if not far else ("late" if row["live_label"] == "on_time" else "on_time")
+        return {"shadow_label": answer, "features_numeric": [900.0 if far else 100.0, float(row["event_time"].minute)]}
+
+    fill(db, 14, Traffic(change=change, seed=2), "control")
+    control = evidence(db).control
+    assert control is not None
+    assert control.disagreement == pytest.approx(0.1)
+    assert control.low > 0.05
+    assert control.features[0] == "distance"
+
+
+def test_a_plan_that_changes_starts_a_new_process(db: Database) -> None:
+    made(db, 14)
+    identity = db.deployments["new"]
+    other = lenient(days=21)
+    record_plan(db.connection, identity, other, given=True)
+    found = evidence(db)
+    assert found.days == ()
+    assert [p["sha256"] for p in found.manifest["plans"]] == [lenient().sha256, other.sha256]
+    # Another way back alone restarts nothing; a configuration without a plan leaves the stored one.
+    assert record_plan(db.connection, identity, Plan(), given=False).sha256 == other.sha256
+    moved = lenient(days=21, way_back={"kind": "none"})
+    assert record_plan(db.connection, identity, moved, given=True).evidence_from is not None
+    assert len(stored_plans(db.connection, identity)) == 3
+
+
+def test_a_changed_way_back_keeps_the_evidence(db: Database) -> None:
+    made(db, 14)
+    record_plan(db.connection, db.deployments["new"], lenient(way_back={"kind": "none"}), given=True)
+    assert len(evidence(db).days) == 14
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"segments": {"origin=EWR": 0.01}}, "origin=EWR, which no request has; there are origin=JFK, origin=LGA"),
+        ({"segments": {"orign=JFK": 0.01}}, "orign=JFK"),
+        ({"harm": ("carrier",)}, "verdict.harm names carrier; requests have the segments origin"),
+        ({"horizon_days": 2}, "no horizon of 2 days; there are 1"),
+    ],
+)
+def test_names_that_do_not_exist_are_named(db: Database, plan: dict[str, Any], said: str) -> None:
+    made(db, 14, plan=lenient(**plan))
+    with pytest.raises(ConfigurationError, match=said):
+        evidence(db)
+
+
+def test_the_manifest_names_the_features_of_its_time(db: Database) -> None:
+    made(db, 14)
+    column = {"stream_id": db.stream_id, "kind": "numeric", "avro_type": "double"}
+    db.add("feature_columns", [{**column, "name": "distance", "position": 1}])
+    row = deployment_row(db.connection, "s", "new")
+    said = decide_now(db.connection, row, lenient(), given=False)
+    assert said.evidence.manifest["features"] == {"distance": "double"}
+    db.add("feature_columns", [{**column, "name": "hour", "position": 2}])
+    assert said.verdict_id is not None
+    assert verify(db.connection, row, stored_verdict(db.connection, said.verdict_id)) == []
+
+
+def test_agreement_needs_no_labels(db: Database) -> None:
+    db.add_stream(horizons=[DAY])
+    record_plan(db.connection, db.add_deployment("new", "challenger"), lenient(metric="agreement"), given=True)
+    traffic = fill(db, 14, Traffic(labelled=lambda _day, _row: False))
+    found = evidence(db)
+    rows = [row for row in traffic.made if row["event_time"].date() >= day(0)]
+    one = series(found, "agreement")
+    assert sum(one.shadow_y) == sum(row["live_label"] == row["shadow_label"] for row in rows)
+    assert one.live_y == one.live_x == (40.0,) * 14
+
+
+def test_an_earlier_time_knows_earlier_seals_only(db: Database) -> None:
+    db.add_stream(horizons=[DAY])
+    record_plan(db.connection, db.add_deployment("new", "challenger"), lenient(), given=True)
+    fill(db, 21)
+    seal(db, 14)
+    before = db.value("select now()")
+    seal(db, 21)
+    row = deployment_row(db.connection, "s", "new")
+    plans = stored_plans(db.connection, row["deployment_id"])
+    assert len(collect(db.connection, row, plans, before).days) == 14
+    assert len(collect(db.connection, row, plans).days) == 21
+    assert collect(db.connection, row, plans, before - timedelta(days=1)).days == ()

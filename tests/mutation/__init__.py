@@ -1,0 +1,1 @@
+"""Planted bugs, and which test finds each; see `python -m tests.mutation`."""

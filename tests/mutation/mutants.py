@@ -1,0 +1,99 @@
+"""Bugs that a tester of this kind of system must find, each as a replacement of one place in the product."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_CONSUMER = Path("consumer/gnomon_consumer")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`old`, which stands once in the file, becomes `new`; `tests` find what the simulation cannot see.
+
+    `also` are further replacements in the file, where a second guard would hold what the first one lets through.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = ()
+    also: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The file, relative to the root."""
+        return _CONSUMER / self.file
+
+    def applied(self, text: str) -> str:
+        """Return the file's text with the bug; raises ValueError where it does not apply."""
+        for old, new in ((self.old, self.new), *self.also):
+            if text.count(old) != 1:
+                raise ValueError(f"{self.name}: {old!r} stands {text.count(old)} times in {self.path}")
+            text = text.replace(old, new)
+        return text
+
+
+_TAIL, _DRAIN, _ASSIGNMENT = "scorer/intake/shadow_tail.py", "scorer/intake/drain.py", "scorer/intake/assignment.py"
+_RESUME, _LOOP = "scorer/intake/resume.py", "scorer/loop.py"
+_ROWS, _SEALER, _FLIGHT = "scorer/sealed/sampled_rows.py", "scorer/sealed/sealer.py", "scorer/sealed/in_flight.py"
+_WRITER, _ALLOCATION = "scorer/sealed/transaction.py", "scorer/sampling/allocation.py"
+_RESERVOIR, _OPEN = "scorer/sampling/reservoir.py", "scorer/sampling/open_window.py"
+_JOIN, _MERGING, _BOTH = "joiner/merge/merge_join.py", "joiner/merge/window.py", "joiner/reading/both_logs.py"
+_PARTITION, _SINK, _LEDGER = "joiner/merge/partition.py", "joiner/postgres/sink.py", "joiner/pairs/ledger_rows.py"
+_SQL, _GROUP = "joiner/postgres/queries.sql", "kafka/group.py"
+
+MUTANTS = (
+    # Where a scorer goes on.
+    Mutant("resume one too far", _TAIL, 'end = record[1]["end_offset"]', 'end = record[1]["end_offset"] + 1'),
+    Mutant("resume one too early", _TAIL, 'end = record[1]["end_offset"]', 'end = record[1]["end_offset"] - 1'),
+    Mutant("resume where the last window began", _TAIL, 'record[1]["end_offset"]', 'record[1]["start_offset"]'),
+    Mutant("resume at the group's offset", _RESUME, "offsets[partition] = tail.end_offset", "offsets[partition] = max(committed.get(partition, 0), 0)"),
+    Mutant("a second beginning", _RESUME, "            elif tail.start is not None:\n                offsets", "            elif tail.expired and tail.start is not None:\n                offsets"),
+    # Callbacks and ownership.
+    Mutant("a request inside of a callback", _ASSIGNMENT, "        self._retry_at = self._clock()\n\n    def _on_revoke", "        self._retry_at = self._clock()\n        self.step()\n\n    def _on_revoke"),
+    Mutant("windows outlive their partition", _ASSIGNMENT, "        for partition in gone:\n            self.owned.pop(partition, None)\n        self._drop_unowned(self.owns)", "        for partition in gone:\n            self.owned.pop(partition, None)", also=(("return owned is not None and owned.owner is owner", "return owned is not None"),)),
+    Mutant("go on after an uncertain commit", _LOOP, "            self.assignment.again()\n", ""),
+    # Counting.
+    Mutant("the next offset one too low", _DRAIN, "        self._sealer.add(place, offsets, run)\n        owned.next_offset = end", "        self._sealer.add(place, offsets, run)\n        owned.next_offset = end - 1"),
+    Mutant("captures are counted twice", _OPEN, "self.seen += len(captures)\n        self.bytes_seen", "self.seen += 2 * len(captures)\n        self.bytes_seen", ("tests/property/test_sampler.py",)),
+    Mutant("a reservoir forgets to count what it drops", _RESERVOIR, "        self.seen += len(captures)\n        if self.cut is not None:\n            captures = captures.at(np.flatnonzero(captures.ranks <= self.cut))\n", "        if self.cut is not None:\n            captures = captures.at(np.flatnonzero(captures.ranks <= self.cut))\n        self.seen += len(captures)\n", ("tests/property/test_sampler.py",)),
+    Mutant("a truncated log is skipped in silence", _DRAIN, "        self._in_flight.gap(owned.owner, owned.next_offset, until, reason, self._clock())\n", ""),
+    Mutant("a gap is one short", _SEALER, "gap=Gap(reason, end - start)", "gap=Gap(reason, end - start - 1)"),
+    # Sampling.
+    Mutant("pi from the rows held", _ALLOCATION, "return self.draw_probability * len(self.sample) / self.seen if self.seen else 0.0", "return self.draw_probability * len(self.sample) / (self.seen + 1)"),
+    Mutant("pi without the draw", _ALLOCATION, "return self.draw_probability * len(self.sample) / self.seen", "return 1.0 * len(self.sample) / self.seen"),
+    Mutant("the first come, not the smallest ranks", _RESERVOIR, "return sample.at(np.sort(order[:k])), int(sample.ranks[order[k]])", "return sample.at(np.arange(k)), int(sample.ranks[order[k]])"),
+    Mutant("the largest ranks", _RESERVOIR, 'order = np.argsort(self.ranks, kind="stable")', 'order = np.argsort(-self.ranks, kind="stable")'),
+    Mutant("the seed is ignored", "scorer/sampling/ranks.py", "seeds = itertools.repeat(seed % 2**64)", "seeds = itertools.repeat(0)"),
+    Mutant("a cell gets one row", _ALLOCATION, "_LEAST = 2 ", "_LEAST = 1 ", ("tests/property/test_sampler.py",)),
+    # Outcomes and seals.
+    Mutant("an outcome is dropped", _ROWS, "[b\"\"] * count, count)", "[b\"\"] * count, max(0, count - 1))"),
+    Mutant("late rows have no outcome", _FLIGHT, '                    window.sample.store_one(place, Scored("timed_out", message))', '                    window.sample.open -= 1'),
+    Mutant("a window is sealed twice", _WRITER, "                    self._window(producer, window, tick)\n", "                    self._window(producer, window, tick)\n                    self._window(producer, window, tick)\n"),
+    Mutant("outcomes out of the order of offsets", _ROWS, "            order = np.argsort(sample.offsets)\n", "            order = np.argsort(-sample.offsets)\n", ("tests/unit/test_tick.py", "tests/property/test_sampler.py")),
+    Mutant("a window's cells of another window", _ROWS, "cell_of == at]", "cell_of >= 0]"),
+    Mutant("seals before rows", _WRITER, "        keys, messages = window.sample.rows.keys, window.sample.messages\n", "        keys, messages = window.sample.rows.keys, window.sample.messages\n        self._produce(producer, self._shadow, partition, None, window.record(tick))\n        if messages:\n            return\n"),
+    Mutant("a failed commit counts as done", _WRITER, "                if not kafka_error(error).retriable() or self.clock() > deadline:\n                    raise\n                tries += 1", "                break"),
+    Mutant("offsets of the windows' begins", _WRITER, "] = window.seal.end\n", "] = window.seal.start\n", ("tests/faults/test_scorer_group.py",)),
+    Mutant("the producer is kept after several tries", _WRITER, "        if tries > 1:\n", "        if tries > 99:\n", ("tests/unit/test_writer.py",)),
+    # The merge join.
+    Mutant("a replayed window is taken again", _JOIN, "if end <= self._next_source:", "if end < start:"),
+    Mutant("rows of a torn window are kept", _JOIN, "        self._rows.clear()\n", "", ("tests/property/test_pairing.py",)),
+    Mutant("a hole passes", _JOIN, "if start > self._next_source:", "if start > self._next_source + 10**9:", ("tests/property/test_pairing.py",)),
+    Mutant("the last capture of a window is not matched", _JOIN, "end = int(np.searchsorted(run.offsets, window.end))", "end = max(at + 1, int(np.searchsorted(run.offsets, window.end)) - 1)"),
+    Mutant("orphans are forgotten", _MERGING, "for row in plain(self.rows, lost))", "for row in plain(self.rows, lost[:0]))"),
+    Mutant("the fallback cell is not counted", _MERGING, "self.joined.seen.update(strata)", "self.joined.seen.update(strata[1:])"),
+    Mutant("dead letters become pairs", _MERGING, "            refused.add(at)\n", ""),
+    # The database.
+    Mutant("progress without compare-and-set", _SQL, "where deployment_id = %s and source_partition = %s and next_source_offset = %s", "where deployment_id = %s and source_partition = %s and next_source_offset <> -%s - 1", ("tests/integration/test_sink.py",)),
+    Mutant("a moved progress is not noticed", _SINK, "            if moved.rowcount != 1:\n", "            if moved.rowcount > 1:\n"),
+    Mutant("commit before COPY", _SINK, "            self._move_progress(windows, outside)\n            kept, refusals", "            self._move_progress(windows, outside)\n        with self._connection.transaction():\n            kept, refusals"),
+    Mutant("progress of the first window only", _SINK, "own[-1].seal.end_offset", "own[0].seal.end_offset"),
+    Mutant("a refused row is dropped", _SINK, '                    refusals.append(assembled.refused(start, "refused", one_line(error)))', "                    pass"),
+    Mutant("refused rows are counted as pairs", _LEDGER, '"dead_lettered") for at, refusal in refusals]', '"scored") for at, refusal in refusals]'),
+    Mutant("a revoked partition is still written", _BOTH, "        self.forget(partitions)\n        self._finish_write()", "        self._finish_write()"),
+    Mutant("the database away ends the joiner", "joiner/loop.py", "        except AWAY as error:\n            self._go_away(error)", "        except KeyError as error:\n            self._go_away(error)"),
+    Mutant("what was in the air is joined after an outage", "joiner/loop.py", "        self._sink.close()\n        self.logs.reopen(list(self.logs.owned))", "        self._sink.close()"),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Deterministic simulation of scorer and joiner; see `simulation.run`."""

@@ -1,0 +1,57 @@
+"""`python -m tests.simulation`: simulate many seeds, or replay one."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from tests.simulation.processes import be_quiet
+from tests.simulation.simulation import Result, run
+
+
+def main() -> int:
+    """Return 1 where a seed failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2000, help="how many seeds; default 2000")
+    parser.add_argument("--first", type=int, default=0, help="the first seed; default 0")
+    parser.add_argument("--seconds", type=float, help="end after so many seconds of real time, whatever --seeds says")
+    parser.add_argument("--stop", action="store_true", help="end at the first seed that fails")
+    parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed and print its history")
+    options = parser.parse_args()
+    be_quiet()
+    if options.replay is not None:
+        result = run(options.replay)
+        print(*result.history, sep="\n")
+        print(result.violation or f"seed {result.seed} holds")
+        return bool(result.violation)
+    begun = time.monotonic()
+    results: list[Result] = []
+    for seed in range(options.first, options.first + options.seeds):
+        results.append(run(seed))
+        if results[-1].violation:
+            print(f"seed {seed}: {results[-1].violation} (python -m tests.simulation --replay {seed})", flush=True)
+            if options.stop:
+                break
+        if options.seconds is not None and time.monotonic() - begun > options.seconds:
+            break
+    summary(results, time.monotonic() - begun)
+    return any(result.violation for result in results)
+
+
+def summary(results: list[Result], seconds: float) -> None:
+    """Print what was simulated."""
+    faults: Counter[str] = Counter()
+    for result in results:
+        faults.update(result.faults)
+    print(
+        f"{len(results)} seeds, {sum(one.minutes for one in results):.0f} simulated minutes in {seconds:.0f} s;"
+        f" {sum(one.captures for one in results)} captures, {sum(one.windows for one in results)} windows,"
+        f" {sum(one.pairs for one in results)} pairs, {sum(one.steps for one in results)} steps;"
+        f" {sum(bool(one.violation) for one in results)} violations"
+    )
+    for name, count in faults.most_common():
+        print(f"  {count:8}  {name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""A Kafka cluster in memory: partitions with offsets, markers and a last stable offset, and the transactions' state.
+
+It has the properties of a cluster without KIP-890: the end of a transaction that arrives late ends whatever transaction
+its producer has open then.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError
+
+from tests.simulation.group import Group
+from tests.simulation.world import ViolationError, World
+
+TRANSACTION_S = 10.0
+Headers = list[tuple[str, str | bytes | None]] | None
+
+
+@dataclass(eq=False)
+class Transaction:
+    """What one producer writes together; `state` is open, committed or aborted."""
+
+    producer: str
+    started_at: float
+    state: str = "open"
+    logs: set["Log"] = field(default_factory=set)
+    offsets: list[tuple[Group, dict[int, int]]] = field(default_factory=list)
+
+
+class Entry(NamedTuple):
+    """One record of a log, or a marker."""
+
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    at_ms: int
+    transaction: Transaction | None
+    marker: bool = False
+
+
+class Log:
+    """One partition; `low` is its first offset that is still there."""
+
+    def __init__(self, topic: str, number: int) -> None:
+        self.topic = topic
+        self.number = number
+        self.low = 0
+        self.entries: list[Entry] = []
+        self._open: dict[Transaction, int] = {}
+
+    @property
+    def high(self) -> int:
+        """The end."""
+        return len(self.entries)
+
+    @property
+    def stable(self) -> int:
+        """The last stable offset: below it no transaction is open."""
+        return min(self._open.values(), default=self.high)
+
+    def append(
+        self,
+        key: bytes | None,
+        value: bytes,
+        headers: Headers,
+        at_ms: int,
+        transaction: Transaction | None = None,
+        marker: bool = False,
+    ) -> int:
+        """Write at the end; return the offset."""
+        offset = self.high
+        if transaction is not None and not marker:
+            self._open.setdefault(transaction, offset)
+            transaction.logs.add(self)
+        self.entries.append(Entry(offset, key, value, headers, at_ms, transaction, marker))
+        return offset
+
+    def close(self, transaction: Transaction, at_ms: int) -> None:
+        """Write the marker of a transaction that ended."""
+        self._open.pop(transaction, None)
+        self.append(None, b"", None, at_ms, transaction, marker=True)
+
+    def read(self, position: int, committed: bool) -> Iterator[Entry]:
+        """What a consumer gets from a position on; it leaves out markers and what was aborted."""
+        end = self.stable if committed else self.high
+        for entry in self.entries[max(position, self.low) : end]:
+            hidden = committed and entry.transaction is not None and entry.transaction.state == "aborted"
+            if not entry.marker and not hidden:
+                yield entry
+
+
+@dataclass
+class ProducerState:
+    """What the coordinator knows of one transactional id."""
+
+    epoch: int = 0
+    transaction: Transaction | None = None
+    last: str | None = None
+
+
+class Broker:
+    """The cluster. `on_commit` is called with each log of a transaction that was committed."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.topics: dict[str, list[Log]] = {}
+        self.groups: dict[str, Group] = {}
+        self.silent_until = 0.0
+        self.on_commit: Callable[[Log], None] = lambda _: None
+        self.writable: Callable[[str], bool] = lambda _: True
+        self._producers: dict[str, ProducerState] = {}
+
+    def grow(self, topic: str, partitions: int) -> None:
+        """Give a topic so many partitions at least."""
+        logs = self.topics.setdefault(topic, [])
+        logs += [Log(topic, number) for number in range(len(logs), partitions)]
+
+    def log(self, topic: str, partition: int) -> Log | None:
+        """A partition, None where there is none."""
+        logs = self.topics.get(topic, [])
+        return logs[partition] if partition < len(logs) else None
+
+    @property
+    def now_ms(self) -> int:
+        """The wall clock."""
+        return self.world.now_us() // 1000
+
+    # Transactions.
+
+    def init(self, producer: str) -> int:
+        """Fence the namesakes of a producer, and abort what they left open; return its epoch."""
+        state = self._producers.setdefault(producer, ProducerState())
+        state.epoch += 1
+        self._finish(state, "aborted")
+        state.last = None
+        return state.epoch
+
+    def write(
+        self, producer: str, epoch: int, topic: str, partition: int, key: bytes | None, value: bytes, headers: Headers
+    ) -> KafkaError | None:
+        """Append one record in the producer's transaction."""
+        if not self.writable(topic):
+            raise ViolationError(f"{producer} writes to {topic}")
+        state = self._producers[producer]
+        if epoch != state.epoch:
+            return fenced()
+        log = self.log(topic, partition)
+        if log is None:
+            return KafkaError(KafkaError._UNKNOWN_PARTITION, "no such partition", False, False, True)
+        log.append(key, value, headers, self.now_ms, self._transaction(producer, state))
+        return None
+
+    def add_offsets(
+        self, producer: str, epoch: int, group: Group, member: tuple[str, int], offsets: dict[int, int]
+    ) -> KafkaError | None:
+        """Commit offsets of a group with the transaction, if the member is of the group's generation."""
+        state = self._producers[producer]
+        if epoch != state.epoch:
+            return fenced()
+        if (error := group.refuses(member)) is not None:
+            return error
+        transaction = self._transaction(producer, state)
+        transaction.offsets.append((group, offsets))
+        group.pending.add(id(transaction))
+        return None
+
+    def end(self, producer: str, epoch: int, commit: bool) -> KafkaError | None:
+        """Take the request that ends the transaction which this producer has open now, whichever that is."""
+        state = self._producers[producer]
+        outcome = "committed" if commit else "aborted"
+        if epoch != state.epoch:
+            return fenced()
+        if state.transaction is None:
+            if state.last in (None, outcome):
+                return None
+            return KafkaError(KafkaError.INVALID_TXN_STATE, "no transaction", True)
+        self._finish(state, outcome)
+        return None
+
+    def tick(self) -> None:
+        """Abort what is open for too long, and fence its producer; look after the groups."""
+        for state in self._producers.values():
+            transaction = state.transaction
+            if transaction is not None and self.world.now - transaction.started_at > TRANSACTION_S:
+                self.world.count("transaction timed out")
+                state.epoch += 1
+                self._finish(state, "aborted")
+        for group in self.groups.values():
+            group.tick()
+
+    def _transaction(self, producer: str, state: ProducerState) -> Transaction:
+        if state.transaction is None:
+            state.transaction = Transaction(producer, self.world.now)
+        return state.transaction
+
+    def _finish(self, state: ProducerState, outcome: str) -> None:
+        transaction, state.transaction, state.last = state.transaction, None, outcome
+        if transaction is None:
+            return
+        transaction.state = outcome
+        logs = sorted(transaction.logs, key=lambda log: (log.topic, log.number))
+        for log in logs:
+            log.close(transaction, self.now_ms)
+        for group, offsets in transaction.offsets:
+            group.pending.discard(id(transaction))
+            if outcome == "committed":
+                group.committed.update(offsets)
+        if outcome == "committed":
+            for log in logs:
+                self.on_commit(log)
+
+
+def fenced() -> KafkaError:
+    """A newer producer has the same transactional id."""
+    return KafkaError(KafkaError._FENCED, "fenced", True)

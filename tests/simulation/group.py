@@ -1,0 +1,103 @@
+"""A consumer group's coordinator: members, generations, and who has which partition."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError
+
+from tests.simulation.world import Process, World
+
+SESSION_S = 10.0
+
+
+@dataclass(eq=False)
+class Member:
+    """One member as the coordinator knows it, and what its client was told (`has`, `generation`)."""
+
+    id: str
+    process: Process
+    has: set[int] = field(default_factory=set)
+    generation: int = -1
+    last_heard: float = 0.0
+    expired: bool = False
+
+
+class Group:
+    """`eager`: each rebalance takes all partitions away first."""
+
+    def __init__(self, world: World, partitions: Callable[[], int], eager: bool, silent: Callable[[], bool]) -> None:
+        self.world = world
+        self.eager = eager
+        self.generation = 0
+        self.members: dict[str, Member] = {}
+        self.committed: dict[int, int] = {}
+        self.pending: set[int] = set()
+        self._partitions = partitions
+        self._silent = silent
+        self._assigned = 0
+        self.wanted = False
+        self._target: dict[int, str] = {}
+        self._number = 0
+
+    def join(self, process: Process) -> Member:
+        """Take a new member; a rebalance follows."""
+        self._number += 1
+        member = Member(f"{process.name}-{self._number}", process, last_heard=self.world.now)
+        self.members[member.id] = member
+        self.wanted = True
+        return member
+
+    def leave(self, member: Member) -> None:
+        """A member says goodbye."""
+        self.members.pop(member.id, None)
+        self.wanted = True
+
+    def refuses(self, member: tuple[str, int]) -> KafkaError | None:
+        """Why a member may not commit: it is fenced by the group's generation."""
+        if member[0] not in self.members:
+            return KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "unknown member", False, False, True)
+        if member[1] != self.generation:
+            return KafkaError(KafkaError.ILLEGAL_GENERATION, "another generation", False, False, True)
+        return None
+
+    def tick(self) -> None:
+        """Hear the living, expire the silent, and rebalance when every member can be asked."""
+        now = self.world.now
+        for member in list(self.members.values()):
+            reachable = not member.process.dead and member.process.frozen_until <= now and not self._silent()
+            if reachable:
+                member.last_heard = now
+            elif now - member.last_heard > SESSION_S:
+                member.expired = True
+                del self.members[member.id]
+                self.wanted = True
+        self.wanted = self.wanted or self._assigned != self._partitions()
+        if self.wanted and all(member.last_heard == now for member in self.members.values()):
+            self._rebalance()
+
+    def _rebalance(self) -> None:
+        self.wanted = False
+        self.generation += 1
+        self._assigned = self._partitions()
+        names = sorted(self.members)
+        keep = dict(self._target)
+        self._target = {}
+        for partition in range(self._assigned if names else 0):
+            stays = not self.eager and keep.get(partition) in self.members and self.world.chance(0.5)
+            self._target[partition] = keep[partition] if stays else names[(partition + self.generation) % len(names)]
+        for member in self.members.values():
+            member.generation = self.generation
+
+    def next_event(self, member: Member) -> tuple[str, set[int]] | None:
+        """What a member's client has to tell it now: partitions lost, revoked or assigned."""
+        if member.expired:
+            return "lost", set(member.has)
+        target = {partition for partition, owner in self._target.items() if owner == member.id}
+        gone = set(member.has) if self.eager and member.has != target else member.has - target
+        if gone:
+            return "revoke", gone
+        taken = {partition for other in self.members.values() for partition in other.has if other is not member}
+        if self.eager and target & taken:
+            return None
+        given = target - member.has - taken
+        return ("assign", given) if given else None

@@ -1,0 +1,36 @@
+"""400 seeds of the simulation in CI; `make simulate` runs more of them, and replays one."""
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from tests.simulation.processes import be_quiet
+from tests.simulation.simulation import run
+
+SEEDS, SHARDS = 400, 4
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    before = structlog.get_config()
+    be_quiet()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_everything_holds_in_every_seed(shard: int) -> None:
+    """Invariants A, B, D, E, G and H, whatever fails, at every commit and at the end."""
+    pairs = 0
+    for seed in range(shard, SEEDS, SHARDS):
+        result = run(seed)
+        pairs += result.pairs
+        history = "\n".join(result.history[-60:])
+        assert not result.violation, f"make simulate ARGS='--replay {seed}': {result.violation}\n{history}"
+    assert pairs > 1000
+
+
+def test_a_seed_is_a_whole_history() -> None:
+    assert run(3) == run(3)

@@ -1,0 +1,177 @@
+"""Virtual time, and the processes in it. Which of them goes on next is drawn, so a seed is a whole history.
+
+Each process runs the product's own code in a greenlet. It gives way wherever it calls a server: there it may be
+frozen, or killed like by `kill -9` (nothing of it runs any more, its clients say nothing to anybody).
+"""
+
+import contextlib
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+START_S = 1_700_000_000.0
+"""The wall clock at the begin of a simulation, seconds since the Unix epoch."""
+
+
+class Killed(BaseException):
+    """The process was killed; like KeyboardInterrupt, it is no error of anybody."""
+
+
+class ViolationError(AssertionError):
+    """Something does not hold that must always hold."""
+
+
+@dataclass(eq=False)
+class Process:
+    """One process: frozen until a time, or dead. `closes` are called by the kernel when it is killed."""
+
+    name: str
+    frozen_until: float = 0.0
+    dead: bool = False
+    closes: list[Callable[[], None]] = field(default_factory=list)
+
+
+_Turn = tuple[float, int, Process | None, Any]
+"""When, in which order of those that are due together, of which process, and what goes on then."""
+
+
+class World:
+    """The scheduler and the clock."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.now = 0.0
+        self.steps = 0
+        self.process: Process | None = None
+        self.log: list[str] = []
+        self.counts: dict[str, int] = {}
+        self.calm = False  # from here on nothing hangs for ever: all has to be joined within the time of recovery
+        self._turns: list[_Turn] = []
+        self._number = 0
+        self._hub = getcurrent()
+
+    # What the processes see.
+
+    def clock(self) -> float:
+        """Monotonic time in seconds."""
+        return self.now
+
+    def now_us(self) -> int:
+        """The wall clock, in microseconds since the Unix epoch."""
+        return round((START_S + self.now) * 1e6)
+
+    def sleep(self, seconds: float) -> None:
+        """Let the others go on for so long; raises Killed where this process was killed meanwhile."""
+        process = self.process
+        assert process is not None
+        if not process.dead:
+            self._add(self.now + seconds, process, getcurrent())
+            self._hub.switch()
+            self.process = process
+        if process.dead:
+            raise Killed
+
+    def pause(self) -> None:
+        """Give way for a moment of drawn length, as a request to a server takes it."""
+        self.sleep(self.dice.uniform(0.0002, 0.004))
+
+    # What drives it.
+
+    def spawn(self, process: Process, main: Callable[[], None]) -> None:
+        """Start to run `main` in a process."""
+
+        def mortal() -> None:
+            with contextlib.suppress(Killed):
+                main()
+
+        self._add(self.now, process, greenlet(mortal, parent=self._hub))
+
+    def later(self, seconds: float, event: Callable[[], None]) -> None:
+        """Let something happen, in no process."""
+        self._add(self.now + seconds, None, event)
+
+    def end(self) -> None:
+        """Let every process unwind at the place where it is."""
+        for _, _, process, turn in self._turns:
+            if process is not None and not turn.dead:
+                process.dead = True
+                _end(turn)
+
+    def kill(self, process: Process) -> None:
+        """End a process at the place where it is."""
+        process.dead = True
+        for close in process.closes:
+            close()
+
+    def run(self, until: float) -> None:
+        """Go on until a time."""
+        while self._turns and self._turns[0][0] <= until:
+            due, _, process, turn = heapq.heappop(self._turns)
+            self.now = max(self.now, due)
+            self.process = process
+            self.steps += 1
+            if process is None:
+                turn()
+            elif process.dead:
+                _end(turn)
+            elif process.frozen_until > self.now:
+                self._add(process.frozen_until, process, turn)
+            else:
+                turn.switch()
+        self.process = None
+        self.now = until
+
+    def chance(self, probability: float) -> bool:
+        """Whether something of this probability happens."""
+        return self.dice.random() < probability
+
+    def note(self, text: str) -> None:
+        """Write a line of this history; only a failing seed shows it."""
+        self.log.append(f"{self.now:9.3f} {text}")
+
+    def count(self, fault: str) -> None:
+        """Count a fault that happened."""
+        self.counts[fault] = self.counts.get(fault, 0) + 1
+        self.note(fault)
+
+    def _add(self, due: float, process: Process | None, run: Any) -> None:
+        self._number += 1
+        heapq.heappush(self._turns, (due, self._number, process, run))
+
+
+def _end(turn: greenlet) -> None:
+    with contextlib.suppress(Killed):  # one that never began
+        turn.throw(Killed)
+
+
+class Thread:
+    """What `threading.Thread` does, in virtual time."""
+
+    def __init__(self, world: World, target: Callable[[], None]) -> None:
+        self._world = world
+        self._target = target
+        self._running = True
+        self._waits = 0.002
+
+    def start(self) -> None:
+        """Let it run beside its creator."""
+        process = self._world.process
+        assert process is not None
+        self._world.spawn(process, self._run)
+
+    def _run(self) -> None:
+        self._target()
+        self._running = False
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._running
+
+    def join(self, timeout: float) -> None:
+        """Wait for it, longer than asked where it takes long: a loop around this call asks again at once."""
+        self._waits = min(2 * self._waits, 0.5)
+        self._world.sleep(max(timeout, self._waits))

@@ -1,0 +1,69 @@
+"""Three Kafka nodes on this machine, each of which can be killed, frozen, cut off and started again."""
+
+import contextlib
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.support.servers.kafka import SETTINGS, wait_until_ready
+from tests.support.servers.kafka_node import KafkaNode, free_port, single_node
+
+_NODES = 3
+_REPLICATED = {
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "default.replication.factor": "3",
+    "min.insync.replicas": "2",
+    "broker.session.timeout.ms": "4000",
+    "replica.lag.time.max.ms": "4000",
+}
+
+
+class Node(KafkaNode):
+    """One node: broker and controller."""
+
+    def __init__(self, number: int, ports: list[int], controllers: list[int], folder: Path) -> None:
+        self.port = ports[number - 1]
+        self.is_cut = False
+        settings = single_node(self.port) | SETTINGS | _REPLICATED | {
+            "node.id": str(number),
+            "controller.quorum.voters": ",".join(f"{at}@127.0.0.1:{port}" for at, port in enumerate(controllers, 1)),
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controllers[number - 1]}",
+        }  # fmt: skip
+        super().__init__(folder, f"node-{number}", settings)
+
+    def cut(self, cut: bool) -> None:
+        """Drop every packet of its clients and of the other nodes' fetches, or let them through again."""
+        if cut == self.is_cut:
+            return
+        self.is_cut = cut
+        for end in ("--dport", "--sport"):
+            rule = ["INPUT", "-i", "lo", "-p", "tcp", end, str(self.port), "-j", "DROP"]
+            subprocess.run(["iptables", "-w", "-I" if cut else "-D", *rule], check=cut)
+
+
+class Cluster:
+    """The nodes; `bootstrap` names all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        ports = [free_port() for _ in range(_NODES)]
+        controllers = [free_port() for _ in range(_NODES)]
+        self.nodes = [Node(number, ports, controllers, folder) for number in range(1, _NODES + 1)]
+        self.bootstrap = ",".join(f"127.0.0.1:{port}" for port in ports)
+        wait_until_ready(self.bootstrap)
+
+    def heal(self) -> None:
+        """Let every node run and be reached."""
+        for node in self.nodes:
+            node.cut(False)
+            if node.process.poll() is not None:
+                node.start()
+            node.process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End every node."""
+        for node in self.nodes:
+            with contextlib.suppress(subprocess.SubprocessError):
+                node.cut(False)
+            node.kill()

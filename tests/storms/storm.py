@@ -1,0 +1,206 @@
+"""One storm: the shipped scorers and joiners at work, faults drawn from a seed, and the verification after it."""
+
+import contextlib
+import random
+import signal
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from confluent_kafka.admin import AdminClient, NewPartitions
+
+from tests.storms.cluster import Cluster
+from tests.storms.verification import Verdict, verify
+from tests.support.live_stream import Stream, sum_model
+from tests.support.load import load
+from tests.support.servers import postgres
+from tests.support.servers.process import Gnomon, GnomonProcess
+
+_DEPLOYMENT = "challenger"
+_PARTITIONS, _MOST_PARTITIONS = 3, 6
+_RECOVERY_S = 240.0
+_QUICK = ("-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500")
+_SETTINGS = {
+    "GNOMON_SCORE__WINDOW_CAPTURES": "300",
+    "GNOMON_SCORE__WINDOW_SECONDS": "1",
+    "GNOMON_SCORE__BUDGET_ROWS_PER_SECOND": "400",
+}
+
+
+@dataclass
+class Report:
+    """What a storm did and what was left."""
+
+    seed: int
+    faults: Counter[str] = field(default_factory=Counter)
+    verdict: Verdict | None = None
+    recovery_seconds: float = 0.0
+
+
+class Storm:
+    """The processes of one storm; each is started again when it is killed."""
+
+    def __init__(self, seed: int, cluster: Cluster, database_url: str, folder: Path) -> None:
+        self.report = Report(seed)
+        self._dice = random.Random(seed)
+        self._cluster = cluster
+        self._database_url = database_url
+        self._stream = f"storm-{uuid.uuid4().hex[:8]}"
+        self._gnomon = Gnomon(folder)
+        self._model = sum_model(folder / f"{self._stream}.onnx", "amount")
+        self._env = _SETTINGS | {
+            "GNOMON_BOOTSTRAP_SERVERS": cluster.bootstrap,
+            "GNOMON_DATABASE_URL": database_url,
+            "GNOMON_STREAM": self._stream,
+        }
+        self._newer = self._dice.random() < 0.5  # the newer group protocol, KIP-848
+        self._running: dict[str, GnomonProcess] = {}
+        self._live = Stream(cluster.bootstrap, self._stream)
+        self._partitions = _PARTITIONS
+
+    def rage(self, seconds: float) -> Report:
+        """Blow for so long, let everything recover, and verify."""
+        created = self._gnomon.run(
+            "topics", "create", "--deployment", _DEPLOYMENT, "--partitions", str(_PARTITIONS), env=self._env
+        )
+        assert created.returncode == 0, created.stderr
+        with contextlib.closing(self._gnomon):
+            self._live.publish_schema()
+            for name in ("score-a", "score-b", "join-a", "join-b"):
+                self._start(name)
+            end = time.monotonic() + seconds
+            with load(self._capture, 0.05):
+                while time.monotonic() < end:
+                    self._strike()
+                self._cluster.heal()
+            assert self._live.producer.flush(120) == 0
+            self._heal()
+            begun = time.monotonic()
+            self._await_joined()
+            self.report.recovery_seconds = time.monotonic() - begun
+        self.report.verdict = verify(
+            self._cluster.bootstrap, self._stream, _DEPLOYMENT, self._database_url, self._live.sent
+        )
+        return self.report
+
+    def _capture(self) -> None:
+        skew_ms = self._dice.choice((0, 0, -3_600_000, 3_600_000))  # a service whose clock is wrong by an hour
+        timestamp = int(time.time() * 1000) + skew_ms if skew_ms else 0
+        with contextlib.suppress(AssertionError):  # brokers are away for long; what is stored is noted when they say so
+            self._live.send(20, features=lambda at: {"amount": float(at)}, timestamp=timestamp)
+
+    def _start(self, name: str) -> None:
+        group = ("-X", "group.protocol=consumer") if self._newer else _QUICK
+        kind, member = name.split("-")
+        own = ("--model", str(self._model), "--member", member) if kind == "score" else ()
+        self._running[name] = self._gnomon.start(kind, "--deployment", _DEPLOYMENT, *own, *group, env=self._env)
+
+    # Faults.
+
+    def _strike(self) -> None:
+        faults: list[tuple[str, Callable[[], None]]] = [
+            ("process killed", self._kill),
+            ("process killed", self._kill),
+            ("process frozen", self._freeze),
+            ("broker killed", self._kill_broker),
+            ("broker frozen", self._freeze_broker),
+            ("broker cut off", self._cut_broker),
+            ("database sessions ended", self._end_sessions),
+            ("partition added", self._grow),
+        ]
+        name, fault = self._dice.choice(faults)
+        self.report.faults[name] += 1
+        fault()
+        time.sleep(self._dice.uniform(0.2, 2))  # a fault lasts as long as the seed says
+        for name, process in list(self._running.items()):
+            if process.popen.poll() is not None:
+                self._start(name)
+
+    def _kill(self) -> None:
+        name = self._dice.choice(sorted(self._running))
+        self._running[name].kill()
+        self._start(name)
+
+    def _freeze(self) -> None:
+        process = self._running[self._dice.choice(sorted(self._running))]
+        process.send(signal.SIGSTOP)
+        time.sleep(self._dice.uniform(0.2, 9))
+        process.send(signal.SIGCONT)
+
+    def _kill_broker(self) -> None:
+        node = self._dice.choice(self._cluster.nodes)
+        node.kill()
+        time.sleep(self._dice.uniform(0.1, 4))
+        node.start()
+
+    def _freeze_broker(self) -> None:
+        node = self._dice.choice(self._cluster.nodes)
+        node.process.send_signal(signal.SIGSTOP)
+        time.sleep(self._dice.uniform(0.1, 7))
+        node.process.send_signal(signal.SIGCONT)
+
+    def _cut_broker(self) -> None:
+        node = self._dice.choice(self._cluster.nodes)
+        node.cut(True)
+        time.sleep(self._dice.uniform(0.1, 7))
+        node.cut(False)
+
+    def _end_sessions(self) -> None:
+        with psycopg.connect(self._database_url, autocommit=True) as connection:
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+
+    def _grow(self) -> None:
+        if self._partitions < _MOST_PARTITIONS:
+            admin = AdminClient({"bootstrap.servers": self._cluster.bootstrap})
+            topic = f"gnomon.{self._stream}.live"
+            asked = admin.create_partitions([NewPartitions(topic, self._partitions + 1)], request_timeout=30)
+            with contextlib.suppress(Exception):  # the controller may be the broker that is away
+                asked[topic].result()
+                self._partitions += 1
+
+    # Recovery.
+
+    def _heal(self) -> None:
+        for name, process in list(self._running.items()):
+            if process.popen.poll() is not None:
+                self._start(name)
+
+    def _await_joined(self) -> None:
+        ends: dict[int, int] = {}
+        for partition, offset in self._live.sent:
+            ends[partition] = max(ends.get(partition, 0), offset + 1)
+        deadline = time.monotonic() + _RECOVERY_S
+        while any(self._joined().get(partition, 0) < end for partition, end in ends.items()):
+            self._heal()
+            if time.monotonic() > deadline:
+                tails = "\n".join(f"{name}:\n{process.output[-2000:]}" for name, process in self._running.items())
+                raise AssertionError(f"joined {self._joined()} of {ends} after {_RECOVERY_S:g} s:\n{tails}")
+            time.sleep(0.2)
+
+    def _joined(self) -> dict[int, int]:
+        with psycopg.connect(self._database_url) as connection:
+            return dict(
+                connection.execute("select source_partition, next_source_offset from gnomon.join_progress").fetchall()
+            )
+
+
+def storm(seed: int, seconds: float) -> Report:
+    """Raise one storm on servers of its own."""
+    with tempfile.TemporaryDirectory(prefix="gnomon-storm-") as name, postgres.running(Path(name)) as server:
+        folder = Path(name)
+        cluster = Cluster(folder)
+        try:
+            with postgres.database(server) as url:
+                upgraded = Gnomon(folder).run("db", "upgrade", env={"GNOMON_DATABASE_URL": url})
+                assert upgraded.returncode == 0, upgraded.stderr
+                return Storm(seed, cluster, url, folder).rage(seconds)
+        finally:
+            cluster.close()

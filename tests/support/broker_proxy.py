@@ -1,0 +1,14 @@
+"""A proxy in front of a broker that holds back or kills at an armed request."""
+
+from pathlib import Path
+
+from tests.support.servers.kafka import SETTINGS
+from tests.support.servers.kafka_node import KafkaNode, free_port, single_node
+
+
+class Broker(KafkaNode):
+    """A broker of this test alone, which can be killed and started again; reached at `advertised`, a proxy's port."""
+
+    def __init__(self, folder: Path, advertised: int | None = None) -> None:
+        self.port = free_port()
+        super().__init__(folder, "own-kafka", single_node(self.port, advertised) | SETTINGS)

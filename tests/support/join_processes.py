@@ -1,0 +1,108 @@
+"""The join in a process of its own that starts at once (imports are done) and can be killed anywhere."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from gnomon_consumer.settings import load_settings
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["gnomon_consumer.cli.join", "gnomon_consumer.cli.labels", "tests.support.join_processes"]
+)
+
+
+def shipped(*arguments: str) -> ForkServerProcess:
+    """The shipped command, started."""
+    return _start(_command, list(arguments))
+
+
+def killed_at(settings: Mapping[str, Any], point: str, turn: int) -> ForkServerProcess:
+    """A joiner that kills itself with SIGKILL when it is at `point` for the `turn`-th time, started."""
+    return _start(_join_until, dict(settings), point, turn)
+
+
+def replay_killed_at(url: str, point: str, shadow: Mapping[str, Any], value: bytes) -> ForkServerProcess:
+    """The replay of one dead letter at partition 0 that kills itself with SIGKILL at `point`, started."""
+    return _start(_replay_until, url, point, dict(shadow), value)
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[ForkServerProcess]:
+    """The shipped command for the length of a block; it must end in time when asked to.
+
+    The block is entered once the command listens to SIGTERM, so that it cannot be asked before.
+    """
+    process = shipped(*arguments)
+    try:
+        deadline = time.monotonic() + 60
+        while not _catches_sigterm(process):
+            assert process.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield process
+        process.terminate()
+        process.join(10)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+        process.join()
+
+
+def _catches_sigterm(process: ForkServerProcess) -> bool:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def _start(target: Any, *arguments: Any) -> ForkServerProcess:
+    process = _context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def _command(arguments: list[str]) -> None:
+    from gnomon_consumer.cli import main
+
+    main(arguments)
+
+
+def _join_until(overrides: dict[str, Any], point: str, turn: int) -> None:
+    from gnomon_consumer.joiner.service import Joiner
+
+    at = _killer(point, turn)
+    Joiner(load_settings(overrides), "challenger", threading.Event(), drain=True, on_checkpoint=at).run()
+
+
+def _replay_until(url: str, point: str, shadow: dict[str, Any], value: bytes) -> None:
+
+    from gnomon_consumer.joiner.postgres.dead_letters import LetterSink
+    from tests.support.joined_windows import READER
+
+    LetterSink(psycopg.connect(url), "s", "challenger", _killer(point, 1)).replay(shadow, 0, "", value, READER)
+
+
+def _killer(point: str, turn: int) -> Callable[[str], None]:
+    """What kills this process when it is at `point` for the `turn`-th time."""
+    seen = 0
+
+    def at(place: str) -> None:
+        nonlocal seen
+        seen += place == point
+        if seen == turn:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return at
+
+
+def arguments(bootstrap: str, stream: str, url: str) -> list[str]:
+    return ["--bootstrap-servers", bootstrap, "--stream", stream, "--deployment", "challenger", "--database-url", url]

@@ -1,0 +1,34 @@
+"""Is there a Docker engine, and which images do tests and docker-compose.yml run?"""
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.support.servers.shared import ROOT
+
+
+def engine_answers(timeout_s: float = 1.0) -> bool:
+    """Ask the engine's socket itself: a client may be there without an engine, and is slow to say so."""
+    host = urlsplit(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
+    address: str | tuple[str, int]
+    try:
+        if host.scheme == "unix":
+            connection, address = socket.socket(socket.AF_UNIX), host.path
+        else:
+            connection, address = socket.socket(), (host.hostname or "127.0.0.1", host.port or 2375)
+        with connection:
+            connection.settimeout(timeout_s)
+            connection.connect(address)
+            connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+            return connection.recv(12).startswith(b"HTTP/1.")
+    except OSError:
+        return False
+
+
+def image(variable: str, file: Path = ROOT / ".env") -> str:
+    """Name of an image as docker-compose.yml knows it: the environment, else the `.env` beside it."""
+    defaults = dict(
+        line.split("=", 1) for line in file.read_text().splitlines() if "=" in line and not line.startswith("#")
+    )
+    return os.environ.get(variable) or defaults[variable]

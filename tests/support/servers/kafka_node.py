@@ -1,0 +1,160 @@
+"""A native Kafka node: broker and controller in one process on `java`, with its own folder."""
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gnomon_consumer.runtime.parent_death import tie_to_parent
+from tests.support.servers.shared import ROOT, ServerUnavailableError
+
+POM = Path(__file__).with_name("pom.xml")
+START_TIMEOUT_S = 60.0
+CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+_LOG_LEVELS = (
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
+)
+
+
+class KafkaNode:
+    """A node with settings, which can be killed and started again; what it says goes to `NAME.log` in its folder.
+
+    `format_options` are for the tool that formats the storage, such as users that are there from the start.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        settings: Mapping[str, str],
+        *,
+        format_options: Sequence[str] = (),
+        megabytes: int = 400,
+    ) -> None:
+        """Format the storage and start.
+
+        Raises:
+            ServerUnavailableError: java or Maven is missing, or the storage is refused.
+        """
+        java = shutil.which("java")
+        if java is None:
+            raise ServerUnavailableError("no real Kafka: no java here")
+        self._log = folder / f"{name}.log"
+        properties = folder / f"{name}.properties"
+        properties.write_text(
+            "".join(f"{key}={value}\n" for key, value in {"log.dirs": str(folder / name), **settings}.items())
+        )
+        run = [
+            java,
+            f"-Xmx{megabytes}m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+            f"{broker_jars()}/*",
+            *_LOG_LEVELS,
+        ]
+        tool = [*run, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), *format_options]
+        formatted = subprocess.run(tool, capture_output=True, text=True, check=False)
+        if formatted.returncode != 0:
+            raise ServerUnavailableError(
+                f"no real Kafka: formatting its storage failed:\n{formatted.stdout}{formatted.stderr}"
+            )
+        self._command = [*run, "kafka.Kafka", str(properties)]
+        self.start()
+
+    def start(self) -> None:
+        """Start, or start again."""
+        keeper = os.getpid()
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                preexec_fn=lambda: tie_to_parent(keeper, signal.SIGKILL),
+            )
+
+    def wait_until_started(self) -> None:
+        """Return when the node says that it has started.
+
+        Raises:
+            ServerUnavailableError: it ended, or says nothing of it within a minute.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while "Kafka Server started" not in (said := self._log.read_text(errors="replace")):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                last = "\n".join(said.splitlines()[-20:])
+                raise ServerUnavailableError(f"no real Kafka: the broker did not start:\n{last}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.process.kill()
+        self.process.wait()
+
+
+def single_node(port: int, advertised: int | None = None) -> dict[str, str]:
+    """The settings of a cluster of one on loopback; clients are told `advertised` where a proxy listens there."""
+    controller = free_port()
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised or port}",
+    }
+
+
+def broker_jars() -> Path:
+    """Folder of the broker's jars, resolved by Maven once and kept in `.cache/` of the checkout."""
+    version = next(
+        element.text
+        for element in ET.parse(POM).iter()
+        if element.tag.endswith("}dependency")
+        for element in element
+        if element.tag.endswith("}version")
+    )
+    jars = ROOT / ".cache" / f"kafka-{version}-{zlib.crc32(POM.read_bytes()):08x}"
+    jars.parent.mkdir(exist_ok=True)
+    with (jars.parent / "kafka.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not jars.exists():
+            maven = shutil.which("mvn")
+            if maven is None:
+                raise ServerUnavailableError(
+                    "no real Kafka: its jars are not in .cache/ and Maven (mvn) is not installed"
+                )
+            partial = jars.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            resolve = [
+                maven,
+                "-q",
+                "-B",
+                "-f",
+                str(POM),
+                "dependency:copy-dependencies",
+                f"-DoutputDirectory={partial}",
+            ]
+            resolved = subprocess.run(resolve, capture_output=True, text=True, check=False)
+            if resolved.returncode != 0:
+                raise ServerUnavailableError(
+                    f"no real Kafka: Maven cannot resolve its jars:\n{resolved.stdout[-2000:]}"
+                )
+            partial.rename(jars)
+    return jars
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,125 @@
+"""A Kafka as companies run it: SCRAM logins, TLS with a CA of its own, and an authorizer that denies by default."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from tests.support.servers.kafka import SETTINGS
+from tests.support.servers.kafka_node import KafkaNode, free_port
+from tests.support.servers.shared import ServerUnavailableError
+
+ADMIN, SERVICE, STRANGER = "admin", "gnomon", "stranger"
+PASSWORD = "sasl-Secret-9"
+"""Of every user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """Two listeners of one broker: SASL over plain text, SASL over TLS; `authority` is the CA's certificate."""
+
+    plain: str
+    tls: str
+    authority: str
+
+    def properties(self, user: str = SERVICE, password: str = PASSWORD, **more: str) -> dict[str, str]:
+        """Return librdkafka's properties for a user on the plain listener."""
+        return {
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "SCRAM-SHA-256",
+            "sasl.username": user,
+            "sasl.password": password,
+            **{name.replace("_", "."): value for name, value in more.items()},
+        }
+
+    def admin(self) -> AdminClient:
+        """Return a client of the super user."""
+        return AdminClient({"bootstrap.servers": self.plain, **self.properties(ADMIN)})
+
+    def allow(self, user: str, kind: ResourceType, prefix: str, *operations: AclOperation) -> None:
+        """Grant operations on everything whose name begins with `prefix`."""
+        pattern = ResourcePatternType.LITERAL if kind == ResourceType.BROKER else ResourcePatternType.PREFIXED
+        bindings = [
+            AclBinding(kind, prefix, pattern, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
+            for operation in operations
+        ]
+        admin = self.admin()
+        for future in admin.create_acls(bindings).values():
+            future.result()
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """Yield the addresses as JSON (`open_secured` reads them)."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        raise ServerUnavailableError("no secured Kafka: openssl is needed")
+    root = folder / "secured"
+    root.mkdir()
+    _certificates(openssl, root)
+    plain, tls, controller = free_port(), free_port(), free_port()
+    secured = Secured(f"127.0.0.1:{plain}", f"127.0.0.1:{tls}", str(root / "ca.pem"))
+    login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    listeners = f"SASL_PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{tls}"
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "controller.listener.names": "CONTROLLER",
+        "inter.broker.listener.name": "CONTROLLER_OF_BROKERS",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,CONTROLLER_OF_BROKERS:PLAINTEXT,"
+        "SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-256",
+        "listener.name.sasl_plaintext.scram-sha-256.sasl.jaas.config": login,
+        "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config": login,
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(root / "broker.pem"),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:{ADMIN};User:ANONYMOUS",  # the brokers' own listener has no login
+        **SETTINGS,
+    }
+    inner = free_port()
+    settings["listeners"] = f"{listeners},CONTROLLER_OF_BROKERS://127.0.0.1:{inner},CONTROLLER://127.0.0.1:{controller}"
+    settings["advertised.listeners"] = f"{listeners},CONTROLLER_OF_BROKERS://127.0.0.1:{inner}"
+    users = [f"--add-scram=SCRAM-SHA-256=[name={user},password={PASSWORD}]" for user in (ADMIN, SERVICE, STRANGER)]
+    broker = KafkaNode(root, "kafka", settings, format_options=users, megabytes=512)
+    try:
+        broker.wait_until_started()
+        yield json.dumps(asdict(secured))
+    finally:
+        broker.kill()
+
+
+def open_secured(address: str) -> Secured:
+    """Return what `running` yielded."""
+    return Secured(**json.loads(address))
+
+
+def _certificates(openssl: str, root: Path) -> None:
+    """Make a CA, and the broker's key and certificate in one file."""
+
+    def run(*arguments: str) -> None:
+        done = subprocess.run([openssl, *arguments], cwd=root, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ServerUnavailableError(f"openssl: {done.stderr}")
+
+    run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
+        "-subj", "/CN=Gnomon tests")  # fmt: skip
+    run("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "broker.key", "-out", "broker.csr", "-subj", "/CN=127.0.0.1")
+    (root / "san.txt").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    run("x509", "-req", "-in", "broker.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+        "-out", "broker.crt", "-extfile", "san.txt")  # fmt: skip
+    key = (root / "broker.key").read_text()
+    (root / "broker.pem").write_text(key + (root / "broker.crt").read_text() + (root / "ca.pem").read_text())
