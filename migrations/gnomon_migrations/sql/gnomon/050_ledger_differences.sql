@@ -7,7 +7,7 @@
 --   weights: the inclusion probability of every pair against its cell's, draw_probability * sampled / seen; in billionths
 create or replace function gnomon.ledger_differences(deployment integer)
     returns table (source_partition integer, start_offset bigint, kind text, expected bigint, found bigint)
-    language sql stable set search_path = pg_catalog, pg_temp as
+    language sql stable set search_path = pg_catalog, pg_temp set enable_nestloop = off as -- planner note 6
 $$
     with w as (
         select * from gnomon.windows where deployment_id = deployment
