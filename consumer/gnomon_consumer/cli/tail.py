@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from gnomon_consumer.cli.options import settings_options
+from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.reports.query import open_reports
 from gnomon_consumer.reports.tail import Look, line, rates, table
 from gnomon_consumer.settings import Settings
@@ -61,5 +62,5 @@ def tail(settings: Settings, deployment: str | None, every: float, seconds: floa
 
 def _look(connection: psycopg.Connection[Any], stream: str, deployment: str | None, seconds: float) -> Look:
     with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute("select * from report_v1.tail(%s, %s, %s)", [stream, deployment, seconds])
+        cursor.execute(queries_of("gnomon_consumer.reports")["tail"], [stream, deployment, seconds])
         return Look(time.monotonic(), cursor.fetchall())

@@ -5,8 +5,11 @@ from typing import Any
 
 import psycopg
 
+from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.reports.numbers import span
 from gnomon_consumer.reports.query import Question, Row
+
+SQL = queries_of(__package__)
 
 _SCORE = (
     "captures are scored and joined by `gnomon score` and `gnomon join`, or `gnomon run`; `gnomon doctor` looks why not"
@@ -32,10 +35,6 @@ _NEXT = {
 }
 
 _MOST = 20
-_SEGMENTS = (
-    "select distinct k.key, k.value from (select p.segments from gnomon_estimators.pairs_of(%s, %s, null, null, null) p"
-    " order by p.event_time desc limit 10000) newest cross join lateral jsonb_each_text(newest.segments) k"
-)
 
 
 def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
@@ -45,14 +44,13 @@ def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row
     """
     statuses = {str(row.get("status")) for row in rows}
     if "unknown stream" in statuses:
-        return f"no stream {question.stream}; {listed('stream', names(connection, 'streams', 'name'))}"
+        streams = names(connection, SQL["streams"])
+        return f"no stream {question.stream}; {listed('stream', streams)}"
     if "unknown deployment" in statuses:
-        found = names(connection, "deployments", "deployment", "where stream = %s", question.stream)
+        found = names(connection, SQL["deployments"], question.stream)
         return f"no deployment {question.deployment} on {question.stream}; {listed('deployment', found)}"
     if "no such horizon on this stream" in statuses:
-        spans = connection.execute(
-            "select unnest(horizons) from report_v1.streams where name = %s order by 1", [question.stream]
-        ).fetchall()
+        spans = connection.execute(SQL["horizons"], [question.stream]).fetchall()
         return f"no such horizon; {listed('horizon', [span(row[0]) for row in spans])}"
     if (misspelt := _misspelt(connection, question, rows)) is not None:
         return misspelt
@@ -97,7 +95,7 @@ def segment_hint(connection: psycopg.Connection[Any], question: Question) -> str
 def _segments(connection: psycopg.Connection[Any], question: Question) -> dict[str, set[str]]:
     """Return keys and values of the segments of the newest pairs."""
     found: dict[str, set[str]] = {}
-    for key, value in connection.execute(_SEGMENTS, [question.stream, question.deployment]).fetchall():
+    for key, value in connection.execute(SQL["segments"], [question.stream, question.deployment]).fetchall():
         found.setdefault(key, set()).add(value)
     return found
 
@@ -105,9 +103,7 @@ def _segments(connection: psycopg.Connection[Any], question: Question) -> dict[s
 def _captured(connection: psycopg.Connection[Any], question: Question) -> str | None:
     """When captures are of, if none is of the period asked; by the rollups, since pairs would be read to their end."""
     first, last, inside = connection.execute(
-        "select min(hour), max(hour) + interval '1 hour', count(*) filter (where hour >= date_trunc('hour', %(since)s)"
-        " and hour < %(until)s) from report_v1.rollups"
-        " where deployment_id = any (gnomon_estimators.deployment_ids(%(stream)s, %(deployment)s))",
+        SQL["captured"],
         {
             "stream": question.stream, "deployment": question.deployment,
             "since": question.since or datetime.min.replace(tzinfo=UTC),
@@ -119,10 +115,9 @@ def _captured(connection: psycopg.Connection[Any], question: Question) -> str | 
     return f"nothing in this period; the captures are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
-def names(connection: psycopg.Connection[Any], view: str, column: str, where: str = "", *values: str) -> list[str]:
-    """The names in a view of report_v1, in order."""
-    text = f"select {column} from report_v1.{view} {where} order by 1"  # noqa: S608  # constants of this package
-    return [row[0] for row in connection.execute(text.encode(), values or None).fetchall()]
+def names(connection: psycopg.Connection[Any], query: bytes, *values: str) -> list[str]:
+    """Return the names that a statement finds."""
+    return [row[0] for row in connection.execute(query, values or None).fetchall()]
 
 
 def listed(what: str, found: list[str]) -> str:

@@ -11,8 +11,11 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from gnomon_consumer.database.connections import Access, connect
+from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.reports.catalogue import REPORTS, Report
 from gnomon_schemas.errors import ConfigurationError
+
+SQL = queries_of(__package__)
 
 Row = dict[str, Any]
 
@@ -82,7 +85,7 @@ def in_its_zone(connection: psycopg.Connection[Any], question: Question) -> Ques
     """Return the question with a time zone: its own, else the stream's, else UTC where the stream is not known yet."""
     if question.time_zone is not None:
         return question
-    row = connection.execute("select time_zone from report_v1.streams where name = %s", [question.stream]).fetchone()
+    row = connection.execute(SQL["time_zone"], [question.stream]).fetchone()
     return replace(question, time_zone=UTC if row is None else row[0])
 
 
@@ -98,8 +101,7 @@ def ask_report(connection: psycopg.Connection[Any], report: Report, question: Qu
     )
     try:
         with connection.cursor(row_factory=dict_row) as cursor:
-            # Asked of no row, a misspelt zone would pass unnoticed.
-            cursor.execute("select now() at time zone %s", [question.time_zone])
+            cursor.execute(SQL["now_in_zone"], [question.time_zone])
             cursor.execute(statement, arguments)
             columns = tuple(column.name for column in cursor.description or ())
             return Answer(report, columns, cursor.fetchall())

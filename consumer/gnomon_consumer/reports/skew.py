@@ -11,8 +11,11 @@ import pyarrow.compute
 import pyarrow.csv
 from psycopg import sql
 
+from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.reports.files import is_number
 from gnomon_schemas.errors import ConfigurationError
+
+SQL = queries_of(__package__)
 
 KEY = "request_id"
 CHUNK_ROWS = 50_000
@@ -28,9 +31,7 @@ class StoredFeature:
 
 def feature_columns(connection: psycopg.Connection[Any], stream: str) -> dict[str, StoredFeature]:
     """The features that a stream has sent so far, by name."""
-    rows = connection.execute(
-        "select name, kind, position from report_v1.feature_columns where stream = %s order by name", [stream]
-    ).fetchall()
+    rows = connection.execute(SQL["feature_columns"], [stream]).fetchall()
     return {name: StoredFeature(kind, position) for name, kind, position in rows}
 
 
@@ -105,7 +106,7 @@ def put(connection: psycopg.Connection[Any], table: pa.Table, columns: Mapping[s
     places = [sql.Identifier(f"c{at}") for at in range(len(names))]
     fields = sql.SQL(", ").join(sql.SQL("{} {}").format(*pair) for pair in zip(places, kinds, strict=True))
     try:
-        connection.execute(sql.SQL("create temporary table offline_columns (request_id text, {})").format(fields))
+        connection.execute(SQL.template("make_offline_columns").format(fields=fields))
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigurationError(
             "this role may make no temporary table, which holds the file: grant temporary on database … to it"
@@ -120,15 +121,10 @@ def put(connection: psycopg.Connection[Any], table: pa.Table, columns: Mapping[s
                       if columns[name].kind == kind])
         for kind in ("numeric", "text")
     }  # fmt: skip
-    connection.execute(
-        sql.SQL(
-            "create temporary table offline_features as"
-            " select request_id, {}::float8[] as numbers, {}::text[] as texts from offline_columns"
-        ).format(arrays["numeric"], arrays["text"])
-    )
-    connection.execute("drop table offline_columns")
-    connection.execute("create unique index on offline_features (request_id)")
-    connection.execute("analyze offline_features")
+    connection.execute(SQL.template("make_offline_features").format(numbers=arrays["numeric"], texts=arrays["text"]))
+    connection.execute(SQL["drop_offline_columns"])
+    connection.execute(SQL["index_offline_features"])
+    connection.execute(SQL["analyze_offline_features"])
 
 
 def _array(places: Sequence[tuple[int, sql.Identifier]]) -> sql.Composable:

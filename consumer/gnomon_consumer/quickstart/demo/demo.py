@@ -21,6 +21,7 @@ import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
 from gnomon_consumer.database.connections import connect
+from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.kafka import log_reading
 from gnomon_consumer.quickstart.demo.view import View
 from gnomon_consumer.quickstart.embedded.start import PARTITIONS, start_kafka, start_postgres
@@ -31,6 +32,8 @@ from gnomon_consumer.verdict.database import deployment_row, opened
 from gnomon_consumer.verdict.service import decide_now
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 from gnomon_schemas.topics import Topics
+
+SQL = queries_of(__package__)
 
 STREAM = "flight-delay"
 LIVE_FILE = "logistic-regression.onnx"
@@ -214,7 +217,7 @@ class DemoRun:
     def _declare_stream(self) -> None:
         """The flights are of 2013: let their partitions be made, which retention would forbid."""
         self.connection.execute(
-            "insert into gnomon.streams (name, replay_from, replay_until) values (%s, %s, %s)",
+            SQL["declare_stream"],
             (STREAM, datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 2, 1, tzinfo=UTC)),
         )
 
@@ -242,11 +245,8 @@ class DemoRun:
 
     def stand(self) -> Stand:
         """Ask the service and the database."""
-        joined = self.connection.execute(
-            "select d.name, sum(p.next_source_offset)::bigint from gnomon.join_progress p"
-            " join gnomon.deployments d using (deployment_id) group by d.name"
-        ).fetchall()
-        stored = self.connection.execute("select coalesce(sum(next_offset), 0)::bigint from gnomon.label_watermarks")
+        joined = self.connection.execute(SQL["joined"]).fetchall()
+        stored = self.connection.execute(SQL["labels_read"])
         last, row = self.service.last, stored.fetchone()
         assert row is not None
         return Stand(last["captured"], last["labels"], bool(last.get("done")), dict(joined), row[0])
@@ -300,9 +300,7 @@ class Retention:
         if time.monotonic() - self._checked < self.CHECK_SECONDS:
             return
         self._checked = time.monotonic()
-        rows = connection.execute(
-            "select source_partition, min(next_source_offset) from gnomon.join_progress group by source_partition"
-        ).fetchall()
+        rows = connection.execute(SQL["next_by_partition"]).fetchall()
         needed: dict[int, int] = dict(rows)
         for partition in range(PARTITIONS):
             low, _ = log_reading.span(self._consumer, TopicPartition(Topics(STREAM).live, partition), 10)
@@ -331,9 +329,7 @@ def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], li
         view.step("Stop scorers, joiners, labels")
         pipeline.children.stop()
         # Weeks have matured since the label consumer looked for them last.
-        pipeline.connection.execute(
-            "select gnomon.seal_cohorts(stream_id) from gnomon.streams where name = %s", [STREAM]
-        )
+        pipeline.connection.execute(SQL["seal_cohorts"], [STREAM])
         view.step("Decide")
         decided = decide(demo)
         view.step("Write the report")
@@ -364,7 +360,7 @@ def summary(
 ) -> dict[str, Any]:
     """The object of `--json`."""
     agreement = {row["deployment"]: row["agreement"] for row in answers["agreement"].rows}
-    (labels,) = connection.execute("select count(*) from gnomon.labels").fetchone() or (0,)
+    (labels,) = connection.execute(SQL["labels"]).fetchone() or (0,)
     return {
         "captured": stand.captured,
         "labels": labels,

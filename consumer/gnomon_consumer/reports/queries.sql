@@ -1,0 +1,60 @@
+-- What the reports ask beside their own functions in report_v1.
+
+-- name: time_zone
+select time_zone from report_v1.streams where name = %s
+
+-- name: now_in_zone
+-- Fails where the time zone is misspelt, also over no rows.
+select now() at time zone %s
+
+-- name: streams
+select name from report_v1.streams order by 1
+
+-- name: deployments
+select deployment from report_v1.deployments where stream = %s order by 1
+
+-- name: horizons
+select unnest(horizons) from report_v1.streams where name = %s order by 1
+
+-- name: segments
+-- Of the newest pairs: all pairs would be read to their end.
+select distinct k.key, k.value
+from (
+    select p.segments
+    from gnomon_estimators.pairs_of(%s, %s, null, null, null) p
+    order by p.event_time desc
+    limit 10000) newest
+cross join lateral jsonb_each_text(newest.segments) k
+
+-- name: captured
+-- When the captures are of, and how many hours of them lie in a period; by the rollups, which are few.
+select min(hour), max(hour) + interval '1 hour',
+       count(*) filter (where hour >= date_trunc('hour', %(since)s) and hour < %(until)s)
+from report_v1.rollups
+where deployment_id = any (gnomon_estimators.deployment_ids(%(stream)s, %(deployment)s))
+
+-- name: feature_columns
+select name, kind, position from report_v1.feature_columns where stream = %s order by name
+
+-- name: tail
+select * from report_v1.tail(%s, %s, %s)
+
+-- A file of features recomputed offline, beside which `report_v1.skew` looks at the pairs.
+
+-- name: make_offline_columns
+-- {fields}: a column for each feature of the file.
+create temporary table offline_columns (request_id text, {fields})
+
+-- name: make_offline_features
+-- {numbers}, {texts}: arrays with each feature at the position that it has in `pairs`.
+create temporary table offline_features as
+select request_id, {numbers}::float8[] as numbers, {texts}::text[] as texts from offline_columns
+
+-- name: drop_offline_columns
+drop table offline_columns
+
+-- name: index_offline_features
+create unique index on offline_features (request_id)
+
+-- name: analyze_offline_features
+analyze offline_features
