@@ -56,11 +56,10 @@ def main() -> None:
                     began = time.perf_counter()
                     decided = said_as_of(connection, row, None)
                     whole = time.perf_counter() - began
-                split = ", ".join(f"{name} {seconds:.2f}" for name, seconds in spent.most_common(6))
-                evidence = decided.evidence
-                say(
-                    f"run {number + 1}: {whole:.2f} s over {evidence.rows:,} pairs of {len(evidence.days)} days ({split})"
-                )
+                slowest = sorted(spent.items(), key=lambda item: -item[1])[:6]
+                split = ", ".join(f"{name} {seconds:.2f}" for name, seconds in slowest)
+                found = decided.evidence
+                say(f"run {number + 1}: {whole:.2f} s, {found.rows:,} pairs, {len(found.days)} days ({split})")
 
 
 @contextmanager
