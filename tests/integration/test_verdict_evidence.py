@@ -17,7 +17,7 @@ from gnomon_consumer.verdict.database import deployment_row
 from gnomon_consumer.verdict.plans import record_plan, stored_plans
 from gnomon_consumer.verdict.rules.evidence import Evidence, Series
 from gnomon_consumer.verdict.rules.gate import decide
-from gnomon_consumer.verdict.rules.plan import Comparison, Plan
+from gnomon_consumer.verdict.rules.plan import AnswerComparison, Plan
 from gnomon_consumer.verdict.service import decide_now, stored_verdict, verify
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.schema import RECORDS
@@ -403,4 +403,4 @@ def test_an_expression_can_only_read(db: Database, expression: str) -> None:
 
 def test_a_plan_that_was_stored_before_comparisons_keeps_its_hash() -> None:
     assert Plan().sha256 == "0cefa3934599de73f9baf8c54eaf973f1071904380f501bf01680dd1ce683113"
-    assert Plan(comparison=Comparison(compare="label")).sha256 != Plan().sha256
+    assert Plan(comparison=AnswerComparison(compare="label")).sha256 != Plan().sha256

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.pq.abc import PGresult
 
 from gnomon_consumer.verdict.database import Subject
-from gnomon_consumer.verdict.rules.plan import Comparison
+from gnomon_consumer.verdict.rules.plan import AnswerComparison
 from gnomon_consumer.verdict.rules.summing import Kind, Pairs
 from gnomon_consumer.verdict.sealed import Period
 
@@ -46,7 +46,12 @@ def labelled_pairs(
 
 
 def compared_pairs(
-    subject: Subject, period: Period, joined_by: Any, keys: Sequence[str] | None, clustered: bool, rule: Comparison
+    subject: Subject,
+    period: Period,
+    joined_by: Any,
+    keys: Sequence[str] | None,
+    clustered: bool,
+    rule: AnswerComparison,
 ) -> tuple[Pairs, dict[str, int]]:
     """Return the answered pairs with whether they match, and in how many that can be compared each field differs."""
     columns, count = _asked(

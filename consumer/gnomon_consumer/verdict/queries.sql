@@ -22,7 +22,8 @@ where deployment_id = %(id)s and recorded_at <= coalesce(%(as_of)s::timestamptz,
 order by plan_id
 
 -- name: read_only
-set transaction read only
+-- Until the transaction ends, or the savepoint is taken back.
+select set_config('transaction_read_only', 'on', true)
 
 -- name: check_expression
 -- Of no pair: it is only planned.

@@ -135,7 +135,7 @@ class WayBack(Section):
         return self
 
 
-class Comparison(Section):
+class AnswerComparison(Section):
     """When two answers agree, for the metric agreement."""
 
     compare: Literal["stream", "label", "absolute", "relative", "top-k", "sql"] = Field(
@@ -158,7 +158,7 @@ class Comparison(Section):
     )
 
     @model_validator(mode="after")
-    def _whole(self) -> "Comparison":
+    def _whole(self) -> "AnswerComparison":
         needs = {"absolute": "tolerance", "relative": "tolerance", "top-k": "k", "sql": "expression"}.get(self.compare)
         for name in ("tolerance", "k", "expression"):
             if name == needs and getattr(self, name) is None:
@@ -221,7 +221,7 @@ class Plan(Section):
         default="week", description="When PROMOTE is possible: week: after whole weeks; day: on any day; default week."
     )
     time_zone: str = Field(default="UTC", description="Time zone of the days; default UTC.")
-    comparison: Comparison = Field(default_factory=Comparison)
+    comparison: AnswerComparison = Field(default_factory=AnswerComparison)
     gates: Gates = Field(default_factory=Gates)
     way_back: WayBack = Field(default_factory=WayBack)
 
@@ -276,7 +276,7 @@ class Plan(Section):
         What came after plans had been stored is left out where it says nothing, so that their hashes hold.
         """
         whole = self.model_dump(mode="json")
-        if self.comparison == Comparison():
+        if self.comparison == AnswerComparison():
             del whole["comparison"]
         return json.dumps(whole, sort_keys=True, separators=(",", ":"))
 

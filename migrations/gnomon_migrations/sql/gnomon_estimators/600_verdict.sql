@@ -9,7 +9,8 @@ create function gnomon_estimators.verdict_pairs(stream text, deployment text, si
                                         horizon interval, time_zone text, keys text[], clustered boolean)
     returns table (day date, watched jsonb, live_label text, shadow_label text, truth_label text, known boolean,
                    weights float8[], live_values float8[], shadow_values float8[], truths float8[], units bigint[])
-    language plpgsql stable set enable_nestloop = off set work_mem = '128MB' as -- planner note 6
+    language plpgsql stable set enable_nestloop = off set enable_sort = off
+    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays sorting would carry along
 $$
 begin
     -- Planned for this question: whether the labels have versions decides how they are joined.
@@ -46,7 +47,8 @@ create function gnomon_estimators.verdict_compared(stream text, deployment text,
                                            compare text, tolerance float8, k integer, expression text)
     returns table (day date, watched jsonb, same boolean, other_label bigint, other_value bigint, other_ranking bigint,
                    weights float8[], units bigint[])
-    language plpgsql stable set enable_nestloop = off set work_mem = '128MB' as -- planner note 6
+    language plpgsql stable set enable_nestloop = off set enable_sort = off
+    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays sorting would carry along
 $$
 begin
     return query execute format($sql$
