@@ -13,7 +13,7 @@ from gnomon_consumer.settings import LogSettings
 
 
 class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Whatever a library says, no secret is in the line."""
+    """Removes secrets from every line, also from the lines of libraries."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -65,6 +65,6 @@ def configure(settings: LogSettings) -> None:
 
 
 def get_logger(component: str, **bound: Any) -> structlog.stdlib.BoundLogger:
-    """A logger whose every line says which part of Gnomon speaks."""
+    """Return a logger whose lines name their part of Gnomon."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(component=component, **bound)
     return logger

@@ -36,7 +36,7 @@ class Period:
 def collect(
     connection: Connection, deployment: Row, plans: Sequence[StoredPlan], as_of: datetime | None = None
 ) -> Evidence:
-    """Return what sealed days say under the newest plan. One snapshot: all or nothing."""
+    """Return the evidence of sealed days under the newest plan, read in one snapshot."""
     before = connection.isolation_level
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     try:
@@ -77,7 +77,7 @@ class _Collector:
         return self._within(Period(first, end, self._plan.time_zone), whole, replayed=replay_end is not None)
 
     def _sealed(self) -> tuple[datetime | None, int | None]:
-        """Return up to which event time days are sealed, and the cohort that says so."""
+        """Return the event time up to which days are sealed, and the cohort of that seal."""
         if self._horizon is None:
             found = one(
                 self._connection,
@@ -139,7 +139,7 @@ class _Collector:
     def _replay_end(self) -> datetime | None:
         """Return the last capture of a replayed past, None for live traffic.
 
-        A live stream without captures on its last days has stopped, which is news; a replay has only come to its end.
+        A live stream without captures on its last days has stopped, which must be reported; a replay has only ended.
         """
         found = one(
             self._connection,
@@ -202,7 +202,7 @@ class _Collector:
         )
 
     def _watched(self, limits: dict[str, Any]) -> list[str]:
-        """Return the segment keys that are looked at. Raises ConfigurationError for a segment that does not exist."""
+        """Return the watched segment keys. Raises ConfigurationError for a segment that does not exist."""
         found = rows(
             self._connection,
             "select s.key, array_agg(distinct s.value) as values"
@@ -306,7 +306,7 @@ class _Collector:
         return int(found["n"]) if found else 0
 
     def _former(self) -> bool:
-        """Return whether this deployment's model was live before the newest promotion that still stands."""
+        """Return whether this deployment's model was live before the newest promotion that was not undone."""
         found = one(
             self._connection,
             "select p.former from gnomon.promotions p join gnomon.deployments d using (stream_id)"
@@ -350,7 +350,7 @@ def _series_of(
 
 
 def _latency_series(name: str, ours: list[Row], theirs: list[Row] | None, days: Sequence[date]) -> Series:
-    """Return the share of slow requests beside the control's, or beside none at all (0)."""
+    """Return the share of slow requests with the control's, or with 0."""
     mine = {row["day"]: row for row in ours}
     other = {row["day"]: row for row in theirs or ()}
     weights = tuple(mine[day]["weight"] if day in mine else 0.0 for day in days)

@@ -145,7 +145,7 @@ def limit_cpu(seconds: float) -> None:
 
 
 def network_is_gone() -> bool:
-    """Whether no packet can leave this process: it gets no socket, or has only a loopback that is down."""
+    """Return whether no packet can leave this process: it gets no socket, or has only a loopback that is down."""
     try:
         socket.socket().close()
         names = [name for _, name in socket.if_nameindex()]

@@ -1,4 +1,4 @@
-"""Evidence that may be looked at any time: e-processes of errors, e-values of segments. Pure.
+"""Anytime-valid evidence: e-processes of errors, e-values of segments. Pure.
 
 An e-process starts at 1 and, while the null hypothesis holds, ever reaches 1/alpha with probability at most alpha
 (Ville 1939; Ramdas, Grünwald, Vovk and Shafer, "Game-theoretic statistics and safe anytime-valid inference", 2023).

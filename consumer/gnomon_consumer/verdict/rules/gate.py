@@ -1,4 +1,4 @@
-"""From plan and evidence to a decision with reasons. Pure: the same input gives the same verdict, years later.
+"""Decide from plan and evidence, with reasons. Pure: the same input gives the same verdict, even years later.
 
 The order: REJECT, then INSUFFICIENT_DATA, then PROMOTE, then HOLD. Missing evidence is never good news.
 """
@@ -130,7 +130,7 @@ def _shown(plan: Plan, evidence: Evidence, series: Series, margin: float, look: 
 
 
 def _harm(plan: Plan, evidence: Evidence, days: int) -> Iterator[Reason]:
-    """Segments that lose more than the margin: e-BH over all of them."""
+    """Judge segments that lose more than the margin, by e-BH over all of them."""
     watched = [s for s in evidence.series if s.segment and s.metric == plan.metric and s.variant == "complete"]
     if not watched or days < FIRST_REJECT:
         return
