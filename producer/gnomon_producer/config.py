@@ -50,7 +50,7 @@ class TapConfig:
     """Asked at every capture; a false answer switches it off. An error counts as off."""
     ignore: Ignored = ()
     """Exceptions that are the caller's fault, such as (HTTPException,): no capture, counted as `rejected`. One whose
-    HTTP status is 500 or more is a failure all the same. Or a callable that is asked about each exception."""
+    HTTP status is 500 or more still counts as a failure. Or a callable that decides for each exception."""
     sample_rate: float = 1.0
     """Share of the captures (or of the clusters) to take, in (0, 1]."""
     sample_by: Literal["request", "cluster"] = "request"

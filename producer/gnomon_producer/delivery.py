@@ -213,7 +213,7 @@ class Delivery:
 
     def _on_error(self, error: KafkaError) -> None:
         self._fatal = self._fatal or error.fatal()
-        if error.code() in _REFUSED:  # waiting does not mend it, and no line about brokers that are away may hide it
+        if error.code() in _REFUSED:  # waiting does not fix it, and no line about unreachable brokers may hide it
             self.log.note("login", f"Kafka refuses the login or the TLS connection: {error.str()}")
         else:
             self.log.note("kafka", f"Kafka: {error.str()}")

@@ -122,7 +122,7 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, Decimal):
         return value.is_nan()
     try:
-        return bool(value != value)  # only what stands for nothing differs from itself
+        return bool(value != value)  # only a missing value differs from itself
     except (TypeError, ValueError):  # pandas.NA and arrays give no truth
         return False
 

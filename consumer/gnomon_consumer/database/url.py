@@ -32,7 +32,7 @@ _FOREIGN = {
 _WRITE = "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE (setting database_url, environment GNOMON_DATABASE_URL)"
 _ESCAPE = "in user and password write @ as %40, / as %2F, : as %3A, ? as %3F, % as %25, # as %23, & as %26"
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-# A connection that is lost without a word is noticed within half a minute, also while bytes wait to be acknowledged.
+# A silently lost connection is detected within half a minute, also while bytes wait to be acknowledged.
 _LIVENESS = {
     "keepalives_idle": "10",
     "keepalives_interval": "5",

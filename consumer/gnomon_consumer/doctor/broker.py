@@ -137,7 +137,7 @@ def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[F
         try:
             subjects = registry_client(properties).get_subjects()
         except GnomonError as error:
-            yield Finding("registry", "failed", str(error), "mend the schema.registry.* properties")
+            yield Finding("registry", "failed", str(error), "fix the schema.registry.* properties")
             return
         except Exception as error:  # noqa: BLE001  # the client raises what its HTTP library raises
             text = f"the schema registry does not answer: {' '.join(str(error).split())}"
@@ -150,7 +150,7 @@ def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[F
         known, rejected = len(store.live_schemas()), store.rejected
         text = f"{names.schemas} holds {known} schemas"
         if rejected:
-            text += f", and {rejected} records that are none"
+            text += f", and {rejected} records that are not schemas"
         yield Finding("schemas", "note" if rejected else "ok", text)
         live = metadata.topics.get(names.live)
         if live is not None:

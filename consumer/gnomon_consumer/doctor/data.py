@@ -72,7 +72,7 @@ def answers(settings: Settings) -> "Iterator[Finding] | Any":
     except (psycopg.Error, SQLAlchemyError, GnomonError) as error:
         said = error if isinstance(error, GnomonError) else connections.explain(error)
         status: Status = "unreachable" if isinstance(said, DependencyUnreachableError) else "failed"
-        yield Finding("database", status, str(said), "mend that and run `gnomon doctor` again")
+        yield Finding("database", status, str(said), "fix that and run `gnomon doctor` again")
         return False
     yield Finding("database", "ok", "PostgreSQL answers")
     if fits:

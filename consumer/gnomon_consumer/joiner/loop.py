@@ -174,7 +174,7 @@ class JoiningLoop:
         for window in windows:
             told.delay.observe(max(0.0, now - window.seal.sealed_at / 1e6))
             for text in window.contradictions:
-                # `gnomon doctor` and the verdict find it in the ledger; here it is said at once.
+                # `gnomon doctor` and the verdict find it in the ledger; here it is logged at once.
                 self.log.error(
                     "a window contradicts itself",
                     partition=window.seal.source_partition,
@@ -205,4 +205,4 @@ class JoiningLoop:
 def finish_write(sink: Sink, log: Any) -> None:
     """Wait for the current write; if it takes too long, progress shows the next member whether it was committed."""
     if not sink.settle(FINISH_S):
-        log.warning("PostgreSQL does not get on with the last windows", seconds=FINISH_S)
+        log.warning("PostgreSQL makes no progress with the last windows", seconds=FINISH_S)

@@ -19,7 +19,7 @@ from gnomon_schemas.errors import ConfigurationError, GnomonError
 from gnomon_schemas.registry import PREFIX as REGISTRY
 
 _LIBRDKAFKA = logging.getLogger("librdkafka")
-# A broker that cannot be reached is said again every second; the error of `list_topics` says it once.
+# librdkafka reports an unreachable broker every second; the error of `list_topics` reports it once.
 _LIBRDKAFKA.addFilter(
     lambda record: not any(word in record.getMessage() for word in ("Connect to", "brokers are down"))
 )

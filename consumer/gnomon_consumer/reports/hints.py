@@ -30,7 +30,7 @@ _NEXT = {
         "`gnomon labels load FILE --complete-until TIME` says it of a file, `gnomon labels consume` of the topic"
     ),
     "no label has come for any of these pairs": _LABEL,
-    "no pair is old enough for this horizon": "pairs come of age as labels do: see `gnomon report labels`",
+    "no pair is old enough for this horizon": "pairs mature when their labels do: see `gnomon report labels`",
     "no request scored one at a time in this period": "`score.probe_rows` says how many are, for latency's sake",
 }
 

@@ -23,7 +23,7 @@ ERRORS = (
     ("only the shadow fails", "only_shadow_failed", "pair"),
     ("both fail", "both_failed", "pair"),
 )
-# What is said of an interval that does not know the clusters of its own pairs.
+# The note on an interval that does not use the clusters of its own pairs.
 BY = {
     "cohort": "; of clusters the interval knows what they shared in the newest sealed cohort",
     "rows": "; of clusters the interval knows nothing yet",

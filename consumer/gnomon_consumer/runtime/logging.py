@@ -59,7 +59,7 @@ def configure(settings: LogSettings) -> None:
     root.setLevel(max(level, logging.INFO))
     # It writes a line for each request, with the whole URL.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # What they do is no news to whoever runs a command: a migration is said in one line, a cache may be temporary.
+    # Their details do not interest users: a migration logs one line of its own, a cache may be temporary.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 

@@ -38,7 +38,7 @@ class Vocabulary:
         return made
 
     def _by_partition(self, log: str) -> "PartitionGauges":
-        position = self._declare(Gauge, "partition_position", f"Offset of the {log} log that is due next.", "partition")
+        position = self._declare(Gauge, "partition_position", f"Next offset to read of the {log} log.", "partition")
         behind = self._declare(Gauge, "partition_behind", f"Offsets of the {log} log beyond that.", "partition")
         stalled = self._declare(
             Gauge,

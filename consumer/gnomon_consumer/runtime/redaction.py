@@ -40,7 +40,7 @@ def hide_secrets_of(settings: Settings) -> None:
             hide(_credentials(value))
     if settings.database_url is not None:
         hide(_credentials(settings.database_url))
-        with suppress(ConfigurationError):  # whoever uses the URL is told
+        with suppress(ConfigurationError):  # the command that uses the URL reports the error
             hide(parse_database_url(settings.database_url).secrets)
 
 

@@ -54,7 +54,7 @@ def _watch(heard: socket.socket, grace_seconds: float) -> None:
     try:
         second = _next_signal(heard)
     except TimeoutError:
-        os.write(2, b"gnomon: still busy, ended all the same; what was not committed will be done again\n")
+        os.write(2, b"gnomon: still busy, ended anyway; the next run repeats uncommitted work\n")
         second = first
     if second is not None:
         os._exit(128 + second)

@@ -26,7 +26,7 @@ class ChildDiedError(GnomonError):
     def __init__(self, name: str, status: int, last_lines: str) -> None:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         super().__init__(f"{name} {how}:\n{last_lines}" if last_lines else f"{name} {how}; its last words are above")
-        # A dependency that is away is the parent's problem, too.
+        # An unreachable dependency is the parent's problem, too.
         self.exit_status = 3 if status == 3 else 1
 
 

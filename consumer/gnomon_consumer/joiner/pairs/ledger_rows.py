@@ -77,7 +77,7 @@ def window_row(deployment_id: int, window: JoinedWindow) -> tuple[Any, ...]:
 
 
 Counts = defaultdict[str, Counter[str]]
-"""What became of a window's sampled rows, by stratum and outcome."""
+"""The counts of a window's sampled rows, by stratum and outcome."""
 
 
 def recount(

@@ -128,7 +128,7 @@ def _columns(job: Job, model: Artefact, present: list[int], blobs: list[bytes]) 
     if not len(codes) == len(texts) == len(rows):
         raise pipe.WireError("not one outcome a row")
     if not pc.all(pc.starts_with(texts, pattern=OUTCOME), min_count=0).as_py():
-        raise pipe.WireError("outcomes that are none")
+        raise pipe.WireError("invalid outcomes")
     found = shadow_codec().decode(texts.to_pylist(), texts)
     if found.errors:
         raise pipe.WireError(f"outcomes that cannot be read: {next(iter(found.errors.values()))}")

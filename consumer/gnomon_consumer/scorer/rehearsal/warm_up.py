@@ -116,7 +116,7 @@ def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool
             real = " These rows were made up: --warm-up FILE gives real ones." if made_up else ""
             raise ConfigurationError(
                 f"the model fails on all {len(outcomes)} rows of the warm-up, the first with {first}.{real}"
-                " `gnomon score --allow-failing` scores it all the same"
+                " `gnomon score --allow-failing` scores it anyway"
             )
         log.warning("rows of the warm-up fail", failed=len(failures), rows=len(outcomes), first=first)
     unlike = [one["prediction"] for one in outcomes if one["error"] is None and _unlike_its_scores(one["prediction"])]

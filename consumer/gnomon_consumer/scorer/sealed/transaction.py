@@ -27,7 +27,7 @@ _ATTEMPT_SECONDS = 4.0
 _FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 _FENCED_LIMIT, _FENCED_WITHIN = 3, 60.0
 _BATCH = 5000  # outcomes handed to librdkafka together
-_AHEAD = 20_000  # outcomes that librdkafka may hold before the next are handed over
+_AHEAD = 20_000  # outcomes that librdkafka may hold before the next are produced
 _PAUSE = 0.005
 log = get_logger("writer")
 
@@ -287,7 +287,7 @@ class Writer:
         def run() -> None:
             try:
                 call()
-            except Exception as error:  # noqa: BLE001 - raised by whoever waits
+            except Exception as error:  # noqa: BLE001 - raised in the waiting thread
                 raised.append(error)
 
         thread = threading.Thread(target=run, name="gnomon-commit", daemon=True)

@@ -59,7 +59,7 @@ class _Call(NamedTuple):
 class BatchScorer:
     """One loaded model with what is needed to read its captures; `clock` gives seconds, `now_us` the wall clock.
 
-    `processes` is the worker's limit, for what is said of an error.
+    `processes` is the worker's limit, for the text of an error.
     """
 
     spec: ModelSpec

@@ -159,7 +159,7 @@ class Bounds:
 
     @property
     def _width(self) -> Any:
-        # Nothing varied so far: that says nothing of the days to come, so it excludes nothing.
+        # Nothing varied so far: that says nothing about the days to come, so it excludes nothing.
         with np.errstate(invalid="ignore"):
             return np.where(self.standard_error > 0, self.radius * self.standard_error, np.inf)
 

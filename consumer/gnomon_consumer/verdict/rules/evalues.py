@@ -50,7 +50,7 @@ def discordant(shadow_only: int, live_only: int) -> float:
     """
     b, c = shadow_only, live_only
     logarithm = float(betaln(HALF + b, HALF + c) - betaln(HALF, HALF)) + (b + c) * log(2)
-    # Beyond what a float holds, only "far above any alarm" is said.
+    # Beyond what a float holds, only "far above any alarm" matters.
     return exp(min(700.0, logarithm))
 
 

@@ -27,7 +27,7 @@ WAITABLE = {
     codes.MORE_ERRORS,
     codes.NO_METRIC,
 }
-"""What more days can mend; anything else has to be mended by a person, so no date is promised."""
+"""The reasons that more days can resolve; a person must resolve any other, so no date is given."""
 
 
 def look_of(days: int, plan: Plan) -> int:

@@ -82,8 +82,8 @@ def describe(
         raise ConfigurationError(f"--signature {signature}: no such file")
     if signature is not None and kind == "callable":
         raise ConfigurationError(
-            f"--signature {signature}: a sidecar says nothing of a Python model; its attribute `features` names what it"
-            " needs, and its answer names value, label, scores and items"
+            f"--signature {signature}: a sidecar does not apply to a Python model; its attribute `features` names"
+            " what it needs, and its answer names value, label, scores and items"
         )
     return ModelSpec(
         kind,
