@@ -20,6 +20,7 @@ from gnomon_producer import exits
 from gnomon_producer.account import Account
 from gnomon_producer.delivery_settings import DeliverySettings
 from gnomon_producer.errors import Dropped, DropReason, kind_of
+from gnomon_producer.fork_check import ForkCheck
 from gnomon_producer.topic_limit import TopicLimit
 from gnomon_producer.trouble import OncePerMinute
 
@@ -27,6 +28,10 @@ POLL_SECONDS = 0.1
 RETRY_SECONDS = 60.0
 DEAD_SECONDS = 10.0  # a buffer that is full and had no acknowledgement for so long has no publisher
 _REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
+_STUCK = (
+    "captures of this process are dropped (publisher_dead): it was forked while librdkafka was at work,"
+    " and cannot use it; make the first capture after the fork, or end the process"
+)
 Headers = list[tuple[str, bytes]]
 
 
@@ -35,6 +40,7 @@ class Delivery:
 
     `on_start` is called with this object before the first message (it publishes the schema), and once more, with
     False, whenever that has to be repeated; `report` makes the ProducerReport message. Both are ours and quick.
+    `fork_check`: in a fork's child, what must have passed before librdkafka is used.
     """
 
     def __init__(
@@ -43,6 +49,8 @@ class Delivery:
         on_start: Callable[["Delivery", bool], None],
         report: Callable[["Delivery", bool], tuple[str, bytes]],
         make_producer: Callable[[dict[str, Any]], Any] = Producer,
+        *,
+        fork_check: ForkCheck | None = None,
     ) -> None:
         self.producer_id = str(uuid.uuid4())
         self.started_at = time.time_ns() // 1000
@@ -55,6 +63,7 @@ class Delivery:
         self._on_start = on_start
         self._report = report
         self._make_producer = make_producer
+        self._fork_check = fork_check
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -82,7 +91,7 @@ class Delivery:
             return
         producer = self._producer or self._start()
         if producer is None:
-            ledger.drop("internal_error")
+            ledger.drop("internal_error" if self._fork_check is None else "publisher_dead")
             return
         try:
             if headers:
@@ -153,6 +162,11 @@ class Delivery:
                 return self._producer
             self._starting = True
             try:
+                if self._fork_check is not None and not self._fork_check.passed():
+                    self.log.note("fork", _STUCK)
+                    self.log.write()
+                    return None
+                self._fork_check = None
                 self._producer = self._new_producer()
                 self._alive_at = time.monotonic()
                 self._on_start(self, True)

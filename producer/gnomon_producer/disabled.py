@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gnomon_producer.account import Account
+from gnomon_producer.fork_check import ForkCheck
 from gnomon_producer.observing import F, watching
 from gnomon_producer.shot import NullShot, Shot
 from gnomon_producer.stats import TapStats
@@ -84,7 +85,7 @@ class MisconfiguredTap(DisabledTap):
         """Return this process's counters and why the hook is off."""
         return TapStats.of(self._captures.counts(), TapStats.of(self._labels.counts()), misconfigured=self._why)
 
-    def _begin_process(self) -> None:
+    def _begin_process(self, _fork_check: ForkCheck | None = None) -> None:
         self._captures, self._labels = Account(), Account()
 
 

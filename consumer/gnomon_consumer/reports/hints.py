@@ -44,9 +44,10 @@ def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row
     """
     statuses = {str(row.get("status")) for row in rows}
     if "unknown stream" in statuses:
-        return f"no stream {question.stream}; {listed('stream', names(connection, 'streams'))}"
+        streams = names(connection, SQL["streams"])
+        return f"no stream {question.stream}; {listed('stream', streams)}"
     if "unknown deployment" in statuses:
-        found = names(connection, "deployments", question.stream)
+        found = names(connection, SQL["deployments"], question.stream)
         return f"no deployment {question.deployment} on {question.stream}; {listed('deployment', found)}"
     if "no such horizon on this stream" in statuses:
         spans = connection.execute(SQL["horizons"], [question.stream]).fetchall()
@@ -114,9 +115,9 @@ def _captured(connection: psycopg.Connection[Any], question: Question) -> str | 
     return f"nothing in this period; the captures are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
-def names(connection: psycopg.Connection[Any], query: str, *values: str) -> list[str]:
-    """Return the names that there are: `streams`, or `deployments` of the stream in `values`."""
-    return [row[0] for row in connection.execute(SQL[query], values or None).fetchall()]
+def names(connection: psycopg.Connection[Any], query: bytes, *values: str) -> list[str]:
+    """Return the names that a statement finds."""
+    return [row[0] for row in connection.execute(query, values or None).fetchall()]
 
 
 def listed(what: str, found: list[str]) -> str:
