@@ -2,10 +2,8 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from rich import box
@@ -16,6 +14,7 @@ from rich.text import Text
 from gnomon_consumer.reports.catalogue import Column
 from gnomon_consumer.reports.numbers import number, with_interval
 from gnomon_consumer.reports.query import Answer, Row
+from gnomon_consumer.runtime.json_text import json_text, plain
 from gnomon_consumer.runtime.visible import unformula, visible
 
 _RIGHT = {"count", "share", "number", "figure", "error", "short", "µs", "bytes"}
@@ -188,8 +187,7 @@ def _one_line(text: Text) -> Text:
 
 def as_json(answer: Answer, pretty: bool = False) -> str:
     """One JSON object: report, rows. NaN and infinity become null; times are ISO 8601. `pretty`: one value a line."""
-    rows = [{key: _plain(value) for key, value in row.items()} for row in answer.rows]
-    return json.dumps({"report": answer.report.name, "rows": rows}, allow_nan=False, indent=2 if pretty else None)
+    return json_text({"report": answer.report.name, "rows": list(answer.rows)}, pretty)
 
 
 def as_csv(answer: Answer, quote_formulas: bool = True) -> str:
@@ -207,19 +205,5 @@ def as_csv(answer: Answer, quote_formulas: bool = True) -> str:
 
 
 def _flat(value: Any) -> Any:
-    plain = _plain(value)
-    return json.dumps(plain) if isinstance(plain, dict | list) else plain
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    return str(value)
+    cell = plain(value)
+    return json_text(cell) if isinstance(cell, dict | list) else cell

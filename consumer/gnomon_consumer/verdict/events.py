@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from gnomon_consumer.verdict.database import Connection, Row, rows
+from gnomon_consumer.verdict.database import SQL, Connection, Row, rows
 
 SECONDS = 10.0
 
@@ -18,7 +18,7 @@ SECONDS = 10.0
 def write(connection: Connection, deployment: Row, kind: str, data: dict[str, Any]) -> None:
     """Put an event into the outbox, in the transaction of what it tells of."""
     connection.execute(
-        "insert into gnomon.events (event_id, deployment_id, kind, data) values (%s, %s, %s, %s)",
+        SQL["add_event"],
         [uuid.uuid4(), deployment["deployment_id"], kind, Jsonb(data)],
     )
 
@@ -51,20 +51,10 @@ def deliver(connection: Connection, url: str, secret: str | None, most: int = 10
     """
     sent = 0
     with connection.transaction():
-        waiting = rows(
-            connection,
-            "select e.event_id, e.kind, e.data, e.created_at, d.stream, d.deployment from gnomon.events e"
-            " join report_v1.deployments d using (deployment_id) where e.delivered_at is null"
-            " order by e.created_at, e.event_id limit %(most)s for update of e skip locked",
-            {"most": most},
-        )
+        waiting = rows(connection, SQL["waiting_events"], {"most": most})
         for row in waiting:
             problem = _post(url, secret, cloud_event(row))
-            connection.execute(
-                "update gnomon.events set attempts = attempts + 1, problem = %(problem)s,"
-                " delivered_at = case when %(problem)s::text is null then now() end where event_id = %(id)s",
-                {"problem": problem, "id": row["event_id"]},
-            )
+            connection.execute(SQL["event_was_sent"], {"problem": problem, "id": row["event_id"]})
             if problem is not None:
                 return sent, problem
             sent += 1

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from gnomon_consumer.runtime.user import user_name
 from gnomon_consumer.verdict import events
-from gnomon_consumer.verdict.database import Connection, Row, one
+from gnomon_consumer.verdict.database import SQL, Connection, Row, one
 from gnomon_consumer.verdict.plans import stored_plans
 from gnomon_consumer.verdict.rules.plan import Plan
 from gnomon_consumer.verdict.ways import State, Way, way_of
@@ -82,12 +82,7 @@ def promote(connection: Connection, deployment: Row, override: str | None, dry_r
                 f"{deployment['deployment']} was promoted already (promotion {standing['promotion_id']})"
             )
         verdict_id = _fresh_promote(connection, deployment, override)
-        live = one(
-            connection,
-            "select live_model_name, live_model_version from gnomon.pairs where deployment_id = %(id)s"
-            " order by event_time desc limit 1",
-            id=deployment["deployment_id"],
-        )
+        live = one(connection, SQL["live_model"], id=deployment["deployment_id"])
         before, after = way.state(), way.wanted()
         if before == after:
             raise RefusedError(
@@ -193,33 +188,17 @@ def _plan(connection: Connection, deployment: Row) -> Plan:
 
 
 def _lock(connection: Connection, deployment: Row) -> None:
-    connection.execute(
-        "select pg_advisory_xact_lock(hashtextextended('gnomon.promotions.' || %s, 0))", [deployment["stream"]]
-    )
+    connection.execute(SQL["lock_promotions"], {"stream": deployment["stream"]})
 
 
 def _standing(connection: Connection, stream: str) -> Row | None:
     """Return the newest promotion of the stream that was not undone."""
-    return one(
-        connection,
-        "select p.* from gnomon.promotions p join gnomon.streams s using (stream_id) where s.name = %(stream)s"
-        " and p.undoes is null and not exists (select from gnomon.promotions u where u.undoes = p.promotion_id)"
-        " order by p.promotion_id desc limit 1",
-        stream=stream,
-    )
+    return one(connection, SQL["standing_promotion"], stream=stream)
 
 
 def _fresh_promote(connection: Connection, deployment: Row, override: str | None) -> int | None:
     """Return the newest verdict's id. Raises RefusedError unless it says PROMOTE of the newest seal and plan."""
-    last = one(
-        connection,
-        "select v.verdict_id, v.decision, v.plan_id, v.cohort_id,"
-        " (select max(p.plan_id) from gnomon.plans p where p.deployment_id = v.deployment_id) as newest_plan,"
-        " (select c.cohort_id from gnomon.cohorts c where c.deployment_id = v.deployment_id and c.horizon ="
-        " (select h.horizon from gnomon.cohorts h where h.cohort_id = v.cohort_id) order by c.until desc limit 1)"
-        " as newest_cohort from gnomon.verdicts v where v.deployment_id = %(id)s order by v.verdict_id desc limit 1",
-        id=deployment["deployment_id"],
-    )
+    last = one(connection, SQL["newest_verdict"], id=deployment["deployment_id"])
     if override is not None:
         return last["verdict_id"] if last else None
     name = deployment["deployment"]
@@ -247,9 +226,7 @@ def _record(
     way_back = plan.way_back.model_dump(mode="json")
     row = one(
         connection,
-        "insert into gnomon.promotions (stream_id, deployment_id, verdict_id, undoes, override, way_back, former,"
-        " promoted, decided_by) select stream_id, %(id)s, %(verdict)s, %(undoes)s, %(override)s, %(way_back)s,"
-        " %(former)s, %(promoted)s, %(by)s from gnomon.deployments where deployment_id = %(id)s returning promotion_id",
+        SQL["add_promotion"],
         id=deployment["deployment_id"],
         verdict=verdict_id,
         undoes=undoes,

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from gnomon_consumer.runtime.user import user_name
 from gnomon_consumer.verdict import events
 from gnomon_consumer.verdict.collect import collect
-from gnomon_consumer.verdict.database import Connection, Row, one
+from gnomon_consumer.verdict.database import SQL, Connection, Row, one
 from gnomon_consumer.verdict.plans import StoredPlan, record_plan, stored_plans
 from gnomon_consumer.verdict.rules.answer import Verdict
 from gnomon_consumer.verdict.rules.evidence import Evidence
@@ -50,73 +50,75 @@ class Decided:
 
 
 def decide_now(connection: Connection, deployment: Row, plan: Plan, given: bool) -> Decided:
-    """Decide and store: the whole verdict or nothing. The same evidence twice is one verdict."""
-    stored = record_plan(connection, deployment["deployment_id"], plan, given)
-    found = said_as_of(connection, deployment, None)
-    last = one(
-        connection,
-        "select verdict_id, plan_id, decision, evidence from gnomon.verdicts where deployment_id = %(id)s"
-        " order by verdict_id desc limit 1",
-        id=deployment["deployment_id"],
-    )
+    """Decide and store: the whole verdict or nothing. The same evidence is one verdict, asked twice at once too."""
+    record_plan(connection, deployment["deployment_id"], plan, given)
+    while True:
+        found = said_as_of(connection, deployment, None)
+        with connection.transaction():
+            connection.execute(SQL["lock_verdicts"], {"id": deployment["deployment_id"]})
+            last = one(connection, SQL["last_verdict"], id=deployment["deployment_id"])
+            if last is not None and _same(last, found):
+                return replace(found, verdict_id=last["verdict_id"])
+            # What somebody else decided in the meantime rests on newer seals: look again rather than go back.
+            if last is None or last["as_of"] <= found.as_of:
+                return _store(connection, found, last)
+
+
+def _same(last: Row, found: Decided) -> bool:
+    """Return whether the last verdict says the same of the same evidence."""
+    if (last["plan_id"], last["decision"]) != (found.plan.plan_id, found.verdict.decision):
+        return False
+    now, rejected = found.evidence.as_json(), found.evidence.rejected
+    if rejected is not None and rejected.verdict_id == last["verdict_id"]:
+        now["rejected"] = None
+    return not list(differences({"rejected": None, **last["evidence"]}, now))
+
+
+def _store(connection: Connection, found: Decided, last: Row | None) -> Decided:
     evidence = found.evidence.as_json()
-    said = (stored.plan_id, found.verdict.decision)
-    if (
-        last is not None
-        and (last["plan_id"], last["decision"]) == said
-        and not list(differences(last["evidence"], evidence))
-    ):
-        return replace(found, verdict_id=last["verdict_id"])
-    with connection.transaction():
-        row = one(
-            connection,
-            "insert into gnomon.verdicts (deployment_id, plan_id, cohort_id, as_of, decision, sentence, days, look,"
-            " verdict, evidence, evidence_sha256, decided_by) values (%(deployment_id)s, %(plan_id)s, %(cohort_id)s,"
-            " %(as_of)s, %(decision)s, %(sentence)s, %(days)s, %(look)s, %(verdict)s, %(evidence)s, %(sha256)s, %(by)s)"
-            " returning verdict_id",
-            deployment_id=deployment["deployment_id"],
-            plan_id=found.plan.plan_id,
-            cohort_id=found.evidence.cohort_id,
-            as_of=found.as_of,
-            decision=found.verdict.decision,
-            sentence=found.verdict.sentence,
-            days=found.verdict.days,
-            look=found.verdict.look,
-            verdict=Jsonb(found.verdict.as_json()),
-            evidence=Jsonb(evidence),
-            sha256=digest(evidence),
-            by=user_name(),
-        )
-        assert row is not None
-        decided = replace(found, verdict_id=row["verdict_id"])
-        if last is None or last["decision"] != found.verdict.decision:
-            before = last["decision"] if last else None
-            events.write(connection, deployment, "verdict.changed", {"before": before, **decided.as_json()})
+    row = one(
+        connection,
+        SQL["add_verdict"],
+        deployment_id=found.deployment["deployment_id"],
+        plan_id=found.plan.plan_id,
+        cohort_id=found.evidence.cohort_id,
+        as_of=found.as_of,
+        decision=found.verdict.decision,
+        sentence=found.verdict.sentence,
+        days=found.verdict.days,
+        look=found.verdict.look,
+        verdict=Jsonb(found.verdict.as_json()),
+        evidence=Jsonb(evidence),
+        sha256=digest(evidence),
+        by=user_name(),
+    )
+    assert row is not None
+    decided = replace(found, verdict_id=row["verdict_id"])
+    if last is None or last["decision"] != found.verdict.decision:
+        before = last["decision"] if last else None
+        events.write(connection, found.deployment, "verdict.changed", {"before": before, **decided.as_json()})
     return decided
 
 
 def said_as_of(connection: Connection, deployment: Row, as_of: datetime | None) -> Decided:
     """Return what the seals and plans of a time say (default: of now), without storing it."""
-    now = one(connection, "select now() as at")
-    assert now is not None
+    if as_of is None:
+        now = one(connection, SQL["now"])
+        assert now is not None
+        as_of = now["at"]
+        assert isinstance(as_of, datetime)
     plans = stored_plans(connection, deployment["deployment_id"], as_of)
     if not plans:
         raise ConfigurationError(f"deployment {deployment['deployment']} had no plan by then")
     evidence = collect(connection, deployment, plans, as_of)
-    return Decided(deployment, plans[-1], evidence, decide(plans[-1].plan, evidence), as_of or now["at"])
+    return Decided(deployment, plans[-1], evidence, decide(plans[-1].plan, evidence), as_of)
 
 
 def stored_verdict(connection: Connection, verdict_id: int) -> Row:
     """Return a stored verdict with its plan. Raises ConfigurationError for one that does not exist."""
-    row = one(
-        connection,
-        "select v.*, d.stream, d.deployment, p.plan, p.sha256 as plan_sha256 from gnomon.verdicts v"
-        " join report_v1.deployments d using (deployment_id) join gnomon.plans p using (plan_id)"
-        " where v.verdict_id = %(id)s",
-        id=verdict_id,
-    )
+    row = one(connection, SQL["verdict"], id=verdict_id)
     if row is None:
-        known = one(connection, "select min(verdict_id) as low, max(verdict_id) as high from gnomon.verdicts")
+        known = one(connection, SQL["known_verdicts"])
         there = f"there are {known['low']} to {known['high']}" if known and known["high"] else "there is none yet"
         raise ConfigurationError(f"there is no verdict {verdict_id}; {there}")
     return row

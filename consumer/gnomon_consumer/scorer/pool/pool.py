@@ -23,6 +23,7 @@ from gnomon_consumer.scorer.worker import pipe
 from gnomon_consumer.scorer.worker.encoding import undecoded
 from gnomon_consumer.scorer.worker.models import ModelSpec
 from gnomon_consumer.scorer.worker.sandbox import Limits
+from gnomon_consumer.scorer.worker.scoring import MOST_STRANGERS, Stranger
 from gnomon_consumer.times import now_us
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.framing import SchemaKey
@@ -78,6 +79,7 @@ class Pool:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._queue = JobQueue()
         self._finished: deque[Finished] = deque()
+        self._strangers: set[tuple[str, str]] = set()
         self._failed_starts = 0
         self._next_start = 0.0
         self._started = False
@@ -224,8 +226,20 @@ class Pool:
         elif worker.job is not None and said == "done":
             self._finished.append(messages.finished(worker.job, self.model.artefact, header, blobs))
             worker.job = None
+            self._say(messages.strangers(header))
         else:
             raise pipe.WireError(f"{said!r} at the wrong time")
+
+    def _say(self, strangers: list[Stranger]) -> None:
+        """Name the services whose captures fail, each once, whichever worker met them."""
+        for one in strangers:
+            if (one.writer, one.reason) not in self._strangers and len(self._strangers) < MOST_STRANGERS:
+                self._strangers.add((one.writer, one.reason))
+                log.warning(
+                    "the captures of a service fail: the model cannot be bound to their features",
+                    live_model=one.writer, producer=one.producer, reason=one.reason,
+                    way_out="give that service a stream of its own, or its record these features",
+                )  # fmt: skip
 
     def _accept(self, files: Mapping[str, str]) -> bool:
         """Whether a worker has loaded the model that the others have; raises ConfigurationError while they start."""

@@ -124,6 +124,7 @@ def _serve(
             "gpu_us": on_gpu.us,
             "gpu_peak_bytes": on_gpu.bytes,
             "dead": [[row, reason, detail] for row, (reason, detail) in scored.dead.items()],
+            "strangers": scorer.new_strangers(),
         },
         buffers,
     )

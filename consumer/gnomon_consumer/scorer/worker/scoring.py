@@ -34,6 +34,7 @@ from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import MemorySchemas
 
 LIVE = "gnomon.v1.LivePrediction"
+MOST_STRANGERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,14 @@ class _Task:
     queued_us: int
     batch_size: int
     single: bool
+
+
+class Stranger(NamedTuple):
+    """Whose captures the model cannot be bound to: the live model that wrote them, and why; one of its producers."""
+
+    writer: str
+    reason: str
+    producer: str = ""
 
 
 class _Call(NamedTuple):
@@ -69,6 +78,8 @@ class BatchScorer:
     clock: Callable[[], float] = time.perf_counter
     processes: int = 64
     _features: dict[str, tuple[Feature, ...] | ConfigurationError] = field(default_factory=dict)
+    _strangers: set[Stranger] = field(default_factory=set)
+    _unsaid: list[Stranger] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._reader = ColumnarReader(self.schemas)
@@ -125,15 +136,23 @@ class BatchScorer:
         features = self._known(schema)
         if not isinstance(features, ConfigurationError):
             return self._score(captures, features, task)
-        failure = Failure(FailureKind.INVALID_FEATURES, str(features))
         state = self._state()
         state = None if isinstance(state, Exception) else state
-        request_ids = captures.column("request_id").to_pylist()
-        failed = [
-            self._failed(row, task, failure, request_id, 0, state)
-            for row, request_id in zip(task.rows, request_ids, strict=True)
-        ]
+        failed = []
+        whose = (captures.column(name).to_pylist() for name in ("request_id", "model", "producer_id"))
+        for row, request_id, model, producer in zip(task.rows, *whose, strict=True):
+            stranger = Stranger(f"{model['name']} {model['version']}", str(features))
+            if stranger not in self._strangers and len(self._strangers) < MOST_STRANGERS:
+                self._strangers.add(stranger)
+                self._unsaid.append(stranger._replace(producer=producer))
+            failure = Failure(FailureKind.INVALID_FEATURES, f"written by {stranger.writer}: {stranger.reason}")
+            failed.append(self._failed(row, task, failure, request_id, 0, state))
         return Outcomes.of(failed)
+
+    def new_strangers(self) -> list[Stranger]:
+        """Return whose captures cannot be bound, each once."""
+        found, self._unsaid = self._unsaid, []
+        return found
 
     def _captures(self, group: Decoded, rows: Rows, errors: dict[int, DecodeError]) -> tuple[pa.RecordBatch, Indices]:
         """The captures of a group and their places; other messages and other keys go to `errors`."""

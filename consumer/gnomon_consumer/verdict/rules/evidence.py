@@ -84,6 +84,16 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """The first REJECT of a process: the verdict, after how many whole days, when, and by which codes."""
+
+    verdict_id: int
+    days: int
+    decided_at: datetime
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that the gate reads. `days`: the whole local days of sealed cohorts since live last changed."""
 
@@ -109,6 +119,7 @@ class Evidence:
     sealed_until: datetime | None = None
     cohort_id: int | None = None
     promoted_from: bool = False
+    rejected: Rejection | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
 
     def find(self, metric: str, segment: str = "", variant: str = "complete") -> Series | None:

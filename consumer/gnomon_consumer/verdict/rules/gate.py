@@ -45,6 +45,7 @@ def decide(plan: Plan, evidence: Evidence) -> Verdict:
         *gates.errors(plan, evidence),
         *about_metrics,
         *_harm(plan, evidence, days),
+        *_standing(evidence),
         *gates.latency(plan, evidence, days, look),
         *gates.enough(plan, evidence),
         *gates.labels(plan, evidence),
@@ -144,6 +145,15 @@ def _harm(plan: Plan, evidence: Evidence, days: int) -> Iterator[Reason]:
     for at in e_bh(values, plan.alpha):
         text = f"{judged[at].name} is worse by more than {judged[at].margin:g}: {judged[at].estimate:.4g}"
         yield Reason(codes.SEGMENT_HARM, State.HARM, text, asdict(judged[at]) | {"e": values[at], "of": len(values)})
+
+
+def _standing(evidence: Evidence) -> Iterator[Reason]:
+    """A rejection stands: its error holds over all looks together only where no later look takes it back."""
+    before = evidence.rejected
+    if before is not None:
+        by = f" ({', '.join(before.codes)})" if before.codes else ""
+        text = f"verdict {before.verdict_id} rejected it after {before.days} whole days{by}; another plan starts anew"
+        yield Reason(codes.REJECTED_BEFORE, State.HARM, text, asdict(before))
 
 
 def _expected(plan: Plan, evidence: Evidence, metrics: tuple[Judged, ...], days: int) -> date | None:
