@@ -13,6 +13,7 @@ from typing import Any
 from gnomon_consumer.joiner.merge.window import JoinedWindow
 from gnomon_consumer.joiner.postgres.sink import ProgressMovedError, Sink
 from gnomon_consumer.joiner.reading.both_logs import Logs
+from gnomon_consumer.joiner.spans import JoinSpans
 from gnomon_consumer.runtime.http import Pulse
 from gnomon_consumer.runtime.metrics import JoinerMetrics
 from gnomon_consumer.runtime.outage import AWAY, Absence, Renewable
@@ -40,6 +41,7 @@ class JoiningLoop:
     reader: ColumnarReader
     progress: PartitionProgress
     metrics: JoinerMetrics
+    spans: JoinSpans
     pulse: Pulse
     absence: Absence
     limits: JoinSettings
@@ -159,6 +161,7 @@ class JoiningLoop:
             self.pairs += pairs
             self.windows += len(windows)
             self._count(windows, pairs)
+            self.spans.written(windows)
             if self.tell_lag_tools:
                 ends = {window.seal.source_partition: window.shadow_offset + 1 for window in windows}
                 self.logs.tell_lag_tools(ends)

@@ -13,7 +13,9 @@ from gnomon_consumer.database.stream_settings import declare
 from gnomon_consumer.joiner.loop import JoiningLoop, finish_write
 from gnomon_consumer.joiner.postgres.sink import Sink
 from gnomon_consumer.joiner.reading.both_logs import Logs
+from gnomon_consumer.joiner.spans import JoinSpans
 from gnomon_consumer.kafka import clients, topic_ids
+from gnomon_consumer.runtime import tracing
 from gnomon_consumer.runtime.http import Pulse, observed
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.metrics import JoinerMetrics
@@ -104,6 +106,7 @@ class Joiner:
                 schemas.refresh(SCHEMAS_S)
             sinks.renew()
 
+        spans = JoinSpans(tracing.tracer("gnomon"), self._topics.shadow(self._deployment), self._deployment)
         logs = Logs(
             settings,
             self._deployment,
@@ -112,6 +115,7 @@ class Joiner:
             still_ours=same_topics,
             push=lambda: sinks.now.push(),
             finish_write=lambda: finish_write(sinks.now, self._log),
+            spans=spans,
         )
         resources.callback(logs.close)
         # Closed first: leaving the group would wait once more for what is being written.
@@ -131,6 +135,7 @@ class Joiner:
                 clock=self._clock,
             ),
             metrics=self.metrics,
+            spans=spans,
             pulse=Pulse(self._clock),
             absence=self._absence,
             limits=settings.join,

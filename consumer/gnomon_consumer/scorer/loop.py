@@ -15,6 +15,7 @@ from gnomon_consumer.scorer.pool.pool import Pool
 from gnomon_consumer.scorer.recorder import CommitRecorder
 from gnomon_consumer.scorer.sealed.in_flight import WindowsInFlight
 from gnomon_consumer.scorer.sealed.sealer import Sealer
+from gnomon_consumer.scorer.sealed.spans import ScoreSpans
 from gnomon_consumer.scorer.sealed.transaction import Uncertain, Writer
 from gnomon_schemas.errors import DependencyUnreachableError
 
@@ -40,6 +41,7 @@ class ScoringLoop:
     pool: Pool
     writer: Writer
     recorder: CommitRecorder
+    spans: ScoreSpans
     progress: PartitionProgress
     metrics: ScorerMetrics
     pulse: Pulse
@@ -81,7 +83,8 @@ class ScoringLoop:
             return
         try:
             self.same_topic()
-            self.writer.commit(ready, self.consumer)
+            with self.spans.of(ready):
+                self.writer.commit(ready, self.consumer)
         except (Uncertain, DependencyUnreachableError) as reason:
             log.warning("positions are read again", reason=str(reason))
             self.metrics.uncertain.inc()

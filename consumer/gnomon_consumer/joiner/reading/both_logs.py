@@ -11,6 +11,7 @@ from gnomon_consumer.joiner.merge.partition import Partition
 from gnomon_consumer.joiner.merge.shadow_records import ShadowRun, read_shadow
 from gnomon_consumer.joiner.reading.live_log import LiveLog
 from gnomon_consumer.joiner.reading.message_batches import by_partition, offsets_of, values_of
+from gnomon_consumer.joiner.spans import JoinSpans
 from gnomon_consumer.kafka.group import GroupTopic
 from gnomon_consumer.runtime.outage import Complaints
 from gnomon_consumer.runtime.stalls import PartitionPosition
@@ -38,6 +39,7 @@ class Logs:
         still_ours: Callable[[], object],
         push: Callable[[], object],
         finish_write: Callable[[], object],
+        spans: JoinSpans,
     ) -> None:
         topics = Topics(settings.require_stream(), settings.topic_prefix)
         self.owned: dict[int, Partition] = {}
@@ -48,6 +50,7 @@ class Logs:
         self._still_ours = still_ours
         self._push = push
         self._finish_write = finish_write
+        self._spans = spans
         self._complaints = Complaints(log)
         self._waited: dict[int, int] = {}
         group = f"{topics.prefix}.{topics.stream}.join.{deployment}"
@@ -97,6 +100,7 @@ class Logs:
             if batch.event is not None:
                 self._shadow_event(batch.event[0], state, batch.event[1])
             elif state is not None and state.number not in self.failed:
+                self._spans.remember(batch.partition, batch.messages)
                 offsets = offsets_of(batch.messages)
                 try:
                     go_on_at = state.shadow(ShadowRun(offsets, batch.places, read))
@@ -223,6 +227,7 @@ class Logs:
     def forget(self, partitions: list[int]) -> None:
         """Drop the unstored labels of partitions; the next owner begins at the progress in the database."""
         self._live.leave(partitions)
+        self._spans.forget(partitions)
         for partition in partitions:
             self.owned.pop(partition, None)
             self.failed.pop(partition, None)

@@ -44,7 +44,7 @@ class OpenWindow(Generic[T]):
     """Captures `[start, next_offset)` of one partition, counted by stratum; times in microseconds since the epoch.
 
     Offsets without a capture may lie between them: markers and aborted records of transactions. `lost` counts removed
-    captures.
+    captures. `traces`: the `traceparent` of some captures by offset.
     """
 
     owner: AssignmentToken
@@ -57,6 +57,7 @@ class OpenWindow(Generic[T]):
     seen: int = 0
     lost: int = 0
     bytes_seen: int = 0
+    traces: dict[int, bytes] = field(default_factory=dict)
     first: T | None = None
     last: T | None = None
 

@@ -31,6 +31,10 @@ MAX_STRATUM = 200
 """Characters. Each cell of a seal, and each of its outcomes, names its stratum: a longer one counts as `other`."""
 
 
+Remember = Callable[[dict[int, bytes], NDArray[np.int64], Sequence[Message]], object]
+"""Adds to the traces of an open window, by offset, those of captures at offsets."""
+
+
 class Place(NamedTuple):
     """The reading position in a partition: the owner, the next offset, and the clock's seconds."""
 
@@ -42,7 +46,7 @@ class Place(NamedTuple):
 class Sealer:
     """The open windows of all partitions, sealed together with one budget.
 
-    `first_rate`: what the warm-up measured, rows a second of the whole pool.
+    `first_rate`: what the warm-up measured, rows a second of the whole pool. `remember_traces` is told of each capture.
     """
 
     def __init__(
@@ -53,11 +57,13 @@ class Sealer:
         no_sampling: bool,
         now: float,
         now_us: Callable[[], int] = now_us,
+        remember_traces: Remember = lambda _traces, _offsets, _messages: None,
     ) -> None:
         self._settings = settings
         self._no_sampling = no_sampling
         self._policy_hash = policy_hash(settings, no_sampling)
         self._now_us = now_us
+        self._remember = remember_traces
         ceiling = settings.budget_rows_per_second or float("inf")
         self.rate = RateEstimate(first_rate, ceiling)
         self.bucket = TokenBucket(settings.efficiency, settings.window_seconds, min(first_rate, ceiling), now)
@@ -77,6 +83,7 @@ class Sealer:
         keys, values = _all_bytes(map(Message.key, messages)), _all_bytes(map(Message.value, messages))
         captures = Sample(self._ranks(keys), keys, offsets, values)
         window.add(captures, sum(map(len, values)), _strata(messages))
+        self._remember(window.traces, offsets, messages)
 
     def reach(self, place: Place, end: int) -> None:
         """Record that no capture lies between the next offset and the offset `end`."""
@@ -166,7 +173,7 @@ class Sealer:
                 gap=Gap("hole", window.lost) if window.lost else None,
                 limited_by=limited_by(window.seen, sample.open, cells, limit),
             )
-            tick.windows.append(SealedWindow(sealed, sample))
+            tick.windows.append(SealedWindow(sealed, sample, traces=window.traces))
         self.bucket.spend(tick.open_rows)
         self.open = {}
         return tick

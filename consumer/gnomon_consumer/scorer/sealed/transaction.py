@@ -15,6 +15,7 @@ from gnomon_consumer.kafka import clients, sizes
 from gnomon_consumer.kafka.dead_letter_topic import TOO_LARGE
 from gnomon_consumer.kafka.errors import kafka_error, refusal
 from gnomon_consumer.runtime.logging import get_logger
+from gnomon_consumer.runtime.tracing import HEADER
 from gnomon_consumer.scorer.sealed.window import SealedWindow, Tick
 from gnomon_consumer.scorer.worker.encoding import codec
 from gnomon_consumer.settings import Settings
@@ -159,7 +160,8 @@ class Writer:
             ]
             key, value, headers = sizes.fitted(self.largest_message, row.key, row.value, headers)
             self._produce(producer, self.topics.dead_letters, None, key, value or b"", headers)
-        self._produce(producer, self._shadow, partition, None, window.record(tick))
+        traced: sizes.Headers = [] if window.traceparent is None else [(HEADER, window.traceparent)]
+        self._produce(producer, self._shadow, partition, None, window.record(tick), traced)
 
     def _produce_many(
         self, producer: Producer, partition: int, keys: Sequence[bytes], messages: Sequence[bytes]
@@ -191,7 +193,7 @@ class Writer:
         partition: int | None,
         key: bytes | None,
         value: bytes,
-        headers: list[tuple[str, str | bytes | None]] | None = None,
+        headers: sizes.Headers | None = None,
     ) -> None:
         deadline = self.clock() + _COMMIT_SECONDS
         while True:

@@ -72,12 +72,17 @@ class WindowUsage:
 
 @dataclass(slots=True, eq=False)
 class SealedWindow:
-    """One sealed window: its record, its sampled rows with their outcomes, and their cost."""
+    """One sealed window: its record, its sampled rows with their outcomes, and their cost.
+
+    `traces`: the `traceparent` of some captures by offset; `traceparent`: the window's own, if it has a span.
+    """
 
     seal: Seal
     sample: SampledRows
     usage: WindowUsage = field(default_factory=WindowUsage)
     dispatched: bool = False
+    traces: dict[int, bytes] = field(default_factory=dict)
+    traceparent: bytes | None = None
 
     @property
     def owner(self) -> AssignmentToken:
