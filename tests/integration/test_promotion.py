@@ -208,9 +208,9 @@ def test_a_switch_whose_record_is_cut_off_is_moved_back(
     assert done.stderr.count("\n") == 1
     refused = command("promote", *where)
     assert refused.returncode == 1
-    assert "settle it with `gnomon promote --resume`" in refused.stderr
+    assert "run `gnomon promote --resume`" in refused.stderr
     assert command("promote", *where, "--resume").stdout == (
-        "promotion 1 of new was not done: what was live before is live.\n"
+        "promotion 1 of new was not done; the former model is live.\n"
     )
     assert command("promote", *where).returncode == 0
     cut_off.times = 1

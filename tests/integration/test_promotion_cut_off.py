@@ -117,8 +117,8 @@ def test_a_promotion_that_is_killed_is_settled(
     for command in ("promote", "rollback"):
         refused = gnomon.run(command, *where)
         assert refused.returncode == 1
-        assert "promotion 1 of new was begun by " in refused.stderr
-        assert refused.stderr.endswith("if it was cut off, settle it with `gnomon promote --resume`\n")
+        assert "promotion 1 of new was started by " in refused.stderr
+        assert refused.stderr.endswith("if it was interrupted, run `gnomon promote --resume`\n")
     resumed = gnomon.run("promote", *where, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     # Where a command got to cannot be asked, so it is taken back.
@@ -131,12 +131,12 @@ def test_a_promotion_that_is_killed_is_settled(
         assert gnomon.run("rollback", *where).returncode == 0
         assert (recorded(db), switch.challenger_is_live()) == ([(1, None), (2, 1)], False)
     else:
-        assert resumed.stdout == "promotion 1 of new was not done: what was live before is live.\n"
+        assert resumed.stdout == "promotion 1 of new was not done; the former model is live.\n"
         assert (recorded(db), settled(db)) == ([], {1: "undone"})
         assert gnomon.run("promote", *where).returncode == 0
         assert (recorded(db), switch.challenger_is_live()) == ([(2, None)], True)
     none = gnomon.run("promote", *where, "--resume")
-    assert (none.returncode, none.stderr) == (2, "gnomon: no promotion or rollback of stream s was cut off\n")
+    assert (none.returncode, none.stderr) == (2, "gnomon: no promotion or rollback of stream s was interrupted\n")
 
 
 @pytest.mark.parametrize("way", [flag, script], ids=["flag", "command"])
@@ -179,7 +179,7 @@ def test_a_switch_that_stands_elsewhere_is_settled_by_hand(
     file.write_text(file.read_text().replace('"defaultVariant": "live"', '"defaultVariant": "third"'))
     refused = gnomon.run("promote", *where, "--resume")
     assert refused.returncode == 1
-    assert "it stands at " in refused.stderr
+    assert "the switch is at " in refused.stderr
     assert refused.stderr.count("\n") == 1
     alone = gnomon.run("promote", *where, "--outcome", "undone")
     assert (alone.returncode, alone.stdout) == (2, "")

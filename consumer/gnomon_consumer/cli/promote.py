@@ -26,11 +26,9 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Only check that i
 @click.option("--override", metavar="REASON", help="Promote without a fresh PROMOTE; the reason is recorded.")
 @dry_run_option
 @click.option(
-    "--resume", "resuming", is_flag=True, help="Settle a promotion or rollback of the stream that was cut off."
+    "--resume", "resuming", is_flag=True, help="Settle a promotion or rollback of the stream that was interrupted."
 )
-@click.option(
-    "--outcome", type=click.Choice(["done", "undone"]), help="With --resume: where the switch stands, as you found it."
-)
+@click.option("--outcome", type=click.Choice(["done", "undone"]), help="With --resume: state the result by hand.")
 def promote(
     settings: Settings,
     deployment: str | None,
@@ -73,7 +71,7 @@ def _resume(settings: Settings, outcome: Outcome | None) -> None:
     if settled.outcome == "done":
         click.echo(f"{intent.what} was done, and is recorded now.")
     else:
-        click.echo(f"{intent.what} was not done: what was live before is live.")
+        click.echo(f"{intent.what} was not done; the former model is live.")
 
 
 @click.command()

@@ -94,7 +94,7 @@ class _Collector:
         )
 
     def _watched(self, period: Period) -> tuple[list[str], bool]:
-        """Return the segment keys that are looked at, and whether those are all that there are.
+        """Return the watched segment keys, and whether there are no others.
 
         Raises ConfigurationError for a segment that does not exist.
         """

@@ -70,7 +70,7 @@ def latency_of(subject: Subject, plan: Plan, period: Period, control: str | None
 
 
 def _latency(name: str, ours: list[Row], theirs: list[Row] | None, days: Sequence[date]) -> Series:
-    """Return the share of slow requests beside the control's, or beside none at all (0)."""
+    """Return the share of slow requests with the control's, or with 0."""
     mine = {row["day"]: row for row in ours}
     other = {row["day"]: row for row in theirs or ()}
     weights = tuple(mine[day]["weight"] if day in mine else 0.0 for day in days)

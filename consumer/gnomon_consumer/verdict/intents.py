@@ -1,4 +1,4 @@
-"""What a promotion or rollback is about to do, committed before it acts, so that none is forgotten that is cut off."""
+"""The intent of a promotion or rollback, committed before it acts, so that an interrupted one is never forgotten."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,13 +46,13 @@ class Intent:
 
     @property
     def note(self) -> dict[str, str]:
-        """What is left beside the switch: number, who, verdict, reason."""
+        """What is written next to the switch: number, user, verdict, reason."""
         note = {"promotion": str(self.promotion_id), "by": self.decided_by, "verdict": str(self.verdict_id or "")}
         return note | ({"override": self.override} if self.override else {})
 
 
 def unsettled(connection: Connection, stream: str) -> Intent | None:
-    """Return what was begun on a stream and did not end."""
+    """Return the promotion or rollback of a stream that started and has not ended."""
     row = one(connection, SQL["open_intent"], stream=stream)
     if row is None:
         return None
@@ -61,12 +61,12 @@ def unsettled(connection: Connection, stream: str) -> Intent | None:
 
 
 def refuse_unsettled(connection: Connection, stream: str) -> None:
-    """Raise RefusedError where something was begun on a stream and did not end."""
+    """Raise RefusedError if a promotion or rollback of a stream started and has not ended."""
     found = unsettled(connection, stream)
     if found is not None:
         raise RefusedError(
-            f"{found.what} was begun by {found.decided_by} at {found.decided_at:%Y-%m-%d %H:%M:%S} and has not ended;"
-            " if it was cut off, settle it with `gnomon promote --resume`"
+            f"{found.what} was started by {found.decided_by} at {found.decided_at:%Y-%m-%d %H:%M:%S} and has not ended;"
+            " if it was interrupted, run `gnomon promote --resume`"
         )
 
 
@@ -81,7 +81,7 @@ def begin(
     undoes: int | None = None,
     override: str | None = None,
 ) -> Intent:
-    """Write down what is about to be done; it counts once the transaction is committed."""
+    """Store the intent; it counts after the transaction is committed."""
     connection.execute(
         SQL["add_intent"],
         {"id": deployment["deployment_id"], "verdict": verdict_id, "undoes": undoes, "override": override,
@@ -94,7 +94,7 @@ def begin(
 
 
 def finish(connection: Connection, intent: Intent) -> None:
-    """Record what was intended as done, with its event. Raises RefusedError where somebody settled it before."""
+    """Record the intent as done, with its event. Raises RefusedError if somebody else settled it before."""
     _settle(connection, intent, "done")
     connection.execute(SQL["add_promotion"], {"promotion": intent.promotion_id})
     kind = "promoted" if intent.undoes is None else "rolled_back"
@@ -104,7 +104,7 @@ def finish(connection: Connection, intent: Intent) -> None:
 
 
 def give_up(connection: Connection, intent: Intent) -> None:
-    """Note that the switch stands where it was. Raises RefusedError where somebody settled it before."""
+    """Mark the intent as undone. Raises RefusedError if somebody else settled it before."""
     _settle(connection, intent, "undone")
 
 

@@ -1,7 +1,7 @@
-"""Promote a challenger and undo it: recorded, with the way back tried first.
+"""Promote a challenger and undo a promotion; both are recorded, and the way back is checked first.
 
-What is about to be done is committed as an intent before the switch moves; the record, its event and the end of the
-intent are one transaction around the move. Whoever is killed in between leaves the intent open; `resume` settles it.
+The intent is committed before the switch moves. The record, its event and the end of the intent are one transaction
+around the move. If the process is killed in between, the intent stays open and `resume` settles it.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class UnrecordedError(GnomonError):
 
 @dataclass(frozen=True)
 class Promotion:
-    """What was done: the switch before and after, and the models whose roles are swapped."""
+    """The result: the switch before and after, and the models whose roles are swapped."""
 
     promotion_id: int | None
     former: dict[str, Any]
@@ -52,7 +52,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class FormerLive:
-    """The model that was live before a promotion that stands, as a challenger of the promoted one."""
+    """The model that was live before a valid promotion, as a challenger of the promoted one."""
 
     deployment: str
     model_name: str
@@ -61,9 +61,9 @@ class FormerLive:
 
 
 def former_live(connection: Connection, stream: str) -> FormerLive:
-    """Return what runs in the shadow after the stream's newest promotion that stands.
+    """Return the former live model of the stream's newest promotion that was not undone.
 
-    Raises ConfigurationError where there is no such promotion, or where no pair said which model was live.
+    Raises ConfigurationError if there is no such promotion, or if no pair names the live model.
     """
     standing = _standing(connection, stream)
     if standing is None:
@@ -78,8 +78,8 @@ def former_live(connection: Connection, stream: str) -> FormerLive:
 def promote(connection: Connection, deployment: Row, override: str | None, dry_run: bool) -> Promotion:
     """Make the challenger live. Raises RefusedError without a fresh PROMOTE, unless overridden with a reason.
 
-    The switch, the record and the event stand together: the record is written first and undone where the switch fails;
-    the switch is moved back where the record cannot be committed.
+    Switch, record and event always agree: the record is written first and undone if the switch fails; the switch is
+    moved back if the record cannot be committed.
     """
     if override is not None and not override.strip():
         raise ConfigurationError("--override needs a reason")
@@ -118,7 +118,7 @@ def promote(connection: Connection, deployment: Row, override: str | None, dry_r
 
 
 def roll_back(connection: Connection, deployment: Row, dry_run: bool) -> Promotion:
-    """Undo the newest promotion of a deployment that stands. Raises ConfigurationError where there is none."""
+    """Undo a deployment's newest promotion that was not undone. Raises ConfigurationError if there is none."""
     with connection.transaction():
         _lock(connection, deployment["stream"])
         refuse_unsettled(connection, deployment["stream"])
@@ -146,7 +146,7 @@ def _carry_out(connection: Connection, way: Way, intent: Intent) -> Promotion:
     except StuckError:
         raise
     except GnomonError:
-        # The switch stands where it was. Where PostgreSQL is away, `resume` finds that out.
+        # The switch is in its former position. If PostgreSQL is unreachable, `resume` marks the intent later.
         with suppress(psycopg.Error, RefusedError), connection.transaction():
             give_up(connection, intent)
         raise
@@ -155,25 +155,25 @@ def _carry_out(connection: Connection, way: Way, intent: Intent) -> Promotion:
 
 @dataclass(frozen=True)
 class Settled:
-    """A promotion or rollback that was cut off, and what became of it."""
+    """A promotion or rollback that was interrupted, and its result."""
 
     intent: Intent
     outcome: Outcome
 
 
 def resume(connection: Connection, stream: str, stated: Outcome | None = None) -> Settled:
-    """Settle what was cut off: record it where the switch has moved, else note that it was undone.
+    """Settle what was interrupted: record it if the switch has moved, else mark it as undone.
 
-    Where a command got to cannot be asked: the rollback command is run, after which the former model is live. `stated`
-    is what the user says of the switch; then nothing is asked of it. Raises ConfigurationError where nothing was cut
-    off, RefusedError where the switch stands elsewhere.
+    The progress of a command cannot be read, so the rollback command is run, after which the former model is live. With
+    `stated`, the user's own answer, the switch is not read. Raises ConfigurationError if nothing was interrupted,
+    RefusedError if the switch is in a third position.
     """
     with connection.transaction():
-        # Whoever is still at work holds this lock until it is done or dead.
+        # A process that is still at work holds this lock until it has ended.
         _lock(connection, stream)
         intent = unsettled(connection, stream)
         if intent is None:
-            raise ConfigurationError(f"no promotion or rollback of stream {stream} was cut off")
+            raise ConfigurationError(f"no promotion or rollback of stream {stream} was interrupted")
         outcome = stated or _found(way_of(intent.way_back), intent)
         if outcome == "done":
             finish(connection, intent)
@@ -193,13 +193,13 @@ def _found(way: Way, intent: Intent) -> Outcome:
     if now == before:
         return "undone"
     raise RefusedError(
-        f"{intent.what} was to move the switch from {before} to {after}, and it stands at {now}: move it to one of"
-        " them, or say --outcome done or --outcome undone"
+        f"{intent.what} was to move the switch from {before} to {after}, but the switch is at {now}: move it to one of"
+        " the two, or give --outcome done or --outcome undone"
     )
 
 
 def _to_undo(connection: Connection, deployment: Row) -> Row:
-    """Return the promotion of a deployment that stands. Raises ConfigurationError where there is none."""
+    """Return a deployment's promotion that was not undone. Raises ConfigurationError if there is none."""
     standing = _standing(connection, deployment["stream"])
     if standing is None or standing["deployment_id"] != deployment["deployment_id"]:
         raise ConfigurationError(f"there is no promotion of {deployment['deployment']} to roll back")
@@ -208,7 +208,7 @@ def _to_undo(connection: Connection, deployment: Row) -> Row:
 
 @dataclass
 class _Move:
-    """A switch that is moved, and moved back where what should stand with it does not."""
+    """A move of a switch, which is undone if its record fails."""
 
     way: Way
     done: list[tuple[State, State]] = field(default_factory=list)
@@ -219,7 +219,7 @@ class _Move:
         self.done.append((before, after))
 
     def undo(self, reason: BaseException) -> None:
-        """Move it back. Raises GnomonError where that fails too, with where it stands and where it should."""
+        """Move it back. If that fails too, raise GnomonError with the switch's position and the right one."""
         for before, after in self.done:
             try:
                 self.way.move(after, before, {"undone": "not recorded"})
@@ -232,10 +232,10 @@ class _Move:
 
 @contextmanager
 def _together(way: Way) -> Iterator[_Move]:
-    """Yield a move that is undone where the block ends by an error, the transaction's commit within it included.
+    """Yield a move that is undone if the block, including the transaction's commit, ends with an error.
 
-    A connection that breaks during the commit leaves open whether the server recorded it; then the switch stands where
-    it was before. `resume` settles that, or `gnomon rollback` where the record says that it was moved.
+    If the connection breaks during the commit, it is unknown whether the server recorded it. The switch is then in its
+    former position. `resume` settles that; if the record says that the switch was moved, `gnomon rollback` corrects it.
     """
     move = _Move(way)
     try:
@@ -271,7 +271,7 @@ def _standing(connection: Connection, stream: str) -> Row | None:
 
 
 def _fresh_promote(connection: Connection, deployment: Row, plan: Plan, override: str | None) -> int | None:
-    """Return the newest verdict's id. Raises RefusedError unless it says PROMOTE of the newest seal and plan."""
+    """Return the newest verdict's id. Raises RefusedError unless it says PROMOTE for the newest seal and plan."""
     last = one(connection, SQL["newest_verdict"], id=deployment["deployment_id"])
     if override is not None:
         return last["verdict_id"] if last else None

@@ -31,7 +31,7 @@ begin
 end
 $$;
 
--- What stands for the cluster of a pair: equal for equal clusters, of its own for a pair without one.
+-- The number of a pair's cluster: equal for equal clusters, its own for a pair without a cluster.
 create function gnomon_estimators.unit_of(cluster text, source_partition integer, source_offset bigint) returns bigint
     language sql immutable parallel safe as
 $$
