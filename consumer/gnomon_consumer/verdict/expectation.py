@@ -17,7 +17,7 @@ LEAST_DAYS = 3
 def expectation_of(
     connection: Connection, settings: Settings, deployment: str | None, rows_a_day: float | None
 ) -> Expected:
-    """Return the expectation. Raises ConfigurationError where nothing ran yet: give the deviation then."""
+    """Return the expectation. Raises ConfigurationError if nothing ran yet: the deviation must be given then."""
     stream, plan = settings.require_stream(), settings.verdict
     wanted = deployment_row(connection, stream, deployment)
     controls = rows(connection, SQL["controls"], {"stream": stream})
@@ -27,7 +27,7 @@ def expectation_of(
             return found
     raise ConfigurationError(
         f"fewer than {LEAST_DAYS} whole days are sealed of {wanted['deployment']} and of any control: give --day-sd,"
-        " the standard deviation of a day's difference"
+        " the standard deviation of a day's difference, or --differ with --rows-a-day"
     )
 
 

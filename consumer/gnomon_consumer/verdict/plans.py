@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from gnomon_consumer.verdict.database import SQL, Connection, one, rows
 from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_schemas.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,12 @@ def stored_plans(connection: Connection, deployment_id: int, as_of: datetime | N
 
 
 def record_plan(connection: Connection, deployment_id: int, plan: Plan, given: bool) -> StoredPlan:
-    """Store the plan unless it stands already, and return the plan that holds.
+    """Store the plan unless it is already stored, and return the valid plan.
 
-    Where the configuration has no plan of its own (`given` false), a stored one holds. A plan that asks something else
-    than the last one counts evidence that had not been joined by now; another way back changes nothing of that.
+    If the configuration has no plan (`given` false), a stored one is valid. A plan with other questions than the last
+    one counts only evidence that has not yet been joined; another way back alone does not change this.
     """
+    _check_expression(connection, plan)
     with connection.transaction():
         connection.execute(SQL["lock_plans"], {"id": deployment_id})
         known = stored_plans(connection, deployment_id)
@@ -49,3 +52,16 @@ def record_plan(connection: Connection, deployment_id: int, plan: Plan, given: b
              "plan": Jsonb(plan.model_dump(mode="json"))},
         )  # fmt: skip
         return stored_plans(connection, deployment_id)[-1]
+
+
+def _check_expression(connection: Connection, plan: Plan) -> None:
+    """Raise ConfigurationError for an expression that PostgreSQL does not understand. Nothing is read but its text."""
+    if plan.comparison.expression is None:
+        return
+    try:
+        with connection.transaction():
+            connection.execute(SQL["read_only"])
+            connection.execute(SQL["check_expression"], {"expression": plan.comparison.expression})
+            raise psycopg.Rollback
+    except psycopg.DataError as error:
+        raise ConfigurationError(f"verdict.comparison: {error.diag.message_primary}") from error
