@@ -35,8 +35,8 @@ SCHEMAS_S = 2.0
 class Joiner:
     """Joins one deployment until `stop` is set, or with `drain` until nothing is left to join.
 
-    `on_registered` is called with each new connection and the deployment's id, `on_checkpoint` where tests want to
-    interrupt. `clock` gives seconds.
+    `on_registered` is called with each new connection and the deployment's id; tests interrupt through `on_checkpoint`.
+    `clock` gives seconds.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Joiner:
         self.metrics.away.set_function(lambda: self._absence.away)
 
     def run(self) -> None:
-        """Raises ConfigurationError, DependencyUnreachableError at the start, or what stopped the join."""
+        """Join; raise ConfigurationError, DependencyUnreachableError at start, or the error that stopped the join."""
         metadata = clients.list_topics(self._settings)
         shadow_topic = self._topics.shadow(self._deployment)
         ids = topic_ids.TopicIds(self._settings, metadata, self._topics.live, shadow_topic)
@@ -153,7 +153,7 @@ class Joiner:
         )
 
     def _open_sink(self) -> Sink:
-        """Connect to the database, and say there what this stream and this deployment are."""
+        """Connect to the database, and register this stream and this deployment."""
         connection = connections.connect(self._url, f"gnomon join {self._deployment}")
         limits = self._settings.join
         try:

@@ -38,7 +38,7 @@ log = get_logger("score")
 
 @dataclass
 class ScoreService:
-    """`gnomon score`. `stopping` is asked often; the clock gives seconds, `now_us` the wall clock."""
+    """`gnomon score`. `stopping` is called often; the clock gives seconds, `now_us` the wall clock."""
 
     settings: Settings
     options: Options
@@ -91,7 +91,7 @@ class ScoreService:
     def _connected(
         self, workers: ReadyWorkers, rate: float, resumption: Resumption, resources: ExitStack
     ) -> ScoringLoop:
-        """Put the parts together, with `rate` rows a second to plan with, and join the group."""
+        """Put the parts together, with a planned rate of `rate` rows a second, and join the group."""
         settings, options, names = self.settings, self.options, self._names
         spans = ScoreSpans(tracing.tracer("gnomon"), names.live, options.deployment)
         sealer = Sealer(
@@ -191,7 +191,7 @@ class ScoreService:
 
 
 def _strategy(settings: Settings) -> dict[str, Any]:
-    """Cooperative rebalancing; the newer group protocol has it built in and refuses the property."""
+    """Return the property for cooperative rebalancing; the newer group protocol has it built in and refuses it."""
     if settings.kafka.properties.get("group.protocol", "classic").lower() == "consumer":
         return {}
     given = settings.kafka.properties.get("partition.assignment.strategy", "cooperative-sticky")

@@ -88,7 +88,7 @@ class _Collector:
         )
 
     def _watched(self, period: Period) -> list[str]:
-        """Return the segment keys that are looked at. Raises ConfigurationError for a segment that does not exist."""
+        """Return the watched segment keys. Raises ConfigurationError for a segment that does not exist."""
         row = self._subject.row
         named = {"stream": row["stream"], "deployment": row["deployment"]}
         found = rows(self._subject.connection, SQL["segments"], {**named, **period.limits})

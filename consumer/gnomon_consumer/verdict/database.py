@@ -20,7 +20,7 @@ SQL = queries_of(__package__)
 
 @contextmanager
 def opened(url: str) -> Iterator[Connection]:
-    """Yield a connection that may write; it raises what names the way out where tables are of another version."""
+    """Yield a connection that may write; raise an error with the solution if the tables have another version."""
     connection = connections.connect(url, "gnomon verdict")
     try:
         yield connection
@@ -45,7 +45,7 @@ def rows(connection: Connection, statement: sql.Composed | bytes, arguments: Map
 
 
 def one(connection: Connection, statement: bytes, **arguments: Any) -> Row | None:
-    """Return the first row of a statement, None where there is none."""
+    """Return the first row of a statement, None if there is none."""
     found = rows(connection, statement, arguments)
     return found[0] if found else None
 
@@ -73,9 +73,9 @@ class Subject:
 
 
 def deployment_row(connection: Connection, stream: str, deployment: str | None) -> Row:
-    """Return the deployment's row. Raises ConfigurationError that names the deployments that there are.
+    """Return the deployment's row. Raises ConfigurationError that names the existing deployments.
 
-    Without a name, the stream's only challenger is meant.
+    Without a name, the stream's only challenger is used.
     """
     known = rows(connection, SQL["deployments"], {"stream": stream})
     if not known:
@@ -94,6 +94,6 @@ def deployment_row(connection: Connection, stream: str, deployment: str | None) 
 
 
 def require_role(row: Row) -> None:
-    """Raise GnomonError for a deployment that nothing was joined of yet."""
+    """Raise GnomonError for a deployment without joined captures."""
     if row["role"] is None:
         raise GnomonError(f"nothing of deployment {row['deployment']} was joined yet")

@@ -71,7 +71,7 @@ def _series(key: Key, found: dict[date, Row], days: Sequence[date], clusters: di
 
 
 def _latency(name: str, ours: list[Row], theirs: list[Row] | None, days: Sequence[date]) -> Series:
-    """Return the share of slow requests beside the control's, or beside none at all (0)."""
+    """Return the share of slow requests with the control's, or with 0."""
     mine = {row["day"]: row for row in ours}
     other = {row["day"]: row for row in theirs or ()}
     weights = tuple(mine[day]["weight"] if day in mine else 0.0 for day in days)

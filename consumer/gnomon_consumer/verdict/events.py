@@ -16,7 +16,7 @@ SECONDS = 10.0
 
 
 def write(connection: Connection, deployment: Row, kind: str, data: dict[str, Any]) -> None:
-    """Put an event into the outbox, in the transaction of what it tells of."""
+    """Put an event into the outbox, in the transaction of the change that it reports."""
     connection.execute(
         SQL["add_event"],
         [uuid.uuid4(), deployment["deployment_id"], kind, Jsonb(data)],
@@ -44,10 +44,10 @@ def signature(secret: str, body: bytes) -> str:
 
 
 def deliver(connection: Connection, url: str, secret: str | None, most: int = 100) -> tuple[int, str | None]:
-    """Post what the outbox holds, oldest first; return how many arrived and what stopped it.
+    """Post the events of the outbox, oldest first; return how many arrived and the error that stopped it.
 
-    An event is marked only after the receiver said 2xx, so it may arrive twice: receivers go by its id. Two senders do
-    not take the same events.
+    An event is marked only after the receiver answered 2xx, so it may arrive twice: receivers deduplicate by its id.
+    Two senders do not send the same events.
     """
     sent = 0
     with connection.transaction():

@@ -1,4 +1,4 @@
-"""The manifest of evidence: everything that says where a verdict's numbers come from."""
+"""The manifest of evidence: the origin of a verdict's numbers."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ def manifest(
     horizon: timedelta | None,
     as_of: datetime | None,
 ) -> dict[str, Any]:
-    """Return where evidence comes from: offsets, loads, model, seeds, plans, schemas, versions."""
+    """Return the origin of the evidence: offsets, loads, model, seeds, plans, schemas, versions."""
     known = {"id": deployment["deployment_id"], "as_of": as_of}
     cohorts = rows(connection, SQL["cohort_of_evidence"], {**known, "horizon": horizon})
     starts = rows(connection, SQL["partitions"], known)

@@ -28,10 +28,10 @@ def stored_plans(connection: Connection, deployment_id: int, as_of: datetime | N
 
 
 def record_plan(connection: Connection, deployment_id: int, plan: Plan, given: bool) -> StoredPlan:
-    """Store the plan unless it stands already, and return the plan that holds.
+    """Store the plan unless it is already stored, and return the valid plan.
 
-    Where the configuration has no plan of its own (`given` false), a stored one holds. A plan that asks something else
-    than the last one counts evidence that had not been joined by now; another way back changes nothing of that.
+    If the configuration has no plan (`given` false), a stored one is valid. A plan with other questions than the last
+    one counts only evidence that has not yet been joined; another way back alone does not change this.
     """
     with connection.transaction():
         connection.execute(SQL["lock_plans"], {"id": deployment_id})

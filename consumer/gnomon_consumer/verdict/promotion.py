@@ -1,4 +1,4 @@
-"""Promote a challenger and undo it: recorded, with the way back tried first."""
+"""Promote a challenger and undo a promotion; both are recorded, and the way back is checked first."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ class UnrecordedError(GnomonError):
 
 @dataclass(frozen=True)
 class Promotion:
-    """What was done: the switch before and after, and the models whose roles are swapped."""
+    """The result: the switch before and after, and the models whose roles are swapped."""
 
     promotion_id: int | None
     former: dict[str, Any]
@@ -41,7 +41,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class FormerLive:
-    """The model that was live before a promotion that stands, as a challenger of the promoted one."""
+    """The model that was live before a valid promotion, as a challenger of the promoted one."""
 
     deployment: str
     model_name: str
@@ -50,9 +50,9 @@ class FormerLive:
 
 
 def former_live(connection: Connection, stream: str) -> FormerLive:
-    """Return what runs in the shadow after the stream's newest promotion that stands.
+    """Return the former live model of the stream's newest promotion that was not undone.
 
-    Raises ConfigurationError where there is no such promotion, or where no pair said which model was live.
+    Raises ConfigurationError if there is no such promotion, or if no pair names the live model.
     """
     standing = _standing(connection, stream)
     if standing is None:
@@ -67,8 +67,8 @@ def former_live(connection: Connection, stream: str) -> FormerLive:
 def promote(connection: Connection, deployment: Row, override: str | None, dry_run: bool) -> Promotion:
     """Make the challenger live. Raises RefusedError without a fresh PROMOTE, unless overridden with a reason.
 
-    The switch, the record and the event stand together: the record is written first and undone where the switch fails;
-    the switch is moved back where the record cannot be committed.
+    Switch, record and event always agree: the record is written first and undone if the switch fails; the switch is
+    moved back if the record cannot be committed.
     """
     if override is not None and not override.strip():
         raise ConfigurationError("--override needs a reason")
@@ -105,7 +105,7 @@ def promote(connection: Connection, deployment: Row, override: str | None, dry_r
 
 
 def roll_back(connection: Connection, deployment: Row, dry_run: bool) -> Promotion:
-    """Undo the newest promotion of a deployment that stands. Raises ConfigurationError where there is none."""
+    """Undo a deployment's newest promotion that was not undone. Raises ConfigurationError if there is none."""
     standing = _to_undo(connection, deployment)
     plan = Plan.model_validate({"way_back": standing["way_back"]})
     way = way_of(plan.way_back)
@@ -126,7 +126,7 @@ def roll_back(connection: Connection, deployment: Row, dry_run: bool) -> Promoti
 
 
 def _to_undo(connection: Connection, deployment: Row) -> Row:
-    """Return the promotion of a deployment that stands. Raises ConfigurationError where there is none."""
+    """Return a deployment's promotion that was not undone. Raises ConfigurationError if there is none."""
     standing = _standing(connection, deployment["stream"])
     if standing is None or standing["deployment_id"] != deployment["deployment_id"]:
         raise ConfigurationError(f"there is no promotion of {deployment['deployment']} to roll back")
@@ -135,7 +135,7 @@ def _to_undo(connection: Connection, deployment: Row) -> Row:
 
 @dataclass
 class _Move:
-    """A switch that is moved, and moved back where what should stand with it does not."""
+    """A move of a switch, which is undone if its record fails."""
 
     way: Way
     done: list[tuple[State, State]] = field(default_factory=list)
@@ -146,7 +146,7 @@ class _Move:
         self.done.append((before, after))
 
     def undo(self, reason: BaseException) -> None:
-        """Move it back. Raises GnomonError where that fails too, with where it stands and where it should."""
+        """Move it back. If that fails too, raise GnomonError with the switch's position and the right one."""
         for before, after in self.done:
             try:
                 self.way.move(after, before, {"undone": "not recorded"})
@@ -159,10 +159,10 @@ class _Move:
 
 @contextmanager
 def _together(way: Way) -> Iterator[_Move]:
-    """Yield a move that is undone where the block ends by an error, the transaction's commit within it included.
+    """Yield a move that is undone if the block, including the transaction's commit, ends with an error.
 
-    A connection that breaks during the commit leaves open whether the server recorded it; then the switch stands where
-    it was before, and `gnomon rollback` records that where the record says otherwise.
+    If the connection breaks during the commit, it is unknown whether the server recorded it. The switch is then in its
+    former position; if the record says otherwise, `gnomon rollback` corrects the record.
     """
     move = _Move(way)
     try:
@@ -197,7 +197,7 @@ def _standing(connection: Connection, stream: str) -> Row | None:
 
 
 def _fresh_promote(connection: Connection, deployment: Row, override: str | None) -> int | None:
-    """Return the newest verdict's id. Raises RefusedError unless it says PROMOTE of the newest seal and plan."""
+    """Return the newest verdict's id. Raises RefusedError unless it says PROMOTE for the newest seal and plan."""
     last = one(connection, SQL["newest_verdict"], id=deployment["deployment_id"])
     if override is not None:
         return last["verdict_id"] if last else None

@@ -77,7 +77,7 @@ def live_versions(subject: Subject, until: datetime, time_zone: str) -> tuple[Li
 def replayed_until(subject: Subject) -> datetime | None:
     """Return the last capture of a replayed past, None for live traffic.
 
-    A live stream without captures on its last days has stopped, which is news; a replay has only come to its end.
+    A live stream without captures on its last days has stopped, which must be reported; a replay has only ended.
     """
     found = subject.one(SQL["replayed_until"])
     last: datetime | None = found["last"] if found and found["past"] else None

@@ -28,7 +28,7 @@ CLOSE = 1e-9
 
 @dataclass(frozen=True)
 class Decided:
-    """A verdict with what it rests on; `verdict_id` None where it was not stored."""
+    """A verdict with its evidence; `verdict_id` is None if it was not stored."""
 
     deployment: Row
     plan: StoredPlan
@@ -38,7 +38,7 @@ class Decided:
     verdict_id: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `--format json` and the HTTP gate answer."""
+        """Return the JSON of `--format json` and the HTTP gate."""
         return {
             "verdict_id": self.verdict_id,
             "stream": self.evidence.stream,
@@ -101,7 +101,7 @@ def _store(connection: Connection, found: Decided, last: Row | None) -> Decided:
 
 
 def said_as_of(connection: Connection, deployment: Row, as_of: datetime | None) -> Decided:
-    """Return what the seals and plans of a time say (default: of now), without storing it."""
+    """Return the verdict by the seals and plans of a time (default: now), without storing it."""
     if as_of is None:
         now = one(connection, SQL["now"])
         assert now is not None
@@ -125,7 +125,7 @@ def stored_verdict(connection: Connection, verdict_id: int) -> Row:
 
 
 def export(row: Row) -> dict[str, Any]:
-    """Return a stored verdict as one JSON object from which anyone can decide it again."""
+    """Return a stored verdict as one JSON object with all that is needed to check it."""
     return {
         "format": FORMAT,
         "verdict_id": row["verdict_id"],
@@ -143,7 +143,7 @@ def export(row: Row) -> dict[str, Any]:
 
 
 def verify(connection: Connection, deployment: Row, row: Row) -> list[str]:
-    """Return how a stored verdict differs from what its plan, its evidence and the database say now; empty: equal."""
+    """Return how a stored verdict differs from one computed now from its plan, evidence and database; empty: equal."""
     problems = []
     if Plan.model_validate(row["plan"]).sha256 != row["plan_sha256"]:
         problems.append("the plan does not have its hash")

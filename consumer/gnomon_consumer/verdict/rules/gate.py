@@ -1,4 +1,4 @@
-"""From plan and evidence to a decision with reasons. Pure: the same input gives the same verdict, years later.
+"""Decide from plan and evidence, with reasons. Pure: the same input gives the same verdict, even years later.
 
 The order: REJECT, then INSUFFICIENT_DATA, then PROMOTE, then HOLD. Missing evidence is never good news.
 """
@@ -27,7 +27,7 @@ WAITABLE = {
     codes.MORE_ERRORS,
     codes.NO_METRIC,
 }
-"""What more days can mend; anything else has to be mended by a person, so no date is promised."""
+"""The reasons that more days can resolve; a person must resolve any other, so no date is given."""
 
 
 def look_of(days: int, plan: Plan) -> int:
@@ -131,7 +131,7 @@ def _shown(plan: Plan, evidence: Evidence, series: Series, margin: float, look: 
 
 
 def _harm(plan: Plan, evidence: Evidence, days: int) -> Iterator[Reason]:
-    """Segments that lose more than the margin: e-BH over all of them."""
+    """Judge segments that lose more than the margin, by e-BH over all of them."""
     watched = [s for s in evidence.series if s.segment and s.metric == plan.metric and s.variant == "complete"]
     if not watched or days < FIRST_REJECT:
         return
