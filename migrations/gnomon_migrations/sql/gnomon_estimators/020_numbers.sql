@@ -258,15 +258,16 @@ $$
 $$;
 
 -- What one cell adds to the variance of drawing the sample: (1 - π) k/(k-1) (Σ r² - (Σ r)²/k), k rows drawn of the cell
--- with probability π (Särndal, Swensson and Wretman 1992, 3.7; R's svydesign with strata and fpc). `pairs` of the k rows
+-- with probability π (Särndal, Swensson and Wretman 1992, 3.7; R's svydesign with strata and fpc; one expression, which is
+-- inlined, since there may be as many cells as pairs). `pairs` of the k rows
 -- have residuals, the others' are 0. kept: Σ r² (π - 1/w), where the service itself kept each capture with probability
 -- 1/(w π), on its own.
 create function gnomon_estimators.cell_variance(chance float8, sampled bigint, pairs bigint, total float8,
                                                 squares float8, kept float8)
     returns float8 language sql immutable parallel safe as
 $$
-    select (1 - chance) * k / greatest(k - 1, 1) * greatest(squares - total ^ 2 / k, 0) + greatest(kept, 0)
-    from (select greatest(sampled, pairs)::float8 as k) size
+    select (1 - chance) * greatest(sampled, pairs)::float8 / greatest(greatest(sampled, pairs)::float8 - 1, 1)
+           * greatest(squares - total ^ 2 / greatest(sampled, pairs)::float8, 0) + greatest(kept, 0)
 $$;
 
 -- 95% interval for the traffic of the period itself, from the variance of drawing the sample. Where every capture was
