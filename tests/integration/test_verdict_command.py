@@ -127,7 +127,7 @@ def test_a_rejection_stands_until_the_plan_changes(db: Database, ask: Any, tmp_p
     assert (later["decision"], later["verdict_id"]) == ("REJECT", 2)
     (why,) = [reason for reason in later["reasons"] if reason["state"] == "harm"]
     assert why["code"] == "REJECTED_BEFORE"
-    assert why["text"] == "verdict 1 rejected it after 8 whole days (WORSE, SEGMENT_HARM); another plan starts anew"
+    assert why["text"] == "verdict 1 rejected it after 8 whole days (WORSE, SEGMENT_HARM); another plan starts again"
     assert "verdict 1 rejected it" in later["sentence"]
     assert json.loads(ask("--format", "json").stdout)["verdict_id"] == 2
     for number in ("1", "2"):
@@ -267,6 +267,16 @@ def test_an_older_database(empty_database_url: str, command: Any) -> None:
     shown = command("verdict", "--database-url", empty_database_url, "--stream", "s")
     assert shown.returncode == 2
     assert "run `gnomon db upgrade`" in shown.stderr
+
+
+def test_a_database_with_older_views(db: Database, ask: Any) -> None:
+    made(db, 14)
+    db.connection.execute("update gnomon.view_versions set sha256 = 'older' where name = 'gnomon_estimators'")
+    shown = ask()
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "run `gnomon db upgrade`" in shown.stderr
+    assert shown.stderr.count("\n") == 1
+    assert verdicts(db) == 0
 
 
 def test_a_deployment_without_captures(db: Database, ask: Any) -> None:

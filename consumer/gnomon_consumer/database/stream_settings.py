@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.settings import DeclaredSettings
+from gnomon_consumer.times import interval_text
 from gnomon_schemas.errors import ConfigurationError
 
 Connection = psycopg.Connection[Any]
@@ -96,7 +97,7 @@ def _check(settings: Mapping[str, Any]) -> None:
         (positive is not None and positive == negative, f"positive_class and negative_class are both {positive!r}"),
         (
             positive is not None and task not in (None, "binary"),
-            f"positive_class is for a binary stream, and task is {task}; take one back with an empty text",
+            f"positive_class is for a binary stream, and task is {task}; remove one with an empty text",
         ),
         (classes is not None and len(set(classes)) < len(classes), f"classes name one twice: {classes}"),
         (
@@ -130,5 +131,5 @@ def settings_of(connection: Connection, stream: str) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Return a setting as JSON and the command line write it."""
     if isinstance(value, timedelta):
-        return str(value)
+        return interval_text(value)
     return [plain(one) for one in value] if isinstance(value, list | tuple) else value
