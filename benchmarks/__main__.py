@@ -45,6 +45,8 @@ ALONE = {
     "scale": "benchmarks.jobs.scale",
     "replay": "benchmarks.jobs.replay",
     "reports": "benchmarks.jobs.reports",
+    "stock": "benchmarks.jobs.stock",
+    "verdict": "benchmarks.jobs.verdict",
     "copying": "benchmarks.jobs.copying",
     "flame": "benchmarks.output.flame",
     "plots": "benchmarks.output.plots",

@@ -1,8 +1,8 @@
-"""The librdkafka producer of one process: made when first needed, bounded in bytes, never waited for.
+"""The librdkafka producer of one process: created when first needed, bounded in bytes; callers never wait for it.
 
-Nothing here blocks a caller. `send` hands a message to librdkafka's own bounded queue. A daemon thread, ten times a
-second and away from any request, serves delivery reports (serving them on the caller's thread would give up the GIL in
-the middle of a request: up to 5 ms a time beside a busy thread), sends the heartbeats and writes the log.
+Nothing here blocks a caller. `send` puts a message into librdkafka's bounded queue. Ten times a second a daemon thread
+serves delivery reports, sends the heartbeats and writes the log. (Serving delivery reports on the caller's thread would
+release the GIL in the middle of a request, for up to 5 ms if another thread is busy.)
 """
 
 import logging
@@ -36,7 +36,7 @@ Headers = list[tuple[str, bytes]]
 
 
 class Delivery:
-    """Everything of one process: identity, counters, producer, thread. A fork's child gets a new one.
+    """The state of one process: identity, counters, producer, thread. A forked child gets a new one.
 
     `on_start` is called with this object before the first message (it publishes the schema), and once more, with
     False, whenever that has to be repeated; `report` makes the ProducerReport message. Both are ours and quick.
@@ -85,7 +85,7 @@ class Delivery:
         return self._closed
 
     def send(self, ledger: Account, topic: str, key: bytes, value: bytes, headers: Headers | None = None) -> None:
-        """Hand over one message that `ledger` has counted as offered. Never waits; a refusal is counted."""
+        """Send one message that `ledger` has counted as offered. Never waits; a refusal is counted."""
         if self._closed:
             ledger.drop("closed")
             return
@@ -106,24 +106,24 @@ class Delivery:
             self.drop(ledger, "messages", error)
 
     def _full(self, ledger: Account) -> None:
-        """Count a capture that finds no room: the publisher is slow, or it is dead."""
+        """Count a capture for which the buffer has no room: the publisher is slow or dead."""
         silent = time.monotonic() - self._alive_at
         if silent < DEAD_SECONDS:
             ledger.drop("queue_full")
-            self.log.note("slow", "captures are dropped (queue_full): more come than Kafka acknowledges")
+            self.log.note("slow", "captures are dropped (queue_full): more arrive than Kafka acknowledges")
         else:
             ledger.drop("publisher_dead")
             self.log.note("dead", f"captures are dropped (publisher_dead): no acknowledgement for {silent:.0f} s")
 
     def _watch_acknowledgements(self) -> None:
-        """Note that the publisher lives: something was acknowledged, or nothing waits for it."""
+        """Record that the publisher is alive: something was acknowledged, or nothing waits for it."""
         captures, labels = self.captures.counts(), self.labels.counts()
         acknowledged = captures.delivered + labels.delivered + self.service_messages.counts().delivered
         if acknowledged != self._acknowledged or captures.in_flight + labels.in_flight == 0:
             self._acknowledged, self._alive_at = acknowledged, time.monotonic()
 
     def drop(self, ledger: Account, what: str, error: Exception) -> None:
-        """Count something offered as dropped and remember why; of an unforeseen error only the type is told."""
+        """Count something offered as dropped and record the reason; for an unforeseen error, only its type."""
         foreseen = error if type(error) is Dropped else None  # isinstance() would ask the error for its __class__
         reason: DropReason = foreseen.reason if foreseen else "internal_error"
         detail = foreseen.detail if foreseen else f"{kind_of(error)} in the hook"
@@ -131,7 +131,7 @@ class Delivery:
         self.log.note(f"{what} {reason}", f"{what} are dropped ({reason}): {detail}")
 
     def announce(self, topic: str, key: bytes, value: bytes) -> None:
-        """Hand over what readers must know first, to the one partition they look at; lost, it is sent again later."""
+        """Send what readers must know first, to the partition that they read; if it is lost, it is sent again later."""
         self.service_messages.offer()
         try:
             self._producer.produce(topic, value, key, partition=0, on_delivery=self._on_announced)
@@ -151,11 +151,11 @@ class Delivery:
         return "delivery_failed"
 
     def start(self) -> bool:
-        """Make the producer now instead of at the first message; return whether there is one."""
+        """Create the producer now instead of at the first message; return whether there is one."""
         return not self._closed and (self._producer or self._start()) is not None
 
     def _start(self) -> Any:
-        """Make the producer; return None where that fails, and do not try again for a minute."""
+        """Create the producer; return None if that fails, and do not try again for a minute."""
         with self._lock:
             # The lock is reentrant: a signal handler may come here while this thread is at it already.
             if self._producer is not None or self._starting or self._closed or time.monotonic() < self._retry_at:
@@ -197,9 +197,9 @@ class Delivery:
             self._limit = TopicLimit(self._settings.librdkafka() | quiet, self._settings.topics)
 
     def _keep_limit(self) -> None:
-        """Once the topics have told their limit: replace the producer where its batches could be larger.
+        """When the topics' limit is known, replace the producer if its batches could exceed it.
 
-        librdkafka reads `batch.size` only when a producer is made. What the old one holds is delivered by it.
+        librdkafka reads `batch.size` only when a producer is created. The old producer still delivers its messages.
         """
         if self._limit is None or not self._limit.answered:
             return
@@ -213,7 +213,7 @@ class Delivery:
 
     def _on_error(self, error: KafkaError) -> None:
         self._fatal = self._fatal or error.fatal()
-        if error.code() in _REFUSED:  # waiting does not mend it, and no line about brokers that are away may hide it
+        if error.code() in _REFUSED:  # waiting does not fix it, and no line about unreachable brokers may hide it
             self.log.note("login", f"Kafka refuses the login or the TLS connection: {error.str()}")
         else:
             self.log.note("kafka", f"Kafka: {error.str()}")
@@ -241,12 +241,12 @@ class Delivery:
                         self._on_start(self, False)
                 self.log.write()
             except Exception as error:
-                self.log.note("thread", f"the delivery thread goes on after {_first_line(error)}")
+                self.log.note("thread", f"the delivery thread continues after {_first_line(error)}")
             if self._stop.wait(POLL_SECONDS):
                 return
 
     def _replace_producer(self) -> None:
-        """A fatal error lasts until the producer is replaced; what was in its queue is lost, and counted."""
+        """Replace the producer after a fatal error; the messages in its queue are lost, and counted."""
         old, self._producer = self._producer, self._new_producer()
         self._fatal = False
         old.purge()
@@ -264,7 +264,7 @@ class Delivery:
             self.service_messages.drop("queue_full")
 
     def serve(self) -> None:
-        """Take the delivery reports that are there, so that the counters are fresh."""
+        """Serve the waiting delivery reports, so that the counters are current."""
         producer = self._producer
         if producer is not None:
             if self._closed and self._thread is None:
@@ -281,7 +281,7 @@ class Delivery:
         return left == 0
 
     def close(self, timeout: float) -> bool:
-        """Drain for at most `timeout` seconds, give up the rest and count it, send the closing report."""
+        """Drain for at most `timeout` seconds, abandon and count the rest, send the closing report."""
         with self._lock:
             producer, thread = self._producer, self._thread
             if self._closed:

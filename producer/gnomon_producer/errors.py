@@ -1,4 +1,4 @@
-"""Why a capture does not reach Kafka: a closed vocabulary."""
+"""The reasons why a capture does not reach Kafka: a closed vocabulary."""
 
 from typing import Any, Final, Literal
 
@@ -15,21 +15,21 @@ DropReason = Literal[
 ]
 
 DROP_REASONS: Final[dict[DropReason, str]] = {
-    "queue_full": "the buffer holds as much as it may: Kafka acknowledges, but more slowly than captures come",
-    "publisher_dead": "the buffer is full and for ten seconds nothing was acknowledged: the broker is away",
+    "queue_full": "the buffer is full: Kafka acknowledges, but more slowly than captures arrive",
+    "publisher_dead": "the buffer is full and for ten seconds nothing was acknowledged: the broker is unreachable",
     "too_large": "one message over the broker's limit",
-    "invalid_features": "an argument does not fit: a feature is missing, extra or of the wrong type, for one",
+    "invalid_features": "an argument is invalid, for example a feature is missing, extra or of the wrong type",
     "privacy_error": "before_send raised or returned None, or an identifier could not be hashed",
-    "delivery_failed": "librdkafka gave up on it: refused by the broker, timed out, or given up at exit",
+    "delivery_failed": "not delivered: refused by the broker, timed out, or abandoned at exit",
     "closed": "offered after close()",
-    "misconfigured": "Tap.from_env() could make no hook; stats().misconfigured and the log say why",
+    "misconfigured": "Tap.from_env() could not create the hook; stats().misconfigured and the log say why",
     "internal_error": "anything else; the log says what",
 }
 """Every reason and what it means; `switched_off` and `sampled_out` are no loss and are counted apart."""
 
 
 class Dropped(Exception):  # noqa: N818 - an outcome inside the hook, never an error that a caller sees
-    """Ends the way of one capture; `detail` may name a feature, never a value."""
+    """Raised to drop one capture; `detail` may name a feature, never a value."""
 
     def __init__(self, reason: DropReason, detail: str) -> None:
         super().__init__(detail)
@@ -41,6 +41,6 @@ _name_of = type.__dict__["__name__"].__get__
 
 
 def kind_of(thing: Any) -> str:
-    """Return the name of a thing's type as it really is: a metaclass may raise where it is asked for `__name__`."""
+    """Return the real name of an object's type: a metaclass may raise when asked for `__name__`."""
     name: str = _name_of(type(thing))
     return name[:60]

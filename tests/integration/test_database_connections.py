@@ -68,7 +68,7 @@ def ways(strict: Strict, folder: Path) -> list[Way]:
         Way("a client certificate, its key encrypted", strict.url(CERTIFIED, "", **own), 0),
         Way("a password file (`PGPASSFILE`)", bare, 0, {"PGPASSFILE": str(password_file)}),
         Way("a service file", "service=known", 0, {"PGSERVICEFILE": str(service_file)}),
-        Way("a host that is away, and one that is not",
+        Way("an unreachable host and a reachable one",
             strict.url(connect_timeout=5).replace("@127.0.0.1", "@127.0.0.1:1,127.0.0.1"), 0),
         Way("without TLS", strict.url(sslmode="disable"), 2),
         Way("a server's certificate of an unknown authority",
@@ -139,7 +139,7 @@ def written_page(strict: Strict, folder: Path, told: list[tuple[Way, Ended]]) ->
         f"Written by `{Path(__file__).relative_to(ROOT)}`, which runs `gnomon labels load` where TLS is asked for.",
         "Status 0: it works; 2: somebody must change something; 3: the server takes no connection now.",
         "",
-        "| way | status | what is said |",
+        "| way | status | error |",
         "|---|---|---|",
     ]
     for way, ended in told:

@@ -1,9 +1,11 @@
-"""Which requests are old enough for their labels to be judged. No I/O."""
+"""Which requests are old enough to evaluate their labels. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from gnomon_consumer.times import interval_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +17,22 @@ class Maturity:
     """Horizon to the end of event time that is mature; empty without a watermark."""
 
     def as_json(self) -> dict[str, Any]:
-        """Times in ISO 8601."""
+        """Return times in ISO 8601."""
         return {
             "complete_until": None if self.watermark is None else self.watermark.isoformat(),
-            "mature_until": {str(horizon): until.isoformat() for horizon, until in self.until.items()},
+            "mature_until": {interval_text(horizon): until.isoformat() for horizon, until in self.until.items()},
         }
 
     def sentence(self) -> str:
-        """What the reports can say now, and what to add where that is nothing."""
+        """Return a sentence on what the reports can show now, and on what is missing if they can show nothing."""
         if self.watermark is None:
             return (
                 "no request is mature: nothing says until when these labels are complete. Load the file again with"
                 " --complete-until TIME (every label observed before TIME is known), or run `gnomon labels consume`"
             )
-        ends = ", ".join(f"{horizon} for requests before {end:%Y-%m-%d %H:%M}" for horizon, end in self.until.items())
+        ends = ", ".join(
+            f"{interval_text(horizon)} for requests before {end:%Y-%m-%d %H:%M}" for horizon, end in self.until.items()
+        )
         return (
             f"labels are complete until {self.watermark:%Y-%m-%d %H:%M} UTC; mature horizons (UTC): {ends}."
             " `gnomon streams set --horizon SPAN` declares shorter ones"

@@ -1,4 +1,4 @@
-"""What to do next where a report is empty: what there is instead, or what makes the rows come."""
+"""Hints for an empty report: what exists instead, or which command provides the rows."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +7,7 @@ import psycopg
 
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.reports.numbers import span
-from gnomon_consumer.reports.query import Question, Row
+from gnomon_consumer.reports.query import LIVE_VERSION, Question, Row
 
 SQL = queries_of(__package__)
 
@@ -30,7 +30,7 @@ _NEXT = {
         "`gnomon labels load FILE --complete-until TIME` says it of a file, `gnomon labels consume` of the topic"
     ),
     "no label has come for any of these pairs": _LABEL,
-    "no pair is old enough for this horizon": "pairs come of age as labels do: see `gnomon report labels`",
+    "no pair is old enough for this horizon": "pairs mature when their labels do: see `gnomon report labels`",
     "no request scored one at a time in this period": "`score.probe_rows` says how many are, for latency's sake",
 }
 
@@ -38,9 +38,9 @@ _MOST = 20
 
 
 def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
-    """One line for an answer without a single number; None where there is one, or nothing to say.
+    """Return one line for an answer without any number; None if it has one, or if there is no hint.
 
-    An unknown stream, deployment or period: those that there are. Nothing there yet: what brings it.
+    For an unknown stream, deployment or period it lists the existing ones; for missing data it names the command.
     """
     statuses = {str(row.get("status")) for row in rows}
     if "unknown stream" in statuses:
@@ -63,7 +63,7 @@ def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row
 
 
 def _misspelt(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
-    """Name the segments that there are, where the one asked for is nobody's."""
+    """Name the existing segments if no pair has the requested one."""
     extra = question.extra or {}
     key = extra.get("key") or str(extra.get("slice") or "").removeprefix("segment:")
     by_key = extra.get("key") or str(extra.get("slice") or "").startswith("segment:")
@@ -80,10 +80,14 @@ def _misspelt(connection: psycopg.Connection[Any], question: Question, rows: lis
 
 
 def segment_hint(connection: psycopg.Connection[Any], question: Question) -> str | None:
-    """Return what segments there are, where a key or value of the question is none of them."""
+    """Return the existing segments if a key or value of the question is unknown."""
     found = _segments(connection, question)
     for key, value in (question.segment or {}).items():
-        if key.startswith("@"):  # the version of the live model is no segment
+        if key == LIVE_VERSION:
+            versions = names(connection, SQL["live_versions"], question.stream, question.deployment)
+            if value not in versions:
+                missing = f"version {value} of the live model answered none of the newest requests"
+                return f"{missing}; {listed('version', versions)}"
             continue
         if key not in found:
             return f"none of the newest requests has the segment {key}; {listed('segment', sorted(found))}"
@@ -101,7 +105,7 @@ def _segments(connection: psycopg.Connection[Any], question: Question) -> dict[s
 
 
 def _captured(connection: psycopg.Connection[Any], question: Question) -> str | None:
-    """When captures are of, if none is of the period asked; by the rollups, since pairs would be read to their end."""
+    """Return the period that has captures, if the requested one has none; the rollups are faster than the pairs."""
     first, last, inside = connection.execute(
         SQL["captured"],
         {
@@ -115,11 +119,11 @@ def _captured(connection: psycopg.Connection[Any], question: Question) -> str | 
     return f"nothing in this period; the captures are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
-def names(connection: psycopg.Connection[Any], query: bytes, *values: str) -> list[str]:
-    """Return the names that a statement finds."""
+def names(connection: psycopg.Connection[Any], query: bytes, *values: str | None) -> list[str]:
+    """Return the names in a statement's rows."""
     return [row[0] for row in connection.execute(query, values or None).fetchall()]
 
 
 def listed(what: str, found: list[str]) -> str:
-    """What there is, in words."""
+    """Return the existing names in words."""
     return f"there {'is' if len(found) == 1 else 'are'} {', '.join(found)}" if found else f"there is no {what} yet"

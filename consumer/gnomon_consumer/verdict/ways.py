@@ -1,19 +1,22 @@
-"""The ways in which a promotion is made and undone: an MLflow alias, a flag file, or a command.
+"""The switches of promotions: an MLflow alias, a flag file, or a command.
 
-Each way knows the state before (`state`), can say that the change would work (`check`), and moves by compare-and-set:
-where the state is no longer what it was, nothing is changed and WayMovedError says so.
+Each switch reads its state (`state`), checks that the change would work (`check`), and moves by compare-and-set: if the
+state has changed meanwhile, it changes nothing and raises WayMovedError.
 """
 
+import fcntl
 import json
 import os
 import subprocess
-import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
+from gnomon_consumer.runtime.parent_death import leashed
 from gnomon_consumer.verdict.rules.plan import WayBack
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
@@ -29,11 +32,11 @@ class WayMovedError(GnomonError):
 
 
 class Way(ABC):
-    """A switch between two models. A state is JSON: what `move` came from and can go back to."""
+    """A switch between two models. A state is JSON: `move` starts from one and can return to it."""
 
     @abstractmethod
     def state(self) -> State:
-        """Return what is live now. Raises ConfigurationError where there is no such switch."""
+        """Return the current state. Raises ConfigurationError if there is no such switch."""
 
     @abstractmethod
     def wanted(self) -> State:
@@ -41,7 +44,7 @@ class Way(ABC):
 
     @abstractmethod
     def check(self, target: State) -> None:
-        """Raise where a move to `target` could not work; change nothing."""
+        """Raise if a move to `target` could not work; change nothing."""
 
     @abstractmethod
     def move(self, expected: State, target: State, note: dict[str, str]) -> None:
@@ -49,7 +52,7 @@ class Way(ABC):
 
 
 def way_of(plan: WayBack) -> Way:
-    """Return the way that the plan names. Raises ConfigurationError where it names none."""
+    """Return the switch that the plan names. Raises ConfigurationError if it names none."""
     if plan.kind == "mlflow":
         return MlflowAlias(plan)
     if plan.kind == "flag":
@@ -81,7 +84,7 @@ class MlflowAlias(Way):
 
     @override
     def state(self) -> State:
-        """Return the version that the alias names, null where there is no such alias yet."""
+        """Return the version that the alias names, null without such an alias."""
         try:
             aliases = self._client.get_registered_model(self._model).aliases
         except self._error as error:
@@ -95,7 +98,7 @@ class MlflowAlias(Way):
 
     @override
     def check(self, target: State) -> None:
-        """Raise where the registry has no such version."""
+        """Raise if the registry has no such version."""
         if target["version"] is None:
             return
         try:
@@ -144,7 +147,7 @@ class FlagFile(Way):
 
     @override
     def check(self, target: State) -> None:
-        """Raise where the flag has no such variant or the file cannot be replaced."""
+        """Raise if the flag has no such variant or the file cannot be replaced."""
         variants = self._read()[1].get("variants", {})
         if target["variant"] not in variants:
             there = ", ".join(sorted(variants)) or "none"
@@ -154,23 +157,38 @@ class FlagFile(Way):
 
     @override
     def move(self, expected: State, target: State, note: dict[str, str]) -> None:
-        if self.state() != expected:
-            raise WayMovedError(f"flag {self._flag} is {self.state()['variant']}, not {expected['variant']}")
-        whole, flag = self._read()
-        flag["defaultVariant"] = target["variant"]
-        flag["metadata"] = {**flag.get("metadata", {}), **{f"{TAG}.{key}": value for key, value in note.items()}}
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
+        with self._alone():
+            if self.state() != expected:
+                raise WayMovedError(f"flag {self._flag} is {self.state()['variant']}, not {expected['variant']}")
+            whole, flag = self._read()
+            flag["defaultVariant"] = target["variant"]
+            flag["metadata"] = {**flag.get("metadata", {}), **{f"{TAG}.{key}": value for key, value in note.items()}}
+            # One name: what a killed process left behind is written over.
+            made = self._path.with_name(f".{self._path.name}.gnomon")
+            try:
+                with made.open("w", encoding="utf-8") as file:
+                    json.dump(whole, file, indent=2)
+                    file.write("\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                made.chmod(self._path.stat().st_mode & 0o777)
+                made.replace(self._path)
+            except OSError as error:
+                made.unlink(missing_ok=True)
+                raise GnomonError(f"{self._path} cannot be replaced: {error.strerror}") from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other streams, whose flags may stand in the same file, from writing it at the same time."""
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(whole, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(self._path.stat().st_mode & 0o777)
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            folder = os.open(self._path.parent, os.O_RDONLY)
+        except OSError as error:
+            raise GnomonError(f"{self._path.parent} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
@@ -189,7 +207,7 @@ class FlagFile(Way):
 
 
 class Command(Way):
-    """Two commands of the user's own; what they are called with stands in GNOMON_… variables."""
+    """Two commands of the user; GNOMON_… variables hold their arguments."""
 
     def __init__(self, plan: WayBack) -> None:
         self._promote, self._rollback, self._check = plan.promote_command, plan.rollback_command, plan.check_command
@@ -204,7 +222,7 @@ class Command(Way):
 
     @override
     def check(self, target: State) -> None:
-        """Run the check command where there is one; otherwise see that the command's program can be found."""
+        """Run the check command, if there is one; otherwise check that the command's program exists."""
         import shutil
 
         if self._check:
@@ -220,8 +238,9 @@ class Command(Way):
     def _run(self, command: tuple[str, ...], note: dict[str, str]) -> None:
         environment = {**os.environ, **{f"GNOMON_{key.upper()}": value for key, value in note.items()}}
         try:
+            # Tied to this process: a command that outlived it would go on while `promote --resume` takes it back.
             ended = subprocess.run(
-                list(command), env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+                leashed(command), env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise GnomonError(f"{command[0]}: {_line(error)}") from error

@@ -1,4 +1,4 @@
-"""The shadow log is the authority on progress: where each of its partitions begins, and how far it is sealed."""
+"""The shadow log is the authority on progress: the start of each of its partitions, and the end of its last seal."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import ConfigurationError, DecodeError
 from gnomon_schemas.records import DeploymentStart, from_dict
-from gnomon_schemas.store import packaged_schemas
+from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 
 START = "gnomon.v1.DeploymentStart"
 WINDOW = "gnomon.v1.SamplingWindow"
@@ -23,7 +23,7 @@ log = get_logger("shadowlog")
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What one shadow partition says: its first record, and the end of its last sealed window (None: no seal).
+    """The state of one shadow partition: its first record, and the end of its last sealed window (None: no seal).
 
     `expired`: retention has removed the beginning, so the first record is not there any more.
     """
@@ -34,27 +34,35 @@ class Tail:
 
 
 class ShadowLog:
-    """Reads the ends of a deployment's shadow partitions, without a group."""
+    """Reads the ends of a deployment's shadow partitions, without a group.
 
-    def __init__(self, settings: Settings, topic: str, clock: Callable[[], float]) -> None:
+    What a later version of Gnomon wrote is read by the schemas that it published in the topic `schemas`.
+    """
+
+    def __init__(self, settings: Settings, topic: str, schemas: str, clock: Callable[[], float]) -> None:
         self._topic = topic
         self._clock = clock
         self._settings = settings
         eof = {"enable.partition.eof": True, "fetch.wait.max.ms": 10}
         self._committed = clients.make_consumer(settings, defaults=eof)
         self._all = clients.make_consumer(settings, defaults=eof | {"isolation.level": "read_uncommitted"})
-        self._reader = Reader(packaged_schemas())
+        self._published = TopicSchemas(
+            clients.client_config(settings), schemas, timeout_s=settings.kafka.timeout_seconds
+        )
+        self._reader = Reader(ChainedSchemas(packaged_schemas(), self._published))
 
     def close(self) -> None:
         """Leave the broker."""
         self._committed.close()
         self._all.close()
+        self._published.close()
 
     def tail(self, partition: int, stopping: Callable[[], bool]) -> Tail:
-        """Read one partition's tail, once no transaction is open there any more.
+        """Read one partition's tail, as soon as no transaction is open there.
 
-        The last stable offset has to reach the high watermark first: until then a predecessor's commit may still be
-        under way, and its seal would come to light behind our back.
+        The last stable offset must reach the high watermark first: until then a predecessor's commit may still be
+        running, and its seal would appear after we have read the tail. Raises ConfigurationError for a record that is
+        not readable: it may be a seal, and we would score its window again.
         """
         deadline = self._clock() + _WAIT_SECONDS
         waited = False
@@ -77,9 +85,9 @@ class ShadowLog:
         step = _FIRST_STEP
         while end is None:
             first = max(low, high - step)
-            for record in self._read(partition, first, high):
-                if record[0] == WINDOW:
-                    end = record[1]["end_offset"]
+            for name, record in self._read(partition, first, high, every=True):
+                if name == WINDOW:
+                    end = record["end_offset"]
             if first == low:
                 break
             step *= 4
@@ -88,7 +96,7 @@ class ShadowLog:
         return Tail(start, end, expired=start is None and low > 0)
 
     def records(self, partition: int) -> Iterator[tuple[str, Record]]:
-        """Every readable record of a partition, of committed transactions, up to the end as it is now."""
+        """Yield every readable record of committed transactions in a partition, up to its current end."""
         low, high = self._watermarks(self._committed, partition)
         return self._read(partition, low, high)
 
@@ -96,27 +104,30 @@ class ShadowLog:
         return log_reading.watermarks(self._settings, consumer, TopicPartition(self._topic, partition))
 
     def _first(self, partition: int, low: int, high: int) -> tuple[str, Record] | None:
-        return next(iter(self._read(partition, low, min(high, low + _FIRST_STEP))), None)
+        return next(iter(self._read(partition, low, min(high, low + _FIRST_STEP), every=True)), None)
 
-    def _read(self, partition: int, first: int, end: int) -> Iterator[tuple[str, Record]]:
-        """The readable records of [first, end); transaction markers leave holes, and aborted records are not seen."""
+    def _read(self, partition: int, first: int, end: int, every: bool = False) -> Iterator[tuple[str, Record]]:
+        """Yield the readable records of [first, end); with `every`, raise ConfigurationError for an unreadable one.
+
+        Transaction markers leave holes, aborted records are left out.
+        """
         place = TopicPartition(self._topic, partition, first)
         for message in log_reading.read(self._settings, self._committed, place, end):
-            record = self._decode(message)
-            if record is not None:
-                yield record
-
-    def _decode(self, message: Any) -> tuple[str, Record] | None:
-        try:
-            name, _, record = self._reader.decode(message.value())
-        except DecodeError as error:
-            log.warning("unreadable record", topic=self._topic, offset=message.offset(), reason=str(error))
-            return None
-        return name, record
+            try:
+                name, _, record = self._reader.decode(message.value())
+            except DecodeError as error:
+                if every:
+                    raise ConfigurationError(
+                        f"{self._topic} [{partition}], offset {message.offset()}: {error}; if a later version of Gnomon"
+                        " wrote it, install that one, else use another --deployment name"
+                    ) from None
+                log.warning("unreadable record", topic=self._topic, offset=message.offset(), reason=str(error))
+            else:
+                yield name, record
 
 
 def check_identity(wanted: DeploymentStart, found: DeploymentStart, topic: str) -> None:
-    """Refuse to go on under another identity; raises ConfigurationError that says what differs.
+    """Refuse to continue under another identity; raise ConfigurationError that names the difference.
 
     The sampling policy may change over a deployment's life: every window names its own.
     """

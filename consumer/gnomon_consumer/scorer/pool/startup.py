@@ -1,4 +1,4 @@
-"""The workers of a command, ready to score: started once the stream has a schema, ended with the block."""
+"""The workers of a command: started when the stream has a schema, ended at the end of the `with` block."""
 
 import os
 import time
@@ -15,7 +15,6 @@ from gnomon_consumer.scorer.pool.pool import Pool
 from gnomon_consumer.scorer.pool.writer_schemas import WriterSchemas
 from gnomon_consumer.scorer.worker.models import ModelSpec
 from gnomon_consumer.scorer.worker.sandbox import Limits, keep_memory_private
-from gnomon_consumer.scorer.worker.scoring import LIVE
 from gnomon_consumer.settings import DEFAULT_FILE, Settings
 from gnomon_consumer.times import now_us
 from gnomon_schemas.errors import ConfigurationError
@@ -30,7 +29,7 @@ log = get_logger("schemas")
 
 @dataclass(frozen=True)
 class ReadyWorkers:
-    """Workers that have loaded the model for the features of `live`, and the gate to them."""
+    """Workers that have loaded the model for the features of `live`, and the writer schemas that they know."""
 
     pool: Pool
     gate: WriterSchemas
@@ -38,7 +37,7 @@ class ReadyWorkers:
 
 
 def worker_limits(settings: Settings, *, network: bool = False) -> Limits:
-    """Return what a worker of these settings may use, and which files are hidden from it."""
+    """Return the limits of a worker under these settings, and the files that are hidden from it."""
     score = settings.score
     return Limits(
         score.memory_bytes,
@@ -112,10 +111,10 @@ def _started_with_another(
 ) -> ReadyWorkers | None:
     """Start with an older record that has features which the newest lacks: a second producer may write another one.
 
-    Raises `refusal` where the model cannot be bound to any of them. Captures of the newest record then fail one by one,
-    with the feature's name.
+    Raises `refusal` if the model fits none of them. Captures of the newest record then fail one by one, with the
+    feature's name.
     """
-    captures = [schema for schema in reversed(store.live_schemas()) if schema.name == LIVE]
+    captures = store.live_schemas()[::-1]
     if not captures:
         raise refusal
     newest = captures[0]
@@ -127,9 +126,9 @@ def _started_with_another(
         except ConfigurationError:
             continue
         log.warning(
-            "the newest record of the stream lacks features of the model: its captures fail, an older record is taken",
+            "the newest record of the stream lacks features of the model: its captures fail, an older record is used",
             reason=" ".join(str(refusal).split()), newest=str(newest.fingerprint), taken=str(schema.fingerprint),
-            way_out="a second service writes another record under this stream: give it a stream of its own",
+            way_out="a second service writes another record under this stream: give it its own stream",
         )  # fmt: skip
         return workers
     raise refusal

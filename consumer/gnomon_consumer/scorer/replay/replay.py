@@ -1,7 +1,7 @@
-"""`gnomon replay --like`: score exactly what another deployment sampled, with its probabilities, as one of its own.
+"""`gnomon replay --like`: score exactly the captures that another deployment sampled, as a new deployment.
 
-The other deployment's shadow log says which captures, the live log holds them. What is written is a shadow log like any
-other, window for window the other one's, so that joiner, ledger and reports treat it as any other.
+The other deployment's shadow log lists the captures, the live log holds them. The replay writes an ordinary shadow log
+with the same windows, so joiner, ledger and reports treat it like any other.
 """
 
 import time
@@ -14,6 +14,7 @@ from confluent_kafka.admin import ClusterMetadata
 
 from gnomon_consumer.kafka import clients
 from gnomon_consumer.kafka.errors import kafka_error
+from gnomon_consumer.scorer.intake import own_schemas
 from gnomon_consumer.scorer.intake.resume import Resumption
 from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog
 from gnomon_consumer.scorer.options import Options
@@ -70,13 +71,14 @@ class Replay:
         ):
             if workers is None:
                 return ReplaySummary()
+            own_schemas.publish(settings, self._names.schemas)
             run = self._connected(workers, starts, resources)
             for partition in sorted(theirs.partitions):
                 run.follow(partition)
             return run.done
 
     def _refuse_beside_a_scorer(self, metadata: ClusterMetadata) -> None:
-        """Two writers of one shadow log would contradict each other; the mock cannot tell."""
+        """Refuse to start beside another writer of the shadow log; the mock cannot detect one."""
         if clients.is_mock(metadata):
             return
         group = self.options.group(self._names)
@@ -107,8 +109,12 @@ class Replay:
             model=starts.model,
             now_us=self.now_us,
         )
-        theirs = resources.enter_context(closing(ShadowLog(settings, names.shadow(self.like), self.clock)))
-        own = resources.enter_context(closing(ShadowLog(settings, names.shadow(options.deployment), self.clock)))
+        theirs = resources.enter_context(
+            closing(ShadowLog(settings, names.shadow(self.like), names.schemas, self.clock))
+        )
+        own = resources.enter_context(
+            closing(ShadowLog(settings, names.shadow(options.deployment), names.schemas, self.clock))
+        )
         live = clients.make_consumer(settings, defaults={"enable.partition.eof": True})
         resources.callback(live.close)
         writer = Writer(settings, names, options.deployment, options.member, clock=self.clock, stopping=self.stopping)

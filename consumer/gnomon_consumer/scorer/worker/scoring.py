@@ -68,7 +68,7 @@ class _Call(NamedTuple):
 class BatchScorer:
     """One loaded model with what is needed to read its captures; `clock` gives seconds, `now_us` the wall clock.
 
-    `processes` is the worker's limit, for what is said of an error.
+    `processes` is the worker's limit, for the text of an error.
     """
 
     spec: ModelSpec
@@ -155,7 +155,7 @@ class BatchScorer:
         return found
 
     def _captures(self, group: Decoded, rows: Rows, errors: dict[int, DecodeError]) -> tuple[pa.RecordBatch, Indices]:
-        """The captures of a group and their places; other messages and other keys go to `errors`."""
+        """Return the captures of a group and their places; other messages and other keys go to `errors`."""
         places = group.rows
         if group.schema.name != LIVE:
             text = f"a {group.schema.name} in the live topic"
@@ -212,7 +212,7 @@ class BatchScorer:
         return Outcomes.of([self._failed(task.rows[0], task, failure, request_id, 0, None)])
 
     def _alone(self, captures: pa.RecordBatch, task: _Task, call: _Call) -> Scored:
-        """The outcome of one capture, whatever the model did."""
+        """Return the outcome of one capture, whatever the model did."""
         latency_us = round(1e6 * call.seconds)
         try:
             return self._encoded(captures, task, [call], [latency_us])[0]
@@ -232,7 +232,7 @@ class BatchScorer:
             answers.append(call.answers)
         states = {call.state for call in calls}
         if len(states) > 1:
-            raise ValueError("each row has a state of its own")
+            raise ValueError("each row has its own state")
         outcomes = encode_batch(
             task.rows,
             task.window_id,
@@ -293,7 +293,7 @@ class BatchScorer:
         return _Call(state, seconds, None) if isinstance(state, Exception) else _Call(answers, seconds, state)
 
     def _state(self) -> FeatureState | Exception | None:
-        """The state of the model's feature cache, or what the model's own code raised instead."""
+        """Return the state of the model's feature cache, or what the model's own code raised instead."""
         try:
             return self.runner.feature_state()
         except KeyboardInterrupt:
@@ -302,14 +302,14 @@ class BatchScorer:
             return RuntimeError(f"feature_state() raised {self._told(error)}")
 
     def _told(self, error: BaseException) -> str:
-        """What an error says, whatever its own `__str__` does."""
+        """Return what an error says, whatever its own `__str__` does."""
         try:
             return explained(error, self.processes)
         except Exception:  # noqa: BLE001 - a model may raise an exception of its own making
             return type(error).__name__
 
     def _known(self, schema: Schema) -> tuple[Feature, ...] | ConfigurationError:
-        """The features of a writer schema, or why the model cannot use them; asked once a schema."""
+        """Return the features of a writer schema, or why the model cannot use them; asked once a schema."""
         key = str(schema.fingerprint)
         if key not in self._features:
             try:
@@ -322,7 +322,7 @@ class BatchScorer:
 
 
 def _row(batch: Batch, at: int) -> Batch:
-    """One row of a batch."""
+    """Return one row of a batch."""
     here = slice(at, at + 1)
     return {
         name: FeatureColumn(

@@ -1,6 +1,7 @@
 """The codes of reasons: a closed vocabulary, each with one line of meaning."""
 
 NO_METRIC = "NO_METRIC"
+REJECTED_BEFORE = "REJECTED_BEFORE"
 WORSE = "WORSE"
 SEGMENT_WORSE = "SEGMENT_WORSE"
 SEGMENT_HARM = "SEGMENT_HARM"
@@ -14,6 +15,7 @@ LATENCY_CONTROL = "LATENCY_CONTROL"
 DAYS = "DAYS"
 VOLUME = "VOLUME"
 ANSWERED = "ANSWERED"
+COMPARED = "COMPARED"
 COVERAGE = "COVERAGE"
 LEDGER = "LEDGER"
 LABEL_COVERAGE = "LABEL_COVERAGE"
@@ -27,13 +29,14 @@ LIVE_CHANGED = "LIVE_CHANGED"
 PLAN_CHANGED = "PLAN_CHANGED"
 
 MEANINGS: dict[str, str] = {
-    NO_METRIC: "No sealed request says anything of the metric, or one side has no denominator.",
-    WORSE: "The upper bound of a metric lies below minus its margin.",
-    SEGMENT_WORSE: "The upper bound of a required segment lies below minus its margin.",
+    NO_METRIC: "No sealed request says anything about the metric, or one side has no denominator.",
+    REJECTED_BEFORE: "An earlier verdict of the same plan rejected the challenger; another plan starts again.",
+    WORSE: "The upper bound of a metric is below minus its margin.",
+    SEGMENT_WORSE: "The upper bound of a required segment is below minus its margin.",
     SEGMENT_HARM: "A segment loses more than the margin; e-BH over all segments that are watched.",
     SHOWN: "Whether the lower bound of a metric or required segment passed at the last look.",
-    LABELS_DECIDE: "Whether the bound still passes when missing labels are weighted for, or say the worst.",
-    DAYS_DEPEND: "Days depend on each other, so whole weeks are the sample; how many are still to come.",
+    LABELS_DECIDE: "Whether the bound still passes with weights for missing labels, and with their worst values.",
+    DAYS_DEPEND: "Days depend on each other, so whole weeks are the sample; how many are still missing.",
     ERRORS: "The challenger's error rate against the highest one allowed.",
     MORE_ERRORS: "Units in which only the challenger failed against those in which only live did.",
     LATENCY_SLA: "The share of requests over the agreed latency.",
@@ -41,6 +44,7 @@ MEANINGS: dict[str, str] = {
     DAYS: "Whole local days in sealed cohorts since the live model last changed.",
     VOLUME: "Too few rows: scored, on one day, effective, or of one true class.",
     ANSWERED: "The share of requests that both sides answered.",
+    COMPARED: "The share of answered requests that the plan's comparison could compare, and what it ignored.",
     COVERAGE: "The share of offered captures that were judged.",
     LEDGER: "The ledger does not close, or live records expired before they were joined.",
     LABEL_COVERAGE: "The weighted share of requests with a label.",

@@ -1,4 +1,4 @@
-"""The plan of a verdict: what it must answer, stored before there is evidence. Pure.
+"""The plan of a verdict, stored before there is evidence. Pure.
 
 `[verdict]` of gnomon.toml. It is hashed and stored when the deployment starts; another plan later starts a new process.
 """
@@ -98,7 +98,7 @@ class Gates(Section):
 
 
 class WayBack(Section):
-    """How a promotion is made and undone. Without it the verdict is never PROMOTE."""
+    """The switch that makes and undoes a promotion. Without it the verdict is never PROMOTE."""
 
     kind: Literal["none", "mlflow", "flag", "command"] = Field(
         default="none",
@@ -133,6 +133,46 @@ class WayBack(Section):
         if missing:
             raise ValueError(f"way_back of kind {self.kind} needs {', '.join(missing)}")
         return self
+
+
+class AnswerComparison(Section):
+    """When two answers agree, for the metric agreement."""
+
+    compare: Literal["stream", "label", "absolute", "relative", "top-k", "sql"] = Field(
+        default="stream",
+        description="stream: as the stream's settings say; label: equal decisions; absolute, relative: values within"
+        " the tolerance; top-k: the same k best items; sql: the expression; default stream.",
+    )
+    tolerance: float | None = Field(
+        default=None,
+        ge=0,
+        le=WIDEST,
+        description="absolute: the largest difference; relative: the largest share of the larger value.",
+    )
+    k: int | None = Field(default=None, ge=1, le=10**6, description="top-k: how many items, in any order.")
+    expression: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=10_000,
+        description="sql: a condition over the columns of report_v1.pairs; it can only read.",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> "AnswerComparison":
+        needs = {"absolute": "tolerance", "relative": "tolerance", "top-k": "k", "sql": "expression"}.get(self.compare)
+        for name in ("tolerance", "k", "expression"):
+            if name == needs and getattr(self, name) is None:
+                raise ValueError(f"comparison {self.compare} needs {name}")
+            if name != needs and getattr(self, name) is not None:
+                raise ValueError(f"comparison {self.compare} does not read {name}")
+        return self
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The fields of an answer that the rule does not read; none where that cannot be known."""
+        by_value = ("label", "ranking")
+        return {"label": ("value", "ranking"), "absolute": by_value, "relative": by_value,
+                "top-k": ("label", "value")}.get(self.compare, ())  # fmt: skip
 
 
 class Plan(Section):
@@ -181,6 +221,7 @@ class Plan(Section):
         default="week", description="When PROMOTE is possible: week: after whole weeks; day: on any day; default week."
     )
     time_zone: str = Field(default="UTC", description="Time zone of the days; default UTC.")
+    comparison: AnswerComparison = Field(default_factory=AnswerComparison)
     gates: Gates = Field(default_factory=Gates)
     way_back: WayBack = Field(default_factory=WayBack)
 
@@ -230,8 +271,14 @@ class Plan(Section):
         return {self.metric: margin} | {name: m for name, m in self.guardrails.items() if name != self.metric}
 
     def canonical(self) -> str:
-        """Return the plan as one line of JSON with sorted keys: the text that is hashed and stored."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Return the plan as one line of JSON with sorted keys: the text that is hashed.
+
+        What came after plans had been stored is left out where it says nothing, so that their hashes hold.
+        """
+        whole = self.model_dump(mode="json")
+        if self.comparison == AnswerComparison():
+            del whole["comparison"]
+        return json.dumps(whole, sort_keys=True, separators=(",", ":"))
 
     @property
     def process(self) -> str:

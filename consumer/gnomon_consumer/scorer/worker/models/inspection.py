@@ -1,4 +1,4 @@
-"""What an ONNX file may hold: operators of the standard, and data in its own folder that the SHA-256 covers too."""
+"""The permitted content of an ONNX file: standard operators, and data in its own folder that the SHA-256 covers too."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def _lies_elsewhere(tensor: Any) -> bool:
 def _location(tensor: Any, path: Path) -> str:
     locations = [entry.value for entry in tensor.external_data if entry.key == "location"]
     if len(locations) != 1:
-        raise ConfigurationError(f"{path}: the tensor {tensor.name!r} lies in another file, which is not named")
+        raise ConfigurationError(f"{path}: the tensor {tensor.name!r} is in another file, which is not named")
     return external.own_file(path, locations[0]).name
 
 

@@ -1,0 +1,84 @@
+"""Sums by whole day: of each metric and segment, and of slow requests."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+
+from gnomon_consumer.verdict.database import Row, Subject, ask
+from gnomon_consumer.verdict.pair_arrays import compared_pairs, labelled_pairs
+from gnomon_consumer.verdict.rules.evidence import Compared, Series
+from gnomon_consumer.verdict.rules.gate import look_of
+from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_consumer.verdict.rules.summing import Labelled, Summing, agreement, labelled, sides
+from gnomon_consumer.verdict.sealed import Period, horizon_of
+
+
+def series_of(
+    subject: Subject,
+    plan: Plan,
+    period: Period,
+    keys: Sequence[str],
+    *,
+    every: bool,
+    clustered: bool,
+    as_of: datetime | None,
+) -> tuple[tuple[Series, ...], Labelled, Compared | None]:
+    """Return the sums of every metric, segment and variant, what is labelled of them, and what could be compared.
+
+    `keys` are the segment keys that are looked at; every: there are no others. Each pair is read once for the metrics
+    that need labels, and once for agreement, which waits for no label.
+    """
+    days = len(period.days)
+    looks = sorted({days, look_of(days, plan)} - {0})
+    found: list[Series] = []
+    how_much, compared, horizon = Labelled(), None, horizon_of(plan)
+    if horizon is not None:
+        summing = Summing(labelled_pairs(subject, period, horizon, None if every else keys, clustered), days, looks)
+        how_much = labelled(summing.pairs)
+        for metric in plan.margins():
+            if metric != "agreement":
+                found += summing.variants(metric)
+        if plan.metric != "agreement":
+            found += summing.segments(plan.metric, sides(summing.pairs, plan.metric), keys)
+    if "agreement" in plan.margins():
+        pairs, differ = compared_pairs(subject, period, as_of, None if every else keys, clustered, plan.comparison)
+        summing = Summing(pairs, days, looks)
+        matches = agreement(pairs)
+        found += summing.series("agreement", matches)
+        if plan.metric == "agreement":
+            found += summing.segments("agreement", matches, keys)
+        ignored = {field: differ[field] for field in plan.comparison.ignored}
+        compared = Compared(plan.comparison.compare, len(pairs.kind), int(matches.given.sum()), ignored)
+    return tuple(sorted(found, key=lambda s: (s.metric, s.segment, s.variant))), how_much, compared
+
+
+def latency_of(subject: Subject, plan: Plan, period: Period, control: str | None) -> tuple[Series, ...]:
+    """Return the shares of requests over the agreed latency and over the control's own p95."""
+    gates, found = plan.gates, []
+    limits = {**period.limits, "time_zone": plan.time_zone}
+    if gates.latency_sla_ms is not None:
+        slow = subject.ask("verdict_latency", limit_us=gates.latency_sla_ms * 1000, **limits)
+        found.append(_latency("latency_sla", slow, None, period.days))
+    if gates.latency_control_share is not None and control is not None:
+        named = {"stream": subject.row["stream"], "deployment": control}
+        quantiles = ask(subject.connection, "latency", **named, **period.limits)
+        p95 = next((r["microseconds"] for r in quantiles if r["measure"] == "shadow" and r["quantile"] == 0.95), None)
+        if p95 is not None:
+            theirs = ask(subject.connection, "verdict_latency", **named, **limits, limit_us=p95)
+            ours = subject.ask("verdict_latency", limit_us=p95, **limits)
+            found.append(_latency("latency_control", ours, theirs, period.days))
+    return tuple(found)
+
+
+def _latency(name: str, ours: list[Row], theirs: list[Row] | None, days: Sequence[date]) -> Series:
+    """Return the share of slow requests with the control's, or with 0."""
+    mine = {row["day"]: row for row in ours}
+    other = {row["day"]: row for row in theirs or ()}
+    weights = tuple(mine[day]["weight"] if day in mine else 0.0 for day in days)
+    return Series(
+        name,
+        tuple(mine[day]["n"] if day in mine else 0 for day in days),
+        tuple(other[day]["slow"] if day in other else 0.0 for day in days),
+        weights if theirs is None else tuple(other[day]["weight"] if day in other else 0.0 for day in days),
+        tuple(mine[day]["slow"] if day in mine else 0.0 for day in days),
+        weights,
+    )
