@@ -80,7 +80,7 @@ def ways(strict: Strict, folder: Path) -> list[Way]:
         Way("no client certificate", strict.url(CERTIFIED, sslmode="require"), 2),
         Way("a client certificate of an unknown authority",
             strict.url(CERTIFIED, sslmode="require", sslcert=stranger.certificate, sslkey=stranger.key), 2),
-        Way("a wrong password of the client's key", strict.url(CERTIFIED, **certified, sslpassword="not-the-one"), 2),
+        Way("a wrong password of the client's key", strict.url(CERTIFIED, "", **certified, sslpassword="not-the-one"), 2),
         Way("a service that is not in the file", "service=absent", 2, {"PGSERVICEFILE": str(service_file)}),
         Way("a line of the service file without =", "service=broken", 2, {"PGSERVICEFILE": str(service_file)}),
         Way("fewer ports than hosts", f"host=a,b,c port=1,2 user={OWNER} dbname=strict", 2),
