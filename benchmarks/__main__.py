@@ -46,6 +46,7 @@ ALONE = {
     "fleet": "benchmarks.jobs.fleet",
     "replay": "benchmarks.jobs.replay",
     "reports": "benchmarks.jobs.reports",
+    "stock": "benchmarks.jobs.stock",
     "verdict": "benchmarks.jobs.verdict",
     "copying": "benchmarks.jobs.copying",
     "flame": "benchmarks.output.flame",
