@@ -43,6 +43,7 @@ ALONE = {
     "split": "benchmarks.jobs.split",
     "rows": "benchmarks.jobs.rows",
     "scale": "benchmarks.jobs.scale",
+    "fleet": "benchmarks.jobs.fleet",
     "replay": "benchmarks.jobs.replay",
     "reports": "benchmarks.jobs.reports",
     "stock": "benchmarks.jobs.stock",
