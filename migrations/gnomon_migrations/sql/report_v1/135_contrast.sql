@@ -72,9 +72,9 @@ $$
              case when s.answered and f.finite and s.a_label is null and s.b_label is null
                   then abs(s.b_value - s.truth_value) end),
             ('brier', case when s.answered and s.a_label is not null and s.truth_value in (0, 1)
-                                and s.a_value between 0 and 1 then (s.a_value - s.truth_value) ^ 2 end,
+                                and s.a_value between 0 and 1 then gnomon_estimators.square(s.a_value - s.truth_value) end,
              case when s.answered and s.b_label is not null and s.truth_value in (0, 1) and s.b_value between 0 and 1
-                  then (s.b_value - s.truth_value) ^ 2 end)) m(metric, x, y)
+                  then gnomon_estimators.square(s.b_value - s.truth_value) end)) m(metric, x, y)
         where m.x is not null and m.y is not null
     ),
     totals as (
