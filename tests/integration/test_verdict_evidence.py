@@ -404,3 +404,17 @@ def test_an_expression_can_only_read(db: Database, expression: str) -> None:
 def test_a_plan_that_was_stored_before_comparisons_keeps_its_hash() -> None:
     assert Plan().sha256 == "0cefa3934599de73f9baf8c54eaf973f1071904380f501bf01680dd1ce683113"
     assert Plan(comparison=AnswerComparison(compare="label")).sha256 != Plan().sha256
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "brier", "precision", "log_loss", "rmse", "agreement"])
+def test_days_without_an_answered_pair_are_no_evidence(db: Database, metric: str) -> None:
+    plan = lenient(metric=metric, margin=0.1, guardrails={"agreement": 0.1, "brier": 0.1})
+    made(db, 14, plan=plan)
+    db.connection.execute("update gnomon.pairs set outcome = 'failed', shadow_error_kind = 'exception'")
+    found = evidence(db)
+    assert (len(found.days), found.rows, found.series) == (14, 560, ())
+    assert decide(plan, found).decision == "REJECT"
+    db.connection.execute("delete from gnomon.pairs where event_time >= %s", [day(0)])
+    nothing = evidence(db)
+    assert (nothing.rows, nothing.series) == (0, ())
+    assert decide(plan, nothing).decision == "INSUFFICIENT_DATA"

@@ -104,7 +104,7 @@ def parse_database_url(url: str) -> DatabaseAddress:
     except psycopg.ProgrammingError as error:
         raise ConfigurationError(_refusal(str(error))) from None
     for port in parameters.get("port", "").split(","):
-        if port and not (port.isdigit() and 0 < int(port) < 65536):
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise ConfigurationError(f"the port in database_url is not a number from 1 to 65535; {_ESCAPE}")
     return DatabaseAddress(parameters)
 

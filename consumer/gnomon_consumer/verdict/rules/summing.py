@@ -90,8 +90,9 @@ class Pairs:
         there = ~np.isnan(self.live)
         tenth[there] = np.clip(np.floor(self.live[there] * 10) + 1, 0, 11).astype(np.int64)
         cell = group * 13 + tenth
-        every = np.bincount(cell, self.weight)
-        labelled = np.bincount(cell, self.weight * self.known)
+        # Of no pairs NumPy counts integers.
+        every = np.bincount(cell, self.weight).astype(np.float64)
+        labelled = np.bincount(cell, self.weight * self.known).astype(np.float64)
         share = np.divide(labelled, every, out=np.zeros_like(every), where=every > 0)
         return np.asarray(self.weight / np.maximum(share, LEAST_SHARE)[cell])
 
