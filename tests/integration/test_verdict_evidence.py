@@ -80,6 +80,36 @@ def test_day_sums_of_every_metric_are_those_of_the_rows(db: Database) -> None:
     assert set(found.manifest["schemas"]) == set(RECORDS) - {"LivePrediction"}
 
 
+def test_day_sums_of_ranked_lists(db: Database) -> None:
+    """Live ranks a, b, c; the challenger's scores rank b before a."""
+    plan = lenient(metric="ndcg@1", margin=0.1, guardrails={"ndcg_exp@1": 0.1, "ndcg@3": 0.1})
+    made(db, 14, plan=plan)
+    db.connection.execute(
+        "update gnomon.pairs set live_items = '{a,b,c}', shadow_items = '{a,b,c}', shadow_scores = '{0.2,0.9,0.1}',"
+        " live_label = null, shadow_label = null, live_value = null, shadow_value = null"
+    )
+    db.connection.execute(
+        "update gnomon.labels set relevance = '{3,1,0}', items = '{a,b,c}', label = null, value = null"
+    )
+    found = evidence(db)
+    discounts = 1 / np.log2([2, 3, 4])
+    third = float(np.dot([1, 3, 0], discounts) / np.dot([3, 1, 0], discounts))
+    for metric, expected in {"ndcg@1": 1 / 3, "ndcg_exp@1": 1 / 7, "ndcg@3": third}.items():
+        one = series(found, metric)
+        assert sum(one.rows) == 14 * 40
+        assert one.live_y == pytest.approx(one.live_x)
+        assert one.shadow_y == pytest.approx([expected * x for x in one.shadow_x])
+    assert series(found, "ndcg@1", "origin=JFK").rows
+
+
+def test_a_value_that_is_no_probability_leaves_no_brier_score_and_no_log_loss(db: Database) -> None:
+    made(db, 14, plan=lenient(guardrails={"brier": 0.01, "log_loss": 0.1}))
+    db.connection.execute("update gnomon.pairs set shadow_value = 1.5 where source_offset = 33")
+    found = evidence(db)
+    assert [found.find(metric, "", "complete") for metric in ("brier", "log_loss")] == [None, None]
+    assert series(found, "accuracy").rows
+
+
 def test_variances_of_clusters(db: Database) -> None:
     rng = np.random.default_rng(4)
     users = [f"u{n}" for n in range(9)]

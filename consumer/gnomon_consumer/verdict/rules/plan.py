@@ -16,6 +16,7 @@ Goal = Literal["superior", "not_worse"]
 WIDEST = 1e12
 """The widest margin: an infinite one would be no margin, and JSON cannot hold it."""
 
+NDCG = tuple(f"{name}@{k}" for name in ("ndcg", "ndcg_exp") for k in (1, 3, 5, 10, 20))
 METRICS: dict[str, tuple[int, float | None]] = {
     # metric: (1 where more is better, -1 where less is; the margin that holds unless the plan names another)
     "accuracy": (1, 0.005),
@@ -27,6 +28,7 @@ METRICS: dict[str, tuple[int, float | None]] = {
     "absolute_error": (-1, None),
     "rmse": (-1, None),
     "agreement": (1, 0.01),
+    **dict.fromkeys(NDCG, (1, None)),
 }
 """What a plan may name. `agreement` compares the challenger with live itself (1) and needs no labels."""
 

@@ -17,19 +17,25 @@ $$
                                         probability_bounds.horizon) p
         where p.live_error_kind is null and p.outcome = 'scored' and p.task is distinct from 'multiclass'
           and (p.live_label is not null and p.shadow_label is not null or p.task = 'binary')
-          and p.live_value between 0 and 1 and p.shadow_value between 0 and 1
+          and p.live_value > '-infinity' and p.live_value < 'infinity'
+          and p.shadow_value > '-infinity' and p.shadow_value < 'infinity'
           and (p.truth_value in (0, 1) or p.truth_value is null and p.truth_label is null)
     ),
+    -- Scores that are no probabilities have an area, and no loss.
+    losing as (select deployment_id from said group by 1
+               having bool_and(gnomon_estimators.chance(live) < 'NaN' and gnomon_estimators.chance(shadow) < 'NaN')),
     whole as (select deployment_id, count(*) as n, sum(w) as w, coalesce(sum(w) filter (where truth is not null), 0) as known
               from said group by 1),
     -- Of each request the loss of either side if the truth is 0, and if it is 1.
     losses as (
         select s.deployment_id, s.w, s.truth, m.metric, e.side, e.zero, e.one
         from said s
+        join losing using (deployment_id)
+        cross join lateral (select gnomon_estimators.chance(s.live) as live, gnomon_estimators.chance(s.shadow) as shadow) c
         cross join lateral (values
-            ('log_loss', -ln(1 - least(greatest(s.live, 1e-6), 1 - 1e-6)), -ln(least(greatest(s.live, 1e-6), 1 - 1e-6)),
-             -ln(1 - least(greatest(s.shadow, 1e-6), 1 - 1e-6)), -ln(least(greatest(s.shadow, 1e-6), 1 - 1e-6))),
-            ('brier', s.live ^ 2, (1 - s.live) ^ 2, s.shadow ^ 2, (1 - s.shadow) ^ 2))
+            ('log_loss', gnomon_estimators.log_loss(1 - c.live), gnomon_estimators.log_loss(c.live),
+             gnomon_estimators.log_loss(1 - c.shadow), gnomon_estimators.log_loss(c.shadow)),
+            ('brier', c.live ^ 2, (1 - c.live) ^ 2, c.shadow ^ 2, (1 - c.shadow) ^ 2))
             m(metric, live_zero, live_one, shadow_zero, shadow_one)
         cross join lateral (values ('live', m.live_zero, m.live_one), ('shadow', m.shadow_zero, m.shadow_one),
                                    ('difference', m.shadow_zero - m.live_zero, m.shadow_one - m.live_one))

@@ -7,20 +7,22 @@ create function gnomon_estimators.verdict_pairs(stream text, deployment text, si
                                         horizon interval, time_zone text)
     returns table (day date, unit text, clustered boolean, segments jsonb, w float8, live_value float8,
                    live_label text, shadow_value float8, shadow_label text, same boolean, truth_value float8,
-                   truth_label text, known boolean)
+                   truth_label text, known boolean, live_items text[], live_scores float8[], shadow_items text[],
+                   shadow_scores float8[], relevance_items text[], relevance float8[])
     language sql stable parallel safe rows 100000 set enable_nestloop = off as -- planner note 6
 $$
     select (p.event_time at time zone verdict_pairs.time_zone)::date,
            coalesce(p.cluster, p.source_partition || ':' || p.source_offset), p.cluster is not null, p.segments, p.weight,
            p.live_value, p.live_label, p.shadow_value, p.shadow_label, null::boolean, p.truth_value, p.truth_label,
-           p.known
+           p.known, p.live_items, p.live_scores, p.shadow_items, p.shadow_scores, p.relevance_items, p.relevance
     from gnomon_estimators.labelled(verdict_pairs.stream, verdict_pairs.deployment, verdict_pairs.since, verdict_pairs.until,
                             null, verdict_pairs.horizon) p
     where p.live_error_kind is null and p.outcome = 'scored'
     union all
     select (p.event_time at time zone verdict_pairs.time_zone)::date,
            coalesce(p.cluster, p.source_partition || ':' || p.source_offset), p.cluster is not null, p.segments, p.weight,
-           p.live_value, p.live_label, p.shadow_value, p.shadow_label, p.agrees, null, null, false
+           p.live_value, p.live_label, p.shadow_value, p.shadow_label, p.agrees, null, null, false,
+           null, null, null, null, null, null
     from gnomon_estimators.pairs_of(verdict_pairs.stream, verdict_pairs.deployment, verdict_pairs.since, verdict_pairs.until,
                             null) p
     where verdict_pairs.horizon is null and p.live_error_kind is null and p.outcome = 'scored' and p.comparable
@@ -40,12 +42,16 @@ $$
         select *, (select jsonb_object_agg(k, p.segments -> k) from unnest(verdict_rows.keys) k) as watched,
                case when p.live_value <> 'NaN' then width_bucket(p.live_value, 0, 1, 10) end as tenth,
                p.live_label is not null and p.shadow_label is not null as decided,
-               p.live_value between 0 and 1 and p.shadow_value between 0 and 1 as probabilities,
+               gnomon_estimators.chance(p.live_value) as live_chance,
+               gnomon_estimators.chance(p.shadow_value) as shadow_chance,
                p.live_value > '-infinity' and p.live_value < 'infinity'
                    and p.shadow_value > '-infinity' and p.shadow_value < 'infinity' as finite
         from gnomon_estimators.verdict_pairs(verdict_rows.stream, verdict_rows.deployment, verdict_rows.since,
                                      verdict_rows.until, verdict_rows.horizon, verdict_rows.time_zone) p
     ),
+    -- One value that is no probability, and none is (docs/statistics.md): then there is no Brier score and no log loss.
+    scope as (select coalesce(bool_and(p.live_chance < 'NaN' and p.shadow_chance < 'NaN'), false) as probabilities
+              from pairs p where p.finite),
     groups as (
         select watched, live_label, tenth, coalesce(sum(w) filter (where known), 0) / sum(w) as labelled
         from pairs group by 1, 2, 3
@@ -59,6 +65,7 @@ $$
     valued as (
         select p.day, p.unit, p.segments, p.w, p.corrected, p.known, m.*
         from weighted p
+        cross join scope
         cross join lateral (select p.live_label = p.truth_label as live_right, p.shadow_label = p.truth_label as shadow_right,
                                    p.known and p.decided and p.truth_label is not null as judged,
                                    p.known and p.finite and p.truth_value > '-infinity' and p.truth_value < 'infinity'
@@ -77,15 +84,27 @@ $$
              (t.shadow_right = (p.truth_value = 1))::integer),
             ('recall', t.judged and p.truth_value in (0, 1), case when t.live_right then p.truth_value else 0 end,
              p.truth_value, case when t.shadow_right then p.truth_value else 0 end, p.truth_value),
-            ('brier', p.probabilities and t.y in (0, 1), (p.live_value - t.y) ^ 2, 1, (p.shadow_value - t.y) ^ 2, 1),
-            ('log_loss', p.known and p.probabilities and p.truth_value in (0, 1),
-             -ln(least(greatest(1 - abs(p.truth_value - p.live_value), 1e-6), 1 - 1e-6)), 1,
-             -ln(least(greatest(1 - abs(p.truth_value - p.shadow_value), 1e-6), 1 - 1e-6)), 1),
+            ('brier', p.finite and scope.probabilities and t.y in (0, 1), (p.live_chance - t.y) ^ 2, 1,
+             (p.shadow_chance - t.y) ^ 2, 1),
+            ('log_loss', p.known and p.finite and scope.probabilities and p.truth_value in (0, 1),
+             gnomon_estimators.log_loss(1 - abs(p.truth_value - p.live_chance)), 1,
+             gnomon_estimators.log_loss(1 - abs(p.truth_value - p.shadow_chance)), 1),
             ('squared_error', t.measured, (p.live_value - p.truth_value) ^ 2, 1, (p.shadow_value - p.truth_value) ^ 2, 1),
             ('rmse', t.measured, (p.live_value - p.truth_value) ^ 2, 1, (p.shadow_value - p.truth_value) ^ 2, 1),
             ('absolute_error', t.measured, abs(p.live_value - p.truth_value), 1, abs(p.shadow_value - p.truth_value), 1)
         ) m(metric, given, live_y, live_x, shadow_y, shadow_x)
         where m.given and m.metric = any (verdict_rows.metrics)
+        union all
+        select p.day, p.unit, p.segments, p.w, p.corrected, p.known, n.metric, true, n.live, 1, n.shadow, 1
+        from weighted p
+        cross join lateral unnest(
+            gnomon_estimators.ndcg_metrics(),
+            gnomon_estimators.ndcgs(gnomon_estimators.ranked(p.live_items, p.live_scores), p.relevance_items, p.relevance),
+            gnomon_estimators.ndcgs(gnomon_estimators.ranked(p.shadow_items, p.shadow_scores), p.relevance_items,
+                                    p.relevance)) n(metric, live, shadow)
+        where verdict_rows.metrics && gnomon_estimators.ndcg_metrics() and p.known and p.relevance is not null
+          and array_position(p.relevance, 'NaN') is null and n.metric = any (verdict_rows.metrics)
+          and n.live is not null and n.shadow is not null
     )
     select p.metric, s.segment, v.variant, p.day, p.unit, v.w, v.w * p.live_y, v.w * p.live_x, v.w * p.shadow_y,
            v.w * p.shadow_x
