@@ -17,7 +17,6 @@ from tests.support.model_runners import load, outcomes
 
 from gnomon_consumer.scorer.rehearsal.warm_up import check_warm_up
 from gnomon_schemas.errors import ConfigurationError
-from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.records import Failure, Prediction
 
 THREE = np.array(["a", "b", "c"])[np.digitize(X[:, 0], [-0.5, 0.5])]
