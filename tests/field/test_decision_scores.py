@@ -25,7 +25,7 @@ NAMES = ["wind", "slack"]
 
 def refused_rows(path: Path) -> list[str]:
     found = outcomes(load(path, FEATURES), ROWS, FEATURES)
-    failed = [one.message for one in found if isinstance(one, Failure) and one.kind.value == "model_error"]
+    failed = [one.message for one in found if isinstance(one, Failure) and one.kind == "model_error"]
     assert failed, found
     return failed
 

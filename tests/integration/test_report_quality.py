@@ -147,7 +147,8 @@ def ndcg(gain: Array, score: Array, k: int, *, exponential: bool) -> float:
 def test_ndcg(db: Database) -> None:
     rng = np.random.default_rng(14)
     items = list("abcdefghijklmnopqrstuvwxy")
-    pairs, labels, expected = [], [], {name: [] for name in NDCG}
+    pairs, labels = [], []
+    expected: dict[str, list[list[float]]] = {name: [] for name in NDCG}
     for i in range(30):
         gain = rng.integers(0, 4, len(items)).astype(float) if i else np.zeros(len(items))
         orders = [rng.permutation(len(items)) for _ in range(2)]
@@ -161,7 +162,7 @@ def test_ndcg(db: Database) -> None:
         labels.append(
             {"request_id": f"q{i}", "observed_at": START + DAY / 2, "relevance": gain.tolist(), "items": items}
         )
-        scores = [-np.argsort(order) for order in orders]
+        scores = [-np.argsort(order).astype(float) for order in orders]
         for name in NDCG if i else ():  # the list without a relevant item says nothing and is left out
             kind, k = name.split("@")
             expected[name].append([ndcg(gain, score, int(k), exponential=kind == "ndcg_exp") for score in scores])
