@@ -48,8 +48,8 @@ BOUNDS = [
 BEGINNING = """# Every report, on the demo
 
 Written by `make report-examples` from the first 20,000 flights of the [demo](demo.md)
-(`gnomon demo --captures 20000 --keep`, then `gnomon demo --open`); do not edit. What the reports mean is said in
-[Reports](reports.md), how they are reckoned in [Statistics](statistics.md).
+(`gnomon demo --captures 20000 --keep`, then `gnomon demo --open`); do not edit. [Reports](reports.md) explains
+the reports, [Statistics](statistics.md) their formulas.
 
 The first nine days were frozen as a reference before: `gnomon reference build 2013-04-01..2013-04-10`.
 """

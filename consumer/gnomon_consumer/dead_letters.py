@@ -55,7 +55,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class ReplayedLetters:
-    """What became of a letter: `paired`, `gone` (somebody else moved it), or why it stays."""
+    """The result for a letter: `paired`, `gone` (somebody else moved it), or why it stays."""
 
     letter: Letter
     outcome: str

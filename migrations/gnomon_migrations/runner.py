@@ -41,7 +41,7 @@ def known() -> frozenset[str]:
 
 
 def current(connection: Connection) -> str | None:
-    """The revision that stands in the database, None for an empty one."""
+    """Return the revision of the database, None for an empty one."""
     if not inspect(connection).has_table("alembic_version", schema=SCHEMA):
         return None
     revision: str | None = connection.scalar(text("select version_num from gnomon.alembic_version"))

@@ -3,8 +3,8 @@
 `sql/gnomon/` holds functions and views beside the tables (`create or replace`); `sql/gnomon_estimators/` the
 machinery of the reports, free to change; `sql/report_v1/` the public reading API. Each may use the ones before it.
 Files of a folder run in the order of their names (010 to 090: what all share; 100: one kind of report each), all in
-the transaction of the upgrade, whenever their text (or a migration) differs from what stands in the database; the
-estimators and `report_v1` are dropped and made anew then, and the readers' grants are given back.
+the transaction of the upgrade, whenever their text (or a migration) differs from the text in the database; the
+estimators and `report_v1` are then dropped and created again, and the readers' grants are given back.
 
 A released folder `report_vN` is not edited: a view that must change its meaning goes into
 `report_v(N+1)`, beside the old one.

@@ -23,7 +23,7 @@ class Counts:
 
     @property
     def in_flight(self) -> int:
-        """What has neither arrived nor been given up yet."""
+        """What was neither acknowledged nor abandoned yet."""
         return self.offered - self.delivered - sum(self.dropped.values())
 
 
@@ -53,12 +53,12 @@ class Account:
             self._dropped[reason] = self._dropped.get(reason, 0) + 1
 
     def leave_out(self, why: Literal["sampled_out", "switched_off", "rejected"]) -> None:
-        """Count one that is not offered on purpose: it takes no sequence number and is no loss."""
+        """Count one that is deliberately not offered: it takes no sequence number and is not a loss."""
         with self._lock:
             self._apart[why] += 1
 
     def on_delivery(self, error: KafkaError | None, _message: Any) -> None:
-        """Take librdkafka's delivery report."""
+        """Handle librdkafka's delivery report."""
         if error is None:
             with self._lock:
                 self._delivered += 1

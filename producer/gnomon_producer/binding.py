@@ -1,4 +1,4 @@
-"""From whatever holds a request's features to plain values in the schema's order: listed names only, types checked."""
+"""Convert a request's features to plain values in the schema's order: listed names only, types checked."""
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
@@ -18,9 +18,9 @@ _MAX_SIGNATURES = 256
 class FeatureBinder:
     """Binds features to a feature record.
 
-    With `listed_only` whatever the record does not name is left where it is; without, it is refused, so that a
-    renamed feature cannot go unnoticed. What is read is a snapshot of scalars and tuples. With `encoder_checks` the
-    encoder refuses values out of range by itself, and a record of nothing but plain types is passed on unexamined.
+    With `listed_only`, features that the record does not name are ignored; otherwise they are refused, so that a
+    renamed feature cannot go unnoticed. The result is a snapshot of scalars and tuples. With `encoder_checks` the
+    encoder itself refuses values out of range, and a record of only plain types is passed on unchecked.
     """
 
     def __init__(self, schema: FeatureSchema, *, listed_only: bool, encoder_checks: bool = False) -> None:
@@ -68,7 +68,7 @@ class FeatureBinder:
         return tuple(checked)
 
     def _found(self, features: dict[Any, Any]) -> Values:
-        """Return the values of features that are nested, absent, or given by another of their names."""
+        """Return the values of features that are nested, absent, or given under another of their names."""
         if len(self._asked) > 1:
             features = self._flat(features, "")
         shape = tuple(features)
@@ -93,7 +93,7 @@ class FeatureBinder:
         return tuple(keys)
 
     def _flat(self, features: dict[Any, Any], prefix: str) -> dict[Any, Any]:
-        """Return what records within hold under dotted names."""
+        """Return the fields of nested records under dotted names."""
         found: dict[Any, Any] = {}
         for key, value in features.items():
             name = f"{prefix}{key}" if prefix and isinstance(key, str) else key
@@ -114,7 +114,7 @@ _contains = frozenset.__contains__
 
 
 def _asked(features: tuple[Feature, ...]) -> dict[str, tuple[str, ...]]:
-    """Return what is asked of the carrier of all features (``) and of each record within, by its dotted name."""
+    """Return the names to read from the feature object (``) and from each nested record, by its dotted name."""
     asked: dict[str, dict[str, None]] = {"": {}}
     for feature in features:
         asked[""].update(dict.fromkeys((feature.name, feature.field, *feature.others)))

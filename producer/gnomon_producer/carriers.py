@@ -1,4 +1,4 @@
-"""What holds a request's features: a mapping, a class's instance, a pandas row; only what is asked for is read."""
+"""Objects that hold a request's features: a mapping, an instance, a pandas row; only requested names are read."""
 
 import dataclasses
 import functools
@@ -13,10 +13,10 @@ _COMPUTED = (property, functools.cached_property)
 
 
 def contents_of(features: Any, asked: tuple[str, ...], listed_only: bool) -> dict[Any, Any]:
-    """Return the features of a carrier by their names; raise Dropped where there are none.
+    """Return the features of an object by their names; raise Dropped if it holds none.
 
-    `asked` are the names that the schema knows. With `listed_only` nothing else is read; without, other names are
-    returned as well, so that they can be refused.
+    `asked` are the names in the schema. With `listed_only` only these are read; otherwise other names are returned too,
+    so that they can be refused.
     """
     if type(features) is dict:
         return features
@@ -50,7 +50,7 @@ def _of_mapping(features: Mapping[Any, Any], asked: tuple[str, ...], listed_only
 
 
 def _own_names(features: Any, asked: tuple[str, ...]) -> list[str]:
-    """Return the names of an instance's fields, and of the properties among those that are asked for."""
+    """Return the names of an instance's fields, and of its requested properties."""
     kind = type(features)
     if dataclasses.is_dataclass(features):
         return [field.name for field in dataclasses.fields(features)]

@@ -1,4 +1,4 @@
-"""Whether a value is what its feature is declared to be, and the plain value that is written for it."""
+"""Checks of a value against its feature's declared type, and the conversion to the plain value that is written."""
 
 import enum
 import uuid
@@ -43,7 +43,7 @@ _PLAIN: dict[str, type] = {
 
 
 def plain_types(feature: Feature) -> frozenset[type]:
-    """Return the very types that need no conversion."""
+    """Return the types that need no conversion."""
     plain = {_PLAIN[feature.kind]} if feature.kind in _PLAIN else set()
     return frozenset(plain | {type(None)} if feature.nullable else plain)
 
@@ -192,7 +192,7 @@ def _array(items: str) -> Check:
 
 
 def contents(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
-    """Iterate over what is really in it, where a subclass may iterate for ever."""
+    """Iterate over the real content, because a subclass may iterate for ever."""
     return list.__iter__(value) if isinstance(value, list) else tuple.__iter__(value)
 
 
@@ -211,7 +211,7 @@ def _map(values: str) -> Check:
 
 
 def _logical(logical: str, check: Check) -> Check:
-    """Return the check of a date, time or UUID: given as what it is, or as the number or text that is written."""
+    """Return the check of a date, time or UUID, given as such or as the number or text that is written."""
     if logical == "uuid":
         return lambda value: str(value) if isinstance(value, uuid.UUID) else check(value)
     if logical == "date":

@@ -1,4 +1,4 @@
-"""From what is known of one capture to the message that is sent: segments, stratum, privacy, bytes, headers."""
+"""Build the message of one capture: segments, stratum, privacy, bytes, headers."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -52,7 +52,7 @@ class Composer:
     ) -> tuple[bytes, bytes, Headers | None]:
         """Return key, value and headers of a LivePrediction's message.
 
-        Raises Dropped, or whatever a callable of the configuration raises.
+        Raises Dropped, or the exception of a configured callable.
         """
         stratum = None
         if not self._plain:
@@ -90,7 +90,7 @@ class Composer:
         prediction: Fields | None,
         failure: Fields | None,
     ) -> tuple[str, str | None, str | None, dict[str, str], Values, Fields | None, Fields | None]:
-        """Hash identifiers, add the declared segments and the stratum, and give `before_send` the last word."""
+        """Hash identifiers, add the declared segments and the stratum, and call `before_send` last."""
         privacy = self.privacy
         features = privacy.hashed(dict(zip(self.binder.names, values, strict=True)))
         request_id = privacy.identifier("request_id", request_id)
@@ -152,7 +152,7 @@ def _values(names: tuple[str, ...], named: Mapping[str, Any] | None) -> Fields |
 
 
 def texts(given: Mapping[Any, Any]) -> dict[str, str]:
-    """Return segments as texts, without those that have no value; raise Dropped where they are too many, or endless."""
+    """Return segments as texts, without those that have no value; raise Dropped if they are too many, or endless."""
     entries = list(islice(given.items(), MAX_SEGMENTS + 1))
     if len(entries) > MAX_SEGMENTS:
         raise Dropped("invalid_features", f"more than {MAX_SEGMENTS} segments")
@@ -165,7 +165,7 @@ def texts(given: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def _allowed(schema: FeatureSchema, names: tuple[str, ...] | None) -> FeatureSchema:
-    """Return the schema with the listed features alone; the name of a record within stands for all of its features."""
+    """Return the schema with only the listed features; the name of a nested record means all of its features."""
     if names is None:
         return schema
     known = {feature.field: _names_of(feature) for feature in schema.features}

@@ -1,4 +1,4 @@
-"""What a Tap is told, from code or from the environment: every field with its unit, default and limits."""
+"""The configuration of a Tap, from code or from the environment: every field with its unit, default and limits."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _FALSE = frozenset({"", "0", "false", "no", "off"})
 
 @dataclass(frozen=True, kw_only=True)
 class TapConfig:
-    """The settings of one stream's hook. Raises ConfigurationError when made with something that cannot work."""
+    """The settings of one stream's hook. Raises ConfigurationError for settings that cannot work."""
 
     stream: str
     """Names the topics `<topic_prefix>.<stream>.*`."""
@@ -50,7 +50,7 @@ class TapConfig:
     """Asked at every capture; a false answer switches it off. An error counts as off."""
     ignore: Ignored = ()
     """Exceptions that are the caller's fault, such as (HTTPException,): no capture, counted as `rejected`. One whose
-    HTTP status is 500 or more is a failure all the same. Or a callable that is asked about each exception."""
+    HTTP status is 500 or more still counts as a failure. Or a callable that decides for each exception."""
     sample_rate: float = 1.0
     """Share of the captures (or of the clusters) to take, in (0, 1]."""
     sample_by: Literal["request", "cluster"] = "request"
@@ -100,7 +100,7 @@ class TapConfig:
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] = os.environ, **given: Any) -> "TapConfig":
-        """Read GNOMON_… variables; what is `given` in code (callables, for one) goes before them.
+        """Read GNOMON_… variables; settings `given` in code (for example callables) override them.
 
         Raises ConfigurationError that names the variable and its value.
         """
@@ -125,7 +125,7 @@ class TapConfig:
 
 
 def disabled_by(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether GNOMON_DISABLED switches every Tap of this process off. What is neither yes nor no counts as yes."""
+    """Return whether GNOMON_DISABLED switches off every Tap of this process. Any unclear value counts as yes."""
     return environment.get("GNOMON_DISABLED", "").strip().lower() not in _FALSE
 
 

@@ -1,8 +1,8 @@
-"""The librdkafka producer of one process: made when first needed, bounded in bytes, never waited for.
+"""The librdkafka producer of one process: created when first needed, bounded in bytes; callers never wait for it.
 
-Nothing here blocks a caller. `send` hands a message to librdkafka's own bounded queue. A daemon thread, ten times a
-second and away from any request, serves delivery reports (serving them on the caller's thread would give up the GIL in
-the middle of a request: up to 5 ms a time beside a busy thread), sends the heartbeats and writes the log.
+Nothing here blocks a caller. `send` puts a message into librdkafka's bounded queue. Ten times a second a daemon thread
+serves delivery reports, sends the heartbeats and writes the log. (Serving delivery reports on the caller's thread would
+release the GIL in the middle of a request, for up to 5 ms if another thread is busy.)
 """
 
 import logging
@@ -20,6 +20,7 @@ from gnomon_producer import exits
 from gnomon_producer.account import Account
 from gnomon_producer.delivery_settings import DeliverySettings
 from gnomon_producer.errors import Dropped, DropReason, kind_of
+from gnomon_producer.fork_check import ForkCheck
 from gnomon_producer.topic_limit import TopicLimit
 from gnomon_producer.trouble import OncePerMinute
 
@@ -27,14 +28,19 @@ POLL_SECONDS = 0.1
 RETRY_SECONDS = 60.0
 DEAD_SECONDS = 10.0  # a buffer that is full and had no acknowledgement for so long has no publisher
 _REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
+_STUCK = (
+    "captures of this process are dropped (publisher_dead): it was forked while librdkafka was at work,"
+    " and cannot use it; make the first capture after the fork, or end the process"
+)
 Headers = list[tuple[str, bytes]]
 
 
 class Delivery:
-    """Everything of one process: identity, counters, producer, thread. A fork's child gets a new one.
+    """The state of one process: identity, counters, producer, thread. A forked child gets a new one.
 
     `on_start` is called with this object before the first message (it publishes the schema), and once more, with
     False, whenever that has to be repeated; `report` makes the ProducerReport message. Both are ours and quick.
+    `fork_check`: in a fork's child, what must have passed before librdkafka is used.
     """
 
     def __init__(
@@ -43,6 +49,8 @@ class Delivery:
         on_start: Callable[["Delivery", bool], None],
         report: Callable[["Delivery", bool], tuple[str, bytes]],
         make_producer: Callable[[dict[str, Any]], Any] = Producer,
+        *,
+        fork_check: ForkCheck | None = None,
     ) -> None:
         self.producer_id = str(uuid.uuid4())
         self.started_at = time.time_ns() // 1000
@@ -55,6 +63,7 @@ class Delivery:
         self._on_start = on_start
         self._report = report
         self._make_producer = make_producer
+        self._fork_check = fork_check
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -76,13 +85,13 @@ class Delivery:
         return self._closed
 
     def send(self, ledger: Account, topic: str, key: bytes, value: bytes, headers: Headers | None = None) -> None:
-        """Hand over one message that `ledger` has counted as offered. Never waits; a refusal is counted."""
+        """Send one message that `ledger` has counted as offered. Never waits; a refusal is counted."""
         if self._closed:
             ledger.drop("closed")
             return
         producer = self._producer or self._start()
         if producer is None:
-            ledger.drop("internal_error")
+            ledger.drop("internal_error" if self._fork_check is None else "publisher_dead")
             return
         try:
             if headers:
@@ -97,7 +106,7 @@ class Delivery:
             self.drop(ledger, "messages", error)
 
     def _full(self, ledger: Account) -> None:
-        """Count a capture that finds no room: the publisher is slow, or it is dead."""
+        """Count a capture for which the buffer has no room: the publisher is slow or dead."""
         silent = time.monotonic() - self._alive_at
         if silent < DEAD_SECONDS:
             ledger.drop("queue_full")
@@ -107,14 +116,14 @@ class Delivery:
             self.log.note("dead", f"captures are dropped (publisher_dead): no acknowledgement for {silent:.0f} s")
 
     def _watch_acknowledgements(self) -> None:
-        """Note that the publisher lives: something was acknowledged, or nothing waits for it."""
+        """Record that the publisher is alive: something was acknowledged, or nothing waits for it."""
         captures, labels = self.captures.counts(), self.labels.counts()
         acknowledged = captures.delivered + labels.delivered + self.service_messages.counts().delivered
         if acknowledged != self._acknowledged or captures.in_flight + labels.in_flight == 0:
             self._acknowledged, self._alive_at = acknowledged, time.monotonic()
 
     def drop(self, ledger: Account, what: str, error: Exception) -> None:
-        """Count something offered as dropped and remember why; of an unforeseen error only the type is told."""
+        """Count something offered as dropped and record the reason; for an unforeseen error, only its type."""
         foreseen = error if type(error) is Dropped else None  # isinstance() would ask the error for its __class__
         reason: DropReason = foreseen.reason if foreseen else "internal_error"
         detail = foreseen.detail if foreseen else f"{kind_of(error)} in the hook"
@@ -122,7 +131,7 @@ class Delivery:
         self.log.note(f"{what} {reason}", f"{what} are dropped ({reason}): {detail}")
 
     def announce(self, topic: str, key: bytes, value: bytes) -> None:
-        """Hand over what readers must know first, to the one partition they look at; lost, it is sent again later."""
+        """Send what readers must know first, to the partition that they read; if it is lost, it is sent again later."""
         self.service_messages.offer()
         try:
             self._producer.produce(topic, value, key, partition=0, on_delivery=self._on_announced)
@@ -142,17 +151,22 @@ class Delivery:
         return "delivery_failed"
 
     def start(self) -> bool:
-        """Make the producer now instead of at the first message; return whether there is one."""
+        """Create the producer now instead of at the first message; return whether there is one."""
         return not self._closed and (self._producer or self._start()) is not None
 
     def _start(self) -> Any:
-        """Make the producer; return None where that fails, and do not try again for a minute."""
+        """Create the producer; return None if that fails, and do not try again for a minute."""
         with self._lock:
             # The lock is reentrant: a signal handler may come here while this thread is at it already.
             if self._producer is not None or self._starting or self._closed or time.monotonic() < self._retry_at:
                 return self._producer
             self._starting = True
             try:
+                if self._fork_check is not None and not self._fork_check.passed():
+                    self.log.note("fork", _STUCK)
+                    self.log.write()
+                    return None
+                self._fork_check = None
                 self._producer = self._new_producer()
                 self._alive_at = time.monotonic()
                 self._on_start(self, True)
@@ -183,9 +197,9 @@ class Delivery:
             self._limit = TopicLimit(self._settings.librdkafka() | quiet, self._settings.topics)
 
     def _keep_limit(self) -> None:
-        """Once the topics have told their limit: replace the producer where its batches could be larger.
+        """When the topics' limit is known, replace the producer if its batches could exceed it.
 
-        librdkafka reads `batch.size` only when a producer is made. What the old one holds is delivered by it.
+        librdkafka reads `batch.size` only when a producer is created. The old producer still delivers its messages.
         """
         if self._limit is None or not self._limit.answered:
             return
@@ -199,7 +213,7 @@ class Delivery:
 
     def _on_error(self, error: KafkaError) -> None:
         self._fatal = self._fatal or error.fatal()
-        if error.code() in _REFUSED:  # waiting does not mend it, and no line about brokers that are away may hide it
+        if error.code() in _REFUSED:  # waiting does not fix it, and no line about unreachable brokers may hide it
             self.log.note("login", f"Kafka refuses the login or the TLS connection: {error.str()}")
         else:
             self.log.note("kafka", f"Kafka: {error.str()}")
@@ -232,7 +246,7 @@ class Delivery:
                 return
 
     def _replace_producer(self) -> None:
-        """A fatal error lasts until the producer is replaced; what was in its queue is lost, and counted."""
+        """Replace the producer after a fatal error; the messages in its queue are lost, and counted."""
         old, self._producer = self._producer, self._new_producer()
         self._fatal = False
         old.purge()
@@ -250,7 +264,7 @@ class Delivery:
             self.service_messages.drop("queue_full")
 
     def serve(self) -> None:
-        """Take the delivery reports that are there, so that the counters are fresh."""
+        """Serve the waiting delivery reports, so that the counters are current."""
         producer = self._producer
         if producer is not None:
             if self._closed and self._thread is None:
@@ -267,7 +281,7 @@ class Delivery:
         return left == 0
 
     def close(self, timeout: float) -> bool:
-        """Drain for at most `timeout` seconds, give up the rest and count it, send the closing report."""
+        """Drain for at most `timeout` seconds, abandon and count the rest, send the closing report."""
         with self._lock:
             producer, thread = self._producer, self._thread
             if self._closed:

@@ -1,4 +1,4 @@
-"""What a producer of the hook is made with."""
+"""The configuration of the hook's producer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class DeliverySettings:
     topics: tuple[str, ...] = ()
 
     def librdkafka(self) -> dict[str, Any]:
-        """Return the producer's configuration: what keeps the guarantees, then what the user says."""
+        """Return the producer's configuration: the properties behind the guarantees, then the user's."""
         return {
             "bootstrap.servers": self.bootstrap_servers,
             "enable.idempotence": True,

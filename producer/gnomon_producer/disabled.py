@@ -1,4 +1,4 @@
-"""A hook that is off: on purpose (GNOMON_DISABLED), or because it cannot be made as configured."""
+"""A hook that is off: on purpose (GNOMON_DISABLED), or because its configuration is invalid."""
 
 import os
 import weakref
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gnomon_producer.account import Account
+from gnomon_producer.fork_check import ForkCheck
 from gnomon_producer.observing import F, watching
 from gnomon_producer.shot import NullShot, Shot
 from gnomon_producer.stats import TapStats
@@ -23,7 +24,7 @@ class DisabledTap(Tap):
         return _NOTHING
 
     def observe(self, **_given: Any) -> Callable[[F], F]:
-        """Return a decorator that gives the function back as it is."""
+        """Return a decorator that returns the function unchanged."""
         return lambda function: function
 
     def record(self, *_args: Any, **_given: Any) -> None:
@@ -50,7 +51,7 @@ class DisabledTap(Tap):
 
 
 class MisconfiguredTap(DisabledTap):
-    """What `Tap.from_env` returns where no hook can be made: off, and every capture counted as `misconfigured`.
+    """The result of `Tap.from_env` for an invalid configuration: off, and every capture counts as `misconfigured`.
 
     `stats().misconfigured` says why.
     """
@@ -84,7 +85,7 @@ class MisconfiguredTap(DisabledTap):
         """Return this process's counters and why the hook is off."""
         return TapStats.of(self._captures.counts(), TapStats.of(self._labels.counts()), misconfigured=self._why)
 
-    def _begin_process(self) -> None:
+    def _begin_process(self, _fork_check: ForkCheck | None = None) -> None:
         self._captures, self._labels = Account(), Account()
 
 
@@ -93,7 +94,7 @@ _NOTHING = NullShot()
 
 
 def _renew(here: "weakref.ref[MisconfiguredTap]") -> None:
-    """In a fork's child: count from zero, with locks that no thread of the parent holds."""
+    """In a forked child: count from zero, with locks that no thread of the parent holds."""
     tap = here()
     if tap is not None:
         tap._begin_process()

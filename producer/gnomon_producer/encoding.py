@@ -1,4 +1,4 @@
-"""From plain values to framed messages."""
+"""Encode plain values as framed messages."""
 
 import os
 import socket
@@ -28,7 +28,7 @@ order to a framed message; features, prediction, error and feature_state are tup
 def live_encoder(
     schema: FeatureSchema, producer_id: str, model: tuple[str, str], capture_probability: float, key: SchemaKey
 ) -> LiveEncoder:
-    """Return the encoder of one process's captures: generated for the schema, or fastavro where that cannot be."""
+    """Return the encoder of one process's captures: generated for the schema, or fastavro if that is impossible."""
     constants = {
         "producer_id": producer_id,
         "model": {"name": model[0], "version": model[1]},

@@ -1,4 +1,4 @@
-"""Why a capture does not reach Kafka: a closed vocabulary."""
+"""The reasons why a capture does not reach Kafka: a closed vocabulary."""
 
 from typing import Any, Final, Literal
 
@@ -29,7 +29,7 @@ DROP_REASONS: Final[dict[DropReason, str]] = {
 
 
 class Dropped(Exception):  # noqa: N818 - an outcome inside the hook, never an error that a caller sees
-    """Ends the way of one capture; `detail` may name a feature, never a value."""
+    """Raised to drop one capture; `detail` may name a feature, never a value."""
 
     def __init__(self, reason: DropReason, detail: str) -> None:
         super().__init__(detail)
@@ -41,6 +41,6 @@ _name_of = type.__dict__["__name__"].__get__
 
 
 def kind_of(thing: Any) -> str:
-    """Return the name of a thing's type as it really is: a metaclass may raise where it is asked for `__name__`."""
+    """Return the real name of an object's type: a metaclass may raise when asked for `__name__`."""
     name: str = _name_of(type(thing))
     return name[:60]

@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Closable(Protocol):
-    """Something with a bounded last effort."""
+    """An object that can be closed within a bounded time."""
 
     exit_timeout_s: float
 
@@ -25,7 +25,7 @@ _open: set[Closable] = set()
 
 
 def close_at_exit(delivery: Closable) -> None:
-    """Have `delivery` closed when this process ends in an orderly way."""
+    """Close `delivery` when this process ends in an orderly way."""
     if not _open:
         atexit.register(_close_all)
         _close_at_multiprocessing_exit()
@@ -33,14 +33,14 @@ def close_at_exit(delivery: Closable) -> None:
 
 
 def forget(delivery: Closable) -> None:
-    """Take it off the list: it was closed by its owner."""
+    """Remove it from the list: its owner has closed it."""
     _open.discard(delivery)
 
 
 def close_on_sigterm() -> None:
-    """Drain before SIGTERM ends the process, where nobody else has asked for that signal.
+    """Drain before SIGTERM ends the process, unless the service has its own handler.
 
-    A server with a handler of its own (gunicorn, celery) ends by an orderly exit and is left alone.
+    A server with its own handler (gunicorn, celery) ends by an orderly exit and is left alone.
     """
     if threading.current_thread() is not threading.main_thread():
         return

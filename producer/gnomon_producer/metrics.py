@@ -1,4 +1,4 @@
-"""The hook's counters for the metrics of the service, which brings prometheus_client or OpenTelemetry itself."""
+"""The hook's counters for the service's metrics; the service brings prometheus_client or OpenTelemetry itself."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class _Reading(NamedTuple):
 
 
 class TapCollector:
-    """A collector for `prometheus_client.REGISTRY.register`; every scrape asks `tap.stats()`."""
+    """A collector for `prometheus_client.REGISTRY.register`; every scrape calls `tap.stats()`."""
 
     def __init__(self, tap: Tap) -> None:
         self._tap = tap
@@ -44,12 +44,12 @@ class TapCollector:
             yield family
 
     def describe(self) -> list[Any]:
-        """Return nothing: the registry need not ask for numbers when it registers this."""
+        """Return nothing, so that the registry does not collect when it registers this."""
         return []
 
 
 def add_instruments(tap: Tap, meter: Any) -> None:
-    """Make observable counters of an OpenTelemetry meter that ask `tap.stats()`."""
+    """Create observable counters of an OpenTelemetry meter that call `tap.stats()`."""
     from opentelemetry.metrics import Observation
 
     def callback(name: str) -> Callable[[Any], Iterable[Any]]:
@@ -70,7 +70,7 @@ def _stream(tap: Tap) -> str:
 
 
 def _readings(name: str, stream: str, stats: TapStats) -> Iterator[_Reading]:
-    """Yield one counter of captures and labels; of drops one for each reason, also where it is 0."""
+    """Yield one counter of captures and labels; for drops, one for each reason, even if it is 0."""
     for kind, one in (("captures", stats), ("labels", stats.labels or TapStats())):
         labels = {"stream": stream, "kind": kind}
         if name == "dropped":

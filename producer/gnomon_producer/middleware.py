@@ -1,6 +1,6 @@
-"""ASGI and WSGI middleware: the request's id and trace into context variables, nothing more. Bodies are not touched.
+"""ASGI and WSGI middleware: puts the request's id and trace into context variables and changes nothing else.
 
-A capture without a request id takes the one found here; `X-Request-Id` of the request, or a new UUID.
+A capture without a request id uses this one: `X-Request-Id` of the request, or a new UUID.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ class GnomonWSGIMiddleware:
 
 
 class _Found:
-    """What a request says about itself, in the context variables for as long as it is served."""
+    """A request's id and trace, in the context variables while it is served."""
 
     def __init__(self, request_id: str, traceparent: str) -> None:
         usable = 0 < len(request_id) <= MAX_REQUEST_ID and request_id.isprintable()

@@ -1,4 +1,4 @@
-"""A whole function as a capture, whether it is a coroutine function or a plain one."""
+"""The decorator: every call of a function or coroutine function becomes a capture."""
 
 import functools
 import inspect
@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def watching(shot_of: Callable[[Any, Any], Shot], predicted: Callable[[Any], Any]) -> Callable[[F], F]:
     """Return a decorator: `shot_of` makes a call's Shot from its arguments and keywords, `predicted` reads its result.
 
-    The result and the exception are the function's own, untouched.
+    The result and the exception of the function stay unchanged.
     """
 
     def decorate(function: F) -> F:

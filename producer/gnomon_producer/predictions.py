@@ -1,4 +1,4 @@
-"""What a caller says about a prediction, made into plain Avro values."""
+"""Convert a caller's prediction to plain Avro values."""
 
 import enum
 import math
@@ -26,7 +26,7 @@ Fields = tuple[Any, ...]
 
 
 def prediction_fields(value: Any = None, label: Any = None, scores: Any = None, items: Any = None) -> Fields | None:
-    """Return a Prediction's values, None where nothing is given; raise Dropped that names what does not fit."""
+    """Return a Prediction's values, None if nothing is given; raise Dropped that names the invalid field."""
     if value is None and label is None and scores is None and items is None:
         return None
     return (
@@ -38,7 +38,7 @@ def prediction_fields(value: Any = None, label: Any = None, scores: Any = None, 
 
 
 def text(name: str, value: Any) -> str:
-    """Return the text that stands for an id, label, item or segment; raise Dropped that names it where none does."""
+    """Return the text of an id, label, item or segment; raise Dropped that names a field without a text form."""
     try:
         return text_of(name, value)
     except NotTextError as misfit:
@@ -46,7 +46,7 @@ def text(name: str, value: Any) -> str:
 
 
 def label_fields(value: Any, label: Any, relevance: Any, items: Any) -> dict[str, Any]:
-    """Return what a Label tells of the truth; raise Dropped where that is nothing, or a number that is no truth."""
+    """Return a Label's truth; raise Dropped if it is empty, or a number that is not a valid truth."""
     truth = prediction_fields(value, label, relevance, items)
     if truth is None or truth[:3] == (None, None, None):
         raise Dropped("invalid_features", "a label with neither value nor label nor relevance")
@@ -59,9 +59,9 @@ def label_fields(value: Any, label: Any, relevance: Any, items: Any) -> dict[str
 
 
 def with_class(truth: dict[str, Any], classes: tuple[str, str] | None) -> dict[str, Any]:
-    """Add to a binary truth what it lacks: the class that its value is, or the value that its class is.
+    """Complete a binary truth: add the class of its value, or the value of its class.
 
-    `classes`: the positive and the negative one, None where they are not declared.
+    `classes`: the positive and the negative one, None if not declared.
     """
     if classes is not None:
         value, label = truth["value"], truth["label"]
@@ -87,7 +87,7 @@ def prediction_of_result(result: Any) -> Fields | None:
 
 
 def failure_fields(error: Any) -> Fields:
-    """Return a Failure's values. Of an exception only the type's name is told: its text may hold anything."""
+    """Return a Failure's values. An exception gives only its type's name, because its text may hold anything."""
     if isinstance(error, Failure):
         return str(error.kind), error.message[:MAX_FAILURE_MESSAGE]
     if isinstance(error, BaseException):
@@ -99,7 +99,7 @@ def failure_fields(error: Any) -> Fields:
 
 
 def feature_state_fields(state: Any) -> Fields:
-    """Return the values of a FeatureState, or of a mapping like it."""
+    """Return the values of a FeatureState, or of an equivalent mapping."""
     if isinstance(state, FeatureState):
         return state.version, state.cache_hits, state.cache_misses
     version = state.get("version")

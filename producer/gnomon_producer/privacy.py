@@ -1,4 +1,4 @@
-"""What may leave the process, and in which shape: the last word before a capture is encoded."""
+"""Privacy: which data may leave the process, and in which form. The last step before a capture is encoded."""
 
 import hashlib
 import hmac

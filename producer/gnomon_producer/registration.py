@@ -32,7 +32,7 @@ class Registration:
         self.done = threading.Event()
 
     def start(self) -> None:
-        """Ask in a thread of its own: the network may take long to say no."""
+        """Ask in a thread of its own: the network may take long to fail."""
         threading.Thread(target=self._run, name="gnomon-registration", daemon=True).start()
 
     def stop(self) -> None:

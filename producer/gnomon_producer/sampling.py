@@ -12,6 +12,6 @@ class Sampler:
         self._salt = hashlib.blake2b(salt.encode(), digest_size=32).digest()
 
     def takes(self, key: str) -> bool:
-        """Whether the key is in the sample."""
+        """Return whether the key is in the sample."""
         digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=8, key=self._salt).digest()
         return int.from_bytes(digest, "big") < self._below

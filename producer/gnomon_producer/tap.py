@@ -19,6 +19,7 @@ from gnomon_producer.delivery import Delivery
 from gnomon_producer.delivery_settings import DeliverySettings
 from gnomon_producer.encoding import ServiceEncoder
 from gnomon_producer.errors import Dropped, kind_of
+from gnomon_producer.fork_check import ForkCheck
 from gnomon_producer.observing import F, watching
 from gnomon_producer.predictions import label_fields, microseconds, text, with_class
 from gnomon_producer.registration import Registration
@@ -221,7 +222,7 @@ class Tap:
             self._registration.stop()
         return self.delivery.close(self.config.exit_timeout_s if timeout is None else timeout)
 
-    def _begin_process(self) -> None:
+    def _begin_process(self, fork_check: ForkCheck | None = None) -> None:
         """Begin a process's life: new identity, counters from zero, no producer yet."""
         config = self.config
         own = {name: value for name, value in config.properties.items() if not name.startswith(PREFIX)}
@@ -233,7 +234,7 @@ class Tap:
             own,
             (self._topics.live, self._topics.labels),
         )
-        self.delivery = delivery = Delivery(settings, self._announce, self._report)
+        self.delivery = delivery = Delivery(settings, self._announce, self._report, fork_check=fork_check)
         self.composer.write_as(delivery.producer_id, self.composer.schema.live.fingerprint)
         self._registration: Registration | None = None
         if self._registry is not None:
@@ -270,4 +271,4 @@ def _renew(here: "weakref.ref[Tap]") -> None:
     tap = here()
     if tap is not None:
         tap.delivery.abandon()
-        tap._begin_process()
+        tap._begin_process(ForkCheck())

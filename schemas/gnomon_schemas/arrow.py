@@ -93,7 +93,7 @@ def arrow_type(schema: Json) -> pa.DataType:
 
 
 def _branch(union: Sequence[Json]) -> Json:
-    """The one type of a union that is not null."""
+    """Return the one type of a union that is not null."""
     return next((branch for branch in union if branch != "null"), "null")
 
 
@@ -130,7 +130,7 @@ def array_of(values: Sequence[Any], schema: Json) -> pa.Array:
 
 
 def _union_of(values: Sequence[Any], union: Sequence[Json]) -> pa.Array:
-    """A dense union: each value in the first branch that gives it back as it was."""
+    """Return a dense union: each value in the first branch that gives it back as it was."""
     held: list[list[Any]] = [[] for _ in union]
     kinds, places = [], []
     for value in values:
@@ -157,7 +157,7 @@ def _holds(branch: Json, value: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal and of the same types; NaN is equal to itself."""
+    """Return whether two values are equal and of the same types; NaN is equal to itself."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):

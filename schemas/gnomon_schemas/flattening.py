@@ -1,4 +1,4 @@
-"""A feature record in its flat form: what is written to Kafka, and what every reader sees.
+"""The flat form of a feature record, as written to Kafka and seen by every reader.
 
 Nested records become fields with dotted names, a union of numbers becomes the wider number, and a name that Avro does
 not allow becomes one that it does, with the real name as an alias. So hook, scorer and joiner know flat records only.
@@ -18,7 +18,7 @@ _NUMBERS = frozenset({"int", "long", "float", "double"})
 def flat_record(record: Json) -> Json:
     """Return the flat form of a checked feature record; raise SchemaError that names the feature without one.
 
-    A record that is flat already comes back with the same fields.
+    A record that is already flat keeps its fields.
     """
     return {**record, "fields": _Flattener(record).fields()}
 
@@ -32,7 +32,7 @@ def display_name(field: Mapping[str, Json]) -> str:
 def named_field(name: str, kind: Json, taken: set[str]) -> dict[str, Json]:
     """Return the field of a feature of any name, under an Avro name that is not `taken`; it is taken from then on.
 
-    What may be null is null by default, so that a feature may come and go without a schema that cannot read the other.
+    A nullable feature has the default null, so that it can be added or removed without breaking compatibility.
     """
     field = {"name": name, "type": kind}
     if not AVRO_NAME.fullmatch(name):
@@ -156,7 +156,7 @@ class _Flattener:
         return kind
 
     def _resolved(self, kind: Json, space: str) -> tuple[Json, str]:
-        """Return the definition that a name stands for and the namespace around it, any other type as it is."""
+        """Return the definition of a name and the namespace around it; return any other type unchanged."""
         if not isinstance(kind, str) or kind in PRIMITIVES:
             return kind, space
         qualified = kind if "." in kind or not space else f"{space}.{kind}"

@@ -1,4 +1,4 @@
-"""How a message says which schema wrote it: Avro single-object encoding or the Confluent wire format."""
+"""The framing that names a message's writer schema: Avro single-object encoding or the Confluent wire format."""
 
 import struct
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ SchemaKey = Fingerprint | RegistryId
 
 
 class Frame(NamedTuple):
-    """Whose schema wrote a message and where its body begins."""
+    """The key of a message's writer schema, and the start of its body."""
 
     key: SchemaKey
     body_start: int

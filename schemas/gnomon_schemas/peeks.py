@@ -1,4 +1,4 @@
-"""The first three fields of many captures at once: what `codec.peek` reads of one, without a step of Python for each.
+"""The first three fields of many captures at once, as `codec.peek` reads them of one, without Python code per row.
 
 Needs the `[consumer]` extra (NumPy, pyarrow); nothing that the hook imports imports this module.
 """
@@ -24,7 +24,7 @@ _LEAST = 8
 
 
 class Peeks(NamedTuple):
-    """What could be read: row i stood at `places[i]`, its producer is `producers[producer_of[i]]`."""
+    """The readable rows: row i was message `places[i]`, its producer is `producers[producer_of[i]]`."""
 
     places: Numbers
     producers: list[str]
@@ -36,7 +36,7 @@ class Peeks(NamedTuple):
 def peeks(messages: Sequence[bytes | None], length: int = _UUID) -> Peeks:
     """Return what `peek` reads of those whose producer id has `length` characters and whose numbers fit 64 bits.
 
-    Messages that begin alike, as those of one schema do, are read together, all others one by one.
+    Messages with the same beginning, as those of one schema, are read together, all others one by one.
     """
     together = _together(messages, length) if len(messages) >= _LEAST else None
     places = np.empty(0, np.int64) if together is None else together.places
@@ -75,7 +75,7 @@ def _one(message: bytes | None, length: int) -> Peek | None:
 
 
 def _together(messages: Sequence[bytes | None], length: int) -> Peeks | None:
-    """Those that have the first one's header, an ASCII producer id of `length`, and no number of over _LONG bytes."""
+    """Read those with the first one's header, an ASCII producer id of `length`, and no number over _LONG bytes."""
     try:
         start = unframe(messages[0]).body_start
     except DecodeError:
@@ -109,13 +109,13 @@ def _together(messages: Sequence[bytes | None], length: int) -> Peeks | None:
 
 
 def _producer(head: bytes, begins: bytes) -> str | None:
-    """The producer id at the end of a head that begins so; None for another head, or an id that is no plain ASCII."""
+    """Return the producer id at the end of such a head; None for another head, or an id that is not plain ASCII."""
     name = head[len(begins) :]
     return name.decode() if head.startswith(begins) and name.isascii() and 0 not in name else None
 
 
 def _longs(table: npt.NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
-    """The zig-zag number that each row begins with, and how many bytes it has: _LONG + 1 for one that is longer."""
+    """Return each row's first zig-zag number, and its number of bytes: _LONG + 1 for a longer one."""
     number = np.zeros(len(table), np.uint64)
     sizes = np.zeros(len(table), np.int64)
     going = np.ones(len(table), np.bool_)
@@ -131,7 +131,7 @@ def _longs(table: npt.NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
 
 
 def _from(table: npt.NDArray[np.uint8], starts: Numbers) -> npt.NDArray[np.uint8]:
-    """The next _LONG bytes of each row from where it says."""
+    """Return the next _LONG bytes of each row, from its position on."""
     if (starts == starts[0]).all():
         return table[:, starts[0] : starts[0] + _LONG]
     return np.take_along_axis(table, starts[:, None] + np.arange(_LONG), axis=1)

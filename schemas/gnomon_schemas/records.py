@@ -1,7 +1,7 @@
 """The records as frozen dataclasses. Times are integer microseconds since the Unix epoch (UTC).
 
-On the hot paths records travel as plain dicts or columns; these classes are for whoever writes or reads a few, and the
-place where each field's type can be looked up.
+On the hot paths records are plain dicts or columns; these classes are for code that handles few records, and they
+document each field's type.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """A model file at work in the shadow; `sha256` is the hex digest of its bytes, empty where there is no file."""
+    """A model file in the shadow; `sha256` is the hex digest of its bytes, empty without a file."""
 
     name: str
     version: str
@@ -61,7 +61,7 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model answered."""
+    """A model's answer."""
 
     value: float | None = None
     label: str | None = None
@@ -130,7 +130,7 @@ class ShadowPrediction:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStart:
-    """First record of every shadow partition: what this log stands for."""
+    """First record of every shadow partition: the identity of this log."""
 
     deployment: str
     role: Role
@@ -175,7 +175,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What scoring the window cost: CPU and GPU time in microseconds, memory in bytes."""
+    """The cost of scoring a window: CPU and GPU time in microseconds, memory in bytes."""
 
     cpu_us: int = 0
     peak_rss_bytes: int = 0
@@ -185,7 +185,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class SamplingWindow:
-    """Offsets [start_offset, end_offset) of one source partition, sampled as one; last record of its window."""
+    """Offsets [start_offset, end_offset) of one source partition, sampled as a unit; last record of its window."""
 
     window_id: str
     tick_id: str
@@ -222,7 +222,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class ProducerReport:
-    """A producer's own account: offered = delivered + sum(dropped) + what is in flight."""
+    """A producer's own account: offered = delivered + sum(dropped) + in flight."""
 
     producer_id: str
     service: str

@@ -12,7 +12,7 @@ from gnomon_schemas.store import MemorySchemas
 
 PREFIX = "schema.registry."
 SECRET_PROPERTIES = ("basic.auth.user.info", "bearer.auth.token", "bearer.auth.client.secret", "ssl.key.password")
-# The client asks in the scorer's loop: it may not hold that up for long, and a registry that is away is asked again.
+# The client asks in the scorer's loop: it may not hold that up for long, and an unreachable registry is asked again.
 _LIMITS = {"timeout": 5, "max.retries": 0}
 # The error codes of the API for "no such schema, subject or version", and that of confluent-kafka's own mock registry.
 # A 404 without one is a proxy or a wrong path.
@@ -26,7 +26,7 @@ def registry_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def registry_client(properties: Mapping[str, Any]) -> Any:
-    """Return a client for `schema.registry.*` properties; raise ConfigurationError where it cannot be made."""
+    """Return a client for `schema.registry.*` properties; raise ConfigurationError if it cannot be created."""
     try:
         from confluent_kafka.schema_registry import SchemaRegistryClient
     except ImportError as error:
@@ -41,7 +41,7 @@ def registry_client(properties: Mapping[str, Any]) -> Any:
 
 
 def _number(name: str, value: Any) -> Any:
-    """Return a property as the type that the client asks for: all of ours are text."""
+    """Return a property in the type that the client requires: all of ours are text."""
     if name in ("timeout", "max.retries", "retries.wait.ms", "retries.max.wait.ms", "cache.capacity"):
         try:
             return float(value) if name == "timeout" else int(value)
@@ -60,7 +60,7 @@ def without_secrets(text: str, own: Mapping[str, Any]) -> str:
 
 
 def register(client: Any, topic: str, schema: Schema) -> RegistryId:
-    """Register a topic's value schema (subject `<topic>-value`) and return its id; asks the network.
+    """Register a topic's value schema (subject `<topic>-value`) over the network and return its id.
 
     Raises GnomonError for an incompatible change, ConfigurationError for a registry that refuses the request or its
     credentials, DependencyUnreachableError for one that does not answer as a registry does.
@@ -75,7 +75,7 @@ def register(client: Any, topic: str, schema: Schema) -> RegistryId:
 
 
 def explained(error: Exception, what: str) -> GnomonError:
-    """Return what an error of the registry's client means; `what` the registry was asked to do."""
+    """Return the GnomonError for an error of the registry's client; `what` describes the request."""
     from confluent_kafka.schema_registry import SchemaRegistryError
 
     if not isinstance(error, SchemaRegistryError):
@@ -94,14 +94,14 @@ def explained(error: Exception, what: str) -> GnomonError:
 
 
 def registry_schemas(properties: Mapping[str, Any]) -> "RegistrySchemas | MemorySchemas":
-    """Return the store of the registry that `schema.registry.*` properties name, an empty one where they do not."""
+    """Return the store of the registry in the `schema.registry.*` properties, or an empty one without them."""
     return RegistrySchemas(registry_client(properties)) if registry_properties(properties) else MemorySchemas()
 
 
 class RegistrySchemas:
-    """A schema store that asks a registry. An id that stays unknown is not asked for again within `retry_after_s`.
+    """A schema store that asks a registry. An unknown id is not requested again within `retry_after_s`.
 
-    Unknown is an id that the registry does not know, and one whose schema is not Avro, or is not one that Gnomon reads.
+    An id is unknown if the registry does not know it, or if its schema is not Avro or cannot be read by Gnomon.
     """
 
     def __init__(self, client: Any, *, retry_after_s: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -112,7 +112,7 @@ class RegistrySchemas:
         self._missed: dict[RegistryId, float] = {}
 
     def find(self, key: SchemaKey) -> Schema | None:
-        """Return the schema of a registry id, None where there is none; raise DependencyUnreachableError."""
+        """Return the schema of a registry id, None if there is none; raise DependencyUnreachableError."""
         if not isinstance(key, RegistryId):
             return None
         if key in self._found:
@@ -135,7 +135,7 @@ class RegistrySchemas:
                 return None
             return Schema.parse(self._whole(found))
         except (SchemaError, ValueError, RecursionError):
-            return None  # JSON that is no Avro schema of ours: what it wrote cannot be read, whoever asks
+            return None  # JSON that is no Avro schema of ours: what it wrote cannot be read by any reader
         except SchemaRegistryError as error:
             if error.http_status_code == 404 and error.error_code in _NOT_FOUND:
                 return None
@@ -144,7 +144,7 @@ class RegistrySchemas:
             raise DependencyUnreachableError(str(explained(error, f"give schema {key.value}"))) from error
 
     def _whole(self, found: Any) -> str:
-        """Return the text of a schema in which each reference stands as its own definition, at its first use."""
+        """Return the text of a schema with each reference replaced by its definition, at its first use."""
         definitions: dict[str, Json] = {}
         waiting, seen = list(found.references or ()), set[tuple[str, int]]()
         while waiting:

@@ -1,4 +1,4 @@
-"""Avro schemas as plain JSON: composing the packaged records, checking what comes from elsewhere."""
+"""Avro schemas as plain JSON: composing the packaged records, checking external schemas."""
 
 import json
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class Schema:
 
     @classmethod
     def parse(cls, text: str | bytes) -> "Schema":
-        """Read and check a schema from outside; raise SchemaError that says what is wrong with it."""
+        """Read and check an external schema; raise SchemaError that names the fault."""
         if len(text) > MAX_SCHEMA_BYTES:
             raise SchemaError(f"the schema has {len(text)} bytes, over the limit of {MAX_SCHEMA_BYTES}")
         try:
@@ -82,7 +82,7 @@ def _packaged(name: str) -> Json:
 
 
 def _inline(schema: Json, done: set[str], replaced: Mapping[str, Json]) -> Json:
-    """Put each packaged type in the place where it is named first, so that the result stands alone."""
+    """Insert each packaged type where it is first named, so that the result is self-contained."""
     if isinstance(schema, str):
         if schema in done or not schema.startswith(f"{NAMESPACE}."):
             return schema
@@ -108,7 +108,7 @@ def record_schema(name: str) -> Schema:
 
 
 def earlier_schemas() -> list[Schema]:
-    """Return the packaged records as earlier versions of Gnomon wrote them: their topics may still hold some."""
+    """Return the packaged records of earlier versions of Gnomon: topics may still hold some."""
     folder = files("gnomon_schemas").joinpath("avsc/earlier")
     return [Schema.parse(path.read_bytes()) for path in folder.iterdir() if path.name.endswith(".avsc")]
 
@@ -119,7 +119,7 @@ def live_schema(features: Json) -> Schema:
 
 
 def features_of(live: Schema) -> Json:
-    """Return the feature record inside a composed LivePrediction; raise SchemaError where there is none."""
+    """Return the feature record inside a composed LivePrediction; raise SchemaError if there is none."""
     for field in live.json["fields"]:
         if field["name"] == "features":
             return field["type"]
@@ -127,7 +127,7 @@ def features_of(live: Schema) -> Json:
 
 
 def without_logical_types(schema: Json) -> Json:
-    """Return the schema with times as plain longs: Gnomon counts microseconds and makes no datetime for a row."""
+    """Return the schema with times as plain longs: Gnomon counts microseconds and creates no datetime for a row."""
     if isinstance(schema, list):
         return [without_logical_types(branch) for branch in schema]
     if not isinstance(schema, Mapping):

@@ -1,4 +1,4 @@
-"""Where a writer schema is found: packaged with Gnomon, in the stream's `schemas` topic, in a registry."""
+"""The stores of writer schemas: packaged with Gnomon, the stream's `schemas` topic, a registry."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ from gnomon_schemas.schema import RECORDS, Schema, earlier_schemas, record_schem
 
 
 class MemorySchemas:
-    """Schemas at hand, by their key: what a worker without any connection is given."""
+    """Schemas in memory, by their key, for a worker without any connection."""
 
     def __init__(self, schemas: Iterable[Schema] = ()) -> None:
         self._schemas: dict[SchemaKey, Schema] = {}
@@ -32,7 +32,7 @@ class MemorySchemas:
 
 
 def packaged_schemas() -> MemorySchemas:
-    """Return the records that need no feature record, as this version of Gnomon and those before it write them."""
+    """Return the records that need no feature record, of this version of Gnomon and of earlier ones."""
     return MemorySchemas([*earlier_schemas(), *(record_schema(name) for name in RECORDS if name != "LivePrediction")])
 
 
@@ -44,10 +44,9 @@ _OF_THE_GROUP = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.COORDINATOR_N
 class TopicSchemas:
     """The compacted `schemas` topic, read to its end again when a schema is unknown.
 
-    A schema is unknown only after a read that began when it was asked for and that reached the end of the topic. A read
-    that fails says nothing about any schema: `find` raises DependencyUnreachableError. A key that stays unknown is not
-    looked for again within `retry_after_s` seconds. Values that are not schemas, or that stand under a fingerprint that
-    is not their own, are left out and counted in `rejected`.
+    A schema is unknown only after a read that began after the request and reached the end of the topic. After a failed
+    read `find` raises DependencyUnreachableError. An unknown key is not looked up again within `retry_after_s` seconds.
+    Values that are not schemas, or have another schema's fingerprint as key, are ignored and counted in `rejected`.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class TopicSchemas:
         )
 
     def find(self, key: SchemaKey) -> Schema | None:
-        """Return the schema, reading what is new in the topic if need be; raise DependencyUnreachableError."""
+        """Return the schema, reading new messages of the topic if necessary; raise DependencyUnreachableError."""
         if not isinstance(key, Fingerprint):
             return None
         found = self._schemas.find(key)
@@ -110,7 +109,8 @@ class TopicSchemas:
     def refresh(self, timeout_s: float | None = None) -> None:
         """Read the topic from where the last read stopped to its end; raise DependencyUnreachableError.
 
-        A read that takes longer than `timeout_s` (default: that of the constructor) fails; the next one goes on there.
+        A read that takes longer than `timeout_s` (default: that of the constructor) fails; the next one continues
+        there.
         """
         try:
             self._read_to_end(self._timeout_s if timeout_s is None else timeout_s)
@@ -144,7 +144,7 @@ class TopicSchemas:
             self._consumer.unassign()
 
     def _topic_exists(self, timeout_s: float) -> bool:
-        """Ask for it beforehand: a consumer is told of a missing topic only after half a minute."""
+        """Return whether the topic exists: a consumer learns of a missing topic only after half a minute."""
         if self._next_offset != OFFSET_BEGINNING:
             return True
         error = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic].error
@@ -177,7 +177,7 @@ class TopicSchemas:
 
 
 class ChainedSchemas:
-    """Several stores, asked in turn."""
+    """Several stores, which are asked in turn."""
 
     def __init__(self, *stores: SchemaFinder) -> None:
         self._stores = stores

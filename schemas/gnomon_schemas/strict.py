@@ -1,4 +1,4 @@
-"""What fastavro lets pass: a walk over a body that accepts exactly the Avro specification, and ranges of `int`."""
+"""Checks that fastavro lacks: a walk over a body that accepts exactly the Avro specification, and ranges of `int`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -134,7 +134,7 @@ def int_ranges(schema: Json) -> tuple[Guard, ...]:
 
 
 def several(union: Sequence[Json]) -> bool:
-    """Whether a union is of more types than null and one other: then a value does not tell its type."""
+    """Return whether a union is of more types than null and one other: then a value does not tell its type."""
     return sum(1 for branch in union if branch != "null") > 1
 
 
@@ -155,7 +155,7 @@ def hides_ints(schema: Json, inside: bool = False) -> bool:
 
 
 def has_several(schema: Json) -> bool:
-    """Whether there is such a union anywhere in a schema."""
+    """Return whether there is such a union anywhere in a schema."""
     if isinstance(schema, list):
         return several(schema) or any(map(has_several, schema))
     if isinstance(schema, str) or schema["type"] in ("enum", "fixed"):

@@ -1,7 +1,7 @@
-"""One rule for what stands as a text: labels, items, request ids, clusters, segments and strata, whoever gives them.
+"""One rule for the text form of labels, items, request ids, clusters, segments and strata, whatever their source.
 
-A live service, a callable model and a label file must write the same class or id in the same way, or they never meet.
-So a value is taken only where one text says what it is, and everything else is refused by the name of its field:
+A live service, a callable model and a label file must write the same class or id in the same way, or they never match.
+So a value is accepted only if it has exactly one text form; everything else is refused with the name of its field:
 
 * a text is taken as it is; bytes are decoded as UTF-8; a member of an Enum stands for its value;
 * an array, list or tuple of one value stands for that value (`model.predict(row)`);
@@ -25,23 +25,23 @@ _PYTHON_FORMS = ("tolist", "to_pylist", "to_list", "as_py", "item")
 
 
 class NotTextError(ValueError):
-    """A value that no single text stands for. The message names the field and types, never the value."""
+    """A value without a single text form. The message names the field and types, never the value."""
 
 
 def text_of(name: str, value: Any) -> str:
-    """Return the text that stands for `value` of the field `name`; raise NotTextError where there is none."""
+    """Return the text of `value` of the field `name`; raise NotTextError if it has none."""
     return value if type(value) is str and value.isascii() else _text(name, value, 0)
 
 
 def storable(text: str) -> str:
-    """Return a text in the form that PostgreSQL can store: NUL, which it has not, stands as U+FFFD."""
+    """Return a text that PostgreSQL can store: NUL, which it cannot store, becomes U+FFFD."""
     return text.replace("\0", "\ufffd")
 
 
 def single(name: str, value: Any) -> Any:
-    """Return the one value that an array, list or tuple holds, and any other value as it is.
+    """Return the only value of an array, list or tuple, and any other value unchanged.
 
-    Raises NotTextError where several values or none are given.
+    Raises NotTextError for several values or none.
     """
     for _ in range(_MAX_DEPTH):
         if isinstance(value, list | tuple):
@@ -116,13 +116,13 @@ def _written(name: str, text: str) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value stands for nothing: None, NaN, NaT or pandas.NA."""
+    """Return whether a value is missing: None, NaN, NaT or pandas.NA."""
     if value is None or _kind(value) == "NAType":
         return True
     if isinstance(value, Decimal):
         return value.is_nan()
     try:
-        return bool(value != value)  # only what stands for nothing differs from itself
+        return bool(value != value)  # only a missing value differs from itself
     except (TypeError, ValueError):  # pandas.NA and arrays give no truth
         return False
 
@@ -144,7 +144,7 @@ def _number(name: str, value: Any) -> str:
 
 
 def _own_form(name: str, value: Any) -> str:
-    """Return what a single hashable thing says of itself, such as a UUID, an IP address or a database's object id."""
+    """Return the own text form of a single hashable object, such as a UUID, an IP address or a database's object id."""
     printed: Any = type(value).__str__
     own = printed is not object.__str__ and not isinstance(value, type | BaseException | timedelta | complex)
     if not own or not isinstance(value, Hashable) or isinstance(value, Iterable | Sized) or callable(value):

@@ -1,4 +1,4 @@
-"""Times given as integers: microseconds since the Unix epoch, and nothing that looks like another unit."""
+"""Times as integers: microseconds since the Unix epoch; values that look like another unit are refused."""
 
 FIRST_US = 946_684_800_000_000
 """2000-01-01: an earlier integer is a count of seconds or milliseconds, or no time at all."""

@@ -54,5 +54,5 @@ class Topics:
 
     @property
     def dead_letters(self) -> str:
-        """Whatever could not be read, byte for byte, with its coordinates in the headers."""
+        """Messages that could not be read, byte for byte, with their coordinates in the headers."""
         return f"{self.prefix}.{self.stream}.dlq"

@@ -27,18 +27,20 @@ ROOT = Path(__file__).parents[2]
 
 @contextlib.contextmanager
 def driver(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A driver process, gone when the test ends."""
+    """A driver process, gone when the test ends, and its children with it."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "tests.support.hook_processes", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         yield process
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 

@@ -200,18 +200,23 @@ def test_the_feature_schema_may_evolve_under_it(bench: Bench) -> None:
 def test_a_second_service_with_another_record_does_not_stop_the_challenger(bench: Bench) -> None:
     """The newest record of the stream has none of the model's features: a restart still scores the first service."""
     bench.live.send(50)
-    other = Stream(bench.bootstrap, bench.stream, FeatureSchema.of({"height": "double"}))
+    other = Stream(bench.bootstrap, bench.stream, FeatureSchema.of({"height": "double"}), model=("body", "7"))
     other.publish_schema()
     other.send(20, features=lambda i: {"height": 1.0})
     process = bench.score("a")
     await_sealed(bench.bootstrap, bench.stream, "boost", 70)
     assert process.terminate(15) == 0
     assert "the newest record of the stream lacks features of the model" in process.output
-    assert "amount" in process.output
+    named = [line for line in process.output.splitlines() if "the captures of a service fail" in line]
+    assert len(named) == 1, "once, not once a capture"
+    assert 'live_model="body 7"' in named[0]
+    assert f"producer={other.producer_id}" in named[0]
+    assert "amount" in named[0]
     found = outcomes(audit(bench.bootstrap, bench.stream, "boost"))
     assert all(found[place]["prediction"] is not None for place in bench.live.sent)
     failures = [found[place]["error"] for place in other.sent]
     assert {failure["kind"] for failure in failures} == {"invalid_features"}
+    assert all(failure["message"].startswith("written by body 7: ") for failure in failures)
     assert all("amount" in failure["message"] for failure in failures)
 
 

@@ -134,7 +134,7 @@ def test_a_python_model_takes_no_sidecar(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "own_model.py").write_text("def make():\n    return lambda columns: columns['b']\n")
     (tmp_path / "own.yaml").write_text("classes: [no, yes]\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigurationError, match="a sidecar says nothing of a Python model"):
+    with pytest.raises(ConfigurationError, match="a sidecar does not apply to a Python model"):
         models.describe("own_model:make", signature=str(tmp_path / "own.yaml"))
 
 

@@ -14,6 +14,9 @@ from tests.support.servers.tools import tool
 
 from gnomon_consumer.reports.bounds import MET, UNKNOWN, BoundResult, metrics, parse
 from gnomon_consumer.runtime.metrics import JoinerMetrics, LabelMetrics, ScorerMetrics
+from gnomon_producer.disabled import DisabledTap
+from gnomon_producer.errors import DROP_REASONS
+from gnomon_producer.metrics import TapCollector
 
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
@@ -29,13 +32,20 @@ def test_alerts_ask_for_what_is_written() -> None:
     written = metrics("s", [BoundResult("b", "d", "r", 1.0, MET, "")], 0.0)
     known = {family.name: set(family.samples[0].labels) for family in written.collect()}
     for vocabulary in (ScorerMetrics("s", "d"), JoinerMetrics("s", "d"), LabelMetrics("s")):
-        known |= {name: set(labels) for name, _, labels, _ in vocabulary.described()}
+        for name, kind, own, _ in vocabulary.described():
+            known |= {f"{name}{suffix}": set(own) for suffix in (("_sum", "_count") if kind == "histogram" else ("",))}
+    for family in TapCollector(DisabledTap()).collect():
+        suffix = "_total" if family.type == "counter" else ""
+        known[f"{family.name}{suffix}"] = set(family.samples[0].labels)
+    known["up"] = {"job", "instance"}  # Prometheus' own
     for name, rule in rules().items():
-        used = re.findall(r"gnomon_[a-z_]+", rule["expr"])
+        used = re.findall(r"gnomon_[a-z_]+|\bup\b", rule["expr"])
         assert used
         assert set(used) <= set(known), name
         labels = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
-        assert labels <= set.intersection(*(known[metric] for metric in used)), name
+        # A quotient has the labels of its left side; either side of an `or` may be what fires.
+        sides = used[:1] if " / " in rule["expr"] else used
+        assert labels <= set.intersection(*(known[metric] for metric in sides)), name
         for selector in re.findall(r"\{([^}]*)\}", rule["expr"]):
             assert set(re.findall(r"(\w+)(?:=|!)", selector)) <= known[used[0]]
     assert parse("ledger.balanced = 1").report == "ledger"  # the bound that GnomonLedgerOpen knows by its name
@@ -46,6 +56,23 @@ def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
     assert entries == list(rules())
     for name, rule in rules().items():
         assert rule["annotations"]["runbook"] == f"docs/runbooks.md#{name.lower()}"
+
+
+def test_the_runbooks_name_metrics_and_reasons_that_exist() -> None:
+    """What somebody reads at night and does not find is worse than nothing."""
+    text = RUNBOOKS.read_text(encoding="utf-8")
+    known = {
+        name
+        for v in (ScorerMetrics("s", "d"), JoinerMetrics("s", "d"), LabelMetrics("s"))
+        for name, *_ in v.described()
+    }
+    known |= {f"{family.name}_total" for family in TapCollector(DisabledTap()).collect() if family.type == "counter"}
+    named = set(re.findall(r"`(gnomon_[a-z_]+)`", text))
+    assert named - known <= {"gnomon_tap_in_flight"}
+    drops = re.findall(r"(?s)## (GnomonNoCaptures|GnomonHookDrops|GnomonHookCannotPublish)\n(.*?)(?=\n## |\Z)", text)
+    reasons = {word for _, entry in drops for word in re.findall(r"`([a-z]+_[a-z]+|misconfigured)`", entry)}
+    assert reasons - {"before_send"} <= set(DROP_REASONS)
+    assert len(reasons) > 5
 
 
 @pytest.fixture(scope="session")
@@ -78,13 +105,33 @@ CASES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         {"deployment": "new", "role": "challenger", "bound": "quality.low >= 0"},
     ),
     "GnomonBoundsStale": ({'gnomon_bound_time_seconds{stream="s"}': "0x90"}, "40m", {}),
+    "GnomonServiceDown": (
+        {'up{job="gnomon", instance="score-0:9464"}': "1x10 0x80", 'up{job="gnomon", instance="join-0:9464"}': "1x90"},
+        "15m",
+        {"job": "gnomon", "instance": "score-0:9464"},
+    ),
     "GnomonScorerBehind": ({f"gnomon_score_position_lag_seconds{{{D}}}": "30x10 300x80"}, "20m", {"deployment": "new"}),
     "GnomonBreakerOpen": ({f"gnomon_score_breaker_open{{{D}}}": "1x90"}, "20m", {"deployment": "new"}),
+    "GnomonWorkersDie": (
+        {f"gnomon_score_worker_restarts{{{D}}}": "0x10 1 2 3 4 5x80"},
+        "20m",
+        {"deployment": "new"},
+    ),
     "GnomonCapturesLost": ({f"gnomon_score_gap_offsets_total{{{D}}}": "0x10 40x80"}, "15m", {"deployment": "new"}),
     "GnomonOrphans": ({f"gnomon_join_orphans_total{{{D}}}": "0x10 40x80"}, "15m", {"deployment": "new"}),
     "GnomonDeadLetters": ({f"gnomon_join_dead_letters_total{{{D}}}": "0x10 4x80"}, "15m", {"deployment": "new"}),
     "GnomonPartitionStopped": ({f"gnomon_join_failed_partitions{{{D}}}": "1x90"}, "20m", {"deployment": "new"}),
     "GnomonDatabaseAway": ({f"gnomon_join_database_away{{{D}}}": "1x90"}, "20m", {"deployment": "new"}),
+    "GnomonJoinerBehind": (
+        {
+            f"gnomon_join_delay_seconds_sum{{{D}}}": "0+60x10 600+9000x80",
+            f"gnomon_join_delay_seconds_count{{{D}}}": "0+60x90",
+        },
+        "40m",
+        {"deployment": "new"},
+    ),
+    "GnomonLabelsAway": ({'gnomon_labels_dependency_away{stream="s"}': "1x90"}, "20m", {}),
+    "GnomonLabelsRejected": ({'gnomon_labels_rejected_total{stream="s"}': "0x10 3x80"}, "15m", {}),
     "GnomonPartitionStalled": (
         {
             f'gnomon_join_partition_stalled_seconds{{{D}, partition="3"}}': "0x10 31+60x80",
@@ -102,6 +149,24 @@ CASES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         {"deployment": "new"},
     ),
     "GnomonNoCaptures": ({f"gnomon_join_seen_total{{{D}}}": "0+100x10 1000x80"}, "40m", {}),
+    "GnomonHookCannotPublish": (
+        {
+            'gnomon_tap_dropped_total{stream="s", kind="captures", reason="publisher_dead", instance="a"}': "0x10 7x80",
+            'gnomon_tap_dropped_total{stream="s", kind="captures", reason="publisher_dead", instance="b"}': "0x90",
+        },
+        "12m",
+        {},
+    ),
+    "GnomonHookDrops": (
+        {
+            'gnomon_tap_dropped_total{stream="s", kind="captures", reason="queue_full", instance="a"}': "0+50x90",
+            'gnomon_tap_dropped_total{stream="s", kind="captures", reason="too_large", instance="a"}': "0+1x90",
+            'gnomon_tap_offered_total{stream="s", kind="captures", instance="a"}': "0+1000x90",
+            'gnomon_tap_offered_total{stream="s", kind="captures", instance="b"}': "0+1000x90",
+        },
+        "30m",
+        {"reason": "queue_full"},
+    ),
 }
 QUIET = {
     "gnomon_bound_state" + BOUND % "errors.n > 0": "1x90",
@@ -113,6 +178,18 @@ QUIET = {
     f"gnomon_join_database_away{{{D}}}": "0x90",
     f'gnomon_score_partition_stalled_seconds{{{D}, partition="3"}}': "0 20 29 30 0x86",
     f"gnomon_join_seen_total{{{D}}}": "0+1000x90",
+    'up{job="gnomon", instance="a"}': "1 1 0 1 1x86",  # one missed scrape
+    'up{job="another", instance="b"}': "0x90",
+    f"gnomon_score_worker_restarts{{{D}}}": "0x10 1x80",
+    f"gnomon_join_delay_seconds_sum{{{D}}}": "0+60x90",
+    f"gnomon_join_delay_seconds_count{{{D}}}": "0+60x90",
+    'gnomon_labels_dependency_away{stream="s"}': "0x90",
+    'gnomon_labels_rejected_total{stream="s"}': "5x90",
+    'gnomon_tap_dropped_total{stream="s", kind="captures", reason="publisher_dead"}': "9x90",
+    'gnomon_tap_dropped_total{stream="s", kind="captures", reason="queue_full"}': "0+1x90",
+    'gnomon_tap_dropped_total{stream="s", kind="labels", reason="queue_full"}': "0+500x90",
+    'gnomon_tap_offered_total{stream="s", kind="captures"}': "0+1000x90",
+    'gnomon_tap_offered_total{stream="s", kind="labels"}': "0+1000x90",
     # Few captures: a minute without one says nothing about a deployment.
     'gnomon_join_seen_total{stream="quiet", deployment="new"}': "0+1x90",
     'gnomon_join_seen_total{stream="quiet", deployment="old"}': "0+0x10 10+1x80",
@@ -121,7 +198,8 @@ QUIET = {
 
 def firing(name: str, rule: dict[str, Any]) -> dict[str, Any]:
     series, at, labels = CASES[name]
-    shown = {"alertname": name, "alertstate": "firing", **rule["labels"], "stream": "s", **labels}
+    of = {} if name == "GnomonServiceDown" else {"stream": "s"}  # Prometheus' own series knows no stream
+    shown = {"alertname": name, "alertstate": "firing", **rule["labels"], **of, **labels}
     sample = "ALERTS{" + ", ".join(f"{key}={json.dumps(value)}" for key, value in shown.items()) + "}"
     return {
         "interval": "1m",

@@ -11,7 +11,7 @@ from gnomon_consumer.database.queries import Queries, queries_of
 
 ROOT = Path(__file__).parents[2] / "consumer"
 PACKAGES = sorted(".".join(file.parent.relative_to(ROOT).parts) for file in ROOT.rglob("queries.sql"))
-UTILITY = ("create", "alter", "drop", "lock", "copy")
+UTILITY = ("analyze", "create", "alter", "drop", "lock", "copy")
 """Statements that PREPARE does not take; those that make a temporary table are run, for the others to refer to it."""
 
 

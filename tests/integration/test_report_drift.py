@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import chi2, wasserstein_distance
+from scipy.stats import wasserstein_distance
+from tests.support.drift_simulation import GROUPS, psi_of
 from tests.support.report_database import START, Database
 from tests.support.servers.process import Gnomon
 
@@ -83,9 +84,7 @@ def test_every_distance_is_scipys(db: Database) -> None:
     psi, js = divergences([*p, 0.0], [*q, w[~finite].sum() / w.sum()])
     assert amount["psi"] == pytest.approx(psi, rel=1e-9)
     assert amount["js"] == pytest.approx(js, rel=1e-9)
-    scale = 1 / n_ref + 1 / n_now
-    assert amount["psi_threshold"] == pytest.approx(chi2.ppf(0.95, len(edges) + 1) * scale, rel=1e-6)
-    assert amount["psi_low"] < amount["psi"]
+    assert (amount["psi_low"], amount["psi_high"]) == (None, None)  # of one day
     assert amount["wasserstein"] == pytest.approx(
         wasserstein_distance(now[finite], before, w[finite], old_weights), rel=1e-9
     )
@@ -109,6 +108,66 @@ def test_every_distance_is_scipys(db: Database) -> None:
     assert country["unseen_share"] == pytest.approx(shares[-1])
     assert country["null_share"] == pytest.approx(null)
     assert (country["ks"], country["wasserstein"]) == (None, None)
+
+
+@pytest.mark.parametrize(("days", "clusters"), [(1, 0), (2, 12), (9, 0), (14, 300)])
+def test_the_interval_knows_clusters_and_days(db: Database, days: int, clusters: int) -> None:
+    """Threshold and interval equal the copy in NumPy, whose coverage tests/property/test_drift_coverage.py holds."""
+    random = np.random.default_rng(days)
+    frozen = profile("amount", "numeric", random.normal(size=500).tolist(), np.ones(500))
+    store(db.connection, "s", "training", "test", {"": [frozen]})
+    day, cluster = random.integers(0, days, 600), random.integers(0, max(clusters, 1), 600)
+    now = random.normal(size=600) + 0.2 * random.normal(size=days)[day] + 0.5 * random.normal(size=301)[cluster]
+    now[:30] = np.nan
+    probabilities = random.choice([1.0, 0.5, 0.1], 600)
+    names = [f"c{one}" if clusters else None for one in cluster]
+    rows = pairs(now.tolist(), ["CH"] * 600, probabilities.tolist())
+    db.add_pairs([
+        {**row, "event_time": START + timedelta(days=int(on), seconds=at), "cluster": name}
+        for at, (row, on, name) in enumerate(zip(rows, day, names, strict=True))
+    ])  # fmt: skip
+    found = drift(db)["amount"]
+    keys = [f"r0:{at}" if name is None else f"c{name}" for at, name in enumerate(names)]
+    group = db.value(
+        "select array_agg(abs(hashtextextended(k, 0) %% %s) order by at)"
+        " from unnest(%s::text[]) with ordinality u(k, at)",
+        GROUPS, keys,
+    )  # fmt: skip
+    place = np.where(np.isfinite(now), np.searchsorted(frozen.edges, now, "right"), len(frozen.edges) + 1)
+    copy = psi_of(place, 1 / probabilities, np.array(group), day, np.array([*frozen.shares, 0.0]), frozen.n_effective)
+    assert found["psi"] == pytest.approx(copy.psi, rel=1e-9)
+    assert found["psi_threshold"] == pytest.approx(copy.threshold, rel=1e-6)
+    expected = (None, None) if days == 1 else (pytest.approx(copy.low, rel=1e-6), pytest.approx(copy.high, rel=1e-6))
+    assert (found["psi_low"], found["psi_high"]) == expected
+
+
+def test_more_pairs_than_enough_are_drawn_by_a_hash(db: Database) -> None:
+    """Of 40,000 pairs about 30,000 are read, always the same; with exact all of them."""
+    store(db.connection, "s", "training", "test", {"": [profile("amount", "numeric", [0.0, 1.0, 2.0], np.ones(3))]})
+    db.add_pairs(pairs([0.5], [None], [1.0]))
+    db.connection.execute(
+        "create temporary table one as select * from gnomon.pairs; alter table one drop column weight;"
+        "update one set features_numeric = '{1}';"
+    )
+    columns = db.value(
+        "select string_agg(attname, ', ' order by attnum) from pg_attribute where attrelid = 'pg_temp.one'::regclass"
+        " and attnum > 0 and not attisdropped and attname not in ('source_offset', 'request_id', 'event_time')"
+    )
+    db.connection.execute(
+        f"insert into gnomon.pairs (source_offset, request_id, event_time, {columns})"
+        f" select n, 'x' || n, event_time + n * interval '1 second', {columns} from one, generate_series(1, 39999) n"
+    )
+    for report in ("drift", "feature_health"):
+        row, again, exact = (
+            drift(db, report)["amount"],
+            drift(db, report)["amount"],
+            drift(db, report, exact="yes")["amount"],
+        )
+        assert (row["pairs"], exact["pairs"], exact["n"]) == (40_000, 40_000, 40_000)
+        assert 29_400 < row["n"] < 30_600
+        assert again == row
+        # One in four missing the only pair that differs changes no share by more than that pair's.
+        assert exact["n_effective"] == 40_000
 
 
 def test_a_known_psi(db: Database) -> None:

@@ -270,8 +270,6 @@ def drifts(db: Database, s: Sample, now: Array) -> list[Line]:
     repeated = [np.repeat(x, w.round().astype(int)) for x, w in ((now, s.weight), (before, weights))]
     return [
         ("PSI", "scipy entropy, both ways", found["psi"], stats.entropy(p, q) + stats.entropy(q, p)),
-        ("PSI: threshold", "scipy chi2.ppf", found["psi_threshold"],
-         stats.chi2.ppf(0.95, bins - 2) * (1 / n_ref + 1 / n_now)),
         ("Jensen-Shannon", "scipy jensenshannon", found["js"], jensenshannon(p, q) ** 2),
         ("Kolmogorov-Smirnov", "scipy ks_2samp", found["ks"], stats.ks_2samp(*repeated).statistic),
         ("Wasserstein", "scipy wasserstein_distance", found["wasserstein"],

@@ -1,10 +1,13 @@
 """`gnomon verdict` as a user runs it: answers, statuses, formats, verification, export."""
 
 import json
+import math
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ from tests.support.report_database import START, Database
 from tests.support.servers.process import Gnomon
 from tests.support.verdict_database import DAY, Traffic, fill, lenient, made, seal
 
+from gnomon_consumer.verdict.database import deployment_row
 from gnomon_consumer.verdict.plans import record_plan
+from gnomon_consumer.verdict.service import decide_now
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -57,32 +62,99 @@ def test_promote_in_every_format_is_one_verdict(db: Database, ask: Any, gnomon: 
     assert ask("--verify", "1").stdout == "verdict 1, PROMOTE: equal\n"
 
 
+def users(_day: int, row: dict[str, Any]) -> dict[str, Any]:
+    return {"cluster": f"u{row['event_time'].minute}"}
+
+
+def failing(day: int, row: dict[str, Any]) -> dict[str, Any]:
+    failed = {"outcome": "failed", "shadow_error_kind": "exception"}
+    return failed if row["request_id"][-1] in "123456" else {"outcome": "scored", "shadow_error_kind": None}
+
+
 @pytest.mark.parametrize(
-    ("days", "plan"),
+    ("days", "traffic", "plan", "answer"),
     [
-        (14, {}),
-        (35, {"metric": "brier", "blocks": "week", "weeks": 4}),
-        (21, {"goal": "not_worse", "metric": "agreement", "margin": 0.9}),
+        (14, Traffic(change=users), {}, "PROMOTE"),
+        (35, Traffic(change=users), {"metric": "brier", "blocks": "week", "weeks": 4}, "PROMOTE"),
+        (21, Traffic(change=users), {"goal": "not_worse", "metric": "agreement", "margin": 0.9}, "PROMOTE"),
+        (21, Traffic(change=users), {"metric": "rmse", "margin": 0.01}, "PROMOTE"),
+        (14, Traffic(shadow=0.7), {}, "HOLD"),
+        (14, Traffic(), {"way_back": {"kind": "none"}}, "HOLD"),
+        (10, Traffic(), {}, "INSUFFICIENT_DATA"),
+        (14, Traffic(labelled=lambda _d, _r: False), {}, "INSUFFICIENT_DATA"),
+        (10, Traffic(shadow=0.4, live=0.9), {}, "REJECT"),
+        (17, Traffic(shadow=0.4, live=0.9), {}, "REJECT"),
+        (5, Traffic(change=failing), {}, "REJECT"),
     ],
 )
 def test_the_export_is_decided_again_by_the_script_of_the_docs(
-    db: Database, ask: Any, tmp_path: Path, days: int, plan: dict[str, Any]
+    db: Database, ask: Any, tmp_path: Path, days: int, traffic: Traffic, plan: dict[str, Any], answer: str
 ) -> None:
-    users = Traffic(change=lambda _day, row: {"cluster": f"u{row['event_time'].minute}"})
-    made(db, days, users, lenient(**plan))
+    made(db, days, replace(traffic, made=[]), lenient(**plan))
     decided = json.loads(ask("--format", "json").stdout)
+    assert decided["decision"] == answer
     file = tmp_path / "verdict.json"
     assert ask("export", "1", "-o", str(file)).returncode == 0
     script = re.search(r"```python\n(import json.*?)```", (DOCS / "verdict.md").read_text(encoding="utf-8"), re.DOTALL)
     assert script is not None
-    assert len(script.group(1).split("\n")) <= 23
     (tmp_path / "again.py").write_text(script.group(1), encoding="utf-8")
     run = [sys.executable, "-I", str(tmp_path / "again.py"), str(file)]
-    low, answer = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split(maxsplit=1)
-    shown = next(reason["numbers"] for reason in decided["reasons"] if reason["code"] == "SHOWN")
-    assert float(low) == pytest.approx(shown["low"], abs=1e-5)
-    assert (answer.strip() == "PROMOTE") is (decided["decision"] == "PROMOTE")
-    assert decided["decision"] == "PROMOTE"
+    low, again = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+    assert again == answer
+    look = [judged for judged in decided["metrics"] if decided["look"]]
+    assert float(low) == (pytest.approx(look[0]["low"], abs=1e-5) if look else -math.inf)
+
+
+def test_a_rejection_stands_until_the_plan_changes(db: Database, ask: Any, tmp_path: Path) -> None:
+    """Bad days, then good ones that would be promoted by themselves."""
+    db.add_stream(horizons=[DAY])
+    identity = db.add_deployment("new", "challenger")
+    record_plan(db.connection, identity, lenient(), given=True)
+
+    def turn(day: int, row: dict[str, Any]) -> dict[str, Any]:
+        wrong = "late" if row["live_label"] == "on_time" else "on_time"
+        bad = row["request_id"][-1] in ("123" if day % 2 else "1234")
+        return {"shadow_label": wrong} if bad and day < 8 else {}
+
+    fill(db, 63, Traffic(live=1.0, shadow=1.0, change=turn))
+    seal(db, 8)
+    first = json.loads(ask("--format", "json").stdout)
+    assert (first["decision"], first["verdict_id"]) == ("REJECT", 1)
+    before = db.value("select now()").isoformat()
+    assert json.loads(ask("--format", "json").stdout)["verdict_id"] == 1
+    seal(db, 63)
+    later = json.loads(ask("--format", "json").stdout)
+    assert (later["decision"], later["verdict_id"]) == ("REJECT", 2)
+    (why,) = [reason for reason in later["reasons"] if reason["state"] == "harm"]
+    assert why["code"] == "REJECTED_BEFORE"
+    assert why["text"] == "verdict 1 rejected it after 8 whole days (WORSE, SEGMENT_HARM); another plan starts anew"
+    assert "verdict 1 rejected it" in later["sentence"]
+    assert json.loads(ask("--format", "json").stdout)["verdict_id"] == 2
+    for number in ("1", "2"):
+        assert ask("--verify", number).stdout == f"verdict {number}, REJECT: equal\n"
+    assert ask("--as-of", before).returncode == 11
+    assert db.value("select count(*) from gnomon.events") == 1
+    (tmp_path / "gnomon.toml").write_text("[verdict]\ndays = 21\n", encoding="utf-8")
+    assert ask().returncode == 12
+
+
+def test_two_who_ask_at_once_get_one_verdict(db: Database, database_url: str) -> None:
+    made(db, 14)
+    together, said = threading.Barrier(4), []
+
+    def call() -> None:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            row = deployment_row(connection, "s", "new")
+            together.wait()
+            said.append(decide_now(connection, row, lenient(), given=False).verdict_id)
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert said == [1] * 4
+    assert (verdicts(db), db.value("select count(*) from gnomon.events")) == (1, 1)
 
 
 @pytest.mark.parametrize(

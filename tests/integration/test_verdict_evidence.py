@@ -16,6 +16,7 @@ from gnomon_consumer.verdict.collect import collect
 from gnomon_consumer.verdict.database import deployment_row
 from gnomon_consumer.verdict.plans import record_plan, stored_plans
 from gnomon_consumer.verdict.rules.evidence import Evidence, Series
+from gnomon_consumer.verdict.rules.gate import decide
 from gnomon_consumer.verdict.rules.plan import Plan
 from gnomon_consumer.verdict.service import decide_now, stored_verdict, verify
 from gnomon_schemas.errors import ConfigurationError
@@ -304,3 +305,43 @@ def test_an_earlier_time_knows_earlier_seals_only(db: Database) -> None:
     assert len(collect(db.connection, row, plans, before).days) == 14
     assert len(collect(db.connection, row, plans).days) == 21
     assert collect(db.connection, row, plans, before - timedelta(days=1)).days == ()
+
+
+def test_agreement_beside_a_metric_that_needs_labels(db: Database) -> None:
+    plan = lenient(guardrails={"agreement": 0.5})
+    traffic = made(db, 14, Traffic(labelled=lambda _day, row: row["request_id"][-1] != "0"), plan)
+    rows = [row for row in traffic.made if row["event_time"].date() >= day(0)]
+    found = evidence(db)
+    one = series(found, "agreement")
+    # All of them count, labelled or not; by segment only the deciding metric is summed.
+    assert sum(one.shadow_y) == sum(row["live_label"] == row["shadow_label"] for row in rows)
+    assert one.live_x == (40.0,) * 14
+    assert sum(series(found, "accuracy").live_x) == len(rows) * 0.9
+    assert found.find("agreement", "origin=JFK") is None
+    assert found.find("agreement", variant="weighted") is None
+    assert decide(plan, found).decision == "PROMOTE"
+
+
+def test_an_earlier_time_knows_of_agreement_what_was_joined_then(db: Database) -> None:
+    db.add_stream(horizons=[DAY])
+    plan = lenient(metric="agreement", goal="not_worse", margin=0.9)
+    record_plan(db.connection, db.add_deployment("new", "challenger"), plan, given=True)
+    fill(db, 21)
+    db.connection.execute(
+        "update gnomon.windows set applied_at = now() - interval '1 day' where last_captured_at < %s", [day(14)]
+    )
+    db.connection.execute(
+        "update gnomon.pairs set joined_at = now() - interval '1 day' where event_time < %s", [day(14)]
+    )
+    row = deployment_row(db.connection, "s", "new")
+    plans = stored_plans(db.connection, row["deployment_id"])
+    now = db.value("select now()")
+    assert len(collect(db.connection, row, plans).days) == 21
+    assert len(collect(db.connection, row, plans, now - DAY / 2).days) == 13
+    assert collect(db.connection, row, plans, now - 2 * DAY).days == ()
+    # What is joined after a verdict changes nothing of it.
+    said = decide_now(db.connection, row, plan, given=False)
+    db.connection.execute("update gnomon.windows set last_captured_at = last_captured_at + interval '1 day', "
+                          "applied_at = now() where last_captured_at >= %s", [day(20)])  # fmt: skip
+    assert said.verdict_id is not None
+    assert len(said.evidence.days) == 21

@@ -101,7 +101,9 @@ def capture_of(row: Row, schemas: MemorySchemas) -> tuple[Schema, Record]:
 
 def answer(features: Record, unfit: bool) -> Prediction | Failure:
     if unfit:
-        text = "the model's input 'x' needs the feature 'a', which the captures do not have (they have: t)"
+        text = (
+            "written by m 1: the model's input 'x' needs the feature 'a', which the captures do not have (they have: t)"
+        )
         return Failure(FailureKind.INVALID_FEATURES, text)
     a = float("nan") if features["a"] is None else features["a"]
     if a == 13.0:

@@ -102,12 +102,12 @@ def _export(weeks: Weeks, verdict_id: int) -> dict[str, Any]:
 def every_day(plan: Plan, evidence: dict[str, Any]) -> list[str]:
     """Return the decision on the first 1, 2, … days of stored evidence.
 
-    Sealed day sums never change. The variances of clusters are left out, for they are stored for two looks only, so
-    these decisions are bolder than those of `gnomon verdict` on that day.
+    Sealed day sums never change; an earlier REJECT is left out. The variances of clusters are left out, for they are
+    stored for two looks only, so these decisions are bolder than those of `gnomon verdict` on that day.
     """
     series = [{**one, "clusters": {}} for one in evidence["series"]]
     days = evidence["days"]
-    cuts = ({**evidence, "series": series, "days": days[:n]} for n in range(1, len(days) + 1))
+    cuts = ({**evidence, "series": series, "days": days[:n], "rejected": None} for n in range(1, len(days) + 1))
     return [str(decide(plan, Evidence.from_json(cut)).decision) for cut in cuts]
 
 

@@ -110,6 +110,7 @@ class Stream:
     name: str
     features: FeatureSchema = FEATURES
     sent: dict[tuple[int, int], str] = field(default_factory=dict)  # (partition, offset) -> request id
+    model: tuple[str, str] = ("live", "1")
 
     def __post_init__(self) -> None:
         self.codec = Codec(self.features.live)
@@ -145,7 +146,7 @@ class Stream:
             "stratum": None,
             "segments": {},
             "cluster": None,
-            "model": {"name": "live", "version": "1"},
+            "model": dict(zip(("name", "version"), self.model, strict=True)),
             "features": {name: value for name, value in DEFAULTS.items() if name in known} | features,
             "prediction": {"value": 0.5, "label": None, "scores": None, "items": None},
             "error": None,

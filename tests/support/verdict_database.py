@@ -93,6 +93,9 @@ def _ledger(db: Database, deployment: str, days: int) -> None:
                               "model_sha256": "x", "seed": 0, "policy": "p", "started_at": START,
                               "next_source_offset": end, "next_shadow_offset": end, "caught_up": True,
                               "event_time_reached": START + days * DAY}])  # fmt: skip
+    # The last window ends where the last day does.
+    *windows, (*last_window, _) = windows
+    windows = [*windows, (*last_window, START + days * DAY)]
     db.add("windows", [{**place, "start_offset": start, "end_offset": stop, "window_id": window, "tick_id": window,
                         "first_captured_at": first, "last_captured_at": last, "opened_at": first, "sealed_at": last,
                         "close_reason": "time", "lag_s": 0, "seed": 0, "policy": "p", "seen": n, "joined_seen": n,

@@ -1,7 +1,10 @@
 """The shipped command: statuses and one-line errors, never a traceback."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import rich_click as click
 import gnomon_producer
 from gnomon_consumer import cli
 from gnomon_consumer.cli.options import setting_option, settings_options
+from gnomon_consumer.runtime.json_text import json_text
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import DependencyUnreachableError
 
@@ -99,3 +103,41 @@ def test_the_installed_command_has_a_version() -> None:
         "libpq",
         "PostgreSQL",
     ]
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every command below one, by its words."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path), command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        assert below is not None
+        yield from leaves(below, (*path, name))
+
+
+def test_every_command_that_prints_json_prints_it_for_people_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    flags = {name: {flag for one in command.params for flag in one.opts} for name, command in leaves(cli.gnomon)}
+    with_json = {name for name, found in flags.items() if "--json" in found}
+    assert len(with_json) > 10
+    assert {name for name in with_json if "--pretty" not in flags[name]} == set()
+
+
+def test_pretty_asks_for_json_with_one_value_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    record = tmp_path / "features.avsc"
+    record.write_text('{"type": "record", "name": "f", "fields": [{"name": "amount", "type": "double"}]}')
+    for flags in (("--json",), ("--json", "--pretty"), ("--pretty",)):
+        assert run("schemas", "check", str(record), str(record), *flags) == 0
+        out = capsys.readouterr().out
+        assert json.loads(out)["backward"] is True
+        assert (out.count("\n") > 3) == ("--pretty" in flags)
+
+
+def test_json_has_no_number_that_a_parser_refuses() -> None:
+    found = json_text({"mean": float("nan"), "high": [float("inf"), 1.5], "day": datetime(2026, 1, 2, tzinfo=UTC)})
+    assert found == '{"mean": null, "high": [null, 1.5], "day": "2026-01-02T00:00:00+00:00"}'

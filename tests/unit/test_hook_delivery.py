@@ -11,8 +11,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from gnomon_producer import delivery as module
+from gnomon_producer import fork_check
 from gnomon_producer.delivery import Delivery
 from gnomon_producer.delivery_settings import DeliverySettings
+from gnomon_producer.fork_check import ForkCheck
 from gnomon_producer.trouble import OncePerMinute, logger
 
 
@@ -211,6 +213,33 @@ def test_a_producer_that_cannot_be_made_is_tried_again_after_a_minute_only(monke
     send(delivery)
     assert len(tries) == 2
     assert dict(delivery.captures.counts().dropped) == {"internal_error": 11}
+
+
+def test_a_forked_process_that_cannot_use_librdkafka_drops_and_does_not_touch_it(
+    producers: list[StandIn], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a fork that copied a lock which nobody releases, until it is released all the same."""
+    released = threading.Event()
+    settings = DeliverySettings("b", 65536, 0.1, 0.5)
+    check = ForkCheck(released.wait)
+    delivery = Delivery(settings, lambda *_: None, lambda *_: ("reports", b""), StandIn, fork_check=check)
+    for _ in range(100):
+        send(delivery)
+    assert producers == []
+    assert dict(delivery.captures.counts().dropped) == {"publisher_dead": 100}
+    assert "forked while librdkafka was at work" in caplog.text
+    released.set()
+    until(check.passed)
+    send(delivery)
+    assert len(producers) == 1
+    assert delivery.close(1)
+    assert delivery.captures.counts().delivered == 1
+
+
+def test_random_bytes_of_librdkafka_are_drawn_after_a_fork() -> None:
+    """By the function that the check is about, which a newer librdkafka may lack."""
+    assert fork_check.draw_bytes is not None
+    assert ForkCheck().passed()
 
 
 class HostileHandler(logging.Handler):

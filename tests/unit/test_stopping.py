@@ -61,7 +61,7 @@ def test_the_end_of_the_grace_time_does_too() -> None:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 128 + signal.SIGTERM
-        assert errors == "gnomon: still busy, ended all the same; what was not committed will be done again\n"
+        assert errors == "gnomon: still busy, ended anyway; the next run repeats uncommitted work\n"
 
 
 def test_what_has_left_the_block_is_left_alone() -> None:

@@ -1,6 +1,6 @@
 """The `gnomon` command: a group that loads each command's module only when that command is used.
 
-Exit status: 0 done, 1 a check says no, 2 usage or configuration, 3 a dependency is unreachable. An error is
+Exit status: 0 done, 1 a check failed, 2 usage or configuration, 3 a dependency is unreachable. An error is
 one line on standard error, never a traceback.
 """
 

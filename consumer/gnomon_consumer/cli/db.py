@@ -1,11 +1,11 @@
 """`gnomon db`: create, upgrade and maintain the database, and erase a request from it."""
 
-import json
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import rich_click as click
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.database import erasure, maintenance
 from gnomon_consumer.database.connections import Access, Session, connect, engine_for
@@ -57,7 +57,7 @@ def _connected(settings: Settings) -> closing[Session]:
 
 
 @db.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option()
 @settings_options(database=True, kafka=False)
 def maintain(settings: Settings, as_json: bool) -> None:
     """Create partitions for the coming days, drop those past retention, and empty the default one; run it once a day.
@@ -67,7 +67,7 @@ def maintain(settings: Settings, as_json: bool) -> None:
     with _connected(settings) as guard, maintenance.alone(guard), _connected(settings) as connection:
         done = maintenance.maintain(connection, datetime.now(UTC))
     if as_json:
-        click.echo(json.dumps({name: getattr(done, name) for name in done.__slots__}))
+        echo_json({name: getattr(done, name) for name in done.__slots__})
         return
     if done.left_to is not None:
         click.echo(f"{done.left_to} manages the partitions; dropped {len(done.dropped)}, {done.expired} pairs expired")
@@ -100,7 +100,7 @@ def roles(settings: Settings, sql: bool) -> None:
 
 @db.command()
 @click.argument("request_id")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option()
 @settings_options(stream=True, database=True)
 def erase(settings: Settings, request_id: str, as_json: bool) -> None:
     """Delete the pairs, labels and dead-letter pointers of one request; print what Kafka still holds, and until when.
@@ -113,7 +113,7 @@ def erase(settings: Settings, request_id: str, as_json: bool) -> None:
     held = _still_held(settings)
     if as_json:
         counts = {"pairs": gone.pairs, "dead_letters": gone.dead_letters, "labels": gone.labels}
-        click.echo(json.dumps({**counts, "coordinates": gone.coordinates, "kafka": held}))
+        echo_json({**counts, "coordinates": gone.coordinates, "kafka": held})
         return
     click.echo(f"erased {gone.pairs} pairs, {gone.dead_letters} dead letters, {gone.labels} labels")
     if gone.coordinates:

@@ -1,6 +1,5 @@
 """`gnomon demo`: the whole pipeline on real flights, with embedded servers."""
 
-import json
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import rich_click as click
 from rich.console import Console
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.quickstart.demo import demo as flights_demo
 from gnomon_consumer.quickstart.demo.view import view_for
 from gnomon_consumer.reports import Answer
@@ -36,7 +36,7 @@ from gnomon_schemas.errors import GnomonError
 @click.option(
     "--open", "reopen", is_flag=True, help="Start no demo: serve the database of an earlier --keep until Ctrl-C."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the reports.")
+@json_option("Print one JSON object instead of the reports.")
 def demo(captures: int, output: Path, keep: bool, reopen: bool, as_json: bool) -> None:
     """Replay the flights of 2013 through a live model, a challenger and a control, and print the reports.
 
@@ -49,7 +49,7 @@ def demo(captures: int, output: Path, keep: bool, reopen: bool, as_json: bool) -
         return
     outcome, answers = flights_demo.run(plan, view_for(Console(stderr=True)), tables=not as_json)
     if as_json:
-        click.echo(json.dumps(outcome))
+        echo_json(outcome)
     else:
         show(outcome, answers, plan)
     if wrong := flights_demo.out_of_balance(outcome):

@@ -1,16 +1,17 @@
 """`gnomon dlq`: list, show and replay the captures that could not become a pair."""
 
-import json
 from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
 import rich_click as click
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.database.connections import Session, connect
 from gnomon_consumer.dead_letters import Letter, LiveBytes, letters
 from gnomon_consumer.dead_letters import replay as replay_letters
+from gnomon_consumer.runtime.json_text import json_text
 from gnomon_consumer.runtime.visible import visible
 from gnomon_consumer.scorer.worker.models import describe
 from gnomon_consumer.settings import Settings
@@ -33,13 +34,13 @@ def _as_json(letter: Letter) -> dict[str, Any]:
 @dlq.command("list")
 @settings_options(stream=True, database=True, kafka=False)
 @click.option("--deployment", metavar="NAME", help="Only dead letters of this deployment.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@json_option("Print one JSON list.")
 def list_(settings: Settings, deployment: str | None, as_json: bool) -> None:
     """List the dead letters with their coordinates and reasons."""
     with _connected(settings) as connection:
         found = letters(connection, settings.require_stream(), deployment)
     if as_json:
-        click.echo(json.dumps([_as_json(letter) for letter in found]))
+        echo_json([_as_json(letter) for letter in found])
         return
     for one in found:
         place = f"{one.source_partition}/{one.source_offset}"
@@ -65,7 +66,7 @@ def show(settings: Settings, partition: int, offset: int, deployment: str | None
     finally:
         live.close()
     held = None if bytes_ is None else {"key": bytes_[0].decode("utf-8", "replace"), "value": bytes_[1].hex()}
-    click.echo(json.dumps({"letters": [_as_json(letter) for letter in found], "live": held}, indent=2))
+    click.echo(json_text({"letters": [_as_json(letter) for letter in found], "live": held}, pretty=True))
 
 
 @dlq.command()
@@ -77,7 +78,7 @@ def show(settings: Settings, partition: int, offset: int, deployment: str | None
     "--provider", default="CPUExecutionProvider", show_default=True, help="ONNX Runtime's execution provider."
 )
 @click.option("--signature", metavar="FILE", help="The deployment's sidecar, if it has one.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@json_option("Print one JSON list.")
 def replay(
     settings: Settings,
     deployment: str,
@@ -97,7 +98,7 @@ def replay(
         chosen = letters(connection, settings.require_stream(), deployment, None if at is None else _place(at))
         done = list(replay_letters(settings, connection, spec, deployment, chosen))
     if as_json:
-        click.echo(json.dumps([{**_as_json(one.letter), "outcome": one.outcome} for one in done]))
+        echo_json([{**_as_json(one.letter), "outcome": one.outcome} for one in done])
     else:
         for one in done:
             click.echo(visible(f"{one.letter.source_partition}/{one.letter.source_offset}  {one.outcome}"))

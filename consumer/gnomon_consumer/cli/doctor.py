@@ -1,10 +1,10 @@
 """`gnomon doctor`: check the installation and the ledger."""
 
-import json
 from dataclasses import asdict
 
 import rich_click as click
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.doctor import examine, exit_status
 from gnomon_consumer.runtime.redaction import redact
@@ -21,7 +21,7 @@ from gnomon_consumer.settings import Settings
     help="Load this model as `gnomon score` does, and show what is read of its outputs.",
 )
 @click.option("--signature", metavar="FILE", help="The model's sidecar.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@json_option("Print one JSON list.")
 def doctor(settings: Settings, location: str | None, signature: str | None, as_json: bool) -> int:
     """Check sandbox, broker, topics, schemas, database, partitions, ledger, orphans and producers; print remedies.
 
@@ -36,7 +36,7 @@ def doctor(settings: Settings, location: str | None, signature: str | None, as_j
 
         findings += examine_model(settings, location, signature)
     if as_json:
-        click.echo(redact(json.dumps([asdict(finding) for finding in findings])))
+        echo_json([asdict(finding) for finding in findings], redact)
     else:
         for finding in findings:
             remedy = f"\n             -> {finding.remedy}" if finding.remedy else ""

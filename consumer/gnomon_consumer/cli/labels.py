@@ -1,12 +1,12 @@
 """`gnomon labels`: the ground truth, from a file or from the topic."""
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.cli.options import metrics_option, setting_option, settings_options
 from gnomon_consumer.database import connections
 from gnomon_consumer.database.stream_settings import declare
@@ -58,7 +58,7 @@ def consume(settings: Settings, drain: bool, metrics: str | None) -> None:
 @click.option(
     "--skip-invalid", is_flag=True, help="Leave out rows that are not valid labels instead of refusing the file."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option()
 def load(
     settings: Settings,
     file: Path,
@@ -114,7 +114,7 @@ def load(
     for fault in faults[:3]:
         click.echo(visible(f"left out: {fault}"), err=True)
     if as_json:
-        click.echo(json.dumps(counts | maturity.as_json()))
+        echo_json(counts | maturity.as_json())
         return
     click.echo(", ".join(f"{name} {count}" for name, count in counts.items()))
     click.echo(maturity.sentence())

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.cli.report_options import Moment
 from gnomon_consumer.database.connections import Access, connect
@@ -49,14 +50,19 @@ def build(settings: Settings, source: str, name: str) -> None:
 
 @reference.command("list")
 @settings_options(stream=True, database=True, kafka=False)
-def list_(settings: Settings) -> None:
+@json_option("Print one JSON list.")
+def list_(settings: Settings, as_json: bool) -> None:
     """List the references of a stream, newest first; `report drift` uses the newest."""
     with closing(connect(settings.require_database_url(), "gnomon reference", Access.READ)) as connection:
         rows = connection.execute(
             queries_of("gnomon_consumer.reference")["references"], [settings.require_stream()]
         ).fetchall()
+    titles = ("name", "source", "profiles", "rows", "built at")
+    if as_json:
+        echo_json([dict(zip((title.replace(" ", "_") for title in titles), row, strict=True)) for row in rows])
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("name", "source", "profiles", "rows", "built at"):
+    for title in titles:
         table.add_column(title)
     for row in rows:
         table.add_row(row[0], row[1], str(row[2]), f"{row[3]:,}", row[4].strftime("%Y-%m-%d %H:%M"))

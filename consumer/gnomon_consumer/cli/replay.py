@@ -1,11 +1,11 @@
 """`gnomon replay`: captures of the live topic once more, as a load test or as another deployment sampled them."""
 
 import dataclasses
-import json
-from typing import cast
+from typing import Any, cast
 
 import rich_click as click
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.cli.options import model_options, setting_option, settings_options
 from gnomon_consumer.runtime.signals import stop_on_signals
 from gnomon_consumer.settings import Settings
@@ -29,7 +29,7 @@ from gnomon_schemas.records import Role
     "--like", metavar="NAME", help="Score the rows that this deployment sampled, with the same probabilities."
 )
 @click.option("--deployment", metavar="NAME", help="With --like: the name of the new deployment.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option()
 @setting_option("--workers", "score.workers")
 def replay(
     settings: Settings,
@@ -81,8 +81,16 @@ def replay(
 
             options = Options(deployment, cast(Role, role), model, "replay", StartAt("earliest"), True, allow_network)
             done = Replay(settings, options, like, stop.is_set).run()
-            click.echo(json.dumps(dataclasses.asdict(done)) if as_json else str(done))
+            _show(done, as_json)
         elif rate is not None:
             report = load_test.measure(settings, model, allow_network, captures, rate, batch, stop.is_set)
             if report is not None:
-                click.echo(json.dumps(dataclasses.asdict(report)) if as_json else str(report))
+                _show(report, as_json)
+
+
+def _show(found: Any, as_json: bool) -> None:
+    """Print a dataclass, as JSON or in its own words."""
+    if as_json:
+        echo_json(dataclasses.asdict(found))
+    else:
+        click.echo(str(found))

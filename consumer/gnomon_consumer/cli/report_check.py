@@ -1,6 +1,5 @@
 """`gnomon report check`: compare numbers of the reports with bounds, once or repeatedly."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.cli.options import setting_option, settings_options
 from gnomon_consumer.cli.report_options import pair_options
 from gnomon_consumer.database.errors import explain
@@ -51,7 +51,7 @@ _COLOURS = {MET: "green", BROKEN: "bold red", UNKNOWN: "yellow"}
     metavar="SECONDS",
     help="Repeat the check until Ctrl-C or SIGTERM, and print changes; default: check once.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@json_option("Print one JSON list.")
 @settings_options(stream=True, database=True, kafka=False)
 @click.pass_context
 def check(
@@ -130,7 +130,7 @@ def _findings(url: str, question: Question, bounds: list[Bound]) -> list[BoundRe
 
 
 def _as_json(found: list[BoundResult]) -> None:
-    click.echo(json.dumps([asdict(finding) for finding in found]))
+    echo_json([asdict(finding) for finding in found])
 
 
 def _show(found: list[BoundResult]) -> None:

@@ -8,6 +8,7 @@ import rich_click as click
 from rich.console import Console
 
 # They use the options above, hence the late import.
+from gnomon_consumer.cli.json_option import asked_pretty, pretty_option
 from gnomon_consumer.reports import Answer
 from gnomon_consumer.reports.query import LIVE_VERSION
 from gnomon_consumer.reports.terminal import as_csv, as_json, table
@@ -15,7 +16,6 @@ from gnomon_consumer.times import instant
 from gnomon_schemas.errors import ConfigurationError
 
 _QUOTED = "gnomon.quote_formulas"
-_PRETTY = "gnomon.pretty"
 _LIVE_VERSION = "gnomon.live_version"
 
 
@@ -53,7 +53,7 @@ def show(answer: Answer, output: str) -> None:
     context = click.get_current_context(silent=True)
     chosen = {} if context is None else context.meta
     if output == "json":
-        click.echo(as_json(answer, chosen.get(_PRETTY, False)))
+        click.echo(as_json(answer, asked_pretty()))
     elif output == "csv":
         click.echo(as_csv(answer, chosen.get(_QUOTED, True)), nl=False)
     else:
@@ -70,13 +70,7 @@ def format_option(command: Any) -> Any:
         callback=lambda ctx, _, value: ctx.meta.update({_QUOTED: value}),
         help="CSV: put an apostrophe before a text that a spreadsheet would run as a formula.",
     )(command)
-    command = click.option(
-        "--pretty",
-        is_flag=True,
-        expose_value=False,
-        callback=lambda ctx, _, value: ctx.meta.update({_PRETTY: value}),
-        help="JSON: indent the output, one value per line.",
-    )(command)
+    command = pretty_option("JSON: indent the output, one value per line.")(command)
     return click.option(
         "--format",
         "output",

@@ -52,7 +52,7 @@ def skew(
     ):
         columns = files.feature_columns(connection, stream)
         if not columns:
-            streams = hints.names(connection, "streams")
+            streams = hints.names(connection, hints.SQL["streams"])
             raise ConfigurationError(
                 f"stream {stream} has sent no feature yet"
                 if stream in streams

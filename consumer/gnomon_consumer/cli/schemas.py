@@ -8,6 +8,7 @@ from typing import Literal
 import rich_click as click
 
 from gnomon_consumer import feature_schemas as service
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.runtime.visible import visible
 from gnomon_consumer.settings import Settings
@@ -54,7 +55,7 @@ def infer(sample: Path, name: str, leave_out: tuple[str, ...], output: Path | No
     show_default=True,
     help="Which compatibility is needed for exit status 0.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option()
 def check(old: Path, new: Path, require: Required, as_json: bool) -> None:
     """Say whether two versions of a feature record are compatible: OLD and NEW are `.avsc` files.
 
@@ -64,7 +65,7 @@ def check(old: Path, new: Path, require: Required, as_json: bool) -> None:
     found = service.compare(FeatureSchema.of(old), FeatureSchema.of(new))
     if as_json:
         keys = ("backward", "forward", "backward_reasons", "forward_reasons", "models")
-        click.echo(json.dumps({key: getattr(found, key) for key in keys}))
+        echo_json({key: getattr(found, key) for key in keys})
     else:
         for direction, holds, reasons in (
             ("backward", found.backward, found.backward_reasons),
@@ -96,7 +97,7 @@ def register(settings: Settings, features: Path) -> None:
 
 @schemas.command(name="list")
 @settings_options(stream=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@json_option("Print one JSON list.")
 def list_(settings: Settings, as_json: bool) -> None:
     """List the schemas in the stream's schemas topic, oldest first."""
     found = [
@@ -104,7 +105,7 @@ def list_(settings: Settings, as_json: bool) -> None:
     ]
     if as_json:
         rows = [{"fingerprint": key, "features": {f.name: _shown(f) for f in features}} for key, features in found]
-        click.echo(json.dumps(rows))
+        echo_json(rows)
         return
     for key, features in found:
         click.echo(visible(f"{key}  {len(features)} features: {', '.join(f'{f.name} {_shown(f)}' for f in features)}"))

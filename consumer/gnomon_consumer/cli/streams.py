@@ -1,10 +1,10 @@
 """`gnomon streams`: show and set the settings of a stream, before or after its first join."""
 
-import json
 from typing import Any
 
 import rich_click as click
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.cli.options import setting_option, settings_options
 from gnomon_consumer.database.connections import connect
 from gnomon_consumer.database.stream_settings import declare, plain, settings_of
@@ -19,13 +19,13 @@ def streams() -> None:
 
 @streams.command()
 @settings_options(stream=True, database=True, kafka=False)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option()
 def show(settings: Settings, as_json: bool) -> None:
     """Show the settings of a stream."""
     with connect(settings.require_database_url(), "gnomon streams") as connection:
         found = {name: plain(value) for name, value in settings_of(connection, settings.require_stream()).items()}
     if as_json:
-        click.echo(json.dumps(found, default=str))
+        echo_json(found)
         return
     for name, value in found.items():
         click.echo(f"{name:20} {_shown(name, value)}")

@@ -1,9 +1,8 @@
 """`gnomon topics`: the topics of a stream."""
 
-import json
-
 import rich_click as click
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.kafka import topics as topic_plans
 from gnomon_consumer.settings import Settings
@@ -38,7 +37,7 @@ def topics() -> None:
     default=None,
     help="Replication factor; default: the broker's.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+@json_option("Print one JSON list.")
 def create(
     settings: Settings, partitions: int | None, deployments: tuple[str, ...], replication: int | None, as_json: bool
 ) -> None:
@@ -53,7 +52,7 @@ def create(
     results = topic_plans.create(settings, plans, -1 if replication is None else replication)
     if as_json:
         rows = [{"topic": r.name, "partitions": r.partitions, "outcome": r.outcome} for r in results]
-        click.echo(json.dumps(rows))
+        echo_json(rows)
         return
     width = max(len(result.name) for result in results)
     for result in results:

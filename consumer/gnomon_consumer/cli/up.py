@@ -1,6 +1,5 @@
 """`gnomon up` and `gnomon down`: embedded servers to try the hook in your own service."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import rich_click as click
 
+from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_schemas.errors import GnomonError
 
 folder_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
@@ -21,7 +21,7 @@ folder_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option
 
 @click.command()
 @folder_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of shell lines.")
+@json_option("Print one JSON object instead of shell lines.")
 def up(folder: Path, as_json: bool) -> None:
     """Start an embedded Kafka and PostgreSQL and leave them up; print the environment variables that name them.
 
@@ -36,7 +36,7 @@ def up(folder: Path, as_json: bool) -> None:
     held = holder.start(folder.absolute())
     runner.upgrade(engine_for(held.database_url))
     if as_json:
-        click.echo(json.dumps(asdict(held)))
+        echo_json(asdict(held))
         return
     click.echo(f"export GNOMON_BOOTSTRAP_SERVERS='{held.bootstrap_servers}'")
     click.echo(f"export GNOMON_DATABASE_URL='{held.database_url}'")

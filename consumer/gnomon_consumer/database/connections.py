@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: sessions that depend on no setting of server, role or pooler, and an engine for Alembic."""
+"""Connections to PostgreSQL: sessions that depend on no setting of server, role or pooler, and Alembic's engine."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,8 +62,8 @@ _INTERVAL = re.compile(
 class OurIntervalLoader(Loader):
     """Reads intervals in the style of SETTINGS, years as 365 and months as 30 days, as psycopg does.
 
-    Psycopg's own goes by the style that the connection was told at its start. A pooler tells a new client what it heard
-    from some server session before, and never which style holds now.
+    Psycopg's own loader uses the style that the server reported at the start of the connection. A pooler reports the
+    style of some earlier server session, and never the current one.
     """
 
     @override
@@ -78,7 +78,7 @@ class OurIntervalLoader(Loader):
 
 
 class SessionCursor(psycopg.Cursor[Any]):
-    """A cursor that never runs outside of a transaction, since only there the settings hold."""
+    """A cursor that runs only inside a transaction, because the settings apply only there."""
 
     @override
     def execute(self, *arguments: Any, **named: Any) -> "SessionCursor":
@@ -100,7 +100,7 @@ class SessionCursor(psycopg.Cursor[Any]):
 
 @contextmanager
 def _in_transaction(connection: "psycopg.Connection[Any]") -> Iterator[None]:
-    """Run the block in a transaction of its own where none is open."""
+    """Run the block in its own transaction if none is open."""
     if connection.info.transaction_status == pq.TransactionStatus.IDLE:
         with connection.transaction():
             yield
@@ -109,9 +109,9 @@ def _in_transaction(connection: "psycopg.Connection[Any]") -> Iterator[None]:
 
 
 class Session(psycopg.Connection[Any]):
-    """A connection in autocommit mode of which every transaction begins with SETTINGS.
+    """A connection in autocommit mode; each of its transactions begins with SETTINGS.
 
-    It names no prepared statement, and what it needs beyond one transaction it must not keep on the server: the next
+    It uses no named prepared statements and keeps no state on the server between transactions, because the next
     transaction may run in another server session.
     """
 
@@ -140,8 +140,8 @@ def connect(
 ) -> Session:
     """Return an open session in autocommit mode, with further `settings` for each of its transactions.
 
-    Raises ConfigurationError where the server refuses or its tables are not of this version,
-    DependencyUnreachableError where none answers.
+    Raises ConfigurationError if the server refuses or its tables have another version, DependencyUnreachableError if no
+    server answers.
     """
     session = _open(Session, url, application, access)
     session.autocommit = True
@@ -161,7 +161,7 @@ def connect(
 
 
 def _check_revision(session: Session) -> None:
-    """Raise ConfigurationError where tables and views are not those of this program."""
+    """Raise ConfigurationError if tables and views do not have this program's revision."""
     try:
         row = session.execute("select revision from report_v1.version").fetchone()
     except psycopg.Error as error:
@@ -195,7 +195,7 @@ def _open(kind: type[C], url: str, application: str, access: Access) -> C:
 
 
 def engine_for(url: str, access: Access = Access.OWN) -> Engine:
-    """Return an engine that connects when it is used and keeps no connection open after; for Alembic."""
+    """Return an engine for Alembic that connects when it is used and keeps no connection open."""
     where = parse_database_url(url).shown
 
     def opened() -> Any:

@@ -1,4 +1,4 @@
-"""Erase one request, and count what is gone in the ledger."""
+"""Erase one request, and count the removed rows in the ledger."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from gnomon_schemas.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What `erase` removed, and at which source coordinates Kafka may still hold the request."""
+    """The rows that `erase` removed, and the source coordinates at which Kafka may still hold the request."""
 
     pairs: int
     dead_letters: int

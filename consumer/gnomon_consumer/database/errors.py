@@ -1,8 +1,8 @@
-"""Every error of PostgreSQL as one line with the way out and the exit status: the commands' door and the services ask.
+"""Every error of PostgreSQL as one line with a solution and the exit status, for commands and services.
 
-Status 2: a person must change something (a right, a setting, a password, an upgrade). Status 3: the server is away or
-too busy, and the same command may succeed later. SQLSTATE decides, not the text, but for a refused connection, of which
-libpq tells nothing but the text.
+Status 2: a person must change something (a right, a setting, a password, an upgrade). Status 3: the server is
+unreachable or too busy, and the same command may succeed later. SQLSTATE decides, not the text, except for a refused
+connection, for which libpq gives only the text.
 """
 
 import re
@@ -16,7 +16,7 @@ from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 
 
 class Access(Enum):
-    """What a connection is for: whom a missing right is granted to, and by what."""
+    """The purpose of a connection: the role that needs a missing right, and the command that grants it."""
 
     READ = "grant gnomon_reader to {role}"
     WRITE = "grant gnomon_writer to {role}"
@@ -24,7 +24,7 @@ class Access(Enum):
 
 
 def remember(error: BaseException, connection: "psycopg.Connection[object]", access: Access, where: str) -> None:
-    """Note on an error what only its connection knows; `explain` reads it."""
+    """Attach the connection's details to an error; `explain` reads them."""
     if isinstance(error, psycopg.Error) and not hasattr(error, "gnomon_access"):
         vars(error).update(gnomon_access=access, gnomon_where=where, gnomon_role=_role(connection))
 
@@ -62,7 +62,7 @@ _CONFIGURED = ("42P01", "42703", "42704", "42883", "3F000")
 
 
 def explain(error: BaseException) -> GnomonError | None:
-    """Return the GnomonError that says what an error of psycopg or SQLAlchemy means; None for any other exception."""
+    """Return the GnomonError that explains an error of psycopg or SQLAlchemy; None for any other exception."""
     if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.Error):
         error = error.orig
     if isinstance(error, SQLAlchemyError):
@@ -134,7 +134,7 @@ _PASSES = re.compile(r"the database system is|connection slots|too many (connect
 
 
 def refused(error: psycopg.Error, where: str) -> GnomonError:
-    """Return the error for a connection that was not made: 2 where the server refuses, 3 where nobody answers."""
+    """Return the error for a failed connection: status 2 if the server refuses, 3 if none answers."""
     said = one_line(error)
     if "Multiple connection attempts failed" in said:
         said = said.partition(" Multiple connection attempts failed")[0] + " (and the other hosts)"
@@ -152,5 +152,5 @@ def refused(error: psycopg.Error, where: str) -> GnomonError:
 
 
 def one_line(error: object) -> str:
-    """The text without line breaks."""
+    """Return the text without line breaks."""
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""The life of the data: table partitions ahead and gone, roles, and the erasure of one request."""
+"""The life of the data: future and expired table partitions, and the checks of the ledger."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +21,9 @@ SQL = queries_of(__package__)
 
 @dataclass(slots=True)
 class Maintained:
-    """What `maintain` did, and what was `locked` and is left for the next run.
+    """The results of `maintain`; partitions in `locked` are left for the next run.
 
-    `left_to` names the extension that is in charge of partitions, if one is.
+    `left_to` names the extension that manages partitions, if there is one.
     """
 
     left_to: str | None = None
@@ -37,19 +37,19 @@ class Maintained:
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """An extension in charge of the partitions of `pairs`, and the retention that it applies to them, if any."""
+    """An extension that manages the partitions of `pairs`, and the retention that it applies to them, if any."""
 
     name: str
     retention: str | None
 
 
 def maintain(connection: Connection, now: datetime) -> Maintained:
-    """Make the partitions of the next days, move rows out of the default one, drop what is past retention.
+    """Create the partitions of the next days, move rows out of the default one, drop partitions past retention.
 
-    Each change is a transaction of its own; what cannot get its lock within seconds is left for the next run. Expired
-    rows stay counted in their cells. See `alone`. Where pg_partman manages `pairs`, making
-    partitions and emptying the default one are left to it; dropping them too if it has a retention of its own, though
-    what it drops nobody counts. At last the quality of newly sealed cohorts is computed and kept.
+    Each change is a separate transaction; a change that gets no lock within seconds is left for the next run. Cells
+    still count expired rows. See `alone`. If pg_partman manages `pairs`, it creates partitions and empties the default
+    one; it also drops partitions if it has a retention, but then nobody counts the dropped rows. Finally, the quality
+    of newly sealed cohorts is computed and stored.
     """
     connection.autocommit = True
     done = _maintain(connection, now)
@@ -59,9 +59,9 @@ def maintain(connection: Connection, now: datetime) -> Maintained:
 
 @contextmanager
 def alone(guard: Connection) -> Iterator[None]:
-    """Let one `maintain` run at a time: a second caller waits. `guard` is a connection of its own.
+    """Let one `maintain` run at a time: a second caller waits. `guard` is a separate connection.
 
-    Its open transaction holds the lock: a pooler would leave a session's lock to whoever gets that session next.
+    Its open transaction holds the lock: a pooler would leave a session's lock to the next user of that session.
     """
     with guard.transaction():
         guard.execute("set local idle_in_transaction_session_timeout = 0")
@@ -71,7 +71,7 @@ def alone(guard: Connection) -> Iterator[None]:
 
 @contextmanager
 def _brief(connection: Connection) -> Iterator[None]:
-    """A transaction that gives up where a lock is not to be had within seconds."""
+    """Run a transaction that fails if it gets no lock within seconds."""
     with connection.transaction():
         connection.execute("set local lock_timeout = '5s'")
         yield
@@ -101,7 +101,7 @@ def _maintain(connection: Connection, now: datetime) -> Maintained:
 
 @contextmanager
 def _unless_locked(done: Maintained, what: str) -> Iterator[None]:
-    """Leave for the next run what somebody else, a long report for one, holds a lock on."""
+    """Leave a change for the next run if another session, for example a long report, holds the lock."""
     try:
         yield
     except psycopg.errors.LockNotAvailable:
@@ -109,13 +109,13 @@ def _unless_locked(done: Maintained, what: str) -> Iterator[None]:
 
 
 def partition_manager(connection: Connection) -> Manager | None:
-    """The extension that manages the partitions of `pairs`, None where Gnomon does."""
+    """Return the extension that manages the partitions of `pairs`, None if Gnomon does."""
     row = connection.execute(SQL["partition_manager"]).fetchone()
     return None if row is None else Manager(*row)
 
 
 def past_retention(connection: Connection) -> list[str]:
-    """The partitions whose event times no stream keeps any more."""
+    """Return the partitions whose event times are past the retention of every stream."""
     return [name for name, (_, until) in sorted(_partitions(connection).items()) if not _wanted(connection, until)]
 
 
@@ -129,22 +129,22 @@ def _partitions(connection: Connection) -> dict[str, tuple[datetime, datetime]]:
 
 
 def _wanted(connection: Connection, until: datetime) -> bool:
-    """Whether any stream may hold event times just below `until`. Without a stream everything is."""
+    """Return whether any stream may hold event times just below `until`; True if there is no stream."""
     return bool(scalar(connection, SQL["is_wanted"], {"until": until}))
 
 
 def missing_ahead(connection: Connection, now: datetime) -> list[datetime]:
-    """The days that a partition is to be ready for, and that none holds."""
+    """Return the coming days that need a partition and have none."""
     return [now + span for span in AHEAD if scalar(connection, SQL["partition_holding"], [now + span]) is None]
 
 
 def waiting_in_default(connection: Connection) -> int:
-    """How many pairs stand in the default partition although their time is permitted."""
+    """Return the number of pairs in the default partition with a permitted event time."""
     return sum(int(count) for _, _, count in connection.execute(SQL["waiting_in_default"]))
 
 
 def _move_out_of_default(connection: Connection) -> Iterator[int]:
-    """Give the rows in the default partition whose time is permitted now a partition of their own."""
+    """Move rows of the default partition with a permitted event time into their own partition."""
     days = connection.execute(SQL["waiting_in_default"]).fetchall()
     unit = scalar(connection, SQL["granularity"])
     for first, (stream_id, moment) in {_floor(day, unit): (stream_id, day) for stream_id, day, _ in days}.items():
@@ -176,17 +176,17 @@ def _drop(connection: Connection, name: str) -> int:
 
 
 def ledger_differences(connection: Connection, stream: str) -> list[dict[str, Any]]:
-    """Where the ledgers of a stream's deployments do not close."""
+    """Return where the ledgers of a stream's deployments do not close."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(SQL["ledger_differences"], [stream]).fetchall()
 
 
 def count_removed(column: str, rows: sql.Composable) -> sql.Composed:
-    """The update that adds `rows` (deployment_id, window_id, stratum) to their cells' `erased` or `expired`."""
+    """Return the update that adds `rows` (deployment_id, window_id, stratum) to their cells' `erased` or `expired`."""
     return SQL.template("count_removed").format(column=sql.Identifier(column), rows=rows)
 
 
 def scalar(connection: Connection, query: bytes, arguments: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
-    """Return the first column of the first row, None where there is no row."""
+    """Return the first column of the first row, None without a row."""
     row = connection.execute(query, arguments).fetchone()
     return row[0] if row is not None else None

@@ -1,7 +1,7 @@
-"""The SQL of a package: named statements in its `queries.sql`, which can be read, and run in psql, as they stand.
+"""The SQL of a package: named statements in its `queries.sql`, which you can read and run in psql.
 
-A statement begins at a line `-- name: its_name`; comment lines below the name say what it does. What names a table or a
-column that is chosen at run time is a template, composed by `psycopg.sql` where it is used.
+A statement begins at a line `-- name: its_name`; comment lines below the name describe it. A statement with a table or
+column that is chosen at run time is a template, which the caller formats with `psycopg.sql`.
 """
 
 import re
@@ -34,12 +34,12 @@ class Queries(Mapping[str, bytes]):
         return len(self._statements)
 
     def template(self, name: str) -> sql.SQL:
-        """Return a statement with places {name} for identifiers, to be formatted."""
+        """Return a statement with placeholders {name} for identifiers, to be formatted."""
         return sql.SQL(cast(Any, self._statements[name]))
 
 
 def _stripped(body: str) -> str:
-    """A statement without its comments, which PostgreSQL would log with every error."""
+    """Return a statement without its comments, which PostgreSQL would log with every error."""
     return "\n".join(line for line in body.splitlines() if line.strip() and not line.lstrip().startswith("--"))
 
 

@@ -27,9 +27,9 @@ def roles_sql() -> str:
 
 
 def make_roles(connection: Connection) -> list[str]:
-    """Make the roles that are missing and give both what they need; return the new ones.
+    """Create missing roles and grant both their rights; return the new ones.
 
-    Raises ConfigurationError where the session's role does not own the tables or may not create roles.
+    Raises ConfigurationError if the session's role does not own the tables or may not create roles.
     """
     made: list[str] = []
     with connection.transaction():
@@ -49,7 +49,7 @@ def make_roles(connection: Connection) -> list[str]:
 
 
 def _require_owner(connection: Connection) -> None:
-    """A grant by anyone but the owner gives nothing and is no error in PostgreSQL."""
+    """Require the owner: in PostgreSQL, a grant by any other role grants nothing and raises no error."""
     row = connection.execute(SQL["owner"]).fetchone()
     if row is not None and not row[0]:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""What a stream declares: its task and classes, when two values agree, how its labels are read, how long it is kept."""
+"""The settings of a stream: task and classes, tolerance, the reading of labels, retention."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -26,9 +26,9 @@ _TOLERANCES = {"value_tolerance", "relative_tolerance"}
 
 
 def declare(connection: Connection, stream: str, declared: DeclaredSettings) -> list[str]:
-    """Store what is declared of a stream, which is made if it is new; return the names of what changed.
+    """Store the settings of a stream, creating it if it is new; return the names of changed settings.
 
-    Raises ConfigurationError where PostgreSQL refuses a value, or where the settings contradict one another.
+    Raises ConfigurationError if PostgreSQL refuses a value, or if the settings contradict one another.
     """
     given = declared.model_dump(exclude_none=True)
     if not given:
@@ -50,7 +50,7 @@ def declare(connection: Connection, stream: str, declared: DeclaredSettings) -> 
 
 
 def _update(connection: Connection, stream_id: int, given: Mapping[str, Any]) -> list[str]:
-    """Store the settings that differ in one statement, since some are only right together."""
+    """Store the changed settings in one statement, because some are valid only together."""
     new = {name: _stored(connection, name, value) for name, value in given.items()}
     with connection.cursor(row_factory=dict_row) as cursor:
         old = cursor.execute(SQL.template("locked_settings").format(columns=_COLUMN_LIST), [stream_id]).fetchone()
@@ -66,7 +66,7 @@ def _update(connection: Connection, stream_id: int, given: Mapping[str, Any]) ->
 
 
 def _stored(connection: Connection, name: str, value: Any) -> Any:
-    """A setting as PostgreSQL gives it back; an empty text or list is null."""
+    """Return a setting in the form in which PostgreSQL returns it; an empty text or list is null."""
     if value in ("", ()):
         return None
     if name == "time_zone":
@@ -87,7 +87,7 @@ def _stored(connection: Connection, name: str, value: Any) -> Any:
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    """Raise ConfigurationError where settings contradict one another."""
+    """Raise ConfigurationError if settings contradict one another."""
     task, positive, negative = (settings[name] for name in ("task", "positive_class", "negative_class"))
     classes = settings["classes"]
     spans = [*settings["horizons"], settings["retention"]]
@@ -115,7 +115,7 @@ def _check(settings: Mapping[str, Any]) -> None:
 
 
 def settings_of(connection: Connection, stream: str) -> dict[str, Any]:
-    """Return what holds for a stream; raise ConfigurationError where there is none of that name."""
+    """Return the settings of a stream; raise ConfigurationError for an unknown stream."""
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(SQL.template("settings").format(columns=_COLUMN_LIST), [stream]).fetchone()
         if row is None:
@@ -128,7 +128,7 @@ def settings_of(connection: Connection, stream: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A setting as JSON and the command line write it."""
+    """Return a setting as JSON and the command line write it."""
     if isinstance(value, timedelta):
         return str(value)
     return [plain(one) for one in value] if isinstance(value, list | tuple) else value

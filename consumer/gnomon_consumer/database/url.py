@@ -1,4 +1,4 @@
-"""The one reader of `database_url`: every form that libpq knows, and no part of a secret in any error."""
+"""The reader of `database_url`: it accepts every form that libpq knows, and no error contains a part of a secret."""
 
 import re
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ _FOREIGN = {
 _WRITE = "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE (setting database_url, environment GNOMON_DATABASE_URL)"
 _ESCAPE = "in user and password write @ as %40, / as %2F, : as %3A, ? as %3F, % as %25, # as %23, & as %26"
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-# A connection that is lost without a word is noticed within half a minute, also while bytes wait to be acknowledged.
+# A silently lost connection is detected within half a minute, also while bytes wait to be acknowledged.
 _LIVENESS = {
     "keepalives_idle": "10",
     "keepalives_interval": "5",
@@ -43,7 +43,7 @@ _LIVENESS = {
 
 @dataclass(frozen=True, slots=True)
 class DatabaseAddress:
-    """Where the database is: libpq's parameters, and a text that names it without any secret."""
+    """The address of the database: libpq's parameters, and a text without secrets that names it."""
 
     parameters: Mapping[str, str]
 
@@ -70,14 +70,13 @@ class DatabaseAddress:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be shown."""
+        """The texts that must never be shown."""
         return tuple(value for name in SECRET_PARAMETERS if (value := self.parameters.get(name)))
 
     def connection_parameters(self, application: str, *, writes: bool) -> dict[str, str]:
         """Return libpq's parameters with Gnomon's defaults for what the address leaves open.
 
-        Of several hosts, one that takes writes is looked for where `writes` is true: after a fail-over the first may
-        be a replica.
+        If `writes` is true, libpq looks for the host that accepts writes: after a fail-over the first may be a replica.
         """
         defaults = {"client_encoding": "UTF8", "application_name": application, **_LIVENESS}
         if "service" not in self.parameters:  # a service file's own value would lose against ours
@@ -111,7 +110,7 @@ def parse_database_url(url: str) -> DatabaseAddress:
 
 
 def _check_authority(rest: str) -> None:
-    """Refuse what libpq would read otherwise than it was meant: the tail of a password becomes a host's name."""
+    """Refuse a URL that libpq would misread: the end of a password would become a host's name."""
     before_query, mark, query = rest.partition("?")
     authority, slash, path = before_query.partition("/")
     unescaped = authority.count("@") > 1 or (slash and "@" in path)
@@ -125,7 +124,7 @@ def _check_authority(rest: str) -> None:
 
 
 def _refusal(libpq: str) -> str:
-    """The reason in our words: libpq's own repeat the text that they stumble over."""
+    """Return the reason in our own words, because libpq's message repeats the offending text."""
     named = re.match(r'invalid (?:URI query parameter|connection option)[: ]*"([^"]*)"', libpq)
     if named is not None:
         instead = _FOREIGN.get(named[1])

@@ -1,4 +1,4 @@
-"""`gnomon doctor`: is everything in place, and does the ledger close?"""
+"""`gnomon doctor`: check the installation and the ledger."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +14,7 @@ __all__ = ["Finding", "Status", "examine", "exit_status"]
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Every check that the settings allow, cheapest first; a check whose ground is missing is left out."""
+    """Run every check that the settings allow, cheapest first; leave out checks whose prerequisite failed."""
     yield from machine.examine_sandbox(settings)
     metadata = yield from broker.answers(settings)
     first_offsets: dict[int, int] = {}

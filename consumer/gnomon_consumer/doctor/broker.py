@@ -1,4 +1,4 @@
-"""What the doctor asks Kafka: topics, settings, schemas, and whether captures can be read."""
+"""The doctor's checks of Kafka: topics, settings, schemas, and whether captures can be read."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ FOR_EVER = 2**63
 
 
 def answers(settings: Settings) -> "Iterator[Finding] | Any":
-    """Whether a broker answers; returns its metadata, None if none does."""
+    """Check that a broker answers; return its metadata, None without an answer."""
     try:
         metadata = clients.list_topics(settings)
     except GnomonError as error:
@@ -34,7 +34,7 @@ def answers(settings: Settings) -> "Iterator[Finding] | Any":
 
 
 def examine_topics(settings: Settings, metadata: ClusterMetadata) -> Iterator[Finding]:
-    """Topics and their partitions; where there is an admin API, also the settings of topics and broker."""
+    """Check topics and their partitions; with an admin API, also the settings of topics and broker."""
     names = Topics(settings.require_stream(), settings.topic_prefix)
     live = metadata.topics.get(names.live)
     partitions = len(live.partitions) if live is not None else 0
@@ -81,7 +81,7 @@ def _configs(settings: Settings, resources: list[tuple[ResourceType, str]]) -> d
 
 
 def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str, Config]) -> Iterator[Finding]:
-    """What loses data in silence, or keeps it where it should be gone."""
+    """Check settings that lose data silently, or keep data too long."""
 
     def kept(topic: str) -> int:
         milliseconds = int(found[topic]["retention.ms"])
@@ -130,14 +130,14 @@ def _transactions(broker: str, config: Config) -> Iterator[Finding]:
 
 
 def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[Finding]:
-    """Whether the schemas of the stream are there: in its topic, in the registry, and for its newest captures."""
+    """Check the schemas of the stream: in its topic, in the registry, and for its newest captures."""
     names = Topics(settings.require_stream(), settings.topic_prefix)
     properties = settings.kafka.properties
     if registry_properties(properties):
         try:
             subjects = registry_client(properties).get_subjects()
         except GnomonError as error:
-            yield Finding("registry", "failed", str(error), "mend the schema.registry.* properties")
+            yield Finding("registry", "failed", str(error), "fix the schema.registry.* properties")
             return
         except Exception as error:  # noqa: BLE001  # the client raises what its HTTP library raises
             text = f"the schema registry does not answer: {' '.join(str(error).split())}"
@@ -150,7 +150,7 @@ def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[F
         known, rejected = len(store.live_schemas()), store.rejected
         text = f"{names.schemas} holds {known} schemas"
         if rejected:
-            text += f", and {rejected} records that are none"
+            text += f", and {rejected} records that are not schemas"
         yield Finding("schemas", "note" if rejected else "ok", text)
         live = metadata.topics.get(names.live)
         if live is not None:
@@ -195,7 +195,7 @@ def _newest(settings: Settings, topic: str, partitions: int, reader: Reader) -> 
 
 
 def identity(settings: Settings, metadata: ClusterMetadata) -> tuple[str, dict[str, str | None]]:
-    """The cluster's id, and those of the live and labels topics where these exist."""
+    """Return the cluster's id, and those of the live and labels topics where these exist."""
     names = Topics(settings.require_stream(), settings.topic_prefix)
     there = [name for name in (names.live, names.labels) if name in metadata.topics]
     known = topic_ids.TopicIds(settings, metadata, *there).known if there else {}
@@ -203,7 +203,7 @@ def identity(settings: Settings, metadata: ClusterMetadata) -> tuple[str, dict[s
 
 
 def first_offsets(settings: Settings, metadata: ClusterMetadata) -> dict[int, int]:
-    """The first offset that the live topic still holds, by partition; raises KafkaException."""
+    """Return the first offset that the live topic still holds, by partition; raise KafkaException."""
     topic = Topics(settings.require_stream(), settings.topic_prefix).live
     live = metadata.topics.get(topic)
     consumer = clients.make_consumer(settings)

@@ -1,4 +1,4 @@
-"""What the doctor asks PostgreSQL: revision, roles, partitions, and whether every capture is in one bucket."""
+"""The doctor's checks of PostgreSQL: revision, roles, partitions, and whether every capture is in one bucket."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ SQL = queries_of(__package__)
 
 
 def examine_rows(connection: Connection, stream: str, first_offsets: Mapping[int, int]) -> Iterator[Finding]:
-    """Everything about one stream; `first_offsets` is where the live topic's partitions begin now."""
+    """Check one stream; `first_offsets` are the current first offsets of the live topic's partitions."""
     checks = {
         "roles": _roles(connection),
         "partitions": _partitions(connection, datetime.now(UTC)),
@@ -34,7 +34,7 @@ def examine_rows(connection: Connection, stream: str, first_offsets: Mapping[int
 
 
 def _said(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """The findings; a check that PostgreSQL refuses is one too."""
+    """Yield the findings; a check that PostgreSQL refuses is also a finding."""
     try:
         yield from findings
     except psycopg.Error as error:
@@ -46,7 +46,7 @@ def _said(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 def examine_identity(
     connection: Connection, stream: str, cluster_id: str, topic_ids: Mapping[str, str | None]
 ) -> Iterator[Finding]:
-    """Whether what is stored came from the topics that stand under these names now."""
+    """Check that the stored data came from the topics that have these names now."""
     yield from _said("identity", _identity(connection, stream, cluster_id, topic_ids))
 
 
@@ -65,7 +65,7 @@ def _identity(
 
 
 def answers(settings: Settings) -> "Iterator[Finding] | Any":
-    """Whether the database answers and is of this version; returns both as one."""
+    """Return whether the database answers and is of this version; returns both as one."""
     url = settings.require_database_url()
     try:
         with connections.engine_for(url, connections.Access.WRITE).connect() as connection:
@@ -73,7 +73,7 @@ def answers(settings: Settings) -> "Iterator[Finding] | Any":
     except (psycopg.Error, SQLAlchemyError, GnomonError) as error:
         said = error if isinstance(error, GnomonError) else connections.explain(error)
         status: Status = "unreachable" if isinstance(said, DependencyUnreachableError) else "failed"
-        yield Finding("database", status, str(said), "mend that and run `gnomon doctor` again")
+        yield Finding("database", status, str(said), "fix that and run `gnomon doctor` again")
         return False
     yield Finding("database", "ok", "PostgreSQL answers")
     if fits:
@@ -94,7 +94,7 @@ def _roles(connection: Connection) -> Iterator[Finding]:
 
 
 def _partitions(connection: Connection, now: datetime) -> Iterator[Finding]:
-    """Partitions of the next days, rows that stand in the default one for want of one, and what should be gone."""
+    """Check the partitions of the next days, rows in the default partition, and partitions past retention."""
     maintain = "run `gnomon db maintain` once a day"
     manager = maintenance.partition_manager(connection)
     if manager is not None and manager.retention is not None:
@@ -127,7 +127,7 @@ def _partitions(connection: Connection, now: datetime) -> Iterator[Finding]:
 
 
 def _lost(connection: Connection, stream: str, first_offsets: Mapping[int, int]) -> Iterator[Finding]:
-    """What the live log no longer holds: counted, but no evidence any more."""
+    """Report captures that the live log no longer holds: they are counted but cannot be checked."""
     orphaned = connection.execute(SQL["orphans"], [stream]).fetchall()
     remedy = "raise retention.ms of the live topic, or give the joiner more members"
     for deployment, orphans, unread in orphaned:
@@ -168,9 +168,9 @@ def _ledger(connection: Connection, stream: str) -> Iterator[Finding]:
 
 
 def _producers(connection: Connection, stream: str) -> Iterator[Finding]:
-    """A loss in the hook is counted, not a difference; more received than was offered is one.
+    """Report losses in the hook, which are counted; only more received than offered captures are a failure.
 
-    A run counts once, as the deployment saw it that received most of it: the others may have begun later.
+    A run counts once, by the deployment that received most of it, because others may have begun later.
     """
     rows = connection.execute(SQL["producers"], [stream]).fetchall()
     for producer, deployment, received, _, offered, closed in rows:

@@ -1,4 +1,4 @@
-"""What the doctor finds on this machine: how far a model is shut in."""
+"""The doctor's check of this machine: the strength of the sandbox."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ _REMEDIES = {
 
 
 def examine_sandbox(settings: Settings) -> Iterator[Finding]:
-    """What a model can reach from a worker here, tried."""
+    """Test what a model can reach from a worker on this machine."""
     refused = settings.score.sandbox == "required"
     for name, text in probe().items():
         fine = not text.startswith(("open", "a subreaper"))

@@ -1,4 +1,4 @@
-"""What the doctor finds of a model: what is read of its outputs, and whether it answers."""
+"""The doctor's check of a model: how its outputs are read, and whether it answers."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ _REMEDY = "see docs/models.md for what is accepted"
 
 
 def examine_model(settings: Settings, location: str, signature: str | None) -> Iterator[Finding]:
-    """Load the model in one worker with the stream's newest schema, and score rows that are made up."""
+    """Load the model in one worker with the stream's newest schema, and score generated rows."""
     if settings.stream is None:
         yield Finding("model", "note", "no stream is configured", "give --stream: its features are what a model needs")
         return

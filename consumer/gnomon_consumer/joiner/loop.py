@@ -1,7 +1,7 @@
-"""The joiner's loop: follow both logs, write what is complete, say where a partition is joined to its end. One thread.
+"""The joiner's loop: read both logs, write complete windows, report partitions joined to their end. One thread.
 
-Progress is the database's. A partition is opened by reading it there, so an assignment, a restart and a database that
-comes back all take the same way; Kafka's committed offsets are written for lag tools only.
+The database holds the progress. A partition is opened by reading it there, so an assignment, a restart and the return
+of the database take the same path; Kafka offsets are committed only for lag tools.
 """
 
 import threading
@@ -13,6 +13,7 @@ from typing import Any
 from gnomon_consumer.joiner.merge.window import JoinedWindow
 from gnomon_consumer.joiner.postgres.sink import ProgressMovedError, Sink
 from gnomon_consumer.joiner.reading.both_logs import Logs
+from gnomon_consumer.joiner.spans import JoinSpans
 from gnomon_consumer.runtime.http import Pulse
 from gnomon_consumer.runtime.metrics import JoinerMetrics
 from gnomon_consumer.runtime.outage import AWAY, Absence, Renewable
@@ -29,10 +30,10 @@ FINISH_S = 3.0
 class JoiningLoop:
     """The parts of a running joiner, and the order in which they take turns.
 
-    `sinks` gives the sink of the connection that stands; `come_back` reaches again what was away and raises one of AWAY
-    while it does not answer. `same_topics` says whether what was read so far is of the topics that this join began
-    with, `topic` which they are. `tell_lag_tools`: whether the group's offsets are committed. With `drain` the loop
-    ends when nothing is left to join. The clock gives seconds.
+    `sinks` gives the sink of the current connection; `come_back` reconnects after an outage and raises one of AWAY
+    while there is no answer. `same_topics` says whether all messages read so far came from the topics with which this
+    join began, `topic` describes them. `tell_lag_tools`: whether the group's offsets are committed. With `drain` the
+    loop ends when nothing is left to join. The clock gives seconds.
     """
 
     logs: Logs
@@ -40,6 +41,7 @@ class JoiningLoop:
     reader: ColumnarReader
     progress: PartitionProgress
     metrics: JoinerMetrics
+    spans: JoinSpans
     pulse: Pulse
     absence: Absence
     limits: JoinSettings
@@ -67,7 +69,7 @@ class JoiningLoop:
             raise next(iter(self.logs.failed.values()))
 
     def ready(self) -> bool:
-        """Whether this joiner has partitions, reaches the database and gets on."""
+        """Return whether this joiner has partitions, reaches the database and makes progress."""
         return bool(self.logs.owned) and not self.absence.away and self.pulse.is_quick()
 
     @property
@@ -75,7 +77,7 @@ class JoiningLoop:
         return self.sinks.now
 
     def _is_finished(self) -> bool:
-        """Whether nothing is left to do: every partition failed, or is joined in a drain."""
+        """Return whether nothing is left to do: every partition failed, or is joined in a drain."""
         logs = self.logs
         if logs.failed and logs.failed.keys() == logs.owned.keys() | logs.failed.keys():
             return True
@@ -83,7 +85,7 @@ class JoiningLoop:
         return self.drain and bool(owned) and not logs.unopened and all(state.caught_up for state in owned)
 
     def _finish(self) -> None:
-        """Let what is being written stand before this ends."""
+        """Finish the current write before the end."""
         try:
             finish_write(self._sink, self.log)
         except AWAY as error:
@@ -116,13 +118,13 @@ class JoiningLoop:
             self.log.info("progress", windows=self.windows, pairs=self.pairs, partitions=len(self.logs.owned))
 
     def _open(self) -> None:
-        """Read where new partitions stand, and begin to read their logs."""
+        """Read the progress of new partitions, and begin to read their logs."""
         partitions = self.logs.unopened
         if partitions and self._settled():
             self.logs.open(partitions, self._sink.progress(partitions), self.topic)
 
     def _apply(self) -> None:
-        """Begin to write everything that is complete, in one transaction."""
+        """Begin to write all complete windows, in one transaction."""
         owned = self.logs.owned
         if any(state.begins for state in owned.values()) and not self._settled():
             return
@@ -147,18 +149,19 @@ class JoiningLoop:
             state.ready.clear()
 
     def _settled(self) -> bool:
-        """Wait until what is being written is done, which is always so unless this joiner is asked to end before."""
+        """Wait for the current write; return False only if this joiner is asked to stop before."""
         while not self._sink.settle(self.limits.poll_seconds):
             if self.stop.is_set():
                 return False
         return True
 
     def _take_note(self) -> None:
-        """Count what was written meanwhile."""
+        """Count the rows written meanwhile."""
         for windows, pairs in self._sink.written():
             self.pairs += pairs
             self.windows += len(windows)
             self._count(windows, pairs)
+            self.spans.written(windows)
             if self.tell_lag_tools:
                 ends = {window.seal.source_partition: window.shadow_offset + 1 for window in windows}
                 self.logs.tell_lag_tools(ends)
@@ -174,7 +177,7 @@ class JoiningLoop:
         for window in windows:
             told.delay.observe(max(0.0, now - window.seal.sealed_at / 1e6))
             for text in window.contradictions:
-                # `gnomon doctor` and the verdict find it in the ledger; here it is said at once.
+                # `gnomon doctor` and the verdict find it in the ledger; here it is logged at once.
                 self.log.error(
                     "a window contradicts itself",
                     partition=window.seal.source_partition,
@@ -183,7 +186,7 @@ class JoiningLoop:
                 )
 
     def _notice_the_end(self) -> None:
-        """Mark the partitions whose live log is joined to its end; labels mature by it. Stop those that lost it."""
+        """Mark partitions joined to their live log's end, by which labels mature. Stop those whose log lost its end."""
         if self.clock() < self._next_idle_check:
             return
         self._next_idle_check = self.clock() + IDLE_CHECK_S
@@ -203,6 +206,6 @@ class JoiningLoop:
 
 
 def finish_write(sink: Sink, log: Any) -> None:
-    """Wait for what is being written; if it takes long, progress tells the next member whether it was committed."""
+    """Wait for the current write; if it takes too long, progress shows the next member whether it was committed."""
     if not sink.settle(FINISH_S):
-        log.warning("PostgreSQL does not get on with the last windows", seconds=FINISH_S)
+        log.warning("PostgreSQL makes no progress with the last windows", seconds=FINISH_S)

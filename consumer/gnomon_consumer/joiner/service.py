@@ -13,7 +13,9 @@ from gnomon_consumer.database.stream_settings import declare
 from gnomon_consumer.joiner.loop import JoiningLoop, finish_write
 from gnomon_consumer.joiner.postgres.sink import Sink
 from gnomon_consumer.joiner.reading.both_logs import Logs
+from gnomon_consumer.joiner.spans import JoinSpans
 from gnomon_consumer.kafka import clients, topic_ids
+from gnomon_consumer.runtime import tracing
 from gnomon_consumer.runtime.http import Pulse, observed
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.metrics import JoinerMetrics
@@ -33,8 +35,8 @@ SCHEMAS_S = 2.0
 class Joiner:
     """Joins one deployment until `stop` is set, or with `drain` until nothing is left to join.
 
-    `on_registered` is called with each new connection and the deployment's id, `on_checkpoint` where tests want to
-    interrupt. `clock` gives seconds.
+    `on_registered` is called with each new connection and the deployment's id; tests interrupt through `on_checkpoint`.
+    `clock` gives seconds.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Joiner:
         self.metrics.away.set_function(lambda: self._absence.away)
 
     def run(self) -> None:
-        """Raises ConfigurationError, DependencyUnreachableError at the start, or what stopped the join."""
+        """Join; raise ConfigurationError, DependencyUnreachableError at start, or the error that stopped the join."""
         metadata = clients.list_topics(self._settings)
         shadow_topic = self._topics.shadow(self._deployment)
         ids = topic_ids.TopicIds(self._settings, metadata, self._topics.live, shadow_topic)
@@ -104,6 +106,7 @@ class Joiner:
                 schemas.refresh(SCHEMAS_S)
             sinks.renew()
 
+        spans = JoinSpans(tracing.tracer("gnomon"), self._topics.shadow(self._deployment), self._deployment)
         logs = Logs(
             settings,
             self._deployment,
@@ -112,6 +115,7 @@ class Joiner:
             still_ours=same_topics,
             push=lambda: sinks.now.push(),
             finish_write=lambda: finish_write(sinks.now, self._log),
+            spans=spans,
         )
         resources.callback(logs.close)
         # Closed first: leaving the group would wait once more for what is being written.
@@ -131,6 +135,7 @@ class Joiner:
                 clock=self._clock,
             ),
             metrics=self.metrics,
+            spans=spans,
             pulse=Pulse(self._clock),
             absence=self._absence,
             limits=settings.join,
@@ -148,7 +153,7 @@ class Joiner:
         )
 
     def _open_sink(self) -> Sink:
-        """Connect to the database, and say there what this stream and this deployment are."""
+        """Connect to the database, and register this stream and this deployment."""
         connection = connections.connect(self._url, f"gnomon join {self._deployment}")
         limits = self._settings.join
         try:

@@ -1,1 +1,1 @@
-"""Kafka clients, topics and consumer groups as every command uses them."""
+"""Kafka clients, topics and consumer groups for all commands."""

@@ -1,4 +1,4 @@
-"""Client factories: every Kafka client of the shadow side is made here, with the passed-through properties.
+"""Client factories: this module creates every Kafka client of the shadow side, with the user's properties.
 
 Works with Apache Kafka and with librdkafka's mock cluster, which has no admin API and stores no
 transactional offsets.
@@ -19,7 +19,7 @@ from gnomon_schemas.errors import ConfigurationError, GnomonError
 from gnomon_schemas.registry import PREFIX as REGISTRY
 
 _LIBRDKAFKA = logging.getLogger("librdkafka")
-# A broker that cannot be reached is said again every second; the error of `list_topics` says it once.
+# librdkafka reports an unreachable broker every second; the error of `list_topics` reports it once.
 _LIBRDKAFKA.addFilter(
     lambda record: not any(word in record.getMessage() for word in ("Connect to", "brokers are down"))
 )
@@ -34,7 +34,7 @@ MESSAGE_TIMEOUT_MS = 8_000  # below the transaction's own, so a failed delivery 
 
 
 def client_config(settings: Settings, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """librdkafka configuration: our defaults, then the bootstrap servers, then what is passed through."""
+    """Return the librdkafka configuration: our defaults, then the bootstrap servers, then the user's properties."""
     own = {name: value for name, value in settings.kafka.properties.items() if not name.startswith(REGISTRY)}
     return {
         "log.connection.close": False,
@@ -47,9 +47,9 @@ def client_config(settings: Settings, defaults: Mapping[str, Any] | None = None)
 def make_consumer(
     settings: Settings, group: str | None = None, defaults: Mapping[str, Any] | None = None, **callbacks: Any
 ) -> Consumer:
-    """A consumer of `group`; without one a reader that never commits (librdkafka insists on a name).
+    """Return a consumer of `group`; without one a reader that never commits (librdkafka insists on a name).
 
-    Never jumps: an offset out of range is an error, and a read beyond the last stable offset waits.
+    It never jumps: an offset out of range is an error, and a read beyond the last stable offset waits.
     """
     base: dict[str, Any] = {
         "group.id": group or f"{settings.topic_prefix}.reader",
@@ -72,7 +72,7 @@ def make_consumer(
 
 
 def make_producer(settings: Settings, defaults: Mapping[str, Any] | None = None) -> Producer:
-    """An idempotent producer for plain topics (schemas, labels)."""
+    """Return an idempotent producer for plain topics (schemas, labels)."""
     base = {"enable.idempotence": True, "linger.ms": 5, **(defaults or {})}
     producer: Producer = _client(Producer, _for_producer(client_config(settings, base)))
     return producer
@@ -81,7 +81,7 @@ def make_producer(settings: Settings, defaults: Mapping[str, Any] | None = None)
 def make_transactional_producer(
     settings: Settings, transactional_id: str, defaults: Mapping[str, Any] | None = None
 ) -> Producer:
-    """A producer whose writes become visible together; `init_transactions` fences its namesake."""
+    """Return a producer whose writes become visible together; `init_transactions` fences others of the same id."""
     base = {
         "linger.ms": 5,
         "compression.type": "lz4",
@@ -98,7 +98,7 @@ def make_transactional_producer(
 
 
 def make_admin(settings: Settings) -> AdminClient:
-    """An admin client; useless on the mock cluster (see `is_mock`)."""
+    """Return an admin client; useless on the mock cluster (see `is_mock`)."""
     admin: AdminClient = _client(AdminClient, _for_producer(client_config(settings)))
     return admin
 
@@ -129,17 +129,17 @@ def list_topics(settings: Settings, topic: str | None = None, client: Any = None
 
 
 def unreachable(settings: Settings, error: KafkaException) -> GnomonError:
-    """The one line that is shown when no broker answers, or when it refuses."""
+    """Return the one-line error for a broker that does not answer or refuses."""
     return no_broker(settings.bootstrap_servers, kafka_error(error))
 
 
 def is_mock(metadata: ClusterMetadata) -> bool:
-    """Whether this is librdkafka's mock cluster: no admin API, no transactional offsets, no isolation."""
+    """Return whether this is librdkafka's mock cluster: no admin API, no transactional offsets, no isolation."""
     return str(getattr(metadata, "cluster_id", None) or "").startswith(MOCK_CLUSTER_PREFIX)
 
 
 def _for_producer(config: dict[str, Any]) -> dict[str, Any]:
-    """Drop what only a consumer knows, so that one `[kafka.properties]` serves every client."""
+    """Drop consumer-only properties, so that one `[kafka.properties]` serves every client."""
     return {
         key: value
         for key, value in config.items()

@@ -1,4 +1,4 @@
-"""The dead letters of a stream, as a consumer without transactions writes them: each cut to what the topic takes."""
+"""The dead letters of a stream, written by a consumer without transactions: each is cut to the topic's limit."""
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -10,10 +10,10 @@ TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 
 
 class DeadLetterTopic:
-    """Dead letters on their way; `flush` says whether the broker has them all."""
+    """Dead letters on their way; `flush` waits until the broker has all of them."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
-        """Ask the topic for its limit; raise DependencyUnreachableError, ConfigurationError where it is too small."""
+        """Ask the topic for its limit; raise DependencyUnreachableError, or ConfigurationError if it is too small."""
         self._settings = settings
         self._topic = topic
         self._timeout = settings.kafka.timeout_seconds
@@ -28,7 +28,7 @@ class DeadLetterTopic:
         )
 
     def add(self, key: bytes | str | None, value: bytes | None, headers: sizes.Headers) -> None:
-        """Send one; its address is in the headers."""
+        """Send one; the headers hold its coordinates."""
         cut_key, cut_value, headers = sizes.fitted(self._limit, key, value, headers)
         while True:
             try:
@@ -39,9 +39,9 @@ class DeadLetterTopic:
                 return
 
     def flush(self) -> None:
-        """Wait until the broker has all of them; raise DependencyUnreachableError when it has not, and forget them.
+        """Wait until the broker has all of them; otherwise discard them and raise DependencyUnreachableError.
 
-        Raises ConfigurationError where the topic refuses even the smallest.
+        Raises ConfigurationError if the topic refuses even the smallest.
         """
         left = self._producer.flush(self._timeout)
         refused, self._refused = self._refused, None

@@ -1,4 +1,4 @@
-"""Ask where the partitions of a topic end, without waiting for the answer."""
+"""Ask for the end offsets of a topic's partitions, without waiting for the answer."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -15,7 +15,7 @@ ASK_S = 5.0
 
 
 class EndOffsets:
-    """The ends of partitions as the broker last said them; `ends` lacks those of which it does not say."""
+    """The end offsets of partitions in the broker's last answer; `ends` lacks partitions without an answer."""
 
     def __init__(self, settings: Settings, topic: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._admin = make_admin(settings)
@@ -27,7 +27,7 @@ class EndOffsets:
         self.ends: Mapping[int, int] = {}
 
     def step(self, partitions: Collection[int]) -> bool:
-        """Take an answer that has come, and ask again when it is time; return whether there is a new answer."""
+        """Accept an arrived answer, and ask again when it is time; return whether there is a new answer."""
         answered = bool(self._asked) and all(future.done() for future in self._asked.values())
         if answered:
             self.ends = {at: end for at, future in self._asked.items() if (end := _end(future)) is not None}

@@ -1,6 +1,6 @@
-"""Kafka's errors as one line each, with the way out and the exit status.
+"""Kafka's errors as one line each, with a solution and the exit status.
 
-Status 2: a login, TLS or a right that somebody must change; status 3: no broker answers.
+Status 2: somebody must change a login, TLS or a right; status 3: no broker answers.
 """
 
 from collections.abc import Sequence
@@ -47,9 +47,9 @@ def kafka_error(error: KafkaException) -> KafkaError:
 
 
 def refusal(error: KafkaError, subject: str = "") -> ConfigurationError | None:
-    """Return the error for a refused login, TLS connection or right; None where waiting may help.
+    """Return the error for a refused login, TLS connection or right; None if waiting may help.
 
-    `subject` is what was asked for: the name of a topic or group.
+    `subject` is the name of the requested topic or group.
     """
     code, said, about = error.code(), one_line(error.str()), f" {subject}" if subject else ""
     if code in LOGIN:
@@ -72,12 +72,12 @@ def refusal(error: KafkaError, subject: str = "") -> ConfigurationError | None:
 
 
 def denial(error: BaseException, subject: str = "") -> ConfigurationError | None:
-    """Like `refusal`, for what was raised; None for any exception but librdkafka's."""
+    """Return `refusal` of an exception; None for any exception but librdkafka's."""
     return refusal(kafka_error(error), subject) if isinstance(error, KafkaException) else None
 
 
 def no_broker(servers: str, error: KafkaError, heard: Sequence[KafkaError] = ()) -> GnomonError:
-    """Return the error for a request to `servers` that failed; `heard` is what librdkafka said meanwhile."""
+    """Return the error for a failed request to `servers`; `heard` holds librdkafka's messages meanwhile."""
     told = [one for one in heard if one.code() != KafkaError._ALL_BROKERS_DOWN]  # the reason is in another one
     for one in (error, *told):
         if found := refusal(one):
@@ -92,7 +92,7 @@ def no_broker(servers: str, error: KafkaError, heard: Sequence[KafkaError] = ())
 
 
 def explain(error: BaseException) -> GnomonError | None:
-    """Return the GnomonError that says what an error of librdkafka means; None for any other exception."""
+    """Return the GnomonError that explains an error of librdkafka; None for any other exception."""
     if not isinstance(error, KafkaException) or not error.args or not isinstance(error.args[0], KafkaError):
         return None
     inner = kafka_error(error)

@@ -1,4 +1,4 @@
-"""One topic read in a consumer group, from offsets that the database holds and not the group."""
+"""One topic read in a consumer group, from offsets stored in the database instead of the group."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -10,9 +10,9 @@ from gnomon_consumer.settings import Settings
 
 
 class GroupTopic:
-    """The partitions of a topic that this member has; each is held back until it is opened at an offset.
+    """This member's partitions of a topic; each is paused until it is opened at an offset.
 
-    `unopened` are those that wait for it. `gone` is told which partitions were taken away.
+    `unopened` are those that wait to be opened. `gone` is called with revoked partitions.
     """
 
     def __init__(self, settings: Settings, group: str, topic: str, gone: Callable[[list[int]], None]) -> None:
@@ -30,7 +30,7 @@ class GroupTopic:
         self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
     def consume(self, count: int, timeout: float) -> list[Message]:
-        """Messages and events; keeps this member in its group, also while everything is held back."""
+        """Return messages and events; this keeps the member in its group, also while all partitions are paused."""
         return self._consumer.consume(count, timeout)
 
     def open(self, offsets: Mapping[int, int]) -> None:
@@ -41,27 +41,27 @@ class GroupTopic:
         self.unopened -= offsets.keys()
 
     def close_again(self, partitions: Iterable[int]) -> None:
-        """Hold partitions back until they are opened anew."""
+        """Pause partitions until they are opened again."""
         chosen = set(partitions)
         self.hold(chosen, True)
         self.unopened |= chosen
 
     def seek(self, partition: int, offset: int) -> None:
-        """Go on at another offset."""
+        """Continue at another offset."""
         self._consumer.seek(TopicPartition(self._topic, partition, offset))
 
     def hold(self, partitions: Iterable[int], held: bool) -> None:
-        """Stop fetching partitions, or go on."""
+        """Stop fetching partitions, or continue."""
         chosen = [TopicPartition(self._topic, partition) for partition in partitions]
         if chosen:
             (self._consumer.pause if held else self._consumer.resume)(chosen)
 
     def low(self, partition: int) -> int:
-        """The first offset that is there; raises KafkaException."""
+        """Return the first existing offset; raises KafkaException."""
         return log_reading.span(self._consumer, TopicPartition(self._topic, partition), self._timeout)[0]
 
     def tell_lag_tools(self, ends: Mapping[int, int]) -> str | None:
-        """Commit offsets, which nothing here ever reads; return why that was not possible."""
+        """Commit offsets, which Gnomon never reads; return the reason if that was not possible."""
         try:
             self._consumer.commit(
                 offsets=[TopicPartition(self._topic, partition, end) for partition, end in ends.items()],

@@ -1,4 +1,4 @@
-"""Read a partition from one offset to another, and ask where it ends."""
+"""Read a partition between two offsets, and ask for its end."""
 
 import contextlib
 import time
@@ -17,10 +17,10 @@ _ELECTION_WAIT_S = 0.1
 
 
 def span(consumer: Consumer, place: TopicPartition, timeout: float) -> tuple[int, int]:
-    """The first offset of a partition that is there, and the end; raises KafkaException.
+    """Return the first existing offset of a partition, and its end; raises KafkaException.
 
-    A broker that does not lead the partition yet, as of a new topic, is asked again for `timeout` seconds. A consumer
-    that does not know the partition, because it is new, asks for the topic's partitions first.
+    A broker that does not yet lead the partition, for example of a new topic, is asked again for `timeout` seconds. A
+    consumer that does not know a new partition asks for the topic's partitions first.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -38,7 +38,7 @@ def span(consumer: Consumer, place: TopicPartition, timeout: float) -> tuple[int
 
 
 def watermarks(settings: Settings, consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
-    """Like `span`, but raises DependencyUnreachableError."""
+    """Return `span`, but raise DependencyUnreachableError."""
     try:
         return span(consumer, place, settings.kafka.timeout_seconds)
     except KafkaException as error:
@@ -46,9 +46,9 @@ def watermarks(settings: Settings, consumer: Consumer, place: TopicPartition) ->
 
 
 def read(settings: Settings, consumer: Consumer, place: TopicPartition, end: int) -> Iterator[Message]:
-    """What the log holds from `place` on, below the offset `end`; it passes over what retention has removed.
+    """Yield the messages from `place` on, below the offset `end`; skip offsets that retention has removed.
 
-    The consumer is in no group and tells the end of a partition (`enable.partition.eof`). Raises
+    The consumer is in no group and reports the end of a partition (`enable.partition.eof`). Raises
     DependencyUnreachableError.
     """
     consumer.assign([place])

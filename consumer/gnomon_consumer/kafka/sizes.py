@@ -1,4 +1,4 @@
-"""How large a message may be: what its topics take, and what of a dead letter fits."""
+"""The maximum size of a message, and the part of a dead letter that fits."""
 
 from collections.abc import Sequence
 
@@ -22,10 +22,10 @@ _OF_A_HEADER = 10
 
 
 def largest_message(settings: Settings, *topics: str) -> int:
-    """Return the size of the largest message, in bytes, that all these topics take and every reader of them accepts.
+    """Return the size of the largest message, in bytes, that all these topics and all their readers accept.
 
-    It is asked of the broker; DEFAULT_BYTES where that does not say (the mock, no right to DescribeConfigs). Raises
-    ConfigurationError where a topic takes less than LEAST_BYTES.
+    The broker is asked for it; DEFAULT_BYTES if it does not answer (the mock, no right to DescribeConfigs). Raises
+    ConfigurationError if a topic accepts less than LEAST_BYTES.
     """
     asked = _asked(settings, topics)
     for topic, limit in asked.items():
@@ -45,7 +45,7 @@ def too_small(topic: str, limit: int) -> ConfigurationError:
 
 
 def _asked(settings: Settings, topics: Sequence[str]) -> dict[str, int]:
-    """Return the limit of each topic in bytes; nothing where the broker does not say."""
+    """Return the limit of each topic in bytes; nothing if the broker does not answer."""
     if clients.is_mock(clients.list_topics(settings)):
         return {}
     admin = clients.make_admin(settings)
@@ -65,10 +65,10 @@ def fits(limit: int, key: bytes | None, value: bytes) -> bool:
 def fitted(
     limit: int, key: bytes | str | None, value: bytes | None, headers: Headers
 ) -> tuple[bytes, bytes | None, Headers]:
-    """Return key, value and headers of a dead letter, cut to what fits within `limit` bytes.
+    """Return key, value and headers of a dead letter, cut to fit within `limit` bytes.
 
-    The headers, which hold the address, stay whole. A value or key that was cut has its full size in a header
-    `value.size` or `key.size`.
+    The headers, which hold the coordinates, stay whole. If the value or key was cut, the header `value.size` or
+    `key.size` holds its full size.
     """
     headers = list(headers)
     raw = key.encode() if isinstance(key, str) else key or b""

@@ -1,4 +1,4 @@
-"""Notice topics that were deleted and made anew: a topic's id tells it from one of the same name."""
+"""Detect re-created topics: a topic's id differs from that of an earlier topic of the same name."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 
 
 class TopicIds:
-    """The broker's ids of topics, which a re-created topic loses; `known` as they are at first, None where untold."""
+    """The broker's ids of topics, which change when a topic is re-created; `known`: the first ones, None if unknown."""
 
     def __init__(self, settings: Settings, metadata: ClusterMetadata, *topics: str) -> None:
         """Raises ConfigurationError for a topic that is missing, DependencyUnreachableError."""
@@ -22,10 +22,10 @@ class TopicIds:
         self.known = self._ask(settings.kafka.timeout_seconds)
 
     def check(self, reader: str, way_out: str, timeout: float = 2.0) -> None:
-        """What was read before this call is of the known topics if it returns.
+        """Check that all messages read before this call came from the known topics.
 
-        Raises ConfigurationError for `reader`, with the `way_out`, where one was re-created; else
-        DependencyUnreachableError.
+        Raises ConfigurationError for `reader`, with the `way_out`, if one was re-created; DependencyUnreachableError
+        without an answer.
         """
         found = self._ask(timeout)
         for topic in self._topics:
@@ -35,7 +35,7 @@ class TopicIds:
                 )
 
     def same(self, reader: str, way_out: str) -> bool:
-        """Like `check`, but False while no broker says."""
+        """Return whether `check` succeeds; False while no broker answers."""
         try:
             self.check(reader, way_out)
         except DependencyUnreachableError:
@@ -62,7 +62,7 @@ class TopicIds:
 
 
 def denial_of(settings: Settings, topic: str) -> ConfigurationError | None:
-    """Return why a topic that a listing left out may not be seen; None where it really does not exist."""
+    """Return the refused right that hides a topic from a listing; None if the topic does not exist."""
     admin = make_admin(settings)
     asked = admin.describe_topics(TopicCollection([topic]), request_timeout=settings.kafka.timeout_seconds)
     try:
@@ -73,5 +73,5 @@ def denial_of(settings: Settings, topic: str) -> ConfigurationError | None:
 
 
 def topic_id(settings: Settings, topic: str, metadata: ClusterMetadata) -> str | None:
-    """The broker's id of a topic; raises as TopicIds do."""
+    """Return the broker's id of a topic; raises as TopicIds do."""
     return TopicIds(settings, metadata, topic).known[topic]

@@ -19,10 +19,10 @@ LABEL_RETENTION_MS = 400 * DAY_MS  # labels come late and are small
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """One topic as it should be; `config` are broker-side topic settings.
+    """The desired state of one topic; `config` are broker-side topic settings.
 
-    `grows`: whether a topic that exists with fewer partitions gets more. Only what is read by partition number does:
-    more partitions of another topic would send its keys elsewhere for nothing.
+    `grows`: whether a topic that exists with fewer partitions gets more. Only topics that are read by partition number
+    grow: in others, more partitions would only move keys.
     """
 
     name: str
@@ -33,7 +33,7 @@ class TopicPlan:
 
 @dataclass(frozen=True, slots=True)
 class TopicResult:
-    """What became of a topic: `created`, `exists`, `grown` or `touched` (the mock has no admin)."""
+    """The result for a topic: `created`, `exists`, `grown` or `touched` (the mock has no admin)."""
 
     name: str
     partitions: int
@@ -41,7 +41,7 @@ class TopicResult:
 
 
 def plan(topics: Topics, partitions: int, deployments: Iterable[str] = ()) -> list[TopicPlan]:
-    """The topics of one stream; shadow and dead letters like the live topic in partitions and retention."""
+    """Return the topics of one stream; shadow and dead letters like the live topic in partitions and retention."""
     kept = {"cleanup.policy": "delete", "retention.ms": str(LIVE_RETENTION_MS)}
     return [
         TopicPlan(topics.live, partitions, kept, grows=True),
@@ -55,13 +55,13 @@ def plan(topics: Topics, partitions: int, deployments: Iterable[str] = ()) -> li
 
 
 def partitions_of(settings: Settings, topic: str) -> int | None:
-    """Return the number of partitions of a topic, None where it does not exist; raise DependencyUnreachableError."""
+    """Return the number of partitions of a topic, None if it does not exist; raise DependencyUnreachableError."""
     found = clients.list_topics(settings).topics.get(topic)
     return None if found is None or found.error is not None else len(found.partitions)
 
 
 def is_compacted(settings: Settings, topic: str) -> bool | None:
-    """Return whether the broker removes single records of a topic, None where it does not say (no right to ask)."""
+    """Return whether the broker removes single records of a topic, None without an answer (no right to ask)."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     admin = clients.make_admin(settings)
     try:
@@ -72,7 +72,7 @@ def is_compacted(settings: Settings, topic: str) -> bool | None:
 
 
 def create(settings: Settings, plans: list[TopicPlan], replication: int = -1) -> list[TopicResult]:
-    """Create what is missing and grow what is planned to grow; never shrink, never alter settings.
+    """Create missing topics and add planned partitions; never shrink, never alter settings.
 
     `replication` -1 is the broker's default. Raises DependencyUnreachableError or ConfigurationError.
     """

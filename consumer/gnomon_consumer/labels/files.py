@@ -27,11 +27,11 @@ BATCH_ROWS = 50_000
 
 
 class RowError(ConfigurationError):
-    """A row of the file is no label; the text names the row and its fault."""
+    """A row of the file is not a valid label; the text names the row and its fault."""
 
 
 def parse_map(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`column=field` pairs as field to column; ConfigurationError for a field that a Label does not have."""
+    """Parse `column=field` pairs into field -> column; raise ConfigurationError for a field that a Label lacks."""
     result: dict[str, str] = {}
     for pair in pairs:
         column, equals, name = pair.rpartition("=")
@@ -46,7 +46,7 @@ def parse_map(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of the file, in hex."""
+    """Return the SHA-256 of the file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -54,11 +54,11 @@ def checksum(path: Path) -> str:
 def read_labels(
     path: Path, columns: Mapping[str, str], source: str, formats: Formats | None = None, delimiter: str | None = None
 ) -> Iterator[tuple[int, Record | RowError]]:
-    """Row number (from 1) and label, or what is wrong with the row.
+    """Yield row number (from 1) and label, or the error of the row.
 
-    `columns` maps a field to its column; a field left out is read from the column of its own name, if there is one.
-    A file may be compressed; without a `delimiter` that of its header is taken. Raises ConfigurationError for a file
-    that is none of the three formats or lacks a needed column.
+    `columns` maps a field to its column; other fields are read from the column of the same name, if there is one. A
+    file may be compressed; without a `delimiter`, the header's is used. Raises ConfigurationError for another file
+    format or a missing required column.
     """
     number = 0
     chosen: dict[str, str] | None = None
@@ -80,7 +80,7 @@ Batches = Iterator[tuple[list[str], Iterator[Mapping[str, Any]]]]
 
 
 def _batches(path: Path, delimiter: str | None, columns: Mapping[str, str]) -> Batches:
-    """Column names and rows, by the file's suffix."""
+    """Yield column names and rows, by the file's suffix."""
     kind = tabular.kind_of(path)
     if kind == "csv":
         yield from _csv(path, delimiter or tabular.delimiter_of(path), columns)
@@ -119,12 +119,12 @@ def _csv(path: Path, delimiter: str, columns: Mapping[str, str]) -> Batches:
 
 
 def _is_whole(texts: pa.Array) -> bool:
-    """Whether all are floats that are whole numbers: ids or classes that pandas wrote beside missing ones."""
+    """Return whether all are whole floats: ids or classes that pandas wrote in a column with missing values."""
     return bool(pc.all(pc.match_substring_regex(texts, r"^-?\d{1,15}\.0+$")).as_py() is not False)
 
 
 def _in_microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Times to the microsecond, which is what a label has: Python has no others."""
+    """Convert times to microseconds, the resolution of a label and of Python."""
     arrays = [
         column.cast(pa.timestamp("us", column.type.tz), safe=False) if pa.types.is_timestamp(column.type) else column
         for column in batch.columns

@@ -1,4 +1,4 @@
-"""The producers' heartbeats: few and compacted, read whole by every member without a group."""
+"""The producers' heartbeats: a small compacted topic, which every member reads completely without a group."""
 
 import uuid
 from typing import Any
@@ -14,7 +14,7 @@ from gnomon_schemas.errors import DecodeError
 
 
 class Heartbeats:
-    """Reads the producers' topic from its beginning; `pending` are the reports that are not stored yet."""
+    """Reads the producers' topic from its beginning; `pending` are the reports that are not yet stored."""
 
     def __init__(self, settings: Settings, topic: str, *, reader: Reader, complaints: Complaints, log: Any) -> None:
         self._reader = reader
@@ -32,11 +32,11 @@ class Heartbeats:
 
     @property
     def read_whole(self) -> bool:
-        """Whether every partition was read to its end once, and all of it stored."""
+        """Whether every partition was read to its end once, and all of its reports are stored."""
         return not self._left and not self.pending
 
     def read(self) -> None:
-        """Take what has arrived; never waits."""
+        """Read the arrived messages without waiting."""
         for message in self._consumer.consume(self._batch, 0):
             error = message.error()
             if error is None:

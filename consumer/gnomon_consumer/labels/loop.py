@@ -1,4 +1,4 @@
-"""The label consumer's loop: read labels and heartbeats, store them, seal the cohorts that have matured. One thread."""
+"""The label consumer's loop: read labels and heartbeats, store them, seal mature cohorts. One thread."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from gnomon_schemas.errors import DecodeError, GnomonError
 
 @dataclass(slots=True)
 class LabelPartition:
-    """A label partition of this member: what was read beyond `next_offset` and is not stored yet."""
+    """A label partition of this member: the labels from `next_offset` on that were read but not yet stored."""
 
     next_offset: int
     last_message: float
@@ -37,9 +37,9 @@ class LabelPartition:
 class LabelLoop:
     """The parts of a running label consumer, and the order in which they take turns.
 
-    `owned` are the partitions that are open; the group empties it, too. `stores` gives the store of the connection that
-    stands. `same_topic` says whether what was read so far is of the topic that this consumer began with. With `drain`
-    the loop ends when both topics are read. `clock` gives seconds, `now_us` the wall clock.
+    `owned` are the open partitions; the group's callback empties it, too. `stores` gives the store of the current
+    connection. `same_topic` says whether all messages read so far came from the topic with which this consumer began.
+    With `drain` the loop ends when both topics are read. `clock` gives seconds, `now_us` the wall clock.
     """
 
     owned: dict[int, LabelPartition]
@@ -73,7 +73,7 @@ class LabelLoop:
             self._store.seal_cohorts()
 
     def ready(self) -> bool:
-        """Whether this consumer has partitions, reaches the database and gets on."""
+        """Return whether this consumer has partitions, reaches the database and makes progress."""
         return bool(self.owned) and not self.absence.away and self.pulse.is_quick()
 
     @property
@@ -147,7 +147,7 @@ class LabelLoop:
             self._bury(message, state, "invalid", fault)
 
     def _bury(self, message: Message, state: LabelPartition, reason: str, detail: str) -> None:
-        """Send what cannot be stored to the dead letters, with its address; it is counted as rejected."""
+        """Send labels that cannot be stored to the dead letters, with their coordinates; count them as rejected."""
         state.batch.rejected += 1
         headers: list[tuple[str, str | bytes | None]] = [
             ("stage", b"labels"),
@@ -230,6 +230,6 @@ class LabelLoop:
 
 
 def forget(owned: dict[int, LabelPartition], partitions: list[int]) -> None:
-    """Drop what is held of partitions; another member, or this one later, begins where the database says."""
+    """Drop the unstored labels of partitions; the next owner begins at the progress in the database."""
     for partition in partitions:
         owned.pop(partition, None)

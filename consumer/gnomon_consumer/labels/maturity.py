@@ -1,4 +1,4 @@
-"""Which requests are old enough for their labels to be judged. No I/O."""
+"""Which requests are old enough to evaluate their labels. No I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ class Maturity:
     """Horizon to the end of event time that is mature; empty without a watermark."""
 
     def as_json(self) -> dict[str, Any]:
-        """Times in ISO 8601."""
+        """Return times in ISO 8601."""
         return {
             "complete_until": None if self.watermark is None else self.watermark.isoformat(),
             "mature_until": {str(horizon): until.isoformat() for horizon, until in self.until.items()},
         }
 
     def sentence(self) -> str:
-        """What the reports can say now, and what to add where that is nothing."""
+        """Return a sentence on what the reports can show now, and on what is missing if they can show nothing."""
         if self.watermark is None:
             return (
                 "no request is mature: nothing says until when these labels are complete. Load the file again with"

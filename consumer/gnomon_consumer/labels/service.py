@@ -1,7 +1,7 @@
-"""`gnomon labels consume`: labels and heartbeats of one stream into the database, and cohorts sealed as they mature.
+"""`gnomon labels consume`: store labels and heartbeats of one stream in the database, and seal mature cohorts.
 
-Labels are read in a group, from the offsets that the database holds. The heartbeats are read whole by every member;
-storing one twice changes nothing.
+Labels are read in a group, from the offsets that the database holds. Every member reads all heartbeats; storing one
+twice changes nothing.
 """
 
 import threading
@@ -117,7 +117,7 @@ class LabelConsumer:
         )
 
     def _open_store(self) -> LabelStore:
-        """Connect to the database, and say there what this stream is."""
+        """Connect to the database, and register this stream."""
         connection = connections.connect(self._url, "gnomon labels")
         try:
             store = LabelStore(connection, self._topics.stream)

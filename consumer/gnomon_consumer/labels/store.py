@@ -1,4 +1,4 @@
-"""Labels into PostgreSQL: every version kept, progress moved in the transaction that writes what it stands for."""
+"""Write labels to PostgreSQL: keep every version, and move the progress in the transaction of its labels."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ class LabelsMovedError(GnomonError):
 
 @dataclass(slots=True)
 class LabelBatch:
-    """What one partition of the labels topic held in [start, end): good labels with their offsets, and the rest."""
+    """One partition of the labels topic in [start, end): valid labels with their offsets, and the rest."""
 
     start: int
     end: int
@@ -45,13 +45,13 @@ class LabelBatch:
     rejected: int = 0
 
     def observed_until(self, now_us: int) -> int | None:
-        """The highest observed_at that a clock can be trusted for."""
+        """Return the highest plausible observed_at."""
         return max((r["observed_at"] for _, r in self.labels if r["observed_at"] <= now_us + FUTURE_US), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a label partition stands and whose topic it is."""
+    """A label partition's progress, and the identity of its topic."""
 
     next_offset: int
     cluster_id: str
@@ -60,7 +60,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What became of a file."""
+    """The result of loading a file."""
 
     load_id: int
     received: int
@@ -75,7 +75,7 @@ class Load:
 
 
 def fault_of(record: Mapping[str, Any]) -> str | None:
-    """Why a label cannot be stored, None if it can."""
+    """Return why a label cannot be stored, None if it can."""
     if not record["request_id"]:
         return "it has no request id"
     if len(record["request_id"].encode()) > MAX_REQUEST_ID:
@@ -111,16 +111,16 @@ class LabelStore:
         """Labels from the topic that were not the truth stored for their request and time; kept as versions."""
 
     def close(self) -> None:
-        """Close the connection: what is being written is rolled back."""
+        """Close the connection; a running transaction is rolled back."""
         self._connection.close()
 
     def positions(self, partitions: Sequence[int]) -> dict[int, Position]:
-        """What is stored already, by partition."""
+        """Return the stored progress, by partition."""
         rows = self._connection.execute(SQL["positions"], [self.stream_id, list(partitions)])
         return {row[0]: Position(*row[1:]) for row in rows}
 
     def begin(self, partition: int, offset: int, cluster_id: str, topic_id: str | None) -> None:
-        """Remember where a partition begins and whose it is; raise ConfigurationError when that differs."""
+        """Store a partition's start and identity; raise ConfigurationError if they differ from the stored ones."""
         self._connection.execute(
             SQL["begin_partition"],
             [self.stream_id, partition, cluster_id, topic_id, offset],
@@ -137,9 +137,10 @@ class LabelStore:
                 )
 
     def apply(self, batches: Mapping[int, LabelBatch], now_us: int) -> int:
-        """Store what some partitions held, in one transaction; return how many labels were new.
+        """Store the batches of some partitions in one transaction; return the number of new labels.
 
-        Raises LabelsMovedError when another consumer was here, and psycopg's errors for a database that is away.
+        Raises LabelsMovedError if another consumer has moved the progress, and psycopg's errors if the database is
+        unreachable.
         """
         stored = 0
         with self._connection.transaction():
@@ -155,7 +156,7 @@ class LabelStore:
     def load(
         self, labels: Iterable[Record], file: str, sha256: str, rejected: int, complete_until: datetime | None
     ) -> Load:
-        """Store the labels of a file in one transaction, with the row that stands for the load."""
+        """Store the labels of a file in one transaction, with a row for the load."""
         with self._connection.transaction():
             row = self._connection.execute(
                 SQL["begin_load"],
@@ -173,12 +174,12 @@ class LabelStore:
         return Load(load_id, received, stored, conflicts)
 
     def set_idle(self, partitions: Mapping[int, bool]) -> None:
-        """Say which partitions have had nothing for a while, and which are at work again."""
+        """Store which partitions are idle, and which are active again."""
         for partition, idle in sorted(partitions.items()):
             self._connection.execute(SQL["set_idle"], {"idle": idle, "stream": self.stream_id, "partition": partition})
 
     def maturity(self) -> Maturity:
-        """Say until when labels are complete and requests mature."""
+        """Return until when labels are complete and requests mature."""
         row = self._connection.execute(SQL["maturity"], [self.stream_id]).fetchone()
         assert row is not None
         watermark, grace, horizons = row[0], timedelta(seconds=row[1]), [timedelta(seconds=each) for each in row[2]]
@@ -187,12 +188,12 @@ class LabelStore:
         return Maturity(watermark, {horizon: watermark - horizon - grace for horizon in sorted(horizons)})
 
     def seal_cohorts(self) -> int:
-        """Seal every slice of event time that has come of age; return how many."""
+        """Seal every mature slice of event time; return their number."""
         row = self._connection.execute(SQL["seal_cohorts"], [self.stream_id]).fetchone()
         return int(row[0]) if row else 0
 
     def report_producers(self, reports: Iterable[Record]) -> None:
-        """Keep the last heartbeat of each producer run."""
+        """Store the last heartbeat of each producer run."""
         newest: dict[str, Record] = {}
         for report in reports:
             known = newest.get(report["producer_id"])
@@ -204,9 +205,10 @@ class LabelStore:
             )
 
     def _insert(self, rows: Iterable[tuple[Any, ...]]) -> int:
-        """Store versions that are new; return how many.
+        """Store new versions; return their number.
 
-        Another truth for the same request and time is a version too: it stands a microsecond after the one before.
+        Another truth for the same request and time is also a version: it is stored one microsecond after the previous
+        one.
         """
         self._received = self._conflicts = 0
         with self._connection.cursor() as cursor:

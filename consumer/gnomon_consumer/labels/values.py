@@ -1,4 +1,4 @@
-"""From the cells of a label file to the fields of a Label. No I/O."""
+"""Convert the cells of a label file to the fields of a Label. No I/O."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from gnomon_schemas.times import checked_microseconds
 
 @dataclass(frozen=True, slots=True)
 class Formats:
-    """How a file writes what CSV has no types for.
+    """The notation of a file for values that have no type in CSV.
 
     `times` is a format of `strptime` for the columns of times, such as `%d.%m.%Y`; ISO 8601 is always read. With
     `decimal_comma` a number is written `0,5`.
@@ -41,7 +41,7 @@ def is_empty(value: Any) -> bool:
 
 
 def text(name: str, value: Any) -> str | None:
-    """Return a cell's text, None for an empty one; raise NotTextError where it is several values."""
+    """Return a cell's text, None for an empty one; raise NotTextError for several values."""
     return None if value is None or (not isinstance(value, str) and is_missing(value)) else text_of(name, value)
 
 
@@ -62,7 +62,7 @@ def number(name: str, value: Any, formats: Formats = Formats()) -> float | None:
 
 
 def items(name: str, value: Any, one: Callable[[str, Any], Any]) -> list[Any] | None:
-    """Return a cell's list, which CSV writes as JSON; raise ValueError where it is none, or an item is missing."""
+    """Return a cell's list, which CSV writes as JSON; raise ValueError for another value, or a missing item."""
     if value is None or is_empty(value):
         return None
     if isinstance(value, str):
@@ -81,8 +81,8 @@ def items(name: str, value: Any, one: Callable[[str, Any], Any]) -> list[Any] | 
 def microseconds(name: str, value: Any, formats: Formats) -> int | None:
     """Return a time as microseconds since the Unix epoch, None for an empty cell.
 
-    A text is read by the file's own format or as ISO 8601, in UTC where it names no zone; a number is microseconds.
-    Raises ValueError for another unit and for what is not a time.
+    A text is read in the file's own format or as ISO 8601, in UTC without a zone; a number is microseconds. Raises
+    ValueError for another unit and for what is not a time.
     """
     if is_empty(value):
         return None

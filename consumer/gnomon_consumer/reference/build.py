@@ -27,9 +27,9 @@ _ANSWERS = (
 
 
 def from_table(table: pa.Table, kinds: Mapping[str, str], source: str) -> dict[str, list[Profile]]:
-    """Profiles of the table's columns, by deployment ('': the features).
+    """Return profiles of the table's columns, by deployment ('': the features).
 
-    `kinds` says what the stream's features are; where the stream has none yet, every column of numbers or text counts.
+    `kinds` are the kinds of the stream's features; if the stream has none yet, every column of numbers or text counts.
     Raises ConfigurationError for a table without any of the features or a column that is not of its kind.
     """
     known = kinds or {
@@ -50,10 +50,10 @@ def from_table(table: pa.Table, kinds: Mapping[str, str], source: str) -> dict[s
 def from_period(
     connection: psycopg.Connection[Any], stream: str, since: datetime, until: datetime
 ) -> dict[str, list[Profile]]:
-    """Weighted profiles of the pairs of a past period: features, live answers, each deployment's answers.
+    """Return weighted profiles of the pairs of a past period: features, live answers, each deployment's answers.
 
-    Features and live answers are read from the deployment with the most pairs there, since every deployment sampled
-    the same traffic. Raises ConfigurationError for a period without pairs.
+    Features and live answers come from the deployment with the most pairs, because every deployment sampled the same
+    traffic. Raises ConfigurationError for a period without pairs.
     """
     arguments = {"stream": stream, "since": since, "until": until}
     counts = connection.execute(SQL["pairs_by_deployment"], arguments).fetchall()
@@ -80,9 +80,9 @@ def from_period(
 def store(
     connection: psycopg.Connection[Any], stream: str, name: str, source: str, made: Mapping[str, Sequence[Profile]]
 ) -> int:
-    """Write a reference in one transaction; returns the number of profiles.
+    """Write a reference in one transaction; return the number of profiles.
 
-    Raises ConfigurationError for an unknown stream and for a name that is taken: a reference is frozen.
+    Raises ConfigurationError for an unknown stream and for a name in use: a reference never changes.
     """
     stream_id = connection.execute(SQL["stream_id"], [stream]).fetchone()
     if stream_id is None:
@@ -108,11 +108,11 @@ def store(
 
 
 def feature_kinds(connection: psycopg.Connection[Any], stream: str) -> dict[str, str]:
-    """The stream's features and their kinds; empty before its first pair."""
+    """Return the stream's features and their kinds; empty before its first pair."""
     return {name: kind for name, kind, _ in connection.execute(SQL["features"], [stream]).fetchall()}
 
 
 def _profiles(feature: str, kind: str, rows: Sequence[tuple[Any, float]]) -> Iterable[Profile]:
-    """The profile of these values; none where no row has one (an answer without labels, a feature never sent)."""
+    """Return the profile of these values; none if no row has one (an answer without labels, a feature never sent)."""
     if any(value is not None for value, _ in rows):
         yield profile(feature, kind, [value for value, _ in rows], np.array([weight for _, weight in rows]))

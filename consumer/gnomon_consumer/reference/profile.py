@@ -1,4 +1,4 @@
-"""A frozen profile of one feature: the bins and the distribution that drift is measured against. Pure."""
+"""A frozen profile of one feature: the bins and the distribution with which drift compares. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ def profile(feature: str, kind: str, values: Sequence[Any], weights: Floats) -> 
     """Freeze values (None: null) of equal length with their weights (> 0; at least one).
 
     Numeric: bins of about equal weight, cut between different values; up to `POINTS` points that carry the
-    distribution, exact where there are no more different values than that. Text: the heaviest `MOST_CATEGORIES`.
-    Raises ValueError for no value at all or a number that is none.
+    distribution, exact where there are no more different values than that. Text: the heaviest `MOST_CATEGORIES`. Raises
+    ValueError for no value at all or an invalid number.
     """
     if len(values) == 0:
         raise ValueError(f"{feature} has no values")
@@ -71,14 +71,14 @@ def _text(feature: str, values: list[str], weights: Floats, n: int, size: float,
 
 
 def _distribution(x: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Different values in order, each with its share of the weight."""
+    """Return distinct values in order, each with its share of the weight."""
     different, index = np.unique(x, return_inverse=True)
     masses = np.bincount(index, weights=weights, minlength=len(different))
     return different, masses / (masses.sum() or 1.0)
 
 
 def _edges(x: Floats, masses: Floats) -> Floats:
-    """Cuts after each tenth of the weight, each at the value above it, so that equal values share a bin."""
+    """Return cuts after each tenth of the weight, each at the value above it, so that equal values share a bin."""
     if len(x) < 2:
         return np.array([], dtype=np.float64)
     reached = np.cumsum(masses)
@@ -87,7 +87,7 @@ def _edges(x: Floats, masses: Floats) -> Floats:
 
 
 def _thin(x: Floats, masses: Floats) -> tuple[Floats, Floats]:
-    """At most `POINTS` values at even steps of the distribution function; the extremes are kept."""
+    """Return at most `POINTS` values at even steps of the distribution function; the extremes are kept."""
     if len(x) <= POINTS:
         return x, masses
     reached = np.cumsum(masses)

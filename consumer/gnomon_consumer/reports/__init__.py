@@ -1,7 +1,7 @@
 """Reports as rows: the same numbers for the terminal, JSON, CSV, the HTML file and `gnomon demo`.
 
-Every report is one function of schema `report_v1`; this package asks it and renders what it says, and computes
-nothing itself.
+Every report is one function of schema `report_v1`; this package calls it and renders the rows, and computes nothing
+itself.
 """
 
 from gnomon_consumer.reports.catalogue import REPORTS, Report

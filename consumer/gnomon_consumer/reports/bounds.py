@@ -1,7 +1,7 @@
 """Bounds on the reports' numbers: `agreement.low >= 0.9`, `errors.rate[metric=error,side=shadow] <= 0.01 if n >= 200`.
 
-A bound is met when every row of its report that fits the brackets has its number on the right side. No such row, a row
-without the number, or one that the condition finds too small leaves it unknown: no evidence is never good news.
+A bound is met if the number is on the right side in every row that matches the brackets. It is unknown if no row
+matches, a row has no number, or the condition is not fulfilled: no evidence is never good news.
 """
 
 import math
@@ -40,14 +40,14 @@ _STATES = {MET: 1, BROKEN: 0, UNKNOWN: -1}
 
 @dataclass(frozen=True)
 class Comparison:
-    """A column held against a number."""
+    """A comparison of a column with a number."""
 
     column: str
     sign: str
     limit: float
 
     def holds(self, value: float) -> bool:
-        """Whether the number is on the right side."""
+        """Return whether the number is on the right side."""
         return _COMPARE[self.sign](value, self.limit)
 
 
@@ -64,7 +64,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class BoundResult:
-    """One row held against one bound: `state` is met, broken or unknown; `value` is None where there is no number."""
+    """One row compared with one bound: `state` is met, broken or unknown; `value` is None without a number."""
 
     bound: str
     deployment: str | None
@@ -75,7 +75,7 @@ class BoundResult:
 
 
 def parse(text: str) -> Bound:
-    """Understand one bound. Raises ConfigurationError that shows how one is written."""
+    """Parse one bound. Raises ConfigurationError that shows the syntax."""
     match = _SHAPE.fullmatch(text)
     if match is None:
         raise ConfigurationError(f"bound '{text}': write REPORT.COLUMN[KEY=VALUE,…] >= NUMBER, or … if n >= NUMBER")
@@ -105,7 +105,7 @@ def _limit(text: str, written: str) -> float:
 
 
 def hold(bound: Bound, columns: Iterable[str], rows: Iterable[Row]) -> list[BoundResult]:
-    """Hold a report's rows against a bound; never empty. Raises ConfigurationError for a column that is not there."""
+    """Compare a report's rows with a bound; never empty. Raises ConfigurationError for an unknown column."""
     known = list(columns)
     for name in (bound.wanted.column, *bound.where, *([bound.condition.column] if bound.condition else [])):
         if name not in known:
@@ -149,16 +149,16 @@ def _number(value: Any) -> float | None:
 
 
 def _said(value: Any) -> str:
-    """A value as brackets name it: a horizon as the terminal shows it, since its ISO text has a comma."""
+    """Return a value as written in brackets: a horizon as the terminal shows it, because its ISO text has a comma."""
     if isinstance(value, timedelta):
         return number(value, "span")
     return "" if value is None else str(value)
 
 
 def metrics(stream: str, findings: Sequence[BoundResult], now: float) -> CollectorRegistry:
-    """What was found as Prometheus metrics, for node_exporter's textfile collector; `now` in Unix seconds.
+    """Return the results as Prometheus metrics, for node_exporter's textfile collector; `now` in Unix seconds.
 
-    A bound that speaks of several rows of a deployment is as good as the worst of them.
+    A bound over several rows of a deployment has the state of the worst of them.
     """
     registry = CollectorRegistry()
     labels = ["stream", "deployment", "role", "bound"]

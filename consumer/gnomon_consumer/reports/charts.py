@@ -48,7 +48,7 @@ CONTROL_LOOK = -1
 
 @dataclass(frozen=True)
 class Estimate:
-    """One point with its interval: where (a row of the chart or a day), of which series, and how it looks.
+    """One point with its interval: its place (a row of the chart or a day), its series, and its look.
 
     `look`: the number of a challenger from 0 on, for its colour, marker and line, or `CONTROL_LOOK`.
     """
@@ -63,7 +63,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class AxisScale:
-    """What an axis measures: how its ticks read, the values that cannot be left, and whether 0 has a line."""
+    """The scale of an axis: the format of its ticks, the limits of its values, and whether 0 has a line."""
 
     tick: Callable[[float], str]
     least: float | None = None
@@ -72,7 +72,7 @@ class AxisScale:
 
 
 def _per_cent(value: float) -> str:
-    """A tick's label, as short as it can be."""
+    """Return a tick's label, as short as it can be."""
     return f"{round(100 * value, 6) + 0:g}%".replace("-", "−")
 
 
@@ -86,7 +86,7 @@ DIFFERENCES = AxisScale(_figure, zero=True)
 
 
 def intervals(name: str, title: str, axis: str, points: Sequence[Estimate], scale: AxisScale) -> str:
-    """A dot with its interval for each place, top to bottom in the order given; `axis` names the values."""
+    """Return a dot with its interval for each place, top to bottom in the order given; `axis` names the values."""
     places = list(dict.fromkeys(point.place for point in points))
     series = list(dict.fromkeys((point.series, point.look) for point in points))
     with mpl.rc_context(_STYLE):
@@ -119,7 +119,7 @@ def intervals(name: str, title: str, axis: str, points: Sequence[Estimate], scal
 
 
 def timeline(name: str, title: str, axis: str, points: Sequence[Estimate], scale: AxisScale) -> str:
-    """A line a series over days; `place` is a date."""
+    """Return one line for each series over days; `place` is a date."""
     series = list(dict.fromkeys((point.series, point.look) for point in points))
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, 2.1), layout="constrained")
@@ -154,7 +154,7 @@ def _colour(look: int) -> str:
 
 
 def _within(limits: tuple[float, float], scale: AxisScale) -> tuple[float, float]:
-    """Return the limits of an axis, not beyond what its values can be."""
+    """Return the limits of an axis, within the possible values."""
     low, high = limits
     return (
         low if scale.least is None else max(low, scale.least),
@@ -163,14 +163,14 @@ def _within(limits: tuple[float, float], scale: AxisScale) -> tuple[float, float
 
 
 def _legend(figure: Figure, labels: Sequence[str]) -> None:
-    """Name the series above the picture, as many in a line as its width holds."""
+    """Name the series above the picture, as many in a line as fit."""
     if len(labels) > 1:
         columns = max(1, min(len(labels), 62 // (max(map(len, labels)) + 6)))
         figure.legend(loc="outside upper left", ncols=columns, frameon=False)
 
 
 def _inline(figure: Figure, name: str, title: str) -> str:
-    """The figure as an `<svg>` element: names of parts are made unique by `name`, colours become the page's."""
+    """Return the figure as an `<svg>` element: names of parts are made unique by `name`, colours become the page's."""
     FigureCanvasSVG(figure)
     out = io.StringIO()
     figure.savefig(

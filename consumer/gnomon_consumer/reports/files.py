@@ -12,7 +12,7 @@ from gnomon_schemas.errors import ConfigurationError
 
 
 def read_table(path: Path, texts: Iterable[str] = ()) -> pa.Table:
-    """The whole file, its format told by its name (.parquet, .pq, .jsonl, .ndjson, .json; else CSV).
+    """Return the whole file; its name determines the format (.parquet, .pq, .jsonl, .ndjson, .json; else CSV).
 
     `texts`: columns of a CSV file that are text even where they look like numbers. Raises ConfigurationError.
     """
@@ -28,6 +28,6 @@ def read_table(path: Path, texts: Iterable[str] = ()) -> pa.Table:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds numbers; true and false count as 1 and 0."""
+    """Return whether a column of this type holds numbers; true and false count as 1 and 0."""
     types = pa.types
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))

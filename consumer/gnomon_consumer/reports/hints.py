@@ -1,4 +1,4 @@
-"""What to do next where a report is empty: what there is instead, or what makes the rows come."""
+"""Hints for an empty report: what exists instead, or which command provides the rows."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +30,7 @@ _NEXT = {
         "`gnomon labels load FILE --complete-until TIME` says it of a file, `gnomon labels consume` of the topic"
     ),
     "no label has come for any of these pairs": _LABEL,
-    "no pair is old enough for this horizon": "pairs come of age as labels do: see `gnomon report labels`",
+    "no pair is old enough for this horizon": "pairs mature when their labels do: see `gnomon report labels`",
     "no request scored one at a time in this period": "`score.probe_rows` says how many are, for latency's sake",
 }
 
@@ -38,15 +38,16 @@ _MOST = 20
 
 
 def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
-    """One line for an answer without a single number; None where there is one, or nothing to say.
+    """Return one line for an answer without any number; None if it has one, or if there is no hint.
 
-    An unknown stream, deployment or period: those that there are. Nothing there yet: what brings it.
+    For an unknown stream, deployment or period it lists the existing ones; for missing data it names the command.
     """
     statuses = {str(row.get("status")) for row in rows}
     if "unknown stream" in statuses:
-        return f"no stream {question.stream}; {listed('stream', names(connection, 'streams'))}"
+        streams = names(connection, SQL["streams"])
+        return f"no stream {question.stream}; {listed('stream', streams)}"
     if "unknown deployment" in statuses:
-        found = names(connection, "deployments", question.stream)
+        found = names(connection, SQL["deployments"], question.stream)
         return f"no deployment {question.deployment} on {question.stream}; {listed('deployment', found)}"
     if "no such horizon on this stream" in statuses:
         spans = connection.execute(SQL["horizons"], [question.stream]).fetchall()
@@ -62,7 +63,7 @@ def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row
 
 
 def _misspelt(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
-    """Name the segments that there are, where the one asked for is nobody's."""
+    """Name the existing segments if no pair has the requested one."""
     extra = question.extra or {}
     key = extra.get("key") or str(extra.get("slice") or "").removeprefix("segment:")
     by_key = extra.get("key") or str(extra.get("slice") or "").startswith("segment:")
@@ -79,7 +80,7 @@ def _misspelt(connection: psycopg.Connection[Any], question: Question, rows: lis
 
 
 def segment_hint(connection: psycopg.Connection[Any], question: Question) -> str | None:
-    """Return what segments there are, where a key or value of the question is none of them."""
+    """Return the existing segments if a key or value of the question is unknown."""
     found = _segments(connection, question)
     for key, value in (question.segment or {}).items():
         if key.startswith("@"):  # the version of the live model is no segment
@@ -100,7 +101,7 @@ def _segments(connection: psycopg.Connection[Any], question: Question) -> dict[s
 
 
 def _captured(connection: psycopg.Connection[Any], question: Question) -> str | None:
-    """When captures are of, if none is of the period asked; by the rollups, since pairs would be read to their end."""
+    """Return the period that has captures, if the requested one has none; the rollups are faster than the pairs."""
     first, last, inside = connection.execute(
         SQL["captured"],
         {
@@ -114,11 +115,11 @@ def _captured(connection: psycopg.Connection[Any], question: Question) -> str | 
     return f"nothing in this period; the captures are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
-def names(connection: psycopg.Connection[Any], query: str, *values: str) -> list[str]:
-    """Return the names that there are: `streams`, or `deployments` of the stream in `values`."""
-    return [row[0] for row in connection.execute(SQL[query], values or None).fetchall()]
+def names(connection: psycopg.Connection[Any], query: bytes, *values: str) -> list[str]:
+    """Return the names in a statement's rows."""
+    return [row[0] for row in connection.execute(query, values or None).fetchall()]
 
 
 def listed(what: str, found: list[str]) -> str:
-    """What there is, in words."""
+    """Return the existing names in words."""
     return f"there {'is' if len(found) == 1 else 'are'} {', '.join(found)}" if found else f"there is no {what} yet"

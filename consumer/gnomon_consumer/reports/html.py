@@ -23,7 +23,7 @@ ERRORS = (
     ("only the shadow fails", "only_shadow_failed", "pair"),
     ("both fail", "both_failed", "pair"),
 )
-# What is said of an interval that does not know the clusters of its own pairs.
+# The note on an interval that does not use the clusters of its own pairs.
 BY = {
     "cohort": "; of clusters the interval knows what they shared in the newest sealed cohort",
     "rows": "; of clusters the interval knows nothing yet",
@@ -31,7 +31,7 @@ BY = {
 
 
 def render(page: Page) -> str:
-    """The whole file as text."""
+    """Return the whole file as text."""
     environment = Environment(
         loader=PackageLoader("gnomon_consumer.reports"),
         autoescape=True,
@@ -67,18 +67,18 @@ def render(page: Page) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """A text of the database without what a browser hides or obeys: an escape sequence, a direction mark."""
+    """Return a text of the database without characters that a browser hides or obeys, such as direction marks."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _key(page: Page, row: Row) -> str:
-    """The classes of the sign beside a deployment's name: colour and shape as in the pictures."""
+    """Return the classes of the sign beside a deployment's name: colour and shape as in the pictures."""
     look = page.look(row["deployment"])
     return "control" if look < 0 else f"c{look % 4 + 1} m{look % 6 + 1}"
 
 
 def _card(page: Page, deployment: Row) -> list[dict[str, Any]]:
-    """The four dashboard numbers of a challenger, the control's beside them."""
+    """Return the four dashboard numbers of a challenger, each with the control's."""
     specifications: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
         ("agreement", "Agreement with live", "agreement", "share", {}),
         ("latency", "95% of answers within", "microseconds", "µs", {"measure": "shadow", "quantile": 0.95}),
@@ -108,7 +108,7 @@ def _card(page: Page, deployment: Row) -> list[dict[str, Any]]:
 
 
 def _behind(report: str, row: Row) -> str:
-    """How much stands behind a dashboard number."""
+    """Return the amount of data behind a dashboard number."""
     if report == "coverage":
         sampled = row.get("sampling_fraction")
         return f"{number(row.get('seen'), 'count')} seen" + (
@@ -123,7 +123,7 @@ def _behind(report: str, row: Row) -> str:
 
 
 def _quality(page: Page) -> list[dict[str, Any]]:
-    """One entry a (horizon, deployment, metric) with its three sides."""
+    """Return one entry for each (horizon, deployment, metric), with live, shadow and difference."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in page.quality:
         key = (wording.days(row["horizon"].total_seconds()), row["deployment"], row["metric"])
@@ -137,7 +137,7 @@ def _quality(page: Page) -> list[dict[str, Any]]:
 
 
 def _labelled(page: Page) -> Mapping[str, dict[str, Row]]:
-    """Label coverage: a row a horizon, a cell a deployment."""
+    """Return label coverage: one row for each horizon, one cell for each deployment."""
     found: dict[str, dict[str, Row]] = {}
     for row in page.quality:
         if row["metric"] == "label_coverage":
@@ -146,13 +146,13 @@ def _labelled(page: Page) -> Mapping[str, dict[str, Row]]:
 
 
 def _quality_statuses(page: Page) -> list[tuple[str, str]]:
-    """Why a measure of quality has no number, or what to know about it: deployment and status, each once."""
+    """Return the reasons and warnings of quality metrics: deployment and status, each once."""
     found = {(str(row["deployment"]), str(row["status"])): None for row in page.quality if row["status"] != "ok"}
     return list(found)
 
 
 def _confusions(page: Page) -> list[dict[str, Any]]:
-    """One table a deployment: rows of live decisions, columns of the shadow's, shares in the cells."""
+    """Return one table for each deployment: live decisions in rows, the shadow's in columns, shares in cells."""
     tables = []
     for deployment in page.deployments:
         cells = {
@@ -170,7 +170,7 @@ def _confusions(page: Page) -> list[dict[str, Any]]:
 
 
 def _latencies(page: Page) -> list[dict[str, Any]]:
-    """One entry a (deployment, measure) with its quantiles in order; live, which all share, once."""
+    """Return one entry for each (deployment, measure) with its quantiles in order; live, common to all, once."""
     names = {"live_all": "live", "shadow": "shadow", "difference": "shadow less live"}
     found: dict[tuple[str, str], list[Row]] = {}
     for row in page.reports["latency"]:
@@ -186,7 +186,7 @@ def _latencies(page: Page) -> list[dict[str, Any]]:
 
 
 def _errors(page: Page) -> list[tuple[str, list[Row]]]:
-    """Error shares: a row a measure, a cell a deployment; of the finer ones those that there are."""
+    """Return error shares: one row for each measure, one cell for each deployment; finer measures only if present."""
     rows = [
         (title, [page.of("errors", each["deployment"], metric=metric, side=side) for each in page.deployments])
         for title, metric, side in ERRORS
@@ -196,7 +196,7 @@ def _errors(page: Page) -> list[tuple[str, list[Row]]]:
 
 
 def _features(row: Row) -> str:
-    """A pair's features by name, as short text."""
+    """Return a pair's features by name, as short text."""
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in (row["features"] or {}).items()
@@ -204,7 +204,7 @@ def _features(row: Row) -> str:
 
 
 def _answer(row: Row, who: str) -> str:
-    """What one side said to a request, with as many decimals as live and the shadow differ by; or its truth."""
+    """Return one side's answer to a request, or its truth, with enough decimals to distinguish live and shadow."""
     value, label, items = (row[f"{who}_{what}"] for what in ("value", "label", "list"))
     if value is not None and not (who == "truth" and label):
         ends = [row[side] for side in ("live_value", "shadow_value")]

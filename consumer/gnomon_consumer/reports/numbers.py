@@ -1,4 +1,4 @@
-"""How a number is said: the unit that fits, and no more digits than its interval bears. Pure."""
+"""The format of numbers: a fitting unit, and no more digits than the interval supports. Pure."""
 
 import math
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ NOTHING = "–"
 
 
 def number(value: Any, kind: str) -> str:
-    """One value as people read it: counts with separators, shares as per cent, µs in the unit that fits."""
+    """Return one value as people read it: counts with separators, shares as per cent, µs in the unit that fits."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return NOTHING
     if kind == "count":
@@ -37,7 +37,7 @@ def number(value: Any, kind: str) -> str:
 
 
 def with_interval(value: float, low: float, high: float, kind: str) -> tuple[str, str]:
-    """A number and both ends of its interval with the same decimals, a unit said once: `83.5%`, `78.2…87.9`."""
+    """Return a number and both ends of its interval with the same decimals, and the unit once: `83.5%`, `78.2…87.9`."""
     if kind == "µs":
         return microseconds(float(value)), _microseconds_between(low, high)
     if kind == "share":
@@ -48,42 +48,42 @@ def with_interval(value: float, low: float, high: float, kind: str) -> tuple[str
 
 
 def digits(low: float, high: float) -> int:
-    """Decimals that show the half-width of an interval with two figures; at most 6."""
+    """Return the decimals that show the half-width of an interval with two figures; at most 6."""
     half = (high - low) / 2
     return 6 if half <= 0 else min(6, max(0, 1 - math.floor(math.log10(half))))
 
 
 def places_between(low: float, high: float) -> int:
-    """Decimals of a number by its interval: four do for most; what is smaller gets more, but not mere rounding."""
+    """Return a number's decimals by its interval: four for most, more for small values, but no rounding noise."""
     return min(6 if 1e-6 <= max(abs(low), abs(high)) < 1e-2 else 4, digits(low, high))
 
 
 def share_places(low: float, high: float) -> int:
-    """Decimals of a share in per cent, by its interval."""
+    """Return the decimals of a share in per cent, by its interval."""
     return min(2, max(1, digits(100 * low, 100 * high)))
 
 
 def share(value: float, places: int) -> str:
-    """Per cent. 0% and 100% are said only of what is exactly that."""
+    """Return per cent; only exact values are written as 0% and 100%."""
     while places < 6 and value not in (0, 1) and round(100 * value, places) in (0, 100):
         places += 1
     return f"{fixed(100 * value, places)}%"
 
 
 def fixed(value: float, places: int) -> str:
-    """With this many decimals, and no sign where nothing is left of it."""
+    """Return a number with this many decimals, without a sign if it rounds to 0."""
     text = f"{value:,.{places}f}"
     return text if text.strip("-0.,") else text.removeprefix("-")
 
 
 def microseconds(value: float) -> str:
-    """A duration in µs, ms or s."""
+    """Return a duration in µs, ms or s."""
     scale, unit, _ = _unit(value)
     return f"{value / scale:.3g} {unit}"
 
 
 def _microseconds_between(low: float, high: float) -> str:
-    """Both ends in the unit of the larger one, with as many decimals as distinguish them."""
+    """Return both ends in the unit of the larger one, with enough decimals to distinguish them."""
     scale, unit, least = _unit(max(abs(low), abs(high)))
     low, high = low / scale, high / scale
     places = least if low == high else max(least, min(least + 3, digits(low, high)))
@@ -91,14 +91,14 @@ def _microseconds_between(low: float, high: float) -> str:
 
 
 def _unit(value: float) -> tuple[float, str, int]:
-    """What to divide by, the unit, and its decimals at least."""
+    """Return the divisor, the unit, and its minimum number of decimals."""
     if abs(value) < 1e3:
         return 1, "µs", 0
     return (1e3, "ms", 2) if abs(value) < 1e6 else (1e6, "s", 2)
 
 
 def span(value: timedelta) -> str:
-    """A span of days and hours; anything finer as Python writes it."""
+    """Return a span of days and hours; anything finer as Python writes it."""
     hours = value.seconds / 3600
     if value.microseconds or not hours.is_integer():
         return str(value)

@@ -1,4 +1,4 @@
-"""Everything that the one-file report shows, asked of `report_v1` once."""
+"""The content of the HTML report, read from `report_v1` once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ TIMES = ("weekday", "hour")
 class Page:
     """The rows of every part of the report; `challengers` and `control` are rows of `report_v1.deployments`.
 
-    `answers`: the reports as the database gave them, for whoever shows them elsewhere and need not ask again.
+    `answers`: the reports' rows, so that other pages need not query them again.
     """
 
     question: Question
@@ -39,7 +39,7 @@ class Page:
     verdicts: Mapping[str, Row]
 
     def of(self, report: str, deployment: str, **wanted: Any) -> Row:
-        """The row of one deployment in a report; empty where there is none."""
+        """Return the row of one deployment in a report; empty if there is none."""
         for row in self.reports[report]:
             if row["deployment"] == deployment and all(row.get(key) == value for key, value in wanted.items()):
                 return row
@@ -47,11 +47,11 @@ class Page:
 
     @property
     def by_values(self) -> bool:
-        """Whether every answer that can be compared is a number without a decision."""
+        """Whether every comparable answer is a number without a decision."""
         return by_values(self.reports["agreement"])
 
     def look(self, deployment: str) -> int:
-        """Which colour and shape a deployment has: a challenger's place from 0 on, -1 for the control."""
+        """Return the number of a deployment's colour and shape: from 0 on for challengers, -1 for the control."""
         names = [row["deployment"] for row in self.challengers]
         return names.index(deployment) if deployment in names else -1
 
@@ -62,12 +62,12 @@ class Page:
 
 
 def by_values(agreement: Sequence[Row]) -> bool:
-    """Whether the rows of the report `agreement` compare numbers and nothing else."""
+    """Return whether the rows of the report `agreement` compare only numbers."""
     return {row.get("compares") for row in agreement} - {None} == {"values"}
 
 
 def gather(connection: psycopg.Connection[Any], question: Question, made_at: datetime) -> Page:
-    """Ask for everything. A question about one challenger brings the control beside it.
+    """Run all reports. A question about one challenger also includes the control.
 
     Never raises for a stream without data: `problem` and the rows' status say what is missing.
     """
@@ -80,7 +80,7 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
     answers: dict[str, Answer] = {}
 
     def of(name: str, **extra: Any) -> list[Row]:
-        """A report's rows for the challengers and the control, narrowed by what that report can be narrowed by."""
+        """Return a report's rows for the challengers and the control, with the filters that the report accepts."""
         answer = ask(connection, name, _narrowed(question, name, extra))
         answers.setdefault(name, answer)
         return [row for row in answer.rows if row["deployment"] in shown]
@@ -115,7 +115,7 @@ def _of_metric(rows: Sequence[Row], metric: str, side: str) -> list[Row]:
 
 
 def _segments(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by segment key. A key with one value distinguishes nothing, one with very many cannot be read."""
+    """Return rows by segment key, without keys that have only one value or too many to read."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(f"segment:{row['key']}", []).append(row)
@@ -124,7 +124,7 @@ def _segments(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _problem(connection: psycopg.Connection[Any], question: Question, control: Row | None) -> str:
-    """Why there is no challenger to speak of."""
+    """Return why there is no challenger to show."""
     if control and question.deployment == control["deployment"]:
         return f"{question.deployment} is the control, not a challenger"
     if control and question.deployment is None:
@@ -134,7 +134,7 @@ def _problem(connection: psycopg.Connection[Any], question: Question, control: R
 
 
 def _narrowed(question: Question, report: str, extra: Mapping[str, Any]) -> Question:
-    """The question for every deployment, without what this report cannot be narrowed by (the ledger: no segments)."""
+    """Return the question for every deployment, without filters that this report lacks (the ledger: segments)."""
     known = REPORTS[report].arguments
     return Question(
         stream=question.stream,
@@ -153,5 +153,5 @@ def _select(connection: psycopg.Connection[Any], name: str, arguments: Mapping[s
 
 @cache
 def query_text(name: str) -> bytes:
-    """The text of one named query of this package."""
+    """Return the text of one named query of this package."""
     return files("gnomon_consumer.reports").joinpath("sql", f"{name}.sql").read_bytes()

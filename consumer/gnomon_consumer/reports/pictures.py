@@ -1,4 +1,4 @@
-"""Which pictures the one-file report shows: the points of each, its axis and its words."""
+"""The pictures of the HTML report: the points, the axis and the texts of each."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ DIFFERENCE = ("mean_difference", "Shadow less live", "shadow less live, on avera
 
 
 def quality(page: Page, measures: Sequence[dict[str, Any]]) -> Markup:
-    """Differences of the longest horizon relative to live's own number, better to the right."""
+    """Return the differences at the longest horizon relative to live's value, better to the right."""
     last = measures[-1]["horizon"] if measures else None
     points = []
     for entry in measures:
@@ -36,12 +36,12 @@ def quality(page: Page, measures: Sequence[dict[str, Any]]) -> Markup:
 
 
 def slice_title(slice_: str) -> str:
-    """The heading of a slice."""
+    """Return the heading of a slice."""
     return f"By {slice_.removeprefix('segment:')}" if slice_.startswith("segment:") else f"By {slice_} (local time)"
 
 
 def of_slice(page: Page, slice_: str, rows: Sequence[Row]) -> Markup:
-    """Agreement, or the mean difference of numbers, for each value of a slice."""
+    """Return agreement, or the mean difference of numbers, for each value of a slice."""
     points = [
         Estimate(
             _place(visible(row["value"])), name := row["deployment"], page.look(name), row["estimate"], row["low"],
@@ -59,7 +59,7 @@ def of_slice(page: Page, slice_: str, rows: Sequence[Row]) -> Markup:
 
 
 def timelines(page: Page) -> list[tuple[str, Markup]]:
-    """A caption and its picture; without one, and last, where there is nothing to draw."""
+    """Return captions with their pictures; captions with nothing to draw come last, without a picture."""
     drawn = []
     compared, words, short, measured_by = DIFFERENCE if page.by_values else AGREEMENT
     for column, title, axis, scale in (
@@ -80,12 +80,12 @@ def timelines(page: Page) -> list[tuple[str, Markup]]:
 
 
 def shown(value: str) -> str:
-    """A slice's value as people read it: a weekday without its number."""
+    """Return a slice's value as people read it: a weekday without its number."""
     return value[2:] if value[:1].isdigit() and value[1:2] == " " else value
 
 
 def _place(value: str) -> str:
-    """The same for matplotlib, its own signs taken as text."""
+    """Return the same for matplotlib, with its special characters as text."""
     return shown(value).replace("$", r"\$")
 
 

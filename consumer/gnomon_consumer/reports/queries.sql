@@ -29,7 +29,7 @@ cross join lateral jsonb_each_text(newest.segments) k
 -- name: captured
 -- When the captures are of, and how many hours of them lie in a period; by the rollups, which are few.
 select min(hour), max(hour) + interval '1 hour',
-       count(*) filter (where hour >= date_trunc('hour', %(since)s) and hour < %(until)s)
+       count(*) filter (where hour >= date_trunc('hour', %(since)s::timestamptz) and hour < %(until)s)
 from report_v1.rollups
 where deployment_id = any (gnomon_estimators.deployment_ids(%(stream)s, %(deployment)s))
 

@@ -1,4 +1,4 @@
-"""Ask one report of the database."""
+"""Query one report from the database."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ LIVE_VERSION = "@live_version"  # as a key of a segment: the version of the live
 
 @dataclass(frozen=True)
 class Question:
-    """What a report is about; None leaves a side open. Times carry a zone; `extra`: the report's own arguments.
+    """The arguments of a report; None means no restriction. Times carry a zone; `extra`: the report's own arguments.
 
-    `time_zone` names whose hours and days are meant; None: the stream's own (`gnomon streams set --time-zone`).
+    `time_zone` is the zone of hours and days; None: the stream's own (`gnomon streams set --time-zone`).
     """
 
     stream: str
@@ -39,11 +39,11 @@ class Question:
     extra: Mapping[str, Any] | None = None
 
     def fitting(self, name: str) -> "Question":
-        """The same question without the period, where the report knows none."""
+        """Return the same question, without the period if the report takes none."""
         return self if "since" in REPORTS[name].arguments else replace(self, since=None, until=None)
 
     def arguments(self, report: Report) -> dict[str, Any]:
-        """The named arguments of the report's function. Raises ConfigurationError for one that it does not know."""
+        """Return the named arguments of the report's function. Raises ConfigurationError for an unknown one."""
         given: dict[str, Any] = {
             "since": self.since,
             "until": self.until,
@@ -69,7 +69,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The rows of one report, in the order of the database; never empty: what is missing is said by `status`."""
+    """The rows of one report, in the order of the database; never empty: `status` names what is missing."""
 
     report: Report
     columns: tuple[str, ...]
@@ -82,7 +82,7 @@ def ask(connection: psycopg.Connection[Any], name: str, question: Question) -> A
 
 
 def in_its_zone(connection: psycopg.Connection[Any], question: Question) -> Question:
-    """Return the question with a time zone: its own, else the stream's, else UTC where the stream is not known yet."""
+    """Return the question with a time zone: its own, else the stream's, else UTC for an unknown stream."""
     if question.time_zone is not None:
         return question
     row = connection.execute(SQL["time_zone"], [question.stream]).fetchone()
@@ -110,7 +110,7 @@ def ask_report(connection: psycopg.Connection[Any], report: Report, question: Qu
 
 
 def open_reports(url: str) -> psycopg.Connection[Any]:
-    """A read-only connection in UTC for any number of reports. Raises DependencyUnreachableError."""
+    """Return a read-only connection in UTC for any number of reports. Raises DependencyUnreachableError."""
     # Sorting by cluster in 4 MB, PostgreSQL's default, would go to disk for any stream worth a report.
     connection = connect(url, "gnomon report", Access.READ, {"work_mem": "128MB"})
     connection.read_only = True

@@ -1,4 +1,4 @@
-"""Features recomputed offline beside those the live service sent: the file's side of `report_v1.skew`."""
+"""Features recomputed offline, compared with those that the live service sent: the file's side of `report_v1.skew`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,14 @@ CHUNK_ROWS = 50_000
 
 @dataclass(frozen=True)
 class StoredFeature:
-    """Where a feature of the stream lives in the arrays of `pairs`: `numeric` or `text`, position from 1."""
+    """The position of a stream's feature in the arrays of `pairs`: `numeric` or `text`, from 1."""
 
     kind: str
     position: int
 
 
 def feature_columns(connection: psycopg.Connection[Any], stream: str) -> dict[str, StoredFeature]:
-    """The features that a stream has sent so far, by name."""
+    """Return the features that a stream has sent so far, by name."""
     rows = connection.execute(SQL["feature_columns"], [stream]).fetchall()
     return {name: StoredFeature(kind, position) for name, kind, position in rows}
 
@@ -38,7 +38,7 @@ def feature_columns(connection: psycopg.Connection[Any], stream: str) -> dict[st
 def chosen(
     table: pa.Table, columns: Mapping[str, StoredFeature], wanted: Sequence[str], source: str
 ) -> tuple[pa.Table, list[str]]:
-    """The table with `request_id` as text and each compared feature as double or text, and the features' names.
+    """Return the table with `request_id` as text and each compared feature as double or text, and the features' names.
 
     `wanted` are the features to compare; none: every other column must be one. Raises ConfigurationError for what
     cannot be compared, naming the column or the request.
@@ -76,7 +76,7 @@ def _keys(column: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
 
 
 def _fitting(name: str, column: pa.ChunkedArray, kind: str, source: str) -> pa.ChunkedArray:
-    """The column as `pairs` holds that kind of feature."""
+    """Return the column as `pairs` holds that kind of feature."""
     empty = pa.types.is_null(column.type)
     if kind == "numeric" and (empty or is_number(column.type)):
         return column.cast(pa.float64(), safe=False)
@@ -99,7 +99,7 @@ def _is_text(kind: pa.DataType) -> bool:
 def put(connection: psycopg.Connection[Any], table: pa.Table, columns: Mapping[str, StoredFeature]) -> None:
     """Copy what `chosen` returned into the transaction's temporary table `offline_features`.
 
-    Raises ConfigurationError where the role may not make one.
+    Raises ConfigurationError if the role may not create one.
     """
     names = table.column_names[1:]
     kinds = [sql.SQL("float8" if columns[name].kind == "numeric" else "text") for name in names]
@@ -128,7 +128,7 @@ def put(connection: psycopg.Connection[Any], table: pa.Table, columns: Mapping[s
 
 
 def _array(places: Sequence[tuple[int, sql.Identifier]]) -> sql.Composable:
-    """`array[null, c3, …]`: each column at its feature's position."""
+    """Return `array[null, c3, …]`: each column at its feature's position."""
     at = dict(places)
     items = [at.get(position, sql.SQL("null")) for position in range(1, max(at, default=0) + 1)]
     return sql.SQL("array[{}]").format(sql.SQL(", ").join(items))

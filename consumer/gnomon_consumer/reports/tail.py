@@ -16,14 +16,14 @@ from gnomon_consumer.runtime.visible import visible
 
 @dataclass(frozen=True)
 class Look:
-    """What `report_v1.tail` said at `at` (seconds of a monotonic clock)."""
+    """The rows of `report_v1.tail` at `at` (seconds of a monotonic clock)."""
 
     at: float
     rows: Sequence[Row]
 
 
 def rates(before: Look | None, now: Look) -> dict[str, float]:
-    """Captures joined a second, by deployment, between two looks; empty for the first one."""
+    """Return captures joined a second, by deployment, between two looks; empty for the first look."""
     if before is None or now.at <= before.at:
         return {}
     then = {row["deployment"]: row["joined"] for row in before.rows}
@@ -35,7 +35,7 @@ def rates(before: Look | None, now: Look) -> dict[str, float]:
 
 
 def cells(row: Row, rate: float | None, by_values: bool = False) -> Mapping[str, str]:
-    """One deployment's present as titles and texts: what fits 80 columns. `by_values`: every answer is a number."""
+    """Return one deployment's current row as titles and texts for 80 columns. `by_values`: every answer is a number."""
     reached: datetime | None = row["event_time"]
     answers = {"shadow - live": _difference(row)} if by_values else {"agreement": number(row["agreement"], "share")}
     return {
@@ -50,7 +50,7 @@ def cells(row: Row, rate: float | None, by_values: bool = False) -> Mapping[str,
 
 
 def _difference(row: Row) -> str:
-    """The mean difference of values and the half-width of its 95% interval by row."""
+    """Return the mean difference of values and the half-width of its 95% interval by row."""
     mean, error = row["mean_difference"], row["mean_difference_se"]
     if mean is None or not error:
         return number(mean, "number")
@@ -59,7 +59,7 @@ def _difference(row: Row) -> str:
 
 
 def table(before: Look | None, now: Look) -> Table:
-    """The live view; a deployment without numbers says why."""
+    """Return the live view; a deployment without numbers says why."""
     speed = rates(before, now)
     by_values = {row.get("compares") for row in now.rows} - {None} == {"values"}
     shown = [cells(row, speed.get(row["deployment"]), by_values) for row in now.rows]
@@ -74,7 +74,7 @@ def table(before: Look | None, now: Look) -> Table:
 
 
 def line(row: Row, rate: float | None) -> dict[str, Any]:
-    """One deployment's present as key and value, for a log."""
+    """Return one deployment's current row as keys and values, for a log."""
     return {
         "deployment": row["deployment"], "role": row["role"], "joined": row["joined"],
         "joined_per_second": None if rate is None else round(rate, 1), "lag_s": row["lag_s"],

@@ -2,10 +2,8 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from rich import box
@@ -16,13 +14,14 @@ from rich.text import Text
 from gnomon_consumer.reports.catalogue import Column
 from gnomon_consumer.reports.numbers import number, with_interval
 from gnomon_consumer.reports.query import Answer, Row
+from gnomon_consumer.runtime.json_text import json_text, plain
 from gnomon_consumer.runtime.visible import unformula, visible
 
 _RIGHT = {"count", "share", "number", "figure", "error", "short", "µs", "bytes"}
 
 
 def cell(row: Row, column: Column) -> Text:
-    """One cell, with its interval dim below the number where it has one."""
+    """Return one cell, with its interval dim below the number where it has one."""
     source = next((name for name in (column.source, *column.otherwise) if row.get(name) is not None), column.source)
     said, between = _said(row, row.get(source), column)
     text = Text(visible(said))
@@ -36,7 +35,7 @@ def cell(row: Row, column: Column) -> Text:
 
 
 def _said(row: Row, value: Any, column: Column) -> tuple[str, str]:
-    """Return a value as people read it, and its interval where it is shown."""
+    """Return a value as people read it, and its interval if it is shown."""
     if isinstance(value, list):
         return " > ".join(str(item) for item in value), ""
     if isinstance(value, str):
@@ -49,7 +48,7 @@ def _said(row: Row, value: Any, column: Column) -> tuple[str, str]:
 
 
 def pivoted(answer: Answer) -> list[Row]:
-    """The rows as the report shows them: several rows of the database side by side in one, `prefix.column`."""
+    """Return the rows as the report shows them: several rows of the database side by side in one, `prefix.column`."""
     if answer.report.pivot is None:
         return list(answer.rows)
     index, names = answer.report.pivot
@@ -64,9 +63,9 @@ def pivoted(answer: Answer) -> list[Row]:
 
 
 def table(answer: Answer) -> RenderableType:
-    """The answer as tables for 80 columns or more, one a deployment where it has several rows.
+    """Return the answer as tables for 80 columns or more, one for each deployment with several rows.
 
-    A column without a word is left out, a status that is not `ok` becomes a line below.
+    An empty column is left out; a status other than `ok` becomes a line below.
     """
     rows = [row for row in pivoted(answer) if _says_something(answer, row)]
     summary, columns = _layout(answer, rows)
@@ -94,7 +93,7 @@ def table(answer: Answer) -> RenderableType:
 
 
 def _layout(answer: Answer, rows: list[Row]) -> tuple[str, Sequence[Column]]:
-    """Return title and columns: those for numbers where every answer that can be compared is one."""
+    """Return title and columns: those for numbers if every comparable answer is a number."""
     values = answer.report.of_values
     if values is not None and {row.get("compares") for row in rows} - {None} == {"values"}:
         return values.summary, values.columns
@@ -126,7 +125,7 @@ def _notes(answer: Answer, any_rows: bool) -> list[Text]:
 
 
 class _Grid:
-    """Rows under column titles. Where they do not fit with two spaces between columns, one has to do."""
+    """Rows under column titles, with two spaces between columns, or one if they do not fit."""
 
     def __init__(self, rows: list[Row], shown: list[Column]) -> None:
         self._rows, self._shown = rows, shown
@@ -152,7 +151,7 @@ class _Grid:
 
 
 class _Upright:
-    """Lines for columns: many numbers of each deployment. As many deployments side by side as are whole."""
+    """A line for each column: many numbers of each deployment. As many deployments side by side as fit."""
 
     def __init__(self, rows: list[Row], shown: list[Column]) -> None:
         self._rows, self._shown = rows, shown
@@ -187,13 +186,12 @@ def _one_line(text: Text) -> Text:
 
 
 def as_json(answer: Answer, pretty: bool = False) -> str:
-    """One JSON object: report, rows. NaN and infinity become null; times are ISO 8601. `pretty`: one value a line."""
-    rows = [{key: _plain(value) for key, value in row.items()} for row in answer.rows]
-    return json.dumps({"report": answer.report.name, "rows": rows}, allow_nan=False, indent=2 if pretty else None)
+    """Return one JSON object: report, rows. NaN and infinity are null, times ISO 8601. `pretty`: one value a line."""
+    return json_text({"report": answer.report.name, "rows": list(answer.rows)}, pretty)
 
 
 def as_csv(answer: Answer, quote_formulas: bool = True) -> str:
-    """Return a header and one line a row, every column of the database.
+    """Return a header and one line for each row, with every column of the database.
 
     With `quote_formulas` a text that a spreadsheet would run as a formula begins with an apostrophe.
     """
@@ -207,19 +205,5 @@ def as_csv(answer: Answer, quote_formulas: bool = True) -> str:
 
 
 def _flat(value: Any) -> Any:
-    plain = _plain(value)
-    return json.dumps(plain) if isinstance(plain, dict | list) else plain
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    return str(value)
+    cell = plain(value)
+    return json_text(cell) if isinstance(cell, dict | list) else cell

@@ -1,4 +1,4 @@
-"""How the one-file report says a number: no more digits than its interval bears, and equal where it is equal. Pure."""
+"""Numbers in the HTML report: no more digits than the interval supports, and "equal" if they are equal. Pure."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ EQUAL = "equal"
 
 
 def estimate(row: Row, source: str, kind: str) -> str:
-    """A number of a row: shares as per cent with as many decimals as `low` and `high` bear."""
+    """Return a number of a row: shares as per cent with as many decimals as `low` and `high` bear."""
     value, low, high = row.get(source), row.get("low"), row.get("high")
     if kind != "share" or value is None:
         return number(value, kind)
@@ -34,12 +34,12 @@ def estimate(row: Row, source: str, kind: str) -> str:
 
 
 def with_interval(row: Row, source: str, kind: str) -> tuple[str, str]:
-    """A number of a row and its interval in words, or nothing."""
+    """Return a number of a row and its interval in words, or nothing."""
     return estimate(row, source, kind), interval(row, kind)
 
 
 def mean_difference(row: Row) -> tuple[str, str]:
-    """Shadow less live, with its sign, and the interval: of streams whose answers are numbers."""
+    """Return shadow minus live, with its sign, and the interval, for streams whose answers are numbers."""
     value, low, high = (row.get(f"mean_difference{end}") for end in ("", "_low", "_high"))
     if value is None:
         return NOTHING, ""
@@ -50,7 +50,7 @@ def mean_difference(row: Row) -> tuple[str, str]:
 
 
 def slice_number(row: Row, by_values: bool) -> tuple[str, str]:
-    """The number of one value of a slice, and its interval: a mean difference or a share."""
+    """Return the number of one value of a slice, and its interval: a mean difference or a share."""
     if by_values:
         ends = {
             f"mean_difference{end}": row[name] for end, name in (("", "estimate"), ("_low", "low"), ("_high", "high"))
@@ -60,7 +60,7 @@ def slice_number(row: Row, by_values: bool) -> tuple[str, str]:
 
 
 def distance(row: Row) -> str:
-    """How far the values are from live's whatever the sign, and how many of them are equal."""
+    """Return the mean absolute distance of the values from live's, and how many of them are equal."""
     value, low, high = (row.get(f"mean_absolute_difference{end}") for end in ("", "_low", "_high"))
     if value is None:
         return ""
@@ -69,7 +69,7 @@ def distance(row: Row) -> str:
 
 
 def interval(row: Row, kind: str) -> str:
-    """`LOW to HIGH` in words, or nothing."""
+    """Return `LOW to HIGH` in words, or nothing."""
     low, high = row.get("low"), row.get("high")
     if low is None or high is None or low == high or NOTHING in (number(low, kind), number(high, kind)):
         return ""
@@ -80,14 +80,14 @@ def interval(row: Row, kind: str) -> str:
 
 
 def per_cent(value: float, places: int = 2) -> str:
-    """Per cent; 0% and 100% are said of what is exactly that, and are that short."""
+    """Return per cent; only exact values are written as 0% and 100%."""
     if value in (0, 1, -1):
         return f"{100 * value:.0f}%"
     return share(value, places)
 
 
 def measure(row: Row | None, metric: str) -> str:
-    """A measure of quality of one side, with the decimals that its own interval bears."""
+    """Return a quality metric of one side, with the decimals that its own interval supports."""
     if row is None or row["estimate"] is None:
         return NOTHING
     value, low, high = row["estimate"], row.get("low"), row.get("high")
@@ -99,8 +99,8 @@ def measure(row: Row | None, metric: str) -> str:
 def is_equal(entry: dict[str, Any]) -> bool:
     """Return whether the two sides of a measure differ by no more than the noise of single precision, on every row.
 
-    The standard error tells "on every row": it is 0 only where no row differs. An interval would not, since nothing
-    that varies is no certainty.
+    The standard error shows "on every row": it is 0 only if no row differs. An interval does not show it, because a
+    variance of 0 is not certainty.
     """
     difference = entry["difference"]
     size = max(abs(entry[side]["estimate"] or 0) for side in ("live", "shadow"))
@@ -110,7 +110,7 @@ def is_equal(entry: dict[str, Any]) -> bool:
 
 
 def difference(entry: dict[str, Any]) -> tuple[str, str]:
-    """A difference and its interval: shares in percentage points, both with the digits that the interval bears."""
+    """Return a difference and its interval: shares in percentage points, with the digits that the interval supports."""
     row, metric = entry["difference"], entry["metric"]
     if row["estimate"] is None:
         return NOTHING, ""
@@ -125,7 +125,7 @@ def difference(entry: dict[str, Any]) -> tuple[str, str]:
 
 
 def standard_error(entry: dict[str, Any], name: str) -> str:
-    """One of the three standard errors of a difference, two figures."""
+    """Return one of the three standard errors of a difference, two figures."""
     value = entry["difference"][name]
     if value is None:
         return NOTHING
@@ -134,7 +134,7 @@ def standard_error(entry: dict[str, Any], name: str) -> str:
 
 
 def favours(entry: dict[str, Any]) -> str:
-    """Whom a difference favours beyond its interval; in words, since colour alone says nothing."""
+    """Return which side a difference favours beyond its interval, in words, because colour alone is not enough."""
     row = entry["difference"]
     if row["low"] is None:
         return NOTHING
@@ -147,12 +147,12 @@ def favours(entry: dict[str, Any]) -> str:
 
 
 def _signed(value: float, places: int) -> str:
-    """With its sign, a true minus, and no sign at all where nothing is left of it."""
+    """Return a number with its sign, a true minus, and without a sign if it rounds to 0."""
     text = f"{value:+.{places}f}"
     return (text if float(text) else text[1:]).replace("-", "−")
 
 
 def days(seconds: float) -> str:
-    """A horizon in words."""
+    """Return a horizon in words."""
     count = seconds / 86_400
     return "1 day" if count == 1 else f"{count:g} days" if count >= 1 else f"{24 * count:g} hours"

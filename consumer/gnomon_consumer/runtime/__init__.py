@@ -1,1 +1,1 @@
-"""What every long-running command needs: logging, metrics, signals, supervision, outages."""
+"""Common parts of long-running commands: logging, metrics, signals, supervision, outages."""

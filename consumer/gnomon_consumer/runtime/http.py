@@ -19,7 +19,7 @@ FAILURES = 3  # in a row, and over more than HEALTHY_SECONDS: it will not get be
 
 
 class Pulse:
-    """Whether a loop still turns: healthy until its first turn, and while the last one is not long ago."""
+    """The health of a loop: healthy until its first turn, and while its last turn is recent."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -28,24 +28,24 @@ class Pulse:
         self._failing_since = 0.0
 
     def beat(self) -> None:
-        """Say that the loop turned."""
+        """Record that the loop turned."""
         self._turned_at = self._clock()
 
     def fail(self) -> None:
-        """Say that the loop turned and got nowhere; a single time is nothing unusual."""
+        """Record a failed turn of the loop; a single one is nothing unusual."""
         self._failing_since = self._failing_since if self._failures else self._clock()
         self._failures += 1
 
     def succeed(self) -> None:
-        """Say that the loop got on."""
+        """Record a successful turn of the loop."""
         self._failures = 0
 
     def is_quick(self) -> bool:
-        """Whether the loop turned within the last READY_SECONDS: it waits for nothing that does not answer."""
+        """Return whether the loop turned within the last READY_SECONDS, so that it is not blocked."""
         return self._turned_at is not None and self._clock() - self._turned_at < READY_SECONDS
 
     def is_beating(self) -> bool:
-        """Whether the loop turned within the last minute, and has not been failing again and again for longer."""
+        """Return whether the loop turned within the last minute, and has not failed repeatedly for longer than that."""
         now = self._clock()
         if self._failures >= FAILURES and now - self._failing_since >= HEALTHY_SECONDS:
             return False
@@ -66,7 +66,7 @@ def observed(
 
 
 class _IPv6Server(ThreadingHTTPServer):
-    """On `[::]` IPv4 is served as well, where the system maps it."""
+    """A server on `[::]` also serves IPv4 if the system maps it."""
 
     address_family = socket.AF_INET6
 
@@ -77,7 +77,7 @@ def server_of(host: str) -> type[ThreadingHTTPServer]:
 
 
 class Answering(BaseHTTPRequestHandler):
-    """A request of a probe or a poller, which is not logged."""
+    """A request of a probe or a poller; it is not logged."""
 
     def answer(self, status: int, body: bytes, kind: str = "text/plain") -> None:
         """Send an answer; `kind` is its content type."""
@@ -92,10 +92,10 @@ class Answering(BaseHTTPRequestHandler):
 
 
 class HttpServer:
-    """Answers on a thread until it is closed; `port` is the one that it listens on."""
+    """Answers on a thread until it is closed; `port` is its port."""
 
     def __init__(self, option: str, address: str, handler: type[Answering]) -> None:
-        """Raises ConfigurationError for an address (HOST:PORT) of this command-line option that is not usable."""
+        """Listen; raise ConfigurationError for an unusable address (HOST:PORT) of this command-line option."""
         host, _, port = address.rpartition(":")
         try:
             self._server = server_of(host)((host.strip("[]") or "127.0.0.1", int(port)), handler)
@@ -116,7 +116,7 @@ class HttpServer:
 
 
 class Observatory(HttpServer):
-    """`/metrics`, `/healthz` (the loop turns) and `/readyz` (it has work and all it needs) on one port."""
+    """`/metrics`, `/healthz` (the loop turns) and `/readyz` (it can work) on one port."""
 
     def __init__(
         self, address: str, registry: CollectorRegistry, healthy: Callable[[], bool], ready: Callable[[], bool]

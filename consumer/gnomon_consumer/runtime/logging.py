@@ -13,7 +13,7 @@ from gnomon_consumer.settings import LogSettings
 
 
 class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
-    """Whatever a library says, no secret is in the line."""
+    """Removes secrets from every line, also from the lines of libraries."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -59,12 +59,12 @@ def configure(settings: LogSettings) -> None:
     root.setLevel(max(level, logging.INFO))
     # It writes a line for each request, with the whole URL.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # What they do is no news to whoever runs a command: a migration is said in one line, a cache may be temporary.
+    # Their details do not interest users: a migration logs one line of its own, a cache may be temporary.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def get_logger(component: str, **bound: Any) -> structlog.stdlib.BoundLogger:
-    """A logger whose every line says which part of Gnomon speaks."""
+    """Return a logger whose lines name their part of Gnomon."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(component=component, **bound)
     return logger

@@ -1,4 +1,4 @@
-"""What is done about memory in processes that hold captures by the hundred thousand."""
+"""Memory settings for processes that hold hundreds of thousands of captures."""
 
 import contextlib
 import ctypes
@@ -10,10 +10,10 @@ _KEPT_BYTES, _LARGEST_BYTES = 512 * 2**20, 32 * 2**20  # the latter is the most 
 
 
 def collect_rarely() -> None:
-    """Keep what exists out of every collection, and look for cycles once in many captures.
+    """Exclude existing objects from garbage collection, and search for cycles rarely.
 
-    Captures wait in plain tuples, without cycles, and are freed by their reference counts; walking all of them again
-    for each thousand that is new costs more than sampling them. For processes of our own, before their loop begins.
+    Captures wait in plain tuples without cycles and are freed by their reference counts; walking all of them for every
+    thousand new ones costs more than sampling them. Call this in our own processes only, before their loop begins.
     """
     gc.collect()
     gc.freeze()
@@ -21,9 +21,10 @@ def collect_rarely() -> None:
 
 
 def keep_memory() -> None:
-    """Let glibc keep what is freed for what comes next, up to 512 MiB; another C library is left as it is.
+    """Let glibc keep up to 512 MiB of freed memory for reuse; other C libraries are left unchanged.
 
-    Windows come and go by the ten megabytes: given back each time, pages have to be asked for, and made zero, anew.
+    Windows allocate and free tens of megabytes: if freed pages return to the kernel, they must be requested and zeroed
+    again.
     """
     with contextlib.suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

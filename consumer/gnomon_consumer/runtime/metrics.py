@@ -10,7 +10,7 @@ _SECONDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300)
 
 
 class Vocabulary:
-    """Metrics with one prefix and one set of constant labels, in a registry of their own."""
+    """Metrics with one prefix and one set of constant labels, in their own registry."""
 
     def __init__(self, prefix: str, **labels: str) -> None:
         self.registry = CollectorRegistry()
@@ -19,11 +19,11 @@ class Vocabulary:
         self._described: list[tuple[str, str, tuple[str, ...], str]] = []
 
     def described(self) -> list[tuple[str, str, tuple[str, ...], str]]:
-        """Name, kind, labels and meaning of every metric."""
+        """Return name, kind, labels and meaning of every metric."""
         return list(self._described)
 
     def _make(self, kind: Any, name: str, meaning: str, *more: str, **options: Any) -> Any:
-        """A metric; with labels of its own, what gives the metric for their values."""
+        """Return a metric; if it has its own labels, return a function of their values."""
         made = self._declare(kind, name, meaning, *more, **options)
         if not more:
             return made.labels(*self._labels.values())
@@ -38,7 +38,7 @@ class Vocabulary:
         return made
 
     def _by_partition(self, log: str) -> "PartitionGauges":
-        position = self._declare(Gauge, "partition_position", f"Offset of the {log} log that is due next.", "partition")
+        position = self._declare(Gauge, "partition_position", f"Next offset to read of the {log} log.", "partition")
         behind = self._declare(Gauge, "partition_behind", f"Offsets of the {log} log beyond that.", "partition")
         stalled = self._declare(
             Gauge,
@@ -50,7 +50,7 @@ class Vocabulary:
 
 
 class PartitionGauges:
-    """Position, distance to the end, and stall of each partition that a member owns, and of no other."""
+    """Position, distance to the end, and stall of each partition that a member owns."""
 
     def __init__(self, labels: tuple[str, ...], position: Gauge, behind: Gauge, stalled: Gauge) -> None:
         self._labels = labels
@@ -62,7 +62,7 @@ class PartitionGauges:
     def show(
         self, positions: Mapping[int, int], ends: Mapping[int, int], stalled_seconds: Callable[[int], float]
     ) -> None:
-        """Set all partitions; `stalled_seconds` is asked at each scrape, so that a loop that hangs shows too."""
+        """Set all partitions; `stalled_seconds` is called at each scrape, so that a hanging loop shows too."""
         for partition, position in positions.items():
             labels = (*self._labels, str(partition))
             self._position.labels(*labels).set(position)
@@ -75,9 +75,10 @@ class PartitionGauges:
 
 
 class ScorerMetrics(Vocabulary):
-    """What `gnomon score` tells. All carry the labels `stream` and `deployment`.
+    """The metrics of `gnomon score`. All carry the labels `stream` and `deployment`.
 
-    Scale on `gnomon_score_sampled_out_total` and `gnomon_score_sampling_fraction`: the sampler hides load from the lag.
+    Autoscale on `gnomon_score_sampled_out_total` and `gnomon_score_sampling_fraction`: sampling keeps the lag low under
+    load.
     """
 
     def __init__(self, stream: str, deployment: str) -> None:
@@ -103,7 +104,7 @@ class ScorerMetrics(Vocabulary):
 
 
 class JoinerMetrics(Vocabulary):
-    """What `gnomon join` tells. All carry the labels `stream` and `deployment`."""
+    """The metrics of `gnomon join`. All carry the labels `stream` and `deployment`."""
 
     def __init__(self, stream: str, deployment: str) -> None:
         super().__init__("gnomon_join", stream=stream, deployment=deployment)
@@ -123,7 +124,7 @@ class JoinerMetrics(Vocabulary):
 
 
 class LabelMetrics(Vocabulary):
-    """What `gnomon labels consume` tells. All carry the label `stream`."""
+    """The metrics of `gnomon labels consume`. All carry the label `stream`."""
 
     def __init__(self, stream: str) -> None:
         super().__init__("gnomon_labels", stream=stream)

@@ -1,4 +1,4 @@
-"""What a long-running consumer does while the database or Kafka is away: say so once, wait, and try again."""
+"""Outages of the database or Kafka: a long-running consumer logs them once, waits, and tries again."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Absence:
-    """Whether a dependency is away (`away`), since when, and when it is tried again."""
+    """The state of a dependency: whether it is unreachable (`away`), since when, and when to try again."""
 
     def __init__(self, log: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
@@ -36,17 +36,17 @@ class Absence:
 
     @property
     def away(self) -> bool:
-        """Whether it is away."""
+        """Whether it is unreachable."""
         return self._since is not None
 
     def begin(self, error: Exception) -> None:
-        """It was lost by this error, one of AWAY."""
+        """Record that it was lost with this error, one of AWAY."""
         self._log.warning("something is away; waiting", reason=" ".join(str(explain(error) or error).split()))
         self._since = self._clock()
         self._next_try = self._since + RETRY_S
 
     def lasts(self, connect: Callable[[], None]) -> bool:
-        """Whether it is still away; `connect` is tried once a second and raises one of AWAY if it is."""
+        """Return whether it is still unreachable; try `connect` once a second, which then raises one of AWAY."""
         if self._since is None:
             return False
         if self._clock() < self._next_try:
@@ -62,22 +62,22 @@ class Absence:
 
 
 class Renewable(Generic[T]):
-    """What stands on a connection to a dependency (`now`); `renew` makes it again after the dependency was away."""
+    """An object that needs a connection (`now`); `renew` creates it again after an outage."""
 
     def __init__(self, make: Callable[[], T]) -> None:
-        """Raises what `make` raises."""
+        """Create the object; raise like `make`."""
         self._make = make
         self.now = make()
 
     def renew(self) -> None:
-        """Make it again, or raise what `make` raises and change nothing; the one before is the caller's to close."""
+        """Create it again, or raise like `make` and change nothing; the caller closes the old one."""
         self.now = self._make()
 
 
 def wait_for(connect: Callable[[], T], stop: threading.Event, absence: Absence, *, once: bool) -> T | None:
-    """Call `connect` until it succeeds, or only `once`, and return its result; None where `stop` was set before.
+    """Call `connect` until it succeeds, or only `once`, and return its result; None if `stop` was set before.
 
-    Raises one of AWAY where it may not wait, and at any time what waiting does not mend.
+    Raises one of AWAY if it may not wait, and at any time an error that waiting cannot fix.
     """
     made: list[T] = []
 
@@ -97,14 +97,14 @@ def wait_for(connect: Callable[[], T], stop: threading.Event, absence: Absence, 
 
 
 class Complaints:
-    """Kafka's errors: what librdkafka retries by itself is said once, what it gives up is raised."""
+    """Kafka's errors: log once those that librdkafka retries itself, raise those that it does not."""
 
     def __init__(self, log: Any) -> None:
         self._log = log
         self._said: set[str] = set()
 
     def hear(self, error: KafkaError) -> None:
-        """Take one; raises ConfigurationError for a right that is missing, GnomonError for a fatal error."""
+        """Handle one; raise ConfigurationError for a missing right, GnomonError for a fatal error."""
         if denied := refusal(error):
             raise denied
         if error.fatal():

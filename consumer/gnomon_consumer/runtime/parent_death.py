@@ -1,9 +1,9 @@
-"""Ties a process to its parent: whatever becomes of the parent, SIGKILL included, the process goes with it.
+"""Tie a process to its parent: when the parent ends, even by SIGKILL, the process ends too.
 
-Linux sends the chosen signal when the parent dies (prctl PR_SET_PDEATHSIG). The setting survives `exec`, so
-`python -m gnomon_consumer.runtime.parent_death PARENT SIGNAL COMMAND…` leashes any command at no standing cost.
-It follows the parent's *thread*: start leashed processes from a thread that lasts as long as they should.
-Elsewhere than on Linux the command runs without a leash and only the orderly ways out stop it.
+Linux sends the chosen signal when the parent dies (prctl PR_SET_PDEATHSIG). The setting survives `exec`, so `python -m
+gnomon_consumer.runtime.parent_death PARENT SIGNAL COMMAND…` leashes any command at no standing cost. It follows the
+parent's *thread*: start leashed processes from a thread that lasts as long as they should. On other systems the command
+runs without a leash, and only an orderly stop ends it.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ def tie_to_parent(parent: int, signum: int) -> None:
 
 
 def leashed(command: Sequence[str], signum: int = signal.SIGKILL) -> list[str]:
-    """The command line that runs `command` tied to the calling process."""
+    """Return the command line that runs `command` tied to the calling process."""
     return [sys.executable, "-m", __name__, str(os.getpid()), str(int(signum)), *command]
 
 

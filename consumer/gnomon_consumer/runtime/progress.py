@@ -1,4 +1,4 @@
-"""Progress by partition: metrics, and a warning that names a partition which stands still."""
+"""Progress by partition: metrics, and a warning that names a stalled partition."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from gnomon_consumer.settings import Settings
 
 
 class PartitionProgress:
-    """Watches the partitions that a member owns of one topic. `positions` says where they stand."""
+    """Watches a member's partitions of one topic. `positions` returns their positions."""
 
     def __init__(
         self,

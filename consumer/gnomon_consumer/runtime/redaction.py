@@ -1,6 +1,6 @@
-"""No secret in any line: what the settings hold as secret is replaced wherever this process writes text.
+"""Redaction: replaces the secrets of the settings in all text that this process writes.
 
-The second line of defence: errors are made without secrets, but libraries make texts of their own.
+This is the second line of defence: our own errors contain no secrets, but libraries write their own texts.
 """
 
 import os
@@ -21,13 +21,13 @@ _hidden: set[str] = set()
 
 
 def hide(secrets: Iterable[str]) -> None:
-    """Replace these texts from now on, in the form given and in that of a URL."""
+    """Replace these texts from now on, as given and percent-encoded."""
     for secret in secrets:
         _hidden.update(form for form in (secret, unquote(secret)) if len(form) >= SHORTEST)
 
 
 def hide_secrets_of(settings: Settings) -> None:
-    """Hide what these settings and libpq's environment hold as secret."""
+    """Hide the secrets of these settings and of libpq's environment."""
     from gnomon_consumer.database.url import parse_database_url  # loads psycopg, which only some commands need
 
     hide(filter(None, (os.environ.get("PGPASSWORD"),)))
@@ -40,7 +40,7 @@ def hide_secrets_of(settings: Settings) -> None:
             hide(_credentials(value))
     if settings.database_url is not None:
         hide(_credentials(settings.database_url))
-        with suppress(ConfigurationError):  # whoever uses the URL is told
+        with suppress(ConfigurationError):  # the command that uses the URL reports the error
             hide(parse_database_url(settings.database_url).secrets)
 
 
@@ -50,7 +50,7 @@ def _credentials(url: str) -> list[str]:
 
 
 def redact(text: str) -> str:
-    """Return the text without any secret that is known."""
+    """Return the text without known secrets."""
     text = _USERINFO.sub(rf"\g<scheme>{MASK}@", text)
     for secret in sorted(_hidden, key=len, reverse=True):
         text = text.replace(secret, MASK)

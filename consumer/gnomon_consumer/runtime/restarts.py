@@ -1,4 +1,4 @@
-"""Services that are started again after they end, later and later while they keep failing."""
+"""Services that are restarted after they end, with growing pauses while they keep failing."""
 
 import time
 from collections.abc import Callable
@@ -19,12 +19,12 @@ log = get_logger("run")
 
 @dataclass
 class Backoff:
-    """How long to wait before the next start: 1, 2, 4, … 60 seconds, from the beginning after a steady run."""
+    """The pause before the next start: 1, 2, 4, … 60 seconds, from 1 again after a steady run."""
 
     _delay: float = field(default=FIRST_DELAY_S, init=False)
 
     def after(self, lived_seconds: float) -> float:
-        """Return the seconds to wait after a run that lived for so long."""
+        """Return the seconds to wait after a run of this length."""
         if lived_seconds >= STEADY_S:
             self._delay = FIRST_DELAY_S
         delay, self._delay = self._delay, min(2 * self._delay, LONGEST_DELAY_S)
@@ -42,9 +42,9 @@ class _Service:
 
 
 class RestartedServices:
-    """`gnomon` commands that should run until they are stopped; `step` starts again what has ended.
+    """`gnomon` commands that should run until they are stopped; `step` restarts those that have ended.
 
-    A command that ends with status 2 is not started again: its arguments and files are the same at the next start.
+    A command that ends with status 2 is not restarted, because its arguments and files would be the same.
     """
 
     def __init__(self, children: Children, clock: Callable[[], float] = time.monotonic) -> None:
@@ -59,7 +59,7 @@ class RestartedServices:
         self._services.append(_Service(name, given, child, self._clock()))
 
     def step(self) -> None:
-        """Notice what has ended and start what is due; raise ConfigurationError for a command that refuses to run."""
+        """Detect ended commands and start due ones; raise ConfigurationError for a command that refuses to run."""
         now = self._clock()
         for service in self._services:
             if service.child is None:

@@ -1,4 +1,4 @@
-"""How a long-running command ends: the first signal asks; a second one, or ten seconds, end it wherever it is."""
+"""The end of a long-running command: the first signal asks it to stop; a second one, or ten seconds, end it at once."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def why_stopped(asked: bool, otherwise: str) -> str:
-    """Return why a service ends, for its last line: an error that is on its way up, a signal, or `otherwise`."""
+    """Return why a service ends, for its last line: an error being raised, a signal, or `otherwise`."""
     if sys.exc_info()[0] is not None:
         return "error"
     return "signal" if asked else otherwise
@@ -23,9 +23,9 @@ def why_stopped(asked: bool, otherwise: str) -> str:
 def stop_on_signals(grace_seconds: float = GRACE_SECONDS) -> Iterator[threading.Event]:
     """Yield an event that SIGTERM or SIGINT sets.
 
-    A second signal, or the end of the grace time within the block, exits with 128 + the signal's number, nothing
-    finished: whatever a transaction did not commit is done again by the next run. Both hold also while the main
-    thread is inside a call of a C library, which Python's own handlers wait for.
+    A second signal, or the end of the grace time within the block, exits at once with 128 + the signal's number; the
+    next run repeats uncommitted work. Both also work while the main thread is inside a call of a C library, for which
+    Python's own handlers wait.
     """
     stop = threading.Event()
     heard, told = socket.socketpair()
@@ -46,7 +46,7 @@ def stop_on_signals(grace_seconds: float = GRACE_SECONDS) -> Iterator[threading.
 
 
 def _watch(heard: socket.socket, grace_seconds: float) -> None:
-    """Wait for the first signal, then for the second one; the end of the socket is the end of the block."""
+    """Wait for the first signal, then for the second one; the socket closes at the end of the block."""
     first = _next_signal(heard)
     if first is None:
         return
@@ -54,7 +54,7 @@ def _watch(heard: socket.socket, grace_seconds: float) -> None:
     try:
         second = _next_signal(heard)
     except TimeoutError:
-        os.write(2, b"gnomon: still busy, ended all the same; what was not committed will be done again\n")
+        os.write(2, b"gnomon: still busy, ended anyway; the next run repeats uncommitted work\n")
         second = first
     if second is not None:
         os._exit(128 + second)

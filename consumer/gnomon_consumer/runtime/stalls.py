@@ -1,4 +1,4 @@
-"""Which partitions have something to read and do not move. No I/O."""
+"""Find partitions that have messages to read and make no progress. No I/O."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ STALLED_S = 30.0
 
 @dataclass(frozen=True)
 class PartitionPosition:
-    """Where a partition stands: `mark` changes whenever it moves, `next_offset` is due next.
+    """A partition's position: `mark` changes whenever it makes progress, `next_offset` is the next offset to read.
 
-    `work` says that something is left to do there whatever the broker says.
+    `work` says that work is left there, whatever end the broker reports.
     """
 
     mark: Hashable
@@ -30,7 +30,7 @@ class _Watched:
 class StallWatch:
     """Watches positions against the ends of their logs; each stall is logged once, and its end.
 
-    A partition whose end the broker does not say is taken to have something to read: its leader may be away.
+    A partition without an end from the broker counts as having messages to read: its leader may be unreachable.
     """
 
     def __init__(self, log: Any, clock: Callable[[], float], stalled_seconds: float = STALLED_S) -> None:
@@ -40,7 +40,7 @@ class StallWatch:
         self._watched: dict[int, _Watched] = {}
 
     def look(self, positions: Mapping[int, PartitionPosition], ends: Mapping[int, int]) -> None:
-        """Compare with the last look; partitions that are not among the positions are forgotten."""
+        """Compare with the last call; partitions without a position are forgotten."""
         now = self._clock()
         for gone in self._watched.keys() - positions.keys():
             del self._watched[gone]
@@ -62,7 +62,7 @@ class StallWatch:
                 )
 
     def seconds(self, partition: int) -> float:
-        """How long a partition has had something to read and not moved; 0 where it moves, has nothing or is unknown."""
+        """Return how long a partition has had messages without progress; 0 if it progresses, is empty or unknown."""
         watched = self._watched.get(partition)
         return self._clock() - watched.moved_at if watched is not None and watched.waiting else 0.0
 

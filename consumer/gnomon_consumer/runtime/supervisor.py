@@ -1,8 +1,8 @@
-"""Child processes that are watched while they run and never outlive their parent.
+"""Child processes that are watched and never outlive their parent.
 
-Each child leads a session of its own, so that Ctrl-C reaches the parent alone, which then stops the children in its
-own order; a leash (see `leash`) ends them when the parent cannot. What a child says goes to a log file, whose last
-lines explain a death, or to the parent's own standard error.
+Each child leads its own session, so that Ctrl-C reaches only the parent, which then stops the children in its own
+order; a leash (see `parent_death`) ends them if the parent cannot. A child's output goes to a log file, whose last
+lines explain its end, or to the parent's standard error.
 """
 
 import os
@@ -26,12 +26,12 @@ class ChildDiedError(GnomonError):
     def __init__(self, name: str, status: int, last_lines: str) -> None:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         super().__init__(f"{name} {how}:\n{last_lines}" if last_lines else f"{name} {how}; its last words are above")
-        # A dependency that is away is the parent's problem, too.
+        # An unreachable dependency is the parent's problem, too.
         self.exit_status = 3 if status == 3 else 1
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without settings of Gnomon, so that the children see only what is given to them."""
+    """Return this process's environment without Gnomon's settings, so that children see only the given ones."""
     return {name: value for name, value in os.environ.items() if not name.startswith("GNOMON_")}
 
 
@@ -63,21 +63,21 @@ class Child:
             )
 
     def last_lines(self) -> str:
-        """The end of its log; empty without one."""
+        """Return the last lines of its log; empty without a log."""
         if self.log is None:
             return ""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-LAST_LINES:]) or f"(it said nothing; its log is {self.log})"
 
     def died(self, status: int) -> ChildDiedError:
-        """The error for its end."""
+        """Return the error for its end."""
         return ChildDiedError(self.name, status, self.last_lines())
 
 
 class Children(AbstractContextManager["Children"]):
     """Several children that belong together; leaving the block stops them all.
 
-    `logs` is the folder of their log files, None for our own outputs; `environment` is what they get beside ours.
+    `logs` is the folder of their log files, None for our own outputs; `environment` is added to ours.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Children(AbstractContextManager["Children"]):
         return child
 
     def start_gnomon(self, name: str, *arguments: object, show: bool = False) -> Child:
-        """Start a `gnomon` command of this very installation; `show` lets it write to our standard output."""
+        """Start a `gnomon` command of this installation; `show` lets it write to our standard output."""
         return self.start(name, [sys.executable, "-m", "gnomon_consumer", *map(str, arguments)], show=show)
 
     def run_gnomon(self, name: str, *arguments: object, show: bool = False) -> None:
-        """Run a `gnomon` command to its end; raises ChildDiedError if that is not status 0."""
+        """Run a `gnomon` command to its end; raise ChildDiedError if the status is not 0."""
         self.expect_end(self.start_gnomon(name, *arguments, show=show))
 
     def check(self, but: Child | None = None) -> None:
@@ -111,7 +111,7 @@ class Children(AbstractContextManager["Children"]):
                 raise child.died(status)
 
     def forget(self, child: Child) -> None:
-        """Leave out one that has ended and may have done so."""
+        """Stop watching one that was allowed to end."""
         self._running.remove(child)
 
     def expect_end(self, child: Child) -> None:
@@ -126,7 +126,7 @@ class Children(AbstractContextManager["Children"]):
             raise child.died(status)
 
     def stop(self) -> None:
-        """SIGTERM to all; after the grace time SIGKILL to whoever is left."""
+        """Send SIGTERM to all; after the grace time, SIGKILL to the rest."""
         deadline = time.monotonic() + self._grace_seconds
         for child in self._running:
             child.process.terminate()

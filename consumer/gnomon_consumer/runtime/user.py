@@ -1,4 +1,4 @@
-"""Who runs this process, where the user may have neither a name nor a home: a pod's random user."""
+"""The user of this process, which may have no name and no home, for example a pod's random user."""
 
 import getpass
 import os

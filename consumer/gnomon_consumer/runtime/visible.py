@@ -1,4 +1,4 @@
-"""Text from outside on a terminal or in a log line: whatever would steer the terminal is shown as an escape."""
+"""External text on a terminal or in a log line: characters that control the terminal are shown as escapes."""
 
 import re
 from collections.abc import MutableMapping

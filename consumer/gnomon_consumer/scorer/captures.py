@@ -1,4 +1,4 @@
-"""Sampled captures on their way to a worker, as columns: Python touches none of them by itself. No I/O."""
+"""Sampled captures on their way to a worker, in columns, so that no Python code runs per row. No I/O."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Texts: TypeAlias = list[bytes] | pa.BinaryArray
 
 
 class Row(NamedTuple):
-    """One sampled capture: its coordinates, its place in the sample, and its bytes, which nobody has decoded yet."""
+    """One sampled capture: its coordinates, its place in the sample, and its bytes, not yet decoded."""
 
     partition: int
     offset: int
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 class RowCell(NamedTuple):
-    """What rows of a cell have in common: stratum, inclusion probability, and that of the probe if they are in it."""
+    """The common properties of a cell's rows: stratum, inclusion probability, and probability to be in the probe."""
 
     stratum: str | None
     inclusion_probability: float
@@ -51,7 +51,7 @@ class Rows:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Rows":
-        """The columns of rows, all of the first one's partition."""
+        """Return the columns of rows, all of which belong to the first row's partition."""
         kinds = [RowCell(row.stratum, row.inclusion_probability, row.probe_probability) for row in rows]
         cells = {cell: at for at, cell in enumerate(dict.fromkeys(kinds))}
         return cls(
@@ -77,7 +77,7 @@ class Rows:
         return (self[at] for at in range(len(self)))
 
     def take(self, places: Indices) -> "Rows":
-        """The rows at these places."""
+        """Return the rows at these indices."""
         return Rows(
             self.partition,
             self.offsets[places],
@@ -119,27 +119,27 @@ class Rows:
 
 
 def text_at(texts: Texts, at: int) -> bytes:
-    """One byte string."""
+    """Return one byte string."""
     text: Any = texts[at]
     found: bytes = text if isinstance(text, bytes) else text.as_py()
     return found
 
 
 def as_array(texts: Texts) -> pa.BinaryArray:
-    """The same as an array."""
+    """Return the byte strings as an array."""
     return texts if isinstance(texts, pa.BinaryArray) else pa.array(texts, pa.binary())
 
 
 def taken(texts: Texts, places: Indices) -> Texts:
-    """The byte strings at these places."""
+    """Return the byte strings at these indices."""
     return texts.take(pa.array(places)) if isinstance(texts, pa.BinaryArray) else picked(texts, places)
 
 
 def picked(items: Sequence[T], places: Indices) -> list[T]:
-    """The items at these places."""
+    """Return the items at these indices."""
     return list(map(items.__getitem__, places.tolist()))
 
 
 def chained(lists: Iterable[Iterable[T]]) -> list[T]:
-    """One list of all."""
+    """Return one list of all items."""
     return list(chain.from_iterable(lists))

@@ -1,4 +1,4 @@
-"""The scorer's loop: drain, seal, score, commit. One thread; workers are asked and never waited for."""
+"""The scorer's loop: drain, seal, score, commit. It runs in one thread, which never waits for a worker."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from gnomon_consumer.scorer.pool.pool import Pool
 from gnomon_consumer.scorer.recorder import CommitRecorder
 from gnomon_consumer.scorer.sealed.in_flight import WindowsInFlight
 from gnomon_consumer.scorer.sealed.sealer import Sealer
+from gnomon_consumer.scorer.sealed.spans import ScoreSpans
 from gnomon_consumer.scorer.sealed.transaction import Uncertain, Writer
 from gnomon_schemas.errors import DependencyUnreachableError
 
@@ -27,9 +28,9 @@ log = get_logger("score")
 class ScoringLoop:
     """The parts of a running scorer, and the order in which they take turns.
 
-    While the writer waits for the broker it calls `in_flight.step`, so that the workers' results are taken in; nothing
-    else runs in between. `same_topic` raises ConfigurationError where the live topic was replaced by another of its
-    name. `stopping` is asked often; the clock gives seconds; `exit_when_idle`: seconds without work, None for never.
+    While the writer waits for the broker it calls `in_flight.step`, which accepts the workers' results; nothing else
+    runs in between. `same_topic` raises ConfigurationError if the live topic was replaced by another of its name.
+    `stopping` is called often; the clock gives seconds; `exit_when_idle`: seconds without work, None for never.
     """
 
     consumer: Consumer
@@ -40,6 +41,7 @@ class ScoringLoop:
     pool: Pool
     writer: Writer
     recorder: CommitRecorder
+    spans: ScoreSpans
     progress: PartitionProgress
     metrics: ScorerMetrics
     pulse: Pulse
@@ -81,7 +83,8 @@ class ScoringLoop:
             return
         try:
             self.same_topic()
-            self.writer.commit(ready, self.consumer)
+            with self.spans.of(ready):
+                self.writer.commit(ready, self.consumer)
         except (Uncertain, DependencyUnreachableError) as reason:
             log.warning("positions are read again", reason=str(reason))
             self.metrics.uncertain.inc()
@@ -104,7 +107,7 @@ class ScoringLoop:
         return self.clock() - self._idle_since >= limit
 
     def _finish(self) -> None:
-        """Stopped: seal what is open if the workers can still do it, commit what is complete, abandon the rest."""
+        """Stop: seal the open windows if the workers can still score them, commit complete ticks, abandon the rest."""
         deadline = self.clock() + DRAIN_SECONDS
         if self.sealer.open:
             self.in_flight.seal("shutdown", self.clock())

@@ -1,4 +1,4 @@
-"""What `gnomon score` was asked to do, beside the settings."""
+"""The options of `gnomon score` that are not settings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class StartAt:
 
     @classmethod
     def parse(cls, text: str) -> "StartAt":
-        """`earliest`, `latest` or an ISO 8601 time (UTC where it names no zone); raises ConfigurationError."""
+        """Parse `earliest`, `latest` or an ISO 8601 time (UTC without a zone); raise ConfigurationError."""
         if text == "earliest":
             return cls("earliest")
         if text == "latest":
@@ -35,7 +35,7 @@ class StartAt:
         return cls("time", int(moment.timestamp() * 1000))
 
     def offset(self, consumer: Consumer, topic: str, partition: int, timeout: float) -> int:
-        """The first offset to score; a time after the last message means the end."""
+        """Return the first offset to score; a time after the last message means the end."""
         low, high = log_reading.span(consumer, TopicPartition(topic, partition), timeout)
         if self.kind == "earliest":
             return low
@@ -48,7 +48,7 @@ class StartAt:
 
 @dataclass(frozen=True)
 class Options:
-    """One deployment at work: its name, role and model, and where and how it scores."""
+    """One deployment: its name, role and model, and where and how it scores."""
 
     deployment: str
     role: Role
@@ -65,5 +65,5 @@ class Options:
     metrics: str | None = None
 
     def group(self, names: Topics) -> str:
-        """The consumer group of the deployment's members."""
+        """Return the consumer group of the deployment's members."""
         return f"{names.prefix}.{names.stream}.score.{self.deployment}"

@@ -33,8 +33,8 @@ class Scored(NamedTuple):
 class Outcomes:
     """Outcomes of some rows as columns: `codes[i]` is the place of row i's bucket in STATUSES.
 
-    `dead` says of each dead letter, by its row, why it is one: reason and detail. `columns` are what the
-    model answered (see ANSWER) where all was answered together; then `messages` are written when they are asked for.
+    `dead` holds reason and detail of each dead letter, by its row. `columns` are the model's answers (see ANSWER) if
+    all rows were answered together; `messages` are then written on demand.
     """
 
     codes: bytes
@@ -49,7 +49,7 @@ class Outcomes:
 
     @classmethod
     def of(cls, outcomes: Sequence[Scored]) -> "Outcomes":
-        """The columns of single outcomes."""
+        """Return the columns of single outcomes."""
         return cls(
             bytes(STATUSES.index(one.status) for one in outcomes),
             [one.message for one in outcomes],
@@ -67,7 +67,7 @@ class Outcomes:
 
 
 def status_of(outcome: Prediction | Failure) -> Status:
-    """The bucket of the ledger that an outcome belongs to."""
+    """Return the bucket of the ledger that an outcome belongs to."""
     if isinstance(outcome, Prediction):
         return "scored"
     if outcome.kind == FailureKind.DEAD_LETTER:

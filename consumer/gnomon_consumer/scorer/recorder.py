@@ -1,4 +1,4 @@
-"""What is counted of committed windows: metrics, the breaker's evidence, and how much poison there was lately."""
+"""Counts of committed windows: metrics, outcomes for the breaker, and the recent number of unreadable captures."""
 
 from collections import deque
 from collections.abc import Callable
@@ -68,7 +68,7 @@ class CommitRecorder:
         self._count_poison(dead, tick.windows[-1], now)
 
     def show(self, in_flight: int, restarts: int) -> None:
-        """Set what the scorer is like now, `in_flight` captures being sealed; a change of the breaker is logged."""
+        """Set the metrics of the scorer's state, with `in_flight` sealed captures; log a change of the breaker."""
         self._metrics.restarts.set(restarts)
         self._metrics.rate.set(self._sealer.rate.rows_per_second)
         self._metrics.committed_lag.set(in_flight + sum(window.seen for window in self._sealer.open.values()))
@@ -79,7 +79,7 @@ class CommitRecorder:
         self._breaker = state
 
     def _last_error(self) -> str:
-        """What the newest outcome that was not a prediction says."""
+        """Return the message of the newest outcome that was not a prediction."""
         if not self._last_failed:
             return ""
         error = Reader(packaged_schemas()).decode(self._last_failed).record["error"]

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from gnomon_consumer.kafka import clients
+from gnomon_consumer.runtime import tracing
 from gnomon_consumer.runtime.http import Pulse, observed
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.metrics import ScorerMetrics
@@ -24,6 +25,7 @@ from gnomon_consumer.scorer.recorder import CommitRecorder
 from gnomon_consumer.scorer.rehearsal.warm_up import rehearsed
 from gnomon_consumer.scorer.sealed.in_flight import WindowsInFlight
 from gnomon_consumer.scorer.sealed.sealer import Sealer
+from gnomon_consumer.scorer.sealed.spans import ScoreSpans
 from gnomon_consumer.scorer.sealed.transaction import Writer
 from gnomon_consumer.scorer.sealed.window import policy_hash
 from gnomon_consumer.settings import Settings
@@ -36,7 +38,7 @@ log = get_logger("score")
 
 @dataclass
 class ScoreService:
-    """`gnomon score`. `stopping` is asked often; the clock gives seconds, `now_us` the wall clock."""
+    """`gnomon score`. `stopping` is called often; the clock gives seconds, `now_us` the wall clock."""
 
     settings: Settings
     options: Options
@@ -89,9 +91,17 @@ class ScoreService:
     def _connected(
         self, workers: ReadyWorkers, rate: float, resumption: Resumption, resources: ExitStack
     ) -> ScoringLoop:
-        """Put the parts together, with `rate` rows a second to plan with, and join the group."""
+        """Put the parts together, with a planned rate of `rate` rows a second, and join the group."""
         settings, options, names = self.settings, self.options, self._names
-        sealer = Sealer(settings.score, rate, no_sampling=options.no_sampling, now=self.clock(), now_us=self.now_us)
+        spans = ScoreSpans(tracing.tracer("gnomon"), names.live, options.deployment)
+        sealer = Sealer(
+            settings.score,
+            rate,
+            no_sampling=options.no_sampling,
+            now=self.clock(),
+            now_us=self.now_us,
+            remember_traces=spans.remember,
+        )
         recorder = CommitRecorder(
             sealer, self.metrics, poison_limit=settings.score.poison_limit, names=names, now_us=self.now_us
         )
@@ -151,6 +161,7 @@ class ScoreService:
             pool=workers.pool,
             writer=writer,
             recorder=recorder,
+            spans=spans,
             progress=PartitionProgress(
                 settings,
                 names.live,
@@ -180,7 +191,7 @@ class ScoreService:
 
 
 def _strategy(settings: Settings) -> dict[str, Any]:
-    """Cooperative rebalancing; the newer group protocol has it built in and refuses the property."""
+    """Return the property for cooperative rebalancing; the newer group protocol has it built in and refuses it."""
     if settings.kafka.properties.get("group.protocol", "classic").lower() == "consumer":
         return {}
     given = settings.kafka.properties.get("partition.assignment.strategy", "cooperative-sticky")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -9,15 +10,17 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from gnomon_consumer.database import connections
+from gnomon_consumer.database.queries import queries_of
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Any]
+SQL = queries_of(__package__)
 
 
 @contextmanager
 def opened(url: str) -> Iterator[Connection]:
-    """Yield a connection that may write; it raises what names the way out where tables are of another version."""
+    """Yield a connection that may write; raise an error with the solution if the tables have another version."""
     connection = connections.connect(url, "gnomon verdict")
     try:
         yield connection
@@ -35,30 +38,48 @@ def ask(connection: Connection, function: str, **arguments: Any) -> list[Row]:
     return rows(connection, statement, arguments)
 
 
-def rows(connection: Connection, statement: sql.Composable | str, arguments: Mapping[str, Any]) -> list[Row]:
+def rows(connection: Connection, statement: sql.Composed | bytes, arguments: Mapping[str, Any]) -> list[Row]:
     """Return the rows of a statement as dictionaries."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(statement, arguments).fetchall()  # type: ignore[arg-type]
+        return cursor.execute(statement, arguments).fetchall()
 
 
-def one(connection: Connection, statement: str, **arguments: Any) -> Row | None:
-    """Return the first row of a statement, None where there is none."""
+def one(connection: Connection, statement: bytes, **arguments: Any) -> Row | None:
+    """Return the first row of a statement, None if there is none."""
     found = rows(connection, statement, arguments)
     return found[0] if found else None
 
 
-def deployment_row(connection: Connection, stream: str, deployment: str | None) -> Row:
-    """Return the deployment's row. Raises ConfigurationError that names the deployments that there are.
+@dataclass(frozen=True)
+class Subject:
+    """A deployment that is asked about, on a connection."""
 
-    Without a name, the stream's only challenger is meant.
+    connection: Connection
+    row: Row
+
+    @property
+    def id(self) -> int:
+        """The deployment's number."""
+        return int(self.row["deployment_id"])
+
+    def ask(self, function: str, **arguments: Any) -> list[Row]:
+        """Return the rows of a function of the verdict or of a report, about this deployment."""
+        named = {"stream": self.row["stream"], "deployment": self.row["deployment"]}
+        return ask(self.connection, function, **named, **arguments)
+
+    def one(self, statement: bytes, **arguments: Any) -> Row | None:
+        """Return the first row of a statement about this deployment."""
+        return one(self.connection, statement, id=self.id, **arguments)
+
+
+def deployment_row(connection: Connection, stream: str, deployment: str | None) -> Row:
+    """Return the deployment's row. Raises ConfigurationError that names the existing deployments.
+
+    Without a name, the stream's only challenger is used.
     """
-    known = rows(
-        connection,
-        "select * from report_v1.deployments where stream = %(stream)s order by deployment",
-        {"stream": stream},
-    )
+    known = rows(connection, SQL["deployments"], {"stream": stream})
     if not known:
-        streams = [r["name"] for r in rows(connection, "select name from report_v1.streams order by name", {})]
+        streams = [r["name"] for r in rows(connection, SQL["streams"], {})]
         there = f"there are {', '.join(streams)}" if streams else "there is none yet"
         raise ConfigurationError(f"stream {stream} has no deployment; streams with data: {there}")
     wanted = [row for row in known if row["deployment"] == deployment]
@@ -73,6 +94,6 @@ def deployment_row(connection: Connection, stream: str, deployment: str | None) 
 
 
 def require_role(row: Row) -> None:
-    """Raise GnomonError for a deployment that nothing was joined of yet."""
+    """Raise GnomonError for a deployment without joined captures."""
     if row["role"] is None:
         raise GnomonError(f"nothing of deployment {row['deployment']} was joined yet")

@@ -10,15 +10,15 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from gnomon_consumer.verdict.database import Connection, Row, rows
+from gnomon_consumer.verdict.database import SQL, Connection, Row, rows
 
 SECONDS = 10.0
 
 
 def write(connection: Connection, deployment: Row, kind: str, data: dict[str, Any]) -> None:
-    """Put an event into the outbox, in the transaction of what it tells of."""
+    """Put an event into the outbox, in the transaction of the change that it reports."""
     connection.execute(
-        "insert into gnomon.events (event_id, deployment_id, kind, data) values (%s, %s, %s, %s)",
+        SQL["add_event"],
         [uuid.uuid4(), deployment["deployment_id"], kind, Jsonb(data)],
     )
 
@@ -44,27 +44,17 @@ def signature(secret: str, body: bytes) -> str:
 
 
 def deliver(connection: Connection, url: str, secret: str | None, most: int = 100) -> tuple[int, str | None]:
-    """Post what the outbox holds, oldest first; return how many arrived and what stopped it.
+    """Post the events of the outbox, oldest first; return how many arrived and the error that stopped it.
 
-    An event is marked only after the receiver said 2xx, so it may arrive twice: receivers go by its id. Two senders do
-    not take the same events.
+    An event is marked only after the receiver answered 2xx, so it may arrive twice: receivers deduplicate by its id.
+    Two senders do not send the same events.
     """
     sent = 0
     with connection.transaction():
-        waiting = rows(
-            connection,
-            "select e.event_id, e.kind, e.data, e.created_at, d.stream, d.deployment from gnomon.events e"
-            " join report_v1.deployments d using (deployment_id) where e.delivered_at is null"
-            " order by e.created_at, e.event_id limit %(most)s for update of e skip locked",
-            {"most": most},
-        )
+        waiting = rows(connection, SQL["waiting_events"], {"most": most})
         for row in waiting:
             problem = _post(url, secret, cloud_event(row))
-            connection.execute(
-                "update gnomon.events set attempts = attempts + 1, problem = %(problem)s,"
-                " delivered_at = case when %(problem)s::text is null then now() end where event_id = %(id)s",
-                {"problem": problem, "id": row["event_id"]},
-            )
+            connection.execute(SQL["event_was_sent"], {"problem": problem, "id": row["event_id"]})
             if problem is not None:
                 return sent, problem
             sent += 1

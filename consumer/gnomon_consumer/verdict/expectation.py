@@ -4,7 +4,7 @@ from math import isfinite
 
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.verdict.collect import collect
-from gnomon_consumer.verdict.database import Connection, Row, deployment_row, one, rows
+from gnomon_consumer.verdict.database import SQL, Connection, Row, deployment_row, one, rows
 from gnomon_consumer.verdict.plans import StoredPlan
 from gnomon_consumer.verdict.rules.judged import judge
 from gnomon_consumer.verdict.rules.plan import Plan
@@ -17,14 +17,10 @@ LEAST_DAYS = 3
 def expectation_of(
     connection: Connection, settings: Settings, deployment: str | None, rows_a_day: float | None
 ) -> Expected:
-    """Return the expectation. Raises ConfigurationError where nothing ran yet: give the deviation then."""
+    """Return the expectation. Raises ConfigurationError if nothing ran yet: the deviation must be given then."""
     stream, plan = settings.require_stream(), settings.verdict
     wanted = deployment_row(connection, stream, deployment)
-    controls = rows(
-        connection,
-        "select * from report_v1.deployments where stream = %(stream)s and role = 'control' order by deployment_id",
-        {"stream": stream},
-    )
+    controls = rows(connection, SQL["controls"], {"stream": stream})
     for row in (wanted, *(c for c in controls if c["deployment_id"] != wanted["deployment_id"])):
         found = _from_days(connection, row, plan, row is wanted, rows_a_day)
         if found is not None:
@@ -56,11 +52,5 @@ def _from_days(connection: Connection, row: Row, plan: Plan, own: bool, rows_a_d
 
 
 def _cpu_us(connection: Connection, row: Row) -> float | None:
-    found = one(
-        connection,
-        "select sum(w.cpu_us)::float8 / nullif(sum(c.sampled), 0)::float8 as us from gnomon.windows w"
-        " join gnomon.cells c using (deployment_id, source_partition, start_offset)"
-        " where w.deployment_id = %(id)s and w.cpu_us is not null",
-        id=row["deployment_id"],
-    )
+    found = one(connection, SQL["cpu_a_row"], id=row["deployment_id"])
     return found["us"] if found else None

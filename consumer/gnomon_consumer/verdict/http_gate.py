@@ -1,4 +1,4 @@
-"""The verdict by HTTP, for machines that roll out: Argo Rollouts' web provider, Flagger's webhooks."""
+"""The verdict by HTTP, for rollout controllers: Argo Rollouts' web provider, Flagger's webhooks."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ Decide = Callable[[str | None], dict[str, Any]]
 
 
 class FreshVerdicts:
-    """The verdicts of the last moments; one question at a time goes to the database."""
+    """A short-lived cache of verdicts; one query at a time goes to the database."""
 
     def __init__(self, decide: Decide, clock: Callable[[], float] = time.monotonic) -> None:
         self._decide = decide
@@ -31,7 +31,7 @@ class FreshVerdicts:
         self._known: dict[str | None, tuple[float, dict[str, Any]]] = {}
 
     def of(self, deployment: str | None) -> dict[str, Any]:
-        """Return the verdict of a deployment. Raises GnomonError where there is none to give."""
+        """Return the verdict of a deployment. Raises GnomonError if there is none."""
         with self._lock:
             made, answer = self._known.get(deployment, (float("-inf"), {}))
             if self._clock() - made < FRESH_SECONDS:
@@ -44,8 +44,8 @@ class FreshVerdicts:
 class HttpGate(HttpServer):
     """`GET /verdict?deployment=NAME` answers JSON; `POST /flagger` answers 200 only for PROMOTE.
 
-    /verdict answers 200 for every decision: its reader distinguishes them. What cannot be decided is never a 2xx: 404
-    names the deployments that there are, 503 says that the database does not answer.
+    /verdict answers 200 for every decision; its reader distinguishes them. Without a decision the answer is never 2xx:
+    404 names the existing deployments, 503 says that the database does not answer.
     """
 
     def __init__(self, address: str, answers: FreshVerdicts) -> None:
@@ -53,7 +53,7 @@ class HttpGate(HttpServer):
             timeout = CLIENT_SECONDS
 
             def do_GET(self) -> None:
-                """Answer a question."""
+                """Answer a request."""
                 target = urlsplit(self.path)
                 if target.path == "/healthz":
                     self.answer(200, b"ok\n")
@@ -75,7 +75,7 @@ class HttpGate(HttpServer):
                 self._verdict(deployment, flagger=True)
 
             def _named(self) -> str | None:
-                """Return the deployment that the body names. Raises what reading something else raises."""
+                """Return the deployment that the body names. Raises the error of reading another body."""
                 length = int(self.headers.get("Content-Length") or 0)
                 if not 0 <= length <= LONGEST_BODY:
                     raise ValueError(f"a body of {length} bytes")
@@ -107,7 +107,7 @@ class HttpGate(HttpServer):
 def serve(
     address: str, decide: Decide, stop: threading.Event, send: Callable[[], object], said: Callable[[int], object]
 ) -> None:
-    """Answer until `stop` is set; in between, send what the outbox holds."""
+    """Answer until `stop` is set; in between, send the events of the outbox."""
     with closing(HttpGate(address, FreshVerdicts(decide))) as gate:
         said(gate.port)
         while not stop.wait(NEXT_SECONDS):

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
-from gnomon_consumer.verdict.database import Connection, one, rows
+from gnomon_consumer.verdict.database import SQL, Connection, one, rows
 from gnomon_consumer.verdict.rules.plan import Plan
 
 
@@ -23,39 +23,29 @@ class StoredPlan:
 
 def stored_plans(connection: Connection, deployment_id: int, as_of: datetime | None = None) -> list[StoredPlan]:
     """Return the plans recorded by a time (default: all), the newest last."""
-    found = rows(
-        connection,
-        "select plan_id, plan, sha256, process, evidence_from, recorded_at from gnomon.plans"
-        " where deployment_id = %(id)s and recorded_at <= coalesce(%(as_of)s::timestamptz, 'infinity')"
-        " order by plan_id",
-        {"id": deployment_id, "as_of": as_of},
-    )
+    found = rows(connection, SQL["stored_plans"], {"id": deployment_id, "as_of": as_of})
     return [StoredPlan(**{**row, "plan": Plan.model_validate(row["plan"])}) for row in found]
 
 
 def record_plan(connection: Connection, deployment_id: int, plan: Plan, given: bool) -> StoredPlan:
-    """Store the plan unless it stands already, and return the plan that holds.
+    """Store the plan unless it is already stored, and return the valid plan.
 
-    Where the configuration has no plan of its own (`given` false), a stored one holds. A plan that asks something else
-    than the last one counts evidence that had not been joined by now; another way back changes nothing of that.
+    If the configuration has no plan (`given` false), a stored one is valid. A plan with other questions than the last
+    one counts only evidence that has not yet been joined; another way back alone does not change this.
     """
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock(hashtextextended('gnomon.plans', %s))", [deployment_id])
+        connection.execute(SQL["lock_plans"], {"id": deployment_id})
         known = stored_plans(connection, deployment_id)
         if known and (not given or known[-1].sha256 == plan.sha256):
             return known[-1]
         if known and known[-1].process == plan.process:
             since = known[-1].evidence_from
         else:
-            reached = one(
-                connection,
-                "select max(last_captured_at) as at from gnomon.windows where deployment_id = %(id)s",
-                id=deployment_id,
-            )
+            reached = one(connection, SQL["captured_until"], id=deployment_id)
             since = reached["at"] if reached else None
         connection.execute(
-            "insert into gnomon.plans (deployment_id, sha256, process, plan, evidence_from)"
-            " values (%s, %s, %s, %s, %s)",
-            [deployment_id, plan.sha256, plan.process, Jsonb(plan.model_dump(mode="json")), since],
-        )
+            SQL["add_plan"],
+            {"id": deployment_id, "sha256": plan.sha256, "process": plan.process, "since": since,
+             "plan": Jsonb(plan.model_dump(mode="json"))},
+        )  # fmt: skip
         return stored_plans(connection, deployment_id)[-1]

@@ -1,4 +1,4 @@
-"""Promote a challenger and undo it: recorded, with the way back tried first."""
+"""Promote a challenger and undo a promotion; both are recorded, and the way back is checked first."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from gnomon_consumer.runtime.user import user_name
 from gnomon_consumer.verdict import events
-from gnomon_consumer.verdict.database import Connection, Row, one
+from gnomon_consumer.verdict.database import SQL, Connection, Row, one
 from gnomon_consumer.verdict.plans import stored_plans
 from gnomon_consumer.verdict.rules.plan import Plan
 from gnomon_consumer.verdict.ways import State, Way, way_of
@@ -32,7 +32,7 @@ class UnrecordedError(GnomonError):
 
 @dataclass(frozen=True)
 class Promotion:
-    """What was done: the switch before and after, and the models whose roles are swapped."""
+    """The result: the switch before and after, and the models whose roles are swapped."""
 
     promotion_id: int | None
     former: dict[str, Any]
@@ -41,7 +41,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class FormerLive:
-    """The model that was live before a promotion that stands, as a challenger of the promoted one."""
+    """The model that was live before a valid promotion, as a challenger of the promoted one."""
 
     deployment: str
     model_name: str
@@ -50,9 +50,9 @@ class FormerLive:
 
 
 def former_live(connection: Connection, stream: str) -> FormerLive:
-    """Return what runs in the shadow after the stream's newest promotion that stands.
+    """Return the former live model of the stream's newest promotion that was not undone.
 
-    Raises ConfigurationError where there is no such promotion, or where no pair said which model was live.
+    Raises ConfigurationError if there is no such promotion, or if no pair names the live model.
     """
     standing = _standing(connection, stream)
     if standing is None:
@@ -67,8 +67,8 @@ def former_live(connection: Connection, stream: str) -> FormerLive:
 def promote(connection: Connection, deployment: Row, override: str | None, dry_run: bool) -> Promotion:
     """Make the challenger live. Raises RefusedError without a fresh PROMOTE, unless overridden with a reason.
 
-    The switch, the record and the event stand together: the record is written first and undone where the switch fails;
-    the switch is moved back where the record cannot be committed.
+    Switch, record and event always agree: the record is written first and undone if the switch fails; the switch is
+    moved back if the record cannot be committed.
     """
     if override is not None and not override.strip():
         raise ConfigurationError("--override needs a reason")
@@ -82,12 +82,7 @@ def promote(connection: Connection, deployment: Row, override: str | None, dry_r
                 f"{deployment['deployment']} was promoted already (promotion {standing['promotion_id']})"
             )
         verdict_id = _fresh_promote(connection, deployment, override)
-        live = one(
-            connection,
-            "select live_model_name, live_model_version from gnomon.pairs where deployment_id = %(id)s"
-            " order by event_time desc limit 1",
-            id=deployment["deployment_id"],
-        )
+        live = one(connection, SQL["live_model"], id=deployment["deployment_id"])
         before, after = way.state(), way.wanted()
         if before == after:
             raise RefusedError(
@@ -110,7 +105,7 @@ def promote(connection: Connection, deployment: Row, override: str | None, dry_r
 
 
 def roll_back(connection: Connection, deployment: Row, dry_run: bool) -> Promotion:
-    """Undo the newest promotion of a deployment that stands. Raises ConfigurationError where there is none."""
+    """Undo a deployment's newest promotion that was not undone. Raises ConfigurationError if there is none."""
     standing = _to_undo(connection, deployment)
     plan = Plan.model_validate({"way_back": standing["way_back"]})
     way = way_of(plan.way_back)
@@ -131,7 +126,7 @@ def roll_back(connection: Connection, deployment: Row, dry_run: bool) -> Promoti
 
 
 def _to_undo(connection: Connection, deployment: Row) -> Row:
-    """Return the promotion of a deployment that stands. Raises ConfigurationError where there is none."""
+    """Return a deployment's promotion that was not undone. Raises ConfigurationError if there is none."""
     standing = _standing(connection, deployment["stream"])
     if standing is None or standing["deployment_id"] != deployment["deployment_id"]:
         raise ConfigurationError(f"there is no promotion of {deployment['deployment']} to roll back")
@@ -140,7 +135,7 @@ def _to_undo(connection: Connection, deployment: Row) -> Row:
 
 @dataclass
 class _Move:
-    """A switch that is moved, and moved back where what should stand with it does not."""
+    """A move of a switch, which is undone if its record fails."""
 
     way: Way
     done: list[tuple[State, State]] = field(default_factory=list)
@@ -151,7 +146,7 @@ class _Move:
         self.done.append((before, after))
 
     def undo(self, reason: BaseException) -> None:
-        """Move it back. Raises GnomonError where that fails too, with where it stands and where it should."""
+        """Move it back. If that fails too, raise GnomonError with the switch's position and the right one."""
         for before, after in self.done:
             try:
                 self.way.move(after, before, {"undone": "not recorded"})
@@ -164,10 +159,10 @@ class _Move:
 
 @contextmanager
 def _together(way: Way) -> Iterator[_Move]:
-    """Yield a move that is undone where the block ends by an error, the transaction's commit within it included.
+    """Yield a move that is undone if the block, including the transaction's commit, ends with an error.
 
-    A connection that breaks during the commit leaves open whether the server recorded it; then the switch stands where
-    it was before, and `gnomon rollback` records that where the record says otherwise.
+    If the connection breaks during the commit, it is unknown whether the server recorded it. The switch is then in its
+    former position; if the record says otherwise, `gnomon rollback` corrects the record.
     """
     move = _Move(way)
     try:
@@ -193,33 +188,17 @@ def _plan(connection: Connection, deployment: Row) -> Plan:
 
 
 def _lock(connection: Connection, deployment: Row) -> None:
-    connection.execute(
-        "select pg_advisory_xact_lock(hashtextextended('gnomon.promotions.' || %s, 0))", [deployment["stream"]]
-    )
+    connection.execute(SQL["lock_promotions"], {"stream": deployment["stream"]})
 
 
 def _standing(connection: Connection, stream: str) -> Row | None:
     """Return the newest promotion of the stream that was not undone."""
-    return one(
-        connection,
-        "select p.* from gnomon.promotions p join gnomon.streams s using (stream_id) where s.name = %(stream)s"
-        " and p.undoes is null and not exists (select from gnomon.promotions u where u.undoes = p.promotion_id)"
-        " order by p.promotion_id desc limit 1",
-        stream=stream,
-    )
+    return one(connection, SQL["standing_promotion"], stream=stream)
 
 
 def _fresh_promote(connection: Connection, deployment: Row, override: str | None) -> int | None:
-    """Return the newest verdict's id. Raises RefusedError unless it says PROMOTE of the newest seal and plan."""
-    last = one(
-        connection,
-        "select v.verdict_id, v.decision, v.plan_id, v.cohort_id,"
-        " (select max(p.plan_id) from gnomon.plans p where p.deployment_id = v.deployment_id) as newest_plan,"
-        " (select c.cohort_id from gnomon.cohorts c where c.deployment_id = v.deployment_id and c.horizon ="
-        " (select h.horizon from gnomon.cohorts h where h.cohort_id = v.cohort_id) order by c.until desc limit 1)"
-        " as newest_cohort from gnomon.verdicts v where v.deployment_id = %(id)s order by v.verdict_id desc limit 1",
-        id=deployment["deployment_id"],
-    )
+    """Return the newest verdict's id. Raises RefusedError unless it says PROMOTE for the newest seal and plan."""
+    last = one(connection, SQL["newest_verdict"], id=deployment["deployment_id"])
     if override is not None:
         return last["verdict_id"] if last else None
     name = deployment["deployment"]
@@ -247,9 +226,7 @@ def _record(
     way_back = plan.way_back.model_dump(mode="json")
     row = one(
         connection,
-        "insert into gnomon.promotions (stream_id, deployment_id, verdict_id, undoes, override, way_back, former,"
-        " promoted, decided_by) select stream_id, %(id)s, %(verdict)s, %(undoes)s, %(override)s, %(way_back)s,"
-        " %(former)s, %(promoted)s, %(by)s from gnomon.deployments where deployment_id = %(id)s returning promotion_id",
+        SQL["add_promotion"],
         id=deployment["deployment_id"],
         verdict=verdict_id,
         undoes=undoes,

@@ -50,7 +50,7 @@ def as_table(decided: Decided) -> RenderableType:
 
 
 def as_markdown(decided: Decided) -> str:
-    """Return the verdict as Markdown, fit for a CI job's summary page."""
+    """Return the verdict as Markdown for a CI job's summary page."""
     verdict = decided.verdict
     lines = [
         f"## {verdict.decision}: {decided.evidence.stream} · {decided.evidence.deployment}",
@@ -120,5 +120,5 @@ def moment(at: datetime) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text that breaks no Markdown table."""
+    """Return text that is safe in a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from gnomon_consumer.runtime.user import user_name
 from gnomon_consumer.verdict import events
 from gnomon_consumer.verdict.collect import collect
-from gnomon_consumer.verdict.database import Connection, Row, one
+from gnomon_consumer.verdict.database import SQL, Connection, Row, one
 from gnomon_consumer.verdict.plans import StoredPlan, record_plan, stored_plans
 from gnomon_consumer.verdict.rules.answer import Verdict
 from gnomon_consumer.verdict.rules.evidence import Evidence
@@ -28,7 +28,7 @@ CLOSE = 1e-9
 
 @dataclass(frozen=True)
 class Decided:
-    """A verdict with what it rests on; `verdict_id` None where it was not stored."""
+    """A verdict with its evidence; `verdict_id` is None if it was not stored."""
 
     deployment: Row
     plan: StoredPlan
@@ -38,7 +38,7 @@ class Decided:
     verdict_id: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `--format json` and the HTTP gate answer."""
+        """Return the JSON of `--format json` and the HTTP gate."""
         return {
             "verdict_id": self.verdict_id,
             "stream": self.evidence.stream,
@@ -50,80 +50,82 @@ class Decided:
 
 
 def decide_now(connection: Connection, deployment: Row, plan: Plan, given: bool) -> Decided:
-    """Decide and store: the whole verdict or nothing. The same evidence twice is one verdict."""
-    stored = record_plan(connection, deployment["deployment_id"], plan, given)
-    found = said_as_of(connection, deployment, None)
-    last = one(
-        connection,
-        "select verdict_id, plan_id, decision, evidence from gnomon.verdicts where deployment_id = %(id)s"
-        " order by verdict_id desc limit 1",
-        id=deployment["deployment_id"],
-    )
+    """Decide and store: the whole verdict or nothing. The same evidence is one verdict, asked twice at once too."""
+    record_plan(connection, deployment["deployment_id"], plan, given)
+    while True:
+        found = said_as_of(connection, deployment, None)
+        with connection.transaction():
+            connection.execute(SQL["lock_verdicts"], {"id": deployment["deployment_id"]})
+            last = one(connection, SQL["last_verdict"], id=deployment["deployment_id"])
+            if last is not None and _same(last, found):
+                return replace(found, verdict_id=last["verdict_id"])
+            # What somebody else decided in the meantime rests on newer seals: look again rather than go back.
+            if last is None or last["as_of"] <= found.as_of:
+                return _store(connection, found, last)
+
+
+def _same(last: Row, found: Decided) -> bool:
+    """Return whether the last verdict says the same of the same evidence."""
+    if (last["plan_id"], last["decision"]) != (found.plan.plan_id, found.verdict.decision):
+        return False
+    now, rejected = found.evidence.as_json(), found.evidence.rejected
+    if rejected is not None and rejected.verdict_id == last["verdict_id"]:
+        now["rejected"] = None
+    return not list(differences({"rejected": None, **last["evidence"]}, now))
+
+
+def _store(connection: Connection, found: Decided, last: Row | None) -> Decided:
     evidence = found.evidence.as_json()
-    said = (stored.plan_id, found.verdict.decision)
-    if (
-        last is not None
-        and (last["plan_id"], last["decision"]) == said
-        and not list(differences(last["evidence"], evidence))
-    ):
-        return replace(found, verdict_id=last["verdict_id"])
-    with connection.transaction():
-        row = one(
-            connection,
-            "insert into gnomon.verdicts (deployment_id, plan_id, cohort_id, as_of, decision, sentence, days, look,"
-            " verdict, evidence, evidence_sha256, decided_by) values (%(deployment_id)s, %(plan_id)s, %(cohort_id)s,"
-            " %(as_of)s, %(decision)s, %(sentence)s, %(days)s, %(look)s, %(verdict)s, %(evidence)s, %(sha256)s, %(by)s)"
-            " returning verdict_id",
-            deployment_id=deployment["deployment_id"],
-            plan_id=found.plan.plan_id,
-            cohort_id=found.evidence.cohort_id,
-            as_of=found.as_of,
-            decision=found.verdict.decision,
-            sentence=found.verdict.sentence,
-            days=found.verdict.days,
-            look=found.verdict.look,
-            verdict=Jsonb(found.verdict.as_json()),
-            evidence=Jsonb(evidence),
-            sha256=digest(evidence),
-            by=user_name(),
-        )
-        assert row is not None
-        decided = replace(found, verdict_id=row["verdict_id"])
-        if last is None or last["decision"] != found.verdict.decision:
-            before = last["decision"] if last else None
-            events.write(connection, deployment, "verdict.changed", {"before": before, **decided.as_json()})
+    row = one(
+        connection,
+        SQL["add_verdict"],
+        deployment_id=found.deployment["deployment_id"],
+        plan_id=found.plan.plan_id,
+        cohort_id=found.evidence.cohort_id,
+        as_of=found.as_of,
+        decision=found.verdict.decision,
+        sentence=found.verdict.sentence,
+        days=found.verdict.days,
+        look=found.verdict.look,
+        verdict=Jsonb(found.verdict.as_json()),
+        evidence=Jsonb(evidence),
+        sha256=digest(evidence),
+        by=user_name(),
+    )
+    assert row is not None
+    decided = replace(found, verdict_id=row["verdict_id"])
+    if last is None or last["decision"] != found.verdict.decision:
+        before = last["decision"] if last else None
+        events.write(connection, found.deployment, "verdict.changed", {"before": before, **decided.as_json()})
     return decided
 
 
 def said_as_of(connection: Connection, deployment: Row, as_of: datetime | None) -> Decided:
-    """Return what the seals and plans of a time say (default: of now), without storing it."""
-    now = one(connection, "select now() as at")
-    assert now is not None
+    """Return the verdict by the seals and plans of a time (default: now), without storing it."""
+    if as_of is None:
+        now = one(connection, SQL["now"])
+        assert now is not None
+        as_of = now["at"]
+        assert isinstance(as_of, datetime)
     plans = stored_plans(connection, deployment["deployment_id"], as_of)
     if not plans:
         raise ConfigurationError(f"deployment {deployment['deployment']} had no plan by then")
     evidence = collect(connection, deployment, plans, as_of)
-    return Decided(deployment, plans[-1], evidence, decide(plans[-1].plan, evidence), as_of or now["at"])
+    return Decided(deployment, plans[-1], evidence, decide(plans[-1].plan, evidence), as_of)
 
 
 def stored_verdict(connection: Connection, verdict_id: int) -> Row:
     """Return a stored verdict with its plan. Raises ConfigurationError for one that does not exist."""
-    row = one(
-        connection,
-        "select v.*, d.stream, d.deployment, p.plan, p.sha256 as plan_sha256 from gnomon.verdicts v"
-        " join report_v1.deployments d using (deployment_id) join gnomon.plans p using (plan_id)"
-        " where v.verdict_id = %(id)s",
-        id=verdict_id,
-    )
+    row = one(connection, SQL["verdict"], id=verdict_id)
     if row is None:
-        known = one(connection, "select min(verdict_id) as low, max(verdict_id) as high from gnomon.verdicts")
+        known = one(connection, SQL["known_verdicts"])
         there = f"there are {known['low']} to {known['high']}" if known and known["high"] else "there is none yet"
         raise ConfigurationError(f"there is no verdict {verdict_id}; {there}")
     return row
 
 
 def export(row: Row) -> dict[str, Any]:
-    """Return a stored verdict as one JSON object from which anyone can decide it again."""
+    """Return a stored verdict as one JSON object with all that is needed to check it."""
     return {
         "format": FORMAT,
         "verdict_id": row["verdict_id"],
@@ -141,7 +143,7 @@ def export(row: Row) -> dict[str, Any]:
 
 
 def verify(connection: Connection, deployment: Row, row: Row) -> list[str]:
-    """Return how a stored verdict differs from what its plan, its evidence and the database say now; empty: equal."""
+    """Return how a stored verdict differs from one computed now from its plan, evidence and database; empty: equal."""
     problems = []
     if Plan.model_validate(row["plan"]).sha256 != row["plan_sha256"]:
         problems.append("the plan does not have its hash")

@@ -1,7 +1,7 @@
-"""The ways in which a promotion is made and undone: an MLflow alias, a flag file, or a command.
+"""The switches of promotions: an MLflow alias, a flag file, or a command.
 
-Each way knows the state before (`state`), can say that the change would work (`check`), and moves by compare-and-set:
-where the state is no longer what it was, nothing is changed and WayMovedError says so.
+Each switch reads its state (`state`), checks that the change would work (`check`), and moves by compare-and-set: if the
+state has changed meanwhile, it changes nothing and raises WayMovedError.
 """
 
 import json
@@ -29,11 +29,11 @@ class WayMovedError(GnomonError):
 
 
 class Way(ABC):
-    """A switch between two models. A state is JSON: what `move` came from and can go back to."""
+    """A switch between two models. A state is JSON: `move` starts from one and can return to it."""
 
     @abstractmethod
     def state(self) -> State:
-        """Return what is live now. Raises ConfigurationError where there is no such switch."""
+        """Return the current state. Raises ConfigurationError if there is no such switch."""
 
     @abstractmethod
     def wanted(self) -> State:
@@ -41,7 +41,7 @@ class Way(ABC):
 
     @abstractmethod
     def check(self, target: State) -> None:
-        """Raise where a move to `target` could not work; change nothing."""
+        """Raise if a move to `target` could not work; change nothing."""
 
     @abstractmethod
     def move(self, expected: State, target: State, note: dict[str, str]) -> None:
@@ -49,7 +49,7 @@ class Way(ABC):
 
 
 def way_of(plan: WayBack) -> Way:
-    """Return the way that the plan names. Raises ConfigurationError where it names none."""
+    """Return the switch that the plan names. Raises ConfigurationError if it names none."""
     if plan.kind == "mlflow":
         return MlflowAlias(plan)
     if plan.kind == "flag":
@@ -81,7 +81,7 @@ class MlflowAlias(Way):
 
     @override
     def state(self) -> State:
-        """Return the version that the alias names, null where there is no such alias yet."""
+        """Return the version that the alias names, null without such an alias."""
         try:
             aliases = self._client.get_registered_model(self._model).aliases
         except self._error as error:
@@ -95,7 +95,7 @@ class MlflowAlias(Way):
 
     @override
     def check(self, target: State) -> None:
-        """Raise where the registry has no such version."""
+        """Raise if the registry has no such version."""
         if target["version"] is None:
             return
         try:
@@ -144,7 +144,7 @@ class FlagFile(Way):
 
     @override
     def check(self, target: State) -> None:
-        """Raise where the flag has no such variant or the file cannot be replaced."""
+        """Raise if the flag has no such variant or the file cannot be replaced."""
         variants = self._read()[1].get("variants", {})
         if target["variant"] not in variants:
             there = ", ".join(sorted(variants)) or "none"
@@ -189,7 +189,7 @@ class FlagFile(Way):
 
 
 class Command(Way):
-    """Two commands of the user's own; what they are called with stands in GNOMON_… variables."""
+    """Two commands of the user; GNOMON_… variables hold their arguments."""
 
     def __init__(self, plan: WayBack) -> None:
         self._promote, self._rollback, self._check = plan.promote_command, plan.rollback_command, plan.check_command
@@ -204,7 +204,7 @@ class Command(Way):
 
     @override
     def check(self, target: State) -> None:
-        """Run the check command where there is one; otherwise see that the command's program can be found."""
+        """Run the check command, if there is one; otherwise check that the command's program exists."""
         import shutil
 
         if self._check:

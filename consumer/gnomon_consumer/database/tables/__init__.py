@@ -1,8 +1,8 @@
-"""The tables of schema `gnomon`, declared once; the migrations must arrive at exactly this (a test compares).
+"""The tables of schema `gnomon`, declared once; the migrations must produce exactly these (a test compares).
 
-Times are `timestamptz`; offsets, counts and microseconds are `bigint`. A `live_…` or `shadow_…` group of
-columns holds one answer: value, label, scores, items, or an error. `windows` and `cells` hold what the
-scorer claims beside what the joiner counted for itself (`joined_…`).
+Times are `timestamptz`; offsets, counts and microseconds are `bigint`. A `live_…` or `shadow_…` group of columns holds
+one answer: value, label, scores, items, or an error. `windows` and `cells` hold the scorer's claims and the joiner's
+own counts (`joined_…`).
 
 Two predictions are *comparable* when both have a label, or neither has one and both have a finite value, or
 neither has either and both have items; they *agree* when the labels, the values (within the stream's

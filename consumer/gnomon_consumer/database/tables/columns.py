@@ -1,4 +1,4 @@
-"""What the tables have in common: their schema and naming, and columns of the usual kinds."""
+"""Common parts of the tables: schema, naming, and columns of the usual kinds."""
 
 from typing import Any
 

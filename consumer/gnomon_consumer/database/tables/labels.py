@@ -1,4 +1,4 @@
-"""Labels in every version, and the cohorts that are sealed from them."""
+"""All versions of labels, and the cohorts sealed from them."""
 
 from sqlalchemy import (
     BigInteger,

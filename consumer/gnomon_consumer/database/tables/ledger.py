@@ -1,4 +1,4 @@
-"""Windows and what they sum to, progress, producers, dead letters: where every capture went."""
+"""The ledger of captures: windows and cells, progress, producers, dead letters."""
 
 from sqlalchemy import (
     BigInteger,

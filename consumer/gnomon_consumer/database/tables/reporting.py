@@ -1,4 +1,4 @@
-"""What the reports keep for themselves."""
+"""Results that the reports store."""
 
 from sqlalchemy import (
     BigInteger,

@@ -1,4 +1,4 @@
-"""Streams, their deployments and features, and how pairs are cut."""
+"""Streams, their deployments and features, and the partitioning of pairs."""
 
 from sqlalchemy import (
     Boolean,

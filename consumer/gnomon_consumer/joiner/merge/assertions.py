@@ -1,4 +1,4 @@
-"""Pair assertions: what a scorer claims of a window, compared with the rows it wrote. No I/O."""
+"""Pair assertions: a scorer's claims about a window, compared with the rows that it wrote. No I/O."""
 
 import math
 

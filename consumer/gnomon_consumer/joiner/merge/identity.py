@@ -1,4 +1,4 @@
-"""Whose log is joined: the identity that a DeploymentStart states and the database keeps. No I/O."""
+"""The identity of a deployment, as stated by a DeploymentStart and kept in the database. No I/O."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ class IdentityError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class JoinProgress:
-    """Where a partition stands, and whose log it is."""
+    """A partition's progress, and the identity of its log."""
 
     next_source: int
     next_shadow: int
@@ -28,7 +28,7 @@ IDENTITY = (
 
 
 def identity_of(start: DeploymentStart) -> dict[str, Any]:
-    """The identity that a DeploymentStart states, by the columns of join_progress."""
+    """Return the identity that a DeploymentStart states, by the columns of join_progress."""
     return {
         "cluster_id": start.cluster_id,
         "topic_id": start.topic_id,

@@ -1,4 +1,4 @@
-"""Outcomes with the live messages at their source offsets: what an assembly turns into pairs. No I/O."""
+"""Outcomes with the live messages at their source offsets, from which pairs are assembled. No I/O."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class Matches:
 
     @classmethod
     def joined(cls, parts: Sequence["Matches"]) -> "Matches":
-        """Those of several windows, one after the other."""
+        """Return the matches of several windows, one after the other."""
         if len(parts) == 1:
             return parts[0]
         values = [value for part in parts for value in part.values]

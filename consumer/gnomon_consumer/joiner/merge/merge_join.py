@@ -1,8 +1,8 @@
 """The merge join of one partition: shadow log and live log, each in offset order, matched by source offset.
 
-No input or output and no clock. Whoever drives a `Pairing` hands it what the two logs hold, in whatever interleaving it
-arrives, and takes windows that are complete on both sides. Memory: the shadow rows of the windows that are still open,
-their matched live messages, and what was read of the live log ahead of the last seal.
+No input or output and no clock. The caller of a `Pairing` passes it the messages of both logs, interleaved in any way,
+and pops windows that are complete on both sides. Memory: the shadow rows of the windows that are still open, their
+matched live messages, and the live messages read ahead of the last seal.
 """
 
 from collections import deque
@@ -43,7 +43,7 @@ class Pairing:
     # What the shadow log holds.
 
     def shadow(self, offset: int, name: str, record: Record) -> None:
-        """Take one record of the shadow log; raise PairingError when it contradicts what came before."""
+        """Accept one record of the shadow log; raise PairingError if it contradicts an earlier one."""
         kind = name.rpartition(".")[2]
         if kind == "DeploymentStart":
             self._take_start(from_dict(DeploymentStart, record))
@@ -62,7 +62,7 @@ class Pairing:
             self._next_source = self._live_position = start.start_offset
 
     def outcomes(self, offsets: Sequence[int] | Numbers, rows: pa.RecordBatch) -> None:
-        """Take ShadowPredictions that stand at `offsets` of the shadow log, as `shadow` does one of them."""
+        """Accept the ShadowPredictions at `offsets` of the shadow log, as `shadow` does for one of them."""
         if self._next_source is None:
             raise self._headless(int(offsets[0]), "ShadowPrediction")
         partitions = numbers(rows, "source_partition")
@@ -110,7 +110,7 @@ class Pairing:
     # What the live log holds.
 
     def live(self, messages: Iterable[LiveMessage]) -> None:
-        """Take messages of the live log, in the order of their offsets; what was read before is passed over."""
+        """Accept messages of the live log, in offset order; skip those read before."""
         run = list(messages)
         offsets = np.fromiter(map(_OFFSET, run), np.int64, len(run))
         # Where the log is read again from an earlier offset on, another run begins.
@@ -143,7 +143,7 @@ class Pairing:
             self._ahead_until = int(run.offsets[-1])
 
     def live_reached(self, position: int) -> None:
-        """Say that the live log holds nothing below `position` that was not handed over: sampled rows are orphans."""
+        """Record that the live log holds no further message below `position`: sampled rows there are orphans."""
         if not self._ahead:
             self._live_reached(position)
 
@@ -163,7 +163,7 @@ class Pairing:
     # What is done, and what is wanted.
 
     def pop_complete(self) -> list[JoinedWindow]:
-        """The windows that are complete on both sides, in order; each is handed out once."""
+        """Return the windows that are complete on both sides, in order, each once."""
         complete, self._complete = self._complete, []
         return complete
 
@@ -174,7 +174,7 @@ class Pairing:
 
     @property
     def live_position(self) -> int:
-        """The first live offset that is not read yet, or is held ahead."""
+        """The first live offset that is not yet read, or is read ahead."""
         return self._live_position
 
     @property
@@ -184,7 +184,7 @@ class Pairing:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is held that a later record could complete."""
+        """Whether no row in memory waits for a later record."""
         return not self._open and not self._rows and not self._complete
 
     @property

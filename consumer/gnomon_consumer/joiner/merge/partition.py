@@ -1,4 +1,4 @@
-"""One partition of a joiner: how far its two logs are read, whose they are, and their merge join. No I/O."""
+"""One partition of a joiner: the positions in its two logs, their identity, and their merge join. No I/O."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +14,10 @@ from gnomon_schemas.records import DeploymentStart, from_dict
 
 
 class Partition:
-    """Joined from `known` on, None for a new one; `here` says which cluster and live topic are read.
+    """A partition, joined from `known` on (None for a new one); `here` names the cluster and the live topic.
 
-    `begins` are DeploymentStarts with their offsets, `ready` the windows that are complete: both wait for the database.
-    Whatever stops the partition is raised as PairingError, and a log of somebody else as IdentityError.
+    `begins` are DeploymentStarts with their offsets, `ready` the complete windows: both wait for the database. A
+    contradiction, which stops the partition, is raised as PairingError; a log with another identity as IdentityError.
     """
 
     def __init__(self, number: int, known: JoinProgress | None, here: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ class Partition:
     # The shadow log.
 
     def shadow(self, run: ShadowRun) -> int | None:
-        """Take what is new of the shadow log; return the offset at which to go on when it is not the next one."""
+        """Accept new messages of the shadow log; return the offset at which to continue if it is not the next one."""
         go_on_at = None
         run = run.since(self._expected)
         if len(run.offsets) and not self._first_seen:
@@ -58,7 +58,7 @@ class Partition:
         return go_on_at
 
     def _begin(self, offset: int, read: pa.RecordBatch | Read) -> int | None:
-        """The first record says whose log this is; only then is the middle of it trusted, and looked for."""
+        """Check the identity in the first record; only then search the middle of the log and trust it."""
         self._shadow_end = self.caught_up = False
         if isinstance(read, tuple) and read[0].endswith(".DeploymentStart"):
             self._check(from_dict(DeploymentStart, read[1]))
@@ -98,12 +98,12 @@ class Partition:
             check_identity(self.number, self._known.identity, found)
 
     def shadow_ends(self, offset: int) -> None:
-        """Say that the shadow log ends there for now."""
+        """Record that the shadow log ends there for now."""
         self._shadow_end = self._shadow_end or offset >= self._expected
         self._ended_at = max(self._ended_at, offset)
 
     def shadow_lost(self) -> PairingError:
-        """What to say when the shadow log has no such offset as the next one."""
+        """Return the error for a next offset that the shadow log does not hold."""
         return PairingError(
             f"shadow partition {self.number} no longer holds offset {self._expected}, where the join stands:"
             " it expired or was re-created"
@@ -112,18 +112,18 @@ class Partition:
     # The live log.
 
     def live(self, messages: Sequence[LiveMessage]) -> None:
-        """Take messages of the live log, in the order of their offsets."""
+        """Accept messages of the live log, in offset order."""
         if messages:
             self.pairing.live(messages)
             self._live_end = max(self._live_end, (messages[-1].offset() or 0) + 1)
 
     def live_reached(self, offset: int = 0) -> None:
-        """Say that nothing below `offset`, nor below the offsets said before, is left in the live log to hand over."""
+        """Record that the live log holds no further message below `offset`, or below an earlier such offset."""
         self._live_end = max(self._live_end, offset)
         self.pairing.live_reached(self._live_end)
 
     def live_too_short(self, end: int) -> PairingError | None:
-        """What to say when the live log ends before what the shadow log has seen."""
+        """Return the error for a live log that ends before an offset that the shadow log refers to."""
         if end >= (self.pairing.next_source or 0):
             return None
         return PairingError(
@@ -134,7 +134,7 @@ class Partition:
     # What is left to do.
 
     def complete_windows(self) -> list[JoinedWindow]:
-        """Everything that is complete and not yet written; it stays `ready` until that is cleared."""
+        """Return all complete windows that are not yet written; they stay in `ready` until the caller clears it."""
         self.ready += self.pairing.pop_complete()
         return self.ready
 
@@ -145,18 +145,18 @@ class Partition:
 
     @property
     def joined_to(self) -> int:
-        """The live offset below which nothing is left to join: markers of transactions may follow the last window."""
+        """The live offset below which everything is joined: markers of transactions may follow the last window."""
         sealed = self.pairing.next_source or 0
         return sealed if self.pairing.held_ahead else max(sealed, self._live_end)
 
     @property
     def shadow_position(self) -> int:
-        """The offset of the shadow log that is due next: markers of transactions may follow the last window."""
+        """The next offset of the shadow log: markers of transactions may follow the last window."""
         return max(self._expected, self._ended_at)
 
     @property
     def has_work(self) -> bool:
-        """Whether something that was read waits to be joined or written."""
+        """Whether messages in memory wait to be joined or written."""
         return bool(self.ready) or not self.pairing.idle
 
     @property

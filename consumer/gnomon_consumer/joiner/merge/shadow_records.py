@@ -1,4 +1,4 @@
-"""The shadow log in batches: outcomes stay columns, and only the few other records become Python values."""
+"""The shadow log in batches: outcomes stay columns; only the few other records become Python values."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ Read = tuple[str, Record] | DecodeError
 
 
 class ShadowBatch(NamedTuple):
-    """Messages of a shadow log: that at place i is row `row_of[i]` of `outcomes`, or it is in `others`, with row -1."""
+    """Messages of a shadow log: message i is row `row_of[i]` of `outcomes`, or (row -1) is in `others`."""
 
     outcomes: pa.RecordBatch
     row_of: Numbers
@@ -32,14 +32,14 @@ class ShadowBatch(NamedTuple):
 
 
 class ShadowRun(NamedTuple):
-    """What one partition of a shadow log holds: the message at `offsets[i]` stood at `places[i]` of `batch`."""
+    """Messages of one partition of a shadow log: the message at `offsets[i]` is message `places[i]` of `batch`."""
 
     offsets: Numbers
     places: Numbers
     batch: ShadowBatch
 
     def since(self, offset: int) -> "ShadowRun":
-        """Leave out what lies below `offset`, and what comes again."""
+        """Drop messages below `offset` and repeated messages."""
         if not len(self.offsets):
             return self
         reached = np.maximum.accumulate(np.append(offset - 1, self.offsets[:-1]))
@@ -47,7 +47,7 @@ class ShadowRun(NamedTuple):
         return self if fresh.all() else ShadowRun(self.offsets[fresh], self.places[fresh], self.batch)
 
     def pieces(self) -> Iterator[tuple[Numbers, pa.RecordBatch | Read]]:
-        """Runs of outcomes, and other records one by one, in their order; each with its offsets."""
+        """Yield runs of outcomes, and other records one by one, in order, each with its offsets."""
         rows = self.batch.row_of[self.places]
         at = 0
         for other in (*np.flatnonzero(rows < 0).tolist(), len(rows)):
@@ -77,7 +77,7 @@ def read_shadow(reader: ColumnarReader, messages: Sequence[bytes | None]) -> Sha
 
 
 def _of_now(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Outcomes with today's columns; one that an earlier version did not write is null."""
+    """Return outcomes with the current columns; a column that an earlier version did not write is null."""
     columns = [
         batch.column(field.name).cast(field.type)
         if field.name in batch.schema.names
@@ -88,10 +88,10 @@ def _of_now(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def with_approximate_probe(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Give the outcomes of one window that an earlier version wrote a probability to be in the probe.
+    """Give a probability to be in the probe to the outcomes of a window that an earlier version wrote.
 
-    Its probe were the lowest ranks over all cells. Their probability is taken to be the share of the window's rows that
-    were scored one at a time, which is exact only where the window had one cell.
+    Its probe was the lowest ranks over all cells. As probability this uses the share of the window's rows that were
+    scored one at a time, which is exact only if the window had one cell.
     """
     single = pc.and_(pc.equal(rows.column("batch_size"), 1), pc.is_null(rows.column("error")))
     count = pc.sum(single).as_py() or 0
@@ -103,7 +103,7 @@ def with_approximate_probe(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def outcomes(records: Sequence[Record]) -> pa.RecordBatch:
-    """Outcomes that are Python values as columns."""
+    """Return outcomes that are Python values as columns."""
     return pa.RecordBatch.from_pylist(list(records), schema=COLUMNS)
 
 
@@ -112,21 +112,21 @@ NONE = outcomes([])
 
 
 def together(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Batches of outcomes as one; none at all is an empty one."""
+    """Return batches of outcomes as one batch, empty if there are none."""
     if len(batches) == 1:
         return batches[0]
     return pa.concat_batches(batches) if batches else NONE
 
 
 def chosen(batch: pa.RecordBatch, rows: Numbers) -> pa.RecordBatch:
-    """Some rows of a batch, in the order given; without a copy where they follow one another."""
+    """Return some rows of a batch, in the given order; without a copy if they are consecutive."""
     if len(rows) and (np.diff(rows) == 1).all():
         return batch.slice(int(rows[0]), len(rows))
     return batch.take(pa.array(rows))
 
 
 def plain(batch: pa.RecordBatch, rows: Numbers) -> list[Record]:
-    """What the ledger keeps of outcomes that are no pairs, as Python values."""
+    """Return the ledger's fields of outcomes that are not pairs, as Python values."""
     if not len(rows):
         return []
     found: list[Record] = batch.select(_PLAIN).take(pa.array(rows)).to_pylist()
@@ -134,13 +134,13 @@ def plain(batch: pa.RecordBatch, rows: Numbers) -> list[Record]:
 
 
 def numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[Any]:
-    """A column without nulls as an array."""
+    """Return a column without nulls as an array."""
     column: npt.NDArray[Any] = batch.column(name).to_numpy()
     return column
 
 
 def different(*columns: pa.Array) -> tuple[list[tuple[Any, ...]], Numbers]:
-    """The different rows of some columns without nulls, and which of them each row is."""
+    """Return the different rows of some columns without nulls, and which of them each row is."""
     keys: list[tuple[Any, ...]] = [()]
     key_of = np.zeros(len(columns[0]), np.int64)
     for column in columns:
@@ -153,5 +153,5 @@ def different(*columns: pa.Array) -> tuple[list[tuple[Any, ...]], Numbers]:
 
 
 def part(column: pa.Array, name: str) -> pa.Array:
-    """A field of a column of records; null where the record is."""
+    """Return a field of a column of records; null if the record is null."""
     return pc.struct_field(column, name)

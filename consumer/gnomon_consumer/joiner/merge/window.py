@@ -1,4 +1,4 @@
-"""One window of the merge join: the scorer's claim, and what the join finds. No input or output, no clock."""
+"""One window of the merge join: the scorer's claim, and the joiner's own count. No input or output, no clock."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,18 +27,18 @@ _KEY, _VALUE = methodcaller("key"), methodcaller("value")
 
 
 class LiveMessage(Protocol):
-    """What the join reads of a live message; confluent-kafka's Message is one."""
+    """The part of a live message that the join reads; confluent-kafka's Message has it."""
 
     def offset(self) -> int | None:
-        """Its offset."""
+        """Return its offset."""
         ...
 
     def key(self) -> str | bytes | None:
-        """The request id."""
+        """Return the request id."""
         ...
 
     def value(self) -> bytes | None:
-        """The framed capture."""
+        """Return the framed capture."""
         ...
 
     def headers(self) -> Any:
@@ -54,26 +54,26 @@ class LiveRun(NamedTuple):
 
     @classmethod
     def joined(cls, runs: Sequence["LiveRun"]) -> "LiveRun":
-        """Runs that follow one another, as one."""
+        """Return consecutive runs as one run."""
         if len(runs) == 1:
             return runs[0]
         return cls(np.concatenate([run.offsets for run in runs]), [one for run in runs for one in run.messages])
 
     def between(self, first: int, end: int) -> "LiveRun":
-        """Those from place `first` to place `end`."""
+        """Return the messages from index `first` to `end` - 1."""
         return LiveRun(self.offsets[first:end], self.messages[first:end])
 
 
 @dataclass(slots=True)
 class StratumRun:
-    """What a window received of one producer run."""
+    """The messages of one producer run in a window."""
 
     sequences: Numbers
     first_captured_at: int
     last_captured_at: int
 
     def add(self, other: "StratumRun") -> None:
-        """Take what else was received of it."""
+        """Add further messages of the run."""
         self.sequences = np.concatenate([self.sequences, other.sequences])
         self.first_captured_at = min(self.first_captured_at, other.first_captured_at)
         self.last_captured_at = max(self.last_captured_at, other.last_captured_at)
@@ -88,7 +88,7 @@ class StratumRun:
 
 @dataclass(slots=True)
 class JoinedWindow:
-    """A window, complete on both sides. `seal` is the scorer's claim, the rest what the join found for itself.
+    """A window, complete on both sides. `seal` is the scorer's claim, the rest is the joiner's own count.
 
     `contradictions` say where the claim and the scorer's own rows disagree.
     """
@@ -110,7 +110,7 @@ class JoinedWindow:
 
     @property
     def claimed_seen(self) -> int:
-        """Captures that the scorer says it saw there."""
+        """Captures that the scorer claims to have seen there."""
         return sum(cell.seen for cell in self.seal.cells)
 
 
@@ -161,7 +161,7 @@ class MergingWindow:
             self._match(rows, list(map(_KEY, messages)), values, strata or [NO_STRATUM] * len(values))
 
     def _count(self, read: Peeks, strata: Sequence[str] | None, count: int) -> None:
-        """Count captures by hour and stratum and by producer run; one without a sane time falls into the window's."""
+        """Count captures by hour and stratum and by producer run; an implausible time counts in the window's hour."""
         sane = (read.captured_at >= FIRST_US) & (read.captured_at <= LAST_US) & (read.sequences >= 0)
         hours = np.full(count, self._hour)
         hours[read.places[sane]] = read.captured_at[sane] // HOUR_US
@@ -182,7 +182,7 @@ class MergingWindow:
                     self.joined.runs[producer_id] = run
 
     def finish(self) -> JoinedWindow:
-        """Whatever was sampled and not found in the live log is an orphan."""
+        """Count sampled captures that are not in the live log as orphans."""
         joined, lost = self.joined, np.flatnonzero(~self._found)
         if self._matched:
             joined.matches.shadow = chosen(self.rows, np.concatenate(self._matched))
@@ -190,7 +190,7 @@ class MergingWindow:
         return joined
 
     def _stratum(self, message: LiveMessage) -> str:
-        """The cell that counts this capture: its own, or the one that the scorer put the rest into."""
+        """Return the cell that counts this capture: its own, or the scorer's cell for remaining strata."""
         if not self._stratified:
             return NO_STRATUM
         name = stratum_of(message.headers())
@@ -199,7 +199,7 @@ class MergingWindow:
     def _match(
         self, rows: Numbers, keys: Sequence[str | bytes | None], values: list[bytes | None], cells: list[str]
     ) -> None:
-        """Match rows with the messages at their offsets; what cannot be a pair is refused."""
+        """Match rows with the messages at their offsets; refuse those that cannot become pairs."""
         wanted = chosen(self.rows, rows).column("request_id").cast(pa.binary())
         others = pc.fill_null(pc.not_equal(pa.array(keys, pa.binary()), wanted), fill_value=False).to_numpy(
             zero_copy_only=False
@@ -226,12 +226,12 @@ class MergingWindow:
 
 
 def is_approximate(seal: SamplingWindow) -> bool:
-    """Whether an earlier version wrote the window, whose probe had no exact probability."""
+    """Return whether an earlier version wrote the window, whose probe had no exact probability."""
     return any(cell.probed is None for cell in seal.cells)
 
 
 def stratum_of(headers: Sequence[tuple[str, bytes | None]] | Mapping[str, bytes | None] | None) -> str:
-    """The `stratum` header of a live message, '' for none."""
+    """Return the `stratum` header of a live message, '' for none."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in pairs:
         if name == "stratum":

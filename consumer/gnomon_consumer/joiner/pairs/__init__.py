@@ -1,1 +1,1 @@
-"""Rows of pairs, ledger and rollups out of joined windows. Pure: no input or output."""
+"""Turn joined windows into rows of pairs, ledger and rollups. Pure: no input or output."""

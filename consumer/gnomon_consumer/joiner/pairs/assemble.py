@@ -30,7 +30,7 @@ _TEXTS = pa.list_(pa.string())
 
 
 class MatchedWindow(Protocol):
-    """What of a window can become pairs, and what was refused before."""
+    """The matches of a window that can become pairs, and the earlier refusals."""
 
     @property
     def matches(self) -> Matches:
@@ -107,7 +107,7 @@ class Assembled:
     places: Numbers
 
     def refused(self, row: int, reason: str, detail: str) -> tuple[int, Refusal]:
-        """A row that cannot become a pair after all, with its window."""
+        """Record the refusal of a row that cannot become a pair after all, and return it with its window."""
         return int(self.window_of[row]), refused(self.matches[int(self.places[row])], reason, detail)
 
 
@@ -117,7 +117,7 @@ def assemble(
     reader: ColumnarReader,
     layout_of: Callable[[Schema], Layout],
 ) -> Assembled:
-    """Decode every match of `windows`; what cannot be read, or is another request, is refused with its reason."""
+    """Decode every match of `windows`; refuse, with a reason, unreadable captures and those of another request."""
     matches = Matches.joined([window.matches for window in windows])
     window_of = np.repeat(np.arange(len(windows)), [len(window.matches) for window in windows])
     refusals = [(at, refusal) for at, window in enumerate(windows) for refusal in window.refusals]
@@ -146,7 +146,7 @@ def assemble(
 
 
 def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, str]]:
-    """Which messages of one writer schema are not captures of their outcome's request: place -> reason and detail."""
+    """Find messages of one writer schema that are not captures of their outcome's request: index -> reason, detail."""
     places, batch = group.rows, group.batch
     if group.schema.name != "gnomon.v1.LivePrediction":
         return dict.fromkeys(places.tolist(), ("wrong_record", f"a {group.schema.name} on the live topic"))
@@ -168,7 +168,7 @@ def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, st
 
 
 def without_nul(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return pairs whose texts PostgreSQL can store, see `storable`; the same object where nothing is to be done."""
+    """Return pairs whose texts PostgreSQL can store, see `storable`; the same object if nothing changes."""
     columns = {
         field.name: cleaned
         for field, column in zip(batch.schema, batch.columns, strict=True)
@@ -195,13 +195,13 @@ def _where(flags: pa.Array) -> list[int]:
 
 
 def refused(match: Match, reason: str, detail: str) -> Refusal:
-    """A match that the joiner cannot turn into a pair."""
+    """Return a match that the joiner cannot turn into a pair."""
     size = len(match.value) if match.value is not None else 0
     return Refusal(match.shadow, match.cell, "join", reason, detail, size)
 
 
 def outcome_of(shadow: Record) -> str:
-    """`scored`, `timed_out` or `failed`."""
+    """Return `scored`, `timed_out` or `failed`."""
     error = shadow["error"]
     if error is None:
         return "scored"
@@ -210,7 +210,7 @@ def outcome_of(shadow: Record) -> str:
 
 @lru_cache(maxsize=65_536)
 def uuid_bytes(text: str) -> bytes | None:
-    """The 16 bytes of a UUID, None for any other text."""
+    """Return the 16 bytes of a UUID, None for any other text."""
     try:
         return uuid.UUID(text).bytes
     except ValueError:
@@ -218,7 +218,7 @@ def uuid_bytes(text: str) -> bytes | None:
 
 
 def _uuids(texts: pa.Array) -> pa.Array:
-    """UUIDs as 16 bytes, null for any other text; few are different."""
+    """Return UUIDs as 16 bytes, null for any other text; few distinct values are expected."""
     coded = texts.dictionary_encode()
     known = pa.array([uuid_bytes(text) for text in coded.dictionary.to_pylist()], pa.binary(16))
     return known.take(coded.indices)

@@ -23,10 +23,10 @@ _MOST_BYTES = np.iinfo(np.int32).max
 
 
 def copy_parts(batch: pa.RecordBatch) -> Iterator[bytes]:
-    """The COPY stream of a batch of PAIRS, piece by piece: the server writes one while the next is laid out.
+    """Yield the COPY stream of a batch of PAIRS in pieces: the server writes one while the next is encoded.
 
-    COPY's binary format carries no type names, so a timestamp travels as the 8-byte integer, and a UUID and a jsonb
-    as the bytes, that they are on the wire.
+    COPY's binary format carries no type names, so a timestamp is sent as its 8-byte integer, a UUID and a jsonb as
+    their bytes on the wire.
     """
     rows = _to_wire(batch)
     encoder = pgpq.ArrowToPostgresBinaryEncoder(rows.schema)
@@ -37,7 +37,7 @@ def copy_parts(batch: pa.RecordBatch) -> Iterator[bytes]:
 
 
 def copy_bytes(batch: pa.RecordBatch) -> bytes:
-    """The whole COPY stream of a batch of PAIRS: header, rows, trailer."""
+    """Return the whole COPY stream of a batch of PAIRS: header, rows, trailer."""
     return b"".join(copy_parts(batch))
 
 
@@ -56,7 +56,7 @@ def _to_wire(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _numbers(lists: pa.ListArray) -> pa.Array:
-    """`float8[]` as the bytes that they are on the wire, where all have one length and no nulls; else as they are."""
+    """Return `float8[]` in wire format if all have one length and no nulls; otherwise return them unchanged."""
     values, width = lists.flatten(), _width(lists)
     if not width or values.null_count:
         return lists
@@ -71,7 +71,7 @@ def _numbers(lists: pa.ListArray) -> pa.Array:
 
 
 def _texts(lists: pa.ListArray) -> pa.Array:
-    """`text[]` as the bytes that they are on the wire, where all have one length; else as they are."""
+    """Return `text[]` in wire format if all have one length; otherwise return them unchanged."""
     values, width = lists.flatten().cast(pa.binary()), _width(lists)
     if not width or values.nbytes + (_HEAD_BYTES + 4 * width) * len(lists) > _MOST_BYTES:
         return lists
@@ -87,11 +87,11 @@ def _texts(lists: pa.ListArray) -> pa.Array:
 
 
 def _width(lists: pa.ListArray) -> int:
-    """The length that all of some lists have; 0 where they differ, or some are null."""
+    """Return the common length of some lists; 0 if they differ, or some are null."""
     width = int(lists.value_lengths()[0].as_py() or 0) if len(lists) else 0
     return 0 if lists.null_count or (np.diff(lists.offsets) != width).any() else width
 
 
 def _cut(ends: np.ndarray[Any, Any], data: pa.Buffer) -> pa.BinaryArray:
-    """Bytes one after the other as an array; `ends` are where each begins, and the end of the last."""
+    """Return consecutive byte strings as an array; `ends` are the beginning of each, and the end of the last."""
     return pa.Array.from_buffers(pa.binary(), len(ends) - 1, [None, pa.py_buffer(ends.astype(np.int32)), data])

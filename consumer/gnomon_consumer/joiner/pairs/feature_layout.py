@@ -1,4 +1,4 @@
-"""Where each feature lives in the arrays of `pairs`: positions are given once and for ever, under a lock."""
+"""The position of each feature in the arrays of `pairs`: assigned once, for ever, under a lock."""
 
 import json
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from gnomon_schemas.records import LARGEST_NUMBER
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The fields of one writer schema in the order of their positions; None where a position is not its own.
+    """The fields of one writer schema in the order of their positions; None for positions of other schemas.
 
-    Of `structured` fields (arrays and maps) the text is JSON; `millis` are times that are stored in microseconds.
+    The text of `structured` fields (arrays and maps) is JSON; `millis` are times that are stored in microseconds.
     """
 
     numeric: tuple[str | None, ...]
@@ -26,11 +26,11 @@ class Layout:
     millis: frozenset[str] = frozenset()
 
     def numbers(self, features: pa.StructArray) -> pa.ListArray:
-        """`features_numeric` of each row; booleans count as 0 and 1."""
+        """Return `features_numeric` of each row; booleans count as 0 and 1."""
         return _interleaved([self._number(name, features) for name in self.numeric], len(features), pa.float64())
 
     def texts(self, features: pa.StructArray) -> pa.ListArray:
-        """`features_text` of each row; an array or a map stands there as JSON."""
+        """Return `features_text` of each row; an array or a map is stored as JSON."""
         return _interleaved([self._text(name, features) for name in self.textual], len(features), pa.string())
 
     def _number(self, name: str | None, features: pa.StructArray) -> pa.Array:
@@ -50,7 +50,7 @@ class Layout:
 
 
 def bounded(numbers: pa.DoubleArray) -> pa.DoubleArray:
-    """Return numbers beyond ±LARGEST_NUMBER as ±infinity, which no sum takes and every report counts."""
+    """Return numbers beyond ±LARGEST_NUMBER as ±infinity, which sums leave out and every report counts."""
     values = numbers.to_numpy(zero_copy_only=False)
     beyond = np.abs(values) > LARGEST_NUMBER
     if not beyond.any():
@@ -59,7 +59,7 @@ def bounded(numbers: pa.DoubleArray) -> pa.DoubleArray:
 
 
 def _interleaved(columns: Sequence[pa.Array], rows: int, kind: pa.DataType) -> pa.ListArray:
-    """One list a row of what stands at that row in each column."""
+    """Return for each row the list of its values in all columns."""
     width = len(columns)
     ends = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
     if not width:
@@ -74,15 +74,15 @@ def _interleaved(columns: Sequence[pa.Array], rows: int, kind: pa.DataType) -> p
 
 
 def kind_of(feature: Feature) -> str:
-    """`numeric` for what one number stands for, `text` for all else."""
+    """Return `numeric` for a feature stored as one number, `text` for all others."""
     return "numeric" if feature.numeric else "text"
 
 
 def stored_type(feature: Feature) -> str:
-    """Return the type of what stands in `pairs`: all times of a stream are in one unit, whoever wrote them."""
+    """Return the type stored in `pairs`: all times of a stream have one unit, whichever schema wrote them."""
     return written_type(feature).replace("-millis", "-micros")
 
 
 def written_type(feature: Feature) -> str:
-    """Return the type of what stands in the capture."""
+    """Return the type in the capture."""
     return feature.logical or feature.kind

@@ -1,4 +1,4 @@
-"""The rows of the ledger: what a joined window claims, what the join counted, what it refused. No I/O."""
+"""The rows of the ledger: a joined window's claims, the joiner's counts and refusals. No I/O."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ TALLY_COLUMNS = (
 
 
 def window_row(deployment_id: int, window: JoinedWindow) -> tuple[Any, ...]:
-    """A row of WINDOW_COLUMNS."""
+    """Return a row of WINDOW_COLUMNS."""
     seal = window.seal
     gap, usage = seal.gap, seal.usage
     return (
@@ -77,7 +77,7 @@ def window_row(deployment_id: int, window: JoinedWindow) -> tuple[Any, ...]:
 
 
 Counts = defaultdict[str, Counter[str]]
-"""What became of a window's sampled rows, by stratum and outcome."""
+"""The counts of a window's sampled rows, by stratum and outcome."""
 
 
 def recount(
@@ -87,7 +87,7 @@ def recount(
     refusals: Sequence[tuple[int, Refusal]],
     tolerance: Tolerance,
 ) -> tuple[list[Counts], Rollup]:
-    """Count what became of every sampled row and seen capture, by window and by hour.
+    """Count the results of every sampled row and seen capture, by window and by hour.
 
     `kept` are the rows of `assembled` that are pairs now, `refusals` the others with the indices of their windows.
     """
@@ -113,7 +113,7 @@ def recount(
 def cell_rows(
     deployment_id: int, windows: Sequence[JoinedWindow], counted: Sequence[Counts]
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows of CELL_COLUMNS from what `recount` found."""
+    """Return rows of CELL_COLUMNS from the result of `recount`."""
     for window, counts in zip(windows, counted, strict=True):
         seal = window.seal
         claims = {storable(cell.stratum): cell for cell in seal.cells}
@@ -131,7 +131,7 @@ def cell_rows(
 
 
 def letter_row(deployment_id: int, window: JoinedWindow, refusal: Refusal) -> tuple[Any, ...]:
-    """A row of LETTER_COLUMNS."""
+    """Return a row of LETTER_COLUMNS."""
     shadow = refusal.shadow
     return (
         deployment_id,
@@ -150,7 +150,7 @@ def letter_row(deployment_id: int, window: JoinedWindow, refusal: Refusal) -> tu
 
 
 def tally_rows(deployment_id: int, windows: Sequence[JoinedWindow]) -> list[tuple[Any, ...]]:
-    """Rows of TALLY_COLUMNS in the order of their keys, so that writers lock alike."""
+    """Return rows of TALLY_COLUMNS in key order, so that all writers lock in the same order."""
     runs: dict[tuple[int, str], list[StratumRun]] = defaultdict(list)
     for window in windows:
         for producer_id, run in window.runs.items():
@@ -177,10 +177,10 @@ def _moment_or_none(micros: int | None) -> datetime | None:
 
 
 def hour_of(window: JoinedWindow) -> int:
-    """The hour in which a window begins, for what has no event time of its own."""
+    """Return the hour in which a window begins, for rows without an event time."""
     return (window.seal.first_captured_at or window.seal.opened_at) // HOUR_US
 
 
 def place(window: JoinedWindow) -> tuple[int, int]:
-    """Partition and start: the order in which windows are applied."""
+    """Return partition and start: the order in which windows are applied."""
     return window.seal.source_partition, window.seal.start_offset

@@ -41,14 +41,14 @@ Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Tolerance(NamedTuple):
-    """Two values agree when they differ by `absolute` at most, or by the share `relative` of the larger one."""
+    """Two values agree if they differ by at most `absolute`, or by at most the share `relative` of the larger one."""
 
     absolute: float = 0.0
     relative: float = 0.0
 
 
 class Rollup:
-    """Sums under construction; `rows` gives them in the order of their keys, so that writers lock alike."""
+    """Sums under construction; `rows` returns them in key order, so that all writers lock in the same order."""
 
     def __init__(self) -> None:
         self._counts: dict[Key, Counter[str]] = {}
@@ -78,7 +78,7 @@ class Rollup:
         self._decide(pairs, hours, terms)
 
     def _decide(self, pairs: pa.RecordBatch, hours: pa.Array, terms: dict[str, Any]) -> None:
-        """Add up the pairs in which two decisions stand side by side."""
+        """Add up the pairs of each combination of two decisions."""
         if "comparable" not in terms:
             return
         own = pa.array(np.flatnonzero(terms["comparable"] & _flags(pc.is_valid(pairs.column("live_label")))))
@@ -91,11 +91,11 @@ class Rollup:
                 self._decisions.setdefault((hour, live, shadow), [0, 0.0, 0.0])[at] += total if at else int(total)
 
     def decisions(self) -> Iterable[tuple[Decisions, list[float]]]:
-        """Keys in order, each with its pairs, weight and squared weight."""
+        """Return keys in order, each with its pairs, weight and squared weight."""
         return sorted(self._decisions.items())
 
     def rows(self) -> Iterable[tuple[Key, list[int | float]]]:
-        """Keys in order, each with its COUNTS and SUMS."""
+        """Return keys in order, each with its COUNTS and SUMS."""
         for key in sorted(self._counts.keys() | self._sums.keys()):
             counts = self._counts.get(key, Counter())
             sums = self._sums.get(key, {})
@@ -103,14 +103,14 @@ class Rollup:
 
 
 def _key_of(label: str) -> str:
-    """Return a label that an index can hold: a long one is cut, and told from others by its hash."""
+    """Return a label that fits into an index: a long one is cut, and its hash distinguishes it from others."""
     if len(label) <= MAX_LABEL:
         return label
     return f"{label[:MAX_LABEL]}… {hashlib.sha256(label.encode()).hexdigest()[:16]}"
 
 
 def _terms(pairs: pa.RecordBatch, tolerance: Tolerance) -> dict[str, Any]:
-    """What each row adds to each sum; of a flag that no row has, nothing."""
+    """Return what each row adds to each sum; leave out flags that no row has."""
     weight: Floats = 1.0 / (_floats(pairs, "capture_probability") * _floats(pairs, "inclusion_probability"))
     outcome = pairs.column("outcome")
     live, shadow = _floats(pairs, "live_value"), _floats(pairs, "shadow_value")
@@ -147,7 +147,7 @@ def _terms(pairs: pa.RecordBatch, tolerance: Tolerance) -> dict[str, Any]:
 
 
 def _agreement(pairs: pa.RecordBatch, both_values: Booleans, close: Booleans) -> tuple[Booleans, Booleans]:
-    """Which rows are comparable, and which of them agree."""
+    """Return which rows are comparable, and which of them agree."""
     labels = [pairs.column(f"{side}_label") for side in ("live", "shadow")]
     labelled = [_flags(pc.is_valid(column)) for column in labels]
     both_labels = labelled[0] & labelled[1]
@@ -172,7 +172,7 @@ def _agreement(pairs: pa.RecordBatch, both_values: Booleans, close: Booleans) ->
 
 
 def _close(live: Floats, shadow: Floats, both: Booleans, tolerance: Tolerance) -> Booleans:
-    """Whether two finite values agree."""
+    """Return whether two finite values agree."""
     one, other = np.where(both, live, 0.0), np.where(both, shadow, 0.0)
     most = np.maximum(tolerance.absolute, tolerance.relative * np.maximum(np.abs(one), np.abs(other)))
     close: Booleans = both & (np.abs(one - other) <= most)
@@ -180,10 +180,10 @@ def _close(live: Floats, shadow: Floats, both: Booleans, tolerance: Tolerance) -
 
 
 def _ranked(items: list[str] | None, scores: list[float] | None) -> list[str] | None:
-    """Items from the best score to the worst, equal scores by name; in their own order where they have no scores.
+    """Return items from the best score to the worst, equal scores by name; in their own order if they have no scores.
 
-    None where they are no ranking: no items, a number of scores that differs, a score that is not a number.
-    The same rule as gnomon.ranked().
+    None if they are not a ranking: no items, another number of scores, a score that is not a number. The same rule as
+    gnomon.ranked().
     """
     if items is None or scores is None:
         return items
@@ -193,7 +193,7 @@ def _ranked(items: list[str] | None, scores: list[float] | None) -> list[str] | 
 
 
 def _floats(pairs: pa.RecordBatch, name: str) -> Floats:
-    """A column as floats, NaN where it is null."""
+    """Return a column as floats, NaN for null."""
     column: Floats = pairs.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
     return column
 

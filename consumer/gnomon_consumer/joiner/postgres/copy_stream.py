@@ -1,4 +1,4 @@
-"""COPY that never waits by itself: one thread reads and assembles while PostgreSQL takes what was laid out."""
+"""COPY without waiting: one thread reads and assembles while PostgreSQL receives the encoded rows."""
 
 import os
 import select
@@ -18,7 +18,7 @@ Steps = Generator[int, None, None]
 
 
 def copying(cursor: psycopg.Cursor[Any], statement: str, parts: Iterable[bytes]) -> Steps:
-    """Copy `parts`; each is asked for when the one before is sent. Raises what PostgreSQL says at the end."""
+    """Copy `parts`; request each when the one before is sent. Raises PostgreSQL's error at the end."""
     writer = _Writer(cursor)
     with cursor.copy(statement, writer=writer) as stream:
         for part in parts:
@@ -28,9 +28,9 @@ def copying(cursor: psycopg.Cursor[Any], statement: str, parts: Iterable[bytes])
 
 
 def give_room(connection: psycopg.Connection[Any]) -> None:
-    """Let much be on its way to the server: what it works off while nobody here looks.
+    """Allow a large send buffer, from which the server reads while this thread does other work.
 
-    TCP makes room by itself; a Unix socket, which has 208 kB by default, gets what the system allows at most
+    TCP adjusts its buffer itself; a Unix socket has 208 kB by default and gets the system's maximum
     (`net.core.wmem_max`).
     """
     with socket.socket(fileno=os.dup(connection.fileno())) as way:
@@ -39,21 +39,21 @@ def give_room(connection: psycopg.Connection[Any]) -> None:
 
 
 class _Writer(copy.LibpqWriter):
-    """Hands bytes to libpq, which sends what the socket takes and keeps the rest."""
+    """Passes bytes to libpq, which sends what the socket accepts and keeps the rest."""
 
     _ended = False
 
     def write(self, data: Buffer) -> None:
-        """Begin to send; `sent` goes on with it."""
+        """Begin to send; `sent` continues."""
         self._pgconn.put_copy_data(data)
 
     def sent(self) -> Steps:
-        """Until libpq holds nothing back."""
+        """Yield until libpq has sent everything."""
         while self._pgconn.flush():
             yield select.POLLIN | select.POLLOUT
 
     def answered(self) -> Steps:
-        """End the COPY, until PostgreSQL has said what became of it."""
+        """End the COPY, and yield until PostgreSQL has answered."""
         self._pgconn.put_copy_end()
         self._ended = True
         yield from self.sent()
@@ -63,7 +63,7 @@ class _Writer(copy.LibpqWriter):
             self._pgconn.consume_input()
 
     def finish(self, exc: BaseException | None = None) -> None:
-        """Raise PostgreSQL's answer if it is an error, or tell it that there will be no more."""
+        """Raise PostgreSQL's error, if it answered with one, or end the COPY."""
         if not self._ended:
             super().finish(exc)
             return

@@ -1,4 +1,4 @@
-"""The table partitions that a batch of pairs needs, made beforehand: DDL has no place in the write's transaction."""
+"""The table partitions for a batch of pairs, created before the write: its transaction should contain no DDL."""
 
 from collections import Counter
 from typing import Any
@@ -17,7 +17,7 @@ SQL = queries_of(__package__)
 
 
 class Days:
-    """The days of event time that are known to have a table partition."""
+    """The days of event time with a known table partition."""
 
     def __init__(self, connection: psycopg.Connection[Any], stream_id: int) -> None:
         self._connection = connection
@@ -25,7 +25,7 @@ class Days:
         self._known: set[int] = set()
 
     def ensure(self, pairs: pa.RecordBatch) -> Counter[int]:
-        """Make what is missing, each in a transaction of its own; count by source partition what gets none.
+        """Create missing partitions, each in its own transaction; count, by source partition, the rows without one.
 
         Those rows go to the default partition.
         """

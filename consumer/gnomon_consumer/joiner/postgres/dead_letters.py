@@ -1,4 +1,4 @@
-"""A dead letter that became readable moves among the pairs, once, whoever tries."""
+"""A readable dead letter becomes a pair, exactly once, however many callers try."""
 
 import psycopg
 from psycopg import errors, sql
@@ -16,12 +16,12 @@ from gnomon_schemas.records import FailureKind
 
 
 class LetterSink(Sink):
-    """A sink that also takes single captures at their original coordinates."""
+    """A sink that also accepts single captures at their original coordinates."""
 
     def replay(self, shadow: Record, window_start: int, cell: str, value: bytes, reader: ColumnarReader) -> str:
-        """Move a dead letter among the pairs, in one transaction that only one caller can win.
+        """Turn a dead letter into a pair, in one transaction that only one caller can win.
 
-        Returns `paired`, `gone` when somebody else moved it, or `stays: …` with the reason; nothing is written then.
+        Returns `paired`, `gone` if another caller moved it, or `stays: …` with the reason; then nothing is written.
         """
         connection = self._connection
         if shadow["error"] is not None and shadow["error"]["kind"] == FailureKind.DEAD_LETTER:

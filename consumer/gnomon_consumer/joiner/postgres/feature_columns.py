@@ -14,18 +14,18 @@ SQL = queries_of(__package__)
 
 
 class FeatureColumns:
-    """The layouts of a stream, allocated in the database as new writer schemas turn up."""
+    """The layouts of a stream, allocated in the database when new writer schemas appear."""
 
     def __init__(self, stream_id: int) -> None:
         self._stream_id = stream_id
         self._by_fingerprint: dict[bytes, Layout] = {}
 
     def knows(self, schema: Schema) -> bool:
-        """Whether the layout of a schema was asked for before."""
+        """Return whether the layout of a schema is already known."""
         return schema.fingerprint.value in self._by_fingerprint
 
     def layout(self, connection: psycopg.Connection[Any], schema: Schema) -> Layout:
-        """The layout of a LivePrediction schema; commits a transaction of its own when the schema is new."""
+        """Return the layout of a LivePrediction schema; commit a separate transaction if the schema is new."""
         known = self._by_fingerprint.get(schema.fingerprint.value)
         if known is None:
             known = self._allocate(connection, FeatureSchema.in_live(schema).features)

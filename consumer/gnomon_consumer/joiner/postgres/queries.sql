@@ -48,7 +48,7 @@ set next_source_offset = %s, next_shadow_offset = %s, event_time_reached = great
 where deployment_id = %s and source_partition = %s and next_source_offset = %s
 
 -- name: tolerance
--- When two values agree; locked, since whoever changes it counts the rollups anew.
+-- The tolerance of the stream; locked, because a change of it recounts the rollups.
 select value_tolerance, relative_tolerance from gnomon.streams where stream_id = %s for share
 
 -- name: add_rollup

@@ -1,4 +1,4 @@
-"""Windows into PostgreSQL, whole or not at all: progress first, by compare-and-set, then the rows it stands for."""
+"""Write windows to PostgreSQL, whole or not at all: first the progress, by compare-and-set, then its rows."""
 
 import select
 import time
@@ -59,10 +59,10 @@ class DoublePairError(GnomonError):
 
 
 class Sink:
-    """Writes the windows of one deployment. `on_checkpoint` is called where tests want to interrupt.
+    """Writes the windows of one deployment. Tests interrupt through `on_checkpoint`.
 
-    A write that was started goes on with every `push`. The connection is its own until it is done: whatever else asks
-    the database settles it first.
+    Every `push` continues the current write. It owns the connection until it is done: all other statements settle it
+    first.
     """
 
     def __init__(
@@ -83,17 +83,17 @@ class Sink:
         self._written: list[tuple[Sequence[JoinedWindow], int]] = []
 
     def declare_replay(self, since: datetime, until: datetime) -> None:
-        """Say which part of the past this stream replays: its event times get table partitions of their own."""
+        """Declare the past period that this stream replays, so that its event times get table partitions."""
         self._connection.execute(SQL["declare_replay"], [since, until, self._stream_id])
 
     def progress(self, partitions: Sequence[int]) -> dict[int, JoinProgress]:
-        """What is joined already, by partition."""
+        """Return what is joined already, by partition."""
         self.settle()
         rows = self._connection.execute(SQL["progress"], [self.deployment_id, list(partitions)])
         return {row[0]: JoinProgress(row[1], row[2], dict(zip(IDENTITY, row[3:], strict=True))) for row in rows}
 
     def begin(self, partition: int, start: DeploymentStart, shadow_offset: int) -> None:
-        """Remember where a partition begins; raise IdentityError when it began otherwise."""
+        """Store the beginning of a partition; raise IdentityError if another one is stored."""
         self.settle()
         found = identity_of(start)
         identity = [found[name] for name in IDENTITY]
@@ -109,24 +109,24 @@ class Sink:
         check_identity(partition, self.progress([partition])[partition].identity, found)
 
     def caught_up(self, partitions: Sequence[int]) -> None:
-        """Say that nothing is left to join in these partitions for now."""
+        """Record that nothing is left to join in these partitions for now."""
         self.settle()
         self._connection.execute(SQL["caught_up"], [self.deployment_id, list(partitions)])
 
     def apply(self, windows: Sequence[JoinedWindow], reader: ColumnarReader) -> int:
-        """Write windows to the end; return the number of pairs. Raises what `start` and `settle` raise."""
+        """Write windows and wait for the commit; return the number of pairs. Raises like `start` and `settle`."""
         self.start(windows, self.assembled(windows, reader))
         self.settle()
         return self.written()[-1][1]
 
     def assembled(self, windows: Sequence[JoinedWindow], reader: ColumnarReader) -> Assembled:
-        """The pairs of some windows; what is being written need not be done for it, unless a schema is new."""
+        """Return the pairs of some windows; this waits for the current write only if a schema is new."""
         return assemble(self.deployment_id, windows, reader, self._layout)
 
     def start(self, windows: Sequence[JoinedWindow], assembled: Assembled) -> None:
-        """Begin to write windows, each partition's in order, in one transaction, when what is being written is done.
+        """Begin to write windows, each partition's in order, in one transaction, after the current write.
 
-        Raises ProgressMovedError when another joiner was here: nothing of `windows` is written then. A row that
+        Raises ProgressMovedError if another joiner moved the progress: then nothing of `windows` is written. A row that
         PostgreSQL refuses becomes a dead letter.
         """
         self.settle()
@@ -136,13 +136,13 @@ class Sink:
 
     @property
     def busy(self) -> bool:
-        """Whether a write is not done."""
+        """Whether a write is running."""
         return self._writing is not None
 
     def push(self) -> int:
-        """Go on with the write until PostgreSQL would have to be waited for; return the events to wait for.
+        """Continue the write until it would have to wait for PostgreSQL; return the events to wait for.
 
-        Raises DoublePairError for a bug, and psycopg's errors for a database that is away: nothing is written then.
+        Raises DoublePairError for a bug, and psycopg's errors if the database is unreachable: then nothing is written.
         """
         writing, self._writing = self._writing, None
         events = 0 if writing is None else next(writing, 0)
@@ -151,7 +151,7 @@ class Sink:
         return events
 
     def settle(self, seconds: float | None = None) -> bool:
-        """Wait until the write is done, so long at most; return whether it is. Raises what `push` raises."""
+        """Wait for the write, at most this long; return whether it is done. Raises like `push`."""
         until = None if seconds is None else time.monotonic() + seconds
         while events := self.push():
             left = None if until is None else until - time.monotonic()
@@ -163,12 +163,12 @@ class Sink:
         return True
 
     def written(self) -> list[tuple[Sequence[JoinedWindow], int]]:
-        """Windows that were committed since this was asked for last, with their number of pairs."""
+        """Return the windows committed since the last call, with their number of pairs."""
         written, self._written = self._written, []
         return written
 
     def close(self) -> None:
-        """Close the connection: what is being written is rolled back."""
+        """Close the connection; a running transaction is rolled back."""
         self._connection.close()
         self._writing = None
 
@@ -206,11 +206,11 @@ class Sink:
                 raise ProgressMovedError(partition)
 
     def _copy_pairs(self, assembled: Assembled) -> Generator[int, None, tuple[Numbers, list[tuple[int, Refusal]]]]:
-        """Copy the batch; halve what PostgreSQL refuses until the rows at fault are alone.
+        """Copy the batch; halve a refused batch until the refused rows are isolated.
 
-        NUL is the one character that PostgreSQL has not; it is looked for only when a batch was refused.
+        NUL is the only character that PostgreSQL cannot store; it is searched for only after a refusal.
 
-        Returns the indices that were written, and the refusals, those of the assembly included.
+        Returns the indices of the written rows, and the refusals, including those of the assembly.
         """
         kept = [np.empty(0, np.int64)]
         refusals = list(assembled.refusals)
@@ -256,7 +256,7 @@ class Sink:
         self._connection.cursor().executemany(SQL["add_tally"], tally_rows(self.deployment_id, windows))
 
     def _tolerance(self) -> Tolerance:
-        """When two values agree, locked until the transaction ends: whoever changes it counts the rollups anew."""
+        """Return the tolerance, locked until the transaction ends: a change of it recounts the rollups."""
         return Tolerance(*_one(self._connection, SQL["tolerance"], [self._stream_id]))
 
     def _copy(self, table: str, columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
@@ -293,7 +293,7 @@ _ADD_ROLLUP = SQL.template("add_rollup").format(
 
 
 def _register(connection: Connection, stream: str, deployment: str) -> tuple[int, int]:
-    """The stream's id and the deployment's id, each made if it is new."""
+    """Return the stream's id and the deployment's id; create each if it is new."""
     with connection.transaction():
         connection.execute(SQL["new_stream"], [stream])
         (stream_id,) = _one(connection, SQL["stream_id"], [stream])
@@ -309,5 +309,5 @@ def _one(connection: Connection, statement: bytes, arguments: list[Any]) -> tupl
 
 
 def one_line(error: Exception) -> str:
-    """What PostgreSQL says, bounded."""
+    """Return PostgreSQL's message, shortened."""
     return " ".join(str(error).split())[:500]

@@ -1,4 +1,4 @@
-"""Both logs of the partitions that a joiner owns: what they hold goes to each partition's merge join."""
+"""Both logs of the partitions that a joiner owns: their messages go to each partition's merge join."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +11,7 @@ from gnomon_consumer.joiner.merge.partition import Partition
 from gnomon_consumer.joiner.merge.shadow_records import ShadowRun, read_shadow
 from gnomon_consumer.joiner.reading.live_log import LiveLog
 from gnomon_consumer.joiner.reading.message_batches import by_partition, offsets_of, values_of
+from gnomon_consumer.joiner.spans import JoinSpans
 from gnomon_consumer.kafka.group import GroupTopic
 from gnomon_consumer.runtime.outage import Complaints
 from gnomon_consumer.runtime.stalls import PartitionPosition
@@ -21,11 +22,11 @@ from gnomon_schemas.topics import Topics
 
 
 class Logs:
-    """The shadow log, read in the deployment's group, and the live log beside it.
+    """The shadow log, read in the deployment's group, and the live log, read without a group.
 
-    `owned` are the partitions that are open, `failed` those that stopped, with the reason. `still_ours` raises when a
-    topic is not the one any more that the join began with. `push` is called between the logs, `finish_write` when
-    partitions were taken away: another member is about to ask how far they are.
+    `owned` are the open partitions, `failed` those that stopped, with the reason. `still_ours` raises if a topic was
+    replaced since the join began. `push` is called between the logs; `finish_write` when partitions were revoked,
+    because another member will soon read their progress.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Logs:
         still_ours: Callable[[], object],
         push: Callable[[], object],
         finish_write: Callable[[], object],
+        spans: JoinSpans,
     ) -> None:
         topics = Topics(settings.require_stream(), settings.topic_prefix)
         self.owned: dict[int, Partition] = {}
@@ -48,6 +50,7 @@ class Logs:
         self._still_ours = still_ours
         self._push = push
         self._finish_write = finish_write
+        self._spans = spans
         self._complaints = Complaints(log)
         self._waited: dict[int, int] = {}
         group = f"{topics.prefix}.{topics.stream}.join.{deployment}"
@@ -61,11 +64,11 @@ class Logs:
 
     @property
     def unopened(self) -> list[int]:
-        """Partitions that this member was given and that wait to be opened."""
+        """Assigned partitions that wait to be opened."""
         return sorted(self._shadow.unopened)
 
     def open(self, partitions: list[int], progress: Mapping[int, JoinProgress], here: dict[str, Any]) -> None:
-        """Begin to read partitions, each from where the database says that it stands."""
+        """Begin to read partitions, each from its progress in the database."""
         for partition in partitions:
             known = progress.get(partition)
             self.owned[partition] = Partition(partition, known, here)
@@ -74,9 +77,9 @@ class Logs:
         self._shadow.open(dict.fromkeys(partitions, OFFSET_BEGINNING))
 
     def follow(self, timeout: float) -> bool:
-        """Take what both logs hold next, waiting for the one that is behind so many seconds at most.
+        """Read the next messages of both logs; wait at most this many seconds for the log that is behind.
 
-        Returns whether there was anything.
+        Returns whether there were any.
         """
         found = self.follow_shadow(0 if self._wants_live else timeout)
         self._push()
@@ -89,7 +92,7 @@ class Logs:
         return any(state.pairing.wants_live for number, state in self.owned.items() if number not in self.failed)
 
     def follow_shadow(self, timeout: float) -> int:
-        """Take what the shadow log holds next; return how many messages and events that was."""
+        """Read the next messages of the shadow log; return the number of messages and events."""
         messages = self._shadow.consume(self._limits.batch_messages, timeout)
         read = read_shadow(self._reader, values_of(messages))
         for batch in by_partition(messages):
@@ -97,6 +100,7 @@ class Logs:
             if batch.event is not None:
                 self._shadow_event(batch.event[0], state, batch.event[1])
             elif state is not None and state.number not in self.failed:
+                self._spans.remember(batch.partition, batch.messages)
                 offsets = offsets_of(batch.messages)
                 try:
                     go_on_at = state.shadow(ShadowRun(offsets, batch.places, read))
@@ -124,7 +128,7 @@ class Logs:
         return len(messages)
 
     def balance(self) -> None:
-        """Bound what is held: stop reading the log that is ahead until the other one follows."""
+        """Bound the memory: stop reading the log that is ahead until the other one catches up."""
         share = max(1, self._limits.held_messages // max(1, len(self.owned)))
         for partition, state in self.owned.items():
             if state.pairing.held_ahead > share:
@@ -137,7 +141,7 @@ class Logs:
                 state.shadow_paused = too_many
 
     def at_the_end(self) -> list[int]:
-        """Partitions that are joined to the end of their live log and were not before."""
+        """Return partitions that are newly joined to the end of their live log."""
         return [
             partition
             for partition, state in self.owned.items()
@@ -146,9 +150,9 @@ class Logs:
         ]
 
     def look_for_lost_ends(self) -> None:
-        """Stop partitions whose live log ends before what the shadow log has seen; to be called now and then.
+        """Stop partitions whose live log ends before an offset in the shadow log; call this from time to time.
 
-        Where windows wait for live messages and none came since the last call, the broker is asked.
+        If windows wait for live messages and none came since the last call, this asks the broker.
         """
         waiting = {
             partition: state.pairing.live_position
@@ -162,7 +166,7 @@ class Logs:
         self._waited = waiting
 
     def positions(self) -> dict[int, PartitionPosition]:
-        """Where each partition stands in the shadow log; one that waits to be opened has something to do."""
+        """Return each partition's position in the shadow log; one that waits to be opened counts as having work."""
         waiting = {partition: PartitionPosition(None, 0, work=True) for partition in self._shadow.unopened}
         return waiting | {
             at: PartitionPosition(
@@ -172,7 +176,7 @@ class Logs:
         }
 
     def tell_lag_tools(self, ends: Mapping[int, int]) -> None:
-        """Commit the offsets of what is still owned, for tools that show a group's lag."""
+        """Commit the offsets of owned partitions, for tools that show a group's lag."""
         ends = {partition: end for partition, end in ends.items() if partition in self.owned}
         if ends and (reason := self._shadow.tell_lag_tools(ends)):
             self._log.info("lag tools are not told", reason=reason)
@@ -196,7 +200,7 @@ class Logs:
             self._complaints.hear(error)
 
     def _live_out_of_range(self, state: Partition) -> None:
-        """The live log begins beyond where the join stands, or ends before it."""
+        """Handle a live log that begins after the join's position, or ends before it."""
         self._still_ours()
         self._live.leave([state.number])
         found = self._live.watermarks(state.number)
@@ -211,7 +215,7 @@ class Logs:
             self._live.follow(state.number, position)
 
     def _fail(self, state: Partition, error: GnomonError) -> None:
-        """Stop one partition; the others go on."""
+        """Stop one partition; the others continue."""
         self._log.error("a partition stops", partition=state.number, reason=str(error))
         self.failed[state.number] = error
         self._shadow.hold([state.number], True)
@@ -221,13 +225,14 @@ class Logs:
         self._finish_write()
 
     def forget(self, partitions: list[int]) -> None:
-        """Drop what is held of partitions; another member, or this one later, begins where the database says."""
+        """Drop the unstored labels of partitions; the next owner begins at the progress in the database."""
         self._live.leave(partitions)
+        self._spans.forget(partitions)
         for partition in partitions:
             self.owned.pop(partition, None)
             self.failed.pop(partition, None)
 
     def reopen(self, partitions: list[int]) -> None:
-        """Drop what is held of partitions, and hold them back until they are opened again."""
+        """Drop the messages of partitions, and pause them until they are opened again."""
         self.forget(partitions)
         self._shadow.close_again(partitions)

@@ -25,13 +25,13 @@ class LiveLog:
         self._held: set[int] = set()
 
     def follow(self, partition: int, position: int) -> None:
-        """Begin to read a partition at an offset, unless it is followed already."""
+        """Begin to read a partition at an offset, unless it is already followed."""
         if partition not in self._followed:
             self._consumer.incremental_assign([TopicPartition(self._topic, partition, position)])
             self._followed.add(partition)
 
     def leave(self, partitions: Iterable[int]) -> None:
-        """Stop reading partitions; those not followed are passed over."""
+        """Stop reading partitions; ignore those that are not followed."""
         gone = self._followed & set(partitions)
         if gone:
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition) for partition in gone])
@@ -39,29 +39,29 @@ class LiveLog:
             self._held -= gone
 
     def hold(self, partition: int, held: bool) -> None:
-        """Stop fetching a partition for a while, or go on; its place is kept."""
+        """Pause a partition, or resume it; its position is kept."""
         if partition in self._followed and held != (partition in self._held):
             change = self._consumer.pause if held else self._consumer.resume
             change([TopicPartition(self._topic, partition)])
             (self._held.add if held else self._held.discard)(partition)
 
     def is_held(self, partition: int) -> bool:
-        """Whether fetching it is stopped."""
+        """Return whether it is paused."""
         return partition in self._held
 
     def consume(self, count: int, timeout: float) -> list[Message]:
-        """Messages and events of what is followed."""
+        """Return messages and events of the followed partitions."""
         return self._consumer.consume(count, timeout) if self._followed else []
 
     def watermarks(self, partition: int) -> tuple[int, int] | None:
-        """The first offset that is there and the end; None while the broker does not answer."""
+        """Return the first existing offset and the end; None while the broker does not answer."""
         try:
             return self._asking.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=self._timeout)
         except KafkaException:
             return None
 
     def end(self, partition: int) -> int:
-        """The end of a partition; UNKNOWN_END while the broker does not answer."""
+        """Return the end of a partition; UNKNOWN_END while the broker does not answer."""
         found = self.watermarks(partition)
         return UNKNOWN_END if found is None else found[1]
 

@@ -1,4 +1,4 @@
-"""Group what one call of `consume()` gave by partition. No I/O."""
+"""Group the messages of one `consume()` call by partition. No I/O."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ _NOWHERE: Numbers = np.empty(0, np.int64)
 
 
 class Batch(NamedTuple):
-    """Messages of one partition, with their places among all that are no events; or the event that follows them."""
+    """Messages of one partition, with their indices among all messages that are not events; or the event after them."""
 
     partition: int
     messages: Sequence[Message]
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
 
 def by_partition(messages: Sequence[Message]) -> Iterator[Batch]:
-    """Messages and events in an order that keeps each partition's: what came before an event comes first.
+    """Yield messages and events, keeping the order within each partition.
 
     An error that belongs to no partition has partition -1.
     """
@@ -51,12 +51,12 @@ def _told_apart(records: Sequence[Message], first: int) -> Iterator[Batch]:
 
 
 def values_of(messages: Sequence[Message]) -> list[bytes | None]:
-    """The values of all that are no events."""
+    """Return the values of all messages that are not events."""
     if any(map(Message.error, messages)):
         messages = [message for message in messages if message.error() is None]
     return list(map(Message.value, messages))
 
 
 def offsets_of(messages: Sequence[Message]) -> Numbers:
-    """Their offsets."""
+    """Return the offsets of these messages."""
     return np.fromiter(map(Message.offset, messages), np.int64, len(messages))

@@ -77,7 +77,7 @@ DEPLOYMENTS = (
 
 @dataclass(frozen=True)
 class Stand:
-    """How far everything is: of the service's own counts, and of what stands in the database."""
+    """How far everything is: the service's own counts, and the rows in the database."""
 
     captured: int
     labels: int
@@ -285,8 +285,8 @@ class DemoRun:
 
 
 class Retention:
-    """Makes an overrun loud: the embedded Kafka drops its oldest records, and whoever still needs them must not lose
-    them in silence.
+    """Detects an overrun: the embedded Kafka drops its oldest records, and a reader that still needs them must not lose
+    them silently.
     """
 
     CHECK_SECONDS = 2.0

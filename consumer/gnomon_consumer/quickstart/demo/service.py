@@ -136,7 +136,7 @@ def _serve(row: int, flights: Flights, features: dict[str, Any], model: LiveMode
 
 
 def _let_the_hook_breathe(tap: Tap) -> None:
-    """The hook drops rather than blocks, so whoever can wait waits here."""
+    """The hook drops rather than blocks, so a service that can wait waits here."""
     while _in_flight(tap.stats()) > MAX_IN_FLIGHT:
         time.sleep(0.005)
 
@@ -181,7 +181,7 @@ class PipedPace:
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._allowed > published)
             if self._allowed <= published:
-                raise GnomonError("whoever paced the live service is gone")
+                raise GnomonError("the process that paced the live service is gone")
 
 
 @click.command()

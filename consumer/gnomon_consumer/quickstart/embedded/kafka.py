@@ -1,6 +1,6 @@
 """librdkafka's mock cluster as the embedded Kafka: a real protocol endpoint on loopback, held in memory.
 
-Its limits, which whoever uses it must respect: 4 partitions for every topic, about 5 MB or 100,000 message
+Its limits, which its users must respect: 4 partitions for every topic, about 5 MB or 100,000 message
 sets kept in a partition, no admin API, no isolation for read_committed, no offsets stored in transactions.
 """
 

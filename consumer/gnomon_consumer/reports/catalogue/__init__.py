@@ -1,4 +1,4 @@
-"""Which reports there are."""
+"""The list of all reports."""
 
 from gnomon_consumer.reports.catalogue.answers import ANSWERS
 from gnomon_consumer.reports.catalogue.features import FEATURES, SKEW

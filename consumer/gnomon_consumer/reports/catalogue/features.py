@@ -1,13 +1,16 @@
 """The reports on features: against a reference, against the shadow's features, against features recomputed offline."""
 
-from gnomon_consumer.reports.catalogue.shape import DAYS_LIKE_THESE, PAIRS, WHO, Column, Report
+from gnomon_consumer.reports.catalogue.shape import DAYS_LIKE_THESE, LOCAL, PAIRS, WHO, Column, Report
+
+DRAWN = "Of a deployment with more than 30,000 pairs about 30,000 are read, chosen by a hash of the request id."
+EXACT = {"exact": "yes: read all pairs; default: about 30,000 of a deployment."}
 
 FEATURES = (
     Report(
         "drift",
         "Features and answers against a frozen reference",
         "drift",
-        (*PAIRS, "reference"),
+        (*LOCAL, "reference", "exact"),
         (
             *WHO,
             Column("feature", "feature"),
@@ -19,14 +22,15 @@ FEATURES = (
             Column("unseen", "unseen_share", "share"),
             Column("status", "status"),
         ),
-        "chance: the PSI that 1 period in 20 exceeds without any drift (χ²). W1: Wasserstein, in the feature's unit.",
-        {"reference": "Name of the reference; default: the newest."},
+        "chance: the PSI that 1 period in 20 exceeds without any drift. W1: Wasserstein, in the feature's unit."
+        f" {DRAWN}",
+        {"reference": "Name of the reference; default: the newest.", **EXACT},
     ),
     Report(
         "feature_health",
         "Missing, invalid and out-of-range features",
         "feature_health",
-        (*PAIRS, "reference"),
+        (*PAIRS, "reference", "exact"),
         (
             *WHO,
             Column("feature", "feature"),
@@ -37,8 +41,9 @@ FEATURES = (
             Column("highest", "highest", "figure"),
             Column("status", "status"),
         ),
-        "outside: beyond the reference's minimum or maximum, or a category that is not in the reference.",
-        {"reference": "Name of the reference; default: the newest."},
+        "outside: beyond the reference's minimum or maximum, or a category that is not in the reference."
+        f" {DRAWN} What is rare, such as an extreme, may not be among them: --exact yes reads all.",
+        {"reference": "Name of the reference; default: the newest.", **EXACT},
     ),
     Report(
         "feature_state",

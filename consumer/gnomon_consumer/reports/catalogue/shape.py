@@ -1,4 +1,4 @@
-"""What a report is: its SQL function, the arguments it takes, its columns on a terminal."""
+"""The description of a report: its SQL function, its arguments, its columns on a terminal."""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ValueLayout:
-    """What a terminal shows instead where every answer is a number (`compares` is "values")."""
+    """The layout on a terminal if every answer is a number (`compares` is "values")."""
 
     summary: str
     columns: tuple[Column, ...]
@@ -32,7 +32,7 @@ class ValueLayout:
 
 @dataclass(frozen=True)
 class Report:
-    """One report: its function, the arguments it takes, its columns on a terminal, how to read it."""
+    """One report: its function, its arguments, its columns on a terminal, and a note on how to read it."""
 
     name: str
     summary: str

@@ -1,4 +1,4 @@
-"""The reports on what was captured, sampled and scored, and on its cost."""
+"""The reports on captured, sampled and scored requests, and on their cost."""
 
 from gnomon_consumer.reports.catalogue.shape import PERIOD, SLICE, SLICES, WHO, Column, Report
 

@@ -1,4 +1,4 @@
-"""The partitions that this member has, and the offset that is due in each."""
+"""The partitions that this member is assigned, and the next offset of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ log = get_logger("score")
 
 @dataclass(slots=True, eq=False)
 class AssignedPartition:
-    """A partition of this assignment, and the offset of the capture that is due next."""
+    """A partition of this assignment, and the offset of its next capture."""
 
     owner: AssignmentToken
     next_offset: int
 
 
 class Assignment:
-    """What the group has given to this member.
+    """The partitions that the group has assigned to this member.
 
-    `resume` finds the offset at which each of some partitions goes on, and may raise DependencyUnreachableError or
-    KafkaException: then they are asked for again later, and nothing of them is read before. `drop_unowned` is called
-    with `owns` when some partition is no longer ours, or is to be read again.
+    `resume` finds the offset at which partitions continue. It may raise DependencyUnreachableError or KafkaException:
+    the assignment then asks again later and reads nothing of them before. `drop_unowned` is called with `owns` when
+    this member no longer owns a partition, or has to read it again.
 
-    librdkafka's callbacks only note what was given and taken; `step` asks the broker. A request on the same client
-    inside a callback makes the client end the process at its next callback.
+    librdkafka's callbacks only record assigned and revoked partitions; `step` asks the broker. A request on the same
+    client inside a callback makes the client end the process at its next callback.
     """
 
     def __init__(
@@ -58,27 +58,27 @@ class Assignment:
         self._consumer.subscribe([self._topic], **callbacks)
 
     def owns(self, owner: AssignmentToken) -> bool:
-        """Whether this is still the assignment that a window was opened under."""
+        """Return whether this is still the assignment under which a window was opened."""
         owned = self.owned.get(owner.partition)
         return owned is not None and owned.owner is owner
 
     def step(self) -> None:
-        """Ask where new partitions go on, and again for what the broker did not answer; raises GnomonError."""
+        """Ask where new partitions continue; ask again for unanswered ones. Raises GnomonError."""
         if self._pending and self._clock() >= self._retry_at:
             self._resume_pending()
 
     @property
     def settled(self) -> bool:
-        """Whether there are partitions, and each is being read."""
+        """Whether this member has partitions and reads all of them."""
         return bool(self.owned) and not self._pending
 
     def positions(self) -> dict[int, PartitionPosition]:
-        """Where each partition stands; one that waits to be resumed has something to do."""
+        """Return the position of each partition; a partition that waits to be resumed counts as one with work to do."""
         waiting = {partition: PartitionPosition(None, 0, work=True) for partition in self._pending}
         return waiting | {at: PartitionPosition(one.next_offset, one.next_offset) for at, one in self.owned.items()}
 
     def again(self) -> None:
-        """After anything ambiguous: forget what is in the air, and go on where the shadow log ends."""
+        """After an ambiguous result: discard everything in flight, and continue where the shadow log ends."""
         held = sorted(self.owned)
         self.owned.clear()
         self._drop_unowned(self.owns)
@@ -88,20 +88,20 @@ class Assignment:
             self._retry_at = self._clock()
 
     def read_on(self, owned: AssignedPartition) -> None:
-        """Read at the offset that is due now."""
+        """Continue to read at the next offset."""
         place = TopicPartition(self._topic, owned.owner.partition, owned.next_offset)
         self._consumer.incremental_unassign([TopicPartition(place.topic, place.partition)])
         self._consumer.incremental_assign([place])
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Note what is ours. Nothing of a partition is read before its place is known."""
+        """Record the assigned partitions. A partition is read only after its start offset is known."""
         consumer.incremental_assign([])
         given = {one.partition for one in partitions}
         self._pending += sorted(given.difference(self._pending))
         self._retry_at = self._clock()
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """A partition takes its own windows with it, open and sealed; the others go on."""
+        """Drop the windows, open and sealed, of the revoked partitions; the other partitions continue."""
         gone = {one.partition for one in partitions}
         if gone.intersection(self._pending):
             # Without this call all of them would be given back, those too that were never assigned to librdkafka.
@@ -114,17 +114,17 @@ class Assignment:
             log.info("revoked", partitions=sorted(gone))
 
     def _resume_pending(self) -> None:
-        """Go on where the shadow log ends, as soon as the broker says where that is.
+        """Continue where the shadow log ends, as soon as the broker answers.
 
-        Where it does not say so of all partitions, each is asked for alone until one fails, which is asked for last the
-        next time: a partition that cannot be read holds up no other.
+        If it does not answer for all partitions together, ask for each alone until one fails, and ask for that one last
+        the next time, so that an unreadable partition does not delay the others.
         """
         if not self._resumed(list(self._pending)) and len(self._pending) > 1:
             while self._pending and self._resumed([self._pending[0]]):
                 pass
 
     def _resumed(self, partitions: list[int]) -> bool:
-        """Go on with partitions; False when the broker does not say where."""
+        """Continue with partitions; return False when the broker does not answer."""
         others = [one for one in self._pending if one not in partitions]
         try:
             self._resume(partitions)

@@ -1,4 +1,4 @@
-"""Draining the live topic: every capture is counted once, in offset order, and nothing of it is decoded."""
+"""Drain the live topic: count every capture once, in offset order, without decoding it."""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -29,10 +29,10 @@ log = get_logger("score")
 
 
 class Drain:
-    """From the consumer into the open windows; what is never read becomes a gap.
+    """Moves captures from the consumer into the open windows; captures that are never read become a gap.
 
-    `holes_are_lost`: whether an offset without a message may be that of a capture that was removed (compaction). On
-    other topics it is a marker, or an aborted record, of a transaction.
+    `holes_are_lost`: whether an offset without a message may belong to a capture that compaction removed. On other
+    topics it belongs to a marker or an aborted record of a transaction.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Drain:
         self._holes_are_lost = holes_are_lost
 
     def read(self, timeout: float) -> int:
-        """Take what has come, CONSUME messages and `timeout` seconds at most; return how many."""
+        """Read at most CONSUME messages within at most `timeout` seconds; return their number."""
         # Where reading has to wait for the workers, one at a time keeps this member in its group.
         count = 1 if self._sealer.is_full(self._in_flight.queued) else CONSUME
         messages = self._consumer.consume(count, timeout=timeout)
@@ -81,11 +81,11 @@ class Drain:
         return len(messages)
 
     def at_end(self) -> bool:
-        """Whether nothing is left to read at this moment."""
+        """Return whether nothing is left to read now."""
         return all(one.next_offset >= self._watermarks(at)[1] for at, one in self._assignment.owned.items())
 
     def _take_run(self, partition: int, run: Sequence[Message], now: float) -> None:
-        """Captures of one partition. The offsets between them hold no capture, or one that compaction removed."""
+        """Accept captures of one partition; offsets between them hold no capture, or one that compaction removed."""
         owned = self._assignment.owned.get(partition)
         if owned is None:
             return
@@ -104,7 +104,7 @@ class Drain:
         self._metrics.position_lag.set(self._sealer.position_lag)
 
     def _reach(self, owned: AssignedPartition, end: int) -> None:
-        """The log ends at `end` for now: the offsets below it that were not handed over hold no capture."""
+        """Record that the log ends at `end` for now: the remaining offsets below it hold no capture."""
         missing = end - owned.next_offset
         if missing > 0:
             place = Place(owned.owner, owned.next_offset, self._clock())
@@ -130,7 +130,7 @@ class Drain:
             log.warning("kafka", reason=error.str())
 
     def _truncated(self, owned: AssignedPartition) -> None:
-        """The offset that is due is not in the log: recorded as a gap if the log has moved on, refused otherwise."""
+        """Handle a next offset outside the log: record a gap if the log's beginning moved past it, refuse otherwise."""
         partition = owned.owner.partition
         low, high = self._watermarks(partition)
         if not low > owned.next_offset:
@@ -142,7 +142,7 @@ class Drain:
         self._assignment.read_on(owned)
 
     def _skip(self, owned: AssignedPartition, until: int, reason: str) -> None:
-        """Record that what is due below `until` is never read."""
+        """Record that the offsets below `until` are never read."""
         self._in_flight.gap(owned.owner, owned.next_offset, until, reason, self._clock())
         owned.next_offset = until
 
@@ -150,9 +150,9 @@ class Drain:
         return log_reading.watermarks(self._settings, self._consumer, TopicPartition(self._topic, partition))
 
     def _skip_backlog(self) -> None:
-        """Further behind than allowed (more arrives than can be read): what is older than half of that is a gap.
+        """When the scorer is too far behind, skip captures older than half of the allowed delay and record a gap.
 
-        Half, so that a scorer that stays overloaded skips now and then, and not at every poll.
+        Half of it, so that a scorer that stays overloaded skips seldom, and not at every poll.
         """
         limit = self._settings.score.skip_behind_seconds
         if not 0 < limit < self._sealer.position_lag:

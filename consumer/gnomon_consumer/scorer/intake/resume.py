@@ -1,4 +1,4 @@
-"""Where a scorer goes on in each partition it is given: what the shadow log says, or where a new deployment begins."""
+"""Where a scorer continues in each assigned partition: the end of the shadow log, or a new deployment's start."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ log = get_logger("assignment")
 
 
 class Resumption:
-    """Finds and records the beginning of each partition; the shadow topic always has a partition for each live one."""
+    """Finds and records the start of each partition; gives the shadow topic a partition for each live one."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Resumption:
         self.compacted = False
 
     def prepare(self, metadata: Any) -> None:
-        """The shadow topic must have a partition for each live one, before one is taken."""
+        """Make sure that the shadow topic has a partition for each live one before this member accepts partitions."""
         self._cluster_id = str(metadata.cluster_id)
         self._is_mock = clients.is_mock(metadata)
         if self._is_mock:
@@ -70,7 +70,7 @@ class Resumption:
         self._look_for_compaction()
 
     def _look_for_compaction(self) -> None:
-        """Whether offsets without a message may be those of captures that the broker removed one by one."""
+        """Find out whether offsets without a message may belong to captures that compaction removed."""
         compacted = topics.is_compacted(self._settings, self._names.live)
         if compacted is None:
             log.warning(
@@ -82,9 +82,9 @@ class Resumption:
         self.compacted = bool(compacted)
 
     def check_topic(self) -> None:
-        """Raises ConfigurationError where the live topic is another one than at the start, and so are its offsets.
+        """Raise ConfigurationError if the live topic was replaced since the start, so that offsets mean other captures.
 
-        What was read before this call is of the right one if it returns; raises DependencyUnreachableError.
+        If this call returns, all messages read before it came from the right topic. Raises DependencyUnreachableError.
         """
         if self._ids is not None:
             self._ids.check("scorer", "start another --deployment")
@@ -97,7 +97,7 @@ class Resumption:
                 log.info("shadow topic", outcome=result.outcome, topic=result.name, partitions=result.partitions)
 
     def resume(self, consumer: Consumer, shadow: ShadowLog, writer: Writer, partitions: list[int]) -> dict[int, int]:
-        """The next offset of each partition; empty when stopped. Raises GnomonError or KafkaException."""
+        """Return the next offset of each partition; empty when stopped. Raises GnomonError or KafkaException."""
         self._grow_for(partitions, consumer)
         writer.ready()  # our own unfinished transaction ends here, not at its time-out
         # With a transactional commit still pending, the broker holds this answer back (KIP-447).
@@ -121,7 +121,7 @@ class Resumption:
     def _offsets(
         self, consumer: Consumer, partitions: list[int], committed: dict[int, int], shadow: ShadowLog, writer: Writer
     ) -> dict[int, int]:
-        """Where each partition goes on; writes the first record of those that have none."""
+        """Return the offset at which each partition continues; write the first record of partitions without one."""
         offsets: dict[int, int] = {}
         starts: list[DeploymentStart] = []
         for partition in partitions:
@@ -156,7 +156,7 @@ class Resumption:
         return start.offset(consumer, self._names.live, partition, self._settings.kafka.timeout_seconds)
 
     def start_record(self, partition: int, offset: int) -> DeploymentStart:
-        """The first record of a shadow partition whose source begins at `offset`."""
+        """Return the first record of a shadow partition whose source begins at `offset`."""
         return DeploymentStart(
             deployment=self._options.deployment,
             role=self._options.role,

@@ -1,4 +1,4 @@
-"""The shadow log is the authority on progress: where each of its partitions begins, and how far it is sealed."""
+"""The shadow log is the authority on progress: the start of each of its partitions, and the end of its last seal."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ log = get_logger("shadowlog")
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What one shadow partition says: its first record, and the end of its last sealed window (None: no seal).
+    """The state of one shadow partition: its first record, and the end of its last sealed window (None: no seal).
 
     `expired`: retention has removed the beginning, so the first record is not there any more.
     """
@@ -51,10 +51,10 @@ class ShadowLog:
         self._all.close()
 
     def tail(self, partition: int, stopping: Callable[[], bool]) -> Tail:
-        """Read one partition's tail, once no transaction is open there any more.
+        """Read one partition's tail, as soon as no transaction is open there.
 
-        The last stable offset has to reach the high watermark first: until then a predecessor's commit may still be
-        under way, and its seal would come to light behind our back.
+        The last stable offset must reach the high watermark first: until then a predecessor's commit may still be
+        running, and its seal would appear after we have read the tail.
         """
         deadline = self._clock() + _WAIT_SECONDS
         waited = False
@@ -88,7 +88,7 @@ class ShadowLog:
         return Tail(start, end, expired=start is None and low > 0)
 
     def records(self, partition: int) -> Iterator[tuple[str, Record]]:
-        """Every readable record of a partition, of committed transactions, up to the end as it is now."""
+        """Yield every readable record of committed transactions in a partition, up to its current end."""
         low, high = self._watermarks(self._committed, partition)
         return self._read(partition, low, high)
 
@@ -99,7 +99,7 @@ class ShadowLog:
         return next(iter(self._read(partition, low, min(high, low + _FIRST_STEP))), None)
 
     def _read(self, partition: int, first: int, end: int) -> Iterator[tuple[str, Record]]:
-        """The readable records of [first, end); transaction markers leave holes, and aborted records are not seen."""
+        """Yield the readable records of [first, end); transaction markers leave holes, aborted records are left out."""
         place = TopicPartition(self._topic, partition, first)
         for message in log_reading.read(self._settings, self._committed, place, end):
             record = self._decode(message)
@@ -116,7 +116,7 @@ class ShadowLog:
 
 
 def check_identity(wanted: DeploymentStart, found: DeploymentStart, topic: str) -> None:
-    """Refuse to go on under another identity; raises ConfigurationError that says what differs.
+    """Refuse to continue under another identity; raise ConfigurationError that names the difference.
 
     The sampling policy may change over a deployment's life: every window names its own.
     """

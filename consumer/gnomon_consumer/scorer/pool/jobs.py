@@ -1,4 +1,4 @@
-"""What is handed to the workers, what comes back, and whose turn it is. No I/O."""
+"""Jobs for the workers, their results, and the order of jobs. No I/O."""
 
 from collections import deque
 from collections.abc import Set
@@ -10,7 +10,7 @@ from gnomon_consumer.scorer.outcomes import Outcomes
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Rows of one window for one worker. `single`: one at a time, for latency. `places` are the caller's own."""
+    """Rows of one window for one worker. `single`: one at a time, for latency. Only the caller uses `places`."""
 
     window_id: str
     partition: int
@@ -23,7 +23,7 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Finished:
-    """Outcomes of some rows of a job, in its order; what they cost."""
+    """Outcomes of some rows of a job, in its order, and their cost."""
 
     job: Job
     scored: Outcomes
@@ -36,10 +36,10 @@ class Finished:
 
 
 class JobQueue:
-    """The jobs that wait for a worker. A probe measures what a caller would wait for, so no batch runs beside one.
+    """The jobs that wait for a worker. A probe measures a caller's waiting time, so no batch runs at the same time.
 
-    Probes and batches take turns: a turn is the jobs of one kind that waited as it began, for all workers at once, and
-    the next begins when the last of them is done. So neither kind waits longer than one turn of the other.
+    Probes and batches alternate. A turn consists of the jobs of one kind that waited when it began, for all workers at
+    once; the next turn begins when the last of them is done. So neither kind waits longer than one turn of the other.
     """
 
     def __init__(self) -> None:
@@ -51,11 +51,11 @@ class JobQueue:
         return sum(map(len, self._waiting.values()))
 
     def add(self, job: Job) -> None:
-        """Let a job wait."""
+        """Queue a job."""
         self._waiting[job.single].append(job)
 
     def give_back(self, job: Job) -> None:
-        """A job whose worker died is the next of its kind."""
+        """Put a job whose worker died first among its kind."""
         self._waiting[job.single].appendleft(job)
         self._left += job.single == self._single
 
@@ -66,7 +66,7 @@ class JobQueue:
         self._left = min(self._left, len(self._waiting[self._single]))
 
     def pop(self, at_work: bool) -> Job | None:
-        """The next job for a free worker, None while it has to wait; `at_work`: whether any worker has a job."""
+        """Return the next job for a free worker, None if it has to wait; `at_work`: whether any worker has a job."""
         mine, other = self._waiting[self._single], self._waiting[not self._single]
         if not mine or not self._left:
             if other and at_work:

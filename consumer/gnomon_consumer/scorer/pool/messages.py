@@ -1,8 +1,8 @@
-"""What the pool says to a worker, and what it believes of the answers. No I/O.
+"""Messages from the pool to a worker, and the checks of its answers. No I/O.
 
-A model that has got hold of its worker's pipe may answer in the worker's place. So a worker states what the model
-answered, in columns of checked types and sizes, one row for each row asked; coordinates, window, rank and inclusion
-probability are the scorer's own. Outcomes that a worker has written itself (of rows one by one) are compared with them.
+A hostile model may write to its worker's pipe itself. So a worker returns only the model's answers, in columns of
+checked types and sizes, one row for each requested row; coordinates, window, rank and inclusion probability come from
+the scorer. Outcomes that a worker has encoded itself (of rows one by one) are compared with them.
 """
 
 from pathlib import Path
@@ -20,6 +20,7 @@ from gnomon_consumer.scorer.worker import pipe
 from gnomon_consumer.scorer.worker.encoding import completed, envelope, shadow_codec
 from gnomon_consumer.scorer.worker.models import ModelSpec
 from gnomon_consumer.scorer.worker.sandbox import Limits
+from gnomon_consumer.scorer.worker.scoring import MOST_STRANGERS, Stranger
 from gnomon_schemas.records import Artefact, Failure, FailureKind, as_dict
 from gnomon_schemas.schema import Schema, record_schema
 
@@ -34,7 +35,7 @@ _MOST_FILES = 10_000
 
 
 def load(spec: ModelSpec, limits: Limits, schemas: dict[str, Schema]) -> Frame:
-    """The first frame: the model, and the schemas by header; the features that it is bound to come last."""
+    """Return the first frame: the model, and the schemas by header, last the one of the features to bind."""
     header = {
         "op": "load",
         "model": spec.as_json(),
@@ -47,7 +48,7 @@ def load(spec: ModelSpec, limits: Limits, schemas: dict[str, Schema]) -> Frame:
 
 
 def score(job: Job, cpu_seconds: float, schemas: dict[str, Schema]) -> Frame:
-    """A job, with the schemas that the worker does not know yet."""
+    """Return a job, with the schemas that the worker does not know yet."""
     header = {
         "op": "score",
         "keys": list(schemas),
@@ -63,32 +64,39 @@ def score(job: Job, cpu_seconds: float, schemas: dict[str, Schema]) -> Frame:
 
 
 def sandbox(header: dict[str, Any]) -> dict[str, Any]:
-    """What a worker that is ready says of its sandbox."""
+    """Return a ready worker's report on its sandbox."""
     found = header.get("sandbox")
     return found if isinstance(found, dict) else {}
 
 
 def reading(header: dict[str, Any]) -> str:
-    """What a worker that is ready says of the model's outputs: what is read as value, label and scores."""
+    """Return a ready worker's report on the model's outputs: what is read as value, label and scores."""
     return str(header.get("reading", ""))[:2000]
 
 
 def files(header: dict[str, Any]) -> dict[str, str]:
-    """What a worker that is ready says its model opened while it was loaded: the SHA-256 by name."""
+    """Return a ready worker's report on the files that its model opened while loading: the SHA-256 by name."""
     found = header.get("files")
     listed = list(found.items())[:_MOST_FILES] if isinstance(found, dict) else []
     return {str(name): str(digest)[:64] for name, digest in listed}
 
 
 def widths(header: dict[str, Any]) -> dict[str, int]:
-    """What a worker that is ready says of the lists that its model takes: the number of items, by feature."""
+    """Return a ready worker's report on the lists that its model takes: the number of items, by feature."""
     found = header.get("widths")
     listed = found.items() if isinstance(found, dict) else ()
     return {str(name): width for name, width in listed if isinstance(width, int) and 0 <= width <= _MOST_ITEMS}
 
 
+def strangers(header: dict[str, Any]) -> list[Stranger]:
+    """What a worker says of captures that its model cannot be bound to."""
+    found = header.get("strangers")
+    listed = found[:MOST_STRANGERS] if isinstance(found, list) else []
+    return [Stranger(*(str(text)[:500] for text in one)) for one in listed if isinstance(one, list) and len(one) == 3]
+
+
 def progress(job: Job, current: int, header: dict[str, Any]) -> int:
-    """The row that is begun after `current`; raises WireError."""
+    """Return the row that the worker begins after `current`; raises WireError."""
     row = header.get("row")
     if not job.careful or not isinstance(row, int) or not current < row < len(job.rows):
         raise pipe.WireError(f"progress at row {row!r}")
@@ -96,7 +104,7 @@ def progress(job: Job, current: int, header: dict[str, Any]) -> int:
 
 
 def finished(job: Job, model: Artefact, header: dict[str, Any], blobs: list[bytes]) -> Finished:
-    """The outcomes of a job; raises WireError where they are none, or say of a row what only the scorer may say."""
+    """Return the outcomes of a job; raise WireError for an invalid frame, or fields that only the scorer may set."""
     try:
         dead = {int(row): (str(reason), str(detail)) for row, reason, detail in header["dead"]}
         columns = _columns(job, model, header["present"], blobs)
@@ -118,7 +126,7 @@ def finished(job: Job, model: Artefact, header: dict[str, Any], blobs: list[byte
 
 
 def _columns(job: Job, model: Artefact, present: list[int], blobs: list[bytes]) -> pa.RecordBatch:
-    """The outcomes of all rows, with the scorer's own coordinates and weights."""
+    """Return the outcomes of all rows, with the scorer's own coordinates and weights."""
     schema, rows, window = shadow_codec().columns, job.rows, job.window_id
     request_ids = _request_ids(rows.keys)
     if present:
@@ -128,7 +136,7 @@ def _columns(job: Job, model: Artefact, present: list[int], blobs: list[bytes]) 
     if not len(codes) == len(texts) == len(rows):
         raise pipe.WireError("not one outcome a row")
     if not pc.all(pc.starts_with(texts, pattern=OUTCOME), min_count=0).as_py():
-        raise pipe.WireError("outcomes that are none")
+        raise pipe.WireError("invalid outcomes")
     found = shadow_codec().decode(texts.to_pylist(), texts)
     if found.errors:
         raise pipe.WireError(f"outcomes that cannot be read: {next(iter(found.errors.values()))}")
@@ -139,7 +147,7 @@ def _columns(job: Job, model: Artefact, present: list[int], blobs: list[bytes]) 
 
 
 def _request_ids(keys: Texts) -> pa.Array:
-    """The request ids of captures: their keys."""
+    """Return the request ids of captures: their keys."""
     try:
         return as_array(keys).cast(pa.string())
     except pa.ArrowInvalid:  # of no capture; it becomes a dead letter
@@ -147,7 +155,7 @@ def _request_ids(keys: Texts) -> pa.Array:
 
 
 def _codes(columns: pa.RecordBatch) -> NDArray[np.uint8]:
-    """The bucket of each outcome; raises WireError where one is both a prediction and an error, or neither."""
+    """Return the bucket of each outcome; raise WireError if one is both a prediction and an error, or neither."""
     failed, error = columns.column("prediction").is_null(), columns.column("error")
     if not failed.equals(error.is_valid()):
         raise pipe.WireError("an outcome is either a prediction or an error")
@@ -159,7 +167,7 @@ def _codes(columns: pa.RecordBatch) -> NDArray[np.uint8]:
 
 
 def _check_measures(columns: pa.RecordBatch) -> None:
-    """Raise WireError for numbers that no honest worker gives: they would end a report, or the joiner."""
+    """Raise WireError for numbers that no honest worker sends: they would break a report, or the joiner."""
     for name, most in _MEASURES.items():
         column = columns.column(name).cast(pa.int64())
         if not pc.all(pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, most)), min_count=0).as_py():

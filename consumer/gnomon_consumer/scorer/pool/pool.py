@@ -1,7 +1,7 @@
 """A pool of worker processes. The scorer's own thread calls it and never waits for a worker.
 
-A job that kills its worker, or outlives its time, is tried once more with care: one row at a time, each announced. The
-row at which that dies too is quarantined (or timed out), and the rest goes on without it.
+A job that kills its worker, or exceeds its time, is tried once more, one row at a time, each announced before it
+starts. The row at which the worker dies again is quarantined (or timed out), and the other rows are scored without it.
 """
 
 import math
@@ -23,6 +23,7 @@ from gnomon_consumer.scorer.worker import pipe
 from gnomon_consumer.scorer.worker.encoding import undecoded
 from gnomon_consumer.scorer.worker.models import ModelSpec
 from gnomon_consumer.scorer.worker.sandbox import Limits
+from gnomon_consumer.scorer.worker.scoring import MOST_STRANGERS, Stranger
 from gnomon_consumer.times import now_us
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.framing import SchemaKey
@@ -36,7 +37,7 @@ log = get_logger("pool")
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process and what it is at; `deadline`, `started_at` and `kill_at` in the clock's seconds."""
+    """A worker process and its current job; `deadline`, `started_at` and `kill_at` in the clock's seconds."""
 
     process: WorkerProcess
     started_at: float
@@ -78,6 +79,7 @@ class Pool:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._queue = JobQueue()
         self._finished: deque[Finished] = deque()
+        self._strangers: set[tuple[str, str]] = set()
         self._failed_starts = 0
         self._next_start = 0.0
         self._started = False
@@ -87,13 +89,13 @@ class Pool:
         self.widths: Mapping[str, int] = {}
 
     def learn(self, key: SchemaKey, schema: Schema) -> None:
-        """Give the workers a writer schema, by the header that its messages begin with."""
+        """Give the workers a writer schema, with the header at the start of its messages."""
         self._schemas[key.header.hex()] = schema
 
     def start(self, live: Schema, stopping: Callable[[], bool] = lambda: False) -> None:
         """Start the workers with the features of `live` and wait until each has loaded the model.
 
-        Raises ConfigurationError (or what the worker says) where the model is refused.
+        Raises ConfigurationError (or the worker's error) if the model is refused.
         """
         self.learn(live.fingerprint, live)
         self._features_key = live.fingerprint.header.hex()
@@ -113,7 +115,7 @@ class Pool:
         self._queue.add(job)
 
     def poll(self, wait: float = 0.0) -> list[Finished]:
-        """Hand out work, enforce deadlines, replace what died, return what is done; waits `wait` seconds at most."""
+        """Hand out jobs, enforce deadlines, replace dead workers, return finished jobs; wait at most `wait` seconds."""
         self._hand_out()
         self._take(wait if self.busy else 0.0)
         self._enforce()
@@ -125,12 +127,12 @@ class Pool:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits for a worker; all of them may be at work."""
+        """Whether no job waits for a worker; all workers may be busy."""
         return not self._queue
 
     @property
     def free(self) -> int:
-        """How many workers have nothing to do, and nothing waiting for them."""
+        """The number of workers without a job, when no job waits."""
         idle = sum(worker.ready and not worker.ending and worker.job is None for worker in self._workers)
         return max(0, idle - len(self._queue))
 
@@ -188,7 +190,7 @@ class Pool:
         worker.process.ask(messages.score(job, limit, new))
 
     def _take(self, wait: float) -> None:
-        """Process what the workers said; waits for the first word only."""
+        """Process the workers' messages; wait only for the first."""
         while True:
             try:
                 process, header, blobs = self._events.get(timeout=wait) if wait else self._events.get_nowait()
@@ -224,11 +226,23 @@ class Pool:
         elif worker.job is not None and said == "done":
             self._finished.append(messages.finished(worker.job, self.model.artefact, header, blobs))
             worker.job = None
+            self._say(messages.strangers(header))
         else:
             raise pipe.WireError(f"{said!r} at the wrong time")
 
+    def _say(self, strangers: list[Stranger]) -> None:
+        """Name the services whose captures fail, each once, whichever worker met them."""
+        for one in strangers:
+            if (one.writer, one.reason) not in self._strangers and len(self._strangers) < MOST_STRANGERS:
+                self._strangers.add((one.writer, one.reason))
+                log.warning(
+                    "the captures of a service fail: the model cannot be bound to their features",
+                    live_model=one.writer, producer=one.producer, reason=one.reason,
+                    way_out="give that service a stream of its own, or its record these features",
+                )  # fmt: skip
+
     def _accept(self, files: Mapping[str, str]) -> bool:
-        """Whether a worker has loaded the model that the others have; raises ConfigurationError while they start."""
+        """Return whether a worker has loaded the same model as the others; raise ConfigurationError during start-up."""
         loaded = self._spec.covering(files)
         if not self._started and not any(worker.ready for worker in self._workers):
             self.model = loaded
@@ -259,7 +273,7 @@ class Pool:
                 worker.process.kill()
 
     def _bury(self, worker: _Worker) -> None:
-        """A worker is dead: it is replaced after a pause, and its job tried again."""
+        """Replace a dead worker after a pause, and try its job again."""
         self._workers.remove(worker)
         ended_by = cause(worker.process.status())
         job = worker.job
@@ -283,7 +297,7 @@ class Pool:
             self._queue.give_back(job)
 
     def _quarantine(self, job: Job, at: int, hung: bool, ended_by: str) -> None:
-        """The row at `at` has ended two workers: it has its outcome now, and the others are tried once more."""
+        """Quarantine the row at `at`, which ended two workers, and try the other rows once more."""
         status: Status
         if hung:
             status, failure = "timed_out", Failure(FailureKind.TIMEOUT, ended_by)

@@ -1,4 +1,4 @@
-"""One worker process as its parent sees it: the frames that go in and come out, what it prints, and its end."""
+"""One worker process as its parent sees it: its frames, its output, and its end."""
 
 import contextlib
 import fcntl
@@ -25,9 +25,9 @@ Event = tuple["WorkerProcess", dict[str, Any] | None, list[bytes]]
 
 
 class WorkerProcess:
-    """A keeper with its worker, and the thread that talks to it so that the scorer's thread need not wait.
+    """A keeper with its worker, and the thread that talks to it, so that the scorer's thread never waits.
 
-    `load` is the first frame; answers and the end are put into `events`.
+    `load` is the first frame; the thread puts answers and the worker's end into `events`.
     """
 
     def __init__(self, load: Frame, limits: Limits, events: "queue.SimpleQueue[Event]") -> None:
@@ -57,11 +57,11 @@ class WorkerProcess:
         return self._popen.pid
 
     def ask(self, frame: Frame) -> None:
-        """Send a frame; returns at once."""
+        """Send a frame; return at once."""
         self._inbox.put(frame)
 
     def end(self) -> None:
-        """Let the keeper kill the worker and whatever it has forked; returns at once."""
+        """Let the keeper kill the worker and everything that it forked; return at once."""
         self._inbox.put(None)  # one that had answered would wait for its next frame, and its end go unnoticed
         self._popen.terminate()
 
@@ -72,7 +72,7 @@ class WorkerProcess:
             os.killpg(self.pid, signal.SIGKILL)
 
     def status(self) -> int:
-        """Wait for the end, KEEPER_SECONDS at most before it is forced; negative: the signal."""
+        """Wait for the end, at most KEEPER_SECONDS, then force it; a negative status is a signal."""
         try:
             return self._popen.wait(KEEPER_SECONDS)
         except subprocess.TimeoutExpired:
@@ -80,7 +80,7 @@ class WorkerProcess:
             return self._popen.wait()
 
     def _converse(self) -> None:
-        """Write frames, read answers until each is answered; a broken pipe is the worker's end."""
+        """Write frames and read answers until each frame is answered; a broken pipe means that the worker ended."""
         sink, source = cast(BinaryIO, self._popen.stdin), cast(BinaryIO, self._popen.stdout)
         try:
             while (frame := self._inbox.get()) is not None:
@@ -100,7 +100,7 @@ class WorkerProcess:
             self._events.put((self, None, []))
 
     def _relay(self) -> None:
-        """Log what a model prints, bounded: at most MAX_LINES of MAX_LINE bytes a worker, the rest is dropped."""
+        """Log the model's output, at most MAX_LINES lines of MAX_LINE bytes for each worker; drop the rest."""
         lines = 0
         with cast(BinaryIO, self._popen.stderr) as stream, contextlib.suppress(OSError, ValueError):
             while line := stream.readline(MAX_LINE):
@@ -110,7 +110,7 @@ class WorkerProcess:
 
 
 def cause(status: int) -> str:
-    """What ended a process, for people."""
+    """Return the cause of a process's end, as text."""
     if status < 0:
         with contextlib.suppress(ValueError):
             return signal.Signals(-status).name

@@ -1,4 +1,4 @@
-"""The workers of a command, ready to score: started once the stream has a schema, ended with the block."""
+"""The workers of a command: started when the stream has a schema, ended at the end of the `with` block."""
 
 import os
 import time
@@ -30,7 +30,7 @@ log = get_logger("schemas")
 
 @dataclass(frozen=True)
 class ReadyWorkers:
-    """Workers that have loaded the model for the features of `live`, and the gate to them."""
+    """Workers that have loaded the model for the features of `live`, and the writer schemas that they know."""
 
     pool: Pool
     gate: WriterSchemas
@@ -38,7 +38,7 @@ class ReadyWorkers:
 
 
 def worker_limits(settings: Settings, *, network: bool = False) -> Limits:
-    """Return what a worker of these settings may use, and which files are hidden from it."""
+    """Return the limits of a worker under these settings, and the files that are hidden from it."""
     score = settings.score
     return Limits(
         score.memory_bytes,
@@ -112,8 +112,8 @@ def _started_with_another(
 ) -> ReadyWorkers | None:
     """Start with an older record that has features which the newest lacks: a second producer may write another one.
 
-    Raises `refusal` where the model cannot be bound to any of them. Captures of the newest record then fail one by one,
-    with the feature's name.
+    Raises `refusal` if the model fits none of them. Captures of the newest record then fail one by one, with the
+    feature's name.
     """
     captures = [schema for schema in reversed(store.live_schemas()) if schema.name == LIVE]
     if not captures:

@@ -1,4 +1,4 @@
-"""Writer schemas for the workers: a capture is handed on when its schema is known, or known to be nowhere."""
+"""Writer schemas for the workers: a capture goes to a worker when its schema is known, or missing in every store."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ log = get_logger("schemas")
 
 
 class SchemaSource(SchemaFinder, Protocol):
-    """What the gate asks of the `schemas` topic (see `TopicSchemas`)."""
+    """The part of the `schemas` topic that is used here (see `TopicSchemas`)."""
 
     def refresh(self, timeout_s: float | None = None) -> None:
         """Read to the end; raise DependencyUnreachableError."""
@@ -31,18 +31,18 @@ class SchemaSource(SchemaFinder, Protocol):
 
 
 class Learner(Protocol):
-    """What the gate asks of the workers (see `Pool`)."""
+    """The part of the workers that is used here (see `Pool`)."""
 
     def learn(self, key: SchemaKey, schema: Schema) -> None:
-        """Hand a schema to every worker."""
+        """Give a schema to every worker."""
         ...
 
 
 class WriterSchemas:
     """Asks the stores for each unknown schema, after the capture that names it was seen.
 
-    A schema is refused when every store has answered and none has it, and is looked for again some seconds later. While
-    a store does not answer, the captures that need it wait.
+    A schema is refused when every store has answered and none has it; some seconds later it is looked up again. While a
+    store does not answer, the captures that need the schema wait.
     """
 
     def __init__(self, store: SchemaSource, registry: SchemaFinder, pool: Learner, topic: str) -> None:
@@ -56,7 +56,7 @@ class WriterSchemas:
         self._waited_for = ""
 
     def wait(self, stopping: Callable[[], bool]) -> Schema | None:
-        """The newest capture schema of the stream; waits, audibly, while the topic is empty. None when stopped."""
+        """Return the newest capture schema of the stream; wait and log while the topic is empty. None when stopped."""
         said = False
         while not stopping():
             self._store.refresh()
@@ -71,12 +71,12 @@ class WriterSchemas:
         return None
 
     def learn(self, key: SchemaKey, schema: Schema) -> None:
-        """Hand a schema to the workers."""
+        """Give a schema to the workers."""
         self._pool.learn(key, schema)
         self._known.add(key.header)
 
     def ready(self, values: Iterable[bytes], now: float) -> bool:
-        """Whether captures may go to the workers; False: ask again a little later."""
+        """Return whether captures may go to the workers; False: ask again a little later."""
         unknown = self._unknown(values, now)
         if not unknown:
             return True

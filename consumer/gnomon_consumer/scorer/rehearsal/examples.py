@@ -1,7 +1,7 @@
-"""Rows for a rehearsal: read from a file, or made up from the stream's features.
+"""Rows for a rehearsal: read from a file, or generated from the stream's features.
 
-A file is JSON lines, each {"features": {name: value, …}} and, for a golden check, what research got for it: "value",
-"label" or "scores" (with "items" where their order may differ).
+A file is JSON lines, each {"features": {name: value, …}} and, for a golden check, the known answer: "value", "label" or
+"scores" (with "items" where their order may differ).
 """
 
 import json
@@ -24,7 +24,7 @@ _ITEMS_OF_A_LIST = 3  # where the model does not say how many it takes
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of a file: its line number, features, the answer that is expected of the model, and the items to rank."""
+    """One row of a file: its line number, features, the expected answer, and the items to rank."""
 
     line: int
     features: Mapping[str, Any]
@@ -110,7 +110,7 @@ def _one(kind: str, row: int) -> Any:
 
 
 def captures(live: Schema, examples: Sequence[Example], source: Path | None = None) -> list[Row]:
-    """Return the examples as captures; raise ConfigurationError where one does not fit the stream's features.
+    """Return the examples as captures; raise ConfigurationError if one does not fit the stream's features.
 
     A feature that may be null may be left out.
     """

@@ -1,4 +1,4 @@
-"""The golden check: the model's outcomes next to the answers that research got for the same rows."""
+"""The golden check: the model's outcomes compared with known answers for the same rows."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _WORST = 3  # rows that a refusal names
 
 
 def check_golden(examples: Sequence[Example], outcomes: Sequence[Record], tolerance: float, source: Path) -> float:
-    """The largest difference from the golden answers; raises ConfigurationError that names the worst rows."""
+    """Return the largest difference from the golden answers; raises ConfigurationError that names the worst rows."""
     wrong: list[tuple[float, str]] = []
     largest = 0.0
     for example, outcome in zip(examples, outcomes, strict=True):
@@ -31,7 +31,7 @@ def check_golden(examples: Sequence[Example], outcomes: Sequence[Record], tolera
 
 
 def _in_order(got: Mapping[str, Any], items: Sequence[str] | None) -> Sequence[float] | None:
-    """The scores in the order of `items`; None where the model answered none, or over other items."""
+    """Return the scores in the order of `items`; None if the model returned none, or scored other items."""
     scores: Sequence[float] | None = got["scores"]
     if items is None or scores is None:
         return scores

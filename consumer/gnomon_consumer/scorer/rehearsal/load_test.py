@@ -34,7 +34,7 @@ _MOST_TOGETHER, _NEWEST = 64, 100
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What was measured. Times in milliseconds; `response` from the due time, `service` of the model alone."""
+    """The measurements. Times in milliseconds; `response` from the due time, `service` of the model alone."""
 
     requests: int
     rows: int
@@ -87,7 +87,7 @@ def measure(
 
 
 def read_captures(settings: Settings, topic: str, count: int) -> list[Row]:
-    """The newest captures of the live topic, at most `count`, whatever partition they lie in."""
+    """Return the newest captures of the live topic, at most `count`, over all partitions."""
     reader = clients.make_consumer(settings, defaults={"enable.partition.eof": True})
     try:
         metadata = clients.list_topics(settings, topic, reader)
@@ -130,9 +130,9 @@ def run(
 ) -> LoadReport:
     """Send `rows` in requests of `batch` rows, `rate` requests a second; returns when all are answered.
 
-    Requests of one row that are due go to a worker together where the model is fast: it answers each by itself, and
-    what a job costs besides, about a millisecond, does not pass for the model's. They are answered together, too, so
-    their response times err upward, by GROUP_MS of service time at most.
+    If the model is fast, due requests of one row go to a worker together. The worker scores each by itself, so that the
+    fixed cost of a job, about a millisecond, does not count as the model's. The requests are also answered together, so
+    their response times are too high by at most GROUP_MS of service time.
     """
     requests, sent = math.ceil(len(rows) / batch), 0
     left = np.full(requests, batch)
@@ -181,7 +181,7 @@ def run(
 
 
 def _together(services: Sequence[float]) -> int:
-    """How many requests of one row a job may have, by the newest service times in milliseconds."""
+    """Return how many requests of one row a job may have, by the newest service times in milliseconds."""
     newest = services[-_NEWEST:]
     return min(_MOST_TOGETHER, max(1, int(GROUP_MS * len(newest) / max(sum(newest), 1e-3)))) if newest else 1
 

@@ -1,6 +1,6 @@
 """Before the first window: warm the workers, measure their rate, and look at what the model answers.
 
-A model that fails on every row is refused, because its stream would be scored and nothing ever be known of it.
+A model that fails on every row is refused, because its deployment would never give a result.
 """
 
 import time
@@ -44,7 +44,7 @@ def rehearsed(
 ) -> float:
     """Compare with golden answers, then warm the workers up; return the rows a second of the whole pool.
 
-    Raises ConfigurationError where the answers differ, or where the model fails on every row.
+    Raises ConfigurationError if the answers differ, or if the model fails on every row.
     """
     log.info("model", name=options.model.name, reads=pool.reading)
     if options.golden is not None:
@@ -72,7 +72,9 @@ def rehearsed(
 
 
 def warm_up_rows(live: Schema, warm_up: int | Path, widths: Mapping[str, int]) -> list[Row]:
-    """Return the captures of a warm-up: of a file, or so many made up (0: WARM_UP_ROWS). Raises ConfigurationError."""
+    """Return the captures of a warm-up: a file's, or so many generated ones (0: WARM_UP_ROWS). Raises
+    ConfigurationError.
+    """
     if isinstance(warm_up, Path):
         return captures(live, read_examples(warm_up), warm_up)
     return captures(live, synthetic(FeatureSchema.in_live(live).features, warm_up or WARM_UP_ROWS, widths))
@@ -83,8 +85,8 @@ def rehearse(
 ) -> tuple[list[Record], float]:
     """Score rows outside of any window; return their outcomes in order, and rows a second of one worker.
 
-    It takes no longer than WARM_UP_SECONDS: rows that have no outcome by then have none. Raises ConfigurationError
-    where no row has one.
+    It takes no longer than WARM_UP_SECONDS: rows without an outcome by then get none. Raises ConfigurationError if no
+    row has one.
     """
     for at in range(0, len(rows), batch):
         part = Rows.of(rows[at : at + batch])
@@ -111,7 +113,7 @@ def rehearse(
 def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool) -> None:
     """Warn of rows that failed, and of labels that are not those of the highest scores.
 
-    Raises ConfigurationError where every row failed, unless `allow_failing`. `made_up`: the rows are not anybody's.
+    Raises ConfigurationError if every row failed, unless `allow_failing`. `made_up`: the rows were generated.
     """
     failures = [outcome["error"] for outcome in outcomes if outcome["error"] is not None]
     if failures:
@@ -120,7 +122,7 @@ def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool
             real = " These rows were made up: --warm-up FILE gives real ones." if made_up else ""
             raise ConfigurationError(
                 f"the model fails on all {len(outcomes)} rows of the warm-up, the first with {first}.{real}"
-                " `gnomon score --allow-failing` scores it all the same"
+                " `gnomon score --allow-failing` scores it anyway"
             )
         undecided = next((one["message"] for one in failures if UNDECIDED in one["message"]), None)
         if undecided is not None and not allow_failing:
@@ -158,7 +160,7 @@ def _unlike_its_scores(prediction: Mapping[str, Any]) -> bool:
 
 
 def _warn_of_neighbours(together: Sequence[Record], alone: Sequence[Record]) -> None:
-    """Warn of a model whose answer to a row depends on the others in its batch: its answers mean nothing."""
+    """Warn of a model whose answer to a row depends on the other rows of its batch: its answers are not comparable."""
     for row, (one, other) in enumerate(zip(together, alone, strict=False)):
         if one["error"] is None and other["error"] is None and not _alike(one["prediction"], other["prediction"]):
             log.warning(

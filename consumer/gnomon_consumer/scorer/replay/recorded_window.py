@@ -1,4 +1,4 @@
-"""What another deployment sampled, window by window: a challenger can be scored on the same captures. No I/O."""
+"""The sampled windows of another deployment, so that a challenger can be scored on the same captures. No I/O."""
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,14 +34,14 @@ class FrozenWindow:
 
     @property
     def whole(self) -> bool:
-        """Whether every row that was sampled is there; retention may have removed the first ones."""
+        """Whether every sampled row still exists; retention may have removed the first ones."""
         return len(self.rows) == sum(cell.sampled for cell in self.seal.cells)
 
 
 def frozen(records: Iterable[tuple[str, Record]]) -> Iterator[FrozenWindow]:
     """The windows of one shadow partition, each once, from its (record name, record) in order.
 
-    Rows that were never sealed, and a window that was written twice, are passed over, as a joiner does.
+    Skips rows that were never sealed and repeated windows, as the joiner does.
     """
     rows: dict[str, dict[int, Record]] = {}
     position = -1
@@ -66,7 +66,7 @@ def sealed(
 ) -> SealedWindow:
     """A whole window with the same cells and captures, and so the same probabilities; `captures`: offset -> key, bytes.
 
-    Whatever says how the sample was drawn is the other deployment's; identity, time and outcomes are its own.
+    The fields about sampling are the other deployment's; identity, times and outcomes are new.
     """
     seal = window.seal
     owner, window_id = AssignmentToken(seal.source_partition), str(uuid.uuid4())

@@ -1,7 +1,7 @@
-"""`gnomon replay --like`: score exactly what another deployment sampled, with its probabilities, as one of its own.
+"""`gnomon replay --like`: score exactly the captures that another deployment sampled, as a new deployment.
 
-The other deployment's shadow log says which captures, the live log holds them. What is written is a shadow log like any
-other, window for window the other one's, so that joiner, ledger and reports treat it as any other.
+The other deployment's shadow log lists the captures, the live log holds them. The replay writes an ordinary shadow log
+with the same windows, so joiner, ledger and reports treat it like any other.
 """
 
 import time
@@ -76,7 +76,7 @@ class Replay:
             return run.done
 
     def _refuse_beside_a_scorer(self, metadata: ClusterMetadata) -> None:
-        """Two writers of one shadow log would contradict each other; the mock cannot tell."""
+        """Refuse to start beside another writer of the shadow log; the mock cannot detect one."""
         if clients.is_mock(metadata):
             return
         group = self.options.group(self._names)

@@ -1,4 +1,4 @@
-"""One run of a replay: each partition of another deployment's shadow log, window by window, as one of our own."""
+"""One run of a replay: another deployment's shadow log, window by window, written as a new deployment."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +27,7 @@ log = get_logger("replay")
 
 @dataclass
 class ReplaySummary:
-    """What was written: windows, rows by bucket of the ledger, captures of windows that are gone."""
+    """Counts of written windows, of rows by bucket of the ledger, and of captures in windows that no longer exist."""
 
     windows: int = 0
     scored: int = 0
@@ -46,7 +46,7 @@ class ReplaySummary:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ReplayRun:
-    """The parts of a running replay. `theirs` is the shadow log that is followed, `own` the one that is written.
+    """The parts of a running replay. `theirs` is the shadow log to follow, `own` the one to write.
 
     `live` reads the captures; `clock` gives seconds, `now_us` the wall clock in epoch microseconds.
     """
@@ -69,7 +69,7 @@ class ReplayRun:
     _committed_at: float = 0.0
 
     def follow(self, partition: int) -> None:
-        """Replay one partition, to where the other's shadow log ends now; raises GnomonError."""
+        """Replay one partition up to the current end of the other's shadow log; raise GnomonError."""
         tail = self.own.tail(partition, self.stopping)
         position: int | None = None
         low, _ = log_reading.watermarks(self.settings, self.live, TopicPartition(self.names.live, partition))
@@ -99,7 +99,7 @@ class ReplayRun:
         log.info("replayed", partition=partition, **asdict(self.done))
 
     def _begin(self, partition: int, first: FrozenWindow, tail: Tail) -> int:
-        """Where this deployment goes on; writes the first record of a partition that has none."""
+        """Return the offset at which this deployment continues; write the first record of a partition without one."""
         topic = self.names.shadow(self.options.deployment)
         start = first.start if tail.start is None else tail.start.start_offset
         wanted = self.starts.start_record(partition, start)
@@ -113,7 +113,7 @@ class ReplayRun:
         return start if tail.end_offset is None else tail.end_offset
 
     def _captures(self, window: FrozenWindow, reader: "_Reader") -> Captures | None:
-        """The captures that a window sampled; None where some are gone."""
+        """Return the captures that a window sampled; None if some no longer exist."""
         wanted = {row["source_offset"]: row["request_id"] for row in window.rows}
         if not window.whole:
             return None
@@ -144,7 +144,7 @@ class ReplayRun:
         return Tick([one], float("inf"), seal.seed, seal.policy, seal.tick_id)
 
     def _gap(self, window: FrozenWindow, start: int | None = None, end: int | None = None) -> Tick:
-        """A window, or what lies before it, that can be scored no more."""
+        """Return a gap for a window, or for the offsets before it, that can no longer be scored."""
         owner = AssignmentToken(window.seal.source_partition)
         first, last = window.start if start is None else start, window.end if end is None else end
         log.error("gap", partition=owner.partition, start=first, end=last, reason="truncated")
@@ -152,7 +152,7 @@ class ReplayRun:
         return replace(tick, seed=window.seal.seed, policy=window.seal.policy)
 
     def _append(self, tick: Tick) -> None:
-        """Queue a window; waits while the workers have enough to do."""
+        """Queue a window; wait while the workers have enough to do."""
         self.in_flight.append(tick)
         self._step(wait=0.0)
         score = self.settings.score
@@ -186,7 +186,7 @@ class ReplayRun:
 
 
 class _Reader:
-    """A partition of the live log, read once from front to back; `between` is asked for ever later ranges."""
+    """A partition of the live log, read once from front to back; `between` must be called with ascending ranges."""
 
     def __init__(self, settings: Settings, consumer: Consumer, place: TopicPartition) -> None:
         self._settings = settings
@@ -196,7 +196,7 @@ class _Reader:
         self._next: Message | None = None
 
     def between(self, start: int, end: int) -> Iterator[tuple[int, bytes, bytes]]:
-        """Offset, key and value of what is there of [start, end)."""
+        """Return offset, key and value of the existing messages in [start, end)."""
         if self._messages is None:
             place = TopicPartition(self._place.topic, self._place.partition, start)
             self._messages = log_reading.read(self._settings, self._consumer, place, 2**63 - 1)

@@ -1,4 +1,4 @@
-"""Share a budget of rows over cells, and seal each cell with its exact inclusion probability. Pure."""
+"""Divide a budget of rows among cells, and seal each cell with its exact inclusion probability. Pure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ _LEAST = 2  # rows a cell gets at least: one row has no variance, none lets the 
 
 
 def allocate(seen: list[int], held: list[int], budget: int, policy: Allocation) -> list[int]:
-    """Share `budget` rows over cells of `seen` captures, of which `held` can still be sampled.
+    """Divide `budget` rows among cells of `seen` captures, of which `held` can still be sampled.
 
     *house* in proportion to size, *senate* equally, *default* the larger of both, renormalised. Every cell gets at
-    least min(2, seen) and at most what is held; what a small cell leaves goes to the others (water-filling), and
-    fractions are rounded by largest remainder. The caller sees to it that the budget covers the least of every cell.
+    least min(2, seen) and at most what is held; the other cells get what a small cell cannot use (water-filling), and
+    fractions are rounded by largest remainder. The caller ensures that the budget covers the minimum of every cell.
     """
     cells = range(len(seen))
     total, count = sum(seen), sum(1 for n in seen if n)
@@ -76,7 +76,7 @@ class SealedCell(Generic[T]):
 
     @property
     def inclusion_probability(self) -> float:
-        """Of each sampled capture; 0 where nothing was sampled."""
+        """The probability of each sampled capture; 0 if nothing was sampled."""
         return self.draw_probability * len(self.sample) / self.seen if self.seen else 0.0
 
 
@@ -85,8 +85,9 @@ def seal(
 ) -> dict[int, list[SealedCell[T]]]:
     """Sample the windows (source partition -> stratum -> reservoir) that seal on one tick.
 
-    Where the budget cannot give every cell two rows, the strata of each partition merge into one cell (stratum `''`);
-    where it cannot give every partition two, partitions are drawn by `draw` (a rank of the partition for this tick).
+    If the budget is too small for two rows in every cell, the strata of each partition merge into one cell (stratum
+    `''`); if it is too small for two rows in every partition, partitions are drawn by `draw` (a rank of the partition
+    for this tick).
     """
     partitions = [p for p, strata in windows.items() if any(r.seen for r in strata.values())]
     cells: dict[int, dict[str, Reservoir[T]]] = {

@@ -1,4 +1,4 @@
-"""Circuit breaker of the model: while it is open the drain goes on, nothing is sampled. No I/O; clock as argument."""
+"""The circuit breaker of the model: while it is open, the scorer samples nothing. No I/O; clock as argument."""
 
 from collections import deque
 from typing import Literal
@@ -9,9 +9,9 @@ State = Literal["closed", "open", "half_open"]
 class Breaker:
     """Closed until too large a share of recent rows fails or times out; then open, then half-open on trial.
 
-    `share`: failures over outcomes that open it, of the last `rows` outcomes and at least `least` of them. So many
-    (`least`) without a good one in between open it too: a slow model that hangs would take long to fill a share.
-    `cooldown`: seconds it stays open at first; doubled by each failed trial, up to `longest`.
+    `share`: the share of failures among the last `rows` outcomes, at least `least` of them, that opens it. `least`
+    failures in a row also open it, because a slow model that hangs would take long to reach the share. `cooldown`:
+    seconds it stays open at first; doubled by each failed trial, up to `longest`.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Breaker:
         self._good = self._bad = self._run = 0
 
     def limit(self, budget: int, now: float) -> int:
-        """How much of `budget` may be sampled now; moves from open to half-open when the cooldown is over."""
+        """Return how much of `budget` may be sampled now; moves from open to half-open when the cooldown is over."""
         if self.state == "open" and now - self._opened_at >= self._cooldown:
             self.state = "half_open"
         if self.state == "open":

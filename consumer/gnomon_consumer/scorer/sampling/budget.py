@@ -1,4 +1,4 @@
-"""How much may be scored, so that the lag stays bounded whatever the model does. No I/O; the clock is an argument.
+"""How many rows may be scored, so that the lag stays bounded with any model. No I/O; the clock is an argument.
 
 A token bucket of size K = eta * S * W fills with wall time at eta * S rows a second, S being the tenth percentile of
 recently measured scoring rates and W the longest life of a window. A seal with Q sampled rows still unscored may take
@@ -54,18 +54,18 @@ class TokenBucket:
         return self._efficiency * self._rate * self._window_seconds
 
     def refill(self, now: float, rate: float) -> None:
-        """Add what the time since the last call has earned; `rate` is the current S, rows per second."""
+        """Add the tokens of the time since the last call; `rate` is the current S, rows per second."""
         earned = self._efficiency * self._rate * max(0.0, now - self._filled_at)
         self._filled_at = max(now, self._filled_at)
         self._rate = max(rate, self._least_rate)
         self.tokens = min(self.capacity, self.tokens + earned)
 
     def budget(self, seen: int, queued: int) -> int:
-        """How many of `seen` captures may be sampled while `queued` sampled rows are still unscored."""
+        """Return how many of `seen` captures may be sampled while `queued` sampled rows are still unscored."""
         return max(0, min(seen, math.floor(self.tokens), math.floor(self.capacity - queued)))
 
     def shortage(self, queued: int) -> str:
-        """What the budget of the moment is short of: `queue` (workers are behind) or `budget` (tokens)."""
+        """Return what limits the current budget: `queue` (workers are behind) or `budget` (tokens)."""
         return "queue" if self.capacity - queued < self.tokens else "budget"
 
     def spend(self, rows: int) -> None:

@@ -1,6 +1,6 @@
 """The open window of one source partition: a contiguous range of offsets, its strata and its ledger. No I/O.
 
-A window belongs to the ownership of its partition (one assignment of a rebalance) and dies with it.
+A window belongs to one assignment of its partition and is dropped with it.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AssignmentToken:
-    """One assignment of one partition. Compared by identity: a partition that comes back is another ownership."""
+    """One assignment of one partition. Compared by identity: a partition that is assigned again gets another token."""
 
     partition: int
 
 
 class Caps:
-    """The cap of every open reservoir: M shared equally over the cells seen so far, so it only shrinks in a tick."""
+    """The cap of every open reservoir: M divided by the number of cells seen, so it only shrinks within a tick."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._cells = 0
 
     def another(self) -> int:
-        """Count one more cell and return the cap that now holds for all of them, at least two."""
+        """Count one more cell and return the new cap of all cells, at least two."""
         self._cells += 1
         return self.current
 
@@ -43,8 +43,8 @@ class Caps:
 class OpenWindow(Generic[T]):
     """Captures `[start, next_offset)` of one partition, counted by stratum; times in microseconds since the epoch.
 
-    Offsets without a capture may lie between them: markers and aborted records of transactions. `lost` counts those of
-    captures that were removed.
+    Offsets without a capture may lie between them: markers and aborted records of transactions. `lost` counts removed
+    captures. `traces`: the `traceparent` of some captures by offset.
     """
 
     owner: AssignmentToken
@@ -57,6 +57,7 @@ class OpenWindow(Generic[T]):
     seen: int = 0
     lost: int = 0
     bytes_seen: int = 0
+    traces: dict[int, bytes] = field(default_factory=dict)
     first: T | None = None
     last: T | None = None
 
@@ -92,7 +93,7 @@ class OpenWindow(Generic[T]):
             self._reservoir(stratum).offer(captures.at(np.array(those)))
 
     def reach(self, end: int) -> None:
-        """Say that no capture lies between the last one and the offset `end`."""
+        """Record that no capture lies between the last one and the offset `end`."""
         self.next_offset = max(self.next_offset, end)
 
     def _reservoir(self, stratum: str) -> Reservoir[T]:
@@ -105,6 +106,6 @@ class OpenWindow(Generic[T]):
         return reservoir
 
     def shrink(self) -> None:
-        """Apply the cap of the moment to every stratum, before more is kept than the budget of rows allows."""
+        """Apply the current cap to every stratum, before it keeps more captures than the budget of rows allows."""
         for reservoir in self.strata.values():
             reservoir.shrink(self.caps.current)

@@ -1,9 +1,9 @@
 """The latency probe of a window: rows of its sample that are scored one at a time. No I/O, no clock.
 
-The probe is a bottom-m within the bottom-k of each cell: m rows are allocated over the cells as the sample is, and the
-m_h captures of the lowest ranks are taken in cell h. So the probability that a capture of the cell is in the probe is
-exactly draw_probability * m_h / seen_h, and its inverse is the weight of the row's latency. (The lowest ranks over all
-cells together have no such probability: a cell that is sampled densely has higher ranks in its sample.)
+The probe is a bottom-m within the bottom-k of each cell: m rows are allocated to the cells like the sample, and cell h
+gives its m_h captures with the lowest ranks. So the probability that a capture of the cell is in the probe is exactly
+draw_probability * m_h / seen_h, and its inverse is the weight of the row's latency. (The lowest ranks over all cells
+together have no such probability: a cell that is sampled densely has higher ranks in its sample.)
 """
 
 from collections.abc import Callable, Sequence
@@ -36,8 +36,8 @@ def probe_of(
 ) -> list[CellProbe]:
     """Return the probe of each cell, about `rows` captures together.
 
-    Where `rows` cannot give two to every cell, cells are drawn by `draw` (a rank of the stratum for this window), each
-    with the same probability, by which the probability of its captures is multiplied.
+    If `rows` is too small for two in every cell, cells are drawn by `draw` (a rank of the stratum for this window),
+    each with the same probability, by which the probability of its captures is multiplied.
     """
     sampled = [at for at, cell in enumerate(cells) if len(cell.sample)]
     if rows <= 0 or not sampled:

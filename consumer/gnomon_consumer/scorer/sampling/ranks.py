@@ -13,13 +13,13 @@ RANK_BITS = 63
 
 
 def ranker(seed: int) -> Rank:
-    """The rank function of a seed: bytes of a request id -> 0 … 2**63 - 1."""
+    """Return the rank function of a seed: bytes of a request id -> 0 … 2**63 - 1."""
     ranks = ranker_of_many(seed)
     return lambda request_id: int(ranks([request_id])[0])
 
 
 def ranker_of_many(seed: int) -> Ranks:
-    """The rank function of a seed for many request ids at a time."""
+    """Return the rank function of a seed for many request ids at a time."""
     seeds = itertools.repeat(seed % 2**64)
 
     def ranks(request_ids: Sequence[bytes]) -> NDArray[np.int64]:

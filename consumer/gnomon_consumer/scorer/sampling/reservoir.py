@@ -40,7 +40,7 @@ class Sample(Generic[T]):
         return zip(self.ranks.tolist(), self.request_ids, self.offsets.tolist(), self.payloads, strict=True)
 
     def at(self, places: Indices) -> "Sample[T]":
-        """The captures at these places."""
+        """Return the captures at these indices."""
         return Sample(
             self.ranks[places],
             picked(self.request_ids, places),
@@ -49,7 +49,7 @@ class Sample(Generic[T]):
         )
 
     def by_rank(self) -> Indices:
-        """The places in order of rank."""
+        """Return the indices in order of rank."""
         order = np.argsort(self.ranks, kind="stable")
         ranks = self.ranks[order]
         if (ranks[1:] == ranks[:-1]).any():
@@ -59,7 +59,7 @@ class Sample(Generic[T]):
 
 
 def joined(samples: "Sequence[Sample[T]]") -> Sample[T]:
-    """All captures of some samples."""
+    """Return all captures of some samples."""
     if len(samples) == 1:
         return samples[0]
     none = [np.empty(0, np.int64)]
@@ -74,7 +74,8 @@ def joined(samples: "Sequence[Sample[T]]") -> Sample[T]:
 class Reservoir(Generic[T]):
     """The captures of one cell with the smallest ranks: at most `cap`, which may only shrink.
 
-    Kept as they come and cut when they have doubled, which costs less than a heap and keeps the same captures.
+    Captures are appended and cut to the cap when they exceed twice the cap; this is faster than a heap and keeps the
+    same captures.
     """
 
     __slots__ = ("_kept", "_parts", "cap", "cut", "seen")
@@ -98,7 +99,7 @@ class Reservoir(Generic[T]):
             self.trim()
 
     def shrink(self, cap: int) -> None:
-        """Lower the cap; a higher one is ignored, because what was dropped does not come back."""
+        """Lower the cap; ignore a higher one, because dropped captures do not come back."""
         self.cap = min(self.cap, cap)
 
     def trim(self) -> Sample[T]:
@@ -116,19 +117,19 @@ class Reservoir(Generic[T]):
         return min(self.seen, self.cap)
 
     def smallest(self, k: int) -> tuple[Sample[T], int | None]:
-        """The `k` captures of the smallest ranks, and the first rank left out (None if nothing was)."""
+        """Return the `k` captures with the smallest ranks, and the first rank left out (None if none was)."""
         kept = self.trim()
         return _smallest(kept, k) if k < len(kept) else (kept, self.cut)
 
 
 def _smallest(sample: Sample[T], k: int) -> tuple[Sample[T], int]:
-    """The `k` smallest, fewer than there are, and the rank of the next."""
+    """Return the `k` smallest, `k` being less than their number, and the rank of the next."""
     order = sample.by_rank()
     return sample.at(np.sort(order[:k])), int(sample.ranks[order[k]])
 
 
 def merged(reservoirs: "list[Reservoir[T]]") -> Reservoir[T]:
-    """The reservoir of the union. Its cap is the smallest cap that has cut: below that it is the exact bottom-k."""
+    """Return the reservoir of the union. Its cap is the smallest effective cap: below that it is the exact bottom-k."""
     cutting = [item.cap for item in reservoirs if item.seen > item.cap]
     union: Reservoir[T] = Reservoir(min(cutting) if cutting else sum(item.cap for item in reservoirs))
     union._parts = [item.trim() for item in reservoirs]

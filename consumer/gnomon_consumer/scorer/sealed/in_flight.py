@@ -1,4 +1,4 @@
-"""Windows in flight: sealed, at the workers, and complete when every sampled row has its outcome; kept in order."""
+"""Windows in flight, in order: sealed, sent to workers, and complete when every sampled row has its outcome."""
 
 from collections import deque
 from collections.abc import Callable
@@ -50,7 +50,7 @@ class WindowsInFlight:
 
     @property
     def busy(self) -> bool:
-        """Whether any row is at a worker, or waits for one."""
+        """Whether any row is in a worker, or waits for one."""
         return self._pool.busy
 
     @property
@@ -73,18 +73,18 @@ class WindowsInFlight:
         self._ticks.append(self._sealer.seal(reason, now, self.queued))
 
     def append(self, tick: Tick) -> None:
-        """Take windows that were sealed elsewhere."""
+        """Accept windows that were sealed elsewhere."""
         self._ticks.append(tick)
 
     def gap(self, owner: AssignmentToken, start: int, end: int, reason: str, now: float) -> None:
-        """Record that [start, end) is never read, as a window of its own, in order."""
+        """Record that [start, end) is never read, as a separate window, in order."""
         if owner.partition in self._sealer.open:
             self.seal("idle", now)
         log.error("gap", partition=owner.partition, start=start, end=end, reason=reason)
         self._ticks.append(self._sealer.gap(owner, start, end, reason, now))
 
     def step(self, now: float, wait: float) -> None:
-        """Hand out what is sealed, take what is scored, time out what is late; waits `wait` seconds at most."""
+        """Send sealed windows to workers, accept results, time out late rows; wait at most `wait` seconds."""
         self._dispatch(now)
         for finished in self._pool.poll(wait):
             self._take(finished)
@@ -96,9 +96,9 @@ class WindowsInFlight:
         return bool(self._ticks) and self._ticks[0].complete
 
     def pop_complete(self, owns: Callable[[AssignmentToken], bool], largest_message: int) -> list[Tick]:
-        """Take the complete ticks off the head of the queue: those of their windows that are still ours.
+        """Pop the complete ticks from the head of the queue; return those of their windows that this member owns.
 
-        `largest_message`: bytes that the topics take; an outcome that is larger becomes a failure that says so.
+        `largest_message`: the topics' limit in bytes; a larger outcome becomes a failure with that reason.
         """
         ready: list[Tick] = []
         while self._ticks and self._ticks[0].complete:
@@ -111,7 +111,7 @@ class WindowsInFlight:
         return ready
 
     def drop_unowned(self, owns: Callable[[AssignmentToken], bool]) -> None:
-        """Abandon every window, open or sealed, that is no longer ours."""
+        """Abandon every window, open or sealed, that this member no longer owns."""
         self._sealer.drop_unowned(owns)
         gone = {window.window_id for tick in self._ticks for window in tick.windows if not owns(window.owner)}
         if not gone:
@@ -122,7 +122,7 @@ class WindowsInFlight:
         self._ticks = deque(tick for tick in self._ticks if tick.windows)
 
     def _dispatch(self, now: float) -> None:
-        """Hand sealed windows to the workers, in order, once the schemas that they need are known."""
+        """Send sealed windows to the workers, in order, as soon as the schemas that they need are known."""
         score = self._settings
         # A batch takes a tenth of what a call may take at most, however slow the model is.
         within = self._sealer.rate.rows_per_second / score.workers * score.call_seconds / 10
@@ -139,7 +139,7 @@ class WindowsInFlight:
                     self._pool.submit(job)
 
     def _postpone_deadlines(self, now: float) -> None:
-        """Rows that wait for their schema are not late: the time that a model has begins when they are handed out."""
+        """Postpone the deadlines of rows that wait for their schema: a model's time begins when its rows are sent."""
         for tick in self._ticks:
             if not tick.dispatched:
                 tick.deadline = max(tick.deadline, now + self._settings.deadline_seconds)
@@ -153,7 +153,7 @@ class WindowsInFlight:
                     return
 
     def _bound(self, window: SealedWindow, limit: int) -> None:
-        """Replace outcomes that are larger than the topics take by failures that say so; the window goes on."""
+        """Replace outcomes above the topics' limit by failures with that reason; the window stays."""
         sample = window.sample
         for place in sample.larger_than(limit):
             row, size = sample.rows[place], len(sample.messages[place])
@@ -166,7 +166,7 @@ class WindowsInFlight:
             sample.replace(place, row.key, Scored(status_of(failure), message))
 
     def _time_out(self, now: float) -> None:
-        """Rows that have no outcome at their deadline are timed out; whoever still works on them is killed."""
+        """Time out rows without an outcome at their deadline, and kill the workers that still hold them."""
         text = f"not scored within {self._settings.deadline_seconds:g} s of its window's seal"
         failure = Failure(FailureKind.TIMEOUT, text)
         for tick in self._ticks:

@@ -20,7 +20,7 @@ OPEN = 255
 
 @dataclass(frozen=True, slots=True)
 class WorkerBatch:
-    """Rows for one worker, and their places in the window. `single`: one at a time, for latency."""
+    """Rows for one worker, and their indices in the window. `single`: one at a time, for latency."""
 
     rows: Rows
     places: Indices
@@ -39,7 +39,7 @@ class Tally:
 
 @dataclass(slots=True, eq=False)
 class SampledRows:
-    """Rows in the order of their source offsets, the cell of each, which are the probe, and their outcomes.
+    """The sampled rows in offset order, the cell of each, the rows of the probe, and their outcomes.
 
     `cells` say how many captures each cell has seen; `probe_cells` are the cells of `rows` with the probability of a
     row to be in the probe. `codes`, `messages` and `dead` (place -> reason, detail) hold the outcomes.
@@ -56,7 +56,7 @@ class SampledRows:
 
     @classmethod
     def none(cls, partition: int) -> "SampledRows":
-        """Return the sample of a window that has none."""
+        """Return the empty sample."""
         rows = replace(Rows.of([]), partition=partition)
         return cls([], rows, np.empty(0, np.int64), [], np.empty(0, np.uint8), [], 0)
 
@@ -70,7 +70,7 @@ class SampledRows:
         probe_rows: int,
         allocation: Allocation,
     ) -> "SampledRows":
-        """Return the rows that a seal sampled, about `probe_rows` of them chosen for the probe."""
+        """Return the rows that a seal sampled, with about `probe_rows` of them in the probe."""
         probes = probe_of(cells, probe_rows, allocation, window_draw(window_id))
         counted = [
             Cell(
@@ -119,7 +119,7 @@ class SampledRows:
             yield WorkerBatch(rest.cut(at, at + batch_rows), places[at : at + batch_rows], single=False)
 
     def store(self, indices: Indices, scored: Outcomes) -> None:
-        """Store outcomes; of a row that has one already, the first one stands."""
+        """Store outcomes; a row that has one already keeps the first."""
         places = indices.tolist()
         due = self.codes[indices] == OPEN
         if due.all():
@@ -146,13 +146,13 @@ class SampledRows:
         self.open -= 1
 
     def replace(self, place: int, key: bytes, scored: Scored) -> None:
-        """Store another outcome, under this key, instead of the one that is there."""
+        """Replace the outcome under this key."""
         self.codes[place] = STATUSES.index(scored.status)
         self.messages[place] = scored.message
         self.rows.keys[place] = key
 
     def larger_than(self, limit: int) -> list[int]:
-        """Return the places of the outcomes that a message of `limit` bytes cannot hold."""
+        """Return the indices of the outcomes that do not fit into a message of `limit` bytes."""
         keys = self.rows.keys
         if sizes.fits(limit, max(keys, key=len, default=b""), max(self.messages, key=len, default=b"")):
             return []
@@ -169,7 +169,7 @@ class SampledRows:
         return _tally(self.codes)
 
     def counted_cells(self) -> list[Cell]:
-        """Return the cells with the outcomes of each counted."""
+        """Return the cells with their counts of outcomes."""
         return [
             replace(cell, **asdict(_tally(self.codes[self.rows.cell_of == at]))) for at, cell in enumerate(self.cells)
         ]

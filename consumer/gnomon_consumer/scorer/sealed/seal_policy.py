@@ -13,10 +13,10 @@ class SealPolicy:
     max_bytes: int
 
     def reason(self, age: float, seen: int, bytes_seen: int, idle: bool, covered: bool) -> str | None:
-        """The close reason if it is time, else None.
+        """Return the close reason if the windows must seal now, else None.
 
         `idle`: no sampled row waits for a worker; `covered`: the tokens cover every open capture. Then nothing is
-        gained by waiting, so a window seals as soon as it has lived its shortest life.
+        gained by waiting, so a window seals as soon as it reaches its minimum age.
         """
         if age >= self.window_seconds:
             return "time"

@@ -1,4 +1,4 @@
-"""Open windows, and their seal: when, with which budget, and which captures. The clock is an argument."""
+"""Open windows, and their seal: the time, the budget, and the sampled captures. The clock is an argument."""
 
 import sys
 import uuid
@@ -31,8 +31,12 @@ MAX_STRATUM = 200
 """Characters. Each cell of a seal, and each of its outcomes, names its stratum: a longer one counts as `other`."""
 
 
+Remember = Callable[[dict[int, bytes], NDArray[np.int64], Sequence[Message]], object]
+"""Adds to the traces of an open window, by offset, those of captures at offsets."""
+
+
 class Place(NamedTuple):
-    """Where reading stands in a partition: the owner, the next offset, and the clock's seconds."""
+    """The reading position in a partition: the owner, the next offset, and the clock's seconds."""
 
     owner: AssignmentToken
     next_offset: int
@@ -42,7 +46,7 @@ class Place(NamedTuple):
 class Sealer:
     """The open windows of all partitions, sealed together with one budget.
 
-    `first_rate`: what the warm-up measured, rows a second of the whole pool.
+    `first_rate`: what the warm-up measured, rows a second of the whole pool. `remember_traces` is told of each capture.
     """
 
     def __init__(
@@ -53,11 +57,13 @@ class Sealer:
         no_sampling: bool,
         now: float,
         now_us: Callable[[], int] = now_us,
+        remember_traces: Remember = lambda _traces, _offsets, _messages: None,
     ) -> None:
         self._settings = settings
         self._no_sampling = no_sampling
         self._policy_hash = policy_hash(settings, no_sampling)
         self._now_us = now_us
+        self._remember = remember_traces
         ceiling = settings.budget_rows_per_second or float("inf")
         self.rate = RateEstimate(first_rate, ceiling)
         self.bucket = TokenBucket(settings.efficiency, settings.window_seconds, min(first_rate, ceiling), now)
@@ -72,14 +78,15 @@ class Sealer:
         self._caps = self._new_caps()
 
     def add(self, place: Place, offsets: NDArray[np.int64], messages: Sequence[Message]) -> None:
-        """Count captures at ascending offsets; nothing of them is decoded."""
+        """Count captures at ascending offsets, without decoding them."""
         window = self._window(place)
         keys, values = _all_bytes(map(Message.key, messages)), _all_bytes(map(Message.value, messages))
         captures = Sample(self._ranks(keys), keys, offsets, values)
         window.add(captures, sum(map(len, values)), _strata(messages))
+        self._remember(window.traces, offsets, messages)
 
     def reach(self, place: Place, end: int) -> None:
-        """Say that no capture lies between the next offset and the offset `end`."""
+        """Record that no capture lies between the next offset and the offset `end`."""
         self._window(place).reach(end)
 
     def lose(self, place: Place, count: int) -> None:
@@ -101,11 +108,11 @@ class Sealer:
         return Caps(sys.maxsize if self._no_sampling else self._settings.reservoir_rows)
 
     def drop_unowned(self, owns: Callable[[AssignmentToken], bool]) -> None:
-        """Abandon the open windows of partitions that are no longer ours."""
+        """Abandon the open windows of partitions that this member no longer owns."""
         self.open = {partition: window for partition, window in self.open.items() if owns(window.owner)}
 
     def is_full(self, queued: int) -> bool:
-        """Whether reading has to wait for the workers: where nothing is sampled out, that alone bounds the memory."""
+        """Return whether reading must wait for the workers: without sampling, only this bounds the memory."""
         held = queued + sum(window.seen for window in self.open.values())
         return self._no_sampling and held >= self._settings.reservoir_rows
 
@@ -116,7 +123,7 @@ class Sealer:
             self.rate.observe(rows * self._settings.workers, seconds)
 
     def due(self, now: float, idle: bool) -> CloseReason | None:
-        """Why the open windows seal now, or None; `idle`: no sealed row waits for a worker."""
+        """Return why the open windows seal now, or None; `idle`: no sealed row waits for a worker."""
         self.bucket.refill(now, self.rate.rows_per_second)
         if not self.open:
             return None
@@ -166,13 +173,13 @@ class Sealer:
                 gap=Gap("hole", window.lost) if window.lost else None,
                 limited_by=limited_by(window.seen, sample.open, cells, limit),
             )
-            tick.windows.append(SealedWindow(sealed, sample))
+            tick.windows.append(SealedWindow(sealed, sample, traces=window.traces))
         self.bucket.spend(tick.open_rows)
         self.open = {}
         return tick
 
     def _limit(self, seen: int, affordable: int, budget: int, queued: int) -> SamplingLimit | None:
-        """What keeps the windows that seal now from sampling all that they saw."""
+        """Return what keeps the windows that seal now from sampling every capture."""
         if budget < affordable or self.breaker.state != "closed":
             return "breaker"
         if affordable >= seen:
@@ -182,7 +189,7 @@ class Sealer:
         return "catch_up" if self.position_lag > self._settings.window_seconds else "budget"
 
     def gap(self, owner: AssignmentToken, start: int, end: int, reason: str, now: float) -> Tick:
-        """A window that only says that [start, end) can never be read."""
+        """Return a window that records only that [start, end) can never be read."""
         sealed = Seal(
             owner=owner,
             window_id=str(uuid.uuid4()),
@@ -204,7 +211,7 @@ class Sealer:
 def limited_by(
     seen: int, sampled: int, cells: Sequence[SealedCell[Any]], limit: SamplingLimit | None
 ) -> SamplingLimit | None:
-    """Why one window did not sample all that it saw, `limit` being what all of its tick were limited by."""
+    """Return why one window did not sample every capture; `limit` is the limit of its whole tick."""
     if limit != "breaker" and any(0 < cell.draw_probability < 1 for cell in cells):
         return "over_capacity"  # drawn or not: its rows stand for the partitions that were not
     if sampled >= seen:
@@ -213,7 +220,7 @@ def limited_by(
 
 
 def _strata(messages: Sequence[Message]) -> list[str] | None:
-    """The stratum of each message, None where none has any."""
+    """Return the stratum of each message, None if no message has one."""
     headers: list[Any] = list(map(Message.headers, messages))
     if not any(headers):
         return None

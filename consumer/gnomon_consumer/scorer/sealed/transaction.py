@@ -1,4 +1,4 @@
-"""Sealed windows into the shadow log, in one Kafka transaction with dead letters and offsets."""
+"""Write sealed windows to the shadow log, in one Kafka transaction with dead letters and offsets."""
 
 import math
 import threading
@@ -15,6 +15,7 @@ from gnomon_consumer.kafka import clients, sizes
 from gnomon_consumer.kafka.dead_letter_topic import TOO_LARGE
 from gnomon_consumer.kafka.errors import kafka_error, refusal
 from gnomon_consumer.runtime.logging import get_logger
+from gnomon_consumer.runtime.tracing import HEADER
 from gnomon_consumer.scorer.sealed.window import SealedWindow, Tick
 from gnomon_consumer.scorer.worker.encoding import codec
 from gnomon_consumer.settings import Settings
@@ -27,7 +28,7 @@ _ATTEMPT_SECONDS = 4.0
 _FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 _FENCED_LIMIT, _FENCED_WITHIN = 3, 60.0
 _BATCH = 5000  # outcomes handed to librdkafka together
-_AHEAD = 20_000  # outcomes that librdkafka may hold before the next are handed over
+_AHEAD = 20_000  # outcomes that librdkafka may hold before the next are produced
 _PAUSE = 0.005
 log = get_logger("writer")
 
@@ -42,10 +43,10 @@ class Uncertain(Exception):  # noqa: N818 - a state of the world, not a fault of
 
 @dataclass
 class Writer:
-    """The transactional producer of one member; rebuilt under the same id after anything ambiguous.
+    """The transactional producer of one member; it is created again under the same id after an ambiguous result.
 
-    `while_waiting` is called again and again, with the seconds that it may wait, while outcomes are handed over and
-    while the broker is waited for.
+    `while_waiting` is called repeatedly, with the seconds that it may wait, while outcomes are produced and while the
+    writer waits for the broker.
     """
 
     settings: Settings
@@ -70,7 +71,7 @@ class Writer:
         return f"{self.topics.prefix}.{self.topics.stream}.{self.deployment}.{self.member}"
 
     def open(self) -> None:
-        """Make the producer and fence its namesakes; raises DependencyUnreachableError after the Kafka time-out."""
+        """Create the producer and fence others of its id; raise DependencyUnreachableError after the Kafka time-out."""
         self._discard()
         deadline = self.clock() + self.settings.kafka.timeout_seconds
         asked = sizes.largest_message(self.settings, self._shadow, self.topics.dead_letters)
@@ -89,12 +90,12 @@ class Writer:
         self._producer = producer
 
     def ready(self) -> None:
-        """Make a new producer where the last one was given up, which ends what that one left open; raises like open."""
+        """Create a new producer if the last one was discarded; this ends its open transaction. Raises like open."""
         if self._producer is None:
             self.open()
 
     def close(self) -> None:
-        """Forget the producer and whatever it still holds."""
+        """Discard the producer and everything that it still holds."""
         self._discard()
 
     def _discard(self) -> None:
@@ -103,10 +104,10 @@ class Writer:
             self._producer = None
 
     def start(self, starts: Sequence[DeploymentStart], consumer: Consumer | None) -> None:
-        """Write the first record of shadow partitions; raises Uncertain.
+        """Write the first record of shadow partitions; raise Uncertain.
 
-        With the offsets of `consumer`, if it is in a group: the group then refuses a member that it has put out, whose
-        successor may have written the first record already.
+        Sends the offsets of `consumer` too, if it is in a group: the group then refuses a member that it has removed,
+        whose successor may have written the first record already.
         """
 
         def write(producer: Producer) -> None:
@@ -124,7 +125,7 @@ class Writer:
     def commit(self, ticks: Sequence[Tick], consumer: Consumer | None) -> None:
         """Write complete ticks whole, and the offsets of `consumer`, if it is in a group.
 
-        Raises Uncertain, after which nothing of them may be assumed.
+        Raises Uncertain if it is unknown whether they were committed.
         """
 
         def write(producer: Producer) -> None:
@@ -159,12 +160,13 @@ class Writer:
             ]
             key, value, headers = sizes.fitted(self.largest_message, row.key, row.value, headers)
             self._produce(producer, self.topics.dead_letters, None, key, value or b"", headers)
-        self._produce(producer, self._shadow, partition, None, window.record(tick))
+        traced: sizes.Headers = [] if window.traceparent is None else [(HEADER, window.traceparent)]
+        self._produce(producer, self._shadow, partition, None, window.record(tick), traced)
 
     def _produce_many(
         self, producer: Producer, partition: int, keys: Sequence[bytes], messages: Sequence[bytes]
     ) -> None:
-        """Outcomes of one window, for less than `produce_batch` takes, which looks for six names in a dict of each."""
+        """Produce the outcomes of one window; `produce_batch` is slower: it looks up six names in a dict a message."""
         left = iter(messages)
         calls = map(producer.produce, repeat(self._shadow), left, keys, repeat(partition))
         while True:
@@ -176,7 +178,7 @@ class Writer:
                 self._produce(producer, self._shadow, partition, keys[at], messages[at])
 
     def _let_catch_up(self, producer: Producer) -> None:
-        """Wait until librdkafka has sent most of what it was given: it copies, so a window would be held twice."""
+        """Wait until librdkafka has sent most of its queue: it copies, so a window would be in memory twice."""
         deadline = self.clock() + _COMMIT_SECONDS
         while len(producer) > _AHEAD:
             if self.clock() > deadline:
@@ -191,7 +193,7 @@ class Writer:
         partition: int | None,
         key: bytes | None,
         value: bytes,
-        headers: list[tuple[str, str | bytes | None]] | None = None,
+        headers: sizes.Headers | None = None,
     ) -> None:
         deadline = self.clock() + _COMMIT_SECONDS
         while True:
@@ -219,10 +221,11 @@ class Writer:
             raise
 
     def _finish(self, producer: Producer) -> None:
-        """Commit; a time-out may be asked again, as long as librdkafka says so.
+        """Commit; repeat after a time-out as long as librdkafka allows it.
 
-        After a second try the first one may still be under way, and would end the next transaction in its middle: the
-        broker sees no difference (librdkafka has no KIP-890). A new producer under the same id makes it void.
+        After a second attempt the first one may still be on its way, and would end the next transaction in its middle,
+        because the broker cannot distinguish them (librdkafka has no KIP-890). A new producer under the same id makes
+        it void.
         """
         deadline = self.clock() + _COMMIT_SECONDS
         tries = 1
@@ -239,7 +242,7 @@ class Writer:
             self._discard()
 
     def _after(self, producer: Producer, error: KafkaError) -> None:
-        """Abort where that is certain; anything else ends this producer."""
+        """Abort if the abort is certain to work; otherwise discard this producer."""
         log.warning("transaction failed", reason=error.str(), code=error.name(), fatal=error.fatal())
         if error.txn_requires_abort() and not error.fatal() and error.code() not in TOO_LARGE:
             try:
@@ -264,11 +267,11 @@ class Writer:
         raise Uncertain(error.str())
 
     def _send_offsets(self, producer: Producer, offsets: list[TopicPartition], consumer: Consumer) -> None:
-        """Add offsets to the transaction; raises KafkaException, or Uncertain when no answer comes.
+        """Add offsets to the transaction; raise KafkaException, or Uncertain when no answer comes.
 
-        After the group's coordinator went away, librdkafka may wait in this call for ever, whatever its time-out says
-        (librdkafka issues 5456 and 5511). Then its thread is left behind with its producer, which the next one under
-        the same transactional id fences.
+        If the group's coordinator is lost, librdkafka may wait in this call for ever, despite its time-out (librdkafka
+        issues 5456 and 5511). The call's thread is then abandoned with its producer, which the next producer under the
+        same transactional id fences.
         """
 
         def send() -> None:
@@ -277,16 +280,16 @@ class Writer:
         self._aside(send, _ATTEMPT_SECONDS + 1.0)
 
     def _aside(self, call: Callable[[], None], seconds: float = math.inf) -> None:
-        """Let a thread wait for the broker in our place, and go on with what can be done meanwhile.
+        """Let another thread wait for the broker, and continue with other work meanwhile.
 
-        Raises what the call raised, or Uncertain when it has not come back after `seconds`.
+        Raises the call's exception, or Uncertain if the call has not returned after `seconds`.
         """
         raised: list[Exception] = []
 
         def run() -> None:
             try:
                 call()
-            except Exception as error:  # noqa: BLE001 - raised by whoever waits
+            except Exception as error:  # noqa: BLE001 - raised in the waiting thread
                 raised.append(error)
 
         thread = threading.Thread(target=run, name="gnomon-commit", daemon=True)

@@ -1,4 +1,4 @@
-"""A tick: the windows sealed together, waiting for their outcomes; and the records that they become. No I/O."""
+"""A tick: windows that were sealed together and wait for their outcomes, and their records. No I/O."""
 
 import hashlib
 import json
@@ -28,14 +28,14 @@ POLICY_FIELDS = (
 
 
 def policy_hash(settings: ScoreSettings, no_sampling: bool) -> str:
-    """A short hash of the settings that decide what is sampled."""
+    """Return a short hash of the settings that determine the sample."""
     said = {name: getattr(settings, name) for name in POLICY_FIELDS} | {"no_sampling": no_sampling}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seal:
-    """What a window's record says of it: which offsets, [start, end), when in epoch microseconds, and why it closed."""
+    """The content of a window's record: offsets [start, end), times in epoch microseconds, and close reason."""
 
     owner: AssignmentToken
     window_id: str
@@ -53,7 +53,7 @@ class Seal:
 
 @dataclass(slots=True, eq=False)
 class WindowUsage:
-    """What the workers used for a window: sums of time, peaks of memory; None where it is not measured."""
+    """The workers' usage for a window: sums of time, peaks of memory; None if not measured."""
 
     cpu_us: int = 0
     peak_rss_bytes: int = 0
@@ -61,7 +61,7 @@ class WindowUsage:
     gpu_peak_bytes: int | None = None
 
     def add(self, finished: Finished) -> None:
-        """Count what a batch used."""
+        """Add the usage of a batch."""
         self.cpu_us += finished.cpu_us
         self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
         if finished.gpu_us is not None:
@@ -72,16 +72,21 @@ class WindowUsage:
 
 @dataclass(slots=True, eq=False)
 class SealedWindow:
-    """One window after its seal: what it says, its sampled rows with their outcomes, and what those cost."""
+    """One sealed window: its record, its sampled rows with their outcomes, and their cost.
+
+    `traces`: the `traceparent` of some captures by offset; `traceparent`: the window's own, if it has a span.
+    """
 
     seal: Seal
     sample: SampledRows
     usage: WindowUsage = field(default_factory=WindowUsage)
     dispatched: bool = False
+    traces: dict[int, bytes] = field(default_factory=dict)
+    traceparent: bytes | None = None
 
     @property
     def owner(self) -> AssignmentToken:
-        """The assignment that it was opened under."""
+        """The assignment under which it was opened."""
         return self.seal.owner
 
     @property
@@ -101,7 +106,7 @@ class SealedWindow:
 
     @property
     def lost(self) -> int:
-        """Captures that could not be read any more."""
+        """Captures that could no longer be read."""
         return self.seal.gap.lost if self.seal.gap else 0
 
     def jobs(self, batch_rows: int, workers: int) -> Iterator[Job]:
@@ -113,7 +118,7 @@ class SealedWindow:
             )
 
     def store(self, finished: Finished) -> None:
-        """Store outcomes, and count what they cost."""
+        """Store outcomes, and add their cost."""
         self.sample.store(finished.places, finished.scored)
         self.usage.add(finished)
 
@@ -159,7 +164,7 @@ class Tick:
 
     @property
     def dispatched(self) -> bool:
-        """Whether the workers have all of it."""
+        """Whether all of it was sent to workers."""
         return all(window.dispatched for window in self.windows)
 
     @property

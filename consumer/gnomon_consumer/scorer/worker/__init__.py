@@ -1,1 +1,1 @@
-"""What runs in the sandboxed worker process. It imports nothing of the scorer's side."""
+"""The code of the sandboxed worker process. It imports nothing from the scorer's side."""

@@ -1,4 +1,4 @@
-"""Decoded features to the columns that models take: each feature by its name, whatever its place in the schema."""
+"""Turn decoded features into the columns that models take, each by its name, not by its position."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -43,7 +43,7 @@ def _column(values: pa.Array, feature: Feature) -> FeatureColumn:
 
 
 def _plain(values: pa.Array, kind: str) -> Any:
-    """Numbers as float64 or int64, booleans as bool, texts as objects; a null number that is not whole is NaN."""
+    """Return numbers as float64 or int64, booleans as bool, texts as objects; a null float is NaN."""
     if kind in ("string", "enum"):
         return _numpy(values.fill_null(""))
     if kind == "boolean":
@@ -54,7 +54,7 @@ def _plain(values: pa.Array, kind: str) -> Any:
 
 
 def _list_column(values: pa.ListArray, missing: Any, feature: Feature) -> FeatureColumn:
-    """[rows, width] where all rows have one length and none is null, otherwise one array for each row."""
+    """Return [rows, width] if all rows have the same length and none is null, otherwise one array for each row."""
     flat = _plain(values.flatten(), feature.items or "double")
     lengths = _numpy(pc.list_value_length(values).fill_null(0))
     if missing is None and len(values) and (lengths == lengths[0]).all():
@@ -67,7 +67,7 @@ def _list_column(values: pa.ListArray, missing: Any, feature: Feature) -> Featur
 
 
 def _maps(values: pa.Array) -> Any:
-    """A dict for each row, empty for a null."""
+    """Return a dict for each row, empty for a null."""
     column = np.empty(len(values), dtype=object)
     for row, value in enumerate(values_of(values)):
         column[row] = {} if value is None else value

@@ -1,4 +1,4 @@
-"""Encode outcomes as framed ShadowPredictions: a batch of answers in columns, or one answer by itself."""
+"""Encode outcomes as framed ShadowPredictions: a batch of answers in columns, or a single answer."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -26,7 +26,7 @@ from gnomon_schemas.schema import record_schema
 
 @cache
 def codec(record: str) -> Codec:
-    """The codec of a packaged record."""
+    """Return the codec of a packaged record."""
     return Codec(record_schema(record))
 
 
@@ -73,7 +73,7 @@ def encode(
 
 @cache
 def shadow_codec() -> ColumnarCodec:
-    """The codec of outcomes in batches."""
+    """Return the codec of outcomes in batches."""
     return ColumnarCodec(record_schema("ShadowPrediction"))
 
 
@@ -92,7 +92,7 @@ def encode_batch(
 ) -> Outcomes:
     """Return the bucket and the ShadowPrediction of each row: what `encode` gives for each by itself.
 
-    They are not written yet: a worker hands over the columns of the answers, and the scorer writes them.
+    They are not encoded yet: a worker sends the columns of the answers, and the scorer encodes them.
     """
     count = len(rows)
     failures = answers.all_failures()
@@ -122,14 +122,14 @@ def encode_batch(
 def completed(
     answer: pa.RecordBatch, rows: Rows, window_id: str, model: dict[str, Any], request_ids: pa.Array
 ) -> pa.RecordBatch:
-    """Return whole ShadowPredictions: what a worker states, and what is the scorer's own."""
+    """Return complete ShadowPredictions: the worker's answers with the scorer's own fields."""
     own, schema = envelope(rows, window_id, model, request_ids), shadow_codec().columns
     arrays = [own[name] if name in own else answer.column(name) for name in schema.names]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def envelope(rows: Rows, window_id: str, model: dict[str, Any], request_ids: pa.Array) -> dict[str, pa.Array]:
-    """Return the columns of outcomes that no model has a say in: coordinates, and the place in the sample."""
+    """Return the columns of outcomes that no model can influence: coordinates, and the place in the sample."""
     kinds = shadow_codec().columns
     same = {"source_partition": rows.partition, "window_id": window_id, "model": model}
     columns = {name: _repeated(value, kinds.field(name).type, len(rows)) for name, value in same.items()}
@@ -213,7 +213,7 @@ def _failure(failure: Failure) -> dict[str, str]:
 def written(message: str) -> str:
     """Return a message as every store can hold it: at most MAX_FAILURE_MESSAGE characters, no NUL, no lone surrogate.
 
-    Of a long one both ends stay: what an error is about often comes last.
+    A long one keeps both ends, because the cause of an error often comes last.
     """
     text = message.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
     if len(text) <= MAX_FAILURE_MESSAGE:
@@ -223,6 +223,6 @@ def written(message: str) -> str:
 
 
 def undecoded(row: Row, window_id: str, model: Artefact, failure: Failure, now_us: int) -> bytes:
-    """The outcome of a row that no worker brought home: timed out, quarantined. Its key stands for its request id."""
+    """Return the outcome of a row that no worker returned: timed out, quarantined. Its key is its request id."""
     request_id = row.key.decode("utf-8", "replace")
     return encode(row, window_id, as_dict(model), failure, request_id=request_id, scored_at=now_us)

@@ -1,7 +1,7 @@
-"""What a worker uses of the GPUs, through NVML: null where there is no GPU, driver, or `nvidia-ml-py` (extra gpu).
+"""A worker's GPU usage, by NVML: null without a GPU, a driver, or `nvidia-ml-py` (extra gpu).
 
-NVML names processes as the host does. In a container with process ids of its own it shows a worker nothing, and the
-figures are null too: a number is never made up.
+NVML uses the host's process ids. In a container with its own process ids it shows nothing for a worker, and the figures
+are null too: numbers are never invented.
 """
 
 import importlib
@@ -28,13 +28,13 @@ class GpuMeter:
         self._seen: dict[int, int] = {}  # the newest sample of each device, microseconds
 
     def read(self) -> GpuUse:
-        """What was used since the last reading; the first one only begins."""
+        """Return the usage since the last reading; the first reading only starts the measurement."""
         times = [self._time(at, device) for at, device in enumerate(self._devices)]
         sizes = [self._memory(device) for device in self._devices]
         return GpuUse(_sum(times), _sum(sizes))
 
     def _time(self, at: int, device: Any) -> int | None:
-        """Utilisation samples times the time between them; None where this process is in none of them."""
+        """Return utilisation samples times the time between them; None if this process is in none of them."""
         since = self._seen.get(at, 0)
         try:
             found = self._nvml.nvmlDeviceGetProcessUtilization(device, since)
@@ -59,7 +59,7 @@ class GpuMeter:
 
 
 def open_meter(pid: int) -> GpuMeter | None:
-    """The meter of a process, or None where NVML is not to be had."""
+    """Return the meter of a process, or None without NVML."""
     try:
         library = importlib.import_module("pynvml")
     except ImportError:

@@ -1,11 +1,11 @@
-"""The keeper of one worker: what it forks, detaches or leaves behind ends with it.
+"""The keeper of one worker: every process that the worker forks, detaches or leaves behind ends with it.
 
-The worker runs as the keeper's child: in a process namespace where the kernel gives one (its first process is the
-namespace's, and its end is the end of all in it), and below a subreaper anywhere, which inherits what a model has
-detached. The keeper ends as its worker ends, on SIGTERM, or with the scorer, and kills every descendant before.
+The worker runs as the keeper's child: in a process namespace if the kernel allows one (when its first process ends, all
+its processes end), and always below a subreaper, which inherits the processes that a model detached. The keeper ends
+when its worker ends, on SIGTERM, or with the scorer, and kills every descendant first.
 
-A keeper imports the standard library and the modules of this folder that do the same, from texts that the scorer has
-read at its start (see `launch`): nothing that a model could have changed since.
+A keeper imports only the standard library and modules of this folder that do the same, from texts that the scorer read
+at its start (see `launch`), so a model cannot have changed them.
 """
 
 import os
@@ -41,7 +41,7 @@ def main(told: dict[str, Any]) -> None:
 
 
 def keep(parent: int, limits: sandbox.Limits, work: Callable[[dict[str, str]], None]) -> None:
-    """Run `work`, given what holds, in a sandboxed child; end as it ends, when nothing of it is left."""
+    """Run `work` in a sandboxed child, with the sandbox's report; end as it ends, after all its processes."""
     sandbox.end_with(parent, signal.SIGTERM)
     held = sandbox.hold(limits.network)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -97,7 +97,7 @@ def _child(work: Callable[[], None]) -> int:
 
 
 def _reap() -> None:
-    """The first process of a namespace: it inherits the orphans there; with its end all of them are killed."""
+    """Be the first process of a namespace: it inherits the orphans there, and its end kills all of them."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for descriptor in (0, 1, 2):
         os.close(descriptor)

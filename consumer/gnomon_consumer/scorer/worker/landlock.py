@@ -1,4 +1,4 @@
-"""Files that a worker may read and devices that it may write, enforced by Landlock (Linux 5.13). Standard library only.
+"""Landlock rules (Linux 5.13): files that a worker may read, devices that it may write. Standard library only.
 
 Landlock also keeps a process from tracing others and from reading their environment and memory in /proc, and, from
 Linux 6.12 on, from signalling them.
@@ -23,7 +23,7 @@ SIGNALS_STOP = 6
 
 
 def version() -> int:
-    """Return the version of Landlock that this kernel has, 0 where it has none."""
+    """Return this kernel's version of Landlock, 0 without Landlock."""
     try:
         return kernel.call("landlock_create_ruleset", 0, 0, 1)
     except OSError:
@@ -31,9 +31,9 @@ def version() -> int:
 
 
 def restrict(hidden: Sequence[str]) -> int:
-    """Let this process read all files but `hidden` ones, write devices only; returns the version that is in force.
+    """Let this process read all files but `hidden` and write only devices; return the Landlock version in force.
 
-    Raises OSError. `hidden` are real paths; what is made later beside a hidden file cannot be read either.
+    Raises OSError. `hidden` are real paths; files created later next to a hidden file cannot be read either.
     """
     found = version()
     handled = _CHANGES | _READ_FILE | _READ_DIRECTORY
@@ -58,7 +58,7 @@ def gpus() -> Iterator[str]:
 
 
 def readable(folder: str, hidden: Iterable[str]) -> Iterator[str]:
-    """Return the largest trees below `folder` that hold nothing hidden."""
+    """Return the largest trees below `folder` without a hidden file."""
     within = [path for path in hidden if _within(path, folder)]
     if not within:
         yield folder
@@ -71,7 +71,7 @@ def readable(folder: str, hidden: Iterable[str]) -> Iterator[str]:
 
 
 def split(folder: str, hidden: Iterable[str]) -> Iterator[str]:
-    """Return the folders above what is hidden: they can be listed, but new files in them cannot be read."""
+    """Return the folders above hidden files: they can be listed, but new files in them cannot be read."""
     for path in hidden:
         if _within(path, folder):
             above = [str(parent) for parent in Path(path).parents]

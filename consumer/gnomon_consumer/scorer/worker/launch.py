@@ -1,4 +1,4 @@
-"""How a keeper is started. Its program is read here, when the scorer starts: before any model has run."""
+"""The start of a keeper. This module reads its program when the scorer starts, before any model has run."""
 
 import json
 import os
@@ -34,9 +34,9 @@ _READ = _program()
 
 
 def command(limits: Limits, *, probe: bool = False) -> list[str]:
-    """Return the command line of a keeper that ends with this process; `probe`: it tries the sandbox instead.
+    """Return the command line of a keeper that ends with this process; `probe`: it tests the sandbox instead.
 
-    Python runs isolated (`-I -S`): no file of site-packages, no environment variable and no working folder has a say.
+    Python runs isolated (`-I -S`): it ignores site-packages, environment variables and the working folder.
     """
     told = {
         "parent": os.getpid(),

@@ -25,7 +25,7 @@ from gnomon_schemas.store import MemorySchemas
 
 
 def main(held: dict[str, str]) -> None:
-    """Serve frames until the parent closes the pipe; `held`: what its sandbox holds."""
+    """Serve frames until the parent closes the pipe; `held`: the report on its sandbox."""
     # The protocol gets descriptors of its own: a model that prints must not break it.
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDONLY)  # for writing no file can be opened where Landlock is missing
@@ -50,7 +50,7 @@ def _now_us() -> int:
 
 
 def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO, held: dict[str, str]) -> BatchScorer | None:
-    """Load and bind the model, and say so; a refusal is one line and the status to end with."""
+    """Load and bind the model, and report it; a refusal is one line and the exit status."""
     if "refused" in held:
         pipe.write(sink, {"op": "refused", "message": held["refused"], "status": ConfigurationError.exit_status})
         return None
@@ -124,6 +124,7 @@ def _serve(
             "gpu_us": on_gpu.us,
             "gpu_peak_bytes": on_gpu.bytes,
             "dead": [[row, reason, detail] for row, (reason, detail) in scored.dead.items()],
+            "strangers": scorer.new_strangers(),
         },
         buffers,
     )

@@ -61,7 +61,7 @@ def packed(rows: Rows) -> list[bytes]:
 
 
 def unpacked(partition: int, cells: Sequence[Sequence[Any]], blobs: Sequence[bytes]) -> Rows:
-    """The rows that `packed` made blobs of; what is not in the blobs is given beside them."""
+    """Return the rows that `packed` made blobs of; what is not in the blobs is given beside them."""
     offsets, ranks, cell_of, *texts = blobs
     return Rows(
         partition,
@@ -86,7 +86,7 @@ def joined(texts: Texts) -> tuple[bytes, bytes]:
 
 
 def parted(lengths: bytes, data: bytes) -> pa.BinaryArray:
-    """What `joined` has joined, as an array without a copy; raises WireError where the two do not fit."""
+    """Return what `joined` has joined, as an array without a copy; raises WireError where the two do not fit."""
     count, odd = divmod(len(lengths), 4)
     ends = np.zeros(count + 1, np.int64)
     if not odd:

@@ -114,7 +114,7 @@ class _Count:
         self.forked = False  # whether the worker has started another process
 
     def fits(self, more: int = 0) -> bool:
-        """Whether the limit would hold with so many more."""
+        """Return whether the limit still holds with this many more."""
         return sum(map(_threads, descendants(os.getpid()))) - self._own + more <= self._limit
 
     def answer(self, listener: int) -> None:

@@ -1,7 +1,7 @@
 """What a worker gives up before it loads a model. Standard library only: a keeper imports nothing else.
 
 `hold` runs in the keeper, `enter` in its child, the worker, while that has one thread. Each layer is tried by itself,
-and what does not hold is said: in a container without namespaces Landlock and the filter of system calls remain.
+and a layer that fails is reported: in a container without namespaces Landlock and the filter of system calls remain.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ _NOBODY = 65534
 _DESCRIPTORS = 1024
 _WAYS_OUT = (
     "allow the worker Landlock, or namespaces (docs/security.md), or set score.sandbox = preferred"
-    " (GNOMON_SCORE__SANDBOX) to run it all the same"
+    " (GNOMON_SCORE__SANDBOX) to run it anyway"
 )
 
 
@@ -67,7 +67,7 @@ def keep_memory_private() -> None:
 def hold(network: bool) -> dict[str, str]:
     """Prepare this process to keep a worker; returns what its children will have: {"network": …, "processes": …}.
 
-    Namespaces are made within a user namespace where we are not root. Where the kernel refuses them, it is said.
+    Namespaces are made within a user namespace where we are not root. A refusal by the kernel is reported.
     """
     keep_memory_private()
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
@@ -145,7 +145,7 @@ def limit_cpu(seconds: float) -> None:
 
 
 def network_is_gone() -> bool:
-    """Whether no packet can leave this process: it gets no socket, or has only a loopback that is down."""
+    """Return whether no packet can leave this process: it gets no socket, or has only a loopback that is down."""
     try:
         socket.socket().close()
         names = [name for _, name in socket.if_nameindex()]

@@ -44,6 +44,6 @@ def probe() -> dict[str, str]:
         output += b"processes=open: a detached process outlives its worker\n"
     said = dict(line.split("=", 1) for line in output.decode().splitlines())
     if said.pop("empty", "") != "True" and said.get("network") == "none":
-        said["network"] = "open: a socket was given all the same"
+        said["network"] = "open: a socket was given anyway"
     unknown = f"open: not known ({errors.decode('utf-8', 'replace').strip()[-200:]})"
     return {name: said.get(name, unknown) for name in LAYERS}

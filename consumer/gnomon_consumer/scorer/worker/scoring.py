@@ -34,6 +34,7 @@ from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import MemorySchemas
 
 LIVE = "gnomon.v1.LivePrediction"
+MOST_STRANGERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,14 @@ class _Task:
     queued_us: int
     batch_size: int
     single: bool
+
+
+class Stranger(NamedTuple):
+    """Whose captures the model cannot be bound to: the live model that wrote them, and why; one of its producers."""
+
+    writer: str
+    reason: str
+    producer: str = ""
 
 
 class _Call(NamedTuple):
@@ -59,7 +68,7 @@ class _Call(NamedTuple):
 class BatchScorer:
     """One loaded model with what is needed to read its captures; `clock` gives seconds, `now_us` the wall clock.
 
-    `processes` is the worker's limit, for what is said of an error.
+    `processes` is the worker's limit, for the text of an error.
     """
 
     spec: ModelSpec
@@ -69,6 +78,8 @@ class BatchScorer:
     clock: Callable[[], float] = time.perf_counter
     processes: int = 64
     _features: dict[str, tuple[Feature, ...] | ConfigurationError] = field(default_factory=dict)
+    _strangers: set[Stranger] = field(default_factory=set)
+    _unsaid: list[Stranger] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._reader = ColumnarReader(self.schemas)
@@ -125,18 +136,26 @@ class BatchScorer:
         features = self._known(schema)
         if not isinstance(features, ConfigurationError):
             return self._score(captures, features, task)
-        failure = Failure(FailureKind.INVALID_FEATURES, str(features))
         state = self._state()
         state = None if isinstance(state, Exception) else state
-        request_ids = captures.column("request_id").to_pylist()
-        failed = [
-            self._failed(row, task, failure, request_id, 0, state)
-            for row, request_id in zip(task.rows, request_ids, strict=True)
-        ]
+        failed = []
+        whose = (captures.column(name).to_pylist() for name in ("request_id", "model", "producer_id"))
+        for row, request_id, model, producer in zip(task.rows, *whose, strict=True):
+            stranger = Stranger(f"{model['name']} {model['version']}", str(features))
+            if stranger not in self._strangers and len(self._strangers) < MOST_STRANGERS:
+                self._strangers.add(stranger)
+                self._unsaid.append(stranger._replace(producer=producer))
+            failure = Failure(FailureKind.INVALID_FEATURES, f"written by {stranger.writer}: {stranger.reason}")
+            failed.append(self._failed(row, task, failure, request_id, 0, state))
         return Outcomes.of(failed)
 
+    def new_strangers(self) -> list[Stranger]:
+        """Return whose captures cannot be bound, each once."""
+        found, self._unsaid = self._unsaid, []
+        return found
+
     def _captures(self, group: Decoded, rows: Rows, errors: dict[int, DecodeError]) -> tuple[pa.RecordBatch, Indices]:
-        """The captures of a group and their places; other messages and other keys go to `errors`."""
+        """Return the captures of a group and their places; other messages and other keys go to `errors`."""
         places = group.rows
         if group.schema.name != LIVE:
             text = f"a {group.schema.name} in the live topic"
@@ -193,7 +212,7 @@ class BatchScorer:
         return Outcomes.of([self._failed(task.rows[0], task, failure, request_id, 0, None)])
 
     def _alone(self, captures: pa.RecordBatch, task: _Task, call: _Call) -> Scored:
-        """The outcome of one capture, whatever the model did."""
+        """Return the outcome of one capture, whatever the model did."""
         latency_us = round(1e6 * call.seconds)
         try:
             return self._encoded(captures, task, [call], [latency_us])[0]
@@ -274,7 +293,7 @@ class BatchScorer:
         return _Call(state, seconds, None) if isinstance(state, Exception) else _Call(answers, seconds, state)
 
     def _state(self) -> FeatureState | Exception | None:
-        """The state of the model's feature cache, or what the model's own code raised instead."""
+        """Return the state of the model's feature cache, or what the model's own code raised instead."""
         try:
             return self.runner.feature_state()
         except KeyboardInterrupt:
@@ -283,14 +302,14 @@ class BatchScorer:
             return RuntimeError(f"feature_state() raised {self._told(error)}")
 
     def _told(self, error: BaseException) -> str:
-        """What an error says, whatever its own `__str__` does."""
+        """Return what an error says, whatever its own `__str__` does."""
         try:
             return explained(error, self.processes)
         except Exception:  # noqa: BLE001 - a model may raise an exception of its own making
             return type(error).__name__
 
     def _known(self, schema: Schema) -> tuple[Feature, ...] | ConfigurationError:
-        """The features of a writer schema, or why the model cannot use them; asked once a schema."""
+        """Return the features of a writer schema, or why the model cannot use them; asked once a schema."""
         key = str(schema.fingerprint)
         if key not in self._features:
             try:
@@ -303,7 +322,7 @@ class BatchScorer:
 
 
 def _row(batch: Batch, at: int) -> Batch:
-    """One row of a batch."""
+    """Return one row of a batch."""
     here = slice(at, at + 1)
     return {
         name: FeatureColumn(

@@ -20,7 +20,7 @@ class Decision(StrEnum):
 
 
 class State(StrEnum):
-    """What a gate says; `note` says something that decides nothing."""
+    """The state of a gate; `note` does not influence the decision."""
 
     PASS = "pass"  # noqa: S105
     NOT_YET = "not_yet"
@@ -32,7 +32,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Reason:
-    """One gate: its code, what it says in words, and its numbers."""
+    """One gate: its code, its text, and its numbers."""
 
     code: str
     state: State
@@ -60,7 +60,7 @@ class Verdict:
 
     @property
     def blocking(self) -> tuple[Reason, ...]:
-        """The reasons that stand against PROMOTE."""
+        """The reasons that prevent PROMOTE."""
         return tuple(r for r in self.reasons if r.state in (State.HARM, State.NO_DATA, State.NOT_YET, State.FAIL))
 
     @property

@@ -1,6 +1,7 @@
 """The codes of reasons: a closed vocabulary, each with one line of meaning."""
 
 NO_METRIC = "NO_METRIC"
+REJECTED_BEFORE = "REJECTED_BEFORE"
 WORSE = "WORSE"
 SEGMENT_WORSE = "SEGMENT_WORSE"
 SEGMENT_HARM = "SEGMENT_HARM"
@@ -28,6 +29,7 @@ PLAN_CHANGED = "PLAN_CHANGED"
 
 MEANINGS: dict[str, str] = {
     NO_METRIC: "No sealed request says anything of the metric, or one side has no denominator.",
+    REJECTED_BEFORE: "An earlier verdict of the same plan rejected the challenger; another plan starts anew.",
     WORSE: "The upper bound of a metric lies below minus its margin.",
     SEGMENT_WORSE: "The upper bound of a required segment lies below minus its margin.",
     SEGMENT_HARM: "A segment loses more than the margin; e-BH over all segments that are watched.",

@@ -1,6 +1,6 @@
 """Bounds on a difference that hold at every look, from sums by whole days. Pure.
 
-The sample size is the number of days, since what the rows of a day share does not average out over rows. Arrays carry
+The sample size is the number of days, because effects common to a day do not average out over its rows. Arrays carry
 the days on their last axis; leading axes are independent series, so that a simulation runs the code that decides.
 """
 
@@ -21,10 +21,10 @@ DEPENDENT = 0.2
 def t_radius(n: Any, alpha: float, g: float) -> Floats:
     """Return the radius T of the anytime-valid t interval, in standard errors, after `n` observations.
 
-    The two-sided error over all looks is at most `alpha`; infinite while so few observations exclude nothing. `g > 0`
-    is the mixture's precision, see `tuned`. Lindon, Ham, Tingley and Bojinov, "Anytime-valid linear models and
-    regression adjusted causal inference" (2022), with one coefficient: r = g/(g + n), p = (r·alpha²)^(1/n),
-    T = sqrt((n - 1)(1 - p)/(p - r)).
+    The two-sided error over all looks is at most `alpha`; the radius is infinite for too few observations. `g > 0` is
+    the mixture's precision, see `tuned`. Lindon, Ham, Tingley and Bojinov, "Anytime-valid linear models and regression
+    adjusted causal inference" (2022), with one coefficient: r = g/(g + n), p = (r·alpha²)^(1/n), T = sqrt((n - 1)(1 -
+    p)/(p - r)).
     """
     n = np.asarray(n, dtype=float)
     r = g / (g + n)
@@ -67,7 +67,7 @@ class Sums:
         return int(self.live_y.shape[-1])
 
     def first(self, days: int) -> "Sums":
-        """Return the first so many days."""
+        """Return the first days."""
         return self._each(lambda sums: sums[..., :days])
 
     def weeks(self) -> "Sums":
@@ -137,7 +137,7 @@ def skewness(residuals: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What `n` whole days or weeks say: the difference lies within estimate ± radius·standard_error at every look."""
+    """Bounds after `n` whole days or weeks: at every look the difference is within estimate ± radius·standard_error."""
 
     unit: str
     n: Any
@@ -159,7 +159,7 @@ class Bounds:
 
     @property
     def _width(self) -> Any:
-        # Nothing varied so far: that says nothing of the days to come, so it excludes nothing.
+        # Nothing varied so far: that says nothing about the days to come, so it excludes nothing.
         with np.errstate(invalid="ignore"):
             return np.where(self.standard_error > 0, self.radius * self.standard_error, np.inf)
 

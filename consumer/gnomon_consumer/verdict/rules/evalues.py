@@ -1,4 +1,4 @@
-"""Evidence that may be looked at any time: e-processes of errors, e-values of segments. Pure.
+"""Anytime-valid evidence: e-processes of errors, e-values of segments. Pure.
 
 An e-process starts at 1 and, while the null hypothesis holds, ever reaches 1/alpha with probability at most alpha
 (Ville 1939; Ramdas, Grünwald, Vovk and Shafer, "Game-theoretic statistics and safe anytime-valid inference", 2023).
@@ -50,7 +50,7 @@ def discordant(shadow_only: int, live_only: int) -> float:
     """
     b, c = shadow_only, live_only
     logarithm = float(betaln(HALF + b, HALF + c) - betaln(HALF, HALF)) + (b + c) * log(2)
-    # Beyond what a float holds, only "far above any alarm" is said.
+    # Beyond what a float holds, only "far above any alarm" matters.
     return exp(min(700.0, logarithm))
 
 

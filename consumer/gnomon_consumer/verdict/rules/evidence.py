@@ -1,4 +1,4 @@
-"""What a verdict rests on, as plain data: stored with the verdict, exported, computed again to verify. Pure."""
+"""The evidence of a verdict as plain data: stored with the verdict, exported, computed again to verify. Pure."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -16,7 +16,7 @@ class Series:
     """Sums by whole day of one metric, over everything or one segment.
 
     `variant`: `complete` (labelled requests), `weighted` (weights divided by the labelled share of each group of like
-    requests) or `worst` (the worst that the missing labels could say). `clusters`: by number of days, V_c and V_cd.
+    requests) or `worst` (the missing labels have their worst values). `clusters`: by number of days, V_c and V_cd.
     """
 
     metric: str
@@ -30,14 +30,14 @@ class Series:
     variant: str = "complete"
 
     def sums(self, days: int) -> Sums:
-        """Return the sums of the first so many days."""
+        """Return the sums of the first days."""
         live_y, live_x, shadow_y, shadow_x = (
             np.array(side[:days], dtype=float) for side in (self.live_y, self.live_x, self.shadow_y, self.shadow_x)
         )
         return Sums(live_y, live_x, shadow_y, shadow_x, root=self.metric == "rmse")
 
     def between_clusters(self, days: int) -> Clusters:
-        """Return the cluster variances after so many days, 0 where they are not known."""
+        """Return the cluster variances after this many days, 0 if unknown."""
         return Clusters(*self.clusters.get(days, (0.0, 0.0)))
 
 
@@ -84,6 +84,16 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """The first REJECT of a process: the verdict, after how many whole days, when, and by which codes."""
+
+    verdict_id: int
+    days: int
+    decided_at: datetime
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that the gate reads. `days`: the whole local days of sealed cohorts since live last changed."""
 
@@ -109,10 +119,11 @@ class Evidence:
     sealed_until: datetime | None = None
     cohort_id: int | None = None
     promoted_from: bool = False
+    rejected: Rejection | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
 
     def find(self, metric: str, segment: str = "", variant: str = "complete") -> Series | None:
-        """Return the series of a metric, None where there is none."""
+        """Return the series of a metric, None if there is none."""
         wanted = (metric, segment, variant)
         return next((s for s in self.series if (s.metric, s.segment, s.variant) == wanted), None)
 
@@ -122,7 +133,7 @@ class Evidence:
         return len(self.live_versions) > 1
 
     def as_json(self) -> dict[str, Any]:
-        """Return the evidence as plain JSON values; what is not finite is null."""
+        """Return the evidence as plain JSON values; numbers that are not finite become null."""
         plain: dict[str, Any] = finite(_ADAPTER.dump_python(self, mode="json"))
         return plain
 

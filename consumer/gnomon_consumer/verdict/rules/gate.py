@@ -1,4 +1,4 @@
-"""From plan and evidence to a decision with reasons. Pure: the same input gives the same verdict, years later.
+"""Decide from plan and evidence, with reasons. Pure: the same input gives the same verdict, even years later.
 
 The order: REJECT, then INSUFFICIENT_DATA, then PROMOTE, then HOLD. Missing evidence is never good news.
 """
@@ -27,7 +27,7 @@ WAITABLE = {
     codes.MORE_ERRORS,
     codes.NO_METRIC,
 }
-"""What more days can mend; anything else has to be mended by a person, so no date is promised."""
+"""The reasons that more days can resolve; a person must resolve any other, so no date is given."""
 
 
 def look_of(days: int, plan: Plan) -> int:
@@ -45,6 +45,7 @@ def decide(plan: Plan, evidence: Evidence) -> Verdict:
         *gates.errors(plan, evidence),
         *about_metrics,
         *_harm(plan, evidence, days),
+        *_standing(evidence),
         *gates.latency(plan, evidence, days, look),
         *gates.enough(plan, evidence),
         *gates.labels(plan, evidence),
@@ -130,7 +131,7 @@ def _shown(plan: Plan, evidence: Evidence, series: Series, margin: float, look: 
 
 
 def _harm(plan: Plan, evidence: Evidence, days: int) -> Iterator[Reason]:
-    """Segments that lose more than the margin: e-BH over all of them."""
+    """Judge segments that lose more than the margin, by e-BH over all of them."""
     watched = [s for s in evidence.series if s.segment and s.metric == plan.metric and s.variant == "complete"]
     if not watched or days < FIRST_REJECT:
         return
@@ -144,6 +145,15 @@ def _harm(plan: Plan, evidence: Evidence, days: int) -> Iterator[Reason]:
     for at in e_bh(values, plan.alpha):
         text = f"{judged[at].name} is worse by more than {judged[at].margin:g}: {judged[at].estimate:.4g}"
         yield Reason(codes.SEGMENT_HARM, State.HARM, text, asdict(judged[at]) | {"e": values[at], "of": len(values)})
+
+
+def _standing(evidence: Evidence) -> Iterator[Reason]:
+    """A rejection stands: its error holds over all looks together only where no later look takes it back."""
+    before = evidence.rejected
+    if before is not None:
+        by = f" ({', '.join(before.codes)})" if before.codes else ""
+        text = f"verdict {before.verdict_id} rejected it after {before.days} whole days{by}; another plan starts anew"
+        yield Reason(codes.REJECTED_BEFORE, State.HARM, text, asdict(before))
 
 
 def _expected(plan: Plan, evidence: Evidence, metrics: tuple[Judged, ...], days: int) -> date | None:

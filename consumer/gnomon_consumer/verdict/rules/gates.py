@@ -13,7 +13,7 @@ from gnomon_consumer.verdict.rules.plan import Plan
 
 
 def errors(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
-    """The error rate: absolute, and against live on the units in which one side alone failed."""
+    """Judge the error rate: absolute, and against live on the units in which only one side failed."""
     errors, limit, alarm = evidence.errors, plan.gates.error_rate, 1 / plan.alpha
     numbers = asdict(errors) | {"limit": limit, "alarm": alarm}
     if not errors.units:
@@ -44,7 +44,7 @@ def errors(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
 
 
 def latency(plan: Plan, evidence: Evidence, days: int, look: int) -> Iterator[Reason]:
-    """Shares of slow answers: over the agreed latency, and over the control's own p95."""
+    """Judge the shares of slow answers: over the agreed latency, and over the control's own p95."""
     gates = plan.gates
     limits = {"latency_sla": gates.latency_sla_share if gates.latency_sla_ms else None,
               "latency_control": gates.latency_control_share}  # fmt: skip
@@ -107,7 +107,7 @@ def enough(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
 
 
 def labels(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
-    """Label coverage: of everything, and of each cell of decisions."""
+    """Judge label coverage: in total, and in each cell of decisions."""
     if plan.metric == "agreement" and not set(plan.guardrails) - {"agreement"}:
         return
     share, wanted = evidence.label_coverage, plan.gates.label_coverage
@@ -123,7 +123,7 @@ def labels(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
 
 
 def outside(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
-    """Drift, the control, the deployment's role and the way back."""
+    """Judge drift, the control, the deployment's role and the way back."""
     for feature, low in sorted(evidence.drift.items()):
         if low > plan.gates.drift_psi and feature not in plan.gates.drift_expected:
             text = f"{feature} has drifted: PSI at least {low:.3g}, above {plan.gates.drift_psi:g}"

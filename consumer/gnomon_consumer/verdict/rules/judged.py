@@ -59,7 +59,7 @@ def orientation(metric: str) -> int:
 
 
 def judge(series: Series, plan: Plan, margin: float, days: int) -> Judged:
-    """Return what the first so many days of a series say, with one-sided error `plan.alpha` on each side."""
+    """Return the bounds after the first days of a series, with one-sided error `plan.alpha` on each side."""
     g_days, g_weeks = tuning(plan.days, plan.weeks, plan.alpha)
     weeks = {"auto": None, "day": False, "week": True}[plan.blocks]
     with np.errstate(invalid="ignore"):
@@ -98,7 +98,7 @@ def rarest(rows: int, alpha: float) -> float:
 
 
 def days_until(judged: Judged, plan: Plan, target: float, estimate: float | None = None) -> int | None:
-    """Return after how many days in all the lower bound would pass `target`; None if not within a year.
+    """Return the total number of days after which the lower bound would pass `target`; None if not within a year.
 
     The difference stays `estimate` (default: as it is) and the standard error falls with the root of the days.
     """

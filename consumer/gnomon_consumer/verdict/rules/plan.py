@@ -1,4 +1,4 @@
-"""The plan of a verdict: what it must answer, stored before there is evidence. Pure.
+"""The plan of a verdict, stored before there is evidence. Pure.
 
 `[verdict]` of gnomon.toml. It is hashed and stored when the deployment starts; another plan later starts a new process.
 """
@@ -100,7 +100,7 @@ class Gates(Section):
 
 
 class WayBack(Section):
-    """How a promotion is made and undone. Without it the verdict is never PROMOTE."""
+    """The switch that makes and undoes a promotion. Without it the verdict is never PROMOTE."""
 
     kind: Literal["none", "mlflow", "flag", "command"] = Field(
         default="none",

@@ -12,7 +12,7 @@ HORIZONS = (14, 28, 56)
 
 @dataclass(frozen=True)
 class Expected:
-    """Days until PROMOTE (None: not within a year), and what so many days can show.
+    """Days until PROMOTE (None: not within a year), and the margin that this many days can show.
 
     `source` says where the standard deviation of a day's difference is from. `rows` and `cpu_hours` are those of the
     days until PROMOTE, or of the planned days.

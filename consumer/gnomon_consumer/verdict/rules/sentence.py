@@ -1,4 +1,4 @@
-"""The verdict as one sentence for the person who decides. Pure."""
+"""The verdict as one sentence for the decision maker. Pure."""
 
 from gnomon_consumer.verdict.rules.answer import Decision, Verdict
 from gnomon_consumer.verdict.rules.evidence import Evidence

@@ -46,7 +46,7 @@ begin
 end
 $$;
 
--- Taken, until the transaction ends, by whoever seals cohorts of a stream or adds pairs beside the joiner.
+-- Held until the transaction ends by sealing cohorts of a stream, and by adding pairs outside the joiner.
 create or replace function gnomon.lock_cohorts(stream integer) returns void
     language sql set search_path = pg_catalog, pg_temp as
 $$

@@ -60,7 +60,7 @@ begin
 end
 $$;
 
--- Forget what was kept of a stream's cohorts, because something of them was erased. Takes the lock of whoever keeps it.
+-- Delete the kept results of a stream's cohorts after an erasure, under the lock with which they are written.
 create or replace function gnomon.forget_cohort_estimates(stream integer) returns void
     language sql set search_path = pg_catalog, pg_temp as
 $$

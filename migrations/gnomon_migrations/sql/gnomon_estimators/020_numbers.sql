@@ -186,7 +186,7 @@ $$;
 -- n/(n-1) (n null: the rows have theirs already). Rows that share a cluster and rows that share a day: V = max(V_c, V_d,
 -- V_c + V_d - V_cd) (Cameron, Gelbach and Miller 2011). A 95% interval reaches t standard errors, so that it is the widest
 -- of three: V_c with the clusters' degrees of freedom, V_d with the days', and the two together with the fewer of both.
--- One day says nothing of the variation between days, and one cluster nothing of that between clusters: then there is no
+-- One day says nothing about the variation between days, and one cluster nothing about that between clusters: then there is no
 -- variance. v_both null: not known; v_row stands for it, which is rather too small, and the variance rather too large.
 create function gnomon_estimators.spread(v_row float8, v_cluster float8, v_day float8, v_both float8, n bigint,
                                          clusters bigint, days bigint, cells bigint, out se_row float8,

@@ -114,7 +114,7 @@ $$;
 -- Pairs and labels meet in one of two ways. Over much of the data in a hash join; where more than one version counts,
 -- the others are taken out by another one over the few requests that have several. Over little of it by a look-up in
 -- the labels' index for each pair. Who asks says which, or leaves it to `holds_little`, which is evaluated once and
--- switches one of them off; workers can share the join where it is said that it is the join. Who knows that no request
+-- switches one of them off; workers can share the join if the query states it as a join. Who knows that no request
 -- has several versions (`has_versions`) says that, too, and saves their search.
 -- Who reads this sets enable_nestloop to off: before the tables were first analyzed, the planner would take them to be
 -- small and look through all labels for each pair.

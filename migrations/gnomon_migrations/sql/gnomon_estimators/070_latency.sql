@@ -206,7 +206,7 @@ $$
     ),
     -- The standard errors are of the quantile, µs: half of what F leaves between 1.96 standard errors of F(q) to either
     -- side of p, scaled to each variance. The interval itself reaches t of them, which few days make many: over so much of
-    -- F its width says nothing of the spread at q.
+    -- F its width says nothing about the spread at q.
     measured as (
         select a.deployment_id, a.measure, a.p, a.n, a.kish, a.weight, a.x, e.width * sqrt(a.v_row / e.v) as se_row,
                e.width * sqrt(a.v_cluster / e.v) as se_cluster, e.width * sqrt(a.v_day / e.v) as se_day, e.width,

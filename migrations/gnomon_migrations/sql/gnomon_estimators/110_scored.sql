@@ -64,7 +64,7 @@ $$
            case when j.fault is null then j.period_high end
     from judged j
     union all
-    -- A problem is said even where it leaves no metric to say it of.
+    -- A problem is reported even if it leaves no metric.
     select f.deployment_id, '', 'task', 'pair', 0, null, null, null, null, null, null, null, null, null, null, null,
            f.problem, null, null, null
     from fit f where f.problem is not null

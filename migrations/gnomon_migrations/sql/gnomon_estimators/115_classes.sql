@@ -8,31 +8,37 @@ create function gnomon_estimators.class_estimates(stream text, deployment text, 
     returns table (deployment_id integer, class text, metric text, side text, n bigint, n_effective float8,
                    weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, status text)
-    language sql stable parallel safe set enable_nestloop = off as -- planner note 5
+    language sql stable parallel safe set enable_nestloop = off set work_mem = '128MB' as -- planner notes 5, 6
 $$
     with cells as materialized (
-        select row_number() over () as cell, c.*
-        from (select p.deployment_id, p.cluster, (p.event_time at time zone class_estimates.time_zone)::date as day,
-                     p.live_label as l, p.shadow_label as s, p.truth_label as t, count(*) as n, sum(p.weight) as w,
-                     sum(p.weight * p.weight) as w2
-              from gnomon_estimators.labelled(class_estimates.stream, class_estimates.deployment, class_estimates.since,
-                                              class_estimates.until, class_estimates.segment,
-                                              class_estimates.horizon) p
-              where p.live_error_kind is null and p.outcome = 'scored' and p.live_label is not null
-                and p.shadow_label is not null and p.truth_label is not null
-                and coalesce(p.task, '') not in ('regression', 'ranking')
-              group by 1, 2, 3, 4, 5, 6) c
+        select p.deployment_id, p.cluster, (p.event_time at time zone class_estimates.time_zone)::date as day,
+               p.live_label as l, p.shadow_label as s, p.truth_label as t, count(*) as n, sum(p.weight) as w,
+               sum(p.weight * p.weight) as w2
+        from gnomon_estimators.labelled(class_estimates.stream, class_estimates.deployment, class_estimates.since,
+                                        class_estimates.until, class_estimates.segment, class_estimates.horizon) p
+        where p.live_error_kind is null and p.outcome = 'scored' and p.live_label is not null
+          and p.shadow_label is not null and p.truth_label is not null
+          and coalesce(p.task, '') not in ('regression', 'ranking')
+        group by 1, 2, 3, 4, 5, 6
     ),
-    whole as (select deployment_id, sum(n)::bigint as n, sum(w) as w, sum(w) ^ 2 / sum(w2) as kish,
-                     count(distinct cluster) + coalesce(sum(n) filter (where cluster is null), 0)::bigint as clusters,
-                     count(distinct day) as days
-              from cells group by 1),
-    -- What a cell says of a class: right, decided and true, as 0 or 1, for each side.
+    whole as materialized (
+        select deployment_id, sum(n)::bigint as n, sum(w) as w, sum(w) ^ 2 / sum(w2) as kish,
+               count(distinct cluster) + coalesce(sum(n) filter (where cluster is null), 0)::bigint as clusters,
+               count(distinct day) as days
+        from cells group by 1
+    ),
+    -- The three labels of a pair are all that it says; `alone`: of the rows without a cluster.
+    patterns as materialized (
+        select deployment_id, l, s, t, sum(n) as n, sum(w) as w, sum(w2) as w2,
+               coalesce(sum(w2) filter (where cluster is null), 0) as alone
+        from cells group by 1, 2, 3, 4
+    ),
+    -- What they say of a class: right, decided and true, as 0 or 1, for each side.
     said as materialized (
-        select c.cell, c.deployment_id, c.cluster, c.day, c.n, c.w, c.w2, k.class, (c.t = k.class)::integer as a,
+        select c.*, k.class, (c.t = k.class)::integer as a,
                (c.l = k.class)::integer as pl, (c.s = k.class)::integer as ps,
                (c.l = k.class and c.t = k.class)::integer as tl, (c.s = k.class and c.t = k.class)::integer as ts
-        from cells c
+        from patterns c
         cross join lateral (select distinct u.class from (values (c.l), (c.s), (c.t)) u(class)) k
     ),
     sums as (
@@ -62,11 +68,11 @@ $$
                count(*) filter (where in_live) as classes_live, count(*) filter (where in_shadow) as classes_shadow
         from ratios group by 1, 2
     ),
-    -- Residuals of one unit of weight.
+    -- Residuals of one unit of weight, of each class and of the means.
     residuals as (
-        select d.cell, d.deployment_id, d.cluster, d.day, d.w, d.w2, d.n, d.class, d.a, r.metric, r.share,
+        select d.deployment_id, d.l as label_l, d.s as label_s, d.t as label_t, d.w2, d.alone, d.class, d.a, r.metric, r.share,
                coalesce((y.l - coalesce(r.live, 0) * y.xl) / r.xl, 0) as zl,
-               coalesce((y.s - coalesce(r.shadow, 0) * y.xs) / r.xs, 0) as zs, r.live, r.shadow, r.in_live, r.in_shadow
+               coalesce((y.s - coalesce(r.shadow, 0) * y.xs) / r.xs, 0) as zs, r.live, r.shadow
         from said d
         join ratios r on r.deployment_id = d.deployment_id and r.class = d.class
         cross join lateral (select case r.metric when 'f1' then 2 * d.tl else d.tl end as l,
@@ -76,10 +82,10 @@ $$
                                    case r.metric when 'precision' then d.ps when 'recall' then d.a else d.ps + d.a end
                                        as xs) y
     ),
-    every as (
-        select cell, deployment_id, cluster, day, w, w2, n, class, metric, zl, zs from residuals
+    every as materialized (
+        select deployment_id, label_l, label_s, label_t, w2, alone, class, metric, zl, zs from residuals
         union all
-        select r.cell, r.deployment_id, r.cluster, r.day, r.w, r.w2, r.n, v.class, r.metric,
+        select r.deployment_id, r.label_l, r.label_s, r.label_t, r.w2, r.alone, v.class, r.metric,
                sum(case v.class when 'macro avg' then r.zl / m.classes_live
                                 else r.share * r.zl + r.a * (coalesce(r.live, 0) - m.live_weighted) / t.w end),
                sum(case v.class when 'macro avg' then r.zs / m.classes_shadow
@@ -88,38 +94,67 @@ $$
         join means m using (deployment_id, metric)
         join whole t using (deployment_id)
         cross join (values ('macro avg'), ('weighted avg')) v(class)
-        group by r.cell, r.deployment_id, r.cluster, r.day, r.w, r.w2, r.n, v.class, r.metric
+        group by r.deployment_id, r.label_l, r.label_s, r.label_t, r.w2, r.alone, v.class, r.metric
     ),
-    crossed as materialized (
-        select deployment_id, class, metric, cluster, day, sum(n) as n, sum(w * zl) as l, sum(w * zs) as s,
-               sum(w2 * zl * zl) as l2, sum(w2 * zs * zs) as s2, sum(w2 * (zs - zl) ^ 2) as d2
+    rows as (
+        select deployment_id, class, metric, v.side, sum(w2 * v.z ^ 2) as v_row, sum(alone * v.z ^ 2) as alone
+        from every cross join lateral (values ('live', zl), ('shadow', zs), ('difference', zs - zl)) v(side, z)
+        group by 1, 2, 3, 4
+    ),
+    -- The three metrics of a class side by side, so that each cell meets a class once.
+    wide as materialized (
+        select deployment_id, label_l as l, label_s as s, label_t as t, class,
+               sum(zl) filter (where metric = 'precision') as pl, sum(zs) filter (where metric = 'precision') as ps,
+               sum(zl) filter (where metric = 'recall') as rl, sum(zs) filter (where metric = 'recall') as rs,
+               sum(zl) filter (where metric = 'f1') as fl, sum(zs) filter (where metric = 'f1') as fs
         from every group by 1, 2, 3, 4, 5
     ),
-    -- By cluster (a row without one is its own), by day, and by cluster within day, for live, shadow and difference.
-    groups as (
-        select deployment_id, class, metric, 'cluster' as by, cluster is null as alone, sum(n) as n, sum(l) as l,
-               sum(s) as s, sum(l2) as l2, sum(s2) as s2, sum(d2) as d2
-        from crossed group by 1, 2, 3, cluster
-        union all
-        select deployment_id, class, metric, 'both', cluster is null, n, l, s, l2, s2, d2 from crossed
-        union all
-        select deployment_id, class, metric, 'day', false, sum(n), sum(l), sum(s), sum(l2), sum(s2), sum(d2)
-        from crossed group by deployment_id, class, metric, day
+    crossed as materialized (
+        select c.deployment_id, z.class, c.cluster, c.day, sum(c.n) as n, sum(c.w * z.pl) as pl, sum(c.w * z.ps) as ps,
+               sum(c.w * z.rl) as rl, sum(c.w * z.rs) as rs, sum(c.w * z.fl) as fl, sum(c.w * z.fs) as fs
+        from cells c join wide z using (deployment_id, l, s, t)
+        group by 1, 2, 3, 4
     ),
-    variances as (
-        select g.deployment_id, g.class, g.metric, v.side, g.by, sum(v.rows) as by_row,
-               sum(case when g.alone then v.rows else v.total ^ 2 end) as grouped,
-               sum(case when g.alone then g.n else 1 end)::bigint as count
-        from groups g
-        cross join lateral (values ('live', g.l, g.l2), ('shadow', g.s, g.s2), ('difference', g.s - g.l, g.d2))
-            v(side, total, rows)
-        group by 1, 2, 3, 4, 5
+    -- By cluster (a row without one is its own, see `rows`), by day, and by cluster within day.
+    groups as (
+        select deployment_id, class, 'cluster' as by, sum(pl) as pl, sum(ps) as ps, sum(rl) as rl, sum(rs) as rs,
+               sum(fl) as fl, sum(fs) as fs
+        from crossed where cluster is not null group by 1, 2, cluster
+        union all
+        select deployment_id, class, 'both', pl, ps, rl, rs, fl, fs from crossed where cluster is not null
+        union all
+        select deployment_id, class, 'day', sum(pl), sum(ps), sum(rl), sum(rs), sum(fl), sum(fs)
+        from crossed group by deployment_id, class, day
+    ),
+    squared as (
+        select deployment_id, class, by, sum(pl * pl) as pl, sum(ps * ps) as ps, sum((ps - pl) ^ 2) as pd,
+               sum(rl * rl) as rl, sum(rs * rs) as rs, sum((rs - rl) ^ 2) as rd, sum(fl * fl) as fl,
+               sum(fs * fs) as fs, sum((fs - fl) ^ 2) as fd
+        from groups group by 1, 2, 3
+    ),
+    grouped as materialized (
+        select q.deployment_id, q.class, q.by, v.metric, v.side, v.total
+        from squared q
+        cross join lateral (values
+            ('precision', 'live', q.pl), ('precision', 'shadow', q.ps), ('precision', 'difference', q.pd),
+            ('recall', 'live', q.rl), ('recall', 'shadow', q.rs), ('recall', 'difference', q.rd),
+            ('f1', 'live', q.fl), ('f1', 'shadow', q.fs), ('f1', 'difference', q.fd)) v(metric, side, total)
+    ),
+    sizes as (
+        select deployment_id, class, sum(case when cluster is null then n else 1 end)::bigint as cells
+        from crossed group by 1, 2
     ),
     spread as (
-        select deployment_id, class, metric, side, max(by_row) filter (where by = 'day') as v_row,
-               max(grouped) filter (where by = 'cluster') as v_cluster, max(grouped) filter (where by = 'day') as v_day,
-               max(grouped) filter (where by = 'both') as v_both, max(count) filter (where by = 'both') as cells
-        from variances group by 1, 2, 3, 4
+        select r.deployment_id, r.class, r.metric, r.side, r.v_row, r.alone + coalesce(c.total, 0) as v_cluster,
+               d.total as v_day, r.alone + coalesce(b.total, 0) as v_both, z.cells
+        from rows r
+        join sizes z using (deployment_id, class)
+        join grouped d on d.deployment_id = r.deployment_id and d.class = r.class and d.metric = r.metric
+                      and d.side = r.side and d.by = 'day'
+        left join grouped c on c.deployment_id = r.deployment_id and c.class = r.class and c.metric = r.metric
+                           and c.side = r.side and c.by = 'cluster'
+        left join grouped b on b.deployment_id = r.deployment_id and b.class = r.class and b.metric = r.metric
+                           and b.side = r.side and b.by = 'both'
     ),
     estimates as (
         select r.deployment_id, r.class, r.metric, r.support as n, e.side, e.estimate, e.kish,

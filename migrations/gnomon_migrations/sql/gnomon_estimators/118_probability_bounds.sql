@@ -26,29 +26,49 @@ $$
                having bool_and(gnomon_estimators.chance(live) < 'NaN' and gnomon_estimators.chance(shadow) < 'NaN')),
     whole as (select deployment_id, count(*) as n, sum(w) as w, coalesce(sum(w) filter (where truth is not null), 0) as known
               from said group by 1),
-    -- Of each request the loss of either side if the truth is 0, and if it is 1.
+    -- Of each request the loss of either side if the truth is 0, and if it is 1; one row a request, since there are many.
     losses as (
-        select s.deployment_id, s.w, s.truth, m.metric, e.side, e.zero, e.one
+        select s.deployment_id, s.w, s.truth, c.*, -ln(1 - c.l) as log_l0, -ln(c.l) as log_l1, -ln(1 - c.s) as log_s0,
+               -ln(c.s) as log_s1, s.live ^ 2 as brier_l0, (1 - s.live) ^ 2 as brier_l1, s.shadow ^ 2 as brier_s0,
+               (1 - s.shadow) ^ 2 as brier_s1
         from said s
         join losing using (deployment_id)
-        cross join lateral (select gnomon_estimators.chance(s.live) as live, gnomon_estimators.chance(s.shadow) as shadow) c
-        cross join lateral (values
-            ('log_loss', gnomon_estimators.log_loss(1 - c.live), gnomon_estimators.log_loss(c.live),
-             gnomon_estimators.log_loss(1 - c.shadow), gnomon_estimators.log_loss(c.shadow)),
-            ('brier', c.live ^ 2, (1 - c.live) ^ 2, c.shadow ^ 2, (1 - c.shadow) ^ 2))
-            m(metric, live_zero, live_one, shadow_zero, shadow_one)
-        cross join lateral (values ('live', m.live_zero, m.live_one), ('shadow', m.shadow_zero, m.shadow_one),
-                                   ('difference', m.shadow_zero - m.live_zero, m.shadow_one - m.live_one))
-            e(side, zero, one)
+        cross join lateral (select least(greatest(s.live, 1e-6), 1 - 1e-6) as l,
+                                   least(greatest(s.shadow, 1e-6), 1 - 1e-6) as s offset '0') c -- planner note 3
+    ),
+    summed as (
+        select deployment_id, sum(w) as w, sum(w) filter (where truth is not null) as known,
+               sum(w * case truth when 1 then log_l1 else log_l0 end) filter (where truth is not null) as log_l,
+               sum(w * case truth when 1 then log_s1 else log_s0 end) filter (where truth is not null) as log_s,
+               sum(w * case truth when 1 then brier_l1 else brier_l0 end) filter (where truth is not null) as brier_l,
+               sum(w * case truth when 1 then brier_s1 else brier_s0 end) filter (where truth is not null) as brier_s,
+               sum(w * least(log_l0, log_l1)) filter (where truth is null) as log_l_least,
+               sum(w * greatest(log_l0, log_l1)) filter (where truth is null) as log_l_most,
+               sum(w * least(log_s0, log_s1)) filter (where truth is null) as log_s_least,
+               sum(w * greatest(log_s0, log_s1)) filter (where truth is null) as log_s_most,
+               sum(w * least(log_s0 - log_l0, log_s1 - log_l1)) filter (where truth is null) as log_d_least,
+               sum(w * greatest(log_s0 - log_l0, log_s1 - log_l1)) filter (where truth is null) as log_d_most,
+               sum(w * least(brier_l0, brier_l1)) filter (where truth is null) as brier_l_least,
+               sum(w * greatest(brier_l0, brier_l1)) filter (where truth is null) as brier_l_most,
+               sum(w * least(brier_s0, brier_s1)) filter (where truth is null) as brier_s_least,
+               sum(w * greatest(brier_s0, brier_s1)) filter (where truth is null) as brier_s_most,
+               sum(w * least(brier_s0 - brier_l0, brier_s1 - brier_l1)) filter (where truth is null) as brier_d_least,
+               sum(w * greatest(brier_s0 - brier_l0, brier_s1 - brier_l1)) filter (where truth is null) as brier_d_most
+        from losses group by 1
     ),
     means as (
-        select l.deployment_id, l.metric, l.side,
-               sum(l.w * case l.truth when 1 then l.one when 0 then l.zero end)
-                   / nullif(sum(l.w) filter (where l.truth is not null), 0) as estimate,
-               sum(l.w * case l.truth when 1 then l.one when 0 then l.zero else least(l.zero, l.one) end) / sum(l.w) as low,
-               sum(l.w * case l.truth when 1 then l.one when 0 then l.zero else greatest(l.zero, l.one) end) / sum(l.w)
-                   as high
-        from losses l group by 1, 2, 3
+        select s.deployment_id, m.metric, m.side, m.known / nullif(s.known, 0) as estimate,
+               (coalesce(m.known, 0) + coalesce(m.least, 0)) / s.w as low,
+               (coalesce(m.known, 0) + coalesce(m.most, 0)) / s.w as high
+        from summed s
+        cross join lateral (values
+            ('log_loss', 'live', s.log_l, s.log_l_least, s.log_l_most),
+            ('log_loss', 'shadow', s.log_s, s.log_s_least, s.log_s_most),
+            ('log_loss', 'difference', s.log_s - s.log_l, s.log_d_least, s.log_d_most),
+            ('brier', 'live', s.brier_l, s.brier_l_least, s.brier_l_most),
+            ('brier', 'shadow', s.brier_s, s.brier_s_least, s.brier_s_most),
+            ('brier', 'difference', s.brier_s - s.brier_l, s.brier_d_least, s.brier_d_most))
+            m(metric, side, known, least, most)
     ),
     scores as (
         select s.deployment_id, e.side, e.score, coalesce(sum(s.w) filter (where s.truth = 1), 0) as pos,
@@ -77,21 +97,22 @@ $$
                whole_side as (partition by deployment_id, side)
     ),
     -- Two cuts a score: before it, and after it.
-    candidates as (
-        select c.deployment_id, c.side, c.known, c.all_pos, c.all_neg, c.all_open, b.open_below, c.won, c.lost, b.won_below,
-               b.lost_below
-        from cuts c
-        cross join lateral (values (c.open_below, c.won_below, c.lost_below),
-                                   (c.open_below + c.open, c.won_below + c.open * c.neg_below,
-                                    c.lost_below + c.open * c.pos_above)) b(open_below, won_below, lost_below)
-    ),
     areas as (
-        select deployment_id, side, max(known / nullif(all_pos * all_neg, 0)) as estimate,
-               max((known + won - won_below + lost_below + (all_open - open_below) * open_below)
-                   / nullif((all_pos + all_open - open_below) * (all_neg + open_below), 0)) as high,
-               min((known + won_below + lost - lost_below)
-                   / nullif((all_pos + open_below) * (all_neg + all_open - open_below), 0)) as low
-        from candidates group by 1, 2
+        select c.deployment_id, c.side, max(c.known / nullif(c.all_pos * c.all_neg, 0)) as estimate,
+               max(greatest(
+                   (c.known + c.won - c.won_below + c.lost_below + (c.all_open - c.open_below) * c.open_below)
+                   / nullif((c.all_pos + c.all_open - c.open_below) * (c.all_neg + c.open_below), 0),
+                   (c.known + c.won - n.won + n.lost + (c.all_open - n.open) * n.open)
+                   / nullif((c.all_pos + c.all_open - n.open) * (c.all_neg + n.open), 0))) as high,
+               min(least(
+                   (c.known + c.won_below + c.lost - c.lost_below)
+                   / nullif((c.all_pos + c.open_below) * (c.all_neg + c.all_open - c.open_below), 0),
+                   (c.known + n.won + c.lost - n.lost)
+                   / nullif((c.all_pos + n.open) * (c.all_neg + c.all_open - n.open), 0))) as low
+        from cuts c
+        cross join lateral (select c.open_below + c.open as open, c.won_below + c.open * c.neg_below as won,
+                                   c.lost_below + c.open * c.pos_above as lost offset '0') n -- planner note 3
+        group by 1, 2
     ),
     bounds as (
         select deployment_id, metric, side, estimate, low, high from means

@@ -5,23 +5,47 @@ select r.stream_id, s.name as stream, r.name, r.deployment, r.feature, r.kind, r
 from gnomon.reference_profiles r
 join gnomon.streams s using (stream_id);
 
--- Every feature and answer of the pairs of a question, one row a value: x of a numeric one, t of a text one.
-create function gnomon_estimators.observed(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb)
-    returns table (deployment_id integer, stream_id integer, profile text, feature text, kind text, x float8, t text,
-                   w float8)
-    language sql stable rows 1000000 as -- planner note 9
+-- The pairs of a question that the reports on features read: of a deployment with more than 30,000 of them those whose
+-- request id has a low hash, about 30,000 (each with the same chance, whatever it holds, and the same ones every time);
+-- with exact all of them. bucket: one of 100 groups, in which a cluster stays whole.
+create function gnomon_estimators.drawn(stream text, deployment text, since timestamptz, until timestamptz,
+                                        segment jsonb, exact boolean, time_zone text)
+    returns table (deployment_id integer, deployment text, pairs bigint, bucket integer, day date, w float8,
+                   numbers float8[], texts text[], live_value float8, live_label text, shadow_value float8,
+                   shadow_label text, live_answered boolean, shadow_answered boolean)
+    language sql stable parallel safe rows 60000 as -- planner note 9
 $$
-    select p.deployment_id, p.stream_id, v.profile, v.feature, v.kind, v.x, v.t, p.weight
-    from gnomon_estimators.pairs_of(observed.stream, observed.deployment, observed.since, observed.until, observed.segment) p
-    cross join lateral (
-        select '' as profile, f.name as feature, f.kind,
-               case when f.kind = 'numeric' then p.features_numeric[f.position] end as x,
-               case when f.kind = 'text' then p.features_text[f.position] end as t
-        from gnomon_estimators.feature_columns f where f.stream_id = p.stream_id
-        union all select '', '@live.value', 'numeric', p.live_value, null where p.live_error_kind is null
-        union all select '', '@live.label', 'text', null, p.live_label where p.live_error_kind is null
-        union all select p.deployment, '@shadow.value', 'numeric', p.shadow_value, null where p.outcome = 'scored'
-        union all select p.deployment, '@shadow.label', 'text', null, p.shadow_label where p.outcome = 'scored') v
+    with sizes as materialized (
+        select p.deployment_id, count(*) as pairs
+        from gnomon_estimators.pairs_of(drawn.stream, drawn.deployment, drawn.since, drawn.until, drawn.segment) p
+        group by 1
+    )
+    select p.deployment_id, p.deployment, s.pairs,
+           abs(hashtextextended(coalesce('c' || p.cluster, 'r' || p.source_partition || ':' || p.source_offset), 0)
+               % 100)::integer,
+           (p.event_time at time zone drawn.time_zone)::date, p.weight, p.features_numeric, p.features_text, p.live_value,
+           p.live_label, p.shadow_value, p.shadow_label, p.live_error_kind is null, p.outcome = 'scored'
+    from gnomon_estimators.pairs_of(drawn.stream, drawn.deployment, drawn.since, drawn.until, drawn.segment) p
+    join sizes s using (deployment_id)
+    where drawn.exact is true or s.pairs <= 30000
+       or hashtextextended(p.request_id, 30000) < (60000.0 / s.pairs - 1) * 9223372036854775808::float8
+$$;
+
+-- The 95% quantile of a sum of squares whose parts have the means `whole` (of so many `squares`) and by_cluster and by_day
+-- (of one square each, estimated from so many groups): a multiple of an F distribution (Satterthwaite 1946; Rao and Scott
+-- 1981; Thomas and Rao 1987).
+create function gnomon_estimators.squares_quantile(whole float8, by_cluster float8, by_day float8, squares float8,
+                                                   clusters bigint, days bigint)
+    returns float8 language sql immutable parallel safe as
+$$
+    select t.mean * m.free * x / (f.free * (1 - x))
+    from (select whole + by_cluster + by_day as mean) t
+    cross join lateral (select t.mean ^ 2 / (whole ^ 2 / squares + (by_cluster + by_day) ^ 2) as free) f
+    cross join lateral (select coalesce(least(t.mean ^ 2 / nullif(
+                            coalesce(by_cluster ^ 2 / nullif(clusters - 1, 0), 0)
+                            + coalesce(by_day ^ 2 / nullif(days - 1, 0), 0), 0), 1000), 1000) as free) m
+    cross join lateral gnomon_estimators.beta_quantile(0.95, f.free / 2, m.free / 2) x
+    where t.mean > 0
 $$;
 
 -- Which profile a question means: the one it names, or the newest.

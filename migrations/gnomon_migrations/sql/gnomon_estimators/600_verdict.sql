@@ -75,10 +75,9 @@ $$
                                         else ((p.shadow_value - 1) ^ 2 - (p.live_value - 1) ^ 2
                                               > p.shadow_value ^ 2 - p.live_value ^ 2)::integer end as y) t
         cross join lateral (values
-            ('agreement', p.same is not null, 1::float8, 1::float8, p.same::integer::float8, 1::float8),
             ('accuracy', case when p.known then t.judged else p.decided end,
-             case when p.known then t.live_right else p.live_label <> p.shadow_label end::integer, 1,
-             case when p.known then t.shadow_right else false end::integer, 1),
+             case when p.known then t.live_right else p.live_label <> p.shadow_label end::integer::float8, 1::float8,
+             case when p.known then t.shadow_right else false end::integer::float8, 1::float8),
             ('precision', t.judged and p.truth_value in (0, 1), case when t.live_right then p.truth_value else 0 end,
              (t.live_right = (p.truth_value = 1))::integer, case when t.shadow_right then p.truth_value else 0 end,
              (t.shadow_right = (p.truth_value = 1))::integer),
@@ -109,8 +108,8 @@ $$
     select p.metric, s.segment, v.variant, p.day, p.unit, v.w, v.w * p.live_y, v.w * p.live_x, v.w * p.shadow_y,
            v.w * p.shadow_x
     from valued p
-    cross join lateral (values ('complete', p.w, p.known or p.metric = 'agreement'),
-                               ('weighted', p.corrected, p.known and p.metric <> 'agreement'),
+    cross join lateral (values ('complete', p.w, p.known),
+                               ('weighted', p.corrected, p.known),
                                ('worst', p.w, p.metric in ('accuracy', 'brier'))) v(variant, w, given)
     cross join lateral (
         select '' as segment
@@ -118,6 +117,17 @@ $$
         select k || '=' || (p.segments ->> k) from unnest(verdict_rows.keys) k
         where v.variant = 'complete' and p.metric = verdict_rows.metrics[1] and p.segments ? k) s
     where v.given
+    union all
+    -- Agreement waits for no label: every pair that can be compared counts, also beside metrics that need labels.
+    select 'agreement', s.segment, 'complete', p.day, p.unit, p.w, p.w, p.w, p.w * p.same::integer, p.w
+    from gnomon_estimators.verdict_pairs(verdict_rows.stream, verdict_rows.deployment, verdict_rows.since, verdict_rows.until,
+                                 null, verdict_rows.time_zone) p
+    cross join lateral (
+        select '' as segment
+        union all
+        select k || '=' || (p.segments ->> k) from unnest(verdict_rows.keys) k
+        where verdict_rows.metrics[1] = 'agreement' and p.segments ? k) s
+    where 'agreement' = any (verdict_rows.metrics) and p.same is not null
 $$;
 
 create function gnomon_estimators.verdict_sums(stream text, deployment text, since timestamptz, until timestamptz,

@@ -4,7 +4,7 @@
 --
 -- coverage counts against what was offered: dead letters, orphans, gaps (lost), and what the live services say they
 -- offered and nobody received (unreceived). A run of a service loses without saying when; of one that reaches beyond
--- the period it is said (undated) and not counted. Gaps and runs have no stratum and no hour: they count in the whole.
+-- the period the row says so (undated) and does not count them. Gaps and runs have no stratum and no hour: they count in the whole.
 create function report_v1.coverage(stream text, deployment text default null, since timestamptz default null,
                                    until timestamptz default null, slice text default 'all',
                                    time_zone text default 'UTC')

@@ -61,7 +61,7 @@ $$
     order by e.role, e.deployment, e.value, e.metric, array_position(array['live', 'shadow', 'pair', 'difference'], e.side)
 $$;
 
--- The pairs that differ most, for a person to read: both answers, the features by name, what became of it, and what the
+-- The pairs that differ most, for a person to read: both answers, the features by name, the truth, and what the
 -- control said to the same request, where it was sampled too (its own distance is the noise floor). Values that differ by
 -- no more than the stream's tolerance do not differ. A list: its first three items, best first.
 create function report_v1.disagreements(stream text, deployment text default null, since timestamptz default null,

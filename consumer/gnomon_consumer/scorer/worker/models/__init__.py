@@ -23,10 +23,10 @@ _ENDINGS = {".ubj": "xgboost", ".cbm": "catboost", ".lgb": "lightgbm"}
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model, as the command line says it; `sha256` is pinned by the scorer and checked again by each worker.
+    """The model as given on the command line; the scorer pins `sha256` and each worker checks it again.
 
-    `required` is the SHA-256 that a user pinned a Python model to, which is known once it is loaded.
-    `signature` names a sidecar; `seconds` is the deadline of one request to a model server, `authorization` its header.
+    `required` is the SHA-256 to which a user pinned a Python model; it can be compared only after loading. `signature`
+    names a sidecar; `seconds` is the deadline of one request to a model server, `authorization` its header.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class ModelSpec:
     def covering(self, files: Mapping[str, str]) -> "ModelSpec":
         """Return the spec of a model that opened `files` (their SHA-256 by name) while it was loaded.
 
-        Raises ConfigurationError where the user pinned another SHA-256.
+        Raises ConfigurationError if the user pinned another SHA-256.
         """
         digest = opened.digest(self.sha256, files)
         if self.required is not None and self.required.lower() != digest:
@@ -72,7 +72,7 @@ def describe(
     seconds: float = 10.0,
     authorization: str | None = None,
 ) -> ModelSpec:
-    """Tell what `location` is and pin it; raises ConfigurationError. Nothing of the model is run or parsed here."""
+    """Determine what `location` is and pin it; raise ConfigurationError. This neither runs nor parses the model."""
     kind, location, digest, default, password = _kind(location)
     if sha256 is not None and kind != "callable" and sha256.lower() != digest:
         raise ConfigurationError(f"{location}: its SHA-256 is {digest or 'unknown'}, not the pinned {sha256}")
@@ -82,8 +82,8 @@ def describe(
         raise ConfigurationError(f"--signature {signature}: no such file")
     if signature is not None and kind == "callable":
         raise ConfigurationError(
-            f"--signature {signature}: a sidecar says nothing of a Python model; its attribute `features` names what it"
-            " needs, and its answer names value, label, scores and items"
+            f"--signature {signature}: a sidecar does not apply to a Python model; its attribute `features` names"
+            " what it needs, and its answer names value, label, scores and items"
         )
     return ModelSpec(
         kind,
@@ -133,7 +133,7 @@ def _kind(location: str) -> tuple[Kind, str, str, str, str | None]:
 
 
 def _digest(path: Path, location: str) -> str:
-    """The SHA-256 of a model file, and of the files that hold its tensors."""
+    """Return the SHA-256 of a model file, and of the files that hold its tensors."""
     if not path.is_file():
         raise ConfigurationError(f"--model {location}: no such file")
     size = path.stat().st_size
@@ -148,7 +148,7 @@ def _digest(path: Path, location: str) -> str:
 
 
 def load(spec: ModelSpec, features: Sequence[Feature], folder: Path) -> Runner:
-    """Load the model and bind it to the features by name; raises ConfigurationError. Runs in a worker."""
+    """Load the model and bind it to the features by name; raise ConfigurationError. Runs in a worker."""
     # ONNX Runtime reports its use to its maker, and warns where it cannot store an identifier of the machine in the
     # home folder, unless this is set before it is imported: here, or by a model in Python.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -184,7 +184,7 @@ def load(spec: ModelSpec, features: Sequence[Feature], folder: Path) -> Runner:
 
 
 def load_without_doubt(spec: ModelSpec, features: Sequence[Feature], folder: Path) -> Runner:
-    """As `load`; raises ConfigurationError too where nothing could be compared with what the model answers."""
+    """Load like `load`; also raise ConfigurationError if the model's answers could not be compared with anything."""
     runner = load(spec, features, folder)
     if runner.doubt is not None:
         runner.close()

@@ -1,4 +1,4 @@
-"""The outputs of a model of named tensors into answers, by what each of them means."""
+"""Turn the outputs of a model of named tensors into answers, by the role of each output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -87,7 +87,7 @@ def _maps(reading: Reading, value: Any, answers: Answers) -> None:
 
 
 def _labels(reading: Reading, column: NDArray[Any], failures: dict[int, Failure]) -> list[str]:
-    """The label of each row by its name; one that is none of the model's classes is that row's failure."""
+    """Return the label of each row by its name; a label outside the model's classes fails that row."""
     known, closed = reading.classes.by_label, reading.classes.closed
     items = column.tolist()
     plain = [known.get(item) for item in items] if column.dtype == object else None
@@ -108,7 +108,7 @@ def _labels(reading: Reading, column: NDArray[Any], failures: dict[int, Failure]
 
 
 def _column(source: Source, values: Mapping[str, Any], rows: int) -> NDArray[Any]:
-    """One item a row of any type."""
+    """Return one item a row of any type."""
     plane = _rows_by_columns(source.output, values[source.output], rows)
     return _at(source, plane)
 

@@ -1,4 +1,4 @@
-"""What every model runner takes and gives: columns of features in, columns of answers out."""
+"""The interface of every model runner: columns of features in, columns of answers out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ Batch = Mapping[str, FeatureColumn]
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """One input of a model, filled from `features` in this order; `width` None where the model does not say.
+    """One input of a model, filled from `features` in this order; `width` is None if the model does not state it.
 
     `optional`: features that captures need not have; they count as null.
     """
@@ -55,7 +55,7 @@ class ModelInput:
 
 @dataclass(slots=True)
 class Answers:
-    """A batch of predictions in columns; `failures` by row index outweigh whatever the columns hold there.
+    """A batch of predictions in columns; `failures`, by row index, override the columns.
 
     `value` [rows], `label` one text a row, `scores` one sequence of numbers a row, `items` one list of names for all
     rows, or one list a row.
@@ -70,7 +70,7 @@ class Answers:
     failures: dict[int, Failure] = field(default_factory=dict)
 
     def all_failures(self) -> dict[int, Failure]:
-        """The rows that are no prediction, by index: of `failures`, and those whose numbers or names do not hold."""
+        """Return the rows without a valid prediction, by index: `failures`, and rows with invalid numbers or names."""
         doubtful = set(self.failures)
         for numbers in (self.value, self.scores):
             if isinstance(numbers, np.ndarray):
@@ -86,7 +86,7 @@ class Answers:
         return {row: outcome for row, outcome in outcomes.items() if isinstance(outcome, Failure)}
 
     def prediction(self, row: int) -> Prediction | Failure:
-        """The outcome of one row; a number that is not finite is a failure, because it would poison every average."""
+        """Return the outcome of one row; a number that is not finite fails, because it would spoil every average."""
         failure = self.failures.get(row)
         if failure is not None:
             return failure
@@ -110,15 +110,15 @@ class Answers:
         return self.items if self.row_items is None else self.row_items[row]
 
     def first(self, count: int) -> "Answers":
-        """The first `count` rows."""
+        """Return the first `count` rows."""
         return self._chosen(np.arange(count))
 
     def placed(self, places: NDArray[np.int64]) -> "Answers":
-        """The rows in another order: row i becomes row `places[i]`."""
+        """Return the rows in another order: row i becomes row `places[i]`."""
         return self._chosen(np.argsort(places))
 
     def spread(self, places: NDArray[np.int64], rows: int, failures: Mapping[int, Failure]) -> "Answers":
-        """These answers as those of some of `rows` rows: row i becomes row `places[i]`, the others are `failures`."""
+        """Return these answers spread over `rows` rows: row i becomes row `places[i]`, the others are `failures`."""
         chosen = np.full(rows, -1)
         chosen[places] = np.arange(self.rows)
         result = self._chosen(chosen)
@@ -126,7 +126,7 @@ class Answers:
         return result
 
     def _chosen(self, rows: NDArray[np.int64]) -> "Answers":
-        """Rows by index; -1 stands for a row that has no answer."""
+        """Return rows by index; -1 means a row without an answer."""
         listed = rows.tolist()
         value, scores = self.value, self.scores
         if value is not None:
@@ -147,7 +147,7 @@ class Answers:
 
     @property
     def columns(self) -> tuple[bool, ...]:
-        """Which of _COLUMNS there are; none where every row has failed before the model was asked."""
+        """Return the names of the present _COLUMNS; none if every row failed before the model was called."""
         return (
             self.value is not None,
             self.label is not None,
@@ -161,7 +161,7 @@ _COLUMNS = ("value", "label", "scores", "items", "row_items")
 
 
 def joined(parts: Sequence[Answers]) -> Answers:
-    """Answers to several calls as if they were to one; raises ValueError where they are not of one kind."""
+    """Return the answers to several calls as one; raise ValueError if they are of different kinds."""
     if len(parts) == 1:
         return parts[0]
     first = next((part for part in parts if any(part.columns)), parts[0])
@@ -203,8 +203,8 @@ def _joined_scores(parts: Sequence[Any]) -> Any:
 class Runner(Protocol):
     """A loaded model. `inputs` empty means that it takes every feature by name.
 
-    `reading` says for people what is read as value, label and scores. `doubt` says why that cannot be compared with
-    anything, None where it can.
+    `reading` describes what is read as value, label and scores. `doubt` says why that cannot be compared with anything;
+    None if it can.
     """
 
     inputs: tuple[ModelInput, ...]
@@ -212,20 +212,20 @@ class Runner(Protocol):
     doubt: str | None
 
     def predict(self, batch: Batch, rows: int) -> Answers:
-        """Score a batch; an exception fails the batch, and the caller then tries its rows one at a time."""
+        """Score a batch; after an exception the caller tries its rows one at a time."""
         ...
 
     def feature_state(self) -> FeatureState | None:
-        """The state of the model's own feature cache since the last call, or None where it has none."""
+        """Return the state of the model's own feature cache since the last call, or None without a cache."""
         ...
 
     def close(self) -> None:
-        """Give back what the model holds."""
+        """Release the model's resources."""
         ...
 
 
 def check_fit(inputs: Sequence[ModelInput], features: Sequence[Feature]) -> None:
-    """Raise ConfigurationError that names the feature where the stream's captures cannot fill the model's inputs."""
+    """Raise ConfigurationError that names the feature if the stream's captures cannot fill the model's inputs."""
     known = by_any_name(features)
     for one in inputs:
         _check_width(one, known)
@@ -246,7 +246,7 @@ def check_fit(inputs: Sequence[ModelInput], features: Sequence[Feature]) -> None
 
 
 def list_widths(inputs: Sequence[ModelInput], features: Sequence[Feature]) -> dict[str, int]:
-    """Return how many items the model takes of each list, where its inputs say so; several share what there is."""
+    """Return how many items the model takes of each list, if its inputs state it; lists may share an input's width."""
     lists = {name for name, feature in by_any_name(features).items() if feature.kind == "array"}
     found: dict[str, int] = {}
     for one in inputs:
@@ -259,7 +259,7 @@ def list_widths(inputs: Sequence[ModelInput], features: Sequence[Feature]) -> di
 
 
 def _check_width(one: ModelInput, known: Mapping[str, Feature]) -> None:
-    """Lists tell their length row by row; single features must be as many as the columns, or fewer next to a list."""
+    """Check that single features are as many as the columns, or fewer next to a list, whose length differs by row."""
     if one.width is None:
         return
     lists = sum(name in known and known[name].kind == "array" for name in one.features)

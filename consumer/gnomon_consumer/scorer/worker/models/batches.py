@@ -1,6 +1,6 @@
-"""Batches that a model can take: rows whose lists have one length, in the number of rows that it was made for.
+"""Batches that a model accepts: rows whose lists have the same length, in the number of rows that the model requires.
 
-So each row is scored as it is alone, whoever is in its batch.
+So each row gets the same result in every batch as alone.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +17,9 @@ Indices = NDArray[np.int64]
 
 
 def fitting(runner: Runner, features: Sequence[Feature], fixed: int | None = None, most: int | None = None) -> Runner:
-    """Return the runner, behind a BatchFitter where its model needs one.
+    """Return the runner, behind a BatchFitter if its model needs one.
 
-    `fixed`: the number of rows that each call must have; `most`: the most rows that a call may have.
+    `fixed`: the number of rows that each call must have; `most`: the maximum number of rows of a call.
     """
     lists = {name for name, feature in by_any_name(features).items() if feature.kind == "array"}
     bound = {name for one in runner.inputs for name in one.features}
@@ -39,7 +39,7 @@ class BatchFitter:
         self.reading, self.doubt = runner.reading, runner.doubt
 
     def predict(self, batch: Batch, rows: int) -> Answers:
-        """Score the parts of a batch one after the other, and put their answers in the order of its rows."""
+        """Score the parts of a batch one after the other, and return their answers in the order of its rows."""
         parts = list(self._parts(batch, rows))
         if len(parts) == 1 and self._fixed in (None, rows) and not any(column.ragged for column in batch.values()):
             return self._runner.predict(batch, rows)
@@ -59,7 +59,7 @@ class BatchFitter:
         return answers if count == len(part) else answers.first(count)
 
     def feature_state(self) -> FeatureState | None:
-        """What the model behind says."""
+        """Return the feature state of the model behind."""
         return self._runner.feature_state()
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class BatchFitter:
 
 
 def _groups(batch: Batch, rows: int) -> Iterable[Indices]:
-    """Rows whose lists have the same lengths, in order; a null list has a group of its own."""
+    """Return groups of rows whose lists have the same lengths, in order; null lists form their own group."""
     lengths: list[Any] = []
     for column in batch.values():
         if column.ragged:
@@ -82,7 +82,7 @@ def _groups(batch: Batch, rows: int) -> Iterable[Indices]:
 
 
 def _taken(column: FeatureColumn, rows: Indices) -> FeatureColumn:
-    """Rows of a column whose lists have one length: [rows, width], or still `ragged` where all of them are null."""
+    """Return rows of a column whose lists have one length: [rows, width], or still `ragged` if all of them are null."""
     missing = None if column.missing is None else column.missing[rows]
     values = column.values[rows]
     if column.ragged and len(rows) and (missing is None or not missing.any()):

@@ -1,13 +1,12 @@
 """Models that are Python: `module:factory`, found from the folder of the command, run only in a sandboxed worker.
 
-The factory takes nothing and returns the model: an object with `predict(columns)`, or a plain function of the same.
-`columns` maps feature names to NumPy arrays: numbers are float64 (a missing one is NaN), whole numbers that cannot be
-null int64, booleans that cannot be null bool, texts objects (a missing one is None), lists [rows, width] (missing ones
-[rows] of None). All rows of a call have lists of the same length. The answer is an array of one number a row, or a
-mapping with any of `value`, `label`, `scores` and `items`. Optional attributes: `features`, the names that it needs
-(None: all of them; `prediction.items` gives the items that the live model ranked), `files`, the paths that a library in
-C opens by itself (see `opened`), and `feature_state()`, which returns version, hits and misses of its cache since the
-last call.
+The factory takes no arguments and returns the model: an object with `predict(columns)`, or such a function. `columns`
+maps feature names to NumPy arrays: numbers are float64 (a missing one is NaN), whole numbers that cannot be null int64,
+booleans that cannot be null bool, texts objects (a missing one is None), lists [rows, width] (missing ones [rows] of
+None). All rows of a call have lists of the same length. The answer is an array of one number a row, or a mapping with
+any of `value`, `label`, `scores` and `items`. Optional attributes: `features`, the names that it needs (None: all of
+them; `prediction.items` gives the items that the live model ranked), `files`, the paths that a library in C opens by
+itself (see `opened`), and `feature_state()`, which returns version, hits and misses of its cache since the last call.
 """
 
 import importlib
@@ -31,7 +30,7 @@ _MOST_COUNTS = 2**31 - 1
 
 
 def locate(location: str, folder: Path) -> Path:
-    """The source file of `module:factory`, without importing anything; raises ConfigurationError."""
+    """Return the source file of `module:factory`, without importing anything; raises ConfigurationError."""
     module, _, factory = location.partition(":")
     parts = module.split(".")
     if not factory.isidentifier() or not all(part.isidentifier() for part in parts):
@@ -44,7 +43,7 @@ def locate(location: str, folder: Path) -> Path:
 
 
 def imported(location: str, folder: Path) -> Any:
-    """Import `module:factory` and return what the factory makes; raises ConfigurationError and what its code raises."""
+    """Import `module:factory` and return the factory's model; raise ConfigurationError, or its code's exception."""
     module, _, factory = location.partition(":")
     sys.path.append(str(folder))
     loaded = importlib.import_module(module)
@@ -90,7 +89,7 @@ class CallableRunner:
         self.doubt: str | None = None
 
     def predict(self, batch: Batch, rows: int) -> Answers:
-        """Call the model once. Rows whose whole numbers float64 cannot hold are not shown to it."""
+        """Call the model once, without the rows whose whole numbers float64 cannot hold."""
         failures = _inexact(batch, self.inputs)
         if not failures:
             return self._answers({one.name: _plain(batch[one.name]) for one in self.inputs}, rows)
@@ -122,7 +121,7 @@ class CallableRunner:
         return result
 
     def feature_state(self) -> FeatureState | None:
-        """What the model's own `feature_state()` says, if it has one; raises ValueError for what cannot be."""
+        """Return the result of the model's `feature_state()`, if it has one; raise ValueError for an impossible one."""
         state = getattr(self._model, "feature_state", None)
         if state is None:
             return None
@@ -141,7 +140,7 @@ class CallableRunner:
 
 
 def _inexact(batch: Batch, inputs: Sequence[ModelInput]) -> dict[int, Failure]:
-    """Rows whose nullable whole numbers, given as float64, would lose their last digits."""
+    """Return the rows whose nullable whole numbers would lose their last digits as float64."""
     failures: dict[int, Failure] = {}
     for one in inputs:
         column = batch[one.name]
@@ -154,7 +153,7 @@ def _inexact(batch: Batch, inputs: Sequence[ModelInput]) -> dict[int, Failure]:
 
 
 def _plain(column: FeatureColumn) -> Any:
-    """The array that a model gets; its type depends on the feature, never on who else is in the batch."""
+    """Return the array that a model gets; its type depends on the feature, never on the other rows of the batch."""
     values, missing = column.values, column.missing
     if not column.nullable and missing is None:
         return values
@@ -171,7 +170,7 @@ def _plain(column: FeatureColumn) -> Any:
 
 
 def _rows(answer: Any, rows: int, what: str) -> Any:
-    """The rows of an answer: of an array, a list, or a data frame (whose iteration gives the names of its columns)."""
+    """Return the rows of an answer: an array, a list, or a data frame (iterating it gives its columns' names)."""
     if hasattr(answer, "to_numpy"):
         answer = answer.to_numpy()
     if isinstance(answer, (str, bytes, Mapping)) or not hasattr(answer, "__len__"):
@@ -182,7 +181,7 @@ def _rows(answer: Any, rows: int, what: str) -> Any:
 
 
 def _labels(answer: Any, rows: int, failures: dict[int, Failure]) -> list[str]:
-    """One text a row; what no text stands for is that row's failure."""
+    """Return one text for each row; a value without a text form fails that row."""
     found = []
     for row, item in enumerate(_rows(answer, rows, "`label`")):
         try:
@@ -200,7 +199,7 @@ def _row_of_numbers(row: Any) -> list[float]:
 
 
 def _take_items(items: Any, rows: int, result: Answers) -> None:
-    """The names of the scores: one list for all rows, or one for each."""
+    """Store the names of the scores: one list for all rows, or one for each."""
     if isinstance(items, (str, bytes, Mapping)) or not hasattr(items, "__len__"):
         raise ValueError(f"`items` is {type(items).__name__}; a list of names is needed")
     if len(items) and not isinstance(items[0], (str, bytes, int, np.generic)):
@@ -210,7 +209,7 @@ def _take_items(items: Any, rows: int, result: Answers) -> None:
 
 
 def _numbers(answer: Any, rows: int, what: str) -> NDArray[np.float64]:
-    """One number a row, of an array [rows] or [rows, 1], a list or a series."""
+    """Return one number a row, of an array [rows] or [rows, 1], a list or a series."""
     array = np.asarray(answer.to_numpy() if hasattr(answer, "to_numpy") else answer)
     if array.dtype == object:
         array = np.array([np.nan if one is None else one for one in array.reshape(-1).tolist()]).reshape(array.shape)

@@ -1,4 +1,4 @@
-"""The classes of a model: its own labels, the names that people gave them, and which of them is the positive one."""
+"""The classes of a model: its own labels, their names, and the positive one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from gnomon_schemas.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Classes:
-    """`names` in the order of the scores, empty where nothing says them; `by_label`: the name of each own label.
+    """`names` in the order of the scores, empty if unknown; `by_label`: the name of each own label.
 
     `closed`: a label that is not in `by_label` is a failure. `positive_place`: the place of the positive class's score.
     `positive`: its name.
@@ -23,10 +23,10 @@ class Classes:
 
 
 def resolve(signature: Signature, own: tuple[str, ...], whole: bool, width: int | None, needed: bool) -> Classes:
-    """Put the model's own labels and what was said of them together; raise ConfigurationError where they disagree.
+    """Combine the model's own labels with their declared names; raise ConfigurationError if they disagree.
 
-    `whole`: the label is a whole number, so an index where the model does not know its own labels. `width`: how many
-    scores a row has, where that is known. `needed`: there are labels or scores.
+    `whole`: the label is a whole number, so an index if the model does not hold its own labels. `width`: the number of
+    scores of a row, if known. `needed`: there are labels or scores.
     """
     if not needed or signature.task == "regression":
         return Classes()
@@ -66,7 +66,7 @@ def _of_own(
 
 
 def _unknown_own(said: tuple[str, ...], whole: bool) -> dict[str, str]:
-    """The name of each label where the model file does not list its labels."""
+    """Return the name of each label if the model file does not list its labels."""
     indices = [str(index) for index in range(len(said))]
     if whole and said != tuple(indices) and said and all(_whole(one) for one in said):
         raise ConfigurationError(
@@ -78,12 +78,12 @@ def _unknown_own(said: tuple[str, ...], whole: bool) -> dict[str, str]:
 
 
 def _whole(text: str) -> bool:
-    """Whether a text is a whole number as a program writes it: `007` is a name."""
+    """Return whether a text is a whole number in a program's notation: `007` is a name."""
     return text.removeprefix("-").isdecimal() and text == str(int(text))
 
 
 def _positive(said: str | None, names: tuple[str, ...]) -> str | None:
-    """The name of the positive class as the model writes it; case may differ where only one name fits."""
+    """Return the name of the positive class as the model writes it; case may differ if only one name matches."""
     if said is None or not names or said in names:
         return said
     alike = [name for name in names if name.casefold() == said.casefold()]

@@ -1,8 +1,8 @@
 """The files that hold an ONNX model's large tensors: in the model's own folder, and under the same SHA-256.
 
-The scorer pins a model without parsing it (a parser is no place for untrusted bytes next to credentials), so it looks
-for the names of such files in the bytes. Each worker parses the model and compares: a file that was not found so is
-refused.
+The scorer pins a model without parsing it, because a parser of untrusted bytes must not run next to credentials. So it
+searches the bytes for the names of such files. Each worker parses the model and compares; it refuses a file that the
+search did not find.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _LOCATION = re.compile(rb"\n\x08location\x12([\x00-\xff])", re.DOTALL)
 
 
 def own_file(model: Path, name: str) -> Path:
-    """Return the file `name` in the model's own folder; raise ConfigurationError where it is not a plain file there."""
+    """Return the file `name` in the model's own folder; raise ConfigurationError if it is not a plain file there."""
     name = Path(name).as_posix()  # without a leading ./
     place = model.parent / name
     if Path(name).name != name or place.is_symlink() or not place.is_file():
@@ -29,7 +29,7 @@ def own_file(model: Path, name: str) -> Path:
 
 
 def named_in(content: bytes | mmap.mmap, model: Path) -> tuple[str, ...]:
-    """Return the names of the files in the model's folder that its bytes name as the place of tensors, sorted."""
+    """Return the names of the tensor files in the model's folder that its bytes name, sorted."""
     found = set()
     for match in _LOCATION.finditer(content):
         text = content[match.end() : match.end() + match[1][0]]

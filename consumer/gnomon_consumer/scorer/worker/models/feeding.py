@@ -1,4 +1,4 @@
-"""Columns of features into the tensors of a model; a row that does not fit is a failure that names the feature."""
+"""Turn columns of features into the tensors of a model; a row that does not fit fails and names the feature."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ _TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 def defaults(
     missing: Mapping[str, str], inputs: Sequence[ModelInput], types: Mapping[str, Any], features: Sequence[Feature]
 ) -> dict[str, Any]:
-    """Return what stands for a null of each feature in `missing`; raise ConfigurationError where it cannot.
+    """Return the value that replaces a null of each feature in `missing`; raise ConfigurationError if it does not fit.
 
     `types`: the NumPy type of each input.
     """
@@ -65,16 +65,16 @@ def _whole(number: int, dtype: Any) -> int:
 
 
 def absent(rows: int) -> FeatureColumn:
-    """The column of an optional feature that the captures do not have: nulls."""
+    """Return the column of an optional feature that the captures do not have: nulls."""
     return FeatureColumn(np.full(rows, np.nan), np.ones(rows, bool), nullable=True)
 
 
 def tensor_of(
     one: ModelInput, dtype: Any, batch: Batch, rows: int, given: Mapping[str, Any], failures: dict[int, Failure]
 ) -> NDArray[Any]:
-    """Return [rows, columns] of the input's type; rows that cannot be held go to `failures` (their cells mean nothing).
+    """Return [rows, columns] of the input's type; rows that do not fit go to `failures` (their cells are undefined).
 
-    `given`: what stands for a null, by feature.
+    `given`: the value that replaces a null, by feature.
     """
     columns = [batch[name] for name in one.features]
     if one.takes == "float" and all(map(_single, columns)) and given.keys().isdisjoint(one.features):
@@ -113,13 +113,13 @@ def refuse_infinite(one: ModelInput, batch: Batch, failures: dict[int, Failure])
 
 
 def _single(column: FeatureColumn) -> bool:
-    """Whether a feature is one number a row, NaN for a null."""
+    """Return whether a feature is one number for each row, NaN for a null."""
     values = column.values
     return values.ndim == 1 and values.dtype.kind in "fiub" and (column.missing is None or values.dtype == np.float64)
 
 
 def _next_to_each_other(columns: Sequence[FeatureColumn], dtype: Any, rows: int) -> NDArray[Any]:
-    """Single features as one [rows, features], each written once: the probe pays for this with every single row."""
+    """Return single features as one [rows, features], each written once: the probe does this for every row."""
     whole = np.empty((rows, len(columns)), dtype)
     for at, column in enumerate(columns):
         whole[:, at] = column.values
@@ -129,7 +129,7 @@ def _next_to_each_other(columns: Sequence[FeatureColumn], dtype: Any, rows: int)
 def _plane(
     name: str, column: FeatureColumn, takes: Takes, dtype: Any, given: Mapping[str, Any], failures: dict[int, Failure]
 ) -> NDArray[Any]:
-    """One feature as [rows, width] of the input's type; a null is its default, or NaN where the type has one."""
+    """Return one feature as [rows, width] of the input's type; a null becomes its default, or NaN if possible."""
     values, missing = column.values, column.missing
     if values.dtype.kind in "fiu" and takes in ("float", "int"):
         outside = _outside(values, np.dtype(dtype))
@@ -153,7 +153,7 @@ def _plane(
 
 
 def _outside(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
-    """Finite numbers that `dtype` cannot hold; infinities stay what they are."""
+    """Return the finite numbers that `dtype` cannot hold; infinities are not among them."""
     if dtype.kind in "iu":
         if values.dtype.kind == "f" or dtype == np.int64:
             return np.zeros(values.shape, bool)

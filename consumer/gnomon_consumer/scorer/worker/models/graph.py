@@ -1,4 +1,4 @@
-"""The class labels that an ONNX graph holds: by them an output is known to be the label, and the scores get names."""
+"""The class labels in an ONNX graph: they identify the label output and name the scores."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _MOST_STEPS, _MOST_CLASSES = 50, 100_000
 
 
 def own_labels(model: Any) -> dict[str, Labels]:
-    """Return the class labels of each output of a parsed model that answers a label or a map of scores."""
+    """Return the class labels of each output of a parsed model that returns a label or a map of scores."""
     made_by = {output: node for node in model.graph.node for output in node.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     found = {}
@@ -25,7 +25,7 @@ def own_labels(model: Any) -> dict[str, Labels]:
 
 
 def _labels(name: str, made_by: Mapping[str, Any], constants: Mapping[str, Any]) -> Labels:
-    """Walk back from an output, through what changes only its type or shape, to the node that knows the labels."""
+    """Walk back from an output, through nodes that change only type or shape, to the node that holds the labels."""
     for _ in range(_MOST_STEPS):
         node = made_by.get(name)
         if node is None or not node.input:

@@ -1,4 +1,4 @@
-"""What an ONNX file may hold: operators of the standard, and data in its own folder that the SHA-256 covers too."""
+"""The permitted content of an ONNX file: standard operators, and data in its own folder that the SHA-256 covers too."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

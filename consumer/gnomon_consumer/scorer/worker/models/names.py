@@ -78,7 +78,7 @@ def _parsed(text: str, where: str) -> Any:
 
 
 def _broken(part: str) -> bool:
-    """Whether a name shows that a list in some other notation was cut at its commas."""
+    """Return whether a name shows that a list in some other notation was cut at its commas."""
     pairs = (("(", ")"), ("[", "]"), ("{", "}"))
     return any(part.count(left) != part.count(right) for left, right in pairs) or "([" in part or part[0] in "\"'"
 

@@ -111,7 +111,7 @@ class NativeRunner:
         )
 
     def feature_state(self) -> FeatureState | None:
-        """A booster has no feature cache."""
+        """Return None: a booster has no feature cache."""
         return None
 
     def close(self) -> None:

@@ -45,7 +45,7 @@ def tensor(said: Any) -> Tensor:
 
 
 def _dim(dim: Any) -> Any:
-    """Some servers write numbers as texts."""
+    """Convert numbers that some servers write as texts."""
     return int(dim) if isinstance(dim, str) and dim.removeprefix("-").isdecimal() else dim
 
 

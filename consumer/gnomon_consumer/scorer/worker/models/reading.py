@@ -210,7 +210,7 @@ class _Choice:
             self.value = Source((named or candidates)[0])
 
     def unclear(self, role: str, candidates: Sequence[str]) -> ConfigurationError:
-        """The refusal that says what would decide it."""
+        """Return the refusal that says what would decide it."""
         described = {one.name: one for one in self.outputs}
         listed = " or ".join(f"{name!r} ({described[name]})" for name in candidates)
         others = [name for name in self.shapes if name not in candidates and name not in self.signature.outputs]
@@ -224,7 +224,7 @@ class _Choice:
         )
 
     def reading(self) -> Reading:
-        """The roles together, with the classes that they are over."""
+        """Return the roles together, with the classes that they are over."""
         sources = (self.value, self.label, *self.scores)
         read = {source.output for source in sources if source is not None}
         if not read:
@@ -287,13 +287,13 @@ class _Choice:
             )
 
     def _width(self) -> int | None:
-        """How many scores a row has, where the model says so."""
+        """Return how many scores a row has, where the model says so."""
         if not self.scores or any(source.column is not None for source in self.scores) or len(self.scores) > 1:
             return len(self.scores) or None
         return next(one.width for one in self.outputs if one.name == self.scores[0].output)
 
     def _positive(self, classes: Classes, maps: bool) -> int | None:
-        """The column whose score is the value: that of the class named positive, or of the second of two."""
+        """Return the column whose score is the value: that of the class named positive, or of the second of two."""
         if not self.scores or self.signature.task == "ranking":
             return None
         if self.signature.positive is not None and not classes.names and not maps:
@@ -317,7 +317,7 @@ class _Choice:
 
 
 def _shape(one: Tensor, rows: int | None) -> Shape:
-    """What an output holds for each row, as it is declared."""
+    """Return what an output holds for each row, as it is declared."""
     if one.maps:
         return "maps"
     if one.takes is None or (one.dims and one.dims[0] not in (None, 1, rows)):  # 1: where an exporter saw one row

@@ -87,7 +87,7 @@ class ServerRunner:
             raise ConfigurationError(f"{self._location}: {error}") from None
 
     def _most_rows(self) -> int | None:
-        """The most rows of a request, where the server (Triton) says so; None where it does not."""
+        """Return the most rows of a request, where the server (Triton) says so; None where it does not."""
         try:
             most = self._ask("GET", f"{self._path}/config").get("max_batch_size")
         except (OSError, http.client.HTTPException, ValueError):
@@ -176,7 +176,7 @@ def _listed(described: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _from_sidecar(said: Signature, features: Sequence[Feature]) -> list[Tensor]:
-    """The inputs of a server that describes none: a type by hand, or what the features need."""
+    """Return the inputs of a server that describes none: a type by hand, or what the features need."""
     named = by_any_name(features)
     textual = {name: feature.textual or feature.items == "string" for name, feature in named.items()}
     return [

@@ -2,7 +2,7 @@
 
 Three places may say it, and for each key the first that does wins: a sidecar (`--signature FILE`, or beside the model
 `model.yaml`, `model.yml` or `model.onnx.yaml`), an MLflow `MLmodel` file in the same folder, the metadata of the ONNX
-file. What is overridden is never judged, so another tool's metadata cannot stand in the way of a sidecar.
+file. An overridden value is never checked, so another tool's metadata cannot invalidate a sidecar.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ Said = dict[str, Any]
 
 @dataclass(frozen=True)
 class Signature:
-    """What was said about a model, by whoever said it first.
+    """The signature of a model, each key from the first source that states it.
 
     `features` in the order of a single tensor; `inputs` by input name; `outputs` by output name: the role of the whole
     output, of each of its columns, or None. `classes` in the order of the scores; `class_names` by the model's own

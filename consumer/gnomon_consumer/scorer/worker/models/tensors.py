@@ -125,7 +125,7 @@ def _bound(one: Tensor, inputs: Sequence[Tensor], signature: Signature, known: S
 
 
 def _fixed_rows(inputs: Sequence[Tensor], said: int | None) -> int | None:
-    """The number of rows that every call must have, None for any.
+    """Return the number of rows that every call must have, None for any.
 
     One row is what an exporter writes that was not told of batches. More are filled up with rows that count for
     nothing, where `said`, a sidecar's `batch`, agrees. Raises ConfigurationError otherwise, and where inputs differ.

@@ -1,0 +1,182 @@
+-- Plans, seals, verdicts, promotions and their events. The day sums of a verdict come from functions of
+-- gnomon_estimators (migrations, 600_verdict.sql).
+
+-- name: deployments
+select * from report_v1.deployments where stream = %(stream)s order by deployment
+
+-- name: streams
+select name from report_v1.streams order by name
+
+-- name: controls
+select * from report_v1.deployments where stream = %(stream)s and role = 'control' order by deployment_id
+
+-- name: now
+select now() as at
+
+-- name: lock_plans
+select pg_advisory_xact_lock(hashtextextended('gnomon.plans', %(id)s))
+
+-- name: stored_plans
+select plan_id, plan, sha256, process, evidence_from, recorded_at from gnomon.plans
+where deployment_id = %(id)s and recorded_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
+order by plan_id
+
+-- name: captured_until
+select max(last_captured_at) as at from gnomon.windows where deployment_id = %(id)s
+
+-- name: add_plan
+insert into gnomon.plans (deployment_id, sha256, process, plan, evidence_from)
+values (%(id)s, %(sha256)s, %(process)s, %(plan)s, %(since)s)
+
+-- name: sealed_cohort
+select until, cohort_id from gnomon.cohorts
+where deployment_id = %(id)s and horizon = %(horizon)s::interval
+  and sealed_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
+order by until desc limit 1
+
+-- name: joined_until
+-- Up to which event time every partition had been joined by a time: what counts as a seal where no label is needed.
+select min(w.reached) as until
+from (select max(last_captured_at) as reached from gnomon.windows
+      where deployment_id = %(id)s and applied_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
+      group by source_partition) w
+
+-- name: horizons
+select horizons from report_v1.streams where name = %(stream)s
+
+-- name: replayed_until
+-- The last capture, and whether windows opened long after it: then the past is replayed.
+select max(last_captured_at) as last, min(opened_at - last_captured_at) > interval '1 day' as past
+from gnomon.windows
+where deployment_id = %(id)s and last_captured_at is not null
+
+-- name: segments
+select s.key, array_agg(distinct s.value) as values
+from gnomon_estimators.pairs_of(%(stream)s, %(deployment)s, %(since)s, %(until)s, null) p
+cross join lateral jsonb_each_text(p.segments) s
+group by 1 order by 1
+
+-- name: ledger_differences
+select count(*) as n from gnomon.ledger_differences(%(id)s)
+
+-- name: standing_former
+-- The model that was live before the stream's newest promotion that stood at a time.
+select p.former from gnomon.promotions p
+join gnomon.deployments d using (stream_id)
+where d.deployment_id = %(id)s and p.undoes is null
+  and p.decided_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
+  and not exists (select from gnomon.promotions u
+                  where u.undoes = p.promotion_id and u.decided_at <= coalesce(%(as_of)s::timestamptz, 'infinity'))
+order by p.promotion_id desc limit 1
+
+-- name: first_rejection
+-- The verdict by which a process was rejected before a time.
+select v.verdict_id, v.days, v.decided_at, v.verdict from gnomon.verdicts v
+join gnomon.plans p using (plan_id)
+where v.deployment_id = %(id)s and v.decision = 'REJECT' and p.plan_id >= %(since_plan)s
+  and v.decided_at < coalesce(%(as_of)s::timestamptz, 'infinity')
+order by v.verdict_id limit 1
+
+-- name: lock_verdicts
+select pg_advisory_xact_lock(hashtextextended('gnomon.verdicts', %(id)s))
+
+-- name: last_verdict
+select verdict_id, plan_id, as_of, decision, evidence from gnomon.verdicts
+where deployment_id = %(id)s
+order by verdict_id desc limit 1
+
+-- name: add_verdict
+insert into gnomon.verdicts (deployment_id, plan_id, cohort_id, as_of, decision, sentence, days, look, verdict,
+    evidence, evidence_sha256, decided_by)
+values (%(deployment_id)s, %(plan_id)s, %(cohort_id)s, %(as_of)s, %(decision)s, %(sentence)s, %(days)s, %(look)s,
+    %(verdict)s, %(evidence)s, %(sha256)s, %(by)s)
+returning verdict_id
+
+-- name: verdict
+select v.*, d.stream, d.deployment, p.plan, p.sha256 as plan_sha256
+from gnomon.verdicts v
+join report_v1.deployments d using (deployment_id)
+join gnomon.plans p using (plan_id)
+where v.verdict_id = %(id)s
+
+-- name: known_verdicts
+select min(verdict_id) as low, max(verdict_id) as high from gnomon.verdicts
+
+-- name: cohort_of_evidence
+select cohort_id, until, source_offsets, label_offsets, load_ids from gnomon.cohorts
+where deployment_id = %(id)s and horizon = %(horizon)s::interval
+  and sealed_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
+order by until desc limit 1
+
+-- name: partitions
+select source_partition, start_offset, topic_id, seed, policy from gnomon.join_progress
+where deployment_id = %(id)s
+order by 1
+
+-- name: features
+select f.name, f.avro_type from gnomon.feature_columns f
+join gnomon.deployments d using (stream_id)
+where d.deployment_id = %(id)s and f.added_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
+order by 1
+
+-- name: view_versions
+select name, sha256 from gnomon.view_versions order by 1
+
+-- name: cpu_a_row
+select sum(w.cpu_us)::float8 / nullif(sum(c.sampled), 0)::float8 as us
+from gnomon.windows w
+join gnomon.cells c using (deployment_id, source_partition, start_offset)
+where w.deployment_id = %(id)s and w.cpu_us is not null
+
+-- name: add_event
+insert into gnomon.events (event_id, deployment_id, kind, data) values (%s, %s, %s, %s)
+
+-- name: waiting_events
+-- Two senders do not take the same.
+select e.event_id, e.kind, e.data, e.created_at, d.stream, d.deployment from gnomon.events e
+join report_v1.deployments d using (deployment_id)
+where e.delivered_at is null
+order by e.created_at, e.event_id
+limit %(most)s
+for update of e skip locked
+
+-- name: event_was_sent
+update gnomon.events
+set attempts = attempts + 1, problem = %(problem)s,
+    delivered_at = case when %(problem)s::text is null then now() end
+where event_id = %(id)s
+
+-- name: lock_promotions
+select pg_advisory_xact_lock(hashtextextended('gnomon.promotions.' || %(stream)s, 0))
+
+-- name: standing_promotion
+-- The newest promotion of a stream that was not undone.
+select p.* from gnomon.promotions p
+join gnomon.streams s using (stream_id)
+where s.name = %(stream)s and p.undoes is null
+  and not exists (select from gnomon.promotions u where u.undoes = p.promotion_id)
+order by p.promotion_id desc limit 1
+
+-- name: live_model
+select live_model_name, live_model_version from gnomon.pairs
+where deployment_id = %(id)s
+order by event_time desc limit 1
+
+-- name: newest_verdict
+-- With the newest plan, and the newest seal of the horizon that it was decided by.
+select v.verdict_id, v.decision, v.plan_id, v.cohort_id,
+       (select max(p.plan_id) from gnomon.plans p where p.deployment_id = v.deployment_id) as newest_plan,
+       (select c.cohort_id from gnomon.cohorts c
+        where c.deployment_id = v.deployment_id
+          and c.horizon = (select h.horizon from gnomon.cohorts h where h.cohort_id = v.cohort_id)
+        order by c.until desc limit 1) as newest_cohort
+from gnomon.verdicts v
+where v.deployment_id = %(id)s
+order by v.verdict_id desc limit 1
+
+-- name: add_promotion
+insert into gnomon.promotions (stream_id, deployment_id, verdict_id, undoes, override, way_back, former, promoted,
+    decided_by)
+select stream_id, %(id)s, %(verdict)s, %(undoes)s, %(override)s, %(way_back)s, %(former)s, %(promoted)s, %(by)s
+from gnomon.deployments where deployment_id = %(id)s
+returning promotion_id
