@@ -128,7 +128,7 @@ $$
                 when chance > '-infinity' and chance < 'infinity' then 'NaN' end
 $$;
 
--- What is said of a metric of probabilities where a value is none.
+-- The status of a metric of probabilities where a value is none.
 create function gnomon_estimators.no_probabilities() returns text language sql immutable parallel safe as
 $$ select 'no probabilities: an answer lies outside of 0 to 1' $$;
 
