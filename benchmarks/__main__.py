@@ -45,6 +45,7 @@ ALONE = {
     "scale": "benchmarks.jobs.scale",
     "replay": "benchmarks.jobs.replay",
     "reports": "benchmarks.jobs.reports",
+    "verdict": "benchmarks.jobs.verdict",
     "copying": "benchmarks.jobs.copying",
     "flame": "benchmarks.output.flame",
     "plots": "benchmarks.output.plots",

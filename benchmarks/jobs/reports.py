@@ -34,7 +34,7 @@ LEFT_OUT = ("drift", "feature_health", "skew")
 EXACT = {f"{name}, exact": name for name in ("agreement", "confusion", "errors")}
 KEEPING = "computing what is kept of a sealed cohort"
 KEPT = {f"{name}, with a kept cohort": name for name in ("quality", "latency", "agreement")}
-_SEAL = """
+SEAL = """
 insert into gnomon.cohorts (deployment_id, horizon, until, watermark, grace, label_kind, label_choice, source_offsets,
     label_offsets, load_ids)
 select c.deployment_id, c.horizon, c.until, c.watermark, c.grace, c.label_kind, c.label_choice,
@@ -103,7 +103,7 @@ def measure(connection: psycopg.Connection[Any], name: str, end: datetime, whole
 def keep(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
     """Seal a cohort, compute and keep what is kept of it; the times of that and of asking for it afterwards."""
     connection.execute("set statement_timeout = 0")
-    connection.execute(_SEAL)
+    connection.execute(SEAL)
     began = time.perf_counter()
     connection.execute("select gnomon.keep_cohort_estimates()")
     times: dict[str, float | str] = {KEEPING: round(time.perf_counter() - began, 1)}

@@ -14,8 +14,9 @@ from tests.support.verdict_database import DAY, Traffic, fill, lenient, made, se
 from typing_extensions import override
 
 from gnomon_consumer.verdict.database import deployment_row
+from gnomon_consumer.verdict.intents import RefusedError
 from gnomon_consumer.verdict.plans import record_plan
-from gnomon_consumer.verdict.promotion import RefusedError, promote, roll_back
+from gnomon_consumer.verdict.promotion import promote, roll_back
 from gnomon_consumer.verdict.rules.plan import WayBack
 from gnomon_consumer.verdict.service import decide_now
 from gnomon_consumer.verdict.ways import FlagFile, MlflowAlias, WayMovedError
@@ -205,10 +206,17 @@ def test_a_switch_whose_record_is_cut_off_is_moved_back(
     assert "PostgreSQL did not confirm the record" in done.stderr
     assert "the switch was moved back" in done.stderr
     assert done.stderr.count("\n") == 1
+    refused = command("promote", *where)
+    assert refused.returncode == 1
+    assert "run `gnomon promote --resume`" in refused.stderr
+    assert command("promote", *where, "--resume").stdout == (
+        "promotion 1 of new was not done; the former model is live.\n"
+    )
     assert command("promote", *where).returncode == 0
     cut_off.times = 1
     done = command("rollback", *where)
     assert (done.returncode, variant(flags), promotions(db)) == (3, "challenger", 1)
+    assert command("promote", *where, "--resume").returncode == 0
     assert command("rollback", *where).returncode == 0
     assert (variant(flags), promotions(db)) == ("live", 2)
 
@@ -242,6 +250,17 @@ def test_a_rollback_of_a_switch_that_stands_already_is_recorded(db: Database, fl
     flags.write_text(json.dumps(whole), encoding="utf-8")
     assert roll_back(db.connection, row, dry_run=False).promotion_id == 2
     assert (variant(flags), promotions(db)) == ("live", 2)
+
+
+def test_a_plan_without_labels_is_promoted_on_its_newest_days_only(db: Database, flags: Path) -> None:
+    plan = lenient(metric="agreement", goal="not_worse", margin=0.9, way_back=flag_plan(flags).way_back)
+    made(db, 14, plan=plan)
+    row = deployment_row(db.connection, "s", "new")
+    assert decide_now(db.connection, row, plan, given=False).verdict.decision == "PROMOTE"
+    db.connection.execute("update gnomon.windows set last_captured_at = last_captured_at + interval '2 days'")
+    with pytest.raises(RefusedError, match="older than the newest seal"):
+        promote(db.connection, row, None, dry_run=False)
+    assert variant(flags) == "live"
 
 
 def test_the_former_model_in_the_shadow_of_the_new_one_answers_rollback(db: Database, flags: Path) -> None:

@@ -294,6 +294,30 @@ def test_what_to_expect_of_a_plan(db: Database, ask: Any, command: Any, tmp_path
     assert "1,400" in before.stdout
 
 
+def test_what_to_expect_before_anything_runs(command: Any, tmp_path: Path) -> None:
+    nothing = command("verdict", "--plan")
+    assert (nothing.returncode, nothing.stdout) == (2, "")
+    assert "before anything runs, --plan needs --day-sd, or --differ with --rows-a-day" in nothing.stderr
+    (tmp_path / "gnomon.toml").write_text('[verdict]\ngoal = "not_worse"\nmargin = 0.01\n', encoding="utf-8")
+    shown = command("verdict", "--plan", "--differ", "0.04", "--rows-a-day", "5000")
+    assert shown.returncode == 0
+    assert "0.002828 (at least: 0.04 of 5,000 requests a day differ)" in " ".join(shown.stdout.split())
+    assert re.search(r"days until PROMOTE if it stays +not known *\n", shown.stdout)
+    assert re.search(r"days until PROMOTE if it is 0 +14 *\n", shown.stdout)
+    for arguments, said in (
+        (("--differ", "0.04"), "needs --rows-a-day"),
+        (("--differ", "0.04", "--rows-a-day", "10", "--day-sd", "1"), "in place of --day-sd"),
+        (("--differ", "1.5", "--rows-a-day", "10"), "is not in the range"),
+    ):
+        refused = command("verdict", "--plan", *arguments)
+        assert refused.returncode == 2
+        assert said in refused.stderr
+    (tmp_path / "gnomon.toml").write_text('[verdict]\nmetric = "brier"\n', encoding="utf-8")
+    refused = command("verdict", "--plan", "--differ", "0.04", "--rows-a-day", "5000")
+    assert refused.returncode == 2
+    assert "give --day-sd" in refused.stderr
+
+
 def test_nothing_ran_yet(db: Database, ask: Any) -> None:
     db.add_stream(horizons=[DAY])
     db.add_deployment("new", "challenger")

@@ -17,7 +17,7 @@ from gnomon_consumer.verdict.database import deployment_row
 from gnomon_consumer.verdict.plans import record_plan, stored_plans
 from gnomon_consumer.verdict.rules.evidence import Evidence, Series
 from gnomon_consumer.verdict.rules.gate import decide
-from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_consumer.verdict.rules.plan import AnswerComparison, Plan
 from gnomon_consumer.verdict.service import decide_now, stored_verdict, verify
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.schema import RECORDS
@@ -79,36 +79,6 @@ def test_day_sums_of_every_metric_are_those_of_the_rows(db: Database) -> None:
     assert sum(series(found, "accuracy", "origin=JFK").rows) == len(jfk)
     assert found.manifest["partitions"][0]["start_offset"] == 0
     assert set(found.manifest["schemas"]) == set(RECORDS) - {"LivePrediction"}
-
-
-def test_day_sums_of_ranked_lists(db: Database) -> None:
-    """Live ranks a, b, c; the challenger's scores rank b before a."""
-    plan = lenient(metric="ndcg@1", margin=0.1, guardrails={"ndcg_exp@1": 0.1, "ndcg@3": 0.1})
-    made(db, 14, plan=plan)
-    db.connection.execute(
-        "update gnomon.pairs set live_items = '{a,b,c}', shadow_items = '{a,b,c}', shadow_scores = '{0.2,0.9,0.1}',"
-        " live_label = null, shadow_label = null, live_value = null, shadow_value = null"
-    )
-    db.connection.execute(
-        "update gnomon.labels set relevance = '{3,1,0}', items = '{a,b,c}', label = null, value = null"
-    )
-    found = evidence(db)
-    discounts = 1 / np.log2([2, 3, 4])
-    third = float(np.dot([1, 3, 0], discounts) / np.dot([3, 1, 0], discounts))
-    for metric, expected in {"ndcg@1": 1 / 3, "ndcg_exp@1": 1 / 7, "ndcg@3": third}.items():
-        one = series(found, metric)
-        assert sum(one.rows) == 14 * 40
-        assert one.live_y == pytest.approx(one.live_x)
-        assert one.shadow_y == pytest.approx([expected * x for x in one.shadow_x])
-    assert series(found, "ndcg@1", "origin=JFK").rows
-
-
-def test_a_value_that_is_no_probability_leaves_no_brier_score_and_no_log_loss(db: Database) -> None:
-    made(db, 14, plan=lenient(guardrails={"brier": 0.01, "log_loss": 0.1}))
-    db.connection.execute("update gnomon.pairs set shadow_value = 1.5 where source_offset = 33")
-    found = evidence(db)
-    assert [found.find(metric, "", "complete") for metric in ("brier", "log_loss")] == [None, None]
-    assert series(found, "accuracy").rows
 
 
 def test_variances_of_clusters(db: Database) -> None:
@@ -345,3 +315,92 @@ def test_an_earlier_time_knows_of_agreement_what_was_joined_then(db: Database) -
                           "applied_at = now() where last_captured_at >= %s", [day(20)])  # fmt: skip
     assert said.verdict_id is not None
     assert len(said.evidence.days) == 21
+
+
+RULES: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool], set[str]]] = [
+    # rule, whether two answers match, fields that it ignores
+    ({"compare": "stream"}, lambda row: row["live_label"] == row["shadow_label"], set()),
+    ({"compare": "label"}, lambda row: row["live_label"] == row["shadow_label"], {"value", "ranking"}),
+    ({"compare": "absolute", "tolerance": 0.5}, lambda row: abs(row["live_value"] - row["shadow_value"]) <= 0.5,
+     {"label", "ranking"}),
+    ({"compare": "relative", "tolerance": 0.9}, lambda row: True, {"label", "ranking"}),
+    ({"compare": "sql", "expression": "live_label = 'late' -- and nothing else"},
+     lambda row: row["live_label"] == "late", set()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "match", "ignored"), RULES, ids=[str(rule[0]["compare"]) for rule in RULES])
+def test_agreement_by_the_rule_of_the_plan(
+    db: Database, rule: dict[str, Any], match: Callable[[dict[str, Any]], bool], ignored: set[str]
+) -> None:
+    plan = lenient(metric="agreement", goal="not_worse", margin=0.9, comparison=rule)
+    made_rows = made(db, 14, plan=plan).made
+    rows = [row for row in made_rows if row["event_time"].date() >= day(0)]
+    found = evidence(db)
+    one = series(found, "agreement")
+    assert sum(one.shadow_y) == sum(match(row) for row in rows)
+    assert one.live_y == one.live_x == (40.0,) * 14
+    assert found.compared is not None
+    assert (found.compared.rule, found.compared.answered, found.compared.compared) == (rule["compare"], 560, 560)
+    assert set(found.compared.ignored) == set(ignored)
+    differ = sum(row["live_label"] != row["shadow_label"] for row in rows)
+    if "label" in ignored:
+        assert found.compared.ignored["label"] == differ
+    jfk = [row for row in rows if row["segments"] == {"origin": "JFK"}]
+    assert sum(series(found, "agreement", "origin=JFK").shadow_y) == sum(match(row) for row in jfk)
+
+
+def test_what_cannot_be_compared_is_no_match_and_stands_in_the_way(db: Database) -> None:
+    plan = lenient(metric="agreement", goal="not_worse", margin=0.9, comparison={"compare": "absolute", "tolerance": 1})
+    made(db, 14, plan=plan)
+    db.connection.execute("update gnomon.pairs set live_value = 'NaN', shadow_value = 'NaN' where request_id like '%7'")
+    found = evidence(db)
+    assert sum(series(found, "agreement").live_x) == 14 * 36
+    verdict = decide(plan, found)
+    assert verdict.decision == "INSUFFICIENT_DATA"
+    (why,) = [reason for reason in verdict.reasons if reason.code == "COMPARED"]
+    assert why.text.startswith("90.00% of answered requests that could be compared; it takes 99.00%; ignored where")
+    top = {"compare": "top-k", "k": 3}
+    nothing = evidence(db, lenient(metric="agreement", goal="not_worse", margin=0.9, comparison=top))
+    assert nothing.compared is not None
+    assert (nothing.compared.compared, nothing.find("agreement")) == (0, None)
+    assert decide(plan, nothing).decision == "INSUFFICIENT_DATA"
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("live_valeu > 0", 'the expression: column "live_valeu" does not exist'),
+        ("live_value >", "the expression: syntax error"),
+        ("true) s; select (1", "the expression: "),
+        ("live_value", "the expression: cannot cast type double precision"),
+    ],
+)
+def test_an_expression_is_checked_before_the_plan_is_stored(db: Database, expression: str, said: str) -> None:
+    db.add_stream(horizons=[DAY])
+    identity = db.add_deployment("new", "challenger")
+    plan = lenient(metric="agreement", comparison={"compare": "sql", "expression": expression})
+    with pytest.raises(ConfigurationError, match=said):
+        record_plan(db.connection, identity, plan, given=True)
+    assert stored_plans(db.connection, identity) == []
+
+
+@pytest.mark.parametrize(
+    "expression", ["gnomon.seal_cohorts(1) >= 0", "set_config('transaction_read_only', 'off', true) = gnomon.nothing()"]
+)
+def test_an_expression_can_only_read(db: Database, expression: str) -> None:
+    db.connection.execute(
+        "create function gnomon.nothing() returns text language sql as $$ delete from gnomon.labels; select 'off' $$"
+    )
+    plan = lenient(metric="agreement", comparison={"compare": "sql", "expression": expression})
+    made(db, 14, plan=plan)
+    labels = db.value("select count(*) from gnomon.labels")
+    with pytest.raises(ConfigurationError, match=r"verdict\.comparison: the expression: "):
+        evidence(db)
+    assert db.value("select count(*) from gnomon.labels") == labels
+    assert db.value("select count(*) from gnomon.cohorts") == 1
+
+
+def test_a_plan_that_was_stored_before_comparisons_keeps_its_hash() -> None:
+    assert Plan().sha256 == "0cefa3934599de73f9baf8c54eaf973f1071904380f501bf01680dd1ce683113"
+    assert Plan(comparison=AnswerComparison(compare="label")).sha256 != Plan().sha256

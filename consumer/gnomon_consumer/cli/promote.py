@@ -8,9 +8,11 @@ from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.cli.verdict import send_events
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.verdict.database import deployment_row, opened
+from gnomon_consumer.verdict.intents import Outcome
 from gnomon_consumer.verdict.promotion import promote as make
-from gnomon_consumer.verdict.promotion import roll_back
+from gnomon_consumer.verdict.promotion import resume, roll_back
 from gnomon_consumer.verdict.render import as_json
+from gnomon_schemas.errors import ConfigurationError
 
 deployment_option = click.option(
     "--deployment", metavar="NAME", help="The deployment; default: the stream's only challenger."
@@ -23,12 +25,28 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Only check that i
 @deployment_option
 @click.option("--override", metavar="REASON", help="Promote without a fresh PROMOTE; the reason is recorded.")
 @dry_run_option
-def promote(settings: Settings, deployment: str | None, override: str | None, dry_run: bool) -> None:
+@click.option(
+    "--resume", "resuming", is_flag=True, help="Settle a promotion or rollback of the stream that was interrupted."
+)
+@click.option("--outcome", type=click.Choice(["done", "undone"]), help="With --resume: state the result by hand.")
+def promote(
+    settings: Settings,
+    deployment: str | None,
+    override: str | None,
+    dry_run: bool,
+    resuming: bool,
+    outcome: Outcome | None,
+) -> None:
     """Make the challenger live, as verdict.way_back describes. Refused without a fresh PROMOTE (status 1).
 
     First it checks that a rollback would work. At the end it prints the command that runs the former live model in
     the shadow of the new one, so that there is evidence for a rollback too.
     """
+    if outcome is not None and not resuming:
+        raise ConfigurationError("--outcome says how --resume settles a promotion; give both")
+    if resuming:
+        _resume(settings, outcome)
+        return
     with opened(settings.require_database_url()) as connection:
         row = deployment_row(connection, settings.require_stream(), deployment)
         done = make(connection, row, override, dry_run)
@@ -43,6 +61,17 @@ def promote(settings: Settings, deployment: str | None, override: str | None, dr
             f"  gnomon verdict {where} --deployment {shadow}    (ROLLBACK: it is better)\n"
             f"Undo: gnomon rollback {where} --deployment {row['deployment']}"
         )
+
+
+def _resume(settings: Settings, outcome: Outcome | None) -> None:
+    with opened(settings.require_database_url()) as connection:
+        settled = resume(connection, settings.require_stream(), outcome)
+        send_events(connection, settings)
+    intent = settled.intent
+    if settled.outcome == "done":
+        click.echo(f"{intent.what} was done, and is recorded now.")
+    else:
+        click.echo(f"{intent.what} was not done; the former model is live.")
 
 
 @click.command()

@@ -22,7 +22,7 @@ from gnomon_consumer.verdict.expectation import expectation_of
 from gnomon_consumer.verdict.http_gate import serve
 from gnomon_consumer.verdict.rules.answer import Decision
 from gnomon_consumer.verdict.rules.evidence import finite
-from gnomon_consumer.verdict.rules.planning import expect
+from gnomon_consumer.verdict.rules.planning import expect, least_day_sd
 from gnomon_consumer.verdict.service import Decided, decide_now, export, said_as_of, stored_verdict, verify
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
@@ -48,6 +48,9 @@ STATUS = {
 @click.option("--plan", "planning", is_flag=True, help="Show what to expect of the plan: days, margins, cost.")
 @click.option("--day-sd", type=click.FloatRange(min=0, min_open=True), metavar="SD",
               help="With --plan: standard deviation of the daily difference to assume, before data exist.")  # fmt: skip
+@click.option("--differ", type=click.FloatRange(min=0, max=1, min_open=True, max_open=True), metavar="SHARE",
+              help="With --plan and --rows-a-day, in place of --day-sd: the share of requests on which both sides are"
+              " expected to differ.")  # fmt: skip
 @click.option("--rows-a-day", type=click.FloatRange(min=0, min_open=True), metavar="N",
               help="With --plan: expected number of scored requests per day.")  # fmt: skip
 @click.option(
@@ -63,6 +66,7 @@ def verdict(
     verify: int | None,
     planning: bool,
     day_sd: float | None,
+    differ: float | None,
     rows_a_day: float | None,
     address: str | None,
 ) -> int:
@@ -77,7 +81,7 @@ def verdict(
     if verify is not None:
         return _verify(settings, verify)
     if planning:
-        return _plan(settings, deployment, output, day_sd, rows_a_day)
+        return _plan(settings, deployment, output, day_sd, differ, rows_a_day)
     if address is not None:
         return _serve(settings, address)
     with opened(settings.require_database_url()) as connection:
@@ -149,13 +153,32 @@ def _verify(settings: Settings, verdict_id: int) -> int:
 
 
 def _plan(
-    settings: Settings, deployment: str | None, output: str, day_sd: float | None, rows_a_day: float | None
+    settings: Settings,
+    deployment: str | None,
+    output: str,
+    day_sd: float | None,
+    differ: float | None,
+    rows_a_day: float | None,
 ) -> int:
-    for option, given in (("--day-sd", day_sd), ("--rows-a-day", rows_a_day)):
+    for option, given in (("--day-sd", day_sd), ("--rows-a-day", rows_a_day), ("--differ", differ)):
         if given is not None and not isfinite(given):
             raise ConfigurationError(f"{option} {given}: must be a finite number above 0")
+    source = "as given"
+    if differ is not None:
+        if day_sd is not None or rows_a_day is None:
+            raise ConfigurationError("--differ stands in place of --day-sd, and needs --rows-a-day")
+        try:
+            day_sd = least_day_sd(settings.verdict, differ, rows_a_day)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
+        source = f"at least: {differ:.3g} of {rows_a_day:,.0f} requests a day differ"
     if day_sd is not None:
-        expected = expect(settings.verdict, day_sd, "as given", rows_a_day=rows_a_day)
+        expected = expect(settings.verdict, day_sd, source, rows_a_day=rows_a_day)
+    elif settings.database_url is None:
+        raise ConfigurationError(
+            "before anything runs, --plan needs --day-sd, or --differ with --rows-a-day; later, a database"
+            " (--database-url)"
+        )
     else:
         with opened(settings.require_database_url()) as connection:
             expected = expectation_of(connection, settings, deployment, rows_a_day)

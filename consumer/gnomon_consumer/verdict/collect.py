@@ -5,13 +5,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import psycopg
 from psycopg import IsolationLevel
 
 from gnomon_consumer.verdict.database import SQL, Connection, Row, Subject, ask, one, rows
 from gnomon_consumer.verdict.day_sums import latency_of, series_of
 from gnomon_consumer.verdict.manifest import manifest
 from gnomon_consumer.verdict.plans import StoredPlan
-from gnomon_consumer.verdict.rules.evidence import AnswerCell, Control, Errors, Evidence, Rejection
+from gnomon_consumer.verdict.rules.evidence import Control, Errors, Evidence, Rejection
 from gnomon_consumer.verdict.rules.plan import Plan
 from gnomon_consumer.verdict.sealed import Period, horizon_of, live_versions, replayed_until, sealed, whole_days
 from gnomon_schemas.errors import ConfigurationError
@@ -29,6 +30,8 @@ def collect(
     try:
         with connection.transaction():
             return _Collector(Subject(connection, deployment), plans, as_of).evidence()
+    except psycopg.DataError as error:
+        raise ConfigurationError(f"verdict.comparison: {error.diag.message_primary}") from error
     finally:
         connection.isolation_level, connection.read_only = before
 
@@ -62,33 +65,39 @@ class _Collector:
     def _within(self, period: Period, whole: Evidence, *, replayed: bool) -> Evidence:
         plan, subject = self._plan, self._subject
         failed = subject.ask("verdict_errors", time_zone=plan.time_zone, **period.limits)[0]
-        keys = self._watched(period)
-        cells, classes, coverage, effective = self._labelled(period)
+        keys, every = self._watched(period)
+        series, labelled, compared = series_of(
+            subject, plan, period, keys, every=every, clustered=failed["clustered"], as_of=self._as_of
+        )
         control = self._control_name()
         # A window of a replay may hold many days of event time, so coverage is that of all windows.
         covered = subject.ask("coverage", **({} if replayed else period.limits))[0]
         return replace(
             whole,
             days=period.days,
-            series=series_of(subject, plan, self._horizon, period, keys, failed["clustered"]),
+            series=series,
+            compared=compared,
             latency=latency_of(subject, plan, period, control),
             errors=Errors(failed["units"], failed["shadow_failed"], failed["shadow_only"], failed["live_only"]),
             rows=failed["n"],
             answered=failed["answered"],
             coverage=covered["coverage"],
             orphaned=covered["orphaned"] or 0,
-            label_coverage=coverage,
-            effective_rows=effective,
-            classes=classes,
-            cells=cells,
+            label_coverage=labelled.coverage,
+            effective_rows=labelled.effective_rows,
+            classes=dict(labelled.classes),
+            cells=labelled.cells,
             ledger_differences=self._ledger_differences(),
             drift=self._drift(period),
             control=None if control is None else self._control(control, period),
             promoted_from=self._former(),
         )
 
-    def _watched(self, period: Period) -> list[str]:
-        """Return the watched segment keys. Raises ConfigurationError for a segment that does not exist."""
+    def _watched(self, period: Period) -> tuple[list[str], bool]:
+        """Return the watched segment keys, and whether there are no others.
+
+        Raises ConfigurationError for a segment that does not exist.
+        """
         row = self._subject.row
         named = {"stream": row["stream"], "deployment": row["deployment"]}
         found = rows(self._subject.connection, SQL["segments"], {**named, **period.limits})
@@ -106,31 +115,8 @@ class _Collector:
                 f"verdict.harm names {', '.join(missing)}; requests have the segments {', '.join(values)}"
             )
         watched = [key for key in values if asked is None and len(values[key]) <= MOST_SEGMENTS]
-        return sorted({*watched, *(asked or ()), *keys})
-
-    def _labelled(self, period: Period) -> tuple[tuple[AnswerCell, ...], dict[str, int], float | None, float]:
-        """Return cells, rows by true class, label coverage, and the effective number of labelled rows."""
-        if self._horizon is None:
-            return (), {}, None, 0.0
-        asked = {"horizon": self._horizon, "time_zone": self._plan.time_zone, **period.limits}
-        found = self._subject.ask("verdict_cells", **asked)
-        total = sum(row["weight"] for row in found)
-        known = sum(row["known_weight"] for row in found)
-        squared = sum(row["known_weight_squared"] for row in found)
-        by_cell: dict[tuple[str | None, str | None], list[float]] = {}
-        classes: dict[str, int] = {}
-        for row in found:
-            cell = by_cell.setdefault((row["live_label"], row["shadow_label"]), [0.0, 0.0])
-            cell[0] += row["weight"]
-            cell[1] += row["known_weight"]
-            if row["truth_label"] is not None and row["known"]:
-                classes[row["truth_label"]] = classes.get(row["truth_label"], 0) + row["known"]
-        cells = tuple(
-            AnswerCell(live, shadow, weight / total, labelled / weight)
-            for (live, shadow), (weight, labelled) in by_cell.items()
-        )
-        effective = known * known / squared if squared else 0.0
-        return cells, classes, known / total if total else None, effective
+        chosen = sorted({*watched, *(asked or ()), *keys})
+        return chosen, set(chosen) >= set(values)
 
     def _control_name(self) -> str | None:
         found = one(self._subject.connection, SQL["controls"], stream=self._subject.row["stream"])

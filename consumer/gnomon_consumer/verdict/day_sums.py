@@ -1,36 +1,54 @@
-"""Sums by whole day from the database: of each metric and segment, and of slow requests."""
+"""Sums by whole day: of each metric and segment, and of slow requests."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
-from typing import Any
+from datetime import date, datetime
 
 from gnomon_consumer.verdict.database import Row, Subject, ask
-from gnomon_consumer.verdict.rules.evidence import Series
+from gnomon_consumer.verdict.pair_arrays import compared_pairs, labelled_pairs
+from gnomon_consumer.verdict.rules.evidence import Compared, Series
 from gnomon_consumer.verdict.rules.gate import look_of
 from gnomon_consumer.verdict.rules.plan import Plan
-from gnomon_consumer.verdict.sealed import DAY, Period
-
-Key = tuple[str, str, str]
+from gnomon_consumer.verdict.rules.summing import Labelled, Summing, agreement, labelled, sides
+from gnomon_consumer.verdict.sealed import Period, horizon_of
 
 
 def series_of(
-    subject: Subject, plan: Plan, horizon: timedelta | None, period: Period, keys: list[str], clustered: bool
-) -> tuple[Series, ...]:
-    """Return the sums of every metric, segment and variant, with the variances of clusters at the looks that count."""
-    asked = {**period.limits, "horizon": horizon, "time_zone": plan.time_zone, "metrics": list(plan.margins()),
-             "keys": keys}  # fmt: skip
+    subject: Subject,
+    plan: Plan,
+    period: Period,
+    keys: Sequence[str],
+    *,
+    every: bool,
+    clustered: bool,
+    as_of: datetime | None,
+) -> tuple[tuple[Series, ...], Labelled, Compared | None]:
+    """Return the sums of every metric, segment and variant, what is labelled of them, and what could be compared.
+
+    `keys` are the segment keys that are looked at; every: there are no others. Each pair is read once for the metrics
+    that need labels, and once for agreement, which waits for no label.
+    """
     days = len(period.days)
-    looks = {n: period.days[0] + n * DAY for n in {days, look_of(days, plan)} - {0}}
-    between: dict[Key, dict[int, tuple[float, float]]] = {}
-    if clustered:
-        counted = {look: n for n, look in looks.items()}
-        for row in subject.ask("verdict_clusters", looks=list(looks.values()), **asked):
-            where = between.setdefault((row["metric"], row["segment"], row["variant"]), {})
-            where[counted[row["look"]]] = (row["by_cluster"] or 0.0, row["by_cluster_and_day"] or 0.0)
-    by_series: dict[Key, dict[date, Row]] = {}
-    for row in subject.ask("verdict_sums", **asked):
-        by_series.setdefault((row["metric"], row["segment"], row["variant"]), {})[row["day"]] = row
-    return tuple(_series(key, found, period.days, between.get(key, {})) for key, found in sorted(by_series.items()))
+    looks = sorted({days, look_of(days, plan)} - {0})
+    found: list[Series] = []
+    how_much, compared, horizon = Labelled(), None, horizon_of(plan)
+    if horizon is not None:
+        summing = Summing(labelled_pairs(subject, period, horizon, None if every else keys, clustered), days, looks)
+        how_much = labelled(summing.pairs)
+        for metric in plan.margins():
+            if metric != "agreement":
+                found += summing.variants(metric)
+        if plan.metric != "agreement":
+            found += summing.segments(plan.metric, sides(summing.pairs, plan.metric), keys)
+    if "agreement" in plan.margins():
+        pairs, differ = compared_pairs(subject, period, as_of, None if every else keys, clustered, plan.comparison)
+        summing = Summing(pairs, days, looks)
+        matches = agreement(pairs)
+        found += summing.series("agreement", matches)
+        if plan.metric == "agreement":
+            found += summing.segments("agreement", matches, keys)
+        ignored = {field: differ[field] for field in plan.comparison.ignored}
+        compared = Compared(plan.comparison.compare, len(pairs.kind), int(matches.given.sum()), ignored)
+    return tuple(sorted(found, key=lambda s: (s.metric, s.segment, s.variant))), how_much, compared
 
 
 def latency_of(subject: Subject, plan: Plan, period: Period, control: str | None) -> tuple[Series, ...]:
@@ -49,25 +67,6 @@ def latency_of(subject: Subject, plan: Plan, period: Period, control: str | None
             ours = subject.ask("verdict_latency", limit_us=p95, **limits)
             found.append(_latency("latency_control", ours, theirs, period.days))
     return tuple(found)
-
-
-def _series(key: Key, found: dict[date, Row], days: Sequence[date], clusters: dict[int, tuple[float, float]]) -> Series:
-    metric, segment, variant = key
-
-    def column(name: str) -> tuple[Any, ...]:
-        return tuple(found[day][name] or 0.0 if day in found else 0.0 for day in days)
-
-    return Series(
-        metric,
-        tuple(found[day]["n"] if day in found else 0 for day in days),
-        live_y=column("live_y"),
-        live_x=column("live_x"),
-        shadow_y=column("shadow_y"),
-        shadow_x=column("shadow_x"),
-        clusters=clusters,
-        segment=segment,
-        variant=variant,
-    )
 
 
 def _latency(name: str, ours: list[Row], theirs: list[Row] | None, days: Sequence[date]) -> Series:

@@ -27,7 +27,7 @@ def expectation_of(
             return found
     raise ConfigurationError(
         f"fewer than {LEAST_DAYS} whole days are sealed of {wanted['deployment']} and of any control: give --day-sd,"
-        " the standard deviation of a day's difference"
+        " the standard deviation of a day's difference, or --differ with --rows-a-day"
     )
 
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg
 from psycopg.types.json import Jsonb
 
 from gnomon_consumer.verdict.database import SQL, Connection, one, rows
 from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_schemas.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ def record_plan(connection: Connection, deployment_id: int, plan: Plan, given: b
     If the configuration has no plan (`given` false), a stored one is valid. A plan with other questions than the last
     one counts only evidence that has not yet been joined; another way back alone does not change this.
     """
+    _check_expression(connection, plan)
     with connection.transaction():
         connection.execute(SQL["lock_plans"], {"id": deployment_id})
         known = stored_plans(connection, deployment_id)
@@ -49,3 +52,16 @@ def record_plan(connection: Connection, deployment_id: int, plan: Plan, given: b
              "plan": Jsonb(plan.model_dump(mode="json"))},
         )  # fmt: skip
         return stored_plans(connection, deployment_id)[-1]
+
+
+def _check_expression(connection: Connection, plan: Plan) -> None:
+    """Raise ConfigurationError for an expression that PostgreSQL does not understand. Nothing is read but its text."""
+    if plan.comparison.expression is None:
+        return
+    try:
+        with connection.transaction():
+            connection.execute(SQL["read_only"])
+            connection.execute(SQL["check_expression"], {"expression": plan.comparison.expression})
+            raise psycopg.Rollback
+    except psycopg.DataError as error:
+        raise ConfigurationError(f"verdict.comparison: {error.diag.message_primary}") from error

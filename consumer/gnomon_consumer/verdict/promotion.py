@@ -1,27 +1,38 @@
-"""Promote a challenger and undo a promotion; both are recorded, and the way back is checked first."""
+"""Promote a challenger and undo a promotion; both are recorded, and the way back is checked first.
+
+The intent is committed before the switch moves. The record, its event and the end of the intent are one transaction
+around the move. If the process is killed in between, the intent stays open and `resume` settles it.
+"""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
-from psycopg.types.json import Jsonb
 
-from gnomon_consumer.runtime.user import user_name
-from gnomon_consumer.verdict import events
-from gnomon_consumer.verdict.database import SQL, Connection, Row, one
+from gnomon_consumer.verdict.database import SQL, Connection, Row, Subject, one
+from gnomon_consumer.verdict.intents import (
+    Intent,
+    Outcome,
+    RefusedError,
+    begin,
+    finish,
+    give_up,
+    refuse_unsettled,
+    unsettled,
+)
 from gnomon_consumer.verdict.plans import stored_plans
-from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_consumer.verdict.rules.plan import Plan, WayBack
+from gnomon_consumer.verdict.sealed import sealed
 from gnomon_consumer.verdict.ways import State, Way, way_of
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
 
-class RefusedError(GnomonError):
-    """The promotion is refused; nothing was changed."""
-
-    exit_status = 1
+class StuckError(GnomonError):
+    """A switch was moved, could not be recorded, and could not be moved back."""
 
 
 class UnrecordedError(GnomonError):
@@ -74,14 +85,15 @@ def promote(connection: Connection, deployment: Row, override: str | None, dry_r
         raise ConfigurationError("--override needs a reason")
     plan = _plan(connection, deployment)
     way = way_of(plan.way_back)
-    with _together(way) as moved, connection.transaction():
-        _lock(connection, deployment)
+    with connection.transaction():
+        _lock(connection, deployment["stream"])
+        refuse_unsettled(connection, deployment["stream"])
         standing = _standing(connection, deployment["stream"])
         if standing is not None and standing["deployment_id"] == deployment["deployment_id"]:
             raise RefusedError(
                 f"{deployment['deployment']} was promoted already (promotion {standing['promotion_id']})"
             )
-        verdict_id = _fresh_promote(connection, deployment, override)
+        verdict_id = _fresh_promote(connection, deployment, plan, override)
         live = one(connection, SQL["live_model"], id=deployment["deployment_id"])
         before, after = way.state(), way.wanted()
         if before == after:
@@ -99,30 +111,91 @@ def promote(connection: Connection, deployment: Row, override: str | None, dry_r
         promoted = {key: deployment[key] for key in ("model_name", "model_version", "model_sha256")} | {"state": after}
         if dry_run:
             return Promotion(None, former, promoted)
-        done = _record(connection, deployment, plan, verdict_id, None, override, former, promoted)
-        moved.make(before, after, _note(done, verdict_id, override))
-    return done
+        intent = begin(
+            connection, deployment, plan.way_back, former, promoted, verdict_id=verdict_id, override=override
+        )
+    return _carry_out(connection, way, intent)
 
 
 def roll_back(connection: Connection, deployment: Row, dry_run: bool) -> Promotion:
     """Undo a deployment's newest promotion that was not undone. Raises ConfigurationError if there is none."""
-    standing = _to_undo(connection, deployment)
-    plan = Plan.model_validate({"way_back": standing["way_back"]})
-    way = way_of(plan.way_back)
-    with _together(way) as moved, connection.transaction():
-        _lock(connection, deployment)
-        if _to_undo(connection, deployment)["promotion_id"] != standing["promotion_id"]:
-            raise RefusedError(f"promotion {standing['promotion_id']} was rolled back by somebody else")
-        before, after = standing["promoted"]["state"], standing["former"]["state"]
-        way.check(after)
+    with connection.transaction():
+        _lock(connection, deployment["stream"])
+        refuse_unsettled(connection, deployment["stream"])
+        standing = _to_undo(connection, deployment)
+        way_back = WayBack.model_validate(standing["way_back"])
+        way = way_of(way_back)
+        former, promoted = standing["promoted"], standing["former"]
+        way.check(promoted["state"])
         if dry_run:
-            return Promotion(None, standing["promoted"], standing["former"])
-        undone = standing["promotion_id"]
-        done = _record(connection, deployment, plan, None, undone, None, standing["promoted"], standing["former"])
-        # A switch that stands where it should is only recorded: somebody was quicker, or a promotion was cut off.
-        if plan.way_back.kind == "command" or way.state() != after:
-            moved.make(before, after, _note(done, None, None))
-    return done
+            return Promotion(None, former, promoted)
+        intent = begin(connection, deployment, way_back, former, promoted, undoes=standing["promotion_id"])
+    return _carry_out(connection, way, intent)
+
+
+def _carry_out(connection: Connection, way: Way, intent: Intent) -> Promotion:
+    """Move the switch and record it, both or neither."""
+    before, after = intent.former["state"], intent.promoted["state"]
+    try:
+        with _together(way) as moved, connection.transaction():
+            _lock(connection, intent.stream)
+            finish(connection, intent)
+            # A switch that was moved back by hand is only recorded.
+            if intent.undoes is None or intent.way_back.kind == "command" or way.state() != after:
+                moved.make(before, after, intent.note)
+    except StuckError:
+        raise
+    except GnomonError:
+        # The switch is in its former position. If PostgreSQL is unreachable, `resume` marks the intent later.
+        with suppress(psycopg.Error, RefusedError), connection.transaction():
+            give_up(connection, intent)
+        raise
+    return Promotion(intent.promotion_id, intent.former, intent.promoted)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A promotion or rollback that was interrupted, and its result."""
+
+    intent: Intent
+    outcome: Outcome
+
+
+def resume(connection: Connection, stream: str, stated: Outcome | None = None) -> Settled:
+    """Settle what was interrupted: record it if the switch has moved, else mark it as undone.
+
+    The progress of a command cannot be read, so the rollback command is run, after which the former model is live. With
+    `stated`, the user's own answer, the switch is not read. Raises ConfigurationError if nothing was interrupted,
+    RefusedError if the switch is in a third position.
+    """
+    with connection.transaction():
+        # A process that is still at work holds this lock until it has ended.
+        _lock(connection, stream)
+        intent = unsettled(connection, stream)
+        if intent is None:
+            raise ConfigurationError(f"no promotion or rollback of stream {stream} was interrupted")
+        outcome = stated or _found(way_of(intent.way_back), intent)
+        if outcome == "done":
+            finish(connection, intent)
+        else:
+            give_up(connection, intent)
+    return Settled(intent, outcome)
+
+
+def _found(way: Way, intent: Intent) -> Outcome:
+    before, after = intent.former["state"], intent.promoted["state"]
+    if intent.way_back.kind == "command":
+        way.move(way.wanted(), way.state(), intent.note)
+        return "undone" if intent.undoes is None else "done"
+    now = way.state()
+    if now == after:
+        return "done"
+    if now == before:
+        return "undone"
+    raise RefusedError(
+        f"{intent.what} was to move the switch from {before} to {after}, but the switch is at {now}: move it to one of"
+        " the two, or give --outcome done or --outcome undone"
+    )
 
 
 def _to_undo(connection: Connection, deployment: Row) -> Row:
@@ -151,7 +224,7 @@ class _Move:
             try:
                 self.way.move(after, before, {"undone": "not recorded"})
             except Exception as error:
-                raise GnomonError(
+                raise StuckError(
                     f"it was not recorded ({_line(reason)}), and the switch could not be moved back ({_line(error)}):"
                     f" move it by hand from {after} to {before}"
                 ) from error
@@ -162,7 +235,7 @@ def _together(way: Way) -> Iterator[_Move]:
     """Yield a move that is undone if the block, including the transaction's commit, ends with an error.
 
     If the connection breaks during the commit, it is unknown whether the server recorded it. The switch is then in its
-    former position; if the record says otherwise, `gnomon rollback` corrects the record.
+    former position. `resume` settles that; if the record says that the switch was moved, `gnomon rollback` corrects it.
     """
     move = _Move(way)
     try:
@@ -171,7 +244,8 @@ def _together(way: Way) -> Iterator[_Move]:
         move.undo(error)
         if move.done and isinstance(error, psycopg.Error):
             raise UnrecordedError(
-                f"PostgreSQL did not confirm the record ({_line(error)}); the switch was moved back"
+                f"PostgreSQL did not confirm the record ({_line(error)}); the switch was moved back:"
+                " run `gnomon promote --resume` when PostgreSQL is there again"
             ) from error
         raise
 
@@ -187,8 +261,8 @@ def _plan(connection: Connection, deployment: Row) -> Plan:
     return plans[-1].plan
 
 
-def _lock(connection: Connection, deployment: Row) -> None:
-    connection.execute(SQL["lock_promotions"], {"stream": deployment["stream"]})
+def _lock(connection: Connection, stream: str) -> None:
+    connection.execute(SQL["lock_promotions"], {"stream": stream})
 
 
 def _standing(connection: Connection, stream: str) -> Row | None:
@@ -196,7 +270,7 @@ def _standing(connection: Connection, stream: str) -> Row | None:
     return one(connection, SQL["standing_promotion"], stream=stream)
 
 
-def _fresh_promote(connection: Connection, deployment: Row, override: str | None) -> int | None:
+def _fresh_promote(connection: Connection, deployment: Row, plan: Plan, override: str | None) -> int | None:
     """Return the newest verdict's id. Raises RefusedError unless it says PROMOTE for the newest seal and plan."""
     last = one(connection, SQL["newest_verdict"], id=deployment["deployment_id"])
     if override is not None:
@@ -208,42 +282,15 @@ def _fresh_promote(connection: Connection, deployment: Row, override: str | None
         raise RefusedError(f"the newest verdict of {name} ({last['verdict_id']}) says {last['decision']}")
     if last["plan_id"] != last["newest_plan"]:
         raise RefusedError(f"the plan of {name} changed after verdict {last['verdict_id']}; ask `gnomon verdict` again")
-    if last["cohort_id"] != last["newest_cohort"]:
+    if last["cohort_id"] != last["newest_cohort"] or _days_came(connection, deployment, plan, last):
         raise RefusedError(f"verdict {last['verdict_id']} is older than the newest seal; ask `gnomon verdict` again")
     return int(last["verdict_id"])
 
 
-def _record(
-    connection: Connection,
-    deployment: Row,
-    plan: Plan,
-    verdict_id: int | None,
-    undoes: int | None,
-    override: str | None,
-    former: dict[str, Any],
-    promoted: dict[str, Any],
-) -> Promotion:
-    way_back = plan.way_back.model_dump(mode="json")
-    row = one(
-        connection,
-        SQL["add_promotion"],
-        id=deployment["deployment_id"],
-        verdict=verdict_id,
-        undoes=undoes,
-        override=override,
-        way_back=Jsonb(way_back),
-        former=Jsonb(former),
-        promoted=Jsonb(promoted),
-        by=user_name(),
-    )
-    assert row is not None
-    kind = "promoted" if undoes is None else "rolled_back"
-    data = {"promotion_id": row["promotion_id"], "verdict_id": verdict_id, "undoes": undoes, "override": override,
-            "former": former, "promoted": promoted}  # fmt: skip
-    events.write(connection, deployment, kind, data)
-    return Promotion(row["promotion_id"], former, promoted)
-
-
-def _note(done: Promotion, verdict_id: int | None, override: str | None) -> dict[str, str]:
-    note = {"promotion": str(done.promotion_id), "by": user_name(), "verdict": str(verdict_id or "")}
-    return note | ({"override": override} if override else {})
+def _days_came(connection: Connection, deployment: Row, plan: Plan, last: Row) -> bool:
+    """Return whether, of a plan without labels, whole days were joined after its last verdict."""
+    if last["cohort_id"] is not None or last["sealed_until"] is None:
+        return False
+    zone = ZoneInfo(plan.time_zone)
+    until = sealed(Subject(connection, deployment), plan, None).until
+    return until is not None and until.astimezone(zone).date() > last["sealed_until"].astimezone(zone).date()

@@ -21,6 +21,16 @@ select plan_id, plan, sha256, process, evidence_from, recorded_at from gnomon.pl
 where deployment_id = %(id)s and recorded_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
 order by plan_id
 
+-- name: read_only
+-- Until the transaction ends, or the savepoint is taken back.
+select set_config('transaction_read_only', 'on', true)
+
+-- name: check_expression
+-- Of no pair: it is only planned.
+select count(*) from gnomon_estimators.verdict_compared(
+    stream => '', deployment => '', since => 'infinity', until => '-infinity', joined_by => null, time_zone => 'UTC',
+    keys => '{}', clustered => false, compare => 'sql', tolerance => null, k => null, expression => %(expression)s)
+
 -- name: captured_until
 select max(last_captured_at) as at from gnomon.windows where deployment_id = %(id)s
 
@@ -51,9 +61,11 @@ from gnomon.windows
 where deployment_id = %(id)s and last_captured_at is not null
 
 -- name: segments
+-- What the same segments say is taken apart once.
 select s.key, array_agg(distinct s.value) as values
-from gnomon_estimators.pairs_of(%(stream)s, %(deployment)s, %(since)s, %(until)s, null) p
-cross join lateral jsonb_each_text(p.segments) s
+from (select distinct p.segments
+      from gnomon_estimators.pairs_of(%(stream)s, %(deployment)s, %(since)s, %(until)s, null) p) found
+cross join lateral jsonb_each_text(found.segments) s
 group by 1 order by 1
 
 -- name: ledger_differences
@@ -164,7 +176,7 @@ order by event_time desc limit 1
 
 -- name: newest_verdict
 -- With the newest plan, and the newest seal of the horizon that it was decided by.
-select v.verdict_id, v.decision, v.plan_id, v.cohort_id,
+select v.verdict_id, v.decision, v.plan_id, v.cohort_id, (v.evidence ->> 'sealed_until')::timestamptz as sealed_until,
        (select max(p.plan_id) from gnomon.plans p where p.deployment_id = v.deployment_id) as newest_plan,
        (select c.cohort_id from gnomon.cohorts c
         where c.deployment_id = v.deployment_id
@@ -174,9 +186,31 @@ from gnomon.verdicts v
 where v.deployment_id = %(id)s
 order by v.verdict_id desc limit 1
 
--- name: add_promotion
-insert into gnomon.promotions (stream_id, deployment_id, verdict_id, undoes, override, way_back, former, promoted,
-    decided_by)
-select stream_id, %(id)s, %(verdict)s, %(undoes)s, %(override)s, %(way_back)s, %(former)s, %(promoted)s, %(by)s
+-- name: open_intent
+-- What was begun and did not end.
+select i.*, d.name as deployment, s.name as stream from gnomon.promotion_intents i
+join gnomon.deployments d using (deployment_id)
+join gnomon.streams s on s.stream_id = i.stream_id
+where s.name = %(stream)s and i.outcome is null
+
+-- name: add_intent
+-- Under the number that the promotion will have.
+insert into gnomon.promotion_intents (promotion_id, stream_id, deployment_id, verdict_id, undoes, override, way_back,
+    former, promoted, decided_by)
+select nextval(pg_get_serial_sequence('gnomon.promotions', 'promotion_id')), stream_id, %(id)s, %(verdict)s, %(undoes)s,
+    %(override)s, %(way_back)s, %(former)s, %(promoted)s, %(by)s
 from gnomon.deployments where deployment_id = %(id)s
 returning promotion_id
+
+-- name: resolve_intent
+-- No row where somebody else has resolved it.
+update gnomon.promotion_intents set outcome = %(outcome)s, resolved_at = now()
+where promotion_id = %(promotion)s and outcome is null
+returning *
+
+-- name: add_promotion
+insert into gnomon.promotions (promotion_id, stream_id, deployment_id, verdict_id, undoes, override, way_back, former,
+    promoted, decided_by)
+overriding system value
+select promotion_id, stream_id, deployment_id, verdict_id, undoes, override, way_back, former, promoted, decided_by
+from gnomon.promotion_intents where promotion_id = %(promotion)s

@@ -77,7 +77,9 @@ def expectation(expected: Expected) -> RenderableType:
         "metric": f"{expected.metric}, {expected.goal}, margin {figure(expected.margin)}",
         "a day's difference varies by": f"{figure(expected.day_sd)} ({expected.source})",
         "difference so far": "not known" if expected.difference is None else figure(expected.difference),
-        "days until PROMOTE if it stays": days(expected.days_if_it_stays),
+        "days until PROMOTE if it stays": (
+            "not known" if expected.difference is None else days(expected.days_if_it_stays)
+        ),
         "days until PROMOTE if it is 0": days(expected.days_if_none),
         **{f"margin that {n} days can show": figure(m) for n, m in expected.shown_margins.items()},
         "margin that a year can show": figure(expected.smallest_margin),

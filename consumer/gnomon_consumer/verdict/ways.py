@@ -4,16 +4,19 @@ Each switch reads its state (`state`), checks that the change would work (`check
 state has changed meanwhile, it changes nothing and raises WayMovedError.
 """
 
+import fcntl
 import json
 import os
 import subprocess
-import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
+from gnomon_consumer.runtime.parent_death import leashed
 from gnomon_consumer.verdict.rules.plan import WayBack
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
@@ -154,23 +157,38 @@ class FlagFile(Way):
 
     @override
     def move(self, expected: State, target: State, note: dict[str, str]) -> None:
-        if self.state() != expected:
-            raise WayMovedError(f"flag {self._flag} is {self.state()['variant']}, not {expected['variant']}")
-        whole, flag = self._read()
-        flag["defaultVariant"] = target["variant"]
-        flag["metadata"] = {**flag.get("metadata", {}), **{f"{TAG}.{key}": value for key, value in note.items()}}
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
+        with self._alone():
+            if self.state() != expected:
+                raise WayMovedError(f"flag {self._flag} is {self.state()['variant']}, not {expected['variant']}")
+            whole, flag = self._read()
+            flag["defaultVariant"] = target["variant"]
+            flag["metadata"] = {**flag.get("metadata", {}), **{f"{TAG}.{key}": value for key, value in note.items()}}
+            # One name: what a killed process left behind is written over.
+            made = self._path.with_name(f".{self._path.name}.gnomon")
+            try:
+                with made.open("w", encoding="utf-8") as file:
+                    json.dump(whole, file, indent=2)
+                    file.write("\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                made.chmod(self._path.stat().st_mode & 0o777)
+                made.replace(self._path)
+            except OSError as error:
+                made.unlink(missing_ok=True)
+                raise GnomonError(f"{self._path} cannot be replaced: {error.strerror}") from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other streams, whose flags may stand in the same file, from writing it at the same time."""
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(whole, file, indent=2)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(self._path.stat().st_mode & 0o777)
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            folder = os.open(self._path.parent, os.O_RDONLY)
+        except OSError as error:
+            raise GnomonError(f"{self._path.parent} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
@@ -220,8 +238,9 @@ class Command(Way):
     def _run(self, command: tuple[str, ...], note: dict[str, str]) -> None:
         environment = {**os.environ, **{f"GNOMON_{key.upper()}": value for key, value in note.items()}}
         try:
+            # Tied to this process: a command that outlived it would go on while `promote --resume` takes it back.
             ended = subprocess.run(
-                list(command), env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+                leashed(command), env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise GnomonError(f"{command[0]}: {_line(error)}") from error

@@ -7,10 +7,12 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Identity,
+    Index,
     Integer,
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -69,6 +71,30 @@ promotions = Table(
     UniqueConstraint("undoes"),
     comment="Append-only: promotions and their rollbacks (undoes), with the model before and after and how it was"
     " done.",
+)
+
+promotion_intents = Table(
+    "promotion_intents",
+    metadata,
+    Column("promotion_id", BigInteger, primary_key=True, autoincrement=False),
+    stream(),
+    deployment(),
+    Column("verdict_id", BigInteger, ForeignKey(f"{SCHEMA}.verdicts.verdict_id"), nullable=True),
+    Column("undoes", BigInteger, ForeignKey(f"{SCHEMA}.promotions.promotion_id"), nullable=True),
+    may("override", Text),
+    need("way_back", JSONB),
+    need("former", JSONB),
+    need("promoted", JSONB),
+    need("decided_by", Text),
+    need("decided_at", TIME, default="now()"),
+    may("outcome", Text),
+    may("resolved_at", TIME),
+    CheckConstraint("outcome in ('done', 'undone')", name="outcome"),
+    CheckConstraint("(outcome is null) = (resolved_at is null)", name="resolved"),
+    Index("promotion_intents_open", "stream_id", unique=True, postgresql_where=text("outcome is null")),
+    comment="What a promotion or rollback is about to do, committed before it acts, under the number that it will have."
+    " outcome: done (it stands in promotions), undone (the switch is where it was), null: it is under way, or was cut"
+    " off; at most one such row a stream.",
 )
 
 events = Table(

@@ -15,6 +15,7 @@ LATENCY_CONTROL = "LATENCY_CONTROL"
 DAYS = "DAYS"
 VOLUME = "VOLUME"
 ANSWERED = "ANSWERED"
+COMPARED = "COMPARED"
 COVERAGE = "COVERAGE"
 LEDGER = "LEDGER"
 LABEL_COVERAGE = "LABEL_COVERAGE"
@@ -43,6 +44,7 @@ MEANINGS: dict[str, str] = {
     DAYS: "Whole local days in sealed cohorts since the live model last changed.",
     VOLUME: "Too few rows: scored, on one day, effective, or of one true class.",
     ANSWERED: "The share of requests that both sides answered.",
+    COMPARED: "The share of answered requests that the plan's comparison could compare, and what it ignored.",
     COVERAGE: "The share of offered captures that were judged.",
     LEDGER: "The ledger does not close, or live records expired before they were joined.",
     LABEL_COVERAGE: "The weighted share of requests with a label.",

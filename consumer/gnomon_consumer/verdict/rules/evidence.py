@@ -84,6 +84,16 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """How many answered pairs a comparison could compare, and in how many of those a field that it ignores differs."""
+
+    rule: str
+    answered: int
+    compared: int
+    ignored: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Rejection:
     """The first REJECT of a process: the verdict, after how many whole days, when, and by which codes."""
 
@@ -120,6 +130,7 @@ class Evidence:
     cohort_id: int | None = None
     promoted_from: bool = False
     rejected: Rejection | None = None
+    compared: Compared | None = None
     manifest: dict[str, Any] = field(default_factory=dict)
 
     def find(self, metric: str, segment: str = "", variant: str = "complete") -> Series | None:

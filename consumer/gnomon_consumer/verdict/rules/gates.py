@@ -1,7 +1,7 @@
 """The gates beside the metrics: errors, latency, volume, labels, drift, control. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import exp
 
 from gnomon_consumer.verdict.rules import codes
@@ -100,6 +100,13 @@ def enough(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
               codes.COVERAGE: ("offered captures that were judged", evidence.coverage, gates.coverage)}  # fmt: skip
     for code, (what, share, wanted) in shares.items():
         yield _at_least(code, what, share, wanted, _percent(what, share, wanted))
+    compared = evidence.compared
+    if compared is not None:
+        what, wanted = "answered requests that could be compared", gates.answered
+        share = compared.compared / compared.answered if compared.answered else None
+        ignored = ", ".join(f"{field} {n:,}" for field, n in compared.ignored.items())
+        text = _percent(what, share, wanted) + (f"; ignored where it differs: {ignored}" if ignored else "")
+        yield replace(_at_least(codes.COMPARED, what, share, wanted, text), numbers=asdict(compared))
     if evidence.ledger_differences or evidence.orphaned:
         text = f"the ledger does not close: {evidence.ledger_differences} differences, {evidence.orphaned} orphans"
         yield Reason(codes.LEDGER, State.NO_DATA, text, {"differences": evidence.ledger_differences,

@@ -10,12 +10,12 @@ from scipy.optimize import brentq
 from gnomon_consumer.verdict.rules.confidence import WEEK, Bounds, bounds, t_radius, tuned
 from gnomon_consumer.verdict.rules.evalues import log_errors_below
 from gnomon_consumer.verdict.rules.evidence import Series
-from gnomon_consumer.verdict.rules.plan import METRICS, NDCG, Plan
+from gnomon_consumer.verdict.rules.plan import METRICS, Plan
 
 FOREVER = 366
 FIRST_REJECT = 7
 """Whole days before a metric may reject; a false REJECT at day 5 costs a challenger, not the users."""
-BOUNDED = ("accuracy", "agreement", "brier", *NDCG)
+BOUNDED = ("accuracy", "agreement", "brier")
 """Metrics whose difference is at most 1 a request."""
 
 

@@ -16,7 +16,6 @@ Goal = Literal["superior", "not_worse"]
 WIDEST = 1e12
 """The widest margin: an infinite one would be no margin, and JSON cannot hold it."""
 
-NDCG = tuple(f"{name}@{k}" for name in ("ndcg", "ndcg_exp") for k in (1, 3, 5, 10, 20))
 METRICS: dict[str, tuple[int, float | None]] = {
     # metric: (1 where more is better, -1 where less is; the margin that holds unless the plan names another)
     "accuracy": (1, 0.005),
@@ -28,7 +27,6 @@ METRICS: dict[str, tuple[int, float | None]] = {
     "absolute_error": (-1, None),
     "rmse": (-1, None),
     "agreement": (1, 0.01),
-    **dict.fromkeys(NDCG, (1, None)),
 }
 """What a plan may name. `agreement` compares the challenger with live itself (1) and needs no labels."""
 
@@ -137,6 +135,46 @@ class WayBack(Section):
         return self
 
 
+class AnswerComparison(Section):
+    """When two answers agree, for the metric agreement."""
+
+    compare: Literal["stream", "label", "absolute", "relative", "top-k", "sql"] = Field(
+        default="stream",
+        description="stream: as the stream's settings say; label: equal decisions; absolute, relative: values within"
+        " the tolerance; top-k: the same k best items; sql: the expression; default stream.",
+    )
+    tolerance: float | None = Field(
+        default=None,
+        ge=0,
+        le=WIDEST,
+        description="absolute: the largest difference; relative: the largest share of the larger value.",
+    )
+    k: int | None = Field(default=None, ge=1, le=10**6, description="top-k: how many items, in any order.")
+    expression: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=10_000,
+        description="sql: a condition over the columns of report_v1.pairs; it can only read.",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> "AnswerComparison":
+        needs = {"absolute": "tolerance", "relative": "tolerance", "top-k": "k", "sql": "expression"}.get(self.compare)
+        for name in ("tolerance", "k", "expression"):
+            if name == needs and getattr(self, name) is None:
+                raise ValueError(f"comparison {self.compare} needs {name}")
+            if name != needs and getattr(self, name) is not None:
+                raise ValueError(f"comparison {self.compare} does not read {name}")
+        return self
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The fields of an answer that the rule does not read; none where that cannot be known."""
+        by_value = ("label", "ranking")
+        return {"label": ("value", "ranking"), "absolute": by_value, "relative": by_value,
+                "top-k": ("label", "value")}.get(self.compare, ())  # fmt: skip
+
+
 class Plan(Section):
     """Metric, margins, segments, days, error, gates and the way back."""
 
@@ -183,6 +221,7 @@ class Plan(Section):
         default="week", description="When PROMOTE is possible: week: after whole weeks; day: on any day; default week."
     )
     time_zone: str = Field(default="UTC", description="Time zone of the days; default UTC.")
+    comparison: AnswerComparison = Field(default_factory=AnswerComparison)
     gates: Gates = Field(default_factory=Gates)
     way_back: WayBack = Field(default_factory=WayBack)
 
@@ -232,8 +271,14 @@ class Plan(Section):
         return {self.metric: margin} | {name: m for name, m in self.guardrails.items() if name != self.metric}
 
     def canonical(self) -> str:
-        """Return the plan as one line of JSON with sorted keys: the text that is hashed and stored."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Return the plan as one line of JSON with sorted keys: the text that is hashed.
+
+        What came after plans had been stored is left out where it says nothing, so that their hashes hold.
+        """
+        whole = self.model_dump(mode="json")
+        if self.comparison == AnswerComparison():
+            del whole["comparison"]
+        return json.dumps(whole, sort_keys=True, separators=(",", ":"))
 
     @property
     def process(self) -> str:

@@ -63,6 +63,20 @@ def expect(
     )
 
 
+def least_day_sd(plan: Plan, differ: float, rows_a_day: float) -> float:
+    """Return how much days vary at least where both sides differ on a share of so many requests a day.
+
+    That is what the requests alone vary by; what the requests of a day share (weather, a campaign) comes on top. Raises
+    ValueError for a metric of which the share of requests that differ says nothing.
+    """
+    if plan.metric == "accuracy":
+        # A difference of -1 or 1 on each of them, of 0 on all others.
+        return float((differ / rows_a_day) ** 0.5)
+    if plan.metric == "agreement":
+        return float((differ * (1 - differ) / rows_a_day) ** 0.5)
+    raise ValueError(f"how far apart {plan.metric} is does not follow from the share that differs; give --day-sd")
+
+
 def shown_margin(plan: Plan, day_sd: float, days: int) -> float:
     """Return the width of the bound after so many days: the margin that a difference of 0 is shown not to exceed."""
     g_days, g_weeks = tuning(plan.days, plan.weeks, plan.alpha)

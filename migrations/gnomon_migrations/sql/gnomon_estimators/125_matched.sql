@@ -7,6 +7,47 @@ $$
     from unnest((gnomon_estimators.ranked(first_items.items, first_items.scores))[1:first_items.k]) i(item)
 $$;
 
+-- The condition over the columns of gnomon_estimators.pairs by which two answers match; null where it finds nothing to
+-- compare. Raises 22023 for what makes no sense. Only an expression of the caller's is put in as it stands.
+create function gnomon_estimators.compare_rule(compare text, tolerance float8, k integer, expression text) returns text
+    language plpgsql immutable as
+$$
+declare
+    by_value boolean := compare_rule.compare in ('absolute', 'relative');
+    finite text := 'live_value > ''-infinity'' and live_value < ''infinity'' and shadow_value > ''-infinity'''
+        ' and shadow_value < ''infinity''';
+    rule text := case compare_rule.compare
+        when 'label' then 'live_label = shadow_label'
+        when 'absolute' then format('case when %s then abs(live_value - shadow_value) <= %L::float8 end', finite,
+                                    compare_rule.tolerance)
+        when 'relative' then format('case when %s then abs(live_value - shadow_value)'
+                                    ' <= %L::float8 * greatest(abs(live_value), abs(shadow_value)) end', finite,
+                                    compare_rule.tolerance)
+        when 'top-k' then format('gnomon_estimators.first_items(live_items, live_scores, %1$s)'
+                                 ' = gnomon_estimators.first_items(shadow_items, shadow_scores, %1$s)', compare_rule.k)
+        when 'sql' then '(' || compare_rule.expression || E'\n)::boolean' end;
+begin
+    if rule is null and compare_rule.compare is distinct from 'sql' then
+        raise exception using errcode = '22023', message = format(
+            'there is no comparison %L; there are label, absolute, relative, top-k and sql', compare_rule.compare);
+    elsif by_value and not coalesce(compare_rule.tolerance >= 0 and compare_rule.tolerance < 'infinity', false) then
+        raise exception using errcode = '22023', message = format(
+            'comparison %s needs a tolerance of at least 0', compare_rule.compare);
+    elsif compare_rule.compare = 'top-k' and coalesce(compare_rule.k, 0) < 1 then
+        raise exception using errcode = '22023', message = 'comparison top-k needs k, at least 1';
+    elsif compare_rule.compare = 'sql' and coalesce(btrim(compare_rule.expression), '') = '' then
+        raise exception using errcode = '22023', message = 'comparison sql needs an expression';
+    elsif (compare_rule.tolerance is not null and not by_value)
+            or (compare_rule.k is not null and compare_rule.compare <> 'top-k')
+            or (compare_rule.expression is not null and compare_rule.compare <> 'sql') then
+        raise exception using errcode = '22023', message = format(
+            'comparison %s reads neither of the others'' parameters: tolerance is for absolute and relative, k for top-k,'
+            ' expression for sql', compare_rule.compare);
+    end if;
+    return rule;
+end
+$$;
+
 -- The sums of `report_v1.matches` below, by deployment.
 create function gnomon_estimators.matched(stream text, deployment text, since timestamptz, until timestamptz,
                                           segment jsonb, compare text, tolerance float8, k integer, expression text,
@@ -17,35 +58,8 @@ create function gnomon_estimators.matched(stream text, deployment text, since ti
     language plpgsql stable set enable_nestloop = off as -- planner note 5
 $$
 declare
-    by_value boolean := matched.compare in ('absolute', 'relative');
-    finite text := 'live_value > ''-infinity'' and live_value < ''infinity'' and shadow_value > ''-infinity'''
-        ' and shadow_value < ''infinity''';
-    -- Parameters and what is to be ignored are the statement's own; only an expression of the caller's is put into it.
-    rule text := case matched.compare
-        when 'label' then 'live_label = shadow_label'
-        when 'absolute' then format('case when %s then abs(live_value - shadow_value) <= $7 end', finite)
-        when 'relative' then format('case when %s then abs(live_value - shadow_value)'
-                                    ' <= $7 * greatest(abs(live_value), abs(shadow_value)) end', finite)
-        when 'top-k' then 'gnomon_estimators.first_items(live_items, live_scores, $8)'
-                          ' = gnomon_estimators.first_items(shadow_items, shadow_scores, $8)'
-        when 'sql' then '(' || matched.expression || E'\n)::boolean' end;
+    rule text := gnomon_estimators.compare_rule(matched.compare, matched.tolerance, matched.k, matched.expression);
 begin
-    if rule is null and matched.compare is distinct from 'sql' then
-        raise exception using errcode = '22023', message = format(
-            'there is no comparison %L; there are label, absolute, relative, top-k and sql', matched.compare);
-    elsif by_value and not coalesce(matched.tolerance >= 0 and matched.tolerance < 'infinity', false) then
-        raise exception using errcode = '22023', message = format(
-            'comparison %s needs a tolerance of at least 0', matched.compare);
-    elsif matched.compare = 'top-k' and coalesce(matched.k, 0) < 1 then
-        raise exception using errcode = '22023', message = 'comparison top-k needs k, at least 1';
-    elsif matched.compare = 'sql' and coalesce(btrim(matched.expression), '') = '' then
-        raise exception using errcode = '22023', message = 'comparison sql needs an expression';
-    elsif (matched.tolerance is not null and not by_value) or (matched.k is not null and matched.compare <> 'top-k')
-            or (matched.expression is not null and matched.compare <> 'sql') then
-        raise exception using errcode = '22023', message = format(
-            'comparison %s reads neither of the others'' parameters: tolerance is for absolute and relative, k for top-k,'
-            ' expression for sql', matched.compare);
-    end if;
     return query execute format($sql$
     with compared as materialized (
         select p.deployment_id, p.cluster, (p.event_time at time zone $6)::date as day, p.weight as w,
@@ -97,7 +111,7 @@ begin
            v.v_cluster, v.v_day, v.v_both, t.pairs, t.label, t.value, t.ranking
     from totals t left join variances v using (deployment_id)
     $sql$, rule) using matched.stream, matched.deployment, matched.since, matched.until, matched.segment,
-                       matched.time_zone, matched.tolerance, matched.k;
+                       matched.time_zone;
 exception when others then
     -- What PostgreSQL says against the caller's own expression: its class is of the statement or of the data.
     if matched.compare = 'sql' and left(sqlstate, 2) in ('22', '42', '0A') and sqlstate <> '22023' then

@@ -1,187 +1,80 @@
 -- What a verdict rests on, by whole local days of sealed cohorts (docs/verdict.md). The client asks for each part; the
 -- decision itself is not made in SQL.
 
--- The pairs of a verdict that both sides answered, each with its local day, its unit (the cluster; a request without one
--- is its own) and, with a horizon, the label that counts. Without a horizon, nothing is asked of labels.
+-- The pairs of sealed cohorts that both sides answered, by everything that takes few values; weights, values and units
+-- are arrays of the same length, one element a pair, so that the client sums them as vectors, each pair read once. A
+-- unit is the hash of a cluster; a request without one is its own; null where no request has a cluster. A value that is
+-- missing is NaN. watched: the values of the segment keys asked for, null: of all of them.
 create function gnomon_estimators.verdict_pairs(stream text, deployment text, since timestamptz, until timestamptz,
-                                        horizon interval, time_zone text)
-    returns table (day date, unit text, clustered boolean, segments jsonb, w float8, live_value float8,
-                   live_label text, shadow_value float8, shadow_label text, same boolean, truth_value float8,
-                   truth_label text, known boolean, live_items text[], live_scores float8[], shadow_items text[],
-                   shadow_scores float8[], relevance_items text[], relevance float8[])
-    language sql stable parallel safe rows 100000 set enable_nestloop = off as -- planner note 6
+                                        horizon interval, time_zone text, keys text[], clustered boolean)
+    returns table (day date, watched jsonb, live_label text, shadow_label text, truth_label text, known boolean,
+                   weights float8[], live_values float8[], shadow_values float8[], truths float8[], units bigint[])
+    language plpgsql stable set enable_nestloop = off set enable_sort = off
+    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays sorting would carry along
 $$
-    select (p.event_time at time zone verdict_pairs.time_zone)::date,
-           coalesce(p.cluster, p.source_partition || ':' || p.source_offset), p.cluster is not null, p.segments, p.weight,
-           p.live_value, p.live_label, p.shadow_value, p.shadow_label, null::boolean, p.truth_value, p.truth_label,
-           p.known, p.live_items, p.live_scores, p.shadow_items, p.shadow_scores, p.relevance_items, p.relevance
-    from gnomon_estimators.labelled(verdict_pairs.stream, verdict_pairs.deployment, verdict_pairs.since, verdict_pairs.until,
-                            null, verdict_pairs.horizon) p
+begin
+    -- Planned for this question: whether the labels have versions decides how they are joined.
+    return query execute $sql$
+    select (p.event_time at time zone $6)::date,
+           case when $7 is null then p.segments
+                else (select jsonb_object_agg(k, p.segments -> k) from unnest($7) k where p.segments ? k) end,
+           p.live_label, p.shadow_label, p.truth_label, p.known, array_agg(p.weight),
+           array_agg(coalesce(p.live_value, 'NaN'::float8)), array_agg(coalesce(p.shadow_value, 'NaN'::float8)),
+           array_agg(coalesce(p.truth_value, 'NaN'::float8)),
+           case when $8 then array_agg(gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)) end
+    from gnomon_estimators.labelled($1, $2, $3, $4, null, $5, false, $9) p
     where p.live_error_kind is null and p.outcome = 'scored'
-    union all
-    select (p.event_time at time zone verdict_pairs.time_zone)::date,
-           coalesce(p.cluster, p.source_partition || ':' || p.source_offset), p.cluster is not null, p.segments, p.weight,
-           p.live_value, p.live_label, p.shadow_value, p.shadow_label, p.agrees, null, null, false,
-           null, null, null, null, null, null
-    from gnomon_estimators.pairs_of(verdict_pairs.stream, verdict_pairs.deployment, verdict_pairs.since, verdict_pairs.until,
-                            null) p
-    where verdict_pairs.horizon is null and p.live_error_kind is null and p.outcome = 'scored' and p.comparable
+    group by 1, 2, 3, 4, 5, 6
+    $sql$ using verdict_pairs.stream, verdict_pairs.deployment, verdict_pairs.since, verdict_pairs.until,
+                verdict_pairs.horizon, verdict_pairs.time_zone, verdict_pairs.keys, verdict_pairs.clustered,
+                gnomon_estimators.has_versions(verdict_pairs.stream);
+end
 $$;
 
--- y and x of either side, row by row, for each metric asked for, over everything (segment '') and, of the deciding
--- metric, over each segment of the given keys. variant: complete (labelled requests, weight w), weighted (w divided by
--- the labelled share of requests with the same segments, live decision and tenth of the live value, at least 0.05),
--- worst (a request without a label says the worst that it could).
-create function gnomon_estimators.verdict_rows(stream text, deployment text, since timestamptz, until timestamptz,
-                                       horizon interval, time_zone text, metrics text[], keys text[])
-    returns table (metric text, segment text, variant text, day date, unit text, w float8, live_y float8, live_x float8,
-                   shadow_y float8, shadow_x float8)
-    language sql stable parallel safe rows 1000000 as
+-- The number of a pair's cluster: equal for equal clusters, its own for a pair without a cluster.
+create function gnomon_estimators.unit_of(cluster text, source_partition integer, source_offset bigint) returns bigint
+    language sql immutable parallel safe as
 $$
-    with pairs as materialized (
-        select *, (select jsonb_object_agg(k, p.segments -> k) from unnest(verdict_rows.keys) k) as watched,
-               case when p.live_value <> 'NaN' then width_bucket(p.live_value, 0, 1, 10) end as tenth,
-               p.live_label is not null and p.shadow_label is not null as decided,
-               gnomon_estimators.chance(p.live_value) as live_chance,
-               gnomon_estimators.chance(p.shadow_value) as shadow_chance,
-               p.live_value > '-infinity' and p.live_value < 'infinity'
-                   and p.shadow_value > '-infinity' and p.shadow_value < 'infinity' as finite
-        from gnomon_estimators.verdict_pairs(verdict_rows.stream, verdict_rows.deployment, verdict_rows.since,
-                                     verdict_rows.until, verdict_rows.horizon, verdict_rows.time_zone) p
-    ),
-    -- One value that is no probability, and none is (docs/statistics.md): then there is no Brier score and no log loss.
-    scope as (select coalesce(bool_and(p.live_chance < 'NaN' and p.shadow_chance < 'NaN'), false) as probabilities
-              from pairs p where p.finite),
-    groups as (
-        select watched, live_label, tenth, coalesce(sum(w) filter (where known), 0) / sum(w) as labelled
-        from pairs group by 1, 2, 3
-    ),
-    weighted as (
-        select p.*, p.w / greatest(g.labelled, 0.05) as corrected
-        from pairs p
-        join groups g on g.watched is not distinct from p.watched and g.live_label is not distinct from p.live_label
-                     and g.tenth is not distinct from p.tenth
-    ),
-    valued as (
-        select p.day, p.unit, p.segments, p.w, p.corrected, p.known, m.*
-        from weighted p
-        cross join scope
-        cross join lateral (select p.live_label = p.truth_label as live_right, p.shadow_label = p.truth_label as shadow_right,
-                                   p.known and p.decided and p.truth_label is not null as judged,
-                                   p.known and p.finite and p.truth_value > '-infinity' and p.truth_value < 'infinity'
-                                       as measured,
-                                   -- Of a request without a label, the truth that is worst for the challenger.
-                                   case when p.known then p.truth_value
-                                        else ((p.shadow_value - 1) ^ 2 - (p.live_value - 1) ^ 2
-                                              > p.shadow_value ^ 2 - p.live_value ^ 2)::integer end as y) t
-        cross join lateral (values
-            ('accuracy', case when p.known then t.judged else p.decided end,
-             case when p.known then t.live_right else p.live_label <> p.shadow_label end::integer::float8, 1::float8,
-             case when p.known then t.shadow_right else false end::integer::float8, 1::float8),
-            ('precision', t.judged and p.truth_value in (0, 1), case when t.live_right then p.truth_value else 0 end,
-             (t.live_right = (p.truth_value = 1))::integer, case when t.shadow_right then p.truth_value else 0 end,
-             (t.shadow_right = (p.truth_value = 1))::integer),
-            ('recall', t.judged and p.truth_value in (0, 1), case when t.live_right then p.truth_value else 0 end,
-             p.truth_value, case when t.shadow_right then p.truth_value else 0 end, p.truth_value),
-            ('brier', p.finite and scope.probabilities and t.y in (0, 1), (p.live_chance - t.y) ^ 2, 1,
-             (p.shadow_chance - t.y) ^ 2, 1),
-            ('log_loss', p.known and p.finite and scope.probabilities and p.truth_value in (0, 1),
-             gnomon_estimators.log_loss(1 - abs(p.truth_value - p.live_chance)), 1,
-             gnomon_estimators.log_loss(1 - abs(p.truth_value - p.shadow_chance)), 1),
-            ('squared_error', t.measured, (p.live_value - p.truth_value) ^ 2, 1, (p.shadow_value - p.truth_value) ^ 2, 1),
-            ('rmse', t.measured, (p.live_value - p.truth_value) ^ 2, 1, (p.shadow_value - p.truth_value) ^ 2, 1),
-            ('absolute_error', t.measured, abs(p.live_value - p.truth_value), 1, abs(p.shadow_value - p.truth_value), 1)
-        ) m(metric, given, live_y, live_x, shadow_y, shadow_x)
-        where m.given and m.metric = any (verdict_rows.metrics)
-        union all
-        select p.day, p.unit, p.segments, p.w, p.corrected, p.known, n.metric, true, n.live, 1, n.shadow, 1
-        from weighted p
-        cross join lateral unnest(
-            gnomon_estimators.ndcg_metrics(),
-            gnomon_estimators.ndcgs(gnomon_estimators.ranked(p.live_items, p.live_scores), p.relevance_items, p.relevance),
-            gnomon_estimators.ndcgs(gnomon_estimators.ranked(p.shadow_items, p.shadow_scores), p.relevance_items,
-                                    p.relevance)) n(metric, live, shadow)
-        where verdict_rows.metrics && gnomon_estimators.ndcg_metrics() and p.known and p.relevance is not null
-          and array_position(p.relevance, 'NaN') is null and n.metric = any (verdict_rows.metrics)
-          and n.live is not null and n.shadow is not null
-    )
-    select p.metric, s.segment, v.variant, p.day, p.unit, v.w, v.w * p.live_y, v.w * p.live_x, v.w * p.shadow_y,
-           v.w * p.shadow_x
-    from valued p
-    cross join lateral (values ('complete', p.w, p.known),
-                               ('weighted', p.corrected, p.known),
-                               ('worst', p.w, p.metric in ('accuracy', 'brier'))) v(variant, w, given)
-    cross join lateral (
-        select '' as segment
-        union all
-        select k || '=' || (p.segments ->> k) from unnest(verdict_rows.keys) k
-        where v.variant = 'complete' and p.metric = verdict_rows.metrics[1] and p.segments ? k) s
-    where v.given
-    union all
-    -- Agreement waits for no label: every pair that can be compared counts, also beside metrics that need labels.
-    select 'agreement', s.segment, 'complete', p.day, p.unit, p.w, p.w, p.w, p.w * p.same::integer, p.w
-    from gnomon_estimators.verdict_pairs(verdict_rows.stream, verdict_rows.deployment, verdict_rows.since, verdict_rows.until,
-                                 null, verdict_rows.time_zone) p
-    cross join lateral (
-        select '' as segment
-        union all
-        select k || '=' || (p.segments ->> k) from unnest(verdict_rows.keys) k
-        where verdict_rows.metrics[1] = 'agreement' and p.segments ? k) s
-    where 'agreement' = any (verdict_rows.metrics) and p.same is not null
+    select case when cluster is null then hashint8extended(source_offset, source_partition)
+                else hashtextextended(cluster, 0) end
 $$;
 
-create function gnomon_estimators.verdict_sums(stream text, deployment text, since timestamptz, until timestamptz,
-                                       horizon interval, time_zone text, metrics text[], keys text[])
-    returns table (metric text, segment text, variant text, day date, n bigint, live_y float8, live_x float8,
-                   shadow_y float8, shadow_x float8)
-    language sql stable parallel safe set enable_nestloop = off as
+-- The pairs that both sides answered, joined by a time, by whether they match: by the stream's own rule ('stream') or by
+-- one of report_v1.matches. same: null where the rule finds nothing to compare. What the rule does not read is counted
+-- where it differs (label, value, ranking). The rest as above.
+create function gnomon_estimators.verdict_compared(stream text, deployment text, since timestamptz, until timestamptz,
+                                           joined_by timestamptz, time_zone text, keys text[], clustered boolean,
+                                           compare text, tolerance float8, k integer, expression text)
+    returns table (day date, watched jsonb, same boolean, other_label bigint, other_value bigint, other_ranking bigint,
+                   weights float8[], units bigint[])
+    language plpgsql stable set enable_nestloop = off set enable_sort = off
+    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays sorting would carry along
 $$
-    select r.metric, r.segment, r.variant, r.day, count(*), sum(r.live_y), sum(r.live_x), sum(r.shadow_y),
-           sum(r.shadow_x)
-    from gnomon_estimators.verdict_rows(verdict_sums.stream, verdict_sums.deployment, verdict_sums.since, verdict_sums.until,
-                                verdict_sums.horizon, verdict_sums.time_zone, verdict_sums.metrics,
-                                verdict_sums.keys) r
-    group by 1, 2, 3, 4 order by 1, 2, 3, 4
-$$;
-
--- The variances that clusters add to the difference, over the days before each look: between clusters, and between
--- clusters within days, each with n/(n - 1) (Cameron, Gelbach and Miller 2011), of the residuals linearised as in
--- docs/statistics.md. Of rmse the residual is that of the root.
-create function gnomon_estimators.verdict_clusters(stream text, deployment text, since timestamptz, until timestamptz,
-                                           horizon interval, time_zone text, metrics text[], keys text[], looks date[])
-    returns table (metric text, segment text, variant text, look date, by_cluster float8, by_cluster_and_day float8)
-    language sql stable parallel safe set enable_nestloop = off as
-$$
-    with cells as materialized (
-        select r.metric, r.segment, r.variant, r.day, r.unit, sum(r.live_y) as live_y, sum(r.live_x) as live_x,
-               sum(r.shadow_y) as shadow_y, sum(r.shadow_x) as shadow_x
-        from gnomon_estimators.verdict_rows(verdict_clusters.stream, verdict_clusters.deployment, verdict_clusters.since,
-                                    verdict_clusters.until, verdict_clusters.horizon, verdict_clusters.time_zone,
-                                    verdict_clusters.metrics, verdict_clusters.keys) r
-        group by 1, 2, 3, 4, 5
-    ),
-    totals as (
-        select c.metric, c.segment, c.variant, l.look, sum(live_y) / nullif(sum(live_x), 0) as live,
-               nullif(sum(live_x), 0) as live_x, sum(shadow_y) / nullif(sum(shadow_x), 0) as shadow,
-               nullif(sum(shadow_x), 0) as shadow_x
-        from cells c cross join unnest(verdict_clusters.looks) l(look)
-        where c.day < l.look group by 1, 2, 3, 4
-    ),
-    residuals as (
-        select t.metric, t.segment, t.variant, t.look, c.unit,
-               (c.shadow_y - t.shadow * c.shadow_x) / t.shadow_x
-                   / case when t.metric = 'rmse' then nullif(2 * sqrt(t.shadow), 0) else 1 end
-               - (c.live_y - t.live * c.live_x) / t.live_x
-                   / case when t.metric = 'rmse' then nullif(2 * sqrt(t.live), 0) else 1 end as r
-        from cells c join totals t using (metric, segment, variant) where c.day < t.look
-    ),
-    clusters as (
-        select metric, segment, variant, look, unit, sum(r) as r, sum(r * r) as r2, count(*) as n
-        from residuals group by 1, 2, 3, 4, 5
-    )
-    select metric, segment, variant, look, sum(r * r) * count(*) / nullif(count(*) - 1, 0),
-           sum(r2) * sum(n)::float8 / nullif(sum(n) - 1, 0)::float8
-    from clusters group by 1, 2, 3, 4
+begin
+    return query execute format($sql$
+    select (p.event_time at time zone $6)::date,
+           case when $7 is null then p.segments
+                else (select jsonb_object_agg(k, p.segments -> k) from unnest($7) k where p.segments ? k) end,
+           s.same, count(*) filter (where p.live_label is distinct from p.shadow_label),
+           count(*) filter (where p.live_value is distinct from p.shadow_value),
+           count(*) filter (where (p.live_items, p.live_scores) is distinct from (p.shadow_items, p.shadow_scores)),
+           array_agg(p.weight),
+           case when $8 then array_agg(gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)) end
+    from gnomon_estimators.pairs_of($1, $2, $3, $4, null) p
+    cross join lateral (select %s as same from (select p.*) pair) s
+    where p.live_error_kind is null and p.outcome = 'scored' and p.joined_at <= coalesce($5, 'infinity')
+    group by 1, 2, 3
+    $sql$, case when verdict_compared.compare = 'stream' then 'agrees'
+                else gnomon_estimators.compare_rule(verdict_compared.compare, verdict_compared.tolerance,
+                                                    verdict_compared.k, verdict_compared.expression) end)
+    using verdict_compared.stream, verdict_compared.deployment, verdict_compared.since, verdict_compared.until,
+          verdict_compared.joined_by, verdict_compared.time_zone, verdict_compared.keys, verdict_compared.clustered;
+exception when others then
+    if verdict_compared.compare = 'sql' and left(sqlstate, 2) in ('22', '42', '0A', '25') and sqlstate <> '22023' then
+        raise exception using errcode = '22023', message = format('the expression: %s', sqlerrm);
+    end if;
+    raise;
+end
 $$;
 
 -- Units (a cluster on a day) by which side failed in them, and the share of the traffic that both sides answered.
@@ -200,26 +93,12 @@ $$
         from gnomon_estimators.pairs_of(verdict_errors.stream, verdict_errors.deployment, verdict_errors.since,
                                 verdict_errors.until, null) p
         group by (p.event_time at time zone verdict_errors.time_zone)::date,
-                 coalesce(p.cluster, p.source_partition || ':' || p.source_offset)
+                 gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)
     )
     select coalesce(sum(n), 0)::bigint, count(*), count(*) filter (where shadow_failed),
            count(*) filter (where shadow_alone and not live_alone), count(*) filter (where live_alone and not shadow_alone),
            sum(both_answered) / sum(w), coalesce(bool_or(clustered), false)
     from units
-$$;
-
--- Answered requests by both decisions and the truth, with how much of them is labelled.
-create function gnomon_estimators.verdict_cells(stream text, deployment text, since timestamptz, until timestamptz,
-                                        horizon interval, time_zone text)
-    returns table (live_label text, shadow_label text, truth_label text, n bigint, known bigint, weight float8,
-                   known_weight float8, known_weight_squared float8)
-    language sql stable parallel safe set enable_nestloop = off as
-$$
-    select p.live_label, p.shadow_label, p.truth_label, count(*), count(*) filter (where p.known), sum(p.w),
-           coalesce(sum(p.w) filter (where p.known), 0), coalesce(sum(p.w * p.w) filter (where p.known), 0)
-    from gnomon_estimators.verdict_pairs(verdict_cells.stream, verdict_cells.deployment, verdict_cells.since,
-                                 verdict_cells.until, verdict_cells.horizon, verdict_cells.time_zone) p
-    group by 1, 2, 3
 $$;
 
 -- By local day, how many requests that were scored alone took longer than a limit, with the weights of the latency
