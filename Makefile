@@ -15,8 +15,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps
-# At most this many tests at a time: they start real brokers, databases and model workers.
+# At most this many tests at a time: they start real brokers, databases and model workers. One more than there are cores,
+# since a test waits for its servers about as long as it computes.
 JOBS ?= 4
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+WORKERS := $(shell [ $(CORES) -lt $(JOBS) ] && echo $$(($(CORES) + 1)) || echo $(JOBS))
 ARGS ?=
 
 help:
@@ -37,11 +40,11 @@ demo: $(VENV)/.demo
 	@$(BIN)/gnomon demo $(ARGS)
 
 test: $(VENV)/.all
-	@$(BIN)/pytest -rs --numprocesses auto --maxprocesses $(JOBS) --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -rs --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 # Nothing here starts Kafka or PostgreSQL: pure cores, codecs, model runners, commands' messages.
 test-quick: $(VENV)/.all
-	@$(BIN)/pytest -rs --numprocesses auto --maxprocesses $(JOBS) --dist loadgroup -m "not kafka and not postgres" \
+	@$(BIN)/pytest -rs --numprocesses $(WORKERS) --dist loadgroup -m "not kafka and not postgres" \
 		tests/unit tests/property tests/conformance tests/field tests/packaging/test_imports.py $(ARGS)
 
 check: $(VENV)/.all

@@ -9,6 +9,7 @@ import psycopg
 
 STREAM = "benchmark"
 DAYS = 60
+NUMBERS, TEXTS = 20, 5  # features of each kind
 WORKERS = 2
 # Rows of an hour: half of each seen request is sampled; one in 20 of the others is a probe scored alone.
 _PAIRS = """
@@ -50,21 +51,24 @@ where random() < 0.97
 """
 
 
-def fill(url: str, pairs: int, say: Callable[[str], None] = lambda _: None) -> datetime:
-    """Put `pairs` pairs over DAYS days into the database, nine in ten a challenger's, the rest a control's.
+def fill(
+    url: str, pairs: int, say: Callable[[str], None] = lambda _: None, challengers: int = 1, days: int = DAYS
+) -> datetime:
+    """Put `pairs` pairs over some days into the database, nine in ten the challengers', the rest a control's.
 
     Returns the end of the last day (UTC). Two connections fill days in turn; statistics are gathered at the end.
     """
     end = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    first = end - timedelta(days=DAYS)
+    first = end - timedelta(days=days)
     with psycopg.connect(url, autocommit=True) as connection:
-        stream, load, deployments = _subjects(connection, end)
-        for number in range(DAYS):
+        stream, load, deployments = _subjects(connection, end, challengers)
+        for number in range(days):
             connection.execute("select gnomon.ensure_partition(%s, %s)", [stream, first + timedelta(days=number)])
     jobs = [
         {"deployment": deployment, "name": "r", "day": first + timedelta(days=number), "first": number * 1_000_000,
-         "rows": pairs * share // (10 * DAYS), "clusters": max(pairs // 100, 50), "stream": stream, "load": load}
-        for number in range(DAYS) for deployment, share in zip(deployments, (9, 1), strict=True)
+         "rows": int(pairs * share / (10 * days)), "clusters": max(pairs // 100, 50), "stream": stream, "load": load}
+        for number in range(days)
+        for deployment, share in zip(deployments, (*[9 / challengers] * challengers, 1), strict=True)
     ]  # fmt: skip
 
     def work(own: Sequence[dict[str, Any]]) -> None:
@@ -92,8 +96,8 @@ def last_day(url: str) -> datetime:
     return end
 
 
-def _subjects(connection: psycopg.Connection[Any], end: datetime) -> tuple[int, int, list[int]]:
-    """The stream, a load of labels that is complete, a challenger and a control."""
+def _subjects(connection: psycopg.Connection[Any], end: datetime, challengers: int) -> tuple[int, int, list[int]]:
+    """The stream with its features, a load of labels that is complete, the challengers and a control."""
 
     def new(statement: str, *arguments: object) -> int:
         row = connection.execute(statement, arguments).fetchone()
@@ -108,7 +112,15 @@ def _subjects(connection: psycopg.Connection[Any], end: datetime) -> tuple[int, 
         end,
     )
     made = "insert into gnomon.deployments (stream_id, name, role) values (%s, %s, %s) returning deployment_id"
-    return stream, load, [new(made, stream, role, role) for role in ("challenger", "control")]
+    for kind, number in (("numeric", NUMBERS), ("text", TEXTS)):
+        connection.execute(
+            "insert into gnomon.feature_columns (stream_id, name, kind, position, avro_type)"
+            " select %s, %s || ' ' || n, %s, n, '' from generate_series(1, %s) n",
+            [stream, kind, kind, number],
+        )
+    names = ["challenger", *(f"challenger-{number}" for number in range(2, challengers + 1))]
+    made_each = [new(made, stream, name, "challenger") for name in names]
+    return stream, load, [*made_each, new(made, stream, "control", "control")]
 
 
 _LEDGER = ("""

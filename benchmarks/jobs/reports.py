@@ -4,6 +4,9 @@ The times are in seconds, over the whole period and over one day two days before
 tables of pairs or labels were read from end to end for that day, by the server's own count of scans. What answers from
 the rollups is asked to read the pairs, too ("exact"). At last a cohort is sealed and kept, as `gnomon db maintain` does
 it, and what answers from there is asked again.
+
+`--growth` fills smaller databases instead, of 5 and of 20 deployments with 1,000 pairs each, and writes how much longer
+each report takes over the larger one: four times as long is linear.
 """
 
 import argparse
@@ -13,24 +16,33 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 
 from benchmarks.harness import traffic
 from benchmarks.output import tables
 from gnomon_consumer.database.connections import engine_for
 from gnomon_consumer.quickstart.embedded import postgres
-from gnomon_consumer.reports import REPORTS, Question, ask
+from gnomon_consumer.reference import build
+from gnomon_consumer.reports import REPORTS, Question, ask, skew
+from gnomon_consumer.reports.catalogue import SKEW
+from gnomon_consumer.reports.html import render
+from gnomon_consumer.reports.page import gather
+from gnomon_consumer.reports.query import ask_report
 from gnomon_migrations import runner
 from gnomon_schemas.errors import GnomonError
 
 TIMEOUT = "300s"
-# Of `quality` one horizon is asked for: each is a question of its own. Profiles are not built here.
+# Of `quality` one horizon is asked for: each is a question of its own.
 EXTRA: dict[str, dict[str, Any]] = {"quality": {"horizon": "1 day"}, "labels": {"horizon": "1 day"}}
-LEFT_OUT = ("drift", "feature_health", "skew")
+PAGE, SKEWED = "the page", "skew"
+RECOMPUTED = 20_000  # requests in the file that `skew` compares with
+GROWTH = (5, 20)
+PAIRS_EACH = 1_000
 EXACT = {f"{name}, exact": name for name in ("agreement", "confusion", "errors")}
 KEEPING = "computing what is kept of a sealed cohort"
 KEPT = {f"{name}, with a kept cohort": name for name in ("quality", "latency", "agreement")}
@@ -52,8 +64,14 @@ def main() -> None:
     parser.add_argument("--filled", action="store_true", help="the database was filled by an earlier run")
     parser.add_argument("--only", help="names of reports, by semicolons; the others keep what an earlier run wrote")
     parser.add_argument("--day-only", action="store_true", help="leave the whole period as an earlier run wrote it")
+    parser.add_argument(
+        "--growth", action="store_true", help="measure how times grow with deployments, and nothing else"
+    )
     parser.add_argument("--output", type=Path, default=tables.RESULTS, help="folder of the tables")
     arguments = parser.parse_args()
+    if arguments.growth:
+        grow(arguments.output)
+        return
     with database(arguments.database) as url:
         runner.upgrade(engine_for(url))
         began = time.perf_counter()
@@ -61,6 +79,7 @@ def main() -> None:
         filled = None if arguments.filled else time.perf_counter() - began
         say("filled before" if filled is None else f"filled in {filled:.0f} s")
         with psycopg.connect(url, autocommit=True) as connection:
+            refer(connection, end)
             connection.execute(f"set statement_timeout = '{TIMEOUT}'")
             for name in wanted(arguments.only):
                 rows = keep(connection) if name == KEEPING else [measure(connection, name, end, not arguments.day_only)]
@@ -70,7 +89,7 @@ def main() -> None:
 
 def wanted(only: str | None) -> list[str]:
     """The reports to ask, in the order of the catalogue; what seals a cohort comes last, for it changes the answers."""
-    names = [*(name for name in REPORTS if name not in LEFT_OUT), *EXACT, KEEPING]
+    names = [*REPORTS, SKEWED, PAGE, *EXACT, KEEPING]
     return [name for name in names if only is None or name in only.split(";")]
 
 
@@ -87,6 +106,10 @@ def database(url: str | None) -> Iterator[str]:
 def measure(connection: psycopg.Connection[Any], name: str, end: datetime, whole: bool = True) -> dict[str, Any]:
     """Times of one report, and what it reads whole for a day; without the whole period's time if not `whole`."""
     row: dict[str, Any] = {"report": name, "day_s": None, "read_whole": []}
+    if name in ALONE:
+        row["whole_s"] = ALONE[name](connection)
+        say(f"{name}: {row['whole_s']} s")
+        return row
     report = EXACT.get(name, name)
     extra = {"exact": "yes"} if name in EXACT else EXTRA.get(name)
     if whole:
@@ -123,6 +146,110 @@ def timed(connection: psycopg.Connection[Any], name: str, question: Question) ->
     except (psycopg.errors.QueryCanceled, GnomonError) as error:
         return " ".join(str(error).split())[:60]
     return round(time.perf_counter() - began, 3)
+
+
+def refer(connection: psycopg.Connection[Any], end: datetime) -> None:
+    """Freeze the oldest day as the reference that drift and feature health compare with, if there is none."""
+    if connection.execute("select from gnomon.reference_profiles limit 1").fetchone() is None:
+        row = connection.execute("select min(event_time) from gnomon.pairs where event_time < %s", [end]).fetchone()
+        assert row is not None
+        made = build.from_period(connection, traffic.STREAM, row[0], row[0] + timedelta(days=1))
+        build.store(connection, traffic.STREAM, "first day", "benchmark", made)
+
+
+def page(connection: psycopg.Connection[Any]) -> float | str:
+    """Seconds that the HTML page takes, from the first question to the last character."""
+    began = time.perf_counter()
+    try:
+        render(gather(connection, Question(traffic.STREAM), datetime.now(UTC)))
+    except psycopg.errors.QueryCanceled as error:
+        return " ".join(str(error).split())[:60]
+    return round(time.perf_counter() - began, 3)
+
+
+def skewed(connection: psycopg.Connection[Any]) -> float | str:
+    """Seconds of `skew` over all pairs and a file of RECOMPUTED requests with every feature, the file read before."""
+    with connection.transaction(force_rollback=True):
+        columns = skew.feature_columns(connection, traffic.STREAM)
+        numbers = [name for name in columns if columns[name].kind == "numeric"]
+        features = [
+            f"features_{columns[name].kind}[{columns[name].position}]" for name in columns
+        ]  # fmt: skip
+        rows = connection.execute(
+            f"select request_id, {', '.join(features)} from gnomon.pairs where deployment_id ="
+            " (select min(deployment_id) from gnomon.pairs) limit %s",
+            [RECOMPUTED],
+        ).fetchall()
+        file = pa.table(
+            [
+                pa.array([row[0] for row in rows]),
+                *(
+                    pa.array([row[at] for row in rows], pa.float64() if name in numbers else pa.string())
+                    for at, name in enumerate(columns, 1)
+                ),
+            ],
+            ["request_id", *columns],
+        )
+        skew.put(connection, file, columns)
+        began = time.perf_counter()
+        try:
+            ask_report(connection, SKEW, Question(traffic.STREAM, extra={"features": list(columns)}))
+        except psycopg.errors.QueryCanceled as error:
+            return " ".join(str(error).split())[:60]
+        return round(time.perf_counter() - began, 3)
+
+
+ALONE = {PAGE: page, SKEWED: skewed}
+
+
+def grow(folder: Path) -> None:
+    """Measure every report over few and many deployments and write both times and their ratio."""
+    times: dict[int, dict[str, float | str]] = {}
+    for deployments in GROWTH:
+        with database(None) as url:
+            runner.upgrade(engine_for(url))
+            end = traffic.fill(url, deployments * PAIRS_EACH, challengers=deployments - 1, days=7)
+            with psycopg.connect(url, autocommit=True) as connection:
+                refer(connection, end)
+                connection.execute(f"set statement_timeout = '{TIMEOUT}'")
+                times[deployments] = {
+                    name: ALONE[name](connection)
+                    if name in ALONE
+                    else timed(connection, name, Question(traffic.STREAM, extra=EXTRA.get(name)))
+                    for name in (*REPORTS, *ALONE)
+                }
+        say(f"{deployments} deployments: {times[deployments]}")
+    few, many = GROWTH
+    where = tables.machine()
+    place = f"{where['at']}, {where['processor']}, {where['cores']} cores, embedded PostgreSQL"
+    rows = [
+        {
+            "report": name,
+            "few_s": times[few][name],
+            "many_s": times[many][name],
+            "ratio": ratio(times[few][name], times[many][name]),
+        }
+        for name in times[few]
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {"machine": where, "deployments": GROWTH, "pairs_each": PAIRS_EACH, "reports": rows}
+    (folder / "reports-growth.json").write_text(json.dumps(data, indent=1) + "\n")
+    lines = [
+        f"## Reports over {few} and {many} deployments of {PAIRS_EACH:,} pairs",
+        "",
+        f"{place}; load average at the end {where['load_average'][0]}. Seconds. A ratio of {many / few:g} is linear.",
+        "",
+        f"| report | {few} deployments | {many} deployments | ratio |",
+        "|---|---:|---:|---:|",
+        *(f"| {row['report']} | {row['few_s']} | {row['many_s']} | {cell(row['ratio'])} |" for row in rows),
+        "",
+    ]
+    (folder / "reports-growth.md").write_text("\n".join(lines))
+
+
+def ratio(few: float | str, many: float | str) -> float | None:
+    """How many times as long the second one took."""
+    return round(many / few, 1) if isinstance(few, float) and isinstance(many, float) and few > 0 else None
 
 
 def scans(connection: psycopg.Connection[Any]) -> dict[str, int]:

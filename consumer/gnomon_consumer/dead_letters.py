@@ -124,7 +124,7 @@ def replay(
                 yield ReplayedLetters(letter, "stays: the live message has expired")
                 continue
             if letter.request_id not in (None, storable(found[0].decode("utf-8", "replace"))):
-                yield ReplayedLetters(letter, "stays: another request stands there now; the live topic was re-created")
+                yield ReplayedLetters(letter, "stays: another request is there now; the live topic was re-created")
                 continue
             try:
                 _, schema, _ = reader.decode(found[1])

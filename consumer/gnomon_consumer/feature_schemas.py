@@ -109,7 +109,7 @@ def publish(settings: Settings, features: FeatureSchema) -> SchemaKey:
     left = producer.flush(settings.kafka.timeout_seconds)
     if left or lost:
         raise DependencyUnreachableError(
-            f"{topics.schemas} does not take the schema: {lost[0] if lost else 'no answer'}"
+            f"{topics.schemas} does not accept the schema: {lost[0] if lost else 'no answer'}"
         )
     return features.live.fingerprint
 

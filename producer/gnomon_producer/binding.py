@@ -107,7 +107,7 @@ class FeatureBinder:
     @staticmethod
     def _extra(features: Mapping[Any, Any], known: Any) -> str:
         extra = next((key for key in features if key not in known), None)
-        return repr(str.__str__(extra)[:100]) if isinstance(extra, str) else "(whose name is no text)"
+        return repr(str.__str__(extra)[:100]) if isinstance(extra, str) else "(whose name is not a text)"
 
 
 _contains = frozenset.__contains__

@@ -75,7 +75,9 @@ class Composer:
             )
         except UnicodeEncodeError:
             self.binder.check(features)
-            raise Dropped("invalid_features", "an id, label, item or segment holds text that has no UTF-8") from None
+            raise Dropped(
+                "invalid_features", "an id, label, item or segment holds text that is not valid UTF-8"
+            ) from None
         except Exception:
             self.binder.check(features)  # names the feature that does not fit, if it is one
             raise

@@ -110,7 +110,7 @@ class Delivery:
         silent = time.monotonic() - self._alive_at
         if silent < DEAD_SECONDS:
             ledger.drop("queue_full")
-            self.log.note("slow", "captures are dropped (queue_full): more come than Kafka acknowledges")
+            self.log.note("slow", "captures are dropped (queue_full): more arrive than Kafka acknowledges")
         else:
             ledger.drop("publisher_dead")
             self.log.note("dead", f"captures are dropped (publisher_dead): no acknowledgement for {silent:.0f} s")
@@ -241,7 +241,7 @@ class Delivery:
                         self._on_start(self, False)
                 self.log.write()
             except Exception as error:
-                self.log.note("thread", f"the delivery thread goes on after {_first_line(error)}")
+                self.log.note("thread", f"the delivery thread continues after {_first_line(error)}")
             if self._stop.wait(POLL_SECONDS):
                 return
 

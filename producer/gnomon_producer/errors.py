@@ -15,14 +15,14 @@ DropReason = Literal[
 ]
 
 DROP_REASONS: Final[dict[DropReason, str]] = {
-    "queue_full": "the buffer holds as much as it may: Kafka acknowledges, but more slowly than captures come",
-    "publisher_dead": "the buffer is full and for ten seconds nothing was acknowledged: the broker is away",
+    "queue_full": "the buffer is full: Kafka acknowledges, but more slowly than captures arrive",
+    "publisher_dead": "the buffer is full and for ten seconds nothing was acknowledged: the broker is unreachable",
     "too_large": "one message over the broker's limit",
-    "invalid_features": "an argument does not fit: a feature is missing, extra or of the wrong type, for one",
+    "invalid_features": "an argument is invalid, for example a feature is missing, extra or of the wrong type",
     "privacy_error": "before_send raised or returned None, or an identifier could not be hashed",
-    "delivery_failed": "librdkafka gave up on it: refused by the broker, timed out, or given up at exit",
+    "delivery_failed": "not delivered: refused by the broker, timed out, or abandoned at exit",
     "closed": "offered after close()",
-    "misconfigured": "Tap.from_env() could make no hook; stats().misconfigured and the log say why",
+    "misconfigured": "Tap.from_env() could not create the hook; stats().misconfigured and the log say why",
     "internal_error": "anything else; the log says what",
 }
 """Every reason and what it means; `switched_off` and `sampled_out` are no loss and are counted apart."""

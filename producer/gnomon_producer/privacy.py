@@ -52,5 +52,5 @@ class Privacy:
 
     def _pseudonym(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise Dropped("privacy_error", "an identifier that is to be hashed is no text")
+            raise Dropped("privacy_error", "an identifier that is to be hashed is not a text")
         return hmac.new(self.hmac_key or b"", value.encode(), hashlib.sha256).hexdigest()

@@ -135,7 +135,7 @@ def peek(message: bytes | None) -> Peek:
     try:
         producer_id = message[at:end].decode()
     except UnicodeDecodeError as error:
-        raise DecodeError("invalid", f"the producer id is no UTF-8: {error}") from error
+        raise DecodeError("invalid", f"the producer id is not valid UTF-8: {error}") from error
     sequence, at = _long(message, end)
     captured_at, _ = _long(message, at)
     return Peek(producer_id, sequence, captured_at)

@@ -127,6 +127,8 @@ class ColumnarCodec:
     def encoded(self, batch: pa.RecordBatch) -> pa.BinaryArray:
         """Return what `encode` does, as an array."""
         batch = self.conformed(batch)
+        if any(column.offset and _holds_records(column.type) for column in batch.columns):
+            batch = batch.take(pa.array(np.arange(batch.num_rows)))  # pyruhvro panics at a slice of them
         if not self.carried:
             return pa.array([self._encode_one(record) for record in records_of(batch)], pa.binary())
         framing = [pa.array(np.repeat(value, batch.num_rows)) for _, _, value in self._heading]
@@ -318,6 +320,11 @@ def _heading(header: bytes, names: Sequence[str]) -> list[tuple[str, str, npt.ND
 def records_of(batch: pa.RecordBatch) -> list[Record]:
     """Return a batch's rows as plain dicts, maps as dicts too (of a key that comes twice, the last)."""
     return values_of(batch)
+
+
+def _holds_records(kind: pa.DataType) -> bool:
+    """Whether a column is of records in records."""
+    return pa.types.is_struct(kind) and any(pa.types.is_struct(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def _refused_as_value_error(call: Callable[[], _T]) -> _T:

@@ -218,7 +218,7 @@ def _fields(source: Any, prefix: str) -> dict[str, Any]:
     owner = _class(source)
     if not _has_fields(owner):
         raise SchemaError(
-            f"{owner.__qualname__} is no dataclass, TypedDict, NamedTuple, pydantic, attrs or msgspec class"
+            f"{owner.__qualname__} is not a dataclass, TypedDict, NamedTuple, pydantic, attrs or msgspec class"
         )
     if isinstance(model := getattr(source, "model_fields", None), dict):
         return {name: field.annotation for name, field in model.items()}  # pydantic has resolved them already

@@ -57,7 +57,7 @@ class _Walk:
             try:
                 self._take(self._long()).decode()
             except UnicodeDecodeError as error:
-                raise DecodeError("invalid", f"a string is no UTF-8: {error}") from error
+                raise DecodeError("invalid", f"a string is not valid UTF-8: {error}") from error
         else:
             qualified = name if "." in name or not namespace else f"{namespace}.{name}"
             self.value(self._named.get(qualified, self._named.get(name)), namespace)

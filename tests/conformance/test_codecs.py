@@ -385,6 +385,19 @@ def test_both_codecs_write_the_same_bytes_and_read_the_same_values(drawn: tuple[
     assert codec.decode(messages[half:]).records() == records[half:]
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize(("kind", "values"), [("boolean", [True, False, True]), (["null", "string"], ["a", None, "c"])])
+def test_a_slice_of_records_in_records(kind: Any, values: list[Any], depth: int) -> None:
+    """pyruhvro panics at some of them."""
+    for level in range(depth):
+        kind = {"type": "record", "name": f"R{level}", "fields": [{"name": "f", "type": kind}]}
+        values = [{"f": value} for value in values]
+    schema = Schema({"type": "record", "name": "Root", "fields": [{"name": "f", "type": kind}]})
+    records: list[Record] = [{"f": value} for value in values]
+    codec = ColumnarCodec(schema)
+    assert codec.encoded(codec.batch(records)[1:]).to_pylist() == reference_encode(schema, records)[1:]
+
+
 @settings(AT_LEISURE, max_examples=300)
 @given(written(), st.data())
 def test_both_codecs_say_the_same_of_damaged_messages(drawn: tuple[Schema, list[Record]], data: st.DataObject) -> None:

@@ -112,7 +112,7 @@ def test_outcomes_and_dead_letters_keep_to_the_limits_of_small_topics(sized: Siz
     sized.put(long.encode(), sized.live.capture(long))
     found = sized.scored(scores_model(tmp_path / "scores.onnx", 10_000))
     assert [status(found[offset]) for offset in range(3)] == ["dead_lettered", "failed", "failed"]
-    assert "bytes, the topics take 50000" in found[1]["error"]["message"]
+    assert "bytes, the topics accept 50000" in found[1]["error"]["message"]
     assert found[2]["request_id"] == "x" * 12_500
     (letter,) = sized.dead_letters()
     headers = dict(letter.headers())
@@ -172,5 +172,5 @@ def test_a_topic_that_takes_no_outcome_ends_the_scorer_with_the_settings_name(
     said = sized.run(
         "score", "--deployment", "boost", "--model", str(model), "--no-sampling", "--exit-when-idle=1", status=2
     )
-    assert f"gnomon.{sized.stream}.{topic} takes messages of 2000 bytes at most" in said
+    assert f"gnomon.{sized.stream}.{topic} accepts messages of 2000 bytes at most" in said
     assert "max.message.bytes" in said

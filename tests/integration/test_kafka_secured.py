@@ -33,10 +33,15 @@ def ask(secured: Secured, cwd: Path, servers: str, properties: Mapping[str, str]
         ("plain", {"sasl.mechanism": "PLAIN"}, 2, "supported mechanisms: SCRAM-SHA-256"),
         ("plain", {"sasl.mechanism": "SCRAM-SHA-512"}, 2, "supported mechanisms: SCRAM-SHA-256"),
         ("plain", {"security.protocol": "SASL_SSL"}, 2, "by this protocol: .*check security.protocol"),
-        ("plain", {"security.protocol": "PLAINTEXT"}, 3, "takes the connection and closes it: check security.protocol"),
+        (
+            "plain",
+            {"security.protocol": "PLAINTEXT"},
+            3,
+            "accepts the connection and closes it: check security.protocol",
+        ),
         ("tls", {"security.protocol": "SASL_SSL"}, 2, "certificate verify failed.*ssl.ca.location"),
         ("tls", {"security.protocol": "SASL_SSL", "ssl.ca.location": "/absent.pem"}, 2, "no file /absent.pem"),
-        ("tls", {}, 3, "takes the connection and closes it: check security.protocol"),
+        ("tls", {}, 3, "accepts the connection and closes it: check security.protocol"),
     ],
 )
 def test_a_refused_connection_says_what_to_change(

@@ -252,7 +252,7 @@ def test_a_period_freezes_features_and_answers(gnomon: Gnomon, db: Database, dat
     assert rows["amount"]["ks"] == pytest.approx(0, abs=1e-12)
     again = gnomon.run("reference", "build", "2013-04-01..2013-05-01", "--name", "april", env=environment)
     assert again.returncode == 2
-    assert "april of s stands already and is frozen" in again.stderr
+    assert "april of s exists already and is frozen" in again.stderr
     assert "april" in gnomon.run("reference", "list", env=environment).stdout
 
 

@@ -210,14 +210,19 @@ COLUMNS = {name: StoredFeature(kind, position) for name, kind, position in FEATU
     [
         ("missing.csv", None, (), "No such file"),
         ("a.csv", "id,balance\n1,2\n", (), "has no column request_id, only id, balance"),
-        ("a.csv", "request_id,salary\n1,2\n", (), "salary is no feature of the stream (it has balance, age, branch, "),
+        (
+            "a.csv",
+            "request_id,salary\n1,2\n",
+            (),
+            "salary is not a feature of the stream (it has balance, age, branch, ",
+        ),
         ("a.csv", "request_id,balance\n1,2\n", ("age",), "has no column age"),
         ("a.csv", "request_id\n1\n", (), "no column beside request_id"),
         ("a.csv", "request_id,balance\n1,much\n", (), "balance holds string, but the stream's feature is a number"),
         ("a.jsonl", '{"request_id": "1", "branch": 7}\n', (), "branch holds int64, but the stream's feature is text"),
         ("a.jsonl", '{"request_id": 1.5, "balance": 7}\n', (), "request_id holds double, not text"),
         ("a.jsonl", '{"request_id": null, "balance": 7}\n{"request_id": "1"}\n', (), "1 rows have no request_id"),
-        ("a.csv", "request_id,balance\n1,2\n2,3\n1,4\n", (), "request_id 1 stands in more than one row"),
+        ("a.csv", "request_id,balance\n1,2\n2,3\n1,4\n", (), "request_id 1 occurs in more than one row"),
         ("a.parquet", "request_id", (), "Parquet"),
     ],
 )
@@ -237,6 +242,6 @@ def test_a_bad_file_ends_with_status_2_and_one_line(gnomon: Gnomon, db: Database
     ended = gnomon.run("report", "skew", "a.csv", "--stream", "s", env={"GNOMON_DATABASE_URL": database_url})
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (
-        "gnomon: a.csv: salary is no feature of the stream (it has age, balance, branch, note); --feature NAME compares"
-        " some of the columns\n"
+        "gnomon: a.csv: salary is not a feature of the stream (it has age, balance, branch, note);"
+        " --feature NAME compares some of the columns\n"
     )

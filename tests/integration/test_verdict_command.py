@@ -127,7 +127,7 @@ def test_a_rejection_stands_until_the_plan_changes(db: Database, ask: Any, tmp_p
     assert (later["decision"], later["verdict_id"]) == ("REJECT", 2)
     (why,) = [reason for reason in later["reasons"] if reason["state"] == "harm"]
     assert why["code"] == "REJECTED_BEFORE"
-    assert why["text"] == "verdict 1 rejected it after 8 whole days (WORSE, SEGMENT_HARM); another plan starts anew"
+    assert why["text"] == "verdict 1 rejected it after 8 whole days (WORSE, SEGMENT_HARM); another plan starts again"
     assert "verdict 1 rejected it" in later["sentence"]
     assert json.loads(ask("--format", "json").stdout)["verdict_id"] == 2
     for number in ("1", "2"):

@@ -115,5 +115,5 @@ def test_the_field_that_has_no_type_is_named(source: type) -> None:
 
 
 def test_a_class_of_another_kind_is_refused() -> None:
-    with pytest.raises(SchemaError, match="is no dataclass"):
+    with pytest.raises(SchemaError, match="is not a dataclass"):
         FeatureSchema.of(object)

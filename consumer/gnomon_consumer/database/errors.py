@@ -48,7 +48,7 @@ _PLAIN: dict[str, str] = {
     "25P03": "the session was ended by idle_in_transaction_session_timeout: raise it for this role",
     "57P05": "the session was ended by idle_session_timeout: raise it for this role",
     "55P03": "a lock is held by another session (lock_timeout): try again later",
-    "40": "another transaction was in the way: try again",
+    "40": "another transaction interfered: try again",
     "53100": "the server's disk is full",
     "53300": "the server has no connection left: raise max_connections, or go through a pooler",
     "53": "the server lacks a resource",

@@ -22,7 +22,7 @@ class Queries(Mapping[str, bytes]):
         _, *parts = _NAME.split(text)
         self._statements = {name: _stripped(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
         if len(self._statements) < len(parts) // 2:
-            raise ValueError("a name stands twice")
+            raise ValueError("a name occurs twice")
 
     def __getitem__(self, name: str) -> bytes:
         return self._statements[name].encode()

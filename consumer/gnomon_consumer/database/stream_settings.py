@@ -96,7 +96,7 @@ def _check(settings: Mapping[str, Any]) -> None:
         (positive is not None and positive == negative, f"positive_class and negative_class are both {positive!r}"),
         (
             positive is not None and task not in (None, "binary"),
-            f"positive_class is for a binary stream, and task is {task}; take one back with an empty text",
+            f"positive_class is for a binary stream, and task is {task}; remove one with an empty text",
         ),
         (classes is not None and len(set(classes)) < len(classes), f"classes name one twice: {classes}"),
         (

@@ -84,7 +84,7 @@ def no_broker(servers: str, error: KafkaError, heard: Sequence[KafkaError] = ())
             return found
     reasons = [one_line(one.str()) for one in (error, *told[-1:])]
     if heard and not told:
-        reasons.append("it takes the connection and closes it: check security.protocol, SASL and TLS")
+        reasons.append("it accepts the connection and closes it: check security.protocol, SASL and TLS")
     return DependencyUnreachableError(
         f"no Kafka broker answers at {servers} ({'; '.join(dict.fromkeys(reasons))}):"
         " start it, or set --bootstrap-servers or GNOMON_BOOTSTRAP_SERVERS"

@@ -39,7 +39,7 @@ def largest_message(settings: Settings, *topics: str) -> int:
 def too_small(topic: str, limit: int) -> ConfigurationError:
     """Return the refusal of a topic whose limit, in bytes, leaves no room for Gnomon's own records."""
     return ConfigurationError(
-        f"{topic} takes messages of {limit} bytes at most, too few for a window's record: raise max.message.bytes,"
+        f"{topic} accepts messages of {limit} bytes at most, too few for a window's record: raise max.message.bytes,"
         f" for example: kafka-configs.sh --alter --topic {topic} --add-config max.message.bytes=1048588"
     )
 

@@ -31,7 +31,7 @@ class TopicIds:
         for topic in self._topics:
             if found[topic] != self.known[topic]:
                 raise ConfigurationError(
-                    f"{topic} was re-created under this {reader}, its offsets begin anew: {way_out}"
+                    f"{topic} was re-created under this {reader}, its offsets begin again: {way_out}"
                 )
 
     def same(self, reader: str, way_out: str) -> bool:

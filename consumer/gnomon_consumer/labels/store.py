@@ -85,7 +85,7 @@ def fault_of(record: Mapping[str, Any]) -> str | None:
     for name in ("observed_at", "occurred_at"):
         time = record[name]
         if time is not None and not FIRST_US <= time <= LAST_US:
-            return f"its {name} lies outside the years 1 to 9999"
+            return f"its {name} is outside the years 1 to 9999"
     if all(record[name] is None for name in ("value", "label", "relevance")):
         return "it has neither value nor label nor relevance"
     for name, numbers in (("value", [record["value"]]), ("relevance", record["relevance"] or ())):

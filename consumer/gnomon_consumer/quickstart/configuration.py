@@ -12,8 +12,8 @@ from gnomon_consumer.settings import Settings, environment_name
 WIDTH = 100
 
 HEAD = """\
-# Configuration of Gnomon. A flag goes before the environment (GNOMON_…), which goes before this file.
-# Lines that begin with '#' show the defaults; take the '#' away to change one.
+# Configuration of Gnomon. A flag overrides the environment (GNOMON_…), which overrides this file.
+# Lines that begin with '#' show the defaults; remove the '#' to change one.
 """
 
 

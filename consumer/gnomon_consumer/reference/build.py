@@ -102,7 +102,7 @@ def store(
             cursor.executemany(statement, rows)
     except psycopg.errors.UniqueViolation as error:
         raise ConfigurationError(
-            f"reference {name} of {stream} stands already and is frozen: choose another --name"
+            f"reference {name} of {stream} exists already and is frozen: choose another --name"
         ) from error
     return len(rows)
 

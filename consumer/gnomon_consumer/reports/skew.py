@@ -52,8 +52,8 @@ def chosen(
     unknown = [name for name in names if name not in columns]
     if unknown:
         raise ConfigurationError(
-            f"{source}: {', '.join(unknown)} is no feature of the stream (it has {', '.join(columns) or 'none yet'});"
-            " --feature NAME compares some of the columns"
+            f"{source}: {', '.join(unknown)} is not a feature of the stream"
+            f" (it has {', '.join(columns) or 'none yet'}); --feature NAME compares some of the columns"
         )
     if not names:
         raise ConfigurationError(f"{source} has no column beside {KEY}")
@@ -71,7 +71,7 @@ def _keys(column: pa.ChunkedArray, source: str) -> pa.ChunkedArray:
     counts = pa.table([keys], [KEY]).group_by(KEY).aggregate([([], "count_all")])
     repeated = counts.filter(pyarrow.compute.field("count_all") > 1).column(KEY)
     if len(repeated):
-        raise ConfigurationError(f"{source}: {KEY} {repeated[0].as_py()} stands in more than one row")
+        raise ConfigurationError(f"{source}: {KEY} {repeated[0].as_py()} occurs in more than one row")
     return keys
 
 
@@ -109,7 +109,7 @@ def put(connection: psycopg.Connection[Any], table: pa.Table, columns: Mapping[s
         connection.execute(SQL.template("make_offline_columns").format(fields=fields))
     except psycopg.errors.InsufficientPrivilege as error:
         raise ConfigurationError(
-            "this role may make no temporary table, which holds the file: grant temporary on database … to it"
+            "this role may not create temporary tables, which hold the file: grant temporary on database … to it"
         ) from error
     with connection.cursor().copy("copy offline_columns from stdin (format csv)") as copy:
         for batch in table.to_batches(max_chunksize=CHUNK_ROWS):

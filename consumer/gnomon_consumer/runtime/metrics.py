@@ -130,7 +130,7 @@ class LabelMetrics(Vocabulary):
         super().__init__("gnomon_labels", stream=stream)
         self.received = self._make(Counter, "received", "Messages of the labels topic that are done with.")
         self.stored = self._make(Counter, "stored", "Versions of labels that were new.")
-        self.rejected = self._make(Counter, "rejected", "Messages that are no labels; they are among the dead letters.")
+        self.rejected = self._make(Counter, "rejected", "Messages that are not labels; they become dead letters.")
         self.heartbeats = self._make(Counter, "heartbeats", "Producers' reports stored.")
         self.sealed = self._make(Counter, "cohorts_sealed", "Slices of event time that were sealed.")
         self.partitions = self._make(Gauge, "partitions", "Label partitions that this member reads.")

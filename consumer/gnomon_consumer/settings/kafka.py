@@ -21,7 +21,7 @@ OWNED_PROPERTIES: Mapping[str, str] = {
     "auto.commit.enable": "progress is in the shadow log and in the database",
     "auto.offset.reset": "a jump over captures must be an error",
     "isolation.level": "aborted transactions must not be read",
-    "enable.partition.eof": "the end of a partition has a meaning of its own here",
+    "enable.partition.eof": "Gnomon uses the end of a partition itself",
     "delivery.report.only.error": "what was delivered is counted",
     "offset.store.method": "progress is in the shadow log and in the database",
 }

@@ -47,6 +47,6 @@ def check_identity(partition: int, stored: dict[str, Any], found: dict[str, Any]
     for name in IDENTITY:
         if name in found and stored[name] != found[name]:
             raise IdentityError(
-                f"partition {partition}: {name} is {found[name]}, but what is joined already came from"
+                f"partition {partition}: {name} is {found[name]}, but the joined pairs came from"
                 f" {stored[name]}; join it as another deployment, or into another database"
             )

@@ -179,7 +179,7 @@ class Logs:
         """Commit the offsets of owned partitions, for tools that show a group's lag."""
         ends = {partition: end for partition, end in ends.items() if partition in self.owned}
         if ends and (reason := self._shadow.tell_lag_tools(ends)):
-            self._log.info("lag tools are not told", reason=reason)
+            self._log.info("offsets for lag tools are not committed", reason=reason)
 
     def _shadow_event(self, error: KafkaError, state: Partition | None, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:

@@ -139,7 +139,7 @@ class Resumption:
                 if committed.get(partition, -1) < 0:
                     raise ConfigurationError(
                         f"{self._shadow_topic} [{partition}]: retention has removed every window and the group has no"
-                        " offset, so nobody knows where to go on: use another --deployment name"
+                        " offset, so the position is unknown: use another --deployment name"
                     )
                 log.warning("resumed from the committed offset", partition=partition, offset=committed[partition])
                 offsets[partition] = committed[partition]

@@ -238,7 +238,7 @@ class Pool:
                 log.warning(
                     "the captures of a service fail: the model cannot be bound to their features",
                     live_model=one.writer, producer=one.producer, reason=one.reason,
-                    way_out="give that service a stream of its own, or its record these features",
+                    way_out="give that service its own stream, or add these features to its record",
                 )  # fmt: skip
 
     def _accept(self, files: Mapping[str, str]) -> bool:

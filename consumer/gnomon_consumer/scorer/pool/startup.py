@@ -127,9 +127,9 @@ def _started_with_another(
         except ConfigurationError:
             continue
         log.warning(
-            "the newest record of the stream lacks features of the model: its captures fail, an older record is taken",
+            "the newest record of the stream lacks features of the model: its captures fail, an older record is used",
             reason=" ".join(str(refusal).split()), newest=str(newest.fingerprint), taken=str(schema.fingerprint),
-            way_out="a second service writes another record under this stream: give it a stream of its own",
+            way_out="a second service writes another record under this stream: give it its own stream",
         )  # fmt: skip
         return workers
     raise refusal

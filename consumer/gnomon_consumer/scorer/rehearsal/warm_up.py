@@ -119,7 +119,7 @@ def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool
     if failures:
         first = f"{failures[0]['kind']}: {failures[0]['message']}"
         if len(failures) == len(outcomes) and not allow_failing:
-            real = " These rows were made up: --warm-up FILE gives real ones." if made_up else ""
+            real = " These rows were generated: --warm-up FILE gives real ones." if made_up else ""
             raise ConfigurationError(
                 f"the model fails on all {len(outcomes)} rows of the warm-up, the first with {first}.{real}"
                 " `gnomon score --allow-failing` scores it anyway"

@@ -181,7 +181,7 @@ class ReplayRun:
             write()
         except Uncertain as reason:
             raise DependencyUnreachableError(
-                f"it is not certain what was written ({reason}); run this again, it goes on where the shadow log ends"
+                f"it is not certain what was written ({reason}); run it again: it continues where the shadow log ends"
             ) from None
 
 

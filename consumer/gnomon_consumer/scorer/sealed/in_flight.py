@@ -157,7 +157,7 @@ class WindowsInFlight:
         sample = window.sample
         for place in sample.larger_than(limit):
             row, size = sample.rows[place], len(sample.messages[place])
-            failure = Failure(FailureKind.MODEL_ERROR, f"the outcome has {size} bytes, the topics take {limit}")
+            failure = Failure(FailureKind.MODEL_ERROR, f"the outcome has {size} bytes, the topics accept {limit}")
             if place in sample.dead:
                 failure = Failure(FailureKind.DEAD_LETTER, ": ".join(sample.dead[place]))
             # It stands twice in an outcome. The joiner refuses a row whose request id was cut, with its address.

@@ -182,7 +182,7 @@ class Writer:
         deadline = self.clock() + _COMMIT_SECONDS
         while len(producer) > _AHEAD:
             if self.clock() > deadline:
-                raise Uncertain("the broker takes no outcomes")
+                raise Uncertain("the broker accepts no outcomes")
             self.while_waiting(_PAUSE)
             producer.poll(_PAUSE / 5)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from gnomon_consumer.scorer.worker import kernel, landlock, seccomp
 
-NAMESPACE = "a process namespace: whatever a model forks or detaches ends with its worker"
+NAMESPACE = "a process namespace: every process that a model starts ends with its worker"
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_KILL, _CAP_SETGID, _CAP_SETUID = 1, 2, 5, 6, 7
 _CAPABILITY_VERSION = 0x20080522
 _NOBODY = 65534
@@ -114,7 +114,7 @@ def enter(limits: Limits, held: dict[str, str]) -> dict[str, str]:
     try:
         seccomp.restrict(network=limits.network, own_processes=own, files=written, pid=os.getpid())
     except OSError as refused:
-        calls = f"open: the kernel takes no filter ({refused.strerror})"
+        calls = f"open: the kernel accepts no filter ({refused.strerror})"
     report = held | {
         "files": _files(ruled, "read-only" in mounts, calls == "filtered", no_rules),
         "secrets": _secrets(limits.hidden),

@@ -232,7 +232,7 @@ class BatchScorer:
             answers.append(call.answers)
         states = {call.state for call in calls}
         if len(states) > 1:
-            raise ValueError("each row has a state of its own")
+            raise ValueError("each row has its own state")
         outcomes = encode_batch(
             task.rows,
             task.window_id,

@@ -29,14 +29,14 @@ LIVE_CHANGED = "LIVE_CHANGED"
 PLAN_CHANGED = "PLAN_CHANGED"
 
 MEANINGS: dict[str, str] = {
-    NO_METRIC: "No sealed request says anything of the metric, or one side has no denominator.",
-    REJECTED_BEFORE: "An earlier verdict of the same plan rejected the challenger; another plan starts anew.",
-    WORSE: "The upper bound of a metric lies below minus its margin.",
-    SEGMENT_WORSE: "The upper bound of a required segment lies below minus its margin.",
+    NO_METRIC: "No sealed request says anything about the metric, or one side has no denominator.",
+    REJECTED_BEFORE: "An earlier verdict of the same plan rejected the challenger; another plan starts again.",
+    WORSE: "The upper bound of a metric is below minus its margin.",
+    SEGMENT_WORSE: "The upper bound of a required segment is below minus its margin.",
     SEGMENT_HARM: "A segment loses more than the margin; e-BH over all segments that are watched.",
     SHOWN: "Whether the lower bound of a metric or required segment passed at the last look.",
-    LABELS_DECIDE: "Whether the bound still passes when missing labels are weighted for, or say the worst.",
-    DAYS_DEPEND: "Days depend on each other, so whole weeks are the sample; how many are still to come.",
+    LABELS_DECIDE: "Whether the bound still passes with weights for missing labels, and with their worst values.",
+    DAYS_DEPEND: "Days depend on each other, so whole weeks are the sample; how many are still missing.",
     ERRORS: "The challenger's error rate against the highest one allowed.",
     MORE_ERRORS: "Units in which only the challenger failed against those in which only live did.",
     LATENCY_SLA: "The share of requests over the agreed latency.",

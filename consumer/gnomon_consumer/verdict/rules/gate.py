@@ -152,7 +152,7 @@ def _standing(evidence: Evidence) -> Iterator[Reason]:
     before = evidence.rejected
     if before is not None:
         by = f" ({', '.join(before.codes)})" if before.codes else ""
-        text = f"verdict {before.verdict_id} rejected it after {before.days} whole days{by}; another plan starts anew"
+        text = f"verdict {before.verdict_id} rejected it after {before.days} whole days{by}; another plan starts again"
         yield Reason(codes.REJECTED_BEFORE, State.HARM, text, asdict(before))
 
 

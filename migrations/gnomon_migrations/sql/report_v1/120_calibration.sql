@@ -15,13 +15,13 @@ $$
         select deployment_id, side, bin, min(low) as score_low, max(high) as score_high, sum(n)::bigint as n, sum(w) as w,
                sum(w) ^ 2 / sum(w2) as kish, sum(wp) / sum(w) as confidence, sum(wy) / sum(w) as observed
         from parts group by 1, 2, 3),
+    residuals as (
+        select p.deployment_id, p.side, p.bin, array_agg((p.wy - t.observed * p.w) / t.w) as r,
+               array_agg(p.bucket) as buckets, array_agg(p.day) as days
+        from parts p join wholes t using (deployment_id, side, bin) group by 1, 2, 3),
     variances as (
-        select t.deployment_id, t.side, t.bin, s.*
-        from wholes t
-        cross join lateral (
-            select array_agg((p.wy - t.observed * p.w) / t.w) as r, array_agg(p.bucket) as buckets, array_agg(p.day) as days
-            from parts p where p.deployment_id = t.deployment_id and p.side = t.side and p.bin = t.bin) a
-        cross join lateral gnomon_estimators.bin_spread(a.r, a.buckets, a.days) s)
+        select a.deployment_id, a.side, a.bin, s.*
+        from residuals a cross join lateral gnomon_estimators.bin_spread(a.r, a.buckets, a.days) s)
     select c.stream, c.deployment, c.role, calibration.horizon, t.side, t.bin, t.score_low, t.score_high,
            coalesce(t.n, 0), t.kish, t.w, t.confidence, t.observed, sqrt(v.variance), i.low, i.high,
            coalesce(c.problem, case when t.n is null then 'no labelled probability for this horizon'
@@ -56,12 +56,11 @@ $$
                       sum(abs(excess)) / sum(w) as ece
                from wholes group by 1, 2),
     noise as (
-        select t.deployment_id, t.side, sum(t.w * sqrt(2 / pi() * s.variance)) / sum(t.w) as bias
-        from wholes t
-        cross join lateral (
-            select array_agg((p.wy - p.wp - t.excess / t.w * p.w) / t.w) as r, array_agg(p.bucket) as buckets,
-                   array_agg(p.day) as days
-            from parts p where p.deployment_id = t.deployment_id and p.side = t.side and p.bin = t.bin) a
+        select a.deployment_id, a.side, sum(a.w * sqrt(2 / pi() * s.variance)) / sum(a.w) as bias
+        from (
+            select t.deployment_id, t.side, t.bin, t.w, array_agg((p.wy - p.wp - t.excess / t.w * p.w) / t.w) as r,
+                   array_agg(p.bucket) as buckets, array_agg(p.day) as days
+            from parts p join wholes t using (deployment_id, side, bin) group by 1, 2, 3, 4) a
         cross join lateral gnomon_estimators.bin_spread(a.r, a.buckets, a.days) s
         group by 1, 2),
     pieces as materialized (

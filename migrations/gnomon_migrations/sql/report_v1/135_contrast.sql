@@ -49,9 +49,10 @@ $$
                           and t.source_offset = a.source_offset and t.event_time = a.event_time
     ),
     sizes as (
-        select c.id, c.other_id, (select count(*) from firsts p where p.deployment_id = c.id) as own,
-               (select count(*) from shared s where s.id = c.id and s.other_id = c.other_id) as both
+        select c.id, c.other_id, coalesce(o.n, 0) as own, coalesce(s.n, 0) as both
         from couples c
+        left join (select deployment_id as id, count(*) as n from firsts group by 1) o using (id)
+        left join (select id, other_id, count(*) as n from shared group by 1, 2) s using (id, other_id)
     ),
     measured as materialized (
         select s.id, s.other_id, s.cluster, s.day, s.w, m.metric, m.x, m.y

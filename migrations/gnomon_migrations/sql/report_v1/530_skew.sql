@@ -27,15 +27,18 @@ create function report_v1.skew(stream text, deployment text default null, since 
 $$
     with pairs as materialized (
         select p.deployment_id, p.request_id, p.cluster, (p.event_time at time zone skew.time_zone)::date as day,
-               p.weight as w, p.features_numeric, p.features_text, o.numbers, o.texts, o.request_id is not null as found
+               p.weight as w, p.features_numeric, p.features_text, o.numbers, o.texts
         from gnomon_estimators.pairs_of(skew.stream, skew.deployment, skew.since, skew.until, skew.segment) p
-        left join pg_temp.offline_features o on o.request_id = p.request_id
+        join pg_temp.offline_features o on o.request_id = p.request_id
     ),
     met as (
-        select p.deployment_id, count(*) filter (where not p.found) as only_live,
-               (select count(*) from pg_temp.offline_features) - count(distinct p.request_id) filter (where p.found)
-                   as only_file
-        from pairs p group by 1
+        select a.deployment_id, a.pairs - coalesce(f.pairs, 0) as only_live,
+               (select count(*) from pg_temp.offline_features) - coalesce(f.requests, 0) as only_file
+        from (select p.deployment_id, count(*) as pairs
+              from gnomon_estimators.pairs_of(skew.stream, skew.deployment, skew.since, skew.until, skew.segment) p
+              group by 1) a
+        left join (select p.deployment_id, count(*) as pairs, count(distinct p.request_id) as requests
+                   from pairs p group by 1) f using (deployment_id)
     ),
     asked as materialized (
         select f.name, f.kind, f.position from report_v1.feature_columns f
@@ -56,7 +59,6 @@ $$
         cross join lateral (
             select case when v.plain then abs(v.y - v.x) > skew.tolerance * greatest(1, abs(v.x), abs(v.y))
                         else v.x is distinct from v.y or v.s is distinct from v.t end as differs) c
-        where p.found
     ),
     said as materialized (
         select c.deployment_id, c.cluster, c.day, c.w, c.name, m.measure, m.y
@@ -100,6 +102,16 @@ $$
         select distinct on (e.deployment_id, e.name) e.deployment_id, e.name, e.request_id
         from compared e where e.differs
         order by e.deployment_id, e.name, abs(e.d) desc nulls last, e.request_id
+    ),
+    shown as (
+        select distinct on (e.deployment_id, e.name) e.deployment_id, e.name,
+               case a.kind when 'numeric' then p.features_numeric[a.position]::text
+                           else p.features_text[a.position] end as live,
+               case a.kind when 'numeric' then p.numbers[a.position]::text else p.texts[a.position] end as file
+        from examples e
+        join asked a using (name)
+        join pairs p using (deployment_id, request_id)
+        order by e.deployment_id, e.name
     )
     select c.stream, c.deployment, c.role, a.name, a.kind, coalesce(m.n, 0), m.kish, m.w, m.mean, m.se_row,
            m.se_cluster, m.se_day, sqrt(m.v), m.low, m.high, z.mean, sqrt(z.v), z.low, z.high, b.mean,
@@ -115,11 +127,7 @@ $$
     left join measured z on z.deployment_id = c.deployment_id and z.name = a.name and z.measure = 2
     left join measured b on b.deployment_id = c.deployment_id and b.name = a.name and b.measure = 3
     left join examples e on e.deployment_id = c.deployment_id and e.name = a.name
-    left join lateral (
-        select case a.kind when 'numeric' then p.features_numeric[a.position]::text
-                           else p.features_text[a.position] end as live,
-               case a.kind when 'numeric' then p.numbers[a.position]::text else p.texts[a.position] end as file
-        from pairs p where p.deployment_id = e.deployment_id and p.request_id = e.request_id limit 1) x on true
+    left join shown x on x.deployment_id = c.deployment_id and x.name = a.name
     order by c.role, c.deployment, m.mean desc nulls last, a.name
 $$;
 

@@ -77,7 +77,9 @@ def describe(
     if sha256 is not None and kind != "callable" and sha256.lower() != digest:
         raise ConfigurationError(f"{location}: its SHA-256 is {digest or 'unknown'}, not the pinned {sha256}")
     if authorization is not None and not (authorization.isascii() and authorization.isprintable()):
-        raise ConfigurationError("score.model_authorization holds what no header can: a line break or another alphabet")
+        raise ConfigurationError(
+            "score.model_authorization holds characters that no header can: a line break or another alphabet"
+        )
     if signature is not None and not Path(signature).is_file():
         raise ConfigurationError(f"--signature {signature}: no such file")
     if signature is not None and kind == "callable":

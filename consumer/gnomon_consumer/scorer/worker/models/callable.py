@@ -214,7 +214,7 @@ def _numbers(answer: Any, rows: int, what: str) -> NDArray[np.float64]:
     if array.dtype == object:
         array = np.array([np.nan if one is None else one for one in array.reshape(-1).tolist()]).reshape(array.shape)
     if array.dtype.kind == "b":
-        raise ValueError(f"{what} holds truths: answer {{'label': …}} for a decision, or numbers for a value")
+        raise ValueError(f"{what} holds booleans: answer {{'label': …}} for a decision, or numbers for a value")
     if array.dtype.kind not in "fiu" or array.ndim == 0 or array.size != rows or array.shape[0] != rows:
         raise ValueError(f"{what} is {array.dtype.name} of the shape {list(array.shape)}; {rows} numbers are needed")
     return array.reshape(rows).astype(np.float64)

@@ -22,7 +22,7 @@ def own_file(model: Path, name: str) -> Path:
     place = model.parent / name
     if Path(name).name != name or place.is_symlink() or not place.is_file():
         raise ConfigurationError(
-            f"{model}: a tensor lies in another file, {name[:200]!r}, which is not a file in the model's own folder;"
+            f"{model}: a tensor is in another file, {name[:200]!r}, which is not a file in the model's own folder;"
             " put it there, or save the model as one file"
         )
     return place

@@ -30,7 +30,7 @@ def defaults(
             unknown = f"`missing` gives a default of {name!r}, which is not a feature of the model"
             raise ConfigurationError(f"{unknown}{nearest(name, takes)}")
         if kinds.get(name) == "array":
-            raise ConfigurationError(f"`missing` gives a default of {name!r}, which is a list and has none")
+            raise ConfigurationError(f"`missing` gives a default of {name!r}, which is a list and cannot have one")
         found[name] = _default(name, text, takes[name].takes, types[takes[name].name])
     for one in inputs:
         for name in one.features:
@@ -108,7 +108,7 @@ def refuse_infinite(one: ModelInput, batch: Batch, failures: dict[int, Failure])
         if values.dtype.kind == "f" and (infinite := np.isinf(values)).any():
             for row in np.flatnonzero(infinite.reshape(len(values), -1).any(axis=1)).tolist():
                 failures.setdefault(
-                    row, _unfit(f"the feature {name!r} is infinite, which a model server cannot be told")
+                    row, _unfit(f"the feature {name!r} is infinite, which cannot be sent to a model server")
                 )
 
 

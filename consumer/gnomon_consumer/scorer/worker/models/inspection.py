@@ -51,7 +51,7 @@ def _lies_elsewhere(tensor: Any) -> bool:
 def _location(tensor: Any, path: Path) -> str:
     locations = [entry.value for entry in tensor.external_data if entry.key == "location"]
     if len(locations) != 1:
-        raise ConfigurationError(f"{path}: the tensor {tensor.name!r} lies in another file, which is not named")
+        raise ConfigurationError(f"{path}: the tensor {tensor.name!r} is in another file, which is not named")
     return external.own_file(path, locations[0]).name
 
 

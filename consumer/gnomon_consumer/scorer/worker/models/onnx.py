@@ -61,7 +61,7 @@ class OnnxRunner:
             raise ConfigurationError(f"{path}: its SHA-256 is no longer {sha256}: the file was changed")
         parsed = inspect(content, path)
         if parsed.external != external.named_in(content, path):
-            raise ConfigurationError(f"{path}: its tensors lie in files that its SHA-256 does not cover: save it again")
+            raise ConfigurationError(f"{path}: its tensors are in files that its SHA-256 does not cover: save it again")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
