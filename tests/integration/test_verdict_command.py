@@ -269,6 +269,16 @@ def test_an_older_database(empty_database_url: str, command: Any) -> None:
     assert "run `gnomon db upgrade`" in shown.stderr
 
 
+def test_a_database_with_older_views(db: Database, ask: Any) -> None:
+    made(db, 14)
+    db.connection.execute("update gnomon.view_versions set sha256 = 'older' where name = 'gnomon_estimators'")
+    shown = ask()
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "run `gnomon db upgrade`" in shown.stderr
+    assert shown.stderr.count("\n") == 1
+    assert verdicts(db) == 0
+
+
 def test_a_deployment_without_captures(db: Database, ask: Any) -> None:
     db.add_stream(horizons=[DAY])
     record_plan(db.connection, db.add_deployment("new", "challenger"), lenient(), given=True)

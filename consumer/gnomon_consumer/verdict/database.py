@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 
 from gnomon_consumer.database import connections
 from gnomon_consumer.database.queries import queries_of
+from gnomon_migrations.views import stale
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
 Row = dict[str, Any]
@@ -20,9 +21,14 @@ SQL = queries_of(__package__)
 
 @contextmanager
 def opened(url: str) -> Iterator[Connection]:
-    """Yield a connection that may write; raise an error with the solution if the tables have another version."""
+    """Yield a connection that may write; raise an error with the solution if tables or views have another version."""
     connection = connections.connect(url, "gnomon verdict")
     try:
+        if stale({row["name"]: row["sha256"] for row in rows(connection, SQL["view_versions"], {})}):
+            raise ConfigurationError(
+                "the database's functions and views are those of another version of Gnomon: run `gnomon db upgrade` as"
+                " the tables' owner"
+            )
         yield connection
     finally:
         connection.close()
