@@ -19,10 +19,11 @@ from benchmarks.jobs.reports import SEAL, database, say
 from benchmarks.output import tables
 from gnomon_consumer.database.connections import engine_for
 from gnomon_consumer.verdict import pair_arrays
+from gnomon_consumer.verdict.collect import collect
 from gnomon_consumer.verdict.database import Subject, deployment_row
-from gnomon_consumer.verdict.plans import record_plan
+from gnomon_consumer.verdict.plans import StoredPlan
+from gnomon_consumer.verdict.rules.gate import decide
 from gnomon_consumer.verdict.rules.plan import Plan
-from gnomon_consumer.verdict.service import said_as_of
 from gnomon_migrations import runner
 
 PLAN = Plan(metric="brier", guardrails={"accuracy": 0.01, "agreement": 0.2})
@@ -43,22 +44,17 @@ def main() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(SEAL)
             row = deployment_row(connection, traffic.STREAM, "challenger")
-            if not arguments.filled:
-                # As of before the pairs came: evidence counts from the first of them on.
-                record_plan(connection, row["deployment_id"], PLAN, given=True)
-                connection.execute("alter table gnomon.plans disable trigger append_only")
-                connection.execute("update gnomon.plans set evidence_from = null")
-                connection.execute("alter table gnomon.plans enable trigger append_only")
+            plan = StoredPlan(0, PLAN, PLAN.sha256, PLAN.process, None, row["created_at"])
             where = tables.machine()
             say(f"{where['processor']}, {where['cores']} cores, load average {where['load_average'][0]}")
             for number in range(arguments.runs):
                 with parts() as spent:
                     began = time.perf_counter()
-                    decided = said_as_of(connection, row, None)
+                    found = collect(connection, row, [plan])
+                    decide(PLAN, found)
                     whole = time.perf_counter() - began
                 slowest = sorted(spent.items(), key=lambda item: -item[1])[:6]
                 split = ", ".join(f"{name} {seconds:.2f}" for name, seconds in slowest)
-                found = decided.evidence
                 say(f"run {number + 1}: {whole:.2f} s, {found.rows:,} pairs, {len(found.days)} days ({split})")
 
 

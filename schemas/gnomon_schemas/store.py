@@ -66,7 +66,7 @@ class TopicSchemas:
         self._failure: DependencyUnreachableError | None = None
         self._failed_at = 0.0
         self._schemas = MemorySchemas()
-        self._live: list[Schema] = []
+        self._read: list[Schema] = []
         self._next_offset = OFFSET_BEGINNING
         self.rejected = 0
         # librdkafka wants a group for any consumer; this one assigns by hand and never commits.
@@ -103,8 +103,12 @@ class TopicSchemas:
         return self._failure is not None
 
     def live_schemas(self) -> list[Schema]:
-        """Return every schema read so far, oldest first."""
-        return list(self._live)
+        """Return every schema of captures read so far, oldest first. The topic also holds schemas of other records."""
+        return [schema for schema in self._read if schema.name == "gnomon.v1.LivePrediction"]
+
+    def holds(self, key: Fingerprint) -> bool:
+        """Whether the schema was read so far."""
+        return self._schemas.find(key) is not None
 
     def refresh(self, timeout_s: float | None = None) -> None:
         """Read the topic from where the last read stopped to its end; raise DependencyUnreachableError.
@@ -169,7 +173,7 @@ class TopicSchemas:
             self.rejected += 1
         elif self._schemas.find(schema.fingerprint) is None:
             self._schemas.add(schema)
-            self._live.append(schema)
+            self._read.append(schema)
 
     def close(self) -> None:
         """Leave the broker."""

@@ -1,14 +1,18 @@
 """Prometheus' own tool takes the shipped alert rules; each fires when it should and has its runbook."""
 
+import contextlib
 import json
 import re
+import socket
 import subprocess
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import generate_latest
+from prometheus_client import generate_latest, start_http_server
 from tests.support.servers.shared import ROOT
 from tests.support.servers.tools import tool
 
@@ -233,3 +237,54 @@ def test_prometheus_itself_takes_the_textfile(promtool: str) -> None:
     text = generate_latest(metrics("s", [BoundResult('b "x"', None, None, None, UNKNOWN, "")], 5.0))
     linted = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False, timeout=60)
     assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+SCRAPE = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+
+
+def asked(port: int, path: str) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/{path}", timeout=10) as answer:
+        return json.load(answer)["data"]
+
+
+def test_a_prometheus_with_our_files_scrapes_and_watches(promtool: str, tmp_path: Path) -> None:
+    """The shipped configuration but for the targets: a scorer's page, and a port where nobody answers."""
+    checked = subprocess.run([promtool, "check", "config", str(SCRAPE)], capture_output=True, check=False, timeout=60)
+    assert checked.returncode == 0, checked.stdout
+    metrics = ScorerMetrics("s", "new")
+    metrics.breaker.set(1)
+    server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
+    with socket.socket() as free, socket.socket() as dead:
+        free.bind(("127.0.0.1", 0))
+        dead.bind(("127.0.0.1", 0))
+        port, nobody = free.getsockname()[1], dead.getsockname()[1]
+    shipped = yaml.safe_load(SCRAPE.read_text(encoding="utf-8"))
+    shipped["global"] |= {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
+    shipped["rule_files"] = [str(ALERTS)]
+    (job,) = shipped["scrape_configs"]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{server.server_port}", f"127.0.0.1:{nobody}"]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(shipped))
+    command = [
+        tool("prometheus", package="prometheus"), f"--config.file={tmp_path / 'prometheus.yml'}",
+        f"--storage.tsdb.path={tmp_path / 'data'}", f"--web.listen-address=127.0.0.1:{port}",
+    ]  # fmt: skip
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as prometheus:
+        try:
+            deadline = time.monotonic() + 120
+            found: dict[str, str] = {}
+            while found.keys() < {"GnomonServiceDown", "GnomonBreakerOpen"}:
+                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                time.sleep(0.5)
+                with contextlib.suppress(OSError):
+                    found = {one["labels"]["alertname"]: one["state"] for one in asked(port, "alerts")["alerts"]}
+            assert set(found.values()) == {"pending"}, "both have a time to wait"
+            watched = [rule for group in asked(port, "rules")["groups"] for rule in group["rules"]]
+            assert sorted(rule["name"] for rule in watched) == sorted(rules())
+            assert {rule["health"] for rule in watched} == {"ok"}
+            up = {one["metric"]["instance"]: one["value"][1] for one in asked(port, "query?query=up")["result"]}
+            assert up == {f"127.0.0.1:{server.server_port}": "1", f"127.0.0.1:{nobody}": "0"}
+        finally:
+            prometheus.terminate()
+            server.shutdown()
+            server.server_close()
+            thread.join()

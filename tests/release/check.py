@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+EXTRAS = ("consumer", "registry", "otel")
 # Pure tests that need nothing but the wheel and pytest.
 UNIT = ("tests/unit/test_breaker.py", "tests/unit/test_hook_classes.py", "tests/unit/test_stalls.py")
 IMPORTS = (
@@ -81,6 +82,15 @@ def interpreter(uv: str, version: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def resolve(uv: str, version: str, tree: Path, folder: Path) -> None:
+    """For a Python that is not here: every dependency has a wheel for it, in versions that fit together."""
+    extras = [part for name in EXTRAS for part in ("--extra", name)]
+    run(
+        [uv, "pip", "compile", "--quiet", "--no-python-downloads", "--python-version", version, "--only-binary",
+         ":all:", *extras, tree / "pyproject.toml", "--output-file", folder / f"resolved-{version}.txt"]
+    )  # fmt: skip
+
+
 def install(uv: str, python: str, wheel: Path, folder: Path, resolution: str) -> Path:
     """Make an environment with the wheel, its extras and the lowest or the newest versions that the ranges allow."""
     environment = folder / f"{Path(python).parts[-3]}-{resolution}"
@@ -88,7 +98,7 @@ def install(uv: str, python: str, wheel: Path, folder: Path, resolution: str) ->
     target = environment / "bin" / "python"
     run(
         [uv, "pip", "install", "--quiet", "--python", target, "--resolution", resolution,
-         f"gnomon[consumer,registry,otel] @ {wheel.as_uri()}", "pytest>=8.3", "pytest-timeout>=2.3"]
+         f"gnomon[{','.join(EXTRAS)}] @ {wheel.as_uri()}", "pytest>=8.3", "pytest-timeout>=2.3"]
     )  # fmt: skip
     return target
 
@@ -134,6 +144,8 @@ def main() -> None:
         for version in VERSIONS:
             python = interpreter(given.uv, version)
             if python is None:
+                resolve(given.uv, version, tree, folder)
+                say(f"Python {version} is not here: every dependency has a wheel for it; nothing was run")
                 missing.append(version)
                 continue
             for resolution in ("lowest-direct", "highest"):

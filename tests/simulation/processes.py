@@ -18,13 +18,14 @@ from gnomon_consumer.joiner import service as join_service
 from gnomon_consumer.joiner.postgres import sink
 from gnomon_consumer.kafka import clients, log_reading, sizes, topics
 from gnomon_consumer.scorer import service as score_service
-from gnomon_consumer.scorer.intake import shadow_tail
+from gnomon_consumer.scorer.intake import own_schemas, shadow_tail
 from gnomon_consumer.scorer.options import Options, StartAt
 from gnomon_consumer.scorer.sealed import sealer, transaction
 from gnomon_consumer.scorer.sealed import window as sealed_window
 from gnomon_consumer.settings import Settings, load_settings
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import DependencyUnreachableError
+from gnomon_schemas.framing import Fingerprint
 from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import ChainedSchemas, MemorySchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
@@ -156,6 +157,10 @@ class _Schemas(MemorySchemas):
     def live_schemas(self) -> list[Schema]:
         return [_LIVE]
 
+    def holds(self, _: Fingerprint) -> bool:
+        """Everything is published already."""
+        return True
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -203,7 +208,7 @@ def simulated(fleet: Fleet) -> Iterator[None]:
         (sink, "copying", fake_database.copying),
         (sink, "give_room", lambda _: None),
         (join_service, "declare", lambda *_: None),
-        (join_service, "TopicSchemas", _Schemas),
+        *((module, "TopicSchemas", _Schemas) for module in (shadow_tail, own_schemas, join_service)),
         (join_service, "ColumnarReader", lambda _: _reader()),
         *((module, "packaged_schemas", _packaged) for module in (shadow_tail, join_service)),
         (score_service, "ready_workers", fleet.workers),

@@ -148,7 +148,7 @@ def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[F
     try:
         store.refresh()
         known, rejected = len(store.live_schemas()), store.rejected
-        text = f"{names.schemas} holds {known} schemas"
+        text = f"{names.schemas} holds {known} schemas of captures"
         if rejected:
             text += f", and {rejected} records that are not schemas"
         yield Finding("schemas", "note" if rejected else "ok", text)

@@ -7,7 +7,6 @@ from gnomon_consumer.kafka import clients
 from gnomon_consumer.scorer.pool.startup import ready_workers
 from gnomon_consumer.scorer.rehearsal.warm_up import check_warm_up, rehearse, warm_up_rows
 from gnomon_consumer.scorer.worker.models import describe
-from gnomon_consumer.scorer.worker.scoring import LIVE
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import DependencyUnreachableError, GnomonError
 from gnomon_schemas.store import TopicSchemas
@@ -50,6 +49,6 @@ def _has_schema(settings: Settings) -> bool:
     store = TopicSchemas(clients.client_config(settings), topics.schemas, timeout_s=settings.kafka.timeout_seconds)
     try:
         store.refresh()
-        return any(schema.name == LIVE for schema in store.live_schemas())
+        return bool(store.live_schemas())
     finally:
         store.close()

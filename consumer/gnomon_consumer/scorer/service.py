@@ -14,6 +14,7 @@ from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.metrics import ScorerMetrics
 from gnomon_consumer.runtime.progress import PartitionProgress
 from gnomon_consumer.runtime.signals import why_stopped
+from gnomon_consumer.scorer.intake import own_schemas
 from gnomon_consumer.scorer.intake.assignment import Assignment
 from gnomon_consumer.scorer.intake.drain import Drain
 from gnomon_consumer.scorer.intake.resume import Resumption
@@ -74,6 +75,7 @@ class ScoreService:
             if workers is None:
                 return
             resumption.model = workers.pool.model.artefact
+            own_schemas.publish(settings, self._names.schemas)
             rate = rehearsed(workers.pool, workers.live, options, settings.score, self.stopping)
             if self.stopping():
                 return
@@ -106,7 +108,7 @@ class ScoreService:
             sealer, self.metrics, poison_limit=settings.score.poison_limit, names=names, now_us=self.now_us
         )
         resources.callback(self._say_stopped, recorder)
-        shadow = ShadowLog(settings, names.shadow(options.deployment), self.clock)
+        shadow = ShadowLog(settings, names.shadow(options.deployment), names.schemas, self.clock)
         resources.callback(shadow.close)
         consumer = clients.make_consumer(
             settings, options.group(names), {"enable.partition.eof": True, **_strategy(settings)}

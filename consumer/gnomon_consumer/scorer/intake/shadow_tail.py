@@ -12,7 +12,7 @@ from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import ConfigurationError, DecodeError
 from gnomon_schemas.records import DeploymentStart, from_dict
-from gnomon_schemas.store import packaged_schemas
+from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 
 START = "gnomon.v1.DeploymentStart"
 WINDOW = "gnomon.v1.SamplingWindow"
@@ -34,27 +34,35 @@ class Tail:
 
 
 class ShadowLog:
-    """Reads the ends of a deployment's shadow partitions, without a group."""
+    """Reads the ends of a deployment's shadow partitions, without a group.
 
-    def __init__(self, settings: Settings, topic: str, clock: Callable[[], float]) -> None:
+    What a later version of Gnomon wrote is read by the schemas that it published in the topic `schemas`.
+    """
+
+    def __init__(self, settings: Settings, topic: str, schemas: str, clock: Callable[[], float]) -> None:
         self._topic = topic
         self._clock = clock
         self._settings = settings
         eof = {"enable.partition.eof": True, "fetch.wait.max.ms": 10}
         self._committed = clients.make_consumer(settings, defaults=eof)
         self._all = clients.make_consumer(settings, defaults=eof | {"isolation.level": "read_uncommitted"})
-        self._reader = Reader(packaged_schemas())
+        self._published = TopicSchemas(
+            clients.client_config(settings), schemas, timeout_s=settings.kafka.timeout_seconds
+        )
+        self._reader = Reader(ChainedSchemas(packaged_schemas(), self._published))
 
     def close(self) -> None:
         """Leave the broker."""
         self._committed.close()
         self._all.close()
+        self._published.close()
 
     def tail(self, partition: int, stopping: Callable[[], bool]) -> Tail:
         """Read one partition's tail, as soon as no transaction is open there.
 
         The last stable offset must reach the high watermark first: until then a predecessor's commit may still be
-        running, and its seal would appear after we have read the tail.
+        running, and its seal would appear after we have read the tail. Raises ConfigurationError for a record that is
+        not readable: it may be a seal, and we would score its window again.
         """
         deadline = self._clock() + _WAIT_SECONDS
         waited = False
@@ -77,9 +85,9 @@ class ShadowLog:
         step = _FIRST_STEP
         while end is None:
             first = max(low, high - step)
-            for record in self._read(partition, first, high):
-                if record[0] == WINDOW:
-                    end = record[1]["end_offset"]
+            for name, record in self._read(partition, first, high, every=True):
+                if name == WINDOW:
+                    end = record["end_offset"]
             if first == low:
                 break
             step *= 4
@@ -96,23 +104,26 @@ class ShadowLog:
         return log_reading.watermarks(self._settings, consumer, TopicPartition(self._topic, partition))
 
     def _first(self, partition: int, low: int, high: int) -> tuple[str, Record] | None:
-        return next(iter(self._read(partition, low, min(high, low + _FIRST_STEP))), None)
+        return next(iter(self._read(partition, low, min(high, low + _FIRST_STEP), every=True)), None)
 
-    def _read(self, partition: int, first: int, end: int) -> Iterator[tuple[str, Record]]:
-        """Yield the readable records of [first, end); transaction markers leave holes, aborted records are left out."""
+    def _read(self, partition: int, first: int, end: int, every: bool = False) -> Iterator[tuple[str, Record]]:
+        """Yield the readable records of [first, end); with `every`, raise ConfigurationError for an unreadable one.
+
+        Transaction markers leave holes, aborted records are left out.
+        """
         place = TopicPartition(self._topic, partition, first)
         for message in log_reading.read(self._settings, self._committed, place, end):
-            record = self._decode(message)
-            if record is not None:
-                yield record
-
-    def _decode(self, message: Any) -> tuple[str, Record] | None:
-        try:
-            name, _, record = self._reader.decode(message.value())
-        except DecodeError as error:
-            log.warning("unreadable record", topic=self._topic, offset=message.offset(), reason=str(error))
-            return None
-        return name, record
+            try:
+                name, _, record = self._reader.decode(message.value())
+            except DecodeError as error:
+                if every:
+                    raise ConfigurationError(
+                        f"{self._topic} [{partition}], offset {message.offset()}: {error}; if a later version of Gnomon"
+                        " wrote it, install that one, else use another --deployment name"
+                    ) from None
+                log.warning("unreadable record", topic=self._topic, offset=message.offset(), reason=str(error))
+            else:
+                yield name, record
 
 
 def check_identity(wanted: DeploymentStart, found: DeploymentStart, topic: str) -> None:

@@ -15,7 +15,6 @@ from gnomon_consumer.scorer.pool.pool import Pool
 from gnomon_consumer.scorer.pool.writer_schemas import WriterSchemas
 from gnomon_consumer.scorer.worker.models import ModelSpec
 from gnomon_consumer.scorer.worker.sandbox import Limits, keep_memory_private
-from gnomon_consumer.scorer.worker.scoring import LIVE
 from gnomon_consumer.settings import DEFAULT_FILE, Settings
 from gnomon_consumer.times import now_us
 from gnomon_schemas.errors import ConfigurationError
@@ -115,7 +114,7 @@ def _started_with_another(
     Raises `refusal` if the model fits none of them. Captures of the newest record then fail one by one, with the
     feature's name.
     """
-    captures = [schema for schema in reversed(store.live_schemas()) if schema.name == LIVE]
+    captures = store.live_schemas()[::-1]
     if not captures:
         raise refusal
     newest = captures[0]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from gnomon_consumer.runtime.logging import get_logger
-from gnomon_consumer.scorer.worker.scoring import LIVE
 from gnomon_schemas.codec import SchemaFinder
 from gnomon_schemas.errors import DecodeError, DependencyUnreachableError
 from gnomon_schemas.framing import SINGLE_OBJECT_MARKER, Fingerprint, SchemaKey, unframe
@@ -60,7 +59,7 @@ class WriterSchemas:
         said = False
         while not stopping():
             self._store.refresh()
-            captures = [schema for schema in self._store.live_schemas() if schema.name == LIVE]
+            captures = self._store.live_schemas()
             if captures:
                 self.learn(captures[-1].fingerprint, captures[-1])
                 return captures[-1]

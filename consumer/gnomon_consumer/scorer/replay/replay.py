@@ -14,6 +14,7 @@ from confluent_kafka.admin import ClusterMetadata
 
 from gnomon_consumer.kafka import clients
 from gnomon_consumer.kafka.errors import kafka_error
+from gnomon_consumer.scorer.intake import own_schemas
 from gnomon_consumer.scorer.intake.resume import Resumption
 from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog
 from gnomon_consumer.scorer.options import Options
@@ -70,6 +71,7 @@ class Replay:
         ):
             if workers is None:
                 return ReplaySummary()
+            own_schemas.publish(settings, self._names.schemas)
             run = self._connected(workers, starts, resources)
             for partition in sorted(theirs.partitions):
                 run.follow(partition)
@@ -107,8 +109,12 @@ class Replay:
             model=starts.model,
             now_us=self.now_us,
         )
-        theirs = resources.enter_context(closing(ShadowLog(settings, names.shadow(self.like), self.clock)))
-        own = resources.enter_context(closing(ShadowLog(settings, names.shadow(options.deployment), self.clock)))
+        theirs = resources.enter_context(
+            closing(ShadowLog(settings, names.shadow(self.like), names.schemas, self.clock))
+        )
+        own = resources.enter_context(
+            closing(ShadowLog(settings, names.shadow(options.deployment), names.schemas, self.clock))
+        )
         live = clients.make_consumer(settings, defaults={"enable.partition.eof": True})
         resources.callback(live.close)
         writer = Writer(settings, names, options.deployment, options.member, clock=self.clock, stopping=self.stopping)
