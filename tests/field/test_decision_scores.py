@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from sklearn.linear_model import Perceptron, RidgeClassifier, SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC, LinearSVC
-from tests.field.test_models_as_exporters_write_them import FEATURES, LATE, ROWS, X, exported
+from tests.support.exported_models import FEATURES, LATE, ROWS, X, exported
 from tests.support.live_stream import save, write_sidecar
 from tests.support.model_runners import load, outcomes
 
