@@ -206,6 +206,15 @@ def reports() -> list[str]:
     ]
 
 
+def stocked() -> list[str]:
+    """Every report on the embedded server beside Debian's, in seconds."""
+    data = kept("stock")
+    debian = f"Debian's PostgreSQL {data['version']}"
+    heads = ("report", "embedded", f"{debian}, owner", "gnomon_reader", "never analyzed")
+    lines = [(name, *map(seconds, times)) for name, times in data["reports"].items()]
+    return [f"{data['pairs']:,} pairs: {tables.measured(data['machine'])}", "", *tables.table(heads, lines)]
+
+
 def seconds(value: Any) -> str:
     """A report's time; why there is none; nothing."""
     if value is None:
@@ -262,6 +271,7 @@ BLOCKS: dict[str, Callable[[], list[str]]] = {
     "split": split,
     "guard": guard,
     "reports": reports,
+    "stock": stocked,
     "replay": replayed,
     "speed": speed,
 }

@@ -33,6 +33,20 @@ def instant(name: str, text: str) -> datetime:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
+def interval_text(span: timedelta) -> str:
+    """Return a span as people write it and PostgreSQL reads it: `30 days`, `1 hour`, `1 day 0:05:00`."""
+    rest = span - timedelta(days=span.days)
+    hours = rest / timedelta(hours=1)
+    parts = [_counted(span.days, "day")] if span.days else []
+    if rest or not parts:
+        parts.append(_counted(round(hours), "hour") if hours.is_integer() else str(rest))
+    return " ".join(parts)
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
 def now_us() -> int:
     """Return the wall clock in microseconds since the Unix epoch; pure code is handed this function or its value."""
     return time.time_ns() // 1000

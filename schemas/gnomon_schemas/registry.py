@@ -81,7 +81,7 @@ def explained(error: Exception, what: str) -> GnomonError:
     if not isinstance(error, SchemaRegistryError):
         return DependencyUnreachableError(f"the schema registry does not answer: {type(error).__name__}: {error}")
     status, said = error.http_status_code, " ".join(str(error.error_message).split())[:300]
-    if error.error_code in (-1, None):
+    if error.error_code in (-1, None) or (status == 404 and error.error_code not in _NOT_FOUND):
         said = f"its answer is not a registry's: is schema.registry.url right, or is a proxy in the way? It said {said}"
     text = f"the schema registry does not {what} (HTTP {status}): {said}"
     if status == 409:

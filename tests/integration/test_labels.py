@@ -226,4 +226,4 @@ def test_a_load_says_what_matures_and_what_to_add(gnomon: Gnomon, database_url: 
     assert "--complete-until" in bare.stdout
     whole = gnomon.run(*command, "--complete-until", "2024-01-05T12:00")
     assert "complete until 2024-01-05 12:00 UTC" in whole.stdout
-    assert "1 day, 0:00:00 for requests before 2024-01-04 12:00" in whole.stdout
+    assert "1 day for requests before 2024-01-04 12:00" in whole.stdout

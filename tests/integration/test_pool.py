@@ -55,6 +55,41 @@ def test_the_answer_to_a_cancelled_job_is_never_the_next_jobs(tmp_path: Path) ->
     ]
 
 
+FOREST = """
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.ensemble import RandomForestClassifier
+
+def make():
+    model = RandomForestClassifier(3, n_jobs=-1).fit(np.arange(8.0)[:, None], np.arange(8) % 2)
+    def predict(columns):
+        Parallel(n_jobs=2)(delayed(float)(number) for number in range(3))
+        return model.predict_proba(np.asarray(columns["amount"])[:, None])[:, 1]
+    return predict
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_forest_scores_without_a_word_of_joblibs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "forest.py").write_text(FOREST)
+    pool = Pool(1, models.describe("forest:make"), Limits(2**32), call_seconds=60.0)
+    try:
+        pool.start(FEATURES.live)
+        pool.submit(job("forest"))
+        done: list[Finished] = []
+        while not done:
+            done = pool.poll(wait=0.05)
+    finally:
+        pool.close()
+    assert [one.status for one in done[0].scored] == ["scored"] * ROWS
+    said = "".join(capfd.readouterr())
+    assert "joblib" not in said
+    assert "worker says" not in said
+
+
 HANGS = """
 import time
 def make():

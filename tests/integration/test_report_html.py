@@ -192,6 +192,35 @@ def test_a_challenger_without_pairs_or_labels(gnomon: Gnomon, db: Database, data
     assert "no control" in text
 
 
+def test_of_several_classes_each_is_shown(gnomon: Gnomon, db: Database, database_url: str) -> None:
+    """By class, the means first; no column of differences where no answer is a number; why a point has no line."""
+    drawn, classes = sample(np.random.default_rng(2), n=300), ("bronze", "gold", "silver")
+    bare_answer = {"live_value": None, "shadow_value": None}
+    db.add_deployment("new")
+    db.add_pairs([
+        {**row, **bare_answer, "live_label": classes[i % 3], "shadow_label": classes[(i + (i % 5 == 0)) % 3]}
+        for i, row in enumerate(drawn.rows())
+    ])  # fmt: skip
+    db.add_labels([{**label, "value": None, "label": classes[i % 3]} for i, label in enumerate(drawn.labels())],
+                  START.replace(month=6))  # fmt: skip
+    text = made(gnomon, database_url)
+    page = PageReader(text)
+    lines = page.table("Each class against the truth, labels within 1 day")
+    assert lines[0][:3] == ["class", "measure", "difference"]
+    assert [line[0] for line in lines[1:]] == 3 * ["macro avg"] + 3 * ["weighted avg"] + [
+        one for one in classes for _ in range(3)
+    ]
+    found = {
+        (row["class"], row["metric"], row["side"]): row for row in ask(db.connection, "classes", Question("s")).rows
+    }
+    recall = next(line for line in lines if line[:2] == ["gold", "recall"])
+    assert recall[4] == "100%" or float(recall[4].rstrip("%")) == pytest.approx(
+        100 * found["gold", "recall", "live"]["estimate"], abs=0.06
+    )
+    assert page.table("Requests on which live and the shadow differ")[0][:3] == ["request", "live", "shadow"]
+    assert "A point without a line: too little varies there for an interval" in text
+
+
 def test_an_unknown_stream_and_an_unwritable_file(gnomon: Gnomon, database_url: str) -> None:
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "nowhere"}
     ended = gnomon.run("report", "html", "-o", "r.html", env=environment)

@@ -17,6 +17,7 @@ from tests.support.servers.process import Gnomon
 from gnomon_consumer.reports import REPORTS, Answer, Question, ask
 from gnomon_consumer.reports.hints import hint
 from gnomon_consumer.reports.numbers import number, with_interval
+from gnomon_consumer.reports.query import LIVE_VERSION
 from gnomon_consumer.reports.terminal import as_csv, as_json, table
 from gnomon_schemas.errors import ConfigurationError
 
@@ -156,6 +157,13 @@ def test_a_misspelt_segment_says_what_there_is(db: Database, name: str, asked: A
     assert said == (None if words is None else f"none of the newest requests has {words}")
 
 
+def test_a_version_that_was_never_live_says_which_were(db: Database) -> None:
+    for version, words in (("9", "version 9 of the live model answered none of the newest requests; there is 1"),
+                           ("1", None)):  # fmt: skip
+        question = Question("s", segment={LIVE_VERSION: version})
+        assert hint(db.connection, question, list(ask(db.connection, "agreement", question).rows)) == words
+
+
 @pytest.mark.parametrize(
     ("name", "slice_", "words"),
     [
@@ -184,3 +192,12 @@ def test_labels_that_fit_no_answer_are_not_called_missing(db: Database) -> None:
     )  # fmt: skip
     rows = ask(db.connection, "quality", Question("s", deployment="listless")).rows
     assert {row["status"].partition(",")[0] for row in rows} == {"labels have come"}
+
+
+def test_what_holds_for_every_one_of_many_deployments_is_said_once(db: Database) -> None:
+    other = Database(db.connection, "many")
+    other.add_stream()
+    for name in ("one", "two", "three"):
+        other.add_deployment(name)
+    lines = shown(ask(db.connection, "ledger", Question("many")), 80)
+    assert [line.strip() for line in lines if "no window" in line] == ["every deployment: no window in this period"]

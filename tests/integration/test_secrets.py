@@ -44,7 +44,9 @@ PROPERTIES = {
     "sasl.password": secret("sasl"),
     "ssl.key.password": secret("key"),
     "ssl.keystore.password": secret("keystore"),
+    "sasl.oauthbearer.method": "oidc",
     "sasl.oauthbearer.client.secret": secret("oauth"),
+    "sasl.oauthbearer.config": f"principal={secret('oauth-config')}",
     "schema.registry.url": f"http://ru:{secret('registry')}@{NOWHERE}",
     "schema.registry.basic.auth.user.info": f"ru:{secret('info')}",
     "schema.registry.basic.auth.credentials.source": "USER_INFO",
@@ -124,12 +126,41 @@ def test_properties_and_model_addresses_are_never_shown(folder: Path, command: t
         ("-X", f"={secret('alone')}"),
         ("-X", f"sasl.pasword={secret('misspelt')}"),
         ("-X", f"sasl.password={secret('refused')}", "-X", "security.protocol=nonsense"),
+        ("-X", f'sasl.jaas.config=org.example.LoginModule required password="{secret("jaas")}";'),
+        ("-X", "sasl.mechanism=OAUTHBEARER", "-X", f"sasl.oauthbearer.client.secret={secret('no-method')}"),
+        ("-X", f"bootstrap.servers={secret('owned')}"),
         ("-X", f"schema.registry.url=ftp://u:{secret('scheme')}@h"),
         ("-X", f"schema.registry.basic.auth.user.info={secret('nocolon')}", "-X", "schema.registry.url=http://h"),
     ],
 )
 def test_a_mistaken_property_is_not_repeated(folder: Path, mistaken: tuple[str, ...]) -> None:
     check(folder, "schemas", "register", "f.avsc", *mistaken)
+
+
+@pytest.mark.parametrize(
+    "webhook",
+    [
+        f"https://hooks.invalid/services/T1/{secret('path')}",
+        f"http://{NOWHERE}/hook?token={secret('query')}-and-more",
+        f"http://{secret('token')}@{NOWHERE}/hook",
+        f"http://u:{secret('userinfo')}@{NOWHERE}/hook",
+        f"ftp://{NOWHERE}/{secret('scheme')}",
+        f"http://[{secret('bracket')}/hook",
+    ],
+)
+def test_the_address_and_the_key_of_a_webhook_are_never_shown(folder: Path, webhook: str, database_url: str) -> None:
+    for command in (("verdict", "--deployment", "d"), ("promote", "--deployment", "d"), ("doctor",)):
+        check(folder, *command, GNOMON_DATABASE_URL=database_url, GNOMON_EVENTS__URL=webhook,
+              GNOMON_EVENTS__SECRET=secret("key"))  # fmt: skip
+    check(folder, "db", "current", GNOMON_EVENTS__URL=webhook, GNOMON_EVENTS__SECRET=secret("s")[:7])
+
+
+@pytest.mark.parametrize("place", [f"http://mu:{secret('mlflow')}@{NOWHERE}", f"http://{secret('mlflow')}@{NOWHERE}"])
+def test_the_address_of_mlflow_is_never_shown(folder: Path, place: str, database_url: str) -> None:
+    way = {"kind": "mlflow", "mlflow_uri": place, "mlflow_model": "m", "mlflow_version": "1"}
+    for command in (("promote", "--deployment", "d"), ("rollback", "--deployment", "d")):
+        check(folder, *command, GNOMON_DATABASE_URL=database_url, GNOMON_VERDICT__WAY_BACK=json.dumps(way),
+              MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")  # fmt: skip
 
 
 @pytest.mark.parametrize(

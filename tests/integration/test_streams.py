@@ -30,12 +30,12 @@ def test_before_the_first_join(gnomon: Gnomon, database_url: str) -> None:
     assert done.returncode == 0, done.stderr
     found = shown(gnomon, database_url)
     assert (found["task"], found["positive_class"], found["negative_class"]) == ("binary", "late", "on_time")
-    assert found["horizons"] == ["1:00:00", "1 day, 0:00:00"]
+    assert found["horizons"] == ["1 hour", "1 day"]
     assert (found["label_grace"], found["label_kind"], found["label_choice"]) == (
         "0:05:00", "absence_is_negative", "first",
     )  # fmt: skip
     assert (found["retention"], found["time_zone"], found["granularity"]) == (
-        "30 days, 0:00:00", "America/New_York", "day",
+        "30 days", "America/New_York", "day",
     )  # fmt: skip
     assert (found["value_tolerance"], found["relative_tolerance"]) == (0.5, 1e-5)
     again = gnomon.run("streams", "set", *where, "--task", "binary")
@@ -55,7 +55,7 @@ def test_the_file_declares_too_and_label_commands_store_it(gnomon: Gnomon, datab
     loaded = gnomon.run("labels", "load", "labels.csv")
     assert loaded.returncode == 0, loaded.stderr
     found = shown(gnomon, database_url)
-    assert (found["task"], found["classes"], found["horizons"]) == ("multiclass", ["a", "b"], ["2:00:00"])
+    assert (found["task"], found["classes"], found["horizons"]) == ("multiclass", ["a", "b"], ["2 hours"])
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """Times that people write on the command line."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gnomon_consumer.cli.report_options import Moment
 from gnomon_consumer.scorer.options import StartAt
-from gnomon_consumer.times import instant
+from gnomon_consumer.times import instant, interval_text
 from gnomon_schemas.errors import ConfigurationError
 
 
@@ -35,3 +35,17 @@ def test_another_unit_is_refused_with_what_it_looks_like(text: str, said: str) -
         StartAt.parse(text)
     with pytest.raises(Exception, match=said):
         Moment().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [
+        (timedelta(days=1), "1 day"),
+        (timedelta(days=30, hours=6), "30 days 6 hours"),
+        (timedelta(hours=1), "1 hour"),
+        (timedelta(minutes=5), "0:05:00"),
+        (timedelta(0), "0 hours"),
+    ],
+)
+def test_a_span_is_written_as_it_is_declared(span: timedelta, said: str) -> None:
+    assert interval_text(span) == said

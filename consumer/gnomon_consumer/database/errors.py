@@ -106,7 +106,7 @@ def _missing_right(error: psycopg.Error, said: str) -> str:
 _REFUSED: tuple[tuple[str, str], ...] = (
     (
         r"password authentication failed|SASL authentication failed",
-        "the password is wrong: check database_url, PGPASSWORD or the password file",
+        "the password is wrong, or has expired (VALID UNTIL): check database_url, PGPASSWORD or the password file",
     ),
     (r"no password supplied|empty password", "the server asks for a password: give it in database_url or PGPASSWORD"),
     (r"pg_hba\.conf", "pg_hba.conf of the server does not let this role in from here"),
@@ -119,18 +119,37 @@ _REFUSED: tuple[tuple[str, str], ...] = (
         r"certificate verify failed|root certificate file|server certificate for|certificate authority",
         "the server's certificate is not trusted: check sslmode and sslrootcert",
     ),
+    (
+        r"requires a valid client certificate|SSL error: .* alert",
+        "the server does not take the client's certificate: check sslcert and sslkey",
+    ),
     (r"does not support SSL|SSL was required", "the server has no TLS: check sslmode"),
     (r"certificate file|private key file|could not load", "check sslcert, sslkey and sslpassword"),
     (r"definition of service|service file", "check the service in database_url or PGSERVICE, and the service file"),
     (r"unsupported startup parameter", "the pooler refuses a parameter of database_url: remove it there"),
     (r"invalid (sslmode|channel_binding|gssencmode|target_session_attrs|load_balance|min_protocol|ssl)", "check it"),
     (r"invalid integer value|invalid connection option", "check the numbers in database_url"),
+    (r"could not match \d+ .* to \d+ host", "give one port for all hosts, or one for each"),
+    (r"weak sslmode", "check sslmode and sslnegotiation"),
+    (r"authentication method requirement|channel binding required", "check require_auth and channel_binding"),
+    (r"GSSAPI encryption required", "check gssencmode"),
+    (
+        r"unrecognized configuration parameter|invalid value for parameter",
+        "check `options` in database_url, and PGOPTIONS",
+    ),
+    (r"cannot connect to invalid database", "its removal was interrupted: drop it, and create it again"),
 )
 
 
 # The server's own words, in its language, follow its severity and two spaces; libpq's are written otherwise.
 _ANSWERED = re.compile(r"failed: \S+ ?:  ")
-_PASSES = re.compile(r"the database system is|connection slots|too many (connections|clients)|terminating connection")
+_PASSES = re.compile(
+    r"the database system is|connection slots|too many (connections|clients)|terminating connection"
+    r"|not currently accepting connections"
+    # pgbouncer's
+    r"|server_login_retry|_timeout|no more connections allowed|pgbouncer |is (paused|disabled)|server closed"
+)
+_NOT_THE_KIND = re.compile(r"session is (not )?read-only|server is (not )?in hot standby mode")
 
 
 def refused(error: psycopg.Error, where: str) -> GnomonError:
@@ -143,7 +162,11 @@ def refused(error: psycopg.Error, where: str) -> GnomonError:
             return ConfigurationError(f"PostgreSQL at {where} refuses the connection: {said}: {way_out}")
     if isinstance(error, psycopg.ProgrammingError):
         return ConfigurationError(f"PostgreSQL at {where} refuses the connection: {said}")
-    if _ANSWERED.search(str(error)) and not _PASSES.search(said):
+    if _NOT_THE_KIND.search(said):
+        return DependencyUnreachableError(f"PostgreSQL at {where} is not what target_session_attrs asks for: {said}")
+    if _ANSWERED.search(str(error)):
+        if _PASSES.search(said):
+            return DependencyUnreachableError(f"PostgreSQL at {where} takes no connection now: {said}")
         return DependencyUnreachableError(
             f"PostgreSQL at {where} refuses the connection: {said}: check password, role and database; with"
             " lc_messages = 'C' in the server's configuration Gnomon knows which it is"

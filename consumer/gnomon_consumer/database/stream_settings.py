@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.settings import DeclaredSettings
+from gnomon_consumer.times import interval_text
 from gnomon_schemas.errors import ConfigurationError
 
 Connection = psycopg.Connection[Any]
@@ -130,5 +131,5 @@ def settings_of(connection: Connection, stream: str) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Return a setting as JSON and the command line write it."""
     if isinstance(value, timedelta):
-        return str(value)
+        return interval_text(value)
     return [plain(one) for one in value] if isinstance(value, list | tuple) else value

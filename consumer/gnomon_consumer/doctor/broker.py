@@ -12,7 +12,7 @@ from gnomon_consumer.kafka.errors import kafka_error
 from gnomon_consumer.kafka.topics import TopicPlan, plan
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader
-from gnomon_schemas.errors import DecodeError, GnomonError
+from gnomon_schemas.errors import DecodeError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.registry import registry_client, registry_properties, registry_schemas
 from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
@@ -25,8 +25,11 @@ def answers(settings: Settings) -> "Iterator[Finding] | Any":
     """Check that a broker answers; return its metadata, None without an answer."""
     try:
         metadata = clients.list_topics(settings)
-    except GnomonError as error:
+    except DependencyUnreachableError as error:
         yield Finding("broker", "unreachable", str(error), "check bootstrap_servers and the broker's listeners")
+        return None
+    except GnomonError as error:
+        yield Finding("broker", "failed", str(error), "change what the line names")
         return None
     kind = "librdkafka's mock cluster" if clients.is_mock(metadata) else "Kafka"
     yield Finding("broker", "ok", f"{kind} at {settings.bootstrap_servers}, {len(metadata.brokers)} broker(s)")

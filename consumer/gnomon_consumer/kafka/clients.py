@@ -158,6 +158,8 @@ def _client(kind: Any, config: dict[str, Any], **callbacks: Any) -> Any:
     except KafkaException as error:
         missing = [f"{name}: no file {path}" for name, path in config.items() if _is_missing_file(name, path)]
         reason = "; ".join(missing) or kafka_error(error).str()
+        if "ssl.key.location failed" in reason:
+            reason += ": check ssl.key.password"
         raise ConfigurationError(f"librdkafka refuses the configuration: {reason}") from None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"librdkafka refuses the configuration: {error}") from None

@@ -3,6 +3,7 @@
 Status 2: somebody must change a login, TLS or a right; status 3: no broker answers.
 """
 
+import re
 from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException
@@ -16,6 +17,13 @@ LOGIN = (
     KafkaError.ILLEGAL_SASL_STATE,
 )
 TLS = (KafkaError._SSL,)
+# An address that a broker gave, with its number; those of our own settings end with /bootstrap.
+_SENT_TO = re.compile(r"(?:\w+://)?(?P<address>\S+)/\d+: (?:Failed to resolve|Connect to )")
+# librdkafka calls it a refused login, too, when nobody answers where it asks for tokens.
+_NO_TOKEN = re.compile(
+    r"acquire SASL OAUTHBEARER token.*(connect to|could ?n.t connect|resolve|timed? ?out|HTTP (429|5\d\d))",
+    re.IGNORECASE,
+)
 RIGHTS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "a right to a topic: Describe and Read to consume, Write to produce",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "Read on the consumer group (kafka-acls --group PREFIX"
@@ -52,12 +60,19 @@ def refusal(error: KafkaError, subject: str = "") -> ConfigurationError | None:
     `subject` is the name of the requested topic or group.
     """
     code, said, about = error.code(), one_line(error.str()), f" {subject}" if subject else ""
+    if code in LOGIN and _NO_TOKEN.search(said):
+        return None
     if code in LOGIN:
         return ConfigurationError(
             f"Kafka refuses the login: {said}: check security.protocol, sasl.mechanism, sasl.username and sasl.password"
             " in [kafka.properties] or -X"
         )
     # A listener of another protocol just hangs up: librdkafka guesses the reason, and gives it no code of its own.
+    if code in TLS and "certificate verify failed" in said:
+        return ConfigurationError(
+            f"Kafka's certificate is not trusted: {said}: its authority is not in ssl.ca.location, it has expired, or"
+            " it is for another host name than that in bootstrap_servers"
+        )
     if code in TLS or (code == KafkaError._TRANSPORT and ("SSL handshake" in said or "security.protocol" in said)):
         return ConfigurationError(
             f"no connection to Kafka by this protocol: {said}: check security.protocol, ssl.ca.location,"
@@ -83,6 +98,13 @@ def no_broker(servers: str, error: KafkaError, heard: Sequence[KafkaError] = ())
         if found := refusal(one):
             return found
     reasons = [one_line(one.str()) for one in (error, *told[-1:])]
+    for one in told:
+        sent = _SENT_TO.match(one.str())
+        if sent is not None and sent["address"] not in servers:
+            reasons.append(
+                f"the cluster sends its clients to {sent['address']}: check the brokers' advertised.listeners"
+            )
+            break
     if heard and not told:
         reasons.append("it accepts the connection and closes it: check security.protocol, SASL and TLS")
     return DependencyUnreachableError(

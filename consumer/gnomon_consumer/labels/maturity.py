@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from gnomon_consumer.times import interval_text
+
 
 @dataclass(frozen=True, slots=True)
 class Maturity:
@@ -18,7 +20,7 @@ class Maturity:
         """Return times in ISO 8601."""
         return {
             "complete_until": None if self.watermark is None else self.watermark.isoformat(),
-            "mature_until": {str(horizon): until.isoformat() for horizon, until in self.until.items()},
+            "mature_until": {interval_text(horizon): until.isoformat() for horizon, until in self.until.items()},
         }
 
     def sentence(self) -> str:
@@ -28,7 +30,9 @@ class Maturity:
                 "no request is mature: nothing says until when these labels are complete. Load the file again with"
                 " --complete-until TIME (every label observed before TIME is known), or run `gnomon labels consume`"
             )
-        ends = ", ".join(f"{horizon} for requests before {end:%Y-%m-%d %H:%M}" for horizon, end in self.until.items())
+        ends = ", ".join(
+            f"{interval_text(horizon)} for requests before {end:%Y-%m-%d %H:%M}" for horizon, end in self.until.items()
+        )
         return (
             f"labels are complete until {self.watermark:%Y-%m-%d %H:%M} UTC; mature horizons (UTC): {ends}."
             " `gnomon streams set --horizon SPAN` declares shorter ones"

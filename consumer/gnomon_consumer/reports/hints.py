@@ -7,7 +7,7 @@ import psycopg
 
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.reports.numbers import span
-from gnomon_consumer.reports.query import Question, Row
+from gnomon_consumer.reports.query import LIVE_VERSION, Question, Row
 
 SQL = queries_of(__package__)
 
@@ -83,7 +83,11 @@ def segment_hint(connection: psycopg.Connection[Any], question: Question) -> str
     """Return the existing segments if a key or value of the question is unknown."""
     found = _segments(connection, question)
     for key, value in (question.segment or {}).items():
-        if key.startswith("@"):  # the version of the live model is no segment
+        if key == LIVE_VERSION:
+            versions = names(connection, SQL["live_versions"], question.stream, question.deployment)
+            if value not in versions:
+                missing = f"version {value} of the live model answered none of the newest requests"
+                return f"{missing}; {listed('version', versions)}"
             continue
         if key not in found:
             return f"none of the newest requests has the segment {key}; {listed('segment', sorted(found))}"
@@ -115,7 +119,7 @@ def _captured(connection: psycopg.Connection[Any], question: Question) -> str | 
     return f"nothing in this period; the captures are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
 
 
-def names(connection: psycopg.Connection[Any], query: bytes, *values: str) -> list[str]:
+def names(connection: psycopg.Connection[Any], query: bytes, *values: str | None) -> list[str]:
     """Return the names in a statement's rows."""
     return [row[0] for row in connection.execute(query, values or None).fetchall()]
 

@@ -40,12 +40,13 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"as": number, "quality_name": wording.NAMES.__getitem__}
+    environment.filters |= {"as": _number, "quality_name": wording.NAMES.__getitem__}
     environment.globals.update(
         estimate=wording.estimate, interval=wording.interval, name=wording.NAMES.__getitem__, measure=wording.measure,
         difference=wording.difference, favours=wording.favours, standard_error=wording.standard_error,
         per_cent=wording.per_cent, distance=wording.distance,
-        features=_features, answer=_answer, slice_title=pictures.slice_title, place=pictures.shown, nothing=NOTHING,
+        features=_features, reasons=_reasons, answer=_answer, slice_title=pictures.slice_title, place=pictures.shown,
+        nothing=NOTHING,
     )  # fmt: skip
     quality = _quality(page)
     return environment.get_template("report.html.j2").render(
@@ -56,6 +57,7 @@ def render(page: Page) -> str:
         cards=[_card(page, row) for row in page.challengers],
         evidence=any(row.get("n") for row in page.reports["agreement"]),
         quality=quality,
+        classes=_classes(page),
         quality_chart=pictures.quality(page, quality),
         labelled=_labelled(page),
         quality_statuses=_quality_statuses(page),
@@ -69,6 +71,11 @@ def render(page: Page) -> str:
 def _visible(value: Any) -> Any:
     """Return a text of the database without characters that a browser hides or obeys, such as direction marks."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _number(value: Any, kind: str) -> str:
+    """A number as everywhere, with a true minus."""
+    return wording.minus(number(value, kind)) if isinstance(value, int | float) else number(value, kind)
 
 
 def _key(page: Page, row: Row) -> str:
@@ -136,6 +143,18 @@ def _quality(page: Page) -> list[dict[str, Any]]:
     return entries
 
 
+def _classes(page: Page) -> list[dict[str, Any]]:
+    """One entry a (challenger, class, metric) with its three sides; the means over classes come first."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in page.classes:
+        if row["class"] is not None and row["role"] != "control":
+            key = (row["deployment"], row["class"], row["metric"])
+            entry = found.setdefault(key, dict(zip(("deployment", "class", "metric"), key, strict=True)))
+            entry[row["side"]] = row
+    entries = [entry for entry in found.values() if entry["difference"]["estimate"] is not None]
+    return sorted(entries, key=lambda entry: not entry["class"].endswith(" avg"))
+
+
 def _labelled(page: Page) -> Mapping[str, dict[str, Row]]:
     """Return label coverage: one row for each horizon, one cell for each deployment."""
     found: dict[str, dict[str, Row]] = {}
@@ -195,6 +214,12 @@ def _errors(page: Page) -> list[tuple[str, list[Row]]]:
     return [*known[:3], *(row for row in known[3:] if any(cell.get("rate") for cell in row[1]))]
 
 
+def _reasons(sentence: str) -> str:
+    """The sentence of a verdict below its decision, which it begins with."""
+    words = sentence.partition(": ")[2] or sentence
+    return words[:1].upper() + words[1:]
+
+
 def _features(row: Row) -> str:
     """Return a pair's features by name, as short text."""
     return ", ".join(
@@ -212,5 +237,6 @@ def _answer(row: Row, who: str) -> str:
             value, _ = with_interval(value, min(ends), max(ends), "number")
         else:
             value = number(value, "figure")
+        value = wording.minus(value)
         return f"{label or ''} {value}".strip()
     return label or " > ".join(items or ()) or NOTHING

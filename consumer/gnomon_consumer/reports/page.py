@@ -32,6 +32,7 @@ class Page:
     problem: str | None
     reports: Mapping[str, Sequence[Row]]
     quality: Sequence[Row]
+    classes: Sequence[Row]
     slices: Mapping[str, Sequence[Row]]
     timeline: Sequence[Row]
     disagreements: Sequence[Row]
@@ -88,6 +89,9 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
     reports = {
         name: of(name) for name in ("agreement", "latency", "errors", "coverage", "ledger", "confusion", "labels")
     }
+    quality = [row for row in of("quality") if row["n"] > 0 and row["metric"]]
+    decisions = {row[f"{side}_label"] for row in reports["confusion"] for side in ("live", "shadow")} - {None}
+    several = len(decisions) > 2  # of two classes, quality itself says all
     metric = ("value", "difference") if by_values(reports["agreement"]) else ("agreement", "pair")
     return Page(
         question=question,
@@ -96,7 +100,8 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
         control=control,
         problem=None if challengers else _problem(connection, question, control),
         reports=reports,
-        quality=[row for row in of("quality") if row["n"] > 0 and row["metric"]],
+        quality=quality,
+        classes=of("classes", horizon=max(row["horizon"] for row in quality)) if quality and several else [],
         slices={
             **_segments(_of_metric(of("segments"), *metric)),
             **{time: _of_metric(of("time_of_day", slice=time), *metric) for time in TIMES},

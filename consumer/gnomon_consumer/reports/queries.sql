@@ -26,6 +26,16 @@ from (
     limit 10000) newest
 cross join lateral jsonb_each_text(newest.segments) k
 
+-- name: live_versions
+-- Of the newest pairs, as above.
+select distinct newest.live_model_version
+from (
+    select p.live_model_version
+    from gnomon_estimators.pairs_of(%s, %s, null, null, null) p
+    order by p.event_time desc
+    limit 10000) newest
+order by 1
+
 -- name: captured
 -- When the captures are of, and how many hours of them lie in a period; by the rollups, which are few.
 select min(hour), max(hour) + interval '1 hour',

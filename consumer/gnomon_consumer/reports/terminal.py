@@ -111,16 +111,22 @@ def _says_something(answer: Answer, row: Row) -> bool:
 
 
 def _notes(answer: Answer, any_rows: bool) -> list[Text]:
-    found: dict[str, None] = {}
+    said: dict[tuple[str, str], dict[str, None]] = {}
     fine = {row.get("deployment") for row in answer.rows if row.get("status") == "ok"}
+    everybody = {str(row.get("deployment") or row.get("stream")) for row in answer.rows}
     for row in answer.rows:
         if row.get("status", "ok") == "ok":
             continue
         finer = ("metric", "measure", "value", "service", "bin") if row.get("deployment") in fine else ()
         finer = ("feature", *finer)
-        keys = (row.get("deployment") or row.get("stream"), *(row.get(key) for key in finer))
-        found[f"{' '.join(str(key) for key in keys if key)}: {row['status']}"] = None
-    notes = [Text(visible(note), "yellow") for note in found]
+        part = " ".join(str(row[key]) for key in finer if row.get(key))
+        said.setdefault((part, row["status"]), {})[str(row.get("deployment") or row.get("stream"))] = None
+    lines = [
+        f"{f'{name} {part}'.rstrip()}: {status}"
+        for (part, status), names in said.items()
+        for name in (["every deployment"] if len(names) == len(everybody) > 2 else names)
+    ]
+    notes = [Text(visible(line), "yellow") for line in lines]
     return [*notes, Text(answer.report.note, "dim")] if any_rows and answer.report.note else notes
 
 

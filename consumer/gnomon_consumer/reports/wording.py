@@ -76,14 +76,12 @@ def interval(row: Row, kind: str) -> str:
     if kind == "share":
         places = share_places(low, high)
         return f"{per_cent(low, places)} to {per_cent(high, places)}"
-    return f"{number(low, kind)} to {number(high, kind)}"
+    return minus(f"{number(low, kind)} to {number(high, kind)}")
 
 
 def per_cent(value: float, places: int = 2) -> str:
     """Return per cent; only exact values are written as 0% and 100%."""
-    if value in (0, 1, -1):
-        return f"{100 * value:.0f}%"
-    return share(value, places)
+    return minus(f"{100 * value:.0f}%" if value in (0, 1, -1) else share(value, places))
 
 
 def measure(row: Row | None, metric: str) -> str:
@@ -149,7 +147,12 @@ def favours(entry: dict[str, Any]) -> str:
 def _signed(value: float, places: int) -> str:
     """Return a number with its sign, a true minus, and without a sign if it rounds to 0."""
     text = f"{value:+.{places}f}"
-    return (text if float(text) else text[1:]).replace("-", "−")
+    return minus(text if float(text) else text[1:])
+
+
+def minus(number: str) -> str:
+    """Return a number with a true minus."""
+    return number.replace("-", "−")
 
 
 def days(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """What passes through to librdkafka, and what Gnomon sets there itself."""
 
+import re
 from collections.abc import Mapping
 
 from pydantic import Field, field_validator
@@ -26,6 +27,25 @@ OWNED_PROPERTIES: Mapping[str, str] = {
     "offset.store.method": "progress is in the shadow log and in the database",
 }
 _STRATEGIES = ("range", "cooperative-sticky")
+_LISTENERS = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
+_SERVER = re.compile(r"(?:(?P<protocol>[^/]*)://)?(?P<host>\[[^\]]+\]|[^:\[\]/@]+)(?::(?P<port>[^:]*))?")
+
+
+def check_servers(servers: str) -> str:
+    """Return the list of brokers as it is; ValueError for one that librdkafka would read as another address.
+
+    It takes a port beyond 65,535 modulo 65,536, and any word before :// for a protocol.
+    """
+    for server in filter(None, (one.strip() for one in servers.split(","))):
+        found = _SERVER.fullmatch(server)
+        if found is None:
+            raise ValueError("write host:port,host:port, an IPv6 address in brackets: [::1]:9092")
+        protocol, port = found["protocol"], found["port"]
+        if protocol is not None and protocol.lower() not in _LISTENERS:
+            raise ValueError("write host:port without http:// or the like")
+        if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError("the port is not a number from 1 to 65535")
+    return servers
 
 
 class KafkaSettings(Section):
@@ -45,6 +65,16 @@ class KafkaSettings(Section):
             # librdkafka ends the whole process when the strategy does not fit our way of assigning partitions.
             if name == "partition.assignment.strategy" and value not in _STRATEGIES:
                 raise ValueError(f"{name} must be {' or '.join(_STRATEGIES)}")
+        # librdkafka would wait for ever for a token that a program has to give it.
+        mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or ""
+        has_tokens = (
+            given.get("sasl.oauthbearer.method", "").lower() == "oidc"
+            or given.get("enable.sasl.oauthbearer.unsecure.jwt", "").lower() == "true"
+        )
+        if mechanism.upper() == "OAUTHBEARER" and not has_tokens:
+            raise ValueError(
+                "sasl.mechanism OAUTHBEARER needs sasl.oauthbearer.method=oidc, and whom to ask for tokens"
+            )
         return given
 
     timeout_seconds: float = Field(

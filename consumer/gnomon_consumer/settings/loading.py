@@ -5,9 +5,9 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,7 +25,7 @@ from gnomon_consumer.settings.database import (
     LabelSettings,
     ReportSettings,
 )
-from gnomon_consumer.settings.kafka import KafkaSettings
+from gnomon_consumer.settings.kafka import KafkaSettings, check_servers
 from gnomon_consumer.settings.run import NAME, LogSettings, RunSettings
 from gnomon_consumer.settings.score import ScoreSettings
 from gnomon_consumer.verdict.rules.plan import Plan
@@ -39,6 +39,7 @@ _SECRET_WORDS = (
     "token",
     "authorization",
     "database_url",
+    "events.url",
     "jaas",
     "key.pem",
     "user.info",
@@ -53,7 +54,7 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, case_sensitive=False
     )
 
-    bootstrap_servers: str = Field(
+    bootstrap_servers: Annotated[str, AfterValidator(check_servers)] = Field(
         default="localhost:9092",
         min_length=1,
         description="Kafka brokers, host:port,…; default localhost:9092.",

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +15,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests.support.servers.certificates import Authority
 from tests.support.servers.kafka import SETTINGS
 from tests.support.servers.kafka_node import KafkaNode, free_port
-from tests.support.servers.shared import ServerUnavailableError
 
 ADMIN, SERVICE, STRANGER = "admin", "gnomon", "stranger"
 PASSWORD = "sasl-Secret-9"
@@ -63,14 +61,14 @@ class Secured:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[str]:
     """Yield the addresses as JSON (`open_secured` reads them)."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        raise ServerUnavailableError("no secured Kafka: openssl is needed")
     root = folder / "secured"
     root.mkdir()
-    _certificates(openssl, root)
+    authority = Authority.made(root)
+    broker_files = authority.issue("127.0.0.1", "IP:127.0.0.1,DNS:localhost")
+    chain = (broker_files.key, broker_files.certificate, authority.certificate)
+    (root / "broker.pem").write_text("".join(file.read_text() for file in chain))
     plain, tls, controller = free_port(), free_port(), free_port()
-    secured = Secured(f"127.0.0.1:{plain}", f"127.0.0.1:{tls}", str(root / "ca.pem"))
+    secured = Secured(f"127.0.0.1:{plain}", f"127.0.0.1:{tls}", str(authority.certificate))
     login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
     listeners = f"SASL_PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{tls}"
     settings = {
@@ -105,21 +103,3 @@ def running(folder: Path) -> Iterator[str]:
 def open_secured(address: str) -> Secured:
     """Return what `running` yielded."""
     return Secured(**json.loads(address))
-
-
-def _certificates(openssl: str, root: Path) -> None:
-    """Make a CA, and the broker's key and certificate in one file."""
-
-    def run(*arguments: str) -> None:
-        done = subprocess.run([openssl, *arguments], cwd=root, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise ServerUnavailableError(f"openssl: {done.stderr}")
-
-    run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2",
-        "-subj", "/CN=Gnomon tests")  # fmt: skip
-    run("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "broker.key", "-out", "broker.csr", "-subj", "/CN=127.0.0.1")
-    (root / "san.txt").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    run("x509", "-req", "-in", "broker.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-        "-out", "broker.crt", "-extfile", "san.txt")  # fmt: skip
-    key = (root / "broker.key").read_text()
-    (root / "broker.pem").write_text(key + (root / "broker.crt").read_text() + (root / "ca.pem").read_text())

@@ -121,7 +121,7 @@ def running(folder: Path) -> Iterator[str]:
             "--pwfile", secret, "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--no-instructions",
         )  # fmt: skip
         stack.enter_context(_postgres(bin_folder, account, root / "primary", stock.primary))
-        _wait_until_ready(stock.admin)
+        wait_until_ready(stock.admin)
         for role, rights in ((OWNER, "createdb createrole"), (READER, ""), (WRITER, ""), (NOBODY, "")):
             stock.execute(f"create role {role} login password '{PASSWORD}' {rights}")
         for role in ("gnomon_writer", "gnomon_reader"):
@@ -132,9 +132,9 @@ def running(folder: Path) -> Iterator[str]:
             "--no-sync", "--dbname", f"host=127.0.0.1 port={stock.primary} user=postgres",
         )  # fmt: skip
         stack.enter_context(_postgres(bin_folder, account, root / "replica", stock.replica))
-        _wait_until_ready(stock.url("postgres", "postgres", stock.replica))
+        wait_until_ready(stock.url("postgres", "postgres", stock.replica))
         stack.enter_context(_pooler(account, root, stock))
-        _wait_until_ready(stock.url("postgres", OWNER, stock.pooler))
+        wait_until_ready(stock.url("postgres", OWNER, stock.pooler))
         yield json.dumps(asdict(stock))
 
 
@@ -152,7 +152,7 @@ def _postgres(
         str(bin_folder / "postgres"), "-D", str(data), "-p", str(port), "-c", "listen_addresses=127.0.0.1",
         "-c", f"unix_socket_directories={data.parent}", *durability,
     )  # fmt: skip
-    return _child(account, arguments, data.with_suffix(".log"), signal.SIGINT)
+    return child(account, arguments, data.with_suffix(".log"), signal.SIGINT)
 
 
 def _pooler(account: ServerUser, root: Path, stock: Stock) -> "contextlib.AbstractContextManager[None]":
@@ -168,15 +168,18 @@ def _pooler(account: ServerUser, root: Path, stock: Stock) -> "contextlib.Abstra
     )
     for file in (users, config):
         file.chmod(0o644)
-    return _child(account, (pgbouncer(), str(config)), root / "pgbouncer.log", signal.SIGINT)
+    return child(account, (pgbouncer(), str(config)), root / "pgbouncer.log", signal.SIGINT)
 
 
 @contextlib.contextmanager
-def _child(account: ServerUser, arguments: tuple[str, ...], log: Path, stop: signal.Signals) -> Iterator[None]:
+def child(
+    account: ServerUser, arguments: tuple[str, ...], log: Path, stop: signal.Signals, **env: str
+) -> Iterator[None]:
+    """Run a program under the account while the block runs, which `stop` ends."""
     keeper = os.getpid()
     with log.open("w") as lines:
         child = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, cwd="/",
+            arguments, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, cwd="/", env={**os.environ, **env},
             preexec_fn=lambda: tie_to_parent(keeper, signal.SIGKILL), **account.popen_options(),
         )  # fmt: skip
     try:
@@ -190,7 +193,8 @@ def _child(account: ServerUser, arguments: tuple[str, ...], log: Path, stop: sig
             child.wait()
 
 
-def _wait_until_ready(url: str) -> None:
+def wait_until_ready(url: str) -> None:
+    """Return when a server takes a connection."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:

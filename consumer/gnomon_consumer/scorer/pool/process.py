@@ -34,6 +34,8 @@ class WorkerProcess:
         environment = {name: os.environ[name] for name in _CLEAN_ENVIRONMENT if name in os.environ}
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        # The sandbox has no place for its semaphores: joblib would warn of that, and then do the same.
+        environment["JOBLIB_MULTIPROCESSING"] = "0"
         self._popen = subprocess.Popen(
             launch.command(limits),
             stdin=subprocess.PIPE,

@@ -42,6 +42,19 @@ begin
 end
 $$;
 
+-- x²: 0 where it is as good as 0, null beyond what a double holds. PostgreSQL ends a statement whose product under- or
+-- overflows, and there are classifiers that answer 1e-200.
+create function gnomon_estimators.square(x float8) returns float8 language sql immutable parallel safe as
+$$
+    select case when x between -1e-70 and 1e-70 then 0 when x between -1e150 and 1e150 then x * x end
+$$;
+
+-- x, 0 where the square of its residual would underflow.
+create function gnomon_estimators.flushed(x float8) returns float8 language sql immutable parallel safe as
+$$
+    select case when x between -1e-70 and 1e-70 then 0 else x end
+$$;
+
 -- P(Beta(a, b) <= x); scale: ln Γ(a + b) - ln Γ(a) - ln Γ(b), where the caller has it.
 create function gnomon_estimators.beta_cdf(x float8, a float8, b float8, scale float8 default null) returns float8
     language plpgsql immutable parallel safe as

@@ -52,13 +52,14 @@ begin
                                   and truth_value in (0, 1) as probabilities,
                            finite and live_label is null and shadow_label is null
                                and coalesce(task, 'regression') = 'regression'
-                               and truth_value > '-infinity' and truth_value < 'infinity' as regression
+                               and truth_value > -1e70 and truth_value < 1e70 as regression
                     from (select *, gnomon_estimators.slice_of($6, event_time, stratum, segments, live_model_version, $7) as value,
                                  (event_time at time zone $7)::date as day,
                                  live_error_kind is not null as live_failed, outcome <> 'scored' as shadow_failed,
                                  live_error_kind is null and outcome = 'scored'
-                                     and live_value > '-infinity' and live_value < 'infinity'
-                                     and shadow_value > '-infinity' and shadow_value < 'infinity' as finite,
+                                     -- Of numbers beyond 1e70 the squares of residuals leave what a double can hold.
+                                     and live_value > -1e70 and live_value < 1e70
+                                     and shadow_value > -1e70 and shadow_value < 1e70 as finite,
                                  live_error_kind is null and outcome = 'scored' and live_label is not null
                                      and shadow_label is not null and truth_label is not null
                                      and coalesce(task, '') not in ('regression', 'ranking') as decided,

@@ -29,8 +29,9 @@ $$
     -- Of each request the loss of either side if the truth is 0, and if it is 1; one row a request, since there are many.
     losses as (
         select s.deployment_id, s.w, s.truth, c.*, -ln(1 - c.l) as log_l0, -ln(c.l) as log_l1, -ln(1 - c.s) as log_s0,
-               -ln(c.s) as log_s1, s.live ^ 2 as brier_l0, (1 - s.live) ^ 2 as brier_l1, s.shadow ^ 2 as brier_s0,
-               (1 - s.shadow) ^ 2 as brier_s1
+               -ln(c.s) as log_s1, gnomon_estimators.square(s.live) as brier_l0,
+               gnomon_estimators.square(1 - s.live) as brier_l1, gnomon_estimators.square(s.shadow) as brier_s0,
+               gnomon_estimators.square(1 - s.shadow) as brier_s1
         from said s
         join losing using (deployment_id)
         cross join lateral (select least(greatest(s.live, 1e-6), 1 - 1e-6) as l,

@@ -16,7 +16,8 @@ $$
                    as bucket
         from gnomon_estimators.labelled(calibration_bins.stream, calibration_bins.deployment, calibration_bins.since,
                                 calibration_bins.until, calibration_bins.segment, calibration_bins.horizon) p
-        cross join lateral (values ('live', p.live_value), ('shadow', p.shadow_value)) v(side, p)
+        cross join lateral (values ('live', gnomon_estimators.flushed(p.live_value)),
+                                   ('shadow', gnomon_estimators.flushed(p.shadow_value))) v(side, p)
         where p.truth_value in (0, 1) and p.live_error_kind is null and p.outcome = 'scored'
           and (p.live_label is not null and p.shadow_label is not null or p.task = 'binary')
           and p.task is distinct from 'multiclass' and p.live_value > '-infinity' and p.live_value < 'infinity'

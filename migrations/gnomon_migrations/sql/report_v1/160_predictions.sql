@@ -1,5 +1,6 @@
 -- What both sides answer, whatever the truth: range, mean, rate an hour, and the share of each class. not_finite counts
--- NaN and infinity, which enter no other number. A row with a label is that class alone; without, the side as a whole.
+-- NaN, infinity and numbers beyond 1e70, which enter no other number. A row with a label is that class alone; without, the
+-- side as a whole.
 create function report_v1.predictions(stream text, deployment text default null, since timestamptz default null,
                                       until timestamptz default null, segment jsonb default null)
     returns table (stream text, deployment text, role text, side text, label text, n bigint, n_effective float8,
@@ -20,7 +21,7 @@ $$
         cross join lateral (values ('live', p.live_label, p.live_value, p.live_error_kind is null),
                                    ('shadow', p.shadow_label, p.shadow_value, p.outcome = 'scored')
                            ) v(side, label, value, answered)
-        cross join lateral (select v.value > '-infinity' and v.value < 'infinity' as finite) f
+        cross join lateral (select v.value > -1e70 and v.value < 1e70 as finite) f
         where v.answered
         group by grouping sets ((p.deployment_id, v.side), (p.deployment_id, v.side, v.label))
     ),

@@ -1,0 +1,59 @@
+"""Certificates as a company makes them: an authority of its own, and what it has signed."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.servers.shared import ServerUnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """The files of a certificate and of its key."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A CA whose files are in `folder`."""
+
+    folder: Path
+    name: str = "ca"
+
+    @property
+    def certificate(self) -> Path:
+        """Whoever trusts this file trusts what the authority has signed."""
+        return self.folder / f"{self.name}.pem"
+
+    @classmethod
+    def made(cls, folder: Path, name: str = "ca") -> "Authority":
+        """Make one."""
+        made = cls(folder, name)
+        made._run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem",
+                  "-days", "2", "-subj", f"/CN=Gnomon tests {name}")  # fmt: skip
+        return made
+
+    def issue(self, common_name: str, alternatives: str = "", *, days: int = 2, password: str = "") -> Issued:
+        """Sign a certificate, for example with the alternatives `IP:127.0.0.1,DNS:localhost`; -1 days: expired.
+
+        The key is encrypted where there is a password.
+        """
+        file = f"{self.name}-{common_name.replace('.', '_')}-{days}"
+        encrypted = ["-passout", f"pass:{password}"] if password else ["-nodes"]
+        self._run("req", "-newkey", "rsa:2048", "-keyout", f"{file}.key", "-out", f"{file}.csr",
+                  "-subj", f"/CN={common_name}", *encrypted)  # fmt: skip
+        (self.folder / "extensions").write_text(f"subjectAltName={alternatives}\n" if alternatives else "")
+        self._run("x509", "-req", "-in", f"{file}.csr", "-CA", f"{self.name}.pem", "-CAkey", f"{self.name}.key",
+                  "-CAcreateserial", "-days", str(days), "-out", f"{file}.crt", "-extfile", "extensions")  # fmt: skip
+        return Issued(self.folder / f"{file}.crt", self.folder / f"{file}.key")
+
+    def _run(self, *arguments: str) -> None:
+        openssl = shutil.which("openssl")
+        if openssl is None:
+            raise ServerUnavailableError("no certificates: openssl is needed")
+        done = subprocess.run([openssl, *arguments], cwd=self.folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ServerUnavailableError(f"openssl: {done.stderr}")
