@@ -17,6 +17,14 @@ from gnomon_consumer.kafka import clients
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.features import FeatureSchema
 
+EARLY_LABELS = """
+with load as (insert into gnomon.label_loads (stream_id, file, sha256, started_at, complete_until)
+              select stream_id, 'f', '', now(), now() from gnomon.streams returning load_id, stream_id)
+insert into gnomon.labels (stream_id, load_id, request_id, observed_at, value)
+select stream_id, load_id, request_id, event_time + (source_offset - 3.5) * interval '1 hour', 1
+from gnomon.pairs cross join load where source_partition = 1 and source_offset in (1, 2, 3, 4)
+"""
+
 
 def findings(gnomon: Gnomon, *options: str, **environment: str) -> tuple[int, dict[str, list[str]]]:
     ended = gnomon.run("doctor", *options, "--json", env=environment)
@@ -36,12 +44,14 @@ def test_the_doctor_finds_what_is_wrong(gnomon: Gnomon, broker: str, stream_name
     assert gnomon.run("join", *options, "--drain").returncode == 0
     status, found = findings(gnomon, *checked)
     assert status == 0, found
-    assert found["ledger"] == ["ok"]
+    assert (found["ledger"], found["labels"]) == (["ok"], ["ok"])
     with psycopg.connect(database_url) as connection:
         connection.execute("delete from gnomon.pairs where source_partition = 2 and source_offset = 3")
+        connection.execute(EARLY_LABELS)
     status, found = findings(gnomon, *checked)
     assert status == 1
-    assert found["ledger"] == ["failed"]
+    assert (found["ledger"], found["labels"]) == (["failed"], ["note"])
+    assert "3 requests have a label observed before their capture" in gnomon.run("doctor", *checked).stdout
 
 
 def test_the_doctor_says_what_is_missing(gnomon: Gnomon, mock_bootstrap: str, empty_database_url: str) -> None:

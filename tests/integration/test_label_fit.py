@@ -190,14 +190,15 @@ def test_lists_are_judged_by_their_scores_and_a_relevance_that_is_no_number_leav
         for x, y in zip(live, shadow, strict=True)
     ]
     relevance: list[list[float]] = [list(t) for t in truth]
-    add(db, [*rows, rows[0]], [*({"relevance": t, "items": items} for t in relevance),
-                               {"relevance": [1.0, float("nan"), 0.0], "items": items}])  # fmt: skip
+    add(db, [*rows, rows[0], rows[1]], [*({"relevance": t, "items": items} for t in relevance),
+                                        {"relevance": [1.0, float("nan"), 0.0], "items": items},
+                                        {"relevance": [1.0, -1.0, 0.0], "items": items}])  # fmt: skip
     found = quality(db)
     for side, scores in (("live", live), ("shadow", shadow)):
         row = found["ndcg@10", side]
         assert row["n"] == 12
         assert row["estimate"] == pytest.approx(np.mean([sk.ndcg_score([t], [s]) for t, s in zip(truth, scores)]))  # noqa: B905
-        assert row["status"].startswith("1 lists with a relevance that is not a number are left out")
+        assert row["status"].startswith("2 lists with a relevance that is below 0 or no number are left out")
 
 
 def test_what_is_missing_is_said(db: Database) -> None:
@@ -219,3 +220,80 @@ def test_what_is_missing_is_said(db: Database) -> None:
     assert {row["status"] for row in ask(db, "labels('s', horizon => '1 day')")} == status()
     db.connection.execute("update gnomon.label_loads set complete_until = %s", [START + 9 * DAY])
     assert status() == {"no label has come for any of these pairs"}
+
+
+def decision_scores(rng: np.random.Generator, rows: int) -> tuple[Any, Any]:
+    truth = rng.integers(0, 2, rows)
+    return truth, (truth - 0.5) * 2 + rng.normal(size=rows)
+
+
+@pytest.mark.parametrize("settings", [CLASSES, {}, {"task": "binary"}], ids=["declared", "undeclared", "binary"])
+@pytest.mark.parametrize("side", ["live", "shadow"])
+def test_one_decision_score_outside_of_0_to_1_and_no_value_is_a_probability(
+    db: Database, side: str, settings: Row
+) -> None:
+    """As of RidgeClassifier, LinearSVC, `binary:logitraw`: four in ten scores are within 0 to 1, and say nothing."""
+    if settings:
+        declare(db, **settings)
+    truth, scores = decision_scores(np.random.default_rng(6), 200)
+    other = np.random.default_rng(7).random(200)
+    pairs = {"live": scores if side == "live" else other, "shadow": scores if side == "shadow" else other}
+    rows: list[Row] = [
+        {"live_label": word, "shadow_label": word, "live_value": float(live), "shadow_value": float(shadow)}
+        for live, shadow, word in zip(
+            pairs["live"], pairs["shadow"], np.where(scores > 0, "late", "on_time").tolist(), strict=True
+        )
+    ]
+    add(db, rows, [{"value": float(one)} for one in truth])
+    found = quality(db)
+    for metric in ("brier", "log_loss"):
+        for one in ("live", "shadow", "difference"):
+            row = found[metric, one]
+            assert row["status"] == "no probabilities: an answer lies outside of 0 to 1"
+            assert [row[name] for name in ("estimate", "se_row", "standard_error", "low", "high", "se_period",
+                                           "period_low", "period_high")] == [None] * 8  # fmt: skip
+    assert found["auc", side]["estimate"] == pytest.approx(sk.roc_auc_score(truth, scores))
+    assert {row["side"] for row in ask(db, "calibration('s')")} == {"shadow" if side == "live" else "live"}
+    bounds = {row["metric"] for row in ask(db, "label_bounds('s', horizon => '1 day')")}
+    assert ("auc" in bounds) == (settings == CLASSES)
+    assert not {"brier", "log_loss"} & bounds
+    # By slice too: each hour of one value, whose others would be fine.
+    by_day = ask(db, "quality('s', horizon => '1 day', slice => 'stratum')")
+    assert {row["estimate"] for row in by_day if row["metric"] == "brier"} == {None}
+
+
+def test_scores_by_class_that_are_no_probabilities_have_no_log_loss(db: Database) -> None:
+    items = ["a", "b", "c"]
+    rows: list[Row] = [
+        {"live_label": "a", "shadow_label": "a", "live_items": items, "shadow_items": items,
+         "live_scores": [0.6, 0.3, 0.1], "shadow_scores": [score, -0.2, 0.1]}
+        for score in (0.4, 0.9, 1.7)
+    ]  # fmt: skip
+    add(db, rows, [{"label": "a"}] * 3)
+    found = quality(db)
+    assert found["log_loss", "shadow"]["estimate"] is None
+    assert found["log_loss", "shadow"]["status"] == "no probabilities: an answer lies outside of 0 to 1"
+    assert found["accuracy", "shadow"]["estimate"] == 1
+
+
+def test_a_value_that_rounding_put_beyond_one_is_one(db: Database) -> None:
+    """A sum of float32 probabilities over the trees of a forest: 1.0000001."""
+    declare(db, **CLASSES)
+    add(db, [said(True) | {"shadow_value": 1.0000001}, said(True) | {"shadow_value": 0.5}], [{"value": 1.0}] * 2)
+    found = quality(db)
+    assert found["brier", "shadow"]["n"] == 2
+    assert found["brier", "shadow"]["estimate"] == pytest.approx(0.125)
+
+
+def test_a_contrast_of_decision_scores_has_no_brier_score(db: Database) -> None:
+    declare(db, **CLASSES)
+    add(db, [said(late) for late in TRUTH], [{"value": float(late)} for late in TRUTH])
+    db.add_deployment("other")
+    db.add_pairs(
+        [{"request_id": f"r{i}", "event_time": START + timedelta(seconds=i), "source_offset": i, **said(late),
+          "shadow_value": 1.7 if late else -0.3} for i, late in enumerate(TRUTH)], "other",
+    )  # fmt: skip
+    found = {row["metric"]: row for row in ask(db, "contrast('s', 'other', against => 'new')")}
+    assert found["brier"]["n"] == len(TRUTH)
+    assert [found["brier"][name] for name in ("first", "second", "difference", "low")] == [None] * 4
+    assert found["brier"]["status"] == "no probabilities: an answer lies outside of 0 to 1"

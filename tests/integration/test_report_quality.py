@@ -17,6 +17,7 @@ from tests.support.report_database import START, Database, sample, to_ten_digits
 
 Array = NDArray[np.float64]
 DAY = timedelta(days=1)
+NDCG = tuple(f"{name}@{k}" for name in ("ndcg", "ndcg_exp") for k in (1, 3, 5, 10, 20))
 
 
 def ask(db: Database, call: str, *arguments: Any) -> list[dict[str, Any]]:
@@ -134,10 +135,20 @@ def test_sides_that_hardly_differ_keep_their_error(db: Database) -> None:
     assert (row["se_row"], row["se_cluster"]) == pytest.approx((error, error), rel=1e-5)
 
 
+def ndcg(gain: Array, score: Array, k: int, *, exponential: bool) -> float:
+    """By scikit-learn, whose gain is linear; by hand with the gain 2^relevance - 1 (Burges et al. 2005)."""
+    if not exponential:
+        return float(sk.ndcg_score([gain], [score], k=k, ignore_ties=True))
+    discount = 1 / np.log2(2 + np.arange(k))
+    found, best = (((2.0**gain - 1)[order][:k], k) for order in (np.argsort(-score), np.argsort(-gain)))
+    return float((found[0] @ discount[: len(found[0])]) / (best[0] @ discount[: len(best[0])]))
+
+
 def test_ndcg(db: Database) -> None:
     rng = np.random.default_rng(14)
-    items = list("abcdefghijklmno")
-    pairs, labels, expected = [], [], []
+    items = list("abcdefghijklmnopqrstuvwxy")
+    pairs, labels = [], []
+    expected: dict[str, list[list[float]]] = {name: [] for name in NDCG}
     for i in range(30):
         gain = rng.integers(0, 4, len(items)).astype(float) if i else np.zeros(len(items))
         orders = [rng.permutation(len(items)) for _ in range(2)]
@@ -151,16 +162,37 @@ def test_ndcg(db: Database) -> None:
         labels.append(
             {"request_id": f"q{i}", "observed_at": START + DAY / 2, "relevance": gain.tolist(), "items": items}
         )
-        if i:  # the list without a relevant item says nothing and is left out
-            scores = [-np.argsort(order) for order in orders]
-            expected.append([sk.ndcg_score([gain], [score], k=10, ignore_ties=True) for score in scores])
+        scores = [-np.argsort(order).astype(float) for order in orders]
+        for name in NDCG if i else ():  # the list without a relevant item says nothing and is left out
+            kind, k = name.split("@")
+            expected[name].append([ndcg(gain, score, int(k), exponential=kind == "ndcg_exp") for score in scores])
     db.add_pairs(pairs)
     db.add_labels(labels, START + 40 * DAY)
     found = quality(db)
-    assert found["ndcg@10", "live"]["n"] == 29
-    live, shadow = np.mean(expected, axis=0)
-    assert found["ndcg@10", "live"]["estimate"] == pytest.approx(live)
-    assert found["ndcg@10", "difference"]["estimate"] == pytest.approx(shadow - live)
+    assert [metric for metric, side in found if side == "live" and metric != "answered"] == list(NDCG)
+    for name, both in expected.items():
+        live, shadow = np.mean(both, axis=0)
+        assert found[name, "live"]["n"] == 29
+        assert found[name, "live"]["estimate"] == pytest.approx(live)
+        assert found[name, "difference"]["estimate"] == pytest.approx(shadow - live)
+
+
+@pytest.mark.parametrize(
+    ("items", "relevance", "expected"),
+    [
+        ("b", [1.0, 3.0], 1.0),
+        ("a", [1.0, 3.0], 1 / 7),
+        ("xa", [1.0, 3.0], 0.0),
+        ("", [1.0, 3.0], 0.0),
+        ("a", [5000.0, 5001.0], 0.5),
+        ("ab", [0.0, 1e308], 0.0),
+        ("ab", [0.0, 0.0], None),
+        ("ab", [-1.0, 2.0], None),
+    ],
+)
+def test_ndcg_of_odd_lists(db: Database, items: str, relevance: list[float], expected: float | None) -> None:
+    found = db.value("select gnomon_estimators.ndcgs(%s::text[], '{a,b}', %s::float8[])", list(items), relevance)
+    assert (found[5] if found else None) == (expected if expected is None else pytest.approx(expected))
 
 
 def test_calibration_and_its_error(db: Database) -> None:

@@ -81,6 +81,15 @@ def test_day_sums_of_every_metric_are_those_of_the_rows(db: Database) -> None:
     assert set(found.manifest["schemas"]) == set(RECORDS) - {"LivePrediction"}
 
 
+def test_a_value_that_is_no_probability_leaves_no_brier_score_and_no_log_loss(db: Database) -> None:
+    made(db, 14, plan=lenient(guardrails={"brier": 0.01, "log_loss": 0.1}))
+    assert series(evidence(db), "brier").rows
+    db.connection.execute("update gnomon.pairs set shadow_value = 1.5 where source_offset = 60")
+    found = evidence(db)
+    assert [sum(one.rows) for one in found.series if one.metric in ("brier", "log_loss")] in ([], [0, 0])
+    assert series(found, "accuracy").rows
+
+
 def test_variances_of_clusters(db: Database) -> None:
     rng = np.random.default_rng(4)
     users = [f"u{n}" for n in range(9)]

@@ -27,6 +27,7 @@ def examine_rows(connection: Connection, stream: str, first_offsets: Mapping[int
         "ledger": _ledger(connection, stream),
         "orphans": _lost(connection, stream, first_offsets),
         "producers": _producers(connection, stream),
+        "labels": _labels(connection, stream),
     }
     for check, findings in checks.items():
         yield from _said(check, findings)
@@ -188,3 +189,14 @@ def _producers(connection: Connection, stream: str) -> Iterator[Finding]:
         yield Finding("producers", "note", text, "see `gnomon report producers`")
     else:
         yield Finding("producers", "ok", f"{len(runs)} runs, running or closed, without a gap")
+
+
+def _labels(connection: Connection, stream: str) -> Iterator[Finding]:
+    """No truth is known before the question: such a label says that a time or an id is wrong."""
+    row = connection.execute(SQL["early_labels"], [stream]).fetchone()
+    assert row is not None
+    if row[0]:
+        remedy = "look for a wrong zone or unit of time in the labels, or for an id that is used twice"
+        yield Finding("labels", "note", f"{row[0]} requests have a label observed before their capture", remedy)
+    else:
+        yield Finding("labels", "ok", "none was observed before its capture")

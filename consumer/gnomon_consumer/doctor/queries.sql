@@ -51,3 +51,12 @@ from gnomon.producers p
 join gnomon.streams s using (stream_id)
 join gnomon.deployments d using (deployment_id)
 where s.name = %s
+
+-- name: early_labels
+-- Requests with a version of their label that was observed before the capture.
+select count(distinct p.request_id)
+from gnomon.streams s
+join gnomon.deployments d using (stream_id)
+join gnomon.pairs p using (deployment_id)
+join gnomon.labels l on l.stream_id = s.stream_id and l.request_id = p.request_id and l.observed_at < p.event_time
+where s.name = %s

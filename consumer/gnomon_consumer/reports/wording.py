@@ -5,13 +5,15 @@ from typing import Any
 from gnomon_consumer.reports.numbers import NOTHING, digits, fixed, number, places_between, share, share_places
 from gnomon_consumer.reports.query import Row
 
-# Higher is better for these; for the other measures of quality lower is.
-HIGHER = {"answered", "accuracy", "precision", "recall", "f1", "auc", "ndcg@10"}
 NAMES = {
     "accuracy": "accuracy", "precision": "precision", "recall": "recall", "auc": "AUC", "log_loss": "log loss",
     "f1": "F1", "answered": "answered", "answered_by_both": "answered by both", "task": "task",
-    "brier": "Brier score", "rmse": "RMSE", "mae": "MAE", "ndcg@10": "NDCG@10", "label_coverage": "labelled share",
+    "brier": "Brier score", "rmse": "RMSE", "mae": "MAE", "label_coverage": "labelled share",
+    **{f"ndcg@{k}": f"NDCG@{k}" for k in (1, 3, 5, 10, 20)},
+    **{f"ndcg_exp@{k}": f"NDCG@{k}, exponential gain" for k in (1, 3, 5, 10, 20)},
 }  # fmt: skip
+# Higher is better for these; for the other measures of quality lower is.
+HIGHER = {"answered", "accuracy", "precision", "recall", "f1", "auc", *(name for name in NAMES if "ndcg" in name)}
 SHARES = {"accuracy", "precision", "recall", "f1", "label_coverage", "answered", "answered_by_both"}
 # Single precision carries 24 bits: the same model in another runtime differs from itself by some 1e-7, and by no less.
 NOISE = 1e-6

@@ -18,6 +18,7 @@ from gnomon_consumer.scorer.pool.jobs import Job
 from gnomon_consumer.scorer.pool.pool import Pool
 from gnomon_consumer.scorer.rehearsal.examples import REHEARSAL, captures, read_examples, synthetic
 from gnomon_consumer.scorer.rehearsal.golden import check_golden
+from gnomon_consumer.scorer.worker.models.probabilities import UNDECIDED
 from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import ConfigurationError
@@ -30,6 +31,11 @@ WARM_UP_SECONDS = 60.0
 """How long one pass over the rows may take: a model that hangs costs `score.call_seconds` a row."""
 ALONE_ROWS = 16  # rows that are asked for in a batch and alone
 _ALIKE = 1e-3  # of two answers to one row, as a share: floating point may differ with the size of a batch, not more
+_REVERSED = (
+    "the label is the class of the lower of two scores in {} of {} rows of the warm-up, so the classes are named in"
+    " reverse order: turn `classes` of the sidecar around, or say which output is the value, such as"
+    " `outputs: {{NAME: [value, null]}}`"
+)
 log = get_logger("rehearsal")
 
 
@@ -118,9 +124,15 @@ def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool
                 f"the model fails on all {len(outcomes)} rows of the warm-up, the first with {first}.{real}"
                 " `gnomon score --allow-failing` scores it anyway"
             )
+        undecided = next((one["message"] for one in failures if UNDECIDED in one["message"]), None)
+        if undecided is not None and not allow_failing:
+            raise ConfigurationError(f"what the model's scores are cannot be told: {undecided}")
         log.warning("rows of the warm-up fail", failed=len(failures), rows=len(outcomes), first=first)
-    unlike = [one["prediction"] for one in outcomes if one["error"] is None and _unlike_its_scores(one["prediction"])]
+    answers = [one["prediction"] for one in outcomes if one["error"] is None]
+    unlike = [one for one in answers if _unlike_its_scores(one)]
     if unlike:
+        if _in_reverse(unlike, answers) and not allow_failing:
+            raise ConfigurationError(_REVERSED.format(len(unlike), len(answers)))
         log.warning(
             "labels are not those of the highest scores: check `classes` and `outputs` of the model",
             rows=len(unlike),
@@ -128,6 +140,15 @@ def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool
             label=unlike[0]["label"],
             scores=dict(zip(unlike[0]["items"], unlike[0]["scores"], strict=True)),
         )
+
+
+def _in_reverse(unlike: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two classes stand in reverse order: each of them is the label where its score is the lower one.
+
+    Of a decision with a threshold of its own, one of the two is the label at the lower score, never both.
+    """
+    two = all(len(one["items"]) == 2 for one in unlike)
+    return two and len({one["label"] for one in unlike}) == 2 and 2 * len(unlike) > len(answers)
 
 
 def _unlike_its_scores(prediction: Mapping[str, Any]) -> bool:

@@ -122,7 +122,10 @@ def sides(pairs: Pairs, metric: str, *, worst: bool = False) -> Sides:
         late = truth == 1
         says = (live_right == late, shadow_right == late) if metric == "precision" else (late, late)
         return Sides(pairs.judged & binary, live_right & late, says[0], shadow_right & late, says[1])
-    probable = (live >= 0) & (live <= 1) & (shadow >= 0) & (shadow <= 1)
+    # One value outside of 0 to 1, by more than rounding, and none is a probability: see docs/statistics.md.
+    probable = np.isfinite(live) & np.isfinite(shadow)
+    if any(np.any((side[probable] < -1e-4) | (side[probable] > 1 + 1e-4)) for side in (live, shadow)):
+        probable = np.zeros_like(probable)
     with np.errstate(invalid="ignore", over="ignore"):
         if metric == "brier" and worst:
             hurts = (shadow - 1) ** 2 - (live - 1) ** 2 > shadow**2 - live**2

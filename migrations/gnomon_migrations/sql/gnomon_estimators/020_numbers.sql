@@ -182,6 +182,25 @@ $$
     from (values (1.959963984540054::float8)) normal(z)
 $$;
 
+-- A value as a probability: by so little outside of 0 to 1 that rounding did it, it is the end. Any other finite number is
+-- none, and NaN, so that a mean with a single one of them is NaN and never that of the others alone (`estimates`).
+create function gnomon_estimators.chance(value float8) returns float8 language sql immutable parallel safe as
+$$
+    select case when value between -1e-4 and 1.0001 then least(greatest(value, 0), 1)
+                when value > '-infinity' and value < 'infinity' then 'NaN' end
+$$;
+
+-- The log loss of the chance that was given to what came true, clipped to [1e-6, 1 - 1e-6].
+create function gnomon_estimators.log_loss(chance float8) returns float8 language sql immutable parallel safe as
+$$
+    select case when chance between -1e-4 and 1.0001 then -ln(least(greatest(chance, 1e-6), 1 - 1e-6))
+                when chance > '-infinity' and chance < 'infinity' then 'NaN' end
+$$;
+
+-- The status of a metric of probabilities where a value is none.
+create function gnomon_estimators.no_probabilities() returns text language sql immutable parallel safe as
+$$ select 'no probabilities: an answer lies outside of 0 to 1' $$;
+
 -- 95% interval of a share θ with variance v, whose interval reaches t standard errors (null: z). Korn and Graubard (1998):
 -- the beta interval of Clopper and Pearson at the effective size θ(1-θ)/v · (z/t)², never above n_effective: Kish's, of the
 -- rows that the share is of. Where v is 0, nothing varied, which is not certainty: then the latter, a cluster being one row

@@ -199,17 +199,44 @@ $$
     ) p
 $$;
 
--- Normalised discounted cumulative gain of the first k items: linear gain, discount log2(1 + place), items matched by
--- name, items without a relevance worth 0. Null when no item of the list has a relevance above 0 (Järvelin and
--- Kekäläinen 2002).
-create function gnomon_estimators.ndcg(items text[], relevant_items text[], relevance float8[], k integer default 10)
-    returns float8 language sql immutable parallel safe as
+-- Normalised discounted cumulative gain of the first 1, 3, 5, 10 and 20 items, by linear gain and by exponential gain,
+-- 2^relevance - 1: ten numbers in the order of `ndcg_metrics`. Discount log2(1 + place), items matched by name, items
+-- without a relevance worth 0 (Järvelin and Kekäläinen 2002; Burges et al. 2005). Null when no item has a relevance above
+-- 0, and for a relevance below 0, for which there is no NDCG. Exponential gains are taken relative to that of the largest
+-- relevance, which cancels out, so that no relevance is too large; what is beyond 1e150 is as good as that.
+create function gnomon_estimators.ndcgs(items text[], relevant_items text[], relevance float8[])
+    returns float8[] language sql immutable parallel safe as
 $$
-    select (select sum(coalesce(relevance[array_position(relevant_items, i.item)], 0) / (ln(1 + i.place) / ln(2)))
-            from unnest(items) with ordinality i(item, place) where i.place <= k)
-           / nullif((select sum(r.gain / (ln(1 + r.place) / ln(2)))
-                     from (select g.gain, row_number() over (order by g.gain desc) as place
-                           from unnest(relevance) g(gain)) r where r.place <= k), 0)
+    with gains as (
+        select n.place, n.best, ln(1 + n.place) / ln(2) as discount, n.gain as linear,
+               2 ^ greatest(n.gain - n.top, -1000) - 2 ^ greatest(-n.top, -1000) as exponential
+        from (select i.place, false as best, v.gain, t.top
+              from unnest(items) with ordinality i(item, place)
+              cross join lateral (select coalesce(relevance[array_position(relevant_items, i.item)], 0) as given) g
+              cross join lateral (select case when g.given > 1e-150 then least(g.given, 1e150) else 0 end as gain) v
+              cross join (select max(least(u.r, 1e150)) as top from unnest(relevance) u(r)) t
+              where i.place <= 20
+              union all
+              select row_number() over (order by v.gain desc), true, v.gain, max(v.gain) over ()
+              from unnest(relevance) u(r)
+              cross join lateral (select case when u.r > 1e-150 then least(u.r, 1e150) else 0 end as gain) v) n
+        where n.place <= 20
+    )
+    select case when items is not null and 0 <= all (relevance) then array_agg(m.ndcg order by m.exponential, m.k) end
+    from (select e.exponential, c.k,
+                 coalesce(sum(case when e.exponential then g.exponential else g.linear end / g.discount)
+                              filter (where not g.best), 0)
+                 / nullif(sum(case when e.exponential then g.exponential else g.linear end / g.discount)
+                              filter (where g.best), 0) as ndcg
+          from (values (1), (3), (5), (10), (20)) c(k)
+          cross join (values (false), (true)) e(exponential)
+          left join gains g on g.place <= c.k
+          group by 1, 2) m
+$$;
+
+create function gnomon_estimators.ndcg_metrics() returns text[] language sql immutable parallel safe as
+$$
+    select '{ndcg@1,ndcg@3,ndcg@5,ndcg@10,ndcg@20,ndcg_exp@1,ndcg_exp@3,ndcg_exp@5,ndcg_exp@10,ndcg_exp@20}'::text[]
 $$;
 
 -- Which hour, weekday, day, stratum, version of the live model or segment a row falls into; '' is everything.

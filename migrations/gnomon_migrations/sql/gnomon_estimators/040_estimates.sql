@@ -37,10 +37,10 @@ declare
              ' when decided and {}_scores is not null and {}_items is not null'
              ' then coalesce({}_scores[array_position({}_items, truth_label)], 0) end'
         else 'null::float8' end;
-    ndcg text := case when 'ndcg@10' = any (asked)
+    ndcg text := case when asked && '{ndcg@10,ndcg}'
         then 'case when relevance is not null and array_position(relevance, ''NaN'') is null and not live_failed and not shadow_failed then'
-             ' gnomon_estimators.ndcg(gnomon_estimators.ranked({}_items, {}_scores), relevance_items, relevance) end'
-        else 'null::float8' end;
+             ' gnomon_estimators.ndcgs(gnomon_estimators.ranked({}_items, {}_scores), relevance_items, relevance) end'
+        else 'null::float8[]' end;
 begin
     return query execute format($sql$
     with said as not materialized (
@@ -49,8 +49,7 @@ begin
         -- workers cannot share.
         from (select *, %2$s as live_chance, %3$s as shadow_chance, %4$s as live_ndcg, %5$s as shadow_ndcg
               from (select *, finite and (decided or task = 'binary') and task is distinct from 'multiclass'
-                                  and truth_value in (0, 1) and live_value between 0 and 1
-                                  and shadow_value between 0 and 1 as probabilities,
+                                  and truth_value in (0, 1) as probabilities,
                            finite and live_label is null and shadow_label is null
                                and coalesce(task, 'regression') = 'regression'
                                and truth_value > -1e70 and truth_value < 1e70 as regression
@@ -238,21 +237,31 @@ $$
                                       estimates.metrics, estimates.time_zone) x
         where (select rolled from way)
     ),
+    -- NaN: a value was taken for a probability and is none, in whichever slice (`chance`).
+    judged as (
+        select *, bool_or(coalesce(live, 0) = 'NaN' or coalesce(shadow, 0) = 'NaN')
+                      over (partition by deployment_id, code) as outside
+        from computed
+    ),
     -- Of each side: the effective number of rows that it is of, a cluster being one at most.
     sides as (
         select x.deployment_id, x.value, x.code, e.side, m.kind, x.n, e.kish, x.weight, x.clusters, x.days,
-               e.estimate, x.v_period[e.at] as v_period, d.*, greatest(abs(r.live), abs(r.shadow)) as scale,
+               e.estimate, x.v_period[v.at] as v_period, x.outside, d.*, greatest(abs(r.live), abs(r.shadow)) as scale,
                case when not (select rolled from way) then 'clusters' when x.kept_until is null then 'rows' else 'cohort' end
                    || case when x.days > 1 then ', days' else '' end as interval_by
-        from computed x
+        from judged x
         join wanted m using (code)
-        cross join lateral (select case when m.kind = 'root' then sqrt(x.live) else x.live end as live,
-                                   case when m.kind = 'root' then sqrt(x.shadow) else x.shadow end as shadow) r
+        cross join lateral (select case when x.outside then null when m.kind = 'root' then sqrt(x.live) else x.live end
+                                       as live,
+                                   case when x.outside then null when m.kind = 'root' then sqrt(x.shadow)
+                                        else x.shadow end as shadow) r
         cross join lateral (values ('live', 1, r.live, x.kish[1]),
                                    (case when m.paired then 'shadow' else 'pair' end, 2, r.shadow, x.kish[2]),
                                    ('difference', 3, r.shadow - r.live, least(x.kish[1], x.kish[2])))
             e(side, at, estimate, kish)
-        cross join lateral gnomon_estimators.spread(x.v_row[e.at], x.v_cluster[e.at], x.v_day[e.at], x.v_both[e.at], x.n,
+        -- Of element null there is none.
+        cross join lateral (select case when not x.outside then e.at end as at) v
+        cross join lateral gnomon_estimators.spread(x.v_row[v.at], x.v_cluster[v.at], x.v_day[v.at], x.v_both[v.at], x.n,
                                                     x.clusters, x.days, x.cells) d
         where x.n > 0 and (m.paired or e.at = 2)
     ),
@@ -286,6 +295,7 @@ $$
            case when c.problem is not null then c.problem
                 when s.n is null and estimates.horizon is not null then 'no pair with a label that has come due'
                 when s.n is null then 'no comparable pair in this period'
+                when s.outside then gnomon_estimators.no_probabilities()
                 when s.estimate is null then 'undefined: its denominator is 0'
                 else gnomon_estimators.footing(s.clusters, s.days, a.low) end,
            s.interval_by, sqrt(s.v_period), s.period_low, s.period_high

@@ -16,7 +16,7 @@ $$
            p.truth_label, p.known, p.label_derived, p.live_error_kind is null and p.outcome = 'scored', count(*),
            sum(p.weight), min(least(v.live, v.shadow)), max(greatest(v.live, v.shadow)),
            count(*) filter (where p.live_items is not null or p.shadow_items is not null),
-           count(*) filter (where array_position(p.relevance, 'NaN') is not null),
+           count(*) filter (where array_position(p.relevance, 'NaN') is not null or 0 > any (p.relevance)),
            case when p.truth_value in (0, 1) then p.truth_value end
     from gnomon_estimators.labelled(truth_cells.stream, truth_cells.deployment, truth_cells.since, truth_cells.until,
                                     truth_cells.segment, truth_cells.horizon) p
@@ -96,7 +96,7 @@ $$
                     then format('only %s%% of these requests were answered by both sides', round((100 * f.both)::numeric, 1))
                end,
                case when f.bad_lists > 0
-                    then format('%s lists with a relevance that is not a number are left out', f.bad_lists) end,
+                    then format('%s lists with a relevance that is below 0 or no number are left out', f.bad_lists) end,
                case when not f.labels || f.decisions <@ f.declared
                     then format('none of the declared classes: %s', gnomon_estimators.some_names(
                         array(select u.name from unnest(f.labels || f.decisions) u(name)

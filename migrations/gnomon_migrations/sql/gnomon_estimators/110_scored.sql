@@ -15,11 +15,19 @@ $$
             scored.time_zone)
         where n > 0
     ),
+    -- The other nine of NDCG only where there are lists: every metric that is asked for costs each pair.
+    ranked as materialized (
+        select x.* from (select from estimated e where e.metric = 'ndcg@10' limit 1) lists
+        cross join lateral gnomon_estimators.estimates(
+            scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.slice, '{ndcg}',
+            scored.horizon, scored.time_zone) x
+        where x.n > 0
+    ),
     measured as (
     select d.deployment_id, e.value, e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days, e.estimate,
            e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status, e.se_period, e.period_low,
            e.period_high
-    from estimated e
+    from (select * from estimated union all select * from ranked) e
     join gnomon_estimators.deployments d on d.stream = e.stream and d.deployment = e.deployment
     union all
     select a.deployment_id, a.value, 'auc', a.side, a.n, a.n_effective, a.weight, a.clusters, a.days, a.estimate,

@@ -17,9 +17,13 @@ $$
                                         probability_bounds.horizon) p
         where p.live_error_kind is null and p.outcome = 'scored' and p.task is distinct from 'multiclass'
           and (p.live_label is not null and p.shadow_label is not null or p.task = 'binary')
-          and p.live_value between 0 and 1 and p.shadow_value between 0 and 1
+          and p.live_value > '-infinity' and p.live_value < 'infinity'
+          and p.shadow_value > '-infinity' and p.shadow_value < 'infinity'
           and (p.truth_value in (0, 1) or p.truth_value is null and p.truth_label is null)
     ),
+    -- Scores that are no probabilities have an area, and no loss.
+    losing as (select deployment_id from said group by 1
+               having bool_and(gnomon_estimators.chance(live) < 'NaN' and gnomon_estimators.chance(shadow) < 'NaN')),
     whole as (select deployment_id, count(*) as n, sum(w) as w, coalesce(sum(w) filter (where truth is not null), 0) as known
               from said group by 1),
     -- Of each request the loss of either side if the truth is 0, and if it is 1; one row a request, since there are many.
@@ -29,6 +33,7 @@ $$
                gnomon_estimators.square(1 - s.live) as brier_l1, gnomon_estimators.square(s.shadow) as brier_s0,
                gnomon_estimators.square(1 - s.shadow) as brier_s1
         from said s
+        join losing using (deployment_id)
         cross join lateral (select least(greatest(s.live, 1e-6), 1 - 1e-6) as l,
                                    least(greatest(s.shadow, 1e-6), 1 - 1e-6) as s offset '0') c -- planner note 3
     ),

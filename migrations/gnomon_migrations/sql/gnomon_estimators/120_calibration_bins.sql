@@ -7,8 +7,8 @@ create function gnomon_estimators.calibration_bins(stream text, deployment text,
     language sql stable parallel safe set plan_cache_mode = force_custom_plan set work_mem = '64MB' -- planner note 5
     set enable_nestloop = off as -- planner note 6
 $$
-    with said as materialized (
-        select p.deployment_id, v.side, v.p, p.truth_value as y, p.weight as w,
+    with answers as materialized (
+        select p.deployment_id, v.side, gnomon_estimators.chance(v.p) as p, p.truth_value as y, p.weight as w,
                (p.event_time at time zone 'UTC')::date as day,
                -- One of 100 groups for the jackknife: a cluster stays whole.
                abs(hashtextextended(coalesce('c' || p.cluster,
@@ -20,8 +20,13 @@ $$
                                    ('shadow', gnomon_estimators.flushed(p.shadow_value))) v(side, p)
         where p.truth_value in (0, 1) and p.live_error_kind is null and p.outcome = 'scored'
           and (p.live_label is not null and p.shadow_label is not null or p.task = 'binary')
-          and p.task is distinct from 'multiclass' and p.live_value between 0 and 1 and p.shadow_value between 0 and 1
+          and p.task is distinct from 'multiclass' and p.live_value > '-infinity' and p.live_value < 'infinity'
+          and p.shadow_value > '-infinity' and p.shadow_value < 'infinity'
     ),
+    -- A side with one value that is no probability has none.
+    said as (select a.* from answers a
+             join (select deployment_id, side from answers group by 1, 2 having max(p) < 'NaN') fine
+                 using (deployment_id, side)),
     scores as (
         select deployment_id, side, p, least(floor(calibration_bins.bins
                    * (sum(sum(w)) over (partition by deployment_id, side order by p) - sum(w) / 2)

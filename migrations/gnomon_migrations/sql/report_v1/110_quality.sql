@@ -1,7 +1,7 @@
 -- Quality against the truth, by horizon: what both sides scored on the requests whose labels have come due, and the
 -- difference with its three standard errors side by side. Only what the labels allow is listed: decisions give
 -- accuracy, precision, recall and F1, probabilities log loss (clipped to [1e-6, 1 - 1e-6]), Brier score and AUC, numbers
--- RMSE and MAE, ranked lists NDCG. answered: the share of requests that each side, and both, answered; the other metrics
+-- RMSE and MAE, ranked lists NDCG at 1, 3, 5, 10 and 20 by linear and by exponential gain. answered: the share of requests that each side, and both, answered; the other metrics
 -- compare those that both answered.
 create function report_v1.quality(stream text, deployment text default null, since timestamptz default null,
                                   until timestamptz default null, segment jsonb default null,
@@ -78,6 +78,6 @@ $$
     order by c.role, c.deployment, h.horizon, m.value,
              array_position(array['task', 'label_coverage', 'answered', 'answered_by_both', 'accuracy', 'precision',
                                   'recall', 'f1', 'auc', 'log_loss', 'brier',
-                                  'rmse', 'mae', 'ndcg@10'], m.metric),
+                                  'rmse', 'mae'] || gnomon_estimators.ndcg_metrics(), m.metric),
              array_position(array['live', 'shadow', 'pair', 'difference'], m.side)
 $$;

@@ -72,9 +72,9 @@ $$
              case when s.answered and f.finite and s.a_label is null and s.b_label is null
                   then abs(s.b_value - s.truth_value) end),
             ('brier', case when s.answered and s.a_label is not null and s.truth_value in (0, 1)
-                                and s.a_value between 0 and 1 then gnomon_estimators.square(s.a_value - s.truth_value) end,
-             case when s.answered and s.b_label is not null and s.truth_value in (0, 1) and s.b_value between 0 and 1
-                  then gnomon_estimators.square(s.b_value - s.truth_value) end)) m(metric, x, y)
+                           then gnomon_estimators.flushed(gnomon_estimators.chance(s.a_value) - s.truth_value) ^ 2 end,
+             case when s.answered and s.b_label is not null and s.truth_value in (0, 1)
+                  then gnomon_estimators.flushed(gnomon_estimators.chance(s.b_value) - s.truth_value) ^ 2 end)) m(metric, x, y)
         where m.x is not null and m.y is not null
     ),
     totals as (
@@ -126,7 +126,9 @@ $$
     left join totals t on t.id = c.id and t.other_id = c.other_id
     left join variances v on v.id = t.id and v.other_id = t.other_id and v.metric = t.metric
     left join fit f on f.deployment_id = c.id
-    cross join lateral (select case when t.metric in ('accuracy', 'brier', 'absolute_error') then f.fault end as fault) e
+    cross join lateral (select case when t.metric in ('accuracy', 'brier', 'absolute_error')
+                                    then coalesce(f.fault, case when t.d = 'NaN' then gnomon_estimators.no_probabilities()
+                                                           end) end as fault) e
     left join lateral gnomon_estimators.bounded('mean', t.d, v.v_row, v.v_cluster, v.v_day, v.v_both, t.n, t.clusters,
                                                 t.days, v.cells, t.kish) b on t.metric is not null and e.fault is null
     union all

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon_consumer.scorer.worker.models.base import Answers
+from gnomon_consumer.scorer.worker.models.probabilities import check_scores
 from gnomon_consumer.scorer.worker.models.reading import Reading, Source
 from gnomon_schemas.records import Failure, FailureKind
 from gnomon_schemas.texts import NotTextError, text_of
@@ -27,6 +28,7 @@ def answers_of(reading: Reading, values: Mapping[str, Any], rows: int) -> Answer
             _take_scores(reading, reading.value.output, plane, answers)
         else:
             answers.value = _one_column(reading.value, plane)
+    check_scores(reading, answers)
     return answers
 
 

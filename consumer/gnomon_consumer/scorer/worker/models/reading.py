@@ -35,7 +35,8 @@ class Source(NamedTuple):
 @dataclass(frozen=True)
 class Reading:
     """The decided roles. `flexible`: next to a label, whether one number or one for each class comes tells value from
-    scores. `positive`: the column of the scores that is the value. `unread`: outputs without a role.
+    scores. `positive`: the column of the scores that is the value. `guessed`: nobody said that the scores are scores,
+    so they have to be probabilities. `unread`: outputs without a role.
     """
 
     value: Source | None = None
@@ -46,6 +47,7 @@ class Reading:
     classes: Classes = field(default_factory=Classes)
     positive: int | None = None
     ranking: bool = False
+    guessed: bool = False
     unread: tuple[str, ...] = ()
 
     @property
@@ -258,6 +260,7 @@ class _Choice:
             classes,
             positive if self.value is None or flexible else None,
             self.signature.task == "ranking",
+            all(source.output not in self.signature.outputs for source in self.scores),
             tuple(name for name in self.shapes if name not in read),
         )
 
