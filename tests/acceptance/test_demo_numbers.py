@@ -175,7 +175,9 @@ def test_it_ends_with_a_verdict_in_json_page_and_terminal(
     assert decided == {"gradient-boosting": "HOLD", "control": "HOLD"}
     assert set(outcome["verdicts"]) == set(decided)
     text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", (folder / "report.html").read_text("utf-8"))).split())
-    assert outcome["verdicts"]["gradient-boosting"] in text
+    decision, _, reasons = outcome["verdicts"]["gradient-boosting"].partition(": ")
+    assert decision == "Hold"
+    assert reasons[1:] in text  # below the decision, with a capital letter
     show(outcome, [], Demo(folder))
     terminal = " ".join(capsys.readouterr().out.split())
     for name, sentence in outcome["verdicts"].items():
