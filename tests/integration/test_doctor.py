@@ -18,8 +18,8 @@ from gnomon_schemas.codec import Codec
 from gnomon_schemas.features import FeatureSchema
 
 EARLY_LABELS = """
-with load as (insert into gnomon.label_loads (stream_id, file, sha256, started_at, complete_until)
-              select stream_id, 'f', '', now(), now() from gnomon.streams returning load_id, stream_id)
+with load as (insert into gnomon.label_loads (stream_id, file, sha256, complete_until)
+              select stream_id, 'f', '', now() from gnomon.streams returning load_id, stream_id)
 insert into gnomon.labels (stream_id, load_id, request_id, observed_at, value)
 select stream_id, load_id, request_id, event_time + (source_offset - 3.5) * interval '1 hour', 1
 from gnomon.pairs cross join load where source_partition = 1 and source_offset in (1, 2, 3, 4)
