@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from gnomon_schemas.codec import SchemaFinder
-from gnomon_schemas.errors import DependencyUnreachableError, SchemaError
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError, SchemaError
 from gnomon_schemas.framing import Fingerprint, SchemaKey
 from gnomon_schemas.schema import RECORDS, Schema, earlier_schemas, record_schema
 
@@ -141,7 +141,7 @@ class TopicSchemas:
                 elif error.code() in _OF_THE_GROUP:
                     continue  # the group exists in name only: reading needs no right to it
                 elif error.fatal() or not error.retriable():
-                    raise DependencyUnreachableError(f"the topic {self._topic} cannot be read: {error.str()}")
+                    raise self._unreadable(error)
         except KafkaException as error:
             raise DependencyUnreachableError(f"the topic {self._topic} cannot be read: {error}") from error
         finally:
@@ -153,8 +153,14 @@ class TopicSchemas:
             return True
         error = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic].error
         if error is not None and error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise DependencyUnreachableError(f"the topic {self._topic} cannot be read: {error.str()}")
+            raise self._unreadable(error)
         return error is None
+
+    def _unreadable(self, error: KafkaError) -> GnomonError:
+        said = f"the topic {self._topic} cannot be read: {error.str()}"
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return ConfigurationError(f"{said}: grant Read on it")
+        return DependencyUnreachableError(said)
 
     def _take(self, message: Message) -> None:
         offset = message.offset()

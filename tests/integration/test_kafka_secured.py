@@ -13,6 +13,10 @@ from tests.support.servers.process import Gnomon
 from tests.support.servers.secured import PASSWORD, STRANGER, Secured
 from tests.support.tap import GOOD, make_tap
 
+from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.framing import Fingerprint
+from gnomon_schemas.store import TopicSchemas
+
 
 def ask(secured: Secured, cwd: Path, servers: str, properties: Mapping[str, str], *command: str) -> Ended:
     """Run a command with these properties."""
@@ -106,6 +110,25 @@ def test_the_rights_of_the_docs_are_enough_and_the_group_is_one_of_them(
         joining.wait_for("event=progress", timeout=60)
         assert "authorization" not in (process.output + joining.output).lower()
         assert [joining.terminate(30), process.terminate(30)] == [0, 0]
+
+
+@pytest.mark.parametrize("rights", [(), (AclOperation.DESCRIBE,)], ids=["none", "Describe"])
+def test_a_topic_of_schemas_that_may_not_be_read_is_a_missing_right(
+    secured: Secured, tmp_path: Path, rights: tuple[AclOperation, ...]
+) -> None:
+    prefix = f"p{uuid.uuid4().hex[:8]}"
+    env = {"GNOMON_TOPIC_PREFIX": prefix, "GNOMON_STREAM": "s", "GNOMON_BOOTSTRAP_SERVERS": secured.plain,
+           "GNOMON_KAFKA__PROPERTIES": json.dumps(secured.properties("admin"))}  # fmt: skip
+    assert enter("topics", "create", cwd=tmp_path, env=env).status == 0
+    if rights:
+        secured.allow(STRANGER, ResourceType.TOPIC, prefix, *rights)
+    config = {"bootstrap.servers": secured.plain, **secured.properties(STRANGER)}
+    schemas = TopicSchemas(config, f"{prefix}.s.schemas")
+    try:
+        with pytest.raises(ConfigurationError, match="grant Read"):
+            schemas.find(Fingerprint(b"unknown!"))
+    finally:
+        schemas.close()
 
 
 def test_the_hook_tells_a_refused_login_from_a_broker_that_is_away(
