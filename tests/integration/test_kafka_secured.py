@@ -112,6 +112,28 @@ def test_the_rights_of_the_docs_are_enough_and_the_group_is_one_of_them(
         assert [joining.terminate(30), process.terminate(30)] == [0, 0]
 
 
+def test_a_scorer_that_may_not_write_its_shadow_topic_ends(secured: Secured, gnomon: Gnomon, tmp_path: Path) -> None:
+    """With all other rights: it would read its positions again for ever."""
+    prefix = f"p{uuid.uuid4().hex[:8]}"
+    admin = {"GNOMON_STREAM": "s", "GNOMON_TOPIC_PREFIX": prefix, "GNOMON_BOOTSTRAP_SERVERS": secured.plain,
+             "GNOMON_KAFKA__PROPERTIES": json.dumps(secured.properties("admin"))}  # fmt: skip
+    assert enter("topics", "create", "--deployment", "d", cwd=tmp_path, env=admin).status == 0
+    user = "gnomon"
+    secured.allow(user, ResourceType.TOPIC, prefix, AclOperation.READ, AclOperation.DESCRIBE)
+    for written in ("live", "schemas", "dlq"):
+        secured.allow(user, ResourceType.TOPIC, f"{prefix}.s.{written}", AclOperation.WRITE)
+    secured.allow(user, ResourceType.GROUP, prefix, AclOperation.READ)
+    secured.allow(user, ResourceType.TRANSACTIONAL_ID, prefix, AclOperation.WRITE, AclOperation.DESCRIBE)
+    env = admin | {"GNOMON_KAFKA__PROPERTIES": json.dumps(secured.properties())}
+    model = str(sum_model(tmp_path / "m.onnx", "amount"))
+    tap = make_tap(secured.plain, "s", topic_prefix=prefix, properties=secured.properties("admin"))
+    tap.record("r1", GOOD, value=0.5)
+    assert tap.close(10)
+    scorer = gnomon.start("score", "--deployment", "d", "--model", model, env=env)
+    assert scorer.wait(60) == 2, scorer.output
+    assert f"{prefix}.s.shadow.d" in scorer.output.splitlines()[-1]
+
+
 @pytest.mark.parametrize("rights", [(), (AclOperation.DESCRIBE,)], ids=["none", "Describe"])
 def test_a_topic_of_schemas_that_may_not_be_read_is_a_missing_right(
     secured: Secured, tmp_path: Path, rights: tuple[AclOperation, ...]

@@ -244,15 +244,15 @@ class Writer:
     def _after(self, producer: Producer, error: KafkaError) -> None:
         """Abort if the abort is certain to work; otherwise discard this producer."""
         log.warning("transaction failed", reason=error.str(), code=error.name(), fatal=error.fatal())
+        self._end_if_denied(error)
         if error.txn_requires_abort() and not error.fatal() and error.code() not in TOO_LARGE:
             try:
                 producer.abort_transaction(_ATTEMPT_SECONDS)
                 raise Uncertain(error.str())
             except KafkaException as again:
                 error = kafka_error(again)
+        self._end_if_denied(error)
         self._discard()  # the next one asks the topics for their limits again
-        if denied := refusal(error, f"{self._shadow}, {self.topics.dead_letters} or {self.transactional_id}"):
-            raise denied
         if error.code() in TOO_LARGE:
             if self.largest_message <= sizes.LEAST_BYTES:  # everything that can be cut was cut
                 raise sizes.too_small(f"{self._shadow} or {self.topics.dead_letters}", self.largest_message)
@@ -265,6 +265,12 @@ class Writer:
                     f"another scorer writes as member {self.member!r} of {self.deployment}: give each its own --member"
                 )
         raise Uncertain(error.str())
+
+    def _end_if_denied(self, error: KafkaError) -> None:
+        """Raise ConfigurationError for a missing right, which no second attempt brings."""
+        if denied := refusal(error, f"{self._shadow}, {self.topics.dead_letters} or {self.transactional_id}"):
+            self._discard()
+            raise denied
 
     def _send_offsets(self, producer: Producer, offsets: list[TopicPartition], consumer: Consumer) -> None:
         """Add offsets to the transaction; raise KafkaException, or Uncertain when no answer comes.
