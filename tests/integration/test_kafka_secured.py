@@ -135,6 +135,31 @@ def test_a_scorer_that_may_not_write_its_shadow_topic_ends(secured: Secured, gno
 
 
 @pytest.mark.parametrize("rights", [(), (AclOperation.DESCRIBE,)], ids=["none", "Describe"])
+def test_labels_that_may_not_read_heartbeats_name_the_topic(
+    secured: Secured, gnomon: Gnomon, database_url: str, tmp_path: Path, rights: tuple[AclOperation, ...]
+) -> None:
+    """A topic that may not be seen is not called missing."""
+    prefix = f"p{uuid.uuid4().hex[:8]}"
+    env = {"GNOMON_STREAM": "s", "GNOMON_TOPIC_PREFIX": prefix, "GNOMON_BOOTSTRAP_SERVERS": secured.plain,
+           "GNOMON_DATABASE_URL": database_url,
+           "GNOMON_KAFKA__PROPERTIES": json.dumps(secured.properties("admin"))}  # fmt: skip
+    assert enter("topics", "create", cwd=tmp_path, env=env).status == 0
+    user = "gnomon"
+    for name in ("labels", "schemas", "dlq"):
+        secured.allow(
+            user, ResourceType.TOPIC, f"{prefix}.s.{name}", AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
+        )
+    secured.allow(user, ResourceType.GROUP, prefix, AclOperation.READ)
+    if rights:
+        secured.allow(user, ResourceType.TOPIC, f"{prefix}.s.producers", *rights)
+    process = gnomon.start(
+        "labels", "consume", env=env | {"GNOMON_KAFKA__PROPERTIES": json.dumps(secured.properties())}
+    )
+    assert process.wait(60) == 2, process.output
+    assert f"{prefix}.s.producers" in process.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("rights", [(), (AclOperation.DESCRIBE,)], ids=["none", "Describe"])
 def test_a_topic_of_schemas_that_may_not_be_read_is_a_missing_right(
     secured: Secured, tmp_path: Path, rights: tuple[AclOperation, ...]
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from gnomon_consumer.kafka import clients
+from gnomon_consumer.kafka.errors import refusal
 from gnomon_consumer.labels.store import FIRST_US, LAST_US
 from gnomon_consumer.runtime.outage import Complaints
 from gnomon_consumer.settings import Settings
@@ -14,7 +15,10 @@ from gnomon_schemas.errors import DecodeError
 
 
 class Heartbeats:
-    """Reads the producers' topic from its beginning; `pending` are the reports that are not yet stored."""
+    """Reads the producers' topic from its beginning; `pending` are the reports that are not yet stored.
+
+    Raises ConfigurationError if this user may not see the topic.
+    """
 
     def __init__(self, settings: Settings, topic: str, *, reader: Reader, complaints: Complaints, log: Any) -> None:
         self._reader = reader
@@ -23,8 +27,12 @@ class Heartbeats:
         self._batch = settings.labels.batch_messages
         self.pending: list[Record] = []
         self._consumer: Consumer = clients.make_consumer(settings, None, {"enable.partition.eof": True})
-        found = clients.list_topics(settings).topics.get(topic)
-        partitions = sorted(found.partitions) if found is not None and found.error is None else []
+        # Asked by its name: a list of all topics leaves out those that this user may not see.
+        found = clients.list_topics(settings, topic, self._consumer).topics[topic]
+        if found.error is not None and (denied := refusal(found.error, topic)):
+            self._consumer.close()
+            raise denied
+        partitions = sorted(found.partitions) if found.error is None else []
         self._left = set(partitions)
         self._consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
         if not partitions:
@@ -44,7 +52,7 @@ class Heartbeats:
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._left.discard(message.partition() or 0)
             else:
-                self._complaints.hear(error)
+                self._complaints.hear(error, message.topic() or "")
 
     def _take(self, message: Message) -> None:
         if message.value() is None:

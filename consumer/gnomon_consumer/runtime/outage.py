@@ -103,9 +103,9 @@ class Complaints:
         self._log = log
         self._said: set[str] = set()
 
-    def hear(self, error: KafkaError) -> None:
-        """Handle one; raise ConfigurationError for a missing right, GnomonError for a fatal error."""
-        if denied := refusal(error):
+    def hear(self, error: KafkaError, topic: str = "") -> None:
+        """Handle one, of a topic; raise ConfigurationError for a missing right, GnomonError for a fatal error."""
+        if denied := refusal(error, topic):
             raise denied
         if error.fatal():
             raise GnomonError(f"Kafka: {error.str()}")
