@@ -1,4 +1,4 @@
-"""400 seeds of the simulation in CI; `make simulate` runs more of them, and replays one."""
+"""2,000 seeds of the simulation in CI; `make simulate` runs more of them, and replays one."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import structlog
 from tests.simulation.processes import be_quiet
 from tests.simulation.simulation import run
 
-SEEDS, SHARDS = 400, 4
+SEEDS, SHARDS = 2000, 16
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """One window of the merge join: the scorer's claim, and the joiner's own count. No input or output, no clock."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
@@ -171,15 +171,13 @@ class MergingWindow:
                 self.joined.hours[hour, NO_STRATUM] += times
         else:
             self.joined.hours.update(zip(hours.tolist(), strata, strict=True))
-        for at, producer_id in enumerate(read.producers):
-            own = sane & (read.producer_of == at)
-            if own.any():
-                times = read.captured_at[own]
-                run = StratumRun(read.sequences[own], int(times.min()), int(times.max()))
-                if producer_id in self.joined.runs:
-                    self.joined.runs[producer_id].add(run)
-                else:
-                    self.joined.runs[producer_id] = run
+        for producer_id, own in _by_producer(read, np.flatnonzero(sane)):
+            times = read.captured_at[own]
+            run = StratumRun(read.sequences[own], int(times.min()), int(times.max()))
+            if producer_id in self.joined.runs:
+                self.joined.runs[producer_id].add(run)
+            else:
+                self.joined.runs[producer_id] = run
 
     def finish(self) -> JoinedWindow:
         """Count sampled captures that are not in the live log as orphans."""
@@ -223,6 +221,18 @@ class MergingWindow:
         self._matched.append(rows)
         self.joined.matches.values += values
         self.joined.matches.cells += cells
+
+
+def _by_producer(read: Peeks, places: Numbers) -> Iterator[tuple[str, Numbers]]:
+    """Yield each producer run with its places among those given, in their order: one sort for any number of runs."""
+    if len(read.producers) == 1:
+        if len(places):
+            yield read.producers[0], places
+        return
+    places = places[np.argsort(read.producer_of[places], kind="stable")]
+    present, first = np.unique(read.producer_of[places], return_index=True)
+    for at, start, end in zip(present.tolist(), first.tolist(), [*first[1:].tolist(), len(places)], strict=False):
+        yield read.producers[at], places[start:end]
 
 
 def is_approximate(seal: SamplingWindow) -> bool:
