@@ -197,7 +197,7 @@ def test_the_upgrade_adds_up_the_pairs_that_are_there(db: Database, database_url
     # The tables as version 0004 left them.
     new = [name for name in (*COUNTS, *SUMS) if name == "valued" or name.startswith(("both_failed", "squared_weight"))]
     db.connection.execute("drop schema report_v1, gnomon_estimators cascade")
-    later = ("events", "promotions", "verdicts", "plans", "rollup_labels", "cohort_latencies")
+    later = ("events", "promotion_intents", "promotions", "verdicts", "plans", "rollup_labels", "cohort_latencies")
     db.connection.execute("drop function gnomon.refuse_change() cascade")
     db.connection.execute(f"drop table {', '.join(f'gnomon.{name}' for name in later)} cascade")
     for table, columns in (
