@@ -11,7 +11,7 @@ from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog, check_identity
 from gnomon_consumer.scorer.options import Options, StartAt
 from gnomon_consumer.scorer.sealed.transaction import Uncertain, Writer
 from gnomon_consumer.settings import Settings
-from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.records import DeploymentStart
 from gnomon_schemas.topics import Topics
 
@@ -97,20 +97,23 @@ class Resumption:
                 log.info("shadow topic", outcome=result.outcome, topic=result.name, partitions=result.partitions)
 
     def resume(self, consumer: Consumer, shadow: ShadowLog, writer: Writer, partitions: list[int]) -> dict[int, int]:
-        """Return the next offset of each partition; empty when stopped. Raises GnomonError or KafkaException."""
+        """Return the next offset of each partition; empty when stopped. Raises GnomonError or KafkaException.
+
+        DependencyUnreachableError means: ask again, after a poll. Only a poll brings back a member that the group has
+        removed.
+        """
         self._grow_for(partitions, consumer)
         writer.ready()  # our own unfinished transaction ends here, not at its time-out
         # With a transactional commit still pending, the broker holds this answer back (KIP-447).
         places = [TopicPartition(self._names.live, partition) for partition in partitions]
         answer = consumer.committed(places, timeout=self._settings.kafka.timeout_seconds)
         committed = {one.partition: one.offset for one in answer}
-        while not self._stopping():
-            writer.ready()  # again, where the last try left its transaction open
-            try:
-                return self._offsets(consumer, partitions, committed, shadow, writer)
-            except Uncertain as reason:
-                log.warning("the start of the shadow log is tried again", reason=str(reason))
-        return {}
+        if self._stopping():
+            return {}
+        try:
+            return self._offsets(consumer, partitions, committed, shadow, writer)
+        except Uncertain as reason:
+            raise DependencyUnreachableError(f"the start of the shadow log was not written: {reason}") from None
 
     def _grow_for(self, partitions: list[int], consumer: Consumer) -> None:
         if not self._is_mock:
