@@ -46,9 +46,9 @@ _SQL, _GROUP = "joiner/postgres/queries.sql", "kafka/group.py"
 
 MUTANTS = (
     # Where a scorer goes on.
-    Mutant("resume one too far", _TAIL, 'end = record[1]["end_offset"]', 'end = record[1]["end_offset"] + 1'),
-    Mutant("resume one too early", _TAIL, 'end = record[1]["end_offset"]', 'end = record[1]["end_offset"] - 1'),
-    Mutant("resume where the last window began", _TAIL, 'record[1]["end_offset"]', 'record[1]["start_offset"]'),
+    Mutant("resume one too far", _TAIL, 'end = record["end_offset"]', 'end = record["end_offset"] + 1'),
+    Mutant("resume one too early", _TAIL, 'end = record["end_offset"]', 'end = record["end_offset"] - 1'),
+    Mutant("resume where the last window began", _TAIL, 'record["end_offset"]', 'record["start_offset"]'),
     Mutant("resume at the group's offset", _RESUME, "offsets[partition] = tail.end_offset", "offsets[partition] = max(committed.get(partition, 0), 0)"),
     Mutant("a second beginning", _RESUME, "            elif tail.start is not None:\n                offsets", "            elif tail.expired and tail.start is not None:\n                offsets"),
     # Callbacks and ownership.
