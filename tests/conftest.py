@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_timeout  # type: ignore[import-untyped]
 from confluent_kafka import Producer
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -99,6 +100,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.kafka)
         if "postgres_server" in names:
             item.add_marker(pytest.mark.postgres)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Set the clock of a second attempt (`--reruns`): pytest-timeout stops it for good at the first failure."""
+    settings = pytest_timeout._get_item_settings(item)
+    if getattr(item, "execution_count", 1) > 1 and settings.timeout:
+        item.config.pluginmanager.hook.pytest_timeout_set_timer(item=item, settings=settings)
 
 
 @pytest.fixture(scope="session")
