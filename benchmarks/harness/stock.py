@@ -103,4 +103,4 @@ def _connected(url: str) -> "psycopg.Connection[tuple[str]]":
         except psycopg.OperationalError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)
+            time.sleep(0.1)  # the server was just started: only a connection tells that it takes some

@@ -3,20 +3,19 @@
 import dataclasses
 import enum
 import uuid
-from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NewType
 
-import attrs
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pydantic
 import pytest
+from tests.support.binding import bound
 
 from gnomon_consumer.joiner.pairs.feature_layout import stored_type
 from gnomon_consumer.joiner.postgres.feature_columns import FeatureColumns
@@ -30,7 +29,6 @@ from gnomon_schemas.columnar import ColumnarCodec
 from gnomon_schemas.errors import SchemaError
 from gnomon_schemas.features import FeatureSchema
 
-T = TypeVar("T")
 UserId = NewType("UserId", int)
 
 
@@ -102,11 +100,6 @@ TYPES = {
     "plan": "string", "origin": "enum", "destination": "enum", "user": "long", "path": "array of double",
     "pair": "array of double", "stars": "long", "embedding": "array of double", "narrow": "float", "rate": "double",
 }  # fmt: skip
-
-
-def bound(schema: FeatureSchema, given: Any, **settings: Any) -> dict[str, Any]:
-    binder = FeatureBinder(schema, **{"listed_only": False, "encoder_checks": True, **settings})
-    return dict(zip(binder.names, binder.bind(given), strict=True))
 
 
 def captured(schema: FeatureSchema, given: Any) -> pa.RecordBatch:
@@ -197,112 +190,6 @@ def test_milliseconds_and_microseconds_stand_in_one_unit() -> None:
         layout = FeatureColumns(1).layout(recorded, schema.live)
         found.add((stored_type(schema.features[0]), layout.numbers(captured(schema, {"at": NOON}))[0].as_py()[0]))
     assert found == {("timestamp-micros", float(NOON.timestamp() * 1e6))}
-
-
-class Row(NamedTuple):
-    amount: float
-    city: str | None
-
-
-@attrs.define
-class WithAttrs:
-    amount: float
-    city: str | None = None
-
-
-@attrs.frozen(slots=False)
-class WithAttrsAndDict:
-    amount: float
-    city: str | None = None
-
-
-Pair = namedtuple("Pair", ["city", "amount"])
-
-
-class Slots:
-    __slots__ = ("amount", "city")
-
-    def __init__(self) -> None:
-        self.amount = 1.5
-
-
-class Computed:
-    _cache = None
-
-    def __init__(self) -> None:
-        self._seen = 0
-        self.city = None
-
-    @property
-    def amount(self) -> float:
-        return 1.5
-
-
-class Struct:
-    """What msgspec.Struct looks like from outside."""
-
-    __struct_fields__ = ("amount", "city")
-    amount: float
-    city: str | None
-
-    def __init__(self) -> None:
-        self.amount, self.city = 1.5, None
-
-
-class Partial(TypedDict):
-    amount: float
-    city: NotRequired[str]
-
-
-class Model(pydantic.BaseModel):
-    amount: float
-    city: str | None = None
-
-
-FRAME = pd.DataFrame({"amount": [1.5], "city": [None]})
-CARRIERS: list[Any] = [
-    Row(1.5, None), Pair(None, 1.5), WithAttrs(1.5), WithAttrsAndDict(1.5), Slots(),
-    Computed(), Struct(), Model(amount=1.5), {"amount": 1.5}, {"amount": 1.5, "city": None}, FRAME.iloc[0],
-    next(FRAME.itertuples(index=False)), FRAME, pd.Series({"amount": 1.5, "city": float("nan")}, dtype=object),
-    pd.Series({"amount": 1.5, "city": pd.NA}, dtype=object),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("carrier", CARRIERS, ids=lambda one: type(one).__name__)
-@pytest.mark.parametrize("listed_only", [False, True])
-def test_what_carries_features(carrier: Any, listed_only: bool) -> None:
-    schema = FeatureSchema.of({"amount": "double", "city": ["null", "string"]})
-    assert bound(schema, carrier, listed_only=listed_only) == {"amount": 1.5, "city": None}
-
-
-@pytest.mark.parametrize("source", [Row, WithAttrs, WithAttrsAndDict, Struct, Partial, Model])
-def test_a_schema_is_drawn_from_what_carries_them(source: type) -> None:
-    schema = FeatureSchema.of(source)
-    assert [(one.name, one.kind, one.nullable) for one in schema.features] == [
-        ("amount", "double", False),
-        ("city", "string", True),
-    ]
-
-
-def test_several_rows_are_not_one() -> None:
-    schema = FeatureSchema.of({"amount": "double"})
-    with pytest.raises(Dropped, match="one row of features is expected, not 2"):
-        bound(schema, pd.DataFrame({"amount": [1.0, 2.0]}))
-
-
-@dataclass
-class Box(Generic[T]):
-    amount: T
-
-
-@dataclass
-class Order(Box[float]):
-    visits: int
-
-
-def test_generic_classes_are_what_they_were_made_for() -> None:
-    assert [one.kind for one in FeatureSchema.of(Box[int]).features] == ["long"]
-    assert [one.kind for one in FeatureSchema.of(Order).features] == ["double", "long"]
 
 
 NESTED = {

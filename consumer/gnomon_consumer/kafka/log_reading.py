@@ -32,7 +32,7 @@ def span(consumer: Consumer, place: TopicPartition, timeout: float) -> tuple[int
                 raise
             if code in _GROWN:
                 consumer.list_topics(place.topic, timeout=timeout)
-            time.sleep(_ELECTION_WAIT_S)
+            time.sleep(_ELECTION_WAIT_S)  # the broker tells no one when the election is over
         else:
             return low, high
 

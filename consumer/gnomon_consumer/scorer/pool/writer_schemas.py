@@ -66,7 +66,7 @@ class WriterSchemas:
             if not said:
                 log.info("waiting for the first capture's schema", topic=self._topic)
                 said = True
-            time.sleep(0.2)
+            time.sleep(0.2)  # a schema comes by its topic, which tells nobody
         return None
 
     def learn(self, key: SchemaKey, schema: Schema) -> None:
