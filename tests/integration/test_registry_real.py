@@ -1,5 +1,6 @@
 """A real schema registry: what it answers is registered, followed, waited for, or a dead letter."""
 
+import base64
 import json
 import tempfile
 import urllib.error
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from tests.support import gateway
 from tests.support.door import Ended, enter
+from tests.support.joined_database import wait_until
 from tests.support.live_stream import FEATURES, await_sealed, outcomes, status, sum_model
 from tests.support.score_command import prepare, start
 from tests.support.servers import apicurio
@@ -56,11 +59,23 @@ def add(url: str, subject: str, schema: str, kind: str = "AVRO", references: Seq
     return int(call(url, "POST", f"/subjects/{subject}/versions", body)["id"])
 
 
-def register(url: str, folder: Path, stream: str, record: Any) -> Ended:
+def register(url: str, folder: Path, stream: str, record: Any, **more: str) -> Ended:
     """Run `gnomon schemas register`."""
     (folder / "features.avsc").write_text(json.dumps(record))
-    return enter("schemas", "register", "features.avsc", "--stream", stream, "-X", f"schema.registry.url={url}",
-                 "-X", "schema.registry.timeout=30", cwd=folder)  # fmt: skip
+    properties = {"url": url, "timeout": "30"} | {name.replace("_", "."): value for name, value in more.items()}
+    given = (part for name, value in properties.items() for part in ("-X", f"schema.registry.{name}={value}"))
+    return enter("schemas", "register", "features.avsc", "--stream", stream, *given, cwd=folder)
+
+
+def basic(user: str) -> str:
+    """Return the header of a login."""
+    return "Basic " + base64.b64encode(user.encode()).decode()
+
+
+def bearer(token: str) -> dict[str, str]:
+    """Return the properties of a fixed token."""
+    return {"bearer_auth_credentials_source": "STATIC_TOKEN", "bearer_auth_token": token,
+            "bearer_auth_logical_cluster": "lsrc-1", "bearer_auth_identity_pool_id": "pool-1"}  # fmt: skip
 
 
 def test_a_schema_is_registered_once_and_an_incompatible_one_refused(
@@ -101,6 +116,30 @@ def test_references_are_followed_through_two_steps(registry: str, stream_name: s
         assert schemas.find(RegistryId(2**31 - 1)) is None
 
 
+@pytest.mark.parametrize(
+    ("authorization", "right", "wrong"),
+    [
+        (basic("u:canary7Secret"), {"basic_auth_user_info": "u:canary7Secret"}, {"basic_auth_user_info": "u:other8Se"}),
+        ("Bearer canary7Secret", bearer("canary7Secret"), bearer("other8Se")),
+    ],
+    ids=["Basic", "Bearer"],
+)
+def test_a_registry_that_asks_for_a_login(
+    registry: str, stream_name: str, tmp_path: Path, authorization: str, right: dict[str, str], wrong: dict[str, str]
+) -> None:
+    with gateway.before(registry) as asking:
+        asking.authorization = authorization
+        taken = register(asking.url, tmp_path, stream_name, FEATURES.record, **right)
+        assert taken.status == 0, taken
+        for given in (wrong, {}):
+            refused = register(asking.url, tmp_path, stream_name, FEATURES.record, **given)
+            assert refused.status == 2, refused
+            assert "HTTP 401" in refused.line
+            assert "check schema.registry.basic.auth.user.info" in refused.line
+            assert "canary7Secret" not in refused.line
+            assert "other8Se" not in refused.line
+
+
 def test_messages_framed_by_ids_of_other_kinds_are_dead_letters_beside_captures(
     registry: str, gnomon: Gnomon, mock_bootstrap: str, stream_name: str, tmp_path: Path
 ) -> None:
@@ -123,11 +162,20 @@ def test_messages_framed_by_ids_of_other_kinds_are_dead_letters_beside_captures(
     for number in poison:
         producer.produce(live, b"\x00" + number.to_bytes(4, "big") + b'{"a": 1}', b"poison", partition=0)
     assert producer.flush(30) == 0
-    properties = [part for name, value in url.items() for part in ("-X", f"{name}={value}")]
     model = sum_model(tmp_path / "sum.onnx", "amount", "age")
-    scorer = start(gnomon, mock_bootstrap, stream_name, model, "--from", "earliest", *properties)
-    found = outcomes(await_sealed(mock_bootstrap, stream_name, "boost", 50 + len(poison)))
-    assert scorer.terminate(60) == 0
+    with gateway.before(registry) as asking:
+        # Somebody changes the password, and takes that back.
+        asking.authorization = basic("reader:other")
+        url |= {"schema.registry.url": asking.url, "schema.registry.basic.auth.user.info": "reader:pass7Word"}
+        properties = [part for name, value in url.items() for part in ("-X", f"{name}={value}")]
+        scorer = start(gnomon, mock_bootstrap, stream_name, model, "--from", "earliest", *properties)
+        scorer.wait_for("HTTP 401")
+        asked = asking.asked
+        wait_until(lambda: asking.asked >= asked + 2)
+        asking.authorization = basic("reader:pass7Word")
+        found = outcomes(await_sealed(mock_bootstrap, stream_name, "boost", 50 + len(poison)))
+        assert scorer.terminate(60) == 0
+    assert scorer.output.count("HTTP 401") == 1, "said once"
     dead = [row["error"]["message"].split(":")[0] for row in found.values() if row["error"]]
     assert dead == ["unknown_schema"] * len(poison)
     assert [status(row) for row in found.values()].count("scored") == 50
