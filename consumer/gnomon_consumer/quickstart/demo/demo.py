@@ -136,7 +136,7 @@ class Demo:
     keep: bool = False
 
     def prepare(self) -> None:
-        """Create the folder and remove the files of an earlier demo. Raises ConfigurationError if a package is missing."""
+        """Create the folder, remove files of an earlier demo. Raises ConfigurationError if a package is missing."""
         missing = [name for name in NEEDED_PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             raise ConfigurationError(f"the demo needs {', '.join(missing)}: pip install 'gnomon[quickstart]'")
