@@ -142,7 +142,7 @@ class JoiningLoop:
         try:
             self._sink.start(windows, assembled)
         except ProgressMovedError as moved:
-            self.log.warning("another joiner moved the progress", partition=moved.partition)
+            self.log.warning("another joiner advanced the progress", partition=moved.partition)
             self.logs.reopen([moved.partition])
             return
         for state in owned.values():
@@ -179,7 +179,7 @@ class JoiningLoop:
             for text in window.contradictions:
                 # `gnomon doctor` and the verdict find it in the ledger; here it is logged at once.
                 self.log.error(
-                    "a window contradicts itself",
+                    "window is inconsistent",
                     partition=window.seal.source_partition,
                     start=window.seal.start_offset,
                     reason=text,

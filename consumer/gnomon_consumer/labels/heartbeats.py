@@ -61,7 +61,7 @@ class Heartbeats:
             name, _, record = self._reader.decode(message.value())
             uuid.UUID(record["producer_id"])
         except (DecodeError, ValueError, KeyError) as error:
-            self._log.warning("a heartbeat that cannot be read", offset=message.offset(), reason=str(error))
+            self._log.warning("unreadable heartbeat", offset=message.offset(), reason=str(error))
             return
         times = (record["started_at"], record["reported_at"])
         if name == "gnomon.v1.ProducerReport" and all(FIRST_US <= at <= LAST_US for at in times):

@@ -41,7 +41,7 @@ class Absence:
 
     def begin(self, error: Exception) -> None:
         """Record that it was lost with this error, one of AWAY."""
-        self._log.warning("something is away; waiting", reason=" ".join(str(explain(error) or error).split()))
+        self._log.warning("waiting for a dependency", reason=" ".join(str(explain(error) or error).split()))
         self._since = self._clock()
         self._next_try = self._since + RETRY_S
 
@@ -56,7 +56,7 @@ class Absence:
             connect()
         except AWAY:
             return True
-        self._log.info("it is back", seconds=round(self._clock() - self._since, 1))
+        self._log.info("dependency reachable again", seconds=round(self._clock() - self._since, 1))
         self._since = None
         return False
 

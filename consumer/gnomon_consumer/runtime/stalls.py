@@ -68,5 +68,5 @@ class StallWatch:
 
     def _moved(self, partition: int, watched: _Watched, mark: Hashable, now: float) -> None:
         if watched.named:
-            self._log.info("partition moves again", partition=partition, seconds=round(now - watched.moved_at))
+            self._log.info("partition makes progress again", partition=partition, seconds=round(now - watched.moved_at))
         watched.mark, watched.moved_at, watched.named = mark, now, False

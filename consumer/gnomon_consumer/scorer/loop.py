@@ -86,7 +86,7 @@ class ScoringLoop:
             with self.spans.of(ready):
                 self.writer.commit(ready, self.consumer)
         except (Uncertain, DependencyUnreachableError) as reason:
-            log.warning("positions are read again", reason=str(reason))
+            log.warning("reading positions again", reason=str(reason))
             self.metrics.uncertain.inc()
             self.pulse.fail()
             self.assignment.again()

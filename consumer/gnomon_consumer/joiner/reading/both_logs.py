@@ -206,7 +206,7 @@ class Logs:
         found = self._live.watermarks(state.number)
         position = state.pairing.live_position
         if found is not None and found[0] > position:
-            self._log.warning("the live log begins later now", partition=state.number, offset=found[0])
+            self._log.warning("beginning of the live log moved", partition=state.number, offset=found[0])
             state.live_reached(found[0])
             self._live.follow(state.number, found[0])
         elif found is not None and (too_short := state.live_too_short(found[1])) is not None:
@@ -216,7 +216,7 @@ class Logs:
 
     def _fail(self, state: Partition, error: GnomonError) -> None:
         """Stop one partition; the others continue."""
-        self._log.error("a partition stops", partition=state.number, reason=str(error))
+        self._log.error("partition stopped", partition=state.number, reason=str(error))
         self.failed[state.number] = error
         self._shadow.hold([state.number], True)
 

@@ -162,7 +162,7 @@ class Drain:
             try:
                 start = oldest.offset(self._consumer, self._topic, partition, self._settings.kafka.timeout_seconds)
             except KafkaException as error:
-                log.warning("nothing is skipped", reason=str(error))
+                log.warning("skip postponed", reason=str(error))
                 return
             if start > owned.next_offset:
                 self._skip(owned, start, "overload")

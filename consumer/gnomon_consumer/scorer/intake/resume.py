@@ -135,7 +135,11 @@ class Resumption:
             if tail.end_offset is not None:
                 offsets[partition] = tail.end_offset
                 if committed.get(partition, -1) > tail.end_offset:
-                    log.error("committed offset is ahead", partition=partition, committed=committed[partition])
+                    log.error(
+                        "committed offset is ahead of the shadow log",
+                        partition=partition,
+                        committed=committed[partition],
+                    )
             elif tail.start is not None:
                 offsets[partition] = tail.start.start_offset
             elif tail.expired:

@@ -204,7 +204,7 @@ class Pool:
                 try:
                     self._hear(worker, header, blobs)
                 except pipe.WireError as error:
-                    log.warning("a worker does not speak our protocol", reason=str(error)[:200])
+                    log.warning("worker violates the protocol", reason=str(error)[:200])
                     self._end(worker)
 
     def _hear(self, worker: _Worker, header: dict[str, Any], blobs: list[bytes]) -> None:
@@ -250,12 +250,12 @@ class Pool:
             return True
         if not self._started:
             raise ConfigurationError(f"{loaded.location}: two workers opened different files while loading it")
-        log.error("a restarted worker has another model: a file that it opens was changed", model=loaded.location)
+        log.error("restarted worker loaded a different model: a file that it opens was changed", model=loaded.location)
         return False
 
     def _refuse(self, header: dict[str, Any]) -> None:
         if self._started:  # it loaded before: the file or the server has changed since; try again, with pauses
-            log.error("a restarted worker refuses the model", reason=str(header.get("message")))
+            log.error("restarted worker refuses the model", reason=str(header.get("message")))
             return
         unreachable = header.get("status") == DependencyUnreachableError.exit_status
         raise (DependencyUnreachableError if unreachable else ConfigurationError)(str(header.get("message")))

@@ -69,7 +69,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Kill a keeper that does not end (a model may have stopped it), with its session; the worker dies with it."""
-        log.warning("a keeper does not end", pid=self.pid)
+        log.warning("keeper does not end", pid=self.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -108,7 +108,7 @@ class WorkerProcess:
             while line := stream.readline(MAX_LINE):
                 lines += 1
                 if lines <= MAX_LINES:
-                    log.info("worker says", pid=self.pid, text=line.decode("utf-8", "replace").rstrip())
+                    log.info("worker output", pid=self.pid, text=line.decode("utf-8", "replace").rstrip())
 
 
 def cause(status: int) -> str:

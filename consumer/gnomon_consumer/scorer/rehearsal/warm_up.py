@@ -104,7 +104,7 @@ def rehearse(
         said = f"{len(found)} of {len(rows)} rows have an outcome after {WARM_UP_SECONDS:g} s"
         if not found:
             raise ConfigurationError(f"the model is too slow to warm up: {said}; give fewer with --warm-up N")
-        log.warning("the warm-up ends early", reason=said)
+        log.warning("warm-up ends early", reason=said)
     reader = Reader(packaged_schemas())
     records = [reader.decode(found[place].message).record for place in sorted(found)]
     return records, len(found) / seconds if seconds else 0.0
@@ -127,14 +127,14 @@ def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool
         undecided = next((one["message"] for one in failures if UNDECIDED in one["message"]), None)
         if undecided is not None and not allow_failing:
             raise ConfigurationError(f"what the model's scores are cannot be told: {undecided}")
-        log.warning("rows of the warm-up fail", failed=len(failures), rows=len(outcomes), first=first)
+        log.warning("rows failed in the warm-up", failed=len(failures), rows=len(outcomes), first=first)
     answers = [one["prediction"] for one in outcomes if one["error"] is None]
     unlike = [one for one in answers if _unlike_its_scores(one)]
     if unlike:
         if _in_reverse(unlike, answers) and not allow_failing:
             raise ConfigurationError(_REVERSED.format(len(unlike), len(answers)))
         log.warning(
-            "labels are not those of the highest scores: check `classes` and `outputs` of the model",
+            "labels differ from the classes with the highest scores: check `classes` and `outputs` of the model",
             rows=len(unlike),
             of=len(outcomes) - len(failures),
             label=unlike[0]["label"],

@@ -238,7 +238,7 @@ class Writer:
                     raise
                 tries += 1
         if tries > 1:
-            log.info("the producer is replaced: its commit took several tries", tries=tries)
+            log.info("producer replaced: its commit took several tries", tries=tries)
             self._discard()
 
     def _after(self, producer: Producer, error: KafkaError) -> None:
