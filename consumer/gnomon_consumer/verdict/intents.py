@@ -23,7 +23,7 @@ class RefusedError(GnomonError):
 
 @dataclass(frozen=True)
 class Intent:
-    """The change of a switch from `former["state"]` to `promoted["state"]`, and the number that its record will have."""
+    """The change of a switch from `former["state"]` to `promoted["state"]`, and the number of its future record."""
 
     promotion_id: int
     stream: str

@@ -147,9 +147,7 @@ def export(row: Row) -> dict[str, Any]:
 
 
 def verify(connection: Connection, deployment: Row, row: Row) -> list[str]:
-    """Return how a stored verdict differs from one that is computed now from its plan, evidence and database; empty:
-    equal.
-    """
+    """Return how a stored verdict differs from what its plan and evidence, and the database, give now; empty: equal."""
     problems = []
     if Plan.model_validate(row["plan"]).sha256 != row["plan_sha256"]:
         problems.append("the plan does not have its hash")

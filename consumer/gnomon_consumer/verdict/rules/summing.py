@@ -84,8 +84,9 @@ class Pairs:
 
     @cached_property
     def corrected(self) -> Floats:
-        """Return the weights divided by the labelled share of the pairs with the same segments, live decision and live
-        tenth.
+        """Return the weights, divided by the labelled share of their group.
+
+        A group is the pairs with the same segments, live decision and tenth of the live value.
         """
         where = [(sorted(kind.watched.items()), kind.live) for kind in self.kinds]
         like = {key: at for at, key in enumerate(dict.fromkeys(map(repr, where)))}
