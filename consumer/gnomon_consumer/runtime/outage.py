@@ -36,7 +36,7 @@ class Absence:
 
     @property
     def away(self) -> bool:
-        """Whether it is unreachable."""
+        """Return whether it is unreachable."""
         return self._since is not None
 
     def begin(self, error: Exception) -> None:
@@ -104,7 +104,7 @@ class Complaints:
         self._said: set[str] = set()
 
     def hear(self, error: KafkaError, topic: str = "") -> None:
-        """Handle one, of a topic; raise ConfigurationError for a missing right, GnomonError for a fatal error."""
+        """Handle one error, of a topic; raise ConfigurationError for a missing right, GnomonError for a fatal error."""
         if denied := refusal(error, topic):
             raise denied
         if error.fatal():

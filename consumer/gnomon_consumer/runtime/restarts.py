@@ -59,7 +59,7 @@ class RestartedServices:
         self._services.append(_Service(name, given, child, self._clock()))
 
     def step(self) -> None:
-        """Detect ended commands and start due ones; raise ConfigurationError for a command that refuses to run."""
+        """Detect ended commands and start those whose pause is over; raise ConfigurationError if one refuses to run."""
         now = self._clock()
         for service in self._services:
             if service.child is None:

@@ -64,7 +64,7 @@ class Logs:
 
     @property
     def unopened(self) -> list[int]:
-        """Assigned partitions that wait to be opened."""
+        """Return the assigned partitions that wait to be opened."""
         return sorted(self._shadow.unopened)
 
     def open(self, partitions: list[int], progress: Mapping[int, JoinProgress], here: dict[str, Any]) -> None:
@@ -225,7 +225,7 @@ class Logs:
         self._finish_write()
 
     def forget(self, partitions: list[int]) -> None:
-        """Drop the unstored labels of partitions; the next owner begins at the progress in the database."""
+        """Drop the messages of partitions in memory; the next owner begins at the progress in the database."""
         self._live.leave(partitions)
         self._spans.forget(partitions)
         for partition in partitions:
