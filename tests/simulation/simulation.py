@@ -51,7 +51,7 @@ class Result:
     history: list[str] = field(default_factory=list)
 
 
-def run(seed: int, course: Course = Course()) -> Result:  # noqa: B008 -- immutable
+def run(seed: int, course: Course = Course()) -> Result:
     """Simulate one seed to its end."""
     assert getcurrent().parent is None
     world = World(seed, course.idle)
