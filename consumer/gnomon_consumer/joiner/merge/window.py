@@ -42,7 +42,7 @@ class LiveMessage(Protocol):
         ...
 
     def headers(self) -> Any:
-        """Pairs of name and bytes, or None."""
+        """Return pairs of name and bytes, or None."""
         ...
 
 
@@ -80,7 +80,7 @@ class StratumRun:
 
     @property
     def repeated(self) -> int:
-        """How many sequence numbers came more than once."""
+        """Return how many sequence numbers occurred more than once."""
         if (np.diff(self.sequences) > 0).all():
             return 0
         return len(self.sequences) - len(np.unique(self.sequences))
@@ -88,9 +88,9 @@ class StratumRun:
 
 @dataclass(slots=True)
 class JoinedWindow:
-    """A window, complete on both sides. `seal` is the scorer's claim, the rest is the joiner's own count.
+    """A window that is complete on both sides. `seal` is the scorer's claim, the rest is the joiner's own count.
 
-    `contradictions` say where the claim and the scorer's own rows disagree.
+    `contradictions` says where the claim and the scorer's own rows disagree.
     """
 
     seal: SamplingWindow
@@ -105,12 +105,12 @@ class JoinedWindow:
 
     @property
     def joined_seen(self) -> int:
-        """Captures read in the window's range."""
+        """Return the number of captures that the joiner read in the window's range."""
         return self.seen.total()
 
     @property
     def claimed_seen(self) -> int:
-        """Captures that the scorer claims to have seen there."""
+        """Return the number of captures that the scorer claims to have seen there."""
         return sum(cell.seen for cell in self.seal.cells)
 
 
@@ -135,7 +135,8 @@ class MergingWindow:
         self._stratified = self._cells - {NO_STRATUM} != set()
         self._fallback = next((s for s in (OTHER_STRATUM, NO_STRATUM) if s in self._cells), None)
         self._hour = (seal.first_captured_at or seal.opened_at) // HOUR_US
-        # A gap holds nothing that could be read; claims without rows are read, to be recounted.
+        # A gap holds no readable captures. A window with claims but no rows is read, so that the captures are
+        # recounted.
         self.skipped = seal.gap is not None and self.joined.claimed_seen == 0 and not rows.num_rows
 
     def read(self, run: LiveRun) -> None:
@@ -212,7 +213,7 @@ class MergingWindow:
             elif key is not None and _text(key) != row["request_id"]:
                 detail = f"the live log has request id {_text(key)!r}, the shadow log {row['request_id']!r}"
                 self.joined.refusals.append(Refusal(row, cells[at], "join", "correlation", detail, size))
-            else:  # a key that is no UTF-8 reads like its request id
+            else:  # an invalid UTF-8 key is decoded in the same way as its request id
                 continue
             refused.add(at)
         if refused:
@@ -224,7 +225,7 @@ class MergingWindow:
 
 
 def _by_producer(read: Peeks, places: Numbers) -> Iterator[tuple[str, Numbers]]:
-    """Yield each producer run with its places among those given, in their order: one sort for any number of runs."""
+    """Yield each producer run with its indices among those given, in their order: one sort for any number of runs."""
     if len(read.producers) == 1:
         if len(places):
             yield read.producers[0], places
