@@ -5,8 +5,8 @@ maps feature names to NumPy arrays: numbers are float64 (a missing one is NaN), 
 booleans that cannot be null bool, texts objects (a missing one is None), lists [rows, width] (missing ones [rows] of
 None). All rows of a call have lists of the same length. The answer is an array of one number a row, or a mapping with
 any of `value`, `label`, `scores` and `items`. Optional attributes: `features`, the names that it needs (None: all of
-them; `prediction.items` gives the items that the live model ranked), `files`, the paths that a library in C opens by
-itself (see `opened`), and `feature_state()`, which returns version, hits and misses of its cache since the last call.
+them; `prediction.items` gives the items that the live model ranked), `files`, paths that it opens only later (see
+`opened`), and `feature_state()`, which returns version, hits and misses of its cache since the last call.
 """
 
 import importlib

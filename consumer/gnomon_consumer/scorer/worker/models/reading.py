@@ -18,8 +18,8 @@ from gnomon_schemas.errors import ConfigurationError
 Shape = Literal["maps", "sequence", "text", "truth", "whole", "number", "wide", "open", "other"]
 _LABEL = re.compile(r"(^|[^a-z])(label|class|cluster|category)(s|_?ids?|_?index)?([^a-z]|$)")
 _PROBABILITIES = re.compile(r"(^|[^a-z])(probabilit(y|ies)|proba|probs?)([^a-z]|$)")
-_COLUMN_OF_CLASS = re.compile(r"i(-?\d+)")
-"""How skl2onnx names the output of each integer class with `zipmap="columns"`."""
+_COLUMN_OF_CLASS = re.compile(r"i-?\d+|s-?\d+\.0")
+"""How skl2onnx names the output of each class with `zipmap="columns"`, if classes are whole numbers, or floats."""
 
 
 class Source(NamedTuple):
@@ -190,7 +190,7 @@ class _Choice:
         if own and columns in ([f"i{one}" for one in own], [f"s{one}" for one in own]):
             self.columns_of_classes = own
         elif not own and all(_COLUMN_OF_CLASS.fullmatch(name) for name in columns):
-            self.columns_of_classes = tuple(name[1:] for name in columns)
+            self.columns_of_classes = tuple(name[1:].removesuffix(".0") for name in columns)
         return tuple(map(Source, columns)) if self.columns_of_classes else ()
 
     def guess_value(self) -> None:
@@ -237,6 +237,7 @@ class _Choice:
         maps = any(self.shapes[source.output] == "maps" for source in self.scores)
         own = next((self.own[source.output] for source in sources if source and self.own.get(source.output)), ())
         self._check_said()
+        self._check_labels()
         width = self._width()
         classes = resolve(
             self.signature,
@@ -285,6 +286,20 @@ class _Choice:
                 "the sidecar says `task: ranking`, but no output is read as scores: say which one it is, such as"
                 f" `outputs: {{{(self.value or self.label or Source('NAME')).output}: scores}}`"
             )
+
+    def _check_labels(self) -> None:
+        """Raise ConfigurationError for an output of several labels a row: the scores are those of several targets."""
+        if self.label is not None or self.signature.task == "regression":
+            return
+        for one in self.outputs:
+            unread = self.shapes[one.name] == "other" and one.name not in self.signature.outputs
+            by_row = one.takes in ("string", "int", "bool") and one.dims[0] in (None, 1, self.rows)
+            if unread and by_row and (self.own.get(one.name) or _LABEL.search(one.name.lower())):
+                raise ConfigurationError(
+                    f"the output {one.name!r} ({one}) seems to hold several labels of a row, so the scores are those"
+                    " of several targets, of which Gnomon reads one: export a model for each. If the other outputs"
+                    f" are right without this one, say `outputs: {{{one.name}: null}}` in a sidecar"
+                )
 
     def _width(self) -> int | None:
         """Return how many scores a row has, where the model says so."""
