@@ -18,8 +18,8 @@ from gnomon_schemas.errors import ConfigurationError
 Shape = Literal["maps", "sequence", "text", "truth", "whole", "number", "wide", "open", "other"]
 _LABEL = re.compile(r"(^|[^a-z])(label|class|cluster|category)(s|_?ids?|_?index)?([^a-z]|$)")
 _PROBABILITIES = re.compile(r"(^|[^a-z])(probabilit(y|ies)|proba|probs?)([^a-z]|$)")
-_COLUMN_OF_CLASS = re.compile(r"i-?\d+|s-?\d+\.0")
-"""How skl2onnx names the output of each class with `zipmap="columns"`, if classes are whole numbers, or floats."""
+_COLUMN_OF_CLASS = re.compile(r"i(-?\d+)")
+"""How skl2onnx names the output of each integer class with `zipmap="columns"`."""
 
 
 class Source(NamedTuple):
@@ -139,7 +139,7 @@ class _Choice:
         widths = {one.name: one.width for one in self.outputs}
         for name, roles in self.signature.outputs.items():
             if isinstance(roles, tuple):
-                if widths[name] not in (None, len(roles)):
+                if widths[name] not in (None, 1, len(roles)):  # 1: converters declare it for several targets too
                     raise ConfigurationError(
                         f"the output {name!r} has {widths[name]} columns, and the sidecar gives {len(roles)} roles"
                     )
@@ -187,10 +187,12 @@ class _Choice:
         own = self.own.get(self.label.output, ()) if self.label else ()
         if len(columns) < 2:
             return ()
-        if own and columns in ([f"i{one}" for one in own], [f"s{one}" for one in own]):
+        of_texts = [f"s{one}" for one in own]
+        of_floats = [f"s{one}.0" for one in own]
+        if own and columns in ([f"i{one}" for one in own], of_texts, of_floats):
             self.columns_of_classes = own
         elif not own and all(_COLUMN_OF_CLASS.fullmatch(name) for name in columns):
-            self.columns_of_classes = tuple(name[1:].removesuffix(".0") for name in columns)
+            self.columns_of_classes = tuple(name[1:] for name in columns)
         return tuple(map(Source, columns)) if self.columns_of_classes else ()
 
     def guess_value(self) -> None:
