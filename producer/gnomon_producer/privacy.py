@@ -22,8 +22,7 @@ class Privacy:
     """Hashes the fields named in `hmac_fields` with HMAC-SHA256 (hex), then calls `before_send` with the capture.
 
     The fields are `request_id`, `cluster`, names of segments, names of string features. Strata and segments are then
-    made
-    from pseudonyms; the same key gives the same pseudonym, so joins still work.
+    made from pseudonyms; the same key gives the same pseudonym, so joins still work.
     """
 
     before_send: BeforeSend | None = None

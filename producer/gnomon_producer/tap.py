@@ -10,6 +10,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from gnomon_producer import exits
@@ -55,9 +56,12 @@ class Tap:
         self._topics = Topics(config.stream, config.topic_prefix)
         self.live_topic = self._topics.live
         self._service_encoder = ServiceEncoder(config.service)
-        self._registry = config.registry
-        if self._registry is None and registry_properties(config.properties):
-            self._registry = registry_client(config.properties)
+        self._registry: Callable[[], AbstractContextManager[Any]] | None = None
+        if config.registry is not None:
+            self._registry = functools.partial(contextlib.nullcontext, config.registry)
+        elif registry_properties(config.properties):
+            self._registry = functools.partial(registry_client, config.properties)
+            self._registry().__exit__(None, None, None)  # refuses wrong properties now, in the caller's thread
         self._begin_process()
         # Only a weak reference, because hooks of os.register_at_fork cannot be removed.
         here = weakref.ref(self)
@@ -97,8 +101,7 @@ class Tap:
         """Return a context manager, `with` or `async with`, around the live prediction.
 
         Call `predicted` with the outcome. An exception from the block is recorded by its type and passes through
-        unchanged.
-        `features` are read at once. Without a request id the middleware's is taken, or a new UUID.
+        unchanged. `features` are read at once. Without a request id the middleware's is taken, or a new UUID.
         """
         return Shot(self, request_id, features, segments, cluster, feature_state)
 
@@ -168,8 +171,7 @@ class Tap:
         """Send the ground truth of a request: one or more of `value`, `label` and `relevance`.
 
         `value` is a number (in a binary stream 1 or 0), `label` a class with the same name as in decisions, and
-        `relevance`
-        belongs to `items`. Times as in `record`, now by default.
+        `relevance` belongs to `items`. Times as in `record`, now by default.
         """
         delivery = self.delivery
         try:

@@ -94,8 +94,7 @@ class ColumnarCodec:
         """Decode framed messages, all with this codec's header; raise ValueError beyond MAX_BATCH_BYTES.
 
         `texts` are the same messages as an array, if there is one already. A message is in the batch with the
-        reference's
-        values, or in `errors` with the reference's error.
+        reference's values, or in `errors` with the reference's error.
         """
         parts: list[_Part] = []
         errors: dict[int, DecodeError] = {}

@@ -81,9 +81,9 @@ def ready_workers(
     limits = worker_limits(settings, network=allow_network or model.kind == "server")
     keep_memory_private()
     store = TopicSchemas(clients.client_config(settings), names.schemas, timeout_s=settings.kafka.timeout_seconds)
-    registry = registry_schemas(settings.kafka.properties)
     with ExitStack() as resources:
         resources.callback(store.close)
+        registry = resources.enter_context(registry_schemas(settings.kafka.properties))
 
         def start(live: Schema | None) -> ReadyWorkers | None:
             """Start workers with a schema; without one, wait for the newest."""
