@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -109,12 +110,15 @@ def replay(
         _check_model(connection, stream, deployment, spec)
     sink = LetterSink(connection, stream, deployment)
     topics = Topics(stream, settings.topic_prefix)
-    live = LiveBytes(settings)
-    schemas = TopicSchemas(clients.client_config(settings), topics.schemas)
-    known = ChainedSchemas(packaged_schemas(), schemas, registry_schemas(settings.kafka.properties))
-    reader, columns = Reader(known), ColumnarReader(known)
     pool: Pool | None = None
-    try:
+    with ExitStack() as resources:
+        live = LiveBytes(settings)
+        resources.callback(live.close)
+        schemas = TopicSchemas(clients.client_config(settings), topics.schemas)
+        resources.callback(schemas.close)
+        registry = resources.enter_context(registry_schemas(settings.kafka.properties))
+        known = ChainedSchemas(packaged_schemas(), schemas, registry)
+        reader, columns = Reader(known), ColumnarReader(known)
         for letter in chosen:
             if letter.stage == "join" and letter.reason == "correlation":
                 yield ReplayedLetters(letter, "stays: the logs contradict each other; no model can settle that")
@@ -133,16 +137,12 @@ def replay(
                 continue
             if pool is None:
                 pool = _pool(settings, spec, schema)
+                resources.callback(pool.close)
                 _check_model(connection, stream, deployment, pool.model)
             pool.learn(unframe(found[1]).key, schema)
             message = _score(pool, letter, *found)
             _, _, shadow = reader.decode(message)
             yield ReplayedLetters(letter, sink.replay(shadow, letter.window_start, letter.stratum, found[1], columns))
-    finally:
-        if pool is not None:
-            pool.close()
-        live.close()
-        schemas.close()
 
 
 def _check_model(connection: Connection, stream: str, deployment: str, spec: ModelSpec) -> None:

@@ -95,7 +95,8 @@ def publish(settings: Settings, features: FeatureSchema) -> SchemaKey:
     """Publish the composed schema to the registry if one is configured, else to the stream's `schemas` topic."""
     topics = Topics(settings.require_stream(), settings.topic_prefix)
     if registry_properties(settings.kafka.properties):
-        return register(registry_client(settings.kafka.properties), topics.live, features.live)
+        with registry_client(settings.kafka.properties) as client:
+            return register(client, topics.live, features.live)
     list_topics(settings)  # fails within a moment if there is no broker
     lost: list[str] = []
     producer = make_producer(settings)

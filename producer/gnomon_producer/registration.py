@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from gnomon_producer.trouble import OncePerMinute
@@ -17,13 +18,20 @@ class Registration:
     """Asks until the registry has answered, then tells the schema's id once.
 
     Until then captures are framed by fingerprint, which Gnomon's readers take as well, since a live service does not
-    wait for a registry and a capture is not thrown away for one.
+    wait for a registry and a capture is not thrown away for one. `connect` makes the registry's client, which is
+    closed again after the answer: a connection must not be shared with a forked process.
     """
 
     def __init__(
-        self, client: Any, topic: str, schema: Schema, *, registered: Callable[[RegistryId], None], log: OncePerMinute
+        self,
+        connect: Callable[[], AbstractContextManager[Any]],
+        topic: str,
+        schema: Schema,
+        *,
+        registered: Callable[[RegistryId], None],
+        log: OncePerMinute,
     ) -> None:
-        self._client = client
+        self._connect = connect
         self._topic = topic
         self._schema = schema
         self._registered = registered
@@ -40,9 +48,16 @@ class Registration:
         self._stop.set()
 
     def _run(self) -> None:
+        try:
+            with self._connect() as client:
+                self._ask(client)
+        except GnomonError as error:  # a file of the properties that is gone since
+            self._log.note("registry", f"captures are framed by fingerprint: {error}".partition("\n")[0])
+
+    def _ask(self, client: Any) -> None:
         while not self._stop.is_set():
             try:
-                self._registered(register(self._client, self._topic, self._schema))
+                self._registered(register(client, self._topic, self._schema))
             except GnomonError as error:
                 self._log.note("registry", f"captures are framed by fingerprint: {error}".partition("\n")[0])
             else:

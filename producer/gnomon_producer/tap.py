@@ -10,6 +10,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from gnomon_producer import exits
@@ -55,9 +56,12 @@ class Tap:
         self._topics = Topics(config.stream, config.topic_prefix)
         self.live_topic = self._topics.live
         self._service_encoder = ServiceEncoder(config.service)
-        self._registry = config.registry
-        if self._registry is None and registry_properties(config.properties):
-            self._registry = registry_client(config.properties)
+        self._registry: Callable[[], AbstractContextManager[Any]] | None = None
+        if config.registry is not None:
+            self._registry = functools.partial(contextlib.nullcontext, config.registry)
+        elif registry_properties(config.properties):
+            self._registry = functools.partial(registry_client, config.properties)
+            self._registry().__exit__(None, None, None)  # refuses wrong properties now, in the caller's thread
         self._begin_process()
         # Only a weak reference: hooks of os.register_at_fork can never be taken off.
         here = weakref.ref(self)
