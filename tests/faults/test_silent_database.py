@@ -9,7 +9,7 @@ from tests.support.join_processes import arguments
 from tests.support.joined_database import assert_all_joined, joined, members, wait_until
 from tests.support.logs import make_logs
 from tests.support.servers.process import Gnomon
-from tests.support.silent_link import silent_link
+from tests.support.tcp_link import silent_link
 
 
 def server_of(url: str) -> tuple[int, str | tuple[str, int]]:
