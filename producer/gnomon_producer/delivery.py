@@ -131,7 +131,7 @@ class Delivery:
         self.log.note(f"{what} {reason}", f"{what} are dropped ({reason}): {detail}")
 
     def announce(self, topic: str, key: bytes, value: bytes) -> None:
-        """Send a message that readers need first, to the partition that they read; if it is lost, send it again later."""
+        """Send what readers need first, to the partition that they read; if it is lost, send it again later."""
         self.service_messages.offer()
         try:
             self._producer.produce(topic, value, key, partition=0, on_delivery=self._on_announced)
