@@ -135,10 +135,10 @@ def test_every_way_to_the_server(strict: Strict, tmp_path: Path) -> None:
 def written_page(strict: Strict, folder: Path, told: list[tuple[Way, Ended]]) -> str:
     """Return the page."""
     lines = [
-        "# What a connection to PostgreSQL is told",
+        "# Errors of connections to PostgreSQL",
         "",
-        f"Written by `{Path(__file__).relative_to(ROOT)}`, which runs `gnomon labels load` where TLS is asked for.",
-        "Status 0: it works; 2: somebody must change something; 3: the server takes no connection now.",
+        f"Written by `{Path(__file__).relative_to(ROOT)}`, which runs `gnomon labels load` on a server that requires TLS.",
+        "Status 0: it works; 2: you must change something; 3: the server accepts no connection now.",
         "",
         "| way | status | error |",
         "|---|---|---|",

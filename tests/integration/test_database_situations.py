@@ -200,10 +200,10 @@ def test_an_owner_who_may_not_create_roles_has_a_script_for_a_dba(stock: Stock, 
 def written(situations: list[Situation], outcomes: Mapping[str, Mapping[str, Ended]]) -> str:
     """Return the page: a table of statuses, and what each situation is told."""
     lines = [
-        "# What each command says about PostgreSQL",
+        "# Errors of each command about PostgreSQL",
         "",
         f"Written by `{Path(__file__).relative_to(ROOT)}`, which runs every command in every situation on Debian's",
-        "PostgreSQL. Status 0: done; 1: a check failed; 2: somebody must change something; 3: the server does not",
+        "PostgreSQL. Status 0: done; 1: a check failed; 2: you must change something; 3: the server does not",
         "answer. `gnomon join` and `gnomon labels consume` are run with `--drain` here; without it they wait for a",
         "server that does not answer, also at their start.",
         "",
