@@ -23,7 +23,7 @@ from gnomon_consumer.scorer.sealed.sealer import Place, Sealer
 from gnomon_consumer.scorer.sealed.spans import ScoreSpans
 from gnomon_consumer.settings import ScoreSettings
 
-# What `opentelemetry-instrument` does to a process, with a file in place of a collector.
+# The effect of `opentelemetry-instrument` on a process, with a file instead of a collector.
 PROVIDER = """
 import os
 from opentelemetry import trace
@@ -41,7 +41,7 @@ Name = tuple[str, str]
 
 
 def names(links: list[dict[str, Any]]) -> list[Name]:
-    """Trace and span that links lead to."""
+    """Return trace and span of the linked spans."""
     return [(link["context"]["trace_id"], link["context"]["span_id"]) for link in links]
 
 
@@ -94,7 +94,7 @@ def test_from_the_request_to_the_pair(gnomon: Gnomon, mock_bootstrap: str, datab
     assert sorted(linked) == sorted(requests), "each traced capture, and nothing else, is linked once"
     assert sum(span["attributes"]["gnomon.sampled"] for span in score) == 45
     assert all(span["parent_id"] is None for span in (*score, *join))
-    # The joiner's spans lead to the scorer's of the same window, one by one.
+    # The joiner's spans link to the scorer's of the same window, one by one.
     own = {(span["context"]["trace_id"], span["context"]["span_id"]): span["attributes"] for span in score}
     assert {span["name"] for span in join} == {"gnomon join"}
     found = [own[name] for span in join for name in names(span["links"])]
@@ -129,7 +129,7 @@ def exporter() -> Iterator[InMemorySpanExporter]:
 
 
 def scored_window(exporter: InMemorySpanExporter, traces: list[bytes | None], **settings: float) -> Sealer:
-    """A sealer that has read captures with these traces, and the spans that it makes."""
+    """Return a sealer that has read captures with these traces, and the spans that it creates."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     spans = ScoreSpans(provider.get_tracer("gnomon"), "gnomon.s.live", "new")
