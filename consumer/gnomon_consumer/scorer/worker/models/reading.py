@@ -39,8 +39,7 @@ class Reading:
 
     `flexible`: next to a label, the number of columns decides whether the output is the value (one) or the scores (one
     for each class). `guessed`: nobody stated that the scores are scores, so they must be probabilities. `unread`:
-    outputs
-    without a role.
+    outputs without a role.
     """
 
     value: Source | None = None
