@@ -188,7 +188,7 @@ def test_nothing_is_lost_or_doubled_whatever_happens_to_a_transaction(
     found = outcomes(sealed(bootstrap, stream_name, len(live.sent), process))
     assert {place: row["request_id"] for place, row in found.items()} == live.sent
     assert {status(row) for row in found.values()} == {"scored"}
-    assert "positions are read again" in process.output
+    assert "reading positions again" in process.output
     assert process.popen.poll() is None, process.output
     assert process.terminate(15) == 0
 

@@ -51,5 +51,5 @@ def test_a_partition_behind_a_hanging_transaction_is_named_within_a_minute(
     assert float(stalled.pop("1")) >= 30
     assert all(float(seconds) < 30 for seconds in stalled.values())
     stuck.abort_transaction(30)
-    scorer.wait_for("partition moves again.*partition=1 ")
+    scorer.wait_for("partition makes progress again.*partition=1 ")
     assert scorer.terminate(60) == 0

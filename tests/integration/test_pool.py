@@ -87,7 +87,7 @@ def test_a_forest_scores_without_a_word_of_joblibs(
     assert [one.status for one in done[0].scored] == ["scored"] * ROWS
     said = "".join(capfd.readouterr())
     assert "joblib" not in said
-    assert "worker says" not in said
+    assert "worker output" not in said
 
 
 HANGS = """

@@ -77,7 +77,7 @@ def test_a_killed_process_is_started_again_and_a_refusal_ends_all(
     victim = next(member for member in family if "labels" in member.cmdline())
     victim.send_signal(signal.SIGKILL)
     process.wait_for("ended.*service=labels.*signal=9", TIMEOUT_S)
-    process.wait_for("started again.*service=labels", TIMEOUT_S)
+    process.wait_for("restarted.*service=labels", TIMEOUT_S)
     # The next start reads a file that is wrong by now.
     (gnomon.cwd / "gnomon.toml").write_text("[score]\nworkers = 0\n")
     family = psutil.Process(process.pid).children(recursive=True)

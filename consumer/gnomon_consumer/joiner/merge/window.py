@@ -43,7 +43,7 @@ class LiveMessage(Protocol):
         ...
 
     def headers(self) -> Any:
-        """Pairs of name and bytes, or None."""
+        """Return pairs of name and bytes, or None."""
         ...
 
 
@@ -67,9 +67,9 @@ class LiveRun(NamedTuple):
 
 @dataclass(slots=True)
 class JoinedWindow:
-    """A window, complete on both sides. `seal` is the scorer's claim, the rest is the joiner's own count.
+    """A window that is complete on both sides. `seal` is the scorer's claim, the rest is the joiner's own count.
 
-    `contradictions` say where the claim and the scorer's own rows disagree.
+    `contradictions` says where the claim and the scorer's own rows disagree.
     """
 
     seal: SamplingWindow
@@ -84,12 +84,12 @@ class JoinedWindow:
 
     @property
     def joined_seen(self) -> int:
-        """Captures read in the window's range."""
+        """Return the number of captures that the joiner read in the window's range."""
         return self.seen.total()
 
     @property
     def claimed_seen(self) -> int:
-        """Captures that the scorer claims to have seen there."""
+        """Return the number of captures that the scorer claims to have seen there."""
         return sum(cell.seen for cell in self.seal.cells)
 
 
@@ -115,7 +115,8 @@ class MergingWindow:
         self._stratified = self._cells - {NO_STRATUM} != set()
         self._fallback = next((s for s in (OTHER_STRATUM, NO_STRATUM) if s in self._cells), None)
         self._hour = (seal.first_captured_at or seal.opened_at) // HOUR_US
-        # A gap holds nothing that could be read; claims without rows are read, to be recounted.
+        # A gap holds no readable captures. A window with claims but no rows is read, so that the captures are
+        # recounted.
         self.skipped = seal.gap is not None and self.joined.claimed_seen == 0 and not rows.num_rows
 
     def read(self, run: LiveRun) -> None:
@@ -187,7 +188,7 @@ class MergingWindow:
             elif key is not None and _text(key) != row["request_id"]:
                 detail = f"the live log has request id {_text(key)!r}, the shadow log {row['request_id']!r}"
                 self.joined.refusals.append(Refusal(row, cells[at], "join", "correlation", detail, size))
-            else:  # a key that is no UTF-8 reads like its request id
+            else:  # an invalid UTF-8 key is decoded in the same way as its request id
                 continue
             refused.add(at)
         if refused:

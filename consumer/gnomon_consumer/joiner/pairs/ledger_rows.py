@@ -185,5 +185,5 @@ def hour_of(window: JoinedWindow) -> int:
 
 
 def place(window: JoinedWindow) -> tuple[int, int]:
-    """Return partition and start: the order in which windows are applied."""
+    """Return partition and start, the order in which windows are applied."""
     return window.seal.source_partition, window.seal.start_offset
