@@ -93,8 +93,8 @@ def test_from_the_request_to_the_pair(
     assert [one["gnomon.window_id"] for one in found] == [span["attributes"]["gnomon.window_id"] for span in join]
     assert len(found) == len(score)
     assert sum(span["attributes"]["gnomon.matched"] for span in join) == 45
-    for span in (*score, *join):
-        assert span["start_time"] <= span["end_time"]
+    for one in (*score, *join):
+        assert one["start_time"] <= one["end_time"]
 
 
 def test_without_a_provider_nothing_carries_a_trace(gnomon: Gnomon, mock_bootstrap: str, tmp_path: Path) -> None:
