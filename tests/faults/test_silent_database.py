@@ -42,7 +42,7 @@ def test_a_joiner_notices_within_half_a_minute_and_keeps_its_group(
             logs.capture(40)
             logs.score()
             wait_until(lambda: process.page("/readyz")[0] == 503, 40)
-            process.wait_for("is away", timeout=40)
+            process.wait_for("waiting for a dependency", timeout=40)
             print(f"noticed after {time.monotonic() - began:.1f} s")
             time.sleep(max(0.0, 20 - (time.monotonic() - began)))  # longer than the session of the group
             assert members(kafka_bootstrap, stream_name) == before

@@ -122,7 +122,7 @@ def test_sides_that_hardly_differ_keep_their_error(db: Database) -> None:
 
 
 def ndcg(gain: Array, score: Array, k: int, *, exponential: bool) -> float:
-    """Compute NDCG by scikit-learn, with linear gain, and by hand with the gain 2^relevance - 1 (Burges et al. 2005)."""
+    """Compute NDCG by scikit-learn (linear gain), and by hand with the gain 2^relevance - 1 (Burges et al. 2005)."""
     if not exponential:
         return float(sk.ndcg_score([gain], [score], k=k, ignore_ties=True))
     discount = 1 / np.log2(2 + np.arange(k))

@@ -225,6 +225,23 @@ def test_numbers_that_come_again_in_a_later_window_show(connection: Connection) 
     assert one(connection, "select sum(repeated) from gnomon.producer_tallies") == (1,)
 
 
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("0-0-0-0-0000000000000000000000000009", ["00000000-0000-0000-0000-000000000009"]),
+        ("ABCDEFAB-0000-0000-0000-000000000007", ["abcdefab-0000-0000-0000-000000000007"]),
+        ("never-was-a-uuid-and-will-never-be-it", []),
+        ("}{,\"\\'--}{,\"\\'--}{,\"\\'--}{,\"\\'--", []),
+    ],
+)
+def test_a_producer_id_that_others_write_in_their_way(connection: Connection, written: str, stored: list[str]) -> None:
+    """What Python takes for a UUID, PostgreSQL may not; and two ways to write one are one run."""
+    of_others: dict[int, dict[str, Any]] = {0: {"producer_id": written}, 1: {"producer_id": written.lower()}}
+    sink_of(connection).apply([window(0, 3, changes=of_others)], READER)
+    tallies = "select producer_id::text, received from gnomon.producer_tallies where producer_id <> %s"
+    assert connection.execute(tallies, [capture(0, "")["producer_id"]]).fetchall() == [(name, 2) for name in stored]
+
+
 def test_rollups_are_the_sums_of_the_pairs(connection: Connection) -> None:
     answers: dict[int, dict[str, Any]] = {
         0: {"prediction": {"value": 0.75, "label": "on_time", "scores": None, "items": None}},

@@ -64,12 +64,17 @@ on conflict (deployment_id, hour, live_label, shadow_label) do update
 set pairs = r.pairs + excluded.pairs, weight = r.weight + excluded.weight,
     weight_squared = r.weight_squared + excluded.weight_squared
 
--- name: add_tally
--- The captures received from a producer run; the columns are TALLY_COLUMNS.
+-- name: add_tallies
+-- The captures received from producer runs: arrays with one element for each partition and run. Times are UTC.
 insert into gnomon.producer_tallies as t (
     deployment_id, source_partition, producer_id, received, lowest_sequence, highest_sequence, repeated,
     first_captured_at, last_captured_at)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+select %s, source_partition, producer_id, received, lowest_sequence, highest_sequence, repeated,
+       first_captured_at at time zone 'UTC', last_captured_at at time zone 'UTC'
+from unnest(%s::integer[], %s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamp[],
+            %s::timestamp[])
+     as u (source_partition, producer_id, received, lowest_sequence, highest_sequence, repeated,
+           first_captured_at, last_captured_at)
 on conflict (deployment_id, source_partition, producer_id) do update
 set received = t.received + excluded.received,
     repeated = t.repeated + excluded.repeated,
