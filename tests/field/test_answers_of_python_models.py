@@ -1,5 +1,6 @@
 """Python models answer with what their libraries return: each kind gives the library's numbers, or a clear refusal."""
 
+import array
 import collections
 import datetime
 import decimal
@@ -37,7 +38,7 @@ class Class(enum.Enum):
 @pytest.mark.parametrize(
     "answer",
     [
-        ARRAY.reshape(-1, 1), np.matrix(ARRAY).T, tuple(VALUES), collections.deque(VALUES), memoryview(ARRAY),
+        ARRAY.reshape(-1, 1), np.matrix(ARRAY).T, tuple(VALUES), collections.deque(VALUES), array.array("d", VALUES),
         pd.Series(VALUES), pd.Series(VALUES, index=["x", "y", "z"]), pd.Series(VALUES, index=[4, 7, 9]),
         pd.DataFrame({"p": VALUES}), pd.DataFrame({"value": VALUES, "label": LABELS}), pd.array(VALUES, "Float64"),
         sparse.csr_matrix(ARRAY.reshape(-1, 1)), sparse.coo_array(ARRAY.reshape(-1, 1)), pa.array(VALUES),
@@ -76,7 +77,8 @@ def test_what_is_no_value_is_refused(answer: Any, reason: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [np.ma.masked_array(ARRAY, mask=[0, 1, 0]), pd.array([0.5, None, 3.0], "Float64"), pa.array([0.5, None, 3.0]),
+    [np.ma.masked_array(ARRAY, mask=[False, True, False]), pd.array([0.5, None, 3.0], "Float64"),
+     pa.array([0.5, None, 3.0]),
      [0.5, None, 3.0], [0.5, pd.NA, 3.0], [0.5, decimal.Decimal("nan"), 3.0], [0.5, 10**400, 3.0]],
 )  # fmt: skip
 def test_a_missing_value_fails_its_row_alone(answer: Any) -> None:
@@ -95,7 +97,7 @@ def test_labels(labels: Any) -> None:
 
 
 def test_a_masked_label_fails_its_row() -> None:
-    found = read_answer({"label": np.ma.masked_array([1, 2, 3], mask=[0, 1, 0])}, ROWS)
+    found = read_answer({"label": np.ma.masked_array([1, 2, 3], mask=[False, True, False])}, ROWS)
     assert [found.label[0] if found.label else None, list(found.failures)] == ["1", [1]]
 
 
@@ -152,7 +154,7 @@ def test_a_model_of_statsmodels(tmp_path: Path) -> None:
         return fitted.predict(sm.add_constant(pd.DataFrame(columns), has_constant="add"))
 
     runner = fitting(CallableRunner(predict, "stats:make", FEATURES.features), FEATURES.features)
-    rows = data.head(5).to_dict("records")
+    rows = [{"a": float(a), "b": float(b)} for a, b in data.head(5).to_numpy()]
     expected = fitted.predict(sm.add_constant(data).head(5)).tolist()
     assert [one.value for one in outcomes(runner, rows, FEATURES) if isinstance(one, Prediction)] == pytest.approx(
         expected

@@ -1,4 +1,4 @@
-"""Models as scikit-learn's converter writes them: what is read as value, label and scores, or why it is refused."""
+"""Models as scikit-learn's converter writes them: what is read as value, label and scores, or why they are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -182,7 +182,8 @@ def test_classifiers_of_other_kinds(tmp_path: Path, model: Any, count: int) -> N
         assert one.value == (pytest.approx(scores[1], abs=1e-4) if count == 2 else None)
         (alone,) = outcomes(runner, [row], FEATURES)
         assert isinstance(alone, Prediction)
-        assert (alone.label, alone.scores) == (one.label, pytest.approx(one.scores, abs=1e-6))
+        assert alone.label == one.label
+        assert alone.scores == pytest.approx(one.scores, abs=1e-6)
 
 
 def test_a_forest_of_several_targets_that_is_declared_as_one_fails_with_the_line_that_decides(tmp_path: Path) -> None:

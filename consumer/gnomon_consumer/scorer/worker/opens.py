@@ -1,8 +1,8 @@
-"""The files that a worker opens by whatever means, libraries in C included, as its keeper sees them.
+"""The files that a worker opens, also by libraries in C, as its keeper sees them.
 
-Python tells only of the files that it opens itself. The kernel asks the keeper at each opening (seccomp user
-notification, see `process_limit`); the keeper reads the path in the worker's memory and lets the call go on. It notes
-paths between `begin` and `end`, which the worker says around the loading of a Python model. Standard library only.
+Python reports only files that it opens itself. The kernel asks the keeper at each opening (seccomp user notification,
+see `process_limit`); the keeper reads the path in the worker's memory and allows the call. It records paths between
+`begin` and `end`, which the worker sends before and after it loads a Python model. Standard library only.
 """
 
 import errno
@@ -23,21 +23,18 @@ _ANSWER_SECONDS = 10.0
 
 
 class Seen:
-    """The worker's end: what its keeper has seen.
-
-    `refused`: why the keeper sees nothing; it is asked nothing then.
-    """
+    """The worker's end of the channel to its keeper; `refused`: why the keeper sees nothing."""
 
     def __init__(self, channel: socket.socket | None, refused: str = "") -> None:
         self._channel, self._refused = channel, refused
 
     def begin(self) -> None:
-        """Have the keeper note what is opened from now on."""
+        """Let the keeper record what is opened from now on."""
         if self._channel is not None:
             self._channel.sendall(_BEGIN)
 
     def end(self) -> tuple[list[str], str]:
-        """Return the paths, and why some or all of them were not seen; the keeper notes nothing any more."""
+        """Return the recorded paths, and why paths may be missing (empty if none is); the keeper stops recording."""
         if self._channel is None:
             return [], self._refused
         with self._channel as channel:
@@ -67,7 +64,7 @@ class Notes:
         return number in self._numbers
 
     def hear(self) -> None:
-        """Take one word of the worker; forget the channel when it has its answer or is closed."""
+        """Read one message of the worker; close the channel after the answer, or if the worker closed it."""
         if self.channel is None:
             return
         try:
@@ -84,7 +81,7 @@ class Notes:
         self.channel, self._noting, self._paths = None, False, set()
 
     def note(self, process: int, number: int, arguments: tuple[int, int]) -> None:
-        """Note the path that a call is about to open; a path that cannot be read is remembered as a reason."""
+        """Record the path that a call is about to open, or why it cannot be read."""
         if not self._noting:
             return
         folder, address = (_HERE, arguments[0]) if self._numbers[number] == "open" else arguments

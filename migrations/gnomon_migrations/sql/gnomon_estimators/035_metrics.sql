@@ -1,5 +1,5 @@
--- A metric is a line here: what a pair must have to say anything of it (given), y and x of either side, over the
--- columns of `measured`'s `said`. One that is not paired has no live side.
+-- One line for each metric: the condition under which a pair counts for it (given), and y and x of either side, over
+-- the columns of `measured`'s `said`. A metric that is not paired has no live side.
 create view gnomon_estimators.metrics as
 select m.* from (values
     (1, 'agreement', 'agreement', 'share', false, 'agrees is not null', null, 'agrees::integer', null, null),
@@ -67,7 +67,7 @@ select m.* from (values
      'shadow_ndcg[10]', null, null)
     ) m(code, metric, family, kind, paired, given, live, shadow, live_x, shadow_x);
 
--- A template of SQL once for each metric of some families, between commas: {k} its code, the rest its columns above.
+-- An SQL template once for each metric of some families, separated by commas: {k} its code, the rest its columns above.
 create function gnomon_estimators.for_each_metric(template text, families text[]) returns text
     language sql stable parallel safe as
 $$

@@ -1,20 +1,20 @@
 -- Every share, mean and ratio of the reports, by one estimator.
 --
 -- Each metric is R = Σ w y / Σ w x over the pairs (Hájek; x = 1 for a share or a mean), with w = 1/inclusion
--- probability, and for 'root' the square root of it. Its linearised residual is r = w (y - R x) / Σ w x (times
--- 1/(2 sqrt R) for 'root'). Two questions, two errors:
---   What will days like these bring? The sums of squares of (Σ r) by row, by cluster (the row where the capture has none),
---   by local day (shared shocks such as weather) and by cluster within day, put together by `spread`. low, high.
---   What happened in this period? Only sampling is unsure: Σ over cells of (1 - π) k/(k-1) (Σ r² - (Σ r)²/k), k rows
---   drawn of the cell with probability π (Särndal, Swensson and Wretman 1992, 3.7 and 5.7; R's svydesign with strata and
---   fpc). period_low, period_high.
+-- probability, and for 'root' the square root of it. Its linearised residual is r = w (y - R x) / Σ w x (times 1/(2
+-- sqrt R) for 'root'). There are two questions and two errors:
+--   What will days like these bring? The sums of squares of (Σ r) by row, by cluster (the row if the capture has none),
+--       by local day (shared shocks such as weather) and by cluster within day, combined by `spread`. low, high.
+--   What happened in this period? Only sampling is uncertain: Σ over cells of (1 - π) k/(k-1) (Σ r² - (Σ r)²/k), k rows
+--       drawn from the cell with probability π (Särndal, Swensson and Wretman 1992, 3.7 and 5.7; R's svydesign with
+--       strata and fpc). period_low, period_high.
 
--- The numbers of `estimates` below, for live and shadow and, in the variances, their difference too.
+-- The numbers of `estimates` below, for live and shadow and, in the variances, also for their difference.
 --
--- The statement is put together from the metrics that are asked for, some columns each, so that the pairs are read for
--- all of them at once, nothing is computed for the others, and it is planned for the very question. They are read twice,
--- by day for the estimates and by cluster for the residuals, since workers can share each of these scans, and neither
--- one by grouping sets nor what is kept between the two.
+-- The statement is composed from the requested metrics, some columns each, so that the pairs are read once for all of
+-- them, nothing is computed for the others, and it is planned for this question. The pairs are read twice, by day for
+-- the estimates and by cluster for the residuals, because workers can share each of these scans, but neither a scan
+-- with grouping sets nor a stored intermediate result.
 create function gnomon_estimators.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                    slice text, metrics text[], horizon interval, time_zone text)
     returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8[],
@@ -33,7 +33,7 @@ declare
         else 'select p.*, null::boolean as agrees from gnomon_estimators.labelled($1, $2, $3, $4, $5, $8, $9, $10) p' end;
     chance text := case when 'log_loss' = any (asked)
         then 'case when probabilities then case when truth_value = 1 then {}_value else 1 - {}_value end'
-             -- A truth that is not among a side's classes has no chance there; the logarithm is clipped.
+             -- A true class that is not among a side's classes has probability 0; the logarithm is clipped.
              ' when decided and {}_scores is not null and {}_items is not null'
              ' then coalesce({}_scores[array_position({}_items, truth_label)], 0) end'
         else 'null::float8' end;
@@ -45,8 +45,8 @@ begin
     return query execute format($sql$
     with said as not materialized (
         select deployment_id, value, cluster, day, window_id, stratum, inclusion_probability as chance, weight, %1$s
-        -- `offset`: what a step computes is computed once; a text, since the planner takes a number for a limit, which
-        -- workers cannot share.
+        -- `offset` ensures that a step is computed once. It is a text, because the planner takes a number for a limit,
+        -- which workers cannot share.
         from (select *, %2$s as live_chance, %3$s as shadow_chance, %4$s as live_ndcg, %5$s as shadow_ndcg
               from (select *, finite and (decided or task = 'binary') and task is distinct from 'multiclass'
                                   and truth_value in (0, 1) as probabilities,
@@ -57,7 +57,7 @@ begin
                                  (event_time at time zone $7)::date as day,
                                  live_error_kind is not null as live_failed, outcome <> 'scored' as shadow_failed,
                                  live_error_kind is null and outcome = 'scored'
-                                     -- Of numbers beyond 1e70 the squares of residuals leave what a double can hold.
+                                     -- For numbers beyond 1e70, the squares of residuals exceed the range of a double.
                                      and live_value > -1e70 and live_value < 1e70
                                      and shadow_value > -1e70 and shadow_value < 1e70 as finite,
                                  live_error_kind is null and outcome = 'scored' and live_label is not null
@@ -70,9 +70,9 @@ begin
     sums as (select deployment_id, value, %8$s from days group by deployment_id, value),
     totals as materialized (select deployment_id, value, row_number() over (order by deployment_id, value) as at, %9$s
                             from sums),
-    -- A row without a cluster is its own. The totals are handed to the workers as arrays; every row has some (`left`
-    -- says so to the planner). By its place among the totals and not by deployment and value: of fewer columns the
-    -- planner expects fewer groups, few enough for the workers to add them up.
+    -- A row without a cluster is its own cluster. The totals are passed to the workers as arrays; every row has one
+    -- (`left` tells the planner). The key is the index among the totals, not deployment and value: for fewer columns
+    -- the planner expects fewer groups, few enough for the workers to sum them.
     weighted as not materialized (
               select t.at, s.cluster, s.day, s.window_id, s.stratum, s.chance, s.weight, %11$s
               from said s
@@ -80,13 +80,13 @@ begin
                                array(select value from totals order by at), %12$s)
                   with ordinality t(deployment_id, value, %13$s, at) using (deployment_id, value)
     ),
-    -- Cluster within day first; clusters are added up from there.
+    -- Sum by cluster within day first; the sums by cluster are computed from these.
     crossed as materialized (select at, cluster, day, %10$s from weighted group by at, cluster, day),
     by_both as (select at, %14$s from crossed group by at),
     clusters as (select at, cluster, %18$s from crossed group by at, cluster),
     by_cluster as (select at, %19$s from clusters group by at),
-    -- A cell of the ledger is a simple random sample of `chance` of what it saw. Rows of it that the question leaves out,
-    -- or that never became a pair, are part of the sample with a residual of 0.
+    -- A cell of the ledger is a simple random sample, with probability `chance`, of the captures that it saw. Its rows
+    -- that the question leaves out, or that never became a pair, are part of the sample with a residual of 0.
     cells as (
         select w.at, w.window_id, w.stratum, min(w.chance) as chance, count(*) as pairs, %20$s
         from weighted w group by w.at, w.window_id, w.stratum
@@ -178,8 +178,8 @@ begin
         ' sum(case when cluster is null then shadow2_{k} else shadow_{k} * shadow_{k} end),'
         ' sum(case when cluster is null then difference2_{k} else (shadow_{k} - live_{k}) * (shadow_{k} - live_{k}) end)]'
         ' as cluster_{k}, sum(case when cluster is null then n_{k} else sign(n_{k}) end)::bigint as clusters_{k}', asked),
-    -- cells of the ledger, and the variance by drawing from them. Where the service itself sampled, each capture was kept
-    -- with probability 1 / (weight * chance), on its own.
+    -- cells of the ledger, and the variance of drawing from them. If the service itself sampled, each capture was kept
+    -- independently with probability 1 / (weight * chance).
     gnomon_estimators.for_each_metric(
         'sum(w.live_{k}) as live_{k}, sum(w.shadow_{k}) as shadow_{k}, sum(w.live_{k} ^ 2) as live2_{k},'
         ' sum(w.shadow_{k} ^ 2) as shadow2_{k}, sum((w.shadow_{k} - w.live_{k}) ^ 2) as difference2_{k},'
@@ -196,12 +196,13 @@ begin
           one_by_one, measured.horizon is not null and not one_by_one and gnomon_estimators.has_versions(measured.stream);
 end
 $$;
--- sides: 'live', 'shadow', 'difference' (shadow less live, the covariance included), or 'pair' for what has no sides.
+-- sides: 'live', 'shadow', 'difference' (shadow minus live, with the covariance), or 'pair' for metrics without sides.
 -- slice: all, stratum, hour, weekday, day, or segment:KEY. horizon: null for the metrics that need no label.
--- exact: true reads the pairs, false the rollups where these can say it, null whichever the size bids (takes_sums).
--- interval_by: what the interval knows, 'clusters, days' of these pairs; 'cohort, days' where the clusters are those of
--- the newest kept cohort (by_cluster); 'rows, days' where none is kept.
--- low, high: days like these; period_low, period_high: the traffic of this very period, of which sampling is the only
+-- exact: true reads the pairs, false the rollups if they hold the numbers, null decides by the size (takes_sums).
+-- interval_by: what the interval is based on: 'clusters, days' of these pairs; 'cohort, days' if the clusters are those
+-- of the newest stored cohort (by_cluster); 'rows, days' if none is stored.
+-- low, high: days like these; period_low, period_high: the traffic of this period, for which sampling is the only error
+-- (null from the rollups).
 -- error (null from the rollups).
 create function gnomon_estimators.estimates(stream text, deployment text default null, since timestamptz default null,
                                     until timestamptz default null, segment jsonb default null,
@@ -224,7 +225,8 @@ $$
                and gnomon_estimators.takes_sums(estimates.stream, estimates.deployment, estimates.since,
                                                 estimates.until, estimates.segment, estimates.exact) as rolled
     ),
-    -- Materialized, as wherever this is joined with other tables: once, however often the rows are looked through.
+    -- Materialized, as everywhere when this is joined with other tables: evaluated once, however often the rows are
+    -- read.
     computed as materialized (
         select x.*, null::timestamptz as kept_until
         from gnomon_estimators.measured(estimates.stream, estimates.deployment, estimates.since, estimates.until,
@@ -237,13 +239,13 @@ $$
                                       estimates.metrics, estimates.time_zone) x
         where (select rolled from way)
     ),
-    -- NaN: a value was taken for a probability and is none, in whichever slice (`chance`).
+    -- NaN: a value in some slice was taken for a probability and is not one (`chance`).
     judged as (
         select *, bool_or(coalesce(live, 0) = 'NaN' or coalesce(shadow, 0) = 'NaN')
                       over (partition by deployment_id, code) as outside
         from computed
     ),
-    -- Of each side: the effective number of rows that it is of, a cluster being one at most.
+    -- For each side: the effective number of its rows, in which a cluster is one row at most.
     sides as (
         select x.deployment_id, x.value, x.code, e.side, m.kind, x.n, e.kish, x.weight, x.clusters, x.days,
                e.estimate, x.v_period[v.at] as v_period, x.outside, d.*, greatest(abs(r.live), abs(r.shadow)) as scale,
@@ -259,7 +261,7 @@ $$
                                    (case when m.paired then 'shadow' else 'pair' end, 2, r.shadow, x.kish[2]),
                                    ('difference', 3, r.shadow - r.live, least(x.kish[1], x.kish[2])))
             e(side, at, estimate, kish)
-        -- Of element null there is none.
+        -- The element of an array at index null is null.
         cross join lateral (select case when not x.outside then e.at end as at) v
         cross join lateral gnomon_estimators.spread(x.v_row[v.at], x.v_cluster[v.at], x.v_day[v.at], x.v_both[v.at], x.n,
                                                     x.clusters, x.days, x.cells) d
@@ -275,7 +277,7 @@ $$
             case s.side when 'difference' then 'mean' else s.kind end, s.estimate, s.v_period, s.kish, s.n, s.weight,
             s.scale) p on true
     ),
-    -- A difference of shares that never varied: square and add the intervals of both shares (Newcombe 1998).
+    -- A difference of shares that never varied: combine the intervals of both shares by squares (Newcombe 1998).
     added as (
         select b.deployment_id, b.value, b.code, b.side,
                case when q.low is not null then greatest(b.estimate - q.low, -1) else b.low end as low,
