@@ -150,7 +150,8 @@ def test_the_same_sum_from_every_runner(make: Callable[[Path, Server], Runner], 
     assert [name for one in runner.inputs for name in one.features] == ["amount", "age"]
     found = outcomes(runner, [*ROWS[:2], *ROWS[:1]])
     assert found[0] == found[2] == Prediction(value=41.5)
-    assert isinstance(found[1], Failure)  # a null age is NaN, and what is not a number never becomes a prediction
+    # a null age is NaN, and a result that is not a number never becomes a prediction
+    assert isinstance(found[1], Failure)
     assert found[1].kind == "model_error"
     infinite = outcomes(runner, ROWS[2:]) if make is not remote else [Failure("model_error", "")]
     assert isinstance(infinite[0], Failure)

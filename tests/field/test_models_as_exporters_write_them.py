@@ -1,4 +1,4 @@
-"""Models as scikit-learn's converter writes them: what is read as value, label and scores, or why it is refused."""
+"""Models as scikit-learn's converter writes them: what is read as value, label and scores, or why they are refused."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The SHA-256 and the version of a Python model stand for all that it loads, not for its factory's source alone."""
+"""The SHA-256 and the version of a Python model cover all files that it loads, not only its factory's source."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def write(folder: Path, more: str = "pass", files: str = "()") -> None:
 
 
 def loaded(sha256: str | None = None, workers: int = 1) -> ModelSpec:
-    """The model as a sandboxed worker has loaded it."""
+    """Return the model as a sandboxed worker has loaded it."""
     pool = Pool(workers, models.describe("own:make", sha256=sha256), Limits(2**31), call_seconds=20.0)
     try:
         pool.start(FEATURES.live)

@@ -61,7 +61,7 @@ def test_any_interleaving_joins_each_offset_once(logs: Logs, pace: list[int]) ->
         if readable == set(range(begin, end)):
             claims = {c.stratum: c.seen for c in window.seal.cells}
             assert dict(window.seen) == claims
-        assert sum(len(run.sequences) for run in window.runs.values()) == len(readable)
+        assert window.runs.received.sum() == len(readable)
         assert window.hours.total() == len(readable)
         for match in window.matches:
             assert match.value == VALUES[match.shadow["source_offset"] % 64]
@@ -138,7 +138,7 @@ def test_what_the_scorer_could_not_read_is_a_letter_not_a_pair() -> None:
     (letter,) = window.refusals
     assert (letter.stage, letter.reason, letter.detail) == ("score", "truncated", "the message ends within a number")
     assert window.joined_seen == 1
-    assert not window.runs
+    assert not window.runs.producers
 
 
 def test_a_gap_needs_no_live_log() -> None:

@@ -59,6 +59,18 @@ def test_reservoir_is_the_bottom_k(rows: list[tuple[int, bytes]], cap: int, k: i
     assert reservoir.seen == len(rows)
 
 
+@pytest.mark.parametrize("step", [1, 7, 100])
+@pytest.mark.parametrize("cap", [2, 40])
+def test_a_reservoir_that_dropped_captures_counts_the_next_ones(cap: int, step: int) -> None:
+    """Far more captures than twice the cap: most of them are dropped as they come, and all are counted."""
+    dice = random.Random(cap)
+    rows = [(dice.randrange(10_000), b"%d" % at) for at in range(1000)]
+    reservoir = fill(rows, cap, step=step)
+    assert reservoir.cut is not None
+    assert reservoir.seen == len(rows)
+    assert bottom_k(reservoir, cap)[0] == sorted(entries(rows), key=order)[:cap]
+
+
 @given(captures, st.lists(st.integers(2, 40), min_size=1, max_size=4))
 def test_caps_only_shrink(rows: list[tuple[int, bytes]], caps: list[int]) -> None:
     reservoir: Reservoir[int] = Reservoir(caps[0])

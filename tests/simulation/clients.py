@@ -233,7 +233,7 @@ class Consumer(Client):
         self._serve()
         found = self._fetch(count)
         if not found and timeout > 0:
-            self.world.sleep(timeout * self.world.dice.uniform(1, 8))
+            self.world.sleep(timeout * self.world.dice.uniform(1, 8) * self.world.idle)
             self._serve()
             found = self._fetch(count)
         return found

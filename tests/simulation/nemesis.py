@@ -31,9 +31,9 @@ class Nemesis:
         ]  # fmt: skip
         self._faults = world.dice.sample(faults, world.dice.randint(1, len(faults)))
 
-    def start(self, seconds: float) -> None:
-        """Cause some faults within so many seconds."""
-        for _ in range(self._world.dice.randint(0, 10)):
+    def start(self, seconds: float, most: int) -> None:
+        """Cause up to `most` faults within so many seconds."""
+        for _ in range(self._world.dice.randint(0, most)):
             self._world.later(self._world.dice.uniform(1, seconds), self._strike)
 
     def stop(self) -> None:

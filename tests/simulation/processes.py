@@ -139,7 +139,7 @@ class _Stop:
         return self._process.dead
 
     def wait(self, seconds: float) -> bool:
-        self._world.sleep(seconds)
+        self._world.sleep(seconds * self._world.idle)
         return self._process.dead
 
 

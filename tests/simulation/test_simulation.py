@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from tests.simulation.processes import be_quiet
-from tests.simulation.simulation import run
+from tests.simulation.simulation import lasting, run
 
 SEEDS, SHARDS = 2000, 16
 
@@ -30,6 +30,14 @@ def test_everything_holds_in_every_seed(shard: int) -> None:
         history = "\n".join(result.history[-60:])
         assert not result.violation, f"make simulate ARGS='--replay {seed}': {result.violation}\n{history}"
     assert pairs > 1000
+
+
+def test_everything_holds_through_days_of_little_traffic() -> None:
+    """Long windows, hours without a capture, and outages between them."""
+    results = [run(seed, lasting(24)) for seed in range(4)]
+    assert [result.violation for result in results] == [""] * 4
+    assert sum(result.minutes for result in results) > 4 * 24 * 60
+    assert sum(result.pairs for result in results) > 1000
 
 
 def test_a_seed_is_a_whole_history() -> None:

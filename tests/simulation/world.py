@@ -42,8 +42,9 @@ _Turn = tuple[float, int, Process | None, Any]
 class World:
     """The scheduler and the clock."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, idle: float = 1.0) -> None:
         self.dice = random.Random(seed)
+        self.idle = idle  # how many times longer than asked a process waits that has nothing to do
         self.now = 0.0
         self.steps = 0
         self.process: Process | None = None

@@ -3,11 +3,12 @@
 import contextlib
 import random
 import signal
+import subprocess
 import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,14 +17,17 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from tests.storms.cluster import Cluster
 from tests.storms.verification import Verdict, verify
+from tests.support.full_disk import fill
 from tests.support.live_stream import Stream, sum_model
 from tests.support.load import load
 from tests.support.servers import postgres
 from tests.support.servers.process import Gnomon, GnomonProcess
+from tests.support.servers.stock import ServerUser
 
 _DEPLOYMENT = "challenger"
 _PARTITIONS, _MOST_PARTITIONS = 3, 6
 _RECOVERY_S = 240.0
+_DISK_MB = 256
 _QUICK = ("-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500")
 _SETTINGS = {
     "GNOMON_SCORE__WINDOW_CAPTURES": "300",
@@ -45,11 +49,12 @@ class Report:
 class Storm:
     """The processes of one storm; each is started again when it is killed."""
 
-    def __init__(self, seed: int, cluster: Cluster, database_url: str, folder: Path) -> None:
+    def __init__(self, seed: int, cluster: Cluster, database_url: str, folder: Path, disk: Path) -> None:
         self.report = Report(seed)
         self._dice = random.Random(seed)
         self._cluster = cluster
         self._database_url = database_url
+        self._disk = disk
         self._stream = f"storm-{uuid.uuid4().hex[:8]}"
         self._gnomon = Gnomon(folder)
         self._model = sum_model(folder / f"{self._stream}.onnx", "amount")
@@ -110,7 +115,9 @@ class Storm:
             ("broker killed", self._kill_broker),
             ("broker frozen", self._freeze_broker),
             ("broker cut off", self._cut_broker),
+            ("broker slow", self._slow_broker),
             ("database sessions ended", self._end_sessions),
+            ("database's disk full", self._fill_disk),
             ("partition added", self._grow),
         ]
         name, fault = self._dice.choice(faults)
@@ -149,6 +156,17 @@ class Storm:
         node.cut(True)
         time.sleep(self._dice.uniform(0.1, 7))
         node.cut(False)
+
+    def _slow_broker(self) -> None:
+        node = self._dice.choice(self._cluster.nodes)
+        node.link.delay_s = self._dice.uniform(0.02, 1.5)
+        time.sleep(self._dice.uniform(0.2, 9))
+        node.link.delay_s = 0.0
+
+    def _fill_disk(self) -> None:
+        ballast = fill(self._disk)
+        time.sleep(self._dice.uniform(0.2, 7))
+        ballast.unlink()
 
     def _end_sessions(self) -> None:
         with psycopg.connect(self._database_url, autocommit=True) as connection:
@@ -192,15 +210,39 @@ class Storm:
             )
 
 
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount a file system of `_DISK_MB`, on which pairs and labels are stored; only root can."""
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_MB}m,mode=0755", "tmpfs", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def _put_tables_on(disk: Path, url: str) -> None:
+    space = disk / "space"
+    space.mkdir()
+    ServerUser.suitable().own(space)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"create tablespace small location '{space}'")
+        connection.execute(f"alter database {connection.info.dbname} set default_tablespace = small")
+
+
 def storm(seed: int, seconds: float) -> Report:
     """Raise one storm on servers of its own."""
-    with tempfile.TemporaryDirectory(prefix="gnomon-storm-") as name, postgres.running(Path(name)) as server:
+    with tempfile.TemporaryDirectory(prefix="gnomon-storm-") as name:
         folder = Path(name)
-        cluster = Cluster(folder)
-        try:
-            with postgres.database(server) as url:
-                upgraded = Gnomon(folder).run("db", "upgrade", env={"GNOMON_DATABASE_URL": url})
-                assert upgraded.returncode == 0, upgraded.stderr
-                return Storm(seed, cluster, url, folder).rage(seconds)
-        finally:
-            cluster.close()
+        folder.chmod(0o755)  # the database's account must be able to enter it
+        with small_disk(folder) as disk, postgres.running(folder) as server:
+            cluster = Cluster(folder)
+            try:
+                with postgres.database(server) as url:
+                    _put_tables_on(disk, url)
+                    upgraded = Gnomon(folder).run("db", "upgrade", env={"GNOMON_DATABASE_URL": url})
+                    assert upgraded.returncode == 0, upgraded.stderr
+                    return Storm(seed, cluster, url, folder, disk).rage(seconds)
+            finally:
+                cluster.close()

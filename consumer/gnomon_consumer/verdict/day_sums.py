@@ -22,10 +22,10 @@ def series_of(
     clustered: bool,
     as_of: datetime | None,
 ) -> tuple[tuple[Series, ...], Labelled, Compared | None]:
-    """Return the sums of every metric, segment and variant, what is labelled of them, and what could be compared.
+    """Return the sums of every metric, segment and variant, how much of them is labelled, and how much was comparable.
 
-    `keys` are the segment keys that are looked at; every: there are no others. Each pair is read once for the metrics
-    that need labels, and once for agreement, which waits for no label.
+    `keys` are the watched segment keys; `every`: there are no others. Each pair is read once for the metrics
+    that need labels, and once for agreement, which needs no label.
     """
     days = len(period.days)
     looks = sorted({days, look_of(days, plan)} - {0})

@@ -107,12 +107,12 @@ def as_json(value: dict[str, Any]) -> str:
 
 
 def figure(value: float) -> str:
-    """Return a number with four digits, an open end as a dash."""
+    """Return a number with four digits, or a dash for an infinite bound."""
     return f"{value:.4g}" if isfinite(value) else "–"
 
 
 def days(value: int | None) -> str:
-    """Return a number of days, or that a year is not enough."""
+    """Return a number of days, or a text that a year is not enough."""
     return "more than a year" if value is None else str(value)
 
 

@@ -26,7 +26,7 @@ State = dict[str, Any]
 
 
 class WayMovedError(GnomonError):
-    """Somebody else moved it between check and set; nothing was changed."""
+    """Another process moved the switch between check and set; nothing was changed."""
 
     exit_status = 1
 
@@ -163,7 +163,7 @@ class FlagFile(Way):
             whole, flag = self._read()
             flag["defaultVariant"] = target["variant"]
             flag["metadata"] = {**flag.get("metadata", {}), **{f"{TAG}.{key}": value for key, value in note.items()}}
-            # One name: what a killed process left behind is written over.
+            # A fixed name: the next run overwrites the file that a killed process left.
             made = self._path.with_name(f".{self._path.name}.gnomon")
             try:
                 with made.open("w", encoding="utf-8") as file:
@@ -179,7 +179,7 @@ class FlagFile(Way):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other streams, whose flags may stand in the same file, from writing it at the same time."""
+        """Keep other streams, whose flags may be in the same file, from writing it at the same time."""
         try:
             folder = os.open(self._path.parent, os.O_RDONLY)
         except OSError as error:
@@ -238,7 +238,7 @@ class Command(Way):
     def _run(self, command: tuple[str, ...], note: dict[str, str]) -> None:
         environment = {**os.environ, **{f"GNOMON_{key.upper()}": value for key, value in note.items()}}
         try:
-            # Tied to this process: a command that outlived it would go on while `promote --resume` takes it back.
+            # Tied to this process: a command that outlived it would continue while `promote --resume` reverts it.
             ended = subprocess.run(
                 leashed(command), env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
             )

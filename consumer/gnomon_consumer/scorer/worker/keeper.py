@@ -23,7 +23,7 @@ from gnomon_consumer.scorer.worker import process_limit, sandbox
 
 
 def main(told: dict[str, Any]) -> None:
-    """Keep a worker whose frames are this process's standard streams; see `launch.command` for what is told."""
+    """Keep a worker whose frames are this process's standard streams; for the arguments see `launch.command`."""
     limits = sandbox.Limits(**told["limits"] | {"hidden": tuple(told["limits"]["hidden"])})
 
     def work(report: dict[str, str]) -> None:
@@ -41,7 +41,7 @@ def main(told: dict[str, Any]) -> None:
 
 
 def keep(parent: int, limits: sandbox.Limits, work: Callable[[dict[str, str]], None]) -> None:
-    """Run `work` in a sandboxed child, with the sandbox's report; end as it ends, after all its processes."""
+    """Run `work` in a sandboxed child, with the sandbox's report; exit as it exits, after all its processes."""
     sandbox.end_with(parent, signal.SIGTERM)
     held = sandbox.hold(limits.network)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -62,7 +62,7 @@ def keep(parent: int, limits: sandbox.Limits, work: Callable[[dict[str, str]], N
     worker = _child(limited)
     theirs.close()
     for descriptor in (0, 1):
-        os.close(descriptor)  # the worker's end has to be seen by its pipes
+        os.close(descriptor)  # the pipes must show the worker's end
     doomed = [worker] if first is None else [first, worker]
     signal.signal(signal.SIGTERM, lambda *_: _kill(doomed))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
@@ -73,7 +73,7 @@ def keep(parent: int, limits: sandbox.Limits, work: Callable[[dict[str, str]], N
 
 
 def _import_like_the_scorer(path: list[str]) -> None:
-    """Find modules where the scorer finds them. Only here, in the sandbox, files of site-packages are run."""
+    """Find modules where the scorer finds them. Code of site-packages runs only here, in the sandbox."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "gnomon_consumer"]:
         del sys.modules[name]
     isolated = list(sys.path)
@@ -93,7 +93,7 @@ def _child(work: Callable[[], None]) -> int:
         work()
         status = 0
     finally:
-        os._exit(status)  # whatever happened, a child never runs the keeper's own lines
+        os._exit(status)  # whatever happened, a child must never continue in the keeper's own code
 
 
 def _reap() -> None:

@@ -25,10 +25,10 @@ from gnomon_schemas.store import MemorySchemas
 
 
 def main(held: dict[str, str]) -> None:
-    """Serve frames until the parent closes the pipe; `held`: the report on its sandbox."""
-    # The protocol gets descriptors of its own: a model that prints must not break it.
+    """Serve frames until the parent closes the pipe; `held` is the report on its sandbox."""
+    # The protocol gets separate descriptors, so that a model that prints does not break it.
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    null = os.open(os.devnull, os.O_RDONLY)  # for writing no file can be opened where Landlock is missing
+    null = os.open(os.devnull, os.O_RDONLY)  # without Landlock no file can be opened for writing
     os.dup2(null, 0)
     os.dup2(2, 1)
     try:
@@ -50,7 +50,7 @@ def _now_us() -> int:
 
 
 def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO, held: dict[str, str]) -> BatchScorer | None:
-    """Load and bind the model, and report it; a refusal is one line and the exit status."""
+    """Load and bind the model, and report it; print a refusal as one line and exit with its status."""
     if "refused" in held:
         pipe.write(sink, {"op": "refused", "message": held["refused"], "status": ConfigurationError.exit_status})
         return None

@@ -1,8 +1,8 @@
 """A limit on the processes and threads of one worker, counted over its own descendants only.
 
-RLIMIT_NPROC counts every thread of a user on the whole host, other containers included, and spares root: it limits the
-wrong thing. Here each fork and each new thread of the worker waits for its keeper (seccomp user notification, Linux
-5.5), which counts and answers. Where the kernel offers no notification the keeper counts at short intervals instead.
+RLIMIT_NPROC counts every thread of a user on the whole host, other containers included, and does not limit root. So
+each fork and each new thread of the worker waits for its keeper (seccomp user notification, Linux 5.5), which counts
+and answers. If the kernel has no notification, the keeper counts at short intervals instead.
 """
 
 import errno
@@ -37,7 +37,7 @@ def advice(limit: int) -> str:
 
 
 def explained(error: BaseException, limit: int) -> str:
-    """Return what a model raised as text, with the limit where that is the likely reason."""
+    """Return the text of a model's exception, with the limit if that is its likely cause."""
     text = f"{type(error).__name__}: {error}"
     refused = isinstance(error, BlockingIOError) or "can't start new thread" in text
     return f"{text} ({advice(limit)})" if refused else text
@@ -46,7 +46,7 @@ def explained(error: BaseException, limit: int) -> str:
 def hand_over(channel: socket.socket) -> None:
     """Let the other end of `channel` decide on each process and thread that this process starts from now on.
 
-    Sends the reason instead where the kernel refuses.
+    Sends the reason instead if the kernel refuses.
     """
     try:
         listener = _listener()
@@ -58,9 +58,9 @@ def hand_over(channel: socket.socket) -> None:
 
 
 def enforce(channel: socket.socket, kept: Sequence[int], limit: int, memory_bytes: int) -> None:
-    """Hold the worker, the last of this process's children `kept`, and all that it starts to its limits, until it ends.
+    """Enforce the limits of the worker, the last of this process's children `kept`, and its descendants, until it ends.
 
-    A process is held to `memory_bytes` by the kernel (RLIMIT_AS); here their sum is, once there is more than one.
+    The kernel limits each process to `memory_bytes` (RLIMIT_AS); this function limits their sum.
     """
     _, descriptors, _, _ = socket.recv_fds(channel, 200, 1)
     channel.close()
@@ -96,7 +96,7 @@ def descendants(ancestor: int) -> Iterator[int]:
 
 
 def _listener() -> int:
-    """Install the filter for this process and return the descriptor that its notifications are read from."""
+    """Install the filter for this process and return the descriptor for its notifications."""
     rules = []
     for name in _STARTS:
         number = kernel.number(name)
@@ -106,7 +106,7 @@ def _listener() -> int:
 
 
 class _Count:
-    """The processes and threads below this process; `own` of them are its own and do not count."""
+    """The number of processes and threads below this process, without the `own` ones that do not count."""
 
     def __init__(self, limit: int, own: int) -> None:
         self._limit, self._own = limit, own
@@ -118,11 +118,11 @@ class _Count:
         return sum(map(_threads, descendants(os.getpid()))) - self._own + more <= self._limit
 
     def answer(self, listener: int) -> None:
-        """Let what stays within the limit go on; refuse the rest with EAGAIN, as the kernel does for its limits."""
+        """Allow what stays within the limit; refuse the rest with EAGAIN, as the kernel does for its limits."""
         buffer = bytearray(_NOTIFICATION.size)
         try:
             fcntl.ioctl(listener, _RECEIVE, buffer)
-        except OSError:  # the caller has gone meanwhile
+        except OSError:  # the caller has ended meanwhile
             return
         call, _, _, data = _NOTIFICATION.unpack(buffer)
         number, _, _, flags, _ = _CALL.unpack(data[: _CALL.size])
@@ -137,7 +137,7 @@ class _Count:
 
 
 def _end(kept: Sequence[int], reason: str) -> None:
-    """End the worker; what it started is stopped first: it would fork on while others are killed."""
+    """End the worker. Stop its descendants first: they could fork while others are killed."""
     _say(f"the worker is killed: {reason}")
     for process in descendants(os.getpid()):
         _signal(process, signal.SIGSTOP)
@@ -146,7 +146,7 @@ def _end(kept: Sequence[int], reason: str) -> None:
 
 
 def _memory(processes: Iterator[int]) -> int:
-    """Return the bytes that processes hold together; what they share counts once where the kernel says what it is."""
+    """Return the bytes that processes use together; shared memory counts once if the kernel reports it."""
     return sum(map(_proportional, processes))
 
 
@@ -189,11 +189,11 @@ def _children_by_task(process: int) -> list[int]:
 
 
 def _all_children() -> Callable[[int], list[int]]:
-    """Look at every process once, for kernels that do not list the children of one."""
+    """Read every process once, for kernels that do not list the children of a process."""
     found: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            # pid (name) state parent …, and a name may hold anything
+            # pid (name) state parent …, and a name may contain any character
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
             found.setdefault(parent, []).append(int(stat.parent.name))
     return lambda process: found.get(process, [])

@@ -1,4 +1,4 @@
-"""One series judged against its margin at one look. Pure."""
+"""A series that is judged against its margin at one look. Pure."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,9 +14,9 @@ from gnomon_consumer.verdict.rules.plan import METRICS, Plan
 
 FOREVER = 366
 FIRST_REJECT = 7
-"""Whole days before a metric may reject; a false REJECT at day 5 costs a challenger, not the users."""
+"""Whole days before a metric may reject. A false REJECT at day 5 harms only the challenger, not the users."""
 BOUNDED = ("accuracy", "agreement", "brier")
-"""Metrics whose difference is at most 1 a request."""
+"""Metrics whose difference is at most 1 for each request."""
 
 
 @lru_cache
@@ -44,17 +44,17 @@ class Judged:
 
     @property
     def known(self) -> bool:
-        """Whether both sides have a denominator."""
+        """Return whether both sides have a denominator."""
         return bool(np.isfinite(self.estimate))
 
     @property
     def name(self) -> str:
-        """Metric and segment, for a text."""
+        """Return metric and segment, for a text."""
         return self.metric + (f" of {self.segment}" if self.segment else "")
 
 
 def orientation(metric: str) -> int:
-    """Return 1 where more is better, -1 where less is."""
+    """Return 1 if more is better, -1 if less is."""
     return METRICS[metric][0] if metric in METRICS else -1
 
 
@@ -69,7 +69,7 @@ def judge(series: Series, plan: Plan, margin: float, days: int) -> Judged:
     sign = orientation(series.metric)
     rows = sum(series.rows[:days])
     if series.metric in BOUNDED and rows and found.standard_error == 0 and found.estimate == 0:
-        # Not one request differed: what stays possible is a share of requests too rare to have been seen.
+        # No request differed: the share of requests that differ may still be too small to have been observed.
         found = replace(found, standard_error=rarest(rows, plan.alpha), radius=1.0)
     ends = sorted((sign * float(found.low), sign * float(found.high)))
     return Judged(
@@ -90,7 +90,7 @@ def judge(series: Series, plan: Plan, margin: float, days: int) -> Judged:
 
 @lru_cache
 def rarest(rows: int, alpha: float) -> float:
-    """Return the share of requests that is excluded, with error `alpha`, by `rows` without a single case."""
+    """Return the share of requests that `rows` observations without a case exclude with error `alpha`."""
     alarm = -log(alpha)
     if log_errors_below(0, rows, 1 - 1e-9) < alarm:
         return 1.0
@@ -100,7 +100,8 @@ def rarest(rows: int, alpha: float) -> float:
 def days_until(judged: Judged, plan: Plan, target: float, estimate: float | None = None) -> int | None:
     """Return the total number of days after which the lower bound would pass `target`; None if not within a year.
 
-    The difference stays `estimate` (default: as it is) and the standard error falls with the root of the days.
+    It assumes that the difference stays at `estimate` (default: the current one) and the standard error falls with the
+    root of the days.
     """
     if not judged.known or not judged.standard_error > 0:
         return None

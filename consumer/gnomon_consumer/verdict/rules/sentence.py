@@ -16,7 +16,7 @@ SAID: dict[str, tuple[str, str, float]] = {
 
 
 def sentence(plan: Plan, evidence: Evidence, verdict: Verdict) -> str:
-    """Return one sentence: the decision, what the challenger gains or loses, and what it rests on or waits for."""
+    """Return one sentence: the decision, the challenger's gain or loss, and the basis or the missing evidence."""
     head = {
         Decision.PROMOTE: "Promote",
         Decision.ROLLBACK: "Roll back to the former model",

@@ -1,5 +1,5 @@
--- A metric is a line here: what a pair must have to say anything of it (given), y and x of either side, over the
--- columns of `measured`'s `said`. One that is not paired has no live side.
+-- One line for each metric: the condition under which a pair counts for it (given), and y and x of either side, over
+-- the columns of `measured`'s `said`. A metric that is not paired has no live side.
 create view gnomon_estimators.metrics as
 select m.* from (values
     (1, 'agreement', 'agreement', 'share', false, 'agrees is not null', null, 'agrees::integer', null, null),
@@ -67,10 +67,10 @@ select m.* from (values
      'shadow_ndcg[10]', null, null)
     ) m(code, metric, family, kind, paired, given, live, shadow, live_x, shadow_x);
 
--- A template of SQL once for each metric of some families, a comma before each: {k} its code, {given} to {shadow} its
--- columns above, {g} the code of the first metric of the same rows (`given`), {live_x} and {shadow_x} the column of Σ w x,
--- which is that of the weights where x is 1. {only} and {end} stand around what only a metric with a live side has.
--- which: all, paired, ratio (those with an x), or rows (the first of the same rows each).
+-- An SQL template once for each metric of some families, with a comma before each: {k} its code, {given}, {live} and
+-- {shadow} its columns above, {x_of_live} and {x_of_shadow} its x, {g} the code of the first metric that counts the same
+-- pairs, {live_x} and {shadow_x} the column of Σ w x (of the weights if x is 1). Between {only} and {end} stands what only
+-- a metric with a live side has. which: all, paired, ratio (with an x), or rows (one metric for each {g}).
 create function gnomon_estimators.for_each_metric(template text, families text[], which text default 'all') returns text
     language sql stable parallel safe as
 $$

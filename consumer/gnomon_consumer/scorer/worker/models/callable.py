@@ -1,4 +1,4 @@
-"""Models that are Python: `module:factory`, found from the folder of the command, run only in a sandboxed worker.
+"""Models in Python: `module:factory`, found from the folder of the command, run only in a sandboxed worker.
 
 The factory takes no arguments and returns the model: an object with `predict(columns)`, or such a function. `columns`
 maps feature names to NumPy arrays: numbers are float64 (a missing one is NaN), whole numbers that cannot be null int64,
@@ -55,7 +55,7 @@ def imported(location: str, folder: Path) -> Any:
     for path in [named] if isinstance(named, (str, Path)) else named:
         if not Path(path).is_file():
             raise ConfigurationError(f"--model {location}: `files` names {str(path)!r}, which does not exist")
-        with Path(path).open("rb"):  # which counts it among those that were opened
+        with Path(path).open("rb"):  # so that it counts among the opened files
             pass
     return model
 
@@ -133,7 +133,7 @@ class CallableRunner:
         )
 
     def close(self) -> None:
-        """Close the model, if it can be."""
+        """Close the model, if it has a method for that."""
         close = getattr(self._model, "close", None)
         if callable(close):
             close()

@@ -1,7 +1,7 @@
-"""The files that a Python model opens while it loads: they decide what it answers, so its SHA-256 covers them.
+"""The files that a Python model opens while it loads. They influence its answers, so its SHA-256 covers them.
 
-Python tells of each file that it opens (an audit event). A library in C that opens a file by itself is not seen; the
-model names such files in its attribute `files`. What belongs to the system and to the installed packages is left out.
+Python reports each file that it opens by an audit event. Files that a C library opens by itself are not reported; the
+model names them in its attribute `files`. Files of the system and of installed packages are left out.
 """
 
 import hashlib
@@ -20,23 +20,23 @@ _hooked: list[bool] = []
 
 
 class OpenedFiles:
-    """What was opened for reading, and which modules were imported, between two moments."""
+    """The files that were opened for reading and the modules that were imported between two moments."""
 
     def __init__(self) -> None:
         self._before = frozenset(sys.modules)
         self._paths: set[str] = set()
 
     def note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Take an audit event."""
+        """Process an audit event."""
         if event == "open" and isinstance(arguments[0], (str, bytes)):
             flags = arguments[2] if isinstance(arguments[2], int) else 0
             if flags & os.O_ACCMODE != os.O_WRONLY:
                 self._paths.add(os.fsdecode(arguments[0]))
 
     def digests(self, folder: Path, own: Path) -> dict[str, str]:
-        """Return the SHA-256 of each file by its path, relative to `folder` where it lies within.
+        """Return the SHA-256 of each file by its path, relative to `folder` if it is inside.
 
-        `own`, the file of the model's factory, is left out: it has a SHA-256 of its own.
+        `own`, the file of the model's factory, is left out, because it has its own SHA-256.
         """
         installed = [Path(path) for key, path in sysconfig.get_paths().items() if key not in ("data", "scripts")]
         ours = [Path(str(sys.modules[name].__file__)).parent for name in _OURS if name in sys.modules]
@@ -51,7 +51,10 @@ class OpenedFiles:
         return found
 
     def _modules(self) -> Iterator[str]:
-        """The sources of what was imported: a compiled module in the cache is opened in the place of its source."""
+        """Yield the source files of imported modules:
+
+        Python opens a cached compiled file in the place of its source.
+        """
         for name in sys.modules.keys() - self._before:
             source = getattr(sys.modules.get(name), "__file__", None)
             if isinstance(source, str):
@@ -60,9 +63,9 @@ class OpenedFiles:
 
 @contextmanager
 def recorded() -> Iterator[OpenedFiles]:
-    """Note what is opened within the block."""
+    """Record what is opened within the block."""
     if not _hooked:
-        sys.addaudithook(_heard)  # there is no way to take it back
+        sys.addaudithook(_heard)  # an audit hook cannot be removed
         _hooked.append(True)
     files = OpenedFiles()
     _listening.append(files)
@@ -78,7 +81,7 @@ def _heard(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def digest(own: str, files: Mapping[str, str]) -> str:
-    """Return the SHA-256 of a model: its own file's; with others, of the digests of all of them, in order of name."""
+    """Return the SHA-256 of a model: of its file, or of the digests of all its files in the order of their names."""
     if not files:
         return own
     lines = [own, *(f"{name} {files[name]}" for name in sorted(files))]
