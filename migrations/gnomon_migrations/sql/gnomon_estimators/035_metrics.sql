@@ -86,8 +86,8 @@ $$
                a.metric, a.kind, a.given, a.live, a.shadow, a.live_x, a.shadow_x, a.rows_of
         from asked a
     )
-    select coalesce(string_agg(', ' || (
-               select r.text from (select replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(
+    select coalesce(string_agg(', ' ||
+               replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(
                    replace(replace(replace(f.text,
                    '{live_x2}', case when f.ratio then 'live_x2_{k}' else 'w2_{g}' end),
                    '{shadow_x2}', case when f.ratio then 'shadow_x2_{k}' else 'w2_{g}' end),
@@ -97,7 +97,7 @@ $$
                    '{shadow_x}', case when f.ratio then 'shadow_x_{k}' else 'w_{g}' end),
                    '{k}', f.code::text), '{g}', f.rows_of::text), '{kind}', f.kind), '{given}', f.given),
                    '{live}', coalesce(f.live, '')), '{shadow}', f.shadow),
-                   '{x_of_live}', coalesce(f.live_x, '')), '{x_of_shadow}', coalesce(f.shadow_x, '')) as text) r),
+                   '{x_of_live}', coalesce(f.live_x, '')), '{x_of_shadow}', coalesce(f.shadow_x, '')),
                '' order by array_position(for_each_metric.families, f.family), f.code), '')
     from filled f
     where case for_each_metric.which when 'paired' then f.paired when 'ratio' then f.ratio
