@@ -124,8 +124,8 @@ class _Collector:
 
     def _control(self, name: str, period: Period) -> Control | None:
         asked: dict[str, Any] = {"stream": self._subject.row["stream"], "deployment": name, **period.limits}
-        row = ask(self._subject.connection, "agreement", **asked)[0]
-        if row["agreement"] is None:
+        row = one(self._subject.connection, SQL["control_agreement"], **asked)
+        if row is None or row["agreement"] is None:
             return None
         high = 1.0 if row["high"] is None else row["high"]
         features: tuple[str, ...] = ()

@@ -10,6 +10,12 @@ select name from report_v1.streams order by name
 -- name: controls
 select * from report_v1.deployments where stream = %(stream)s and role = 'control' order by deployment_id
 
+-- name: control_agreement
+-- What report_v1.agreement says of agreement; kappa and the differences of values would take longer than all else.
+select n, estimate as agreement, high
+from gnomon_estimators.estimates(%(stream)s, %(deployment)s, %(since)s, %(until)s, metrics => '{agreement}', exact => null)
+where side = 'pair'
+
 -- name: now
 select now() as at
 

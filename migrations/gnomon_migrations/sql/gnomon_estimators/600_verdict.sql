@@ -77,28 +77,46 @@ exception when others then
 end
 $$;
 
--- Units (a cluster on a day) by which side failed in them, and the share of the traffic that both sides answered.
+-- Units (a cluster on a day) by which side failed in them, and the share of the traffic that both sides answered. Only
+-- clusters take a group a unit; failures are few, and workers share the scan of everything else.
 create function gnomon_estimators.verdict_errors(stream text, deployment text, since timestamptz, until timestamptz,
                                          time_zone text)
     returns table (n bigint, units bigint, shadow_failed bigint, shadow_only bigint, live_only bigint, answered float8,
                    clustered boolean)
     language sql stable parallel safe as
 $$
-    with units as (
-        select count(*) as n, bool_or(p.outcome <> 'scored') as shadow_failed,
-               bool_or(p.outcome <> 'scored' and p.live_error_kind is null) as shadow_alone,
-               bool_or(p.outcome = 'scored' and p.live_error_kind is not null) as live_alone, sum(p.weight) as w,
-               coalesce(sum(p.weight) filter (where p.outcome = 'scored' and p.live_error_kind is null), 0) as both_answered,
-               bool_or(p.cluster is not null) as clustered
+    with whole as materialized (
+        select count(*) as n, sum(p.weight) as w, coalesce(bool_or(p.cluster is not null), false) as clustered,
+               coalesce(sum(p.weight) filter (where p.outcome = 'scored' and p.live_error_kind is null), 0) as both_answered
         from gnomon_estimators.pairs_of(verdict_errors.stream, verdict_errors.deployment, verdict_errors.since,
                                 verdict_errors.until, null) p
+    ),
+    failed as (
+        select bool_or(p.outcome <> 'scored') as shadow,
+               bool_or(p.outcome <> 'scored' and p.live_error_kind is null) as shadow_alone,
+               bool_or(p.outcome = 'scored') as live_alone
+        from gnomon_estimators.pairs_of(verdict_errors.stream, verdict_errors.deployment, verdict_errors.since,
+                                verdict_errors.until, null) p
+        where p.outcome <> 'scored' or p.live_error_kind is not null
         group by (p.event_time at time zone verdict_errors.time_zone)::date,
                  gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)
+    ),
+    counted as (
+        select count(*) filter (where shadow) as shadow, count(*) filter (where shadow_alone and not live_alone) as shadow_only,
+               count(*) filter (where live_alone and not shadow_alone) as live_only
+        from failed
+    ),
+    grouped as (
+        select count(*) as units from (
+            select from gnomon_estimators.pairs_of(verdict_errors.stream, verdict_errors.deployment, verdict_errors.since,
+                                           verdict_errors.until, null) p
+            where (select clustered from whole)
+            group by (p.event_time at time zone verdict_errors.time_zone)::date,
+                     gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)) u
     )
-    select coalesce(sum(n), 0)::bigint, count(*), count(*) filter (where shadow_failed),
-           count(*) filter (where shadow_alone and not live_alone), count(*) filter (where live_alone and not shadow_alone),
-           sum(both_answered) / sum(w), coalesce(bool_or(clustered), false)
-    from units
+    select w.n, case when w.clustered then g.units else w.n end, c.shadow, c.shadow_only, c.live_only,
+           w.both_answered / w.w, w.clustered
+    from whole w cross join counted c cross join grouped g
 $$;
 
 -- By local day, how many requests that were scored alone took longer than a limit, with the weights of the latency
@@ -132,19 +150,28 @@ $$
 $$;
 
 -- The features on which requests that a deployment answers as live does differ most from those that it does not: by the
--- distance of their means in standard deviations, or the largest difference of a value's share.
+-- distance of their means in standard deviations, or the largest difference of a value's share. Of more than 30,000
+-- pairs about 30,000 are read, as for drift.
 create function gnomon_estimators.verdict_disagreeing_features(stream text, deployment text, since timestamptz,
                                                        until timestamptz)
     returns table (feature text, distance float8)
     language sql stable as
 $$
-    with pairs as (
+    with counted as materialized (
+        select count(*) as pairs
+        from gnomon_estimators.pairs_of(verdict_disagreeing_features.stream, verdict_disagreeing_features.deployment,
+                                verdict_disagreeing_features.since, verdict_disagreeing_features.until, null) p
+    ),
+    pairs as (
         select p.agrees, f.name, f.kind, case when f.kind = 'numeric' then p.features_numeric[f.position] end as x,
                case when f.kind = 'text' then p.features_text[f.position] end as t
         from gnomon_estimators.pairs_of(verdict_disagreeing_features.stream, verdict_disagreeing_features.deployment,
                                 verdict_disagreeing_features.since, verdict_disagreeing_features.until, null) p
         join gnomon_estimators.feature_columns f on f.stream_id = p.stream_id
+        cross join counted c
         where p.agrees is not null
+          and (c.pairs <= 30000
+               or hashtextextended(p.request_id, 30000) < (60000.0 / c.pairs - 1) * 9223372036854775808::float8)
     ),
     numeric_distance as (
         select name, abs(avg(x) filter (where agrees) - avg(x) filter (where not agrees)) / nullif(stddev_samp(x), 0) as d
