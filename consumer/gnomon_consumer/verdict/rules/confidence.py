@@ -14,6 +14,9 @@ from scipy.optimize import minimize_scalar
 Floats = NDArray[np.float64]
 
 WEEK = 7
+NOISE = 1e-6
+"""The share of a metric's own size below which a difference is none: single precision carries 24 bits, so the same
+model in another runtime differs from itself by some 1e-7."""
 DEPENDENT = 0.2
 """The estimated lag-1 correlation above which weeks, not days, are the sample."""
 
@@ -100,10 +103,21 @@ def _side(y: Floats, x: Floats, root: bool) -> tuple[Floats, Floats]:
 
 
 def difference(sums: Sums) -> tuple[Floats, Floats]:
-    """Return shadow less live, and the residual r_d of each day; NaN where a side has no denominator."""
+    """Return shadow less live, and the residual r_d of each day; NaN where a side has no denominator.
+
+    A difference that is rounding noise is 0.
+    """
     live, of_live = _side(sums.live_y, sums.live_x, sums.root)
     shadow, of_shadow = _side(sums.shadow_y, sums.shadow_x, sums.root)
-    return shadow - live, of_shadow - of_live
+    between = shadow - live
+    level = np.maximum(np.abs(live), np.abs(shadow))
+    return np.where(np.abs(between) <= NOISE * level, 0.0, between), of_shadow - of_live
+
+
+def level_of(sums: Sums) -> float:
+    """Return the size of a metric: the larger of its two sides."""
+    sides = (_side(sums.live_y, sums.live_x, sums.root), _side(sums.shadow_y, sums.shadow_x, sums.root))
+    return max(abs(float(side[0])) for side in sides)
 
 
 def correlation(residuals: Floats) -> Floats:

@@ -1,14 +1,32 @@
 -- What a verdict rests on, by whole local days of sealed cohorts (docs/verdict.md). The client asks for each part; the
--- decision itself is not made in SQL.
+-- decision itself is not made in SQL. A reader may decide and verify, so what it reads of the tables is here.
+
+create view gnomon_estimators.view_versions as select name, sha256 from gnomon.view_versions;
+
+create view gnomon_estimators.sealed_cohorts as
+select cohort_id, deployment_id, horizon, until, sealed_at, source_offsets, label_offsets, load_ids from gnomon.cohorts;
+
+create view gnomon_estimators.joined_partitions as
+select deployment_id, source_partition, start_offset, topic_id, seed, policy from gnomon.join_progress;
+
+-- In how many places the ledger of a deployment does not close. With the owner's rights: it reads the tables.
+create function gnomon_estimators.verdict_ledger_differences(deployment integer) returns bigint
+    language sql stable security definer set search_path = pg_catalog, pg_temp as
+$$
+    select count(*) from gnomon.ledger_differences(verdict_ledger_differences.deployment)
+$$;
 
 -- The pairs of sealed cohorts that both sides answered, by everything that takes few values; weights, values and units
 -- are arrays of the same length, one element a pair, so that the client sums them as vectors, each pair read once. A
 -- unit is the hash of a cluster; a request without one is its own; null where no request has a cluster. A value that is
--- missing is NaN. watched: the values of the segment keys asked for, null: of all of them.
+-- missing is NaN. watched: the values of the segment keys asked for, null: of all of them. ranked: with the NDCG of
+-- either list, each pair's in the order of `ndcg_metrics`.
 create function gnomon_estimators.verdict_pairs(stream text, deployment text, since timestamptz, until timestamptz,
-                                        horizon interval, time_zone text, keys text[], clustered boolean)
+                                        horizon interval, time_zone text, keys text[], clustered boolean,
+                                        ranked boolean)
     returns table (day date, watched jsonb, live_label text, shadow_label text, truth_label text, known boolean,
-                   weights float8[], live_values float8[], shadow_values float8[], truths float8[], units bigint[])
+                   weights float8[], live_values float8[], shadow_values float8[], truths float8[], units bigint[],
+                   live_lists float8[], shadow_lists float8[])
     language plpgsql stable set enable_nestloop = off set enable_sort = off
     set work_mem = '128MB' as -- planner note 6; few groups, whose arrays sorting would carry along
 $$
@@ -21,14 +39,30 @@ begin
            p.live_label, p.shadow_label, p.truth_label, p.known, array_agg(p.weight),
            array_agg(coalesce(p.live_value, 'NaN'::float8)), array_agg(coalesce(p.shadow_value, 'NaN'::float8)),
            array_agg(coalesce(p.truth_value, 'NaN'::float8)),
-           case when $8 then array_agg(gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)) end
+           case when $8 then array_agg(gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)) end,
+           case when $10 then array_agg(gnomon_estimators.verdict_ndcgs(p.live_items, p.live_scores, p.relevance_items,
+                                                                        p.relevance)) end,
+           case when $10 then array_agg(gnomon_estimators.verdict_ndcgs(p.shadow_items, p.shadow_scores,
+                                                                        p.relevance_items, p.relevance)) end
     from gnomon_estimators.labelled($1, $2, $3, $4, null, $5, false, $9) p
     where p.live_error_kind is null and p.outcome = 'scored'
     group by 1, 2, 3, 4, 5, 6
     $sql$ using verdict_pairs.stream, verdict_pairs.deployment, verdict_pairs.since, verdict_pairs.until,
                 verdict_pairs.horizon, verdict_pairs.time_zone, verdict_pairs.keys, verdict_pairs.clustered,
-                gnomon_estimators.has_versions(verdict_pairs.stream);
+                gnomon_estimators.has_versions(verdict_pairs.stream), verdict_pairs.ranked;
 end
+$$;
+
+-- The NDCG of a list in the order of `ndcg_metrics`; NaN where there is none.
+create function gnomon_estimators.verdict_ndcgs(items text[], scores float8[], relevant_items text[], relevance float8[])
+    returns float8[] language sql immutable parallel safe as
+$$
+    select coalesce(
+        case when array_position(verdict_ndcgs.relevance, 'NaN') is null
+             then array_replace(gnomon_estimators.ndcgs(
+                      gnomon_estimators.ranked(verdict_ndcgs.items, verdict_ndcgs.scores),
+                      verdict_ndcgs.relevant_items, verdict_ndcgs.relevance), null, 'NaN') end,
+        array_fill('NaN'::float8, array[cardinality(gnomon_estimators.ndcg_metrics())]))
 $$;
 
 -- The number of a pair's cluster: equal for equal clusters, its own for a pair without a cluster.
