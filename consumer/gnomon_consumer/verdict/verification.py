@@ -62,7 +62,7 @@ def verify(connection: Connection, deployment: Row, row: Row) -> Verified:
 
 
 def _comparable(stored: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], str | None]:
-    """Return both without versions, those of now as far as an older one knew fields, and a text of other versions."""
+    """Return both without versions and with the fields that both versions know, and a text if the versions differ."""
     before, after = stored.get("manifest", {}), now["manifest"]
     versions = None
     if any(before.get(key) != after[key] for key in VERSIONS):

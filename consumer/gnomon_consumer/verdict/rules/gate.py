@@ -36,7 +36,7 @@ HOW = {
     "weighted": "with weights for the missing labels, ",
     "worst": "with the worst values for the missing labels, ",
 }
-"""How each variant of a series is said."""
+"""The words for each variant of a series."""
 
 
 def look_of(days: int, plan: Plan) -> int:

@@ -13,7 +13,7 @@ from gnomon_consumer.verdict.rules.words import name_of, number
 
 
 class _Said(NamedTuple):
-    """How a difference is said: `{}` is its size; `more` and `fewer` name its two directions."""
+    """The words for a difference: `{}` is its size; `more` and `fewer` name its two directions."""
 
     better: str
     worse: str
