@@ -52,12 +52,12 @@ STATUS = {
 )
 @click.option("--verify", type=int, metavar="ID", help="Compute a stored verdict again; status 1 if it differs.")
 @click.option("--plan", "planning", is_flag=True, help="Show what to expect of the plan: days, margins, cost.")
-@click.option("--day-sd", type=click.FloatRange(min=0, min_open=True), metavar="SD",
+@click.option("--day-sd", type=click.FloatRange(min=0, max=1e12, min_open=True), metavar="SD",
               help="With --plan: standard deviation of the daily difference to assume, before data exist.")  # fmt: skip
 @click.option("--differ", type=click.FloatRange(min=0, max=1, min_open=True, max_open=True), metavar="SHARE",
               help="With --plan and --rows-a-day, in place of --day-sd: the share of requests on which both sides are"
               " expected to differ.")  # fmt: skip
-@click.option("--rows-a-day", type=click.FloatRange(min=0, min_open=True), metavar="N",
+@click.option("--rows-a-day", type=click.FloatRange(min=0, max=1e12, min_open=True), metavar="N",
               help="With --plan: expected number of scored requests per day.")  # fmt: skip
 @click.option(
     "--serve", "address", metavar="HOST:PORT", help="Serve the verdict over HTTP, for Argo Rollouts and Flagger."

@@ -42,9 +42,16 @@ def tuned(planned: int, alpha: float) -> float:
 
     Raises ValueError where no g gives a finite radius at that number.
     """
-    best = minimize_scalar(
-        lambda log_g: min(float(t_radius(planned, alpha, float(np.exp(log_g)))), 1e9), bounds=(-12, 6), method="bounded"
-    )
+
+    def radius(log_g: float) -> float:
+        return min(float(t_radius(planned, alpha, float(np.exp(log_g)))), 1e9)
+
+    best = minimize_scalar(radius, bounds=(-12, 6), method="bounded")
+    if best.fun >= 1e9:
+        # The radius is finite where r < alpha^(2/(n - 1)), which the search missed.
+        largest = alpha ** (2 / (planned - 1))
+        end = float(np.log(planned * largest / (1 - largest)))
+        best = minimize_scalar(radius, bounds=(end - 12, end), method="bounded")
     if best.fun >= 1e9:
         raise ValueError(f"{planned} observations can never exclude anything at alpha = {alpha}; plan more of them")
     return float(np.exp(best.x))

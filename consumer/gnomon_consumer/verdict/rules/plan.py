@@ -212,7 +212,7 @@ class Plan(Section):
     )
     alpha: float = Field(
         default=0.05,
-        gt=0,
+        ge=1e-6,
         le=0.2,
         description="Probability of a false PROMOTE over the whole process, however often it is checked; default 0.05.",
     )
