@@ -22,7 +22,7 @@ from gnomon_schemas.errors import DependencyUnreachableError
 @settings_options(stream=True)
 @setting_option("--workers", "score.workers")
 def probe(settings: Settings) -> None:
-    """Show what a command is given."""
+    """Print the arguments of a command."""
     click.echo(f"{settings.stream} {settings.score.workers} {sorted(settings.kafka.properties.items())}")
 
 
@@ -106,7 +106,7 @@ def test_the_installed_command_has_a_version() -> None:
 
 
 def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    """Every command below one, by its words."""
+    """Return every command below one, by its words."""
     if not isinstance(command, click.Group):
         yield " ".join(path), command
         return
