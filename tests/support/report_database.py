@@ -134,7 +134,7 @@ class Database:
 
 
 def _probe_probability(row: Mapping[str, Any]) -> float | None:
-    """Return the probability of a row that was scored alone; without its own, the share of sampled rows scored alone."""
+    """Return the probe probability of a row without its own: every sampled row scored alone is in the probe."""
     chance: float = row.get("inclusion_probability", 1.0)
     return chance if row.get("shadow_batch_size", 1) == 1 else None
 

@@ -25,7 +25,7 @@ class Authority:
 
     @property
     def certificate(self) -> Path:
-        """Return the authority's certificate; a client that trusts this file trusts every certificate that it signed."""
+        """Return the authority's certificate; a client that trusts this file trusts all certificates that it signed."""
         return self.folder / f"{self.name}.pem"
 
     @classmethod
