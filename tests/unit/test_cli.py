@@ -22,7 +22,7 @@ from gnomon_schemas.errors import DependencyUnreachableError
 @settings_options(stream=True)
 @setting_option("--workers", "score.workers")
 def probe(settings: Settings) -> None:
-    """Print the arguments of a command."""
+    """Show what a command is given."""
     click.echo(f"{settings.stream} {settings.score.workers} {sorted(settings.kafka.properties.items())}")
 
 
