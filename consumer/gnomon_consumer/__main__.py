@@ -1,10 +1,10 @@
-"""The `gnomon` command's front door: it must answer even in a light install that has no click."""
+"""The entry point of the `gnomon` command, which works even in a light install without click."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line, or say which extra to install when its packages are absent; exits with 2 then."""
+    """Run the command line. If its packages are missing, name the extra to install and exit with 2."""
     try:
         from gnomon_consumer.cli import main as cli_main
     except ModuleNotFoundError as missing:

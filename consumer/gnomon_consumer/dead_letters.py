@@ -1,7 +1,8 @@
-"""Dead letters of a deployment: listed, looked at, and replayed at their original coordinates, exactly once each."""
+"""Dead letters of a deployment: list them, show them, and replay each at its original coordinates, exactly once."""
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,7 +56,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class ReplayedLetters:
-    """The result for a letter: `paired`, `gone` (somebody else moved it), or why it stays."""
+    """The result for a letter: `paired`, `gone` (another caller moved it), or why it stays."""
 
     letter: Letter
     outcome: str
@@ -64,7 +65,7 @@ class ReplayedLetters:
 def letters(
     connection: Connection, stream: str, deployment: str | None, at: tuple[int, int] | None = None
 ) -> list[Letter]:
-    """The dead letters of a stream, of one deployment, or at one (partition, offset)."""
+    """Return the dead letters of a stream, of one deployment, or at one (partition, offset)."""
     with connection.cursor(row_factory=class_row(Letter)) as cursor:
         partition, offset = at or (None, None)
         wanted = {"stream": stream, "deployment": deployment, "partition": partition, "offset": offset}
@@ -72,7 +73,7 @@ def letters(
 
 
 class LiveBytes:
-    """The live log by coordinates: what a dead letter points at, if Kafka still has it."""
+    """The live log by coordinates: the messages that dead letters refer to, if Kafka still has them."""
 
     def __init__(self, settings: Settings) -> None:
         clients.list_topics(settings)
@@ -81,7 +82,7 @@ class LiveBytes:
         self._consumer: Consumer = clients.make_consumer(settings, None, {"enable.partition.eof": True})
 
     def read(self, partition: int, offset: int) -> tuple[bytes, bytes] | None:
-        """Key and value of one message, None when it has expired."""
+        """Return key and value of one message, None if it has expired."""
         self._consumer.assign([TopicPartition(self._topic, partition, offset)])
         deadline = time.monotonic() + self._timeout
         while time.monotonic() < deadline:
@@ -103,18 +104,21 @@ class LiveBytes:
 def replay(
     settings: Settings, connection: Connection, spec: ModelSpec, deployment: str, chosen: Sequence[Letter]
 ) -> Iterator[ReplayedLetters]:
-    """Score each letter with the deployment's own model and move it among the pairs; what fails again stays."""
+    """Score each letter with the deployment's own model and turn it into a pair; a letter that fails again stays."""
     stream = settings.require_stream()
     if spec.kind != "callable":
         _check_model(connection, stream, deployment, spec)
     sink = LetterSink(connection, stream, deployment)
     topics = Topics(stream, settings.topic_prefix)
-    live = LiveBytes(settings)
-    schemas = TopicSchemas(clients.client_config(settings), topics.schemas)
-    known = ChainedSchemas(packaged_schemas(), schemas, registry_schemas(settings.kafka.properties))
-    reader, columns = Reader(known), ColumnarReader(known)
     pool: Pool | None = None
-    try:
+    with ExitStack() as resources:
+        live = LiveBytes(settings)
+        resources.callback(live.close)
+        schemas = TopicSchemas(clients.client_config(settings), topics.schemas)
+        resources.callback(schemas.close)
+        registry = resources.enter_context(registry_schemas(settings.kafka.properties))
+        known = ChainedSchemas(packaged_schemas(), schemas, registry)
+        reader, columns = Reader(known), ColumnarReader(known)
         for letter in chosen:
             if letter.stage == "join" and letter.reason == "correlation":
                 yield ReplayedLetters(letter, "stays: the logs contradict each other; no model can settle that")
@@ -133,16 +137,12 @@ def replay(
                 continue
             if pool is None:
                 pool = _pool(settings, spec, schema)
+                resources.callback(pool.close)
                 _check_model(connection, stream, deployment, pool.model)
             pool.learn(unframe(found[1]).key, schema)
             message = _score(pool, letter, *found)
             _, _, shadow = reader.decode(message)
             yield ReplayedLetters(letter, sink.replay(shadow, letter.window_start, letter.stratum, found[1], columns))
-    finally:
-        if pool is not None:
-            pool.close()
-        live.close()
-        schemas.close()
 
 
 def _check_model(connection: Connection, stream: str, deployment: str, spec: ModelSpec) -> None:

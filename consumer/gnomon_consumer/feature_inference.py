@@ -1,4 +1,4 @@
-"""A feature record drawn from a sample of the data: what each column of a file is in Avro."""
+"""A feature record inferred from a sample of the data: the Avro type of each column of a file."""
 
 import json
 from pathlib import Path
@@ -19,15 +19,15 @@ from gnomon_schemas.schema import Json
 _LONG_MAX = 2**63 - 1
 _EXACT = 2.0**53
 _INDEX_NAMES = ("", "Unnamed: 0")
-"""What pandas calls the index of a frame in a CSV file."""
+"""The names that pandas gives to a frame's index in a CSV file."""
 
 
 def infer(path: Path, name: str, *, leave_out: frozenset[str] = frozenset()) -> Json:
-    """Draw a feature record from a CSV, Parquet or JSON-lines sample (see `tabular`).
+    """Infer a feature record from a CSV, Parquet or JSON-lines sample (see `tabular`).
 
     A column with an empty value in the sample becomes a union with null. An index that pandas wrote is left out. Whole
-    numbers that have no place in 64 bits, or leading zeros, are ids and become texts, never doubles. Raises SchemaError
-    that names the column without an Avro type, ConfigurationError where the file cannot be read.
+    numbers that need more than 64 bits or have leading zeros are ids and become texts, never doubles. Raises
+    SchemaError that names a column without an Avro type, ConfigurationError if the file cannot be read.
     """
     table = _read(path)
     unknown = leave_out - set(table.column_names)
@@ -63,7 +63,7 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    """Return the table with ids as texts: Arrow alone makes doubles of them, or drops their leading zeros."""
+    """Return the table with ids as texts: Arrow alone converts them to doubles, or drops their leading zeros."""
     parsing = tabular.csv_options(tabular.delimiter_of(path))
     nulls = csv.ConvertOptions(strings_can_be_null=True)
     with tabular.opened(path) as stream:
@@ -94,7 +94,7 @@ def _any_match(texts: pa.ChunkedArray, pattern: str) -> bool:
 
 
 def _read_json(path: Path) -> pa.Table:
-    """Return the table with integers beyond 64 bits as texts: Arrow makes doubles of them."""
+    """Return the table with integers beyond 64 bits as texts: Arrow converts them to doubles."""
     with tabular.opened(path) as stream:
         table = arrow_json.read_json(stream)
     suspects = {one.name for one in table.schema if types.is_floating(one.type) and _has_large_whole(table[one.name])}

@@ -18,7 +18,7 @@ from gnomon_schemas.topics import Topics
 
 @dataclass(frozen=True)
 class Compatibility:
-    """What readers and writers of two versions can do for each other; the reasons where they cannot."""
+    """What readers and writers of two versions can do for each other; the reasons if they cannot."""
 
     backward: bool
     """The new schema reads what the old one wrote."""
@@ -27,13 +27,13 @@ class Compatibility:
     backward_reasons: tuple[str, ...]
     forward_reasons: tuple[str, ...]
     models: tuple[str, ...] = ()
-    """What becomes of a challenger that needs a feature which one version does not have."""
+    """What happens to a challenger that needs a feature which one version does not have."""
 
 
 def compare(old: FeatureSchema, new: FeatureSchema) -> Compatibility:
-    """Ask Apache Avro's own checker, about the feature records under one name (a rename of the record is no change).
+    """Compare two feature records with Apache Avro's own checker, under one name (a rename of the record is no change).
 
-    What Avro leaves out is added: a date or time of another unit is not the same number.
+    Avro's checker accepts a date or time in another unit; this function refuses it, because it is not the same number.
     """
     forward_reasons = _misfits(old, new, "the old version")
     backward_reasons = _misfits(new, old, "the new version")
@@ -43,7 +43,7 @@ def compare(old: FeatureSchema, new: FeatureSchema) -> Compatibility:
 
 
 def _misfits(reader: FeatureSchema, writer: FeatureSchema, who: str) -> tuple[str, ...]:
-    """Ask about one feature at a time: the checker's own reasons do not say where they belong."""
+    """Check one feature at a time, because the checker's own reasons do not name the feature."""
     theirs = {feature.field: feature for feature in writer.features}
     types = {field["name"]: field for field in with_definitions_everywhere(writer.record)}
     reasons = []
@@ -78,7 +78,7 @@ def _misfits_of(own: Feature, other: Feature | None, reader: Json, writer: Json 
 
 
 def _for_models(old: FeatureSchema, new: FeatureSchema) -> tuple[str, ...]:
-    """Say what models that need a feature of one version do with captures of the other: Gnomon binds by name."""
+    """Describe what models that need a feature of one version do with captures of the other: Gnomon binds by name."""
     told = []
     for one, other, which in ((new, old, "old"), (old, new, "new")):
         named = by_any_name(other.features)
@@ -92,11 +92,12 @@ def _for_models(old: FeatureSchema, new: FeatureSchema) -> tuple[str, ...]:
 
 
 def publish(settings: Settings, features: FeatureSchema) -> SchemaKey:
-    """Publish the composed schema: to the registry where one is configured, else to the stream's `schemas` topic."""
+    """Publish the composed schema to the registry if one is configured, else to the stream's `schemas` topic."""
     topics = Topics(settings.require_stream(), settings.topic_prefix)
     if registry_properties(settings.kafka.properties):
-        return register(registry_client(settings.kafka.properties), topics.live, features.live)
-    list_topics(settings)  # says in a moment that there is no broker
+        with registry_client(settings.kafka.properties) as client:
+            return register(client, topics.live, features.live)
+    list_topics(settings)  # fails within a moment if there is no broker
     lost: list[str] = []
     producer = make_producer(settings)
     producer.produce(

@@ -1,9 +1,9 @@
-"""What every table of the settings is."""
+"""The base class of every table of the settings."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A table of the settings; unknown keys are errors: a misspelt key would silently do nothing."""
+    """A table of the settings; unknown keys are errors, because a misspelt key would silently do nothing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""CSV, Parquet and JSON-lines files of other people, plain or compressed: what kind a file is, and how it is read."""
+"""Users' CSV, Parquet and JSON-lines files, plain or compressed: detect the format and read them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ _HEAD_BYTES = 65_536
 
 
 def kind_of(path: Path) -> Kind:
-    """Return the format that a file's name tells (`labels.csv.gz` is CSV); raise ConfigurationError."""
+    """Return the format by a file's name (`labels.csv.gz` is CSV); raise ConfigurationError."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in _COMPRESSED_SUFFIXES:
         suffixes.pop()
@@ -31,7 +31,7 @@ def kind_of(path: Path) -> Kind:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a file for reading as an Arrow stream; what is compressed is known by its first bytes and decompressed."""
+    """Open a file for reading as an Arrow stream; detect compression by the first bytes and decompress."""
     with path.open("rb") as file:
         head = file.read(4)
     compression = next((name for magic, name in _COMPRESSED.items() if head.startswith(magic)), None)
@@ -40,7 +40,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def delimiter_of(path: Path) -> str:
-    """Return what separates the columns in the header of a CSV file: comma, semicolon, tab or bar."""
+    """Return the delimiter in the header of a CSV file: comma, semicolon, tab or bar."""
     with opened(path) as stream:
         header = bytes(stream.read(_HEAD_BYTES)).partition(b"\n")[0].decode("utf-8", "replace")
     unquoted = "".join(header.split('"')[::2])
@@ -48,12 +48,12 @@ def delimiter_of(path: Path) -> str:
 
 
 def csv_options(delimiter: str) -> csv.ParseOptions:
-    """Return how a CSV file of this delimiter is parsed; quoted values may span lines."""
+    """Return the parse options for a CSV file with this delimiter; quoted values may span lines."""
     return csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
 
 
 def refuse_repeated(path: Path, names: list[str]) -> None:
-    """Raise ConfigurationError where two columns have one name: nobody could say which one is meant."""
+    """Raise ConfigurationError if two columns have one name, because it is unclear which one is meant."""
     repeated = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if repeated is not None:
         raise ConfigurationError(f"{path} has two columns named {repeated!r}")

@@ -1,4 +1,4 @@
-"""Times as they travel: microseconds since the Unix epoch, UTC. The one impure function here reads the wall clock."""
+"""Times in records: microseconds since the Unix epoch, UTC. The only impure function here reads the wall clock."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,14 +12,14 @@ _DIGITS_OF_A_DATE = 8
 
 
 def moment(micros: int) -> datetime:
-    """Microseconds since the Unix epoch as a datetime in UTC."""
+    """Return microseconds since the Unix epoch as a datetime in UTC."""
     return EPOCH + timedelta(microseconds=micros)
 
 
 def instant(name: str, text: str) -> datetime:
-    """Return the time that a person wrote: ISO 8601, in UTC where it names no zone, or microseconds since the epoch.
+    """Return the time that a person wrote: ISO 8601, in UTC if it names no zone, or microseconds since the epoch.
 
-    Raises ValueError for another unit and for what is not a time; `name` says whose it is.
+    Raises ValueError for a number in another unit and for any other text; the error contains `name`.
     """
     text = text.strip()
     if text.isascii() and text.isdigit() and len(text) > _DIGITS_OF_A_DATE:
@@ -48,5 +48,5 @@ def _counted(number: int, unit: str) -> str:
 
 
 def now_us() -> int:
-    """Return the wall clock in microseconds since the Unix epoch; pure code is handed this function or its value."""
+    """Return the wall clock in microseconds since the Unix epoch; pure code gets it as an argument."""
     return time.time_ns() // 1000

@@ -1,4 +1,4 @@
-"""The versions of what Gnomon runs on: what a bug report needs."""
+"""The versions of Gnomon and its libraries, for a bug report."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ from gnomon_schemas.errors import GnomonError
 
 
 def versions() -> list[str]:
-    """Return a line for Gnomon and one for each library that it talks through; what is not installed says so."""
+    """Return a line for Gnomon and one for each library that it uses; a missing library is listed as missing."""
     return [f"gnomon, version {_package('gnomon')}", *(f"  {name} {found}" for name, found in _libraries())]
 
 

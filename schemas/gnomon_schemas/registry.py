@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError, SchemaError
@@ -12,12 +13,16 @@ from gnomon_schemas.store import MemorySchemas
 
 PREFIX = "schema.registry."
 SECRET_PROPERTIES = ("basic.auth.user.info", "bearer.auth.token", "bearer.auth.client.secret", "ssl.key.password")
-# The client asks in the scorer's loop: it may not hold that up for long, and an unreachable registry is asked again.
+# The client is called in the scorer's loop: it must not block that for long, and an unreachable registry is asked
+# again.
 _LIMITS = {"timeout": 5, "max.retries": 0}
 # The error codes of the API for "no such schema, subject or version", and that of confluent-kafka's own mock registry.
 # A 404 without one is a proxy or a wrong path.
-_NOT_FOUND = (40400, 40401, 40402, 40403)
+_NOT_FOUND = [(404, code) for code in (40400, 40401, 40402, 40403)]
 _MOST_REFERENCES = 100
+# What confluent-kafka's client raises for an answer with status 200 that is not JSON, or not the JSON of the API.
+_NO_SCHEMA = (ValueError, TypeError, AttributeError, LookupError)
+_NOT_ITS_ANSWER = "its answer is not a registry's: is schema.registry.url right, or is a proxy in the way?"
 
 
 def registry_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,24 +83,34 @@ def explained(error: Exception, what: str) -> GnomonError:
     """Return the GnomonError for an error of the registry's client; `what` describes the request."""
     from confluent_kafka.schema_registry import SchemaRegistryError
 
+    if isinstance(error, _NO_SCHEMA):
+        return DependencyUnreachableError(f"the schema registry does not {what}: {_NOT_ITS_ANSWER}")
     if not isinstance(error, SchemaRegistryError):
         return DependencyUnreachableError(f"the schema registry does not answer: {type(error).__name__}: {error}")
     status, said = error.http_status_code, " ".join(str(error.error_message).split())[:300]
-    if error.error_code in (-1, None) or (status == 404 and error.error_code not in _NOT_FOUND):
-        said = f"its answer is not a registry's: is schema.registry.url right, or is a proxy in the way? It said {said}"
     text = f"the schema registry does not {what} (HTTP {status}): {said}"
     if status == 409:
         return GnomonError(text)
     if status in (401, 403):
-        return ConfigurationError(f"{text}: check schema.registry.basic.auth.user.info and the rights of that user")
+        return ConfigurationError(
+            f"{text}: check schema.registry.basic.auth.user.info or schema.registry.bearer.auth.*, and the rights of"
+            " that user"
+        )
     if status == 422:
         return ConfigurationError(text)
+    if error.error_code in (-1, None) or (status == 404 and (404, error.error_code) not in _NOT_FOUND):
+        text = f"the schema registry does not {what} (HTTP {status}): {_NOT_ITS_ANSWER} It said {said}"
     return DependencyUnreachableError(text)
 
 
-def registry_schemas(properties: Mapping[str, Any]) -> "RegistrySchemas | MemorySchemas":
-    """Return the store of the registry in the `schema.registry.*` properties, or an empty one without them."""
-    return RegistrySchemas(registry_client(properties)) if registry_properties(properties) else MemorySchemas()
+@contextmanager
+def registry_schemas(properties: Mapping[str, Any]) -> "Iterator[RegistrySchemas | MemorySchemas]":
+    """Yield the store of the registry in the `schema.registry.*` properties, or an empty one without them."""
+    if registry_properties(properties):
+        with registry_client(properties) as client:
+            yield RegistrySchemas(client)
+    else:
+        yield MemorySchemas()
 
 
 class RegistrySchemas:
@@ -131,21 +146,25 @@ class RegistrySchemas:
 
         try:
             found = self._client.get_schema(key.value)
+            text = _text(found)
             if (found.schema_type or "AVRO") != "AVRO":
                 return None
-            return Schema.parse(self._whole(found))
-        except (SchemaError, ValueError, RecursionError):
-            return None  # JSON that is no Avro schema of ours: what it wrote cannot be read by any reader
-        except SchemaRegistryError as error:
-            if error.http_status_code == 404 and error.error_code in _NOT_FOUND:
+            referred = self._referred(found)
+        except SchemaError:
+            return None
+        except Exception as error:
+            if isinstance(error, SchemaRegistryError) and (error.http_status_code, error.error_code) in _NOT_FOUND:
                 return None
             raise DependencyUnreachableError(str(explained(error, f"give schema {key.value}"))) from error
-        except Exception as error:
-            raise DependencyUnreachableError(str(explained(error, f"give schema {key.value}"))) from error
+        try:
+            definitions = {name: json.loads(definition) for name, definition in referred.items()}
+            return Schema.parse(json.dumps(inlined(json.loads(text), definitions)) if definitions else text)
+        except (SchemaError, ValueError, RecursionError):
+            return None  # JSON that is not one of our Avro schemas: no reader can read its messages
 
-    def _whole(self, found: Any) -> str:
-        """Return the text of a schema with each reference replaced by its definition, at its first use."""
-        definitions: dict[str, Json] = {}
+    def _referred(self, found: Any) -> dict[str, str]:
+        """Return the texts of all schemas that a schema needs, by the names that it uses."""
+        texts: dict[str, str] = {}
         waiting, seen = list(found.references or ()), set[tuple[str, int]]()
         while waiting:
             reference = waiting.pop()
@@ -156,10 +175,15 @@ class RegistrySchemas:
             if len(seen) > _MOST_REFERENCES:
                 raise SchemaError(f"more than {_MOST_REFERENCES} references")
             referred = self._client.get_version(*place).schema
-            definitions[str(reference.name)] = json.loads(referred.schema_str)
+            texts[str(reference.name)] = _text(referred)
             waiting.extend(referred.references or ())
-        text = str(found.schema_str)
-        return json.dumps(inlined(json.loads(text), definitions)) if definitions else text
+        return texts
+
+
+def _text(found: Any) -> str:
+    if not isinstance(found.schema_str, str):
+        raise TypeError("no text of a schema")
+    return found.schema_str
 
 
 def inlined(schema: Json, definitions: dict[str, Json], namespace: str = "") -> Json:

@@ -1,4 +1,4 @@
-"""The pool's bookkeeping where the moment decides."""
+"""Races in the pool's bookkeeping."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def test_the_answer_to_a_cancelled_job_is_never_the_next_jobs(tmp_path: Path) ->
         pool.start(FEATURES.live)
         pool.submit(job("cancelled"))
         assert pool.poll() == []
-        while pool._events.empty():  # the worker has answered, and nobody has heard it yet
+        while pool._events.empty():  # the worker has answered, but the answer is not read yet
             time.sleep(0.001)
         pool.cancel({"cancelled"})
         pool.submit(job("wanted"))
@@ -87,7 +87,7 @@ def test_a_forest_scores_without_a_word_of_joblibs(
     assert [one.status for one in done[0].scored] == ["scored"] * ROWS
     said = "".join(capfd.readouterr())
     assert "joblib" not in said
-    assert "worker says" not in said
+    assert "worker output" not in said
 
 
 HANGS = """

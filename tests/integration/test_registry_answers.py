@@ -1,4 +1,4 @@
-"""What a schema registry may answer: each is a schema, an unknown one, a wait, or one line with the right status."""
+"""Possible answers of a schema registry: a schema, an unknown one, a wait, or one line with the right status."""
 
 import json
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import gateway as gateways
 from tests.support import registry as registries
 from tests.support.door import enter
 from tests.support.live_stream import FEATURES
@@ -18,7 +19,7 @@ from gnomon_schemas.registry import RegistrySchemas, inlined, registry_client
 
 @pytest.fixture
 def registry() -> Iterator[Registry]:
-    """A registry at work."""
+    """Yield a working registry."""
     with registries.running() as running:
         yield running
 
@@ -85,7 +86,7 @@ def test_references_in_a_circle_end(registry: Registry) -> None:
             json.dumps({"type": "record", "name": name, "fields": [{"name": "x", "type": ["null", other]}]}),
             references=[{"name": other, "subject": other, "version": 1}],
         )
-    store(registry).find(RegistryId(1))  # a schema or none, but an answer
+    store(registry).find(RegistryId(1))  # a valid answer, with or without a schema
 
 
 @pytest.mark.parametrize("mood", ["limited", "broken", "proxy", "elsewhere", "forbidden", "slow"])
@@ -97,6 +98,36 @@ def test_while_scoring_a_registry_that_does_not_answer_as_one_is_away(registry: 
         schemas.find(RegistryId(number))
     registry.mood = ""
     assert schemas.find(RegistryId(number)) is not None
+
+
+@pytest.mark.parametrize("mood", ["page", "sign in", "empty", "other json", "not found", "moved"])
+def test_a_page_of_a_proxy_is_no_answer_of_the_registry(registry: Registry, tmp_path: Path, mood: str) -> None:
+    """Also with status 200: the schema of a capture is not unknown because a proxy hides it."""
+    number = registry.add("r", json.dumps(RECORD))
+    (tmp_path / "features.avsc").write_text(json.dumps(FEATURES.record))
+    with gateways.before(registry.url) as gateway:
+        properties = {"schema.registry.url": gateway.url, "schema.registry.timeout": "5"}
+        with registry_client(properties) as client:
+            schemas = RegistrySchemas(client)
+            gateway.mood = mood
+            with pytest.raises(DependencyUnreachableError, match="is a proxy in the way"):
+                schemas.find(RegistryId(number))
+            gateway.mood = ""
+            assert schemas.find(RegistryId(number)) is not None
+        gateway.mood = mood
+        given = (part for pair in properties.items() for part in ("-X", "=".join(pair)))
+        ended = enter("schemas", "register", "features.avsc", "--stream", "s", *given, cwd=tmp_path)
+    assert ended.status == 3, ended
+    assert "is schema.registry.url right, or is a proxy in the way?" in ended.line
+
+
+def test_a_path_prefix_and_compressed_answers_are_the_registry(registry: Registry) -> None:
+    number = registry.add("r", json.dumps(RECORD))
+    with gateways.before(registry.url) as gateway:
+        for gateway.mood in ("", "gzip"):
+            for url in (gateway.url, gateway.url + "/", f"http://127.0.0.1:1,{gateway.url}"):
+                with registry_client({"schema.registry.url": url, "schema.registry.timeout": "5"}) as client:
+                    assert RegistrySchemas(client).find(RegistryId(number)) is not None
 
 
 def test_wrong_credentials_are_away_too_and_never_shown(registry: Registry) -> None:

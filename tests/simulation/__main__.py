@@ -6,28 +6,30 @@ import time
 from collections import Counter
 
 from tests.simulation.processes import be_quiet
-from tests.simulation.simulation import Result, run
+from tests.simulation.simulation import Course, Result, lasting, run
 
 
 def main() -> int:
-    """Return 1 where a seed failed."""
+    """Return 1 if a seed failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=2000, help="how many seeds; default 2000")
     parser.add_argument("--first", type=int, default=0, help="the first seed; default 0")
     parser.add_argument("--seconds", type=float, help="end after so many seconds of real time, whatever --seeds says")
+    parser.add_argument("--hours", type=float, help="simulate so many hours a seed, with little traffic; default 45 s")
     parser.add_argument("--stop", action="store_true", help="end at the first seed that fails")
     parser.add_argument("--replay", type=int, metavar="SEED", help="run one seed and print its history")
     options = parser.parse_args()
+    course = Course() if options.hours is None else lasting(options.hours)
     be_quiet()
     if options.replay is not None:
-        result = run(options.replay)
+        result = run(options.replay, course)
         print(*result.history, sep="\n")
         print(result.violation or f"seed {result.seed} holds")
         return bool(result.violation)
     begun = time.monotonic()
     results: list[Result] = []
     for seed in range(options.first, options.first + options.seeds):
-        results.append(run(seed))
+        results.append(run(seed, course))
         if results[-1].violation:
             print(f"seed {seed}: {results[-1].violation} (python -m tests.simulation --replay {seed})", flush=True)
             if options.stop:
@@ -39,7 +41,7 @@ def main() -> int:
 
 
 def summary(results: list[Result], seconds: float) -> None:
-    """Print what was simulated."""
+    """Print the simulated time and faults."""
     faults: Counter[str] = Counter()
     for result in results:
         faults.update(result.faults)

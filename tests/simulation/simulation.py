@@ -1,4 +1,4 @@
-"""One seed: a world with faults, then a quiet time in which everything has to get through."""
+"""One seed: a world with faults, then a quiet time in which everything must be joined."""
 
 import traceback
 from dataclasses import dataclass, field
@@ -14,14 +14,31 @@ from tests.simulation.processes import DEPLOYMENT, JOIN_GROUP, NAMES, SCORE_GROU
 from tests.simulation.traffic import Traffic
 from tests.simulation.world import World
 
-FAULTS_S = 15.0
-RECOVERY_S = 30.0
-_TICK_S = 0.5
+
+@dataclass(frozen=True)
+class Course:
+    """The length of a history and the rate of its events; times in seconds."""
+
+    faults_s: float = 15.0
+    recovery_s: float = 30.0
+    windows_s: tuple[float, ...] = (1.5, 3.0, 5.0)
+    captures_per_second: tuple[float, ...] = (1.5, 3.0, 8.0)
+    most_faults: int = 10
+    tick_s: float = 0.5
+    idle: float = 1.0
+    """The factor by which an idle process waits longer than it asked."""
+
+
+def lasting(hours: float) -> Course:
+    """Return the course of a long history: windows of minutes, little traffic, about two faults an hour."""
+    return Course(
+        hours * 3600, 3600.0, (60.0, 900.0, 3600.0), (0.002, 0.01, 0.1), max(10, round(4 * hours)), 8.0, 1000.0
+    )
 
 
 @dataclass
 class Result:
-    """What came of a seed; `violation` is empty when everything held."""
+    """The result of a seed; `violation` is empty if every invariant held."""
 
     seed: int
     violation: str = ""
@@ -34,14 +51,14 @@ class Result:
     history: list[str] = field(default_factory=list)
 
 
-def run(seed: int) -> Result:
+def run(seed: int, course: Course = Course()) -> Result:
     """Simulate one seed to its end."""
     assert getcurrent().parent is None
-    world = World(seed)
+    world = World(seed, course.idle)
     dice = world.dice
     broker, database = Broker(world), Database(world)
     settings = settings_of(
-        dice.choice((1.5, 3.0, 5.0)),
+        dice.choice(course.windows_s),
         dice.choice((0.0, 0.0, 1.0, 6.0)),
         dice.choice((4, 1000)),
         dice.choice(("default", "house", "senate")),
@@ -58,7 +75,7 @@ def run(seed: int) -> Result:
 
     broker.groups[SCORE_GROUP] = Group(world, lambda: len(broker.topics[NAMES.live]), False, silent)
     broker.groups[JOIN_GROUP] = Group(world, lambda: len(broker.topics.get(shadow, [])), True, silent)
-    traffic = Traffic(world, broker, NAMES.live, dice.choice((1.5, 3.0, 8.0)))
+    traffic = Traffic(world, broker, NAMES.live, dice.choice(course.captures_per_second))
     invariants = Invariants(shadow, traffic, database, settings.score.seed)
     broker.on_commit, database.on_commit = invariants.shadow_log, invariants.applied
     fleet = Fleet(world, broker, database, settings, dice.choice((0.001, 0.02, 0.2)))
@@ -66,7 +83,7 @@ def run(seed: int) -> Result:
     result = Result(seed)
     with simulated(fleet):
         try:
-            _play(world, broker, traffic, fleet, nemesis, invariants)
+            _play(course, world, broker, traffic, fleet, nemesis, invariants)
         except AssertionError as violation:
             result.violation = f"{type(violation).__name__}: {violation}"
             result.history = [*world.log, *traceback.format_exc().splitlines()]
@@ -79,21 +96,27 @@ def run(seed: int) -> Result:
 
 
 def _play(
-    world: World, broker: Broker, traffic: Traffic, fleet: Fleet, nemesis: Nemesis, invariants: Invariants
+    course: Course,
+    world: World,
+    broker: Broker,
+    traffic: Traffic,
+    fleet: Fleet,
+    nemesis: Nemesis,
+    invariants: Invariants,
 ) -> None:
     def tick() -> None:
         broker.tick()
-        world.later(_TICK_S, tick)
+        world.later(course.tick_s, tick)
 
     tick()
     traffic.start()
     for name in nemesis.fleet_names:
         fleet.start(name)
-    nemesis.start(FAULTS_S)
-    world.run(FAULTS_S)
+    nemesis.start(course.faults_s, course.most_faults)
+    world.run(course.faults_s)
     nemesis.stop()
     ends = {log.number: max(traffic.captured.get(log.number, ()), default=-1) + 1 for log in broker.topics[NAMES.live]}
-    world.run(FAULTS_S + 5.0)
+    world.run(course.faults_s + 5.0)
     traffic.stopped = True
-    world.run(FAULTS_S + RECOVERY_S)
+    world.run(course.faults_s + course.recovery_s)
     invariants.at_the_end(ends)

@@ -1,4 +1,4 @@
-"""Precedence, limits and the one line that an error becomes."""
+"""Precedence, limits and one-line errors of the settings."""
 
 from pathlib import Path
 

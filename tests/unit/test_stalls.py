@@ -1,4 +1,4 @@
-"""A partition that has something to read and does not move is named once, and its stall is measured."""
+"""A partition with messages to read that makes no progress is named once, and its stall is measured."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def test_one_partition_of_three_is_named_once_and_when_it_moves_again(world: Wor
     assert said == ["partition stalled"]
     assert world.log.lines == [("partition stalled", {"partition": 1, "next_offset": 7, "end": 50, "seconds": 30})]
     assert [world.watch.seconds(partition) for partition in (0, 1, 2)] == [0, 35, 0]
-    assert world.look(40, {0: 9, 1: 8, 2: 10}, {0: 100, 1: 50, 2: 10}) == ["partition moves again"]
+    assert world.look(40, {0: 9, 1: 8, 2: 10}, {0: 100, 1: 50, 2: 10}) == ["partition makes progress again"]
     assert world.watch.seconds(1) == 0
 
 

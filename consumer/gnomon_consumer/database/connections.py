@@ -25,8 +25,9 @@ from gnomon_schemas.errors import ConfigurationError
 C = TypeVar("C", bound="psycopg.Connection[Any]")
 __all__ = ["Access", "Session", "connect", "engine_for", "explain"]
 
-# Whatever role, database or server say, these hold in every transaction. They are set in the transaction itself: a
-# pooler in transaction mode gives each one another server session, and would hand a session's settings to strangers.
+# These hold in every transaction, whatever role, database or server set. They are set inside the transaction, because a
+# pooler in transaction mode gives each transaction another server session and would pass a session's settings to other
+# users.
 SETTINGS: Mapping[str, str] = {
     "search_path": "pg_catalog, pg_temp",
     "client_encoding": "UTF8",

@@ -102,7 +102,7 @@ def _missing_right(error: psycopg.Error, said: str) -> str:
     return f"role {role} lacks a right ({said}): {way_out}"
 
 
-# A refused connection has no SQLSTATE: what libpq says, in English, and what to do.
+# A refused connection has no SQLSTATE: map libpq's English text to what the user can do.
 _REFUSED: tuple[tuple[str, str], ...] = (
     (
         r"password authentication failed|SASL authentication failed",
@@ -141,7 +141,7 @@ _REFUSED: tuple[tuple[str, str], ...] = (
 )
 
 
-# The server's own words, in its language, follow its severity and two spaces; libpq's are written otherwise.
+# The server's own message, in its language, follows its severity and two spaces; libpq's messages have another form.
 _ANSWERED = re.compile(r"failed: \S+ ?:  ")
 _PASSES = re.compile(
     r"the database system is|connection slots|too many (connections|clients)|terminating connection"

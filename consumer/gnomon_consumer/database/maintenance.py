@@ -1,4 +1,4 @@
-"""The life of the data: future and expired table partitions, and the checks of the ledger."""
+"""Maintenance of the data: future and expired table partitions, and the checks of the ledger."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,9 +47,9 @@ def maintain(connection: Connection, now: datetime) -> Maintained:
     """Create the partitions of the next days, move rows out of the default one, drop partitions past retention.
 
     Each change is a separate transaction; a change that gets no lock within seconds is left for the next run. Cells
-    still count expired rows. See `alone`. If pg_partman manages `pairs`, it creates partitions and empties the default
-    one; it also drops partitions if it has a retention, but then nobody counts the dropped rows. Finally, the quality
-    of newly sealed cohorts is computed and stored.
+    still count expired rows. `alone` prevents parallel runs. If pg_partman manages `pairs`, it creates partitions and
+    empties the default one; it also drops partitions if it has a retention, but then nobody counts the dropped rows.
+    Finally, the quality of newly sealed cohorts is computed and stored.
     """
     connection.autocommit = True
     done = _maintain(connection, now)

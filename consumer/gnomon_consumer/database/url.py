@@ -11,8 +11,8 @@ from gnomon_schemas.errors import ConfigurationError
 
 CONNECT_SECONDS = 10
 SECRET_PARAMETERS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
-# Parameters of other drivers that people copy into the URL, and what libpq calls them. Nothing else is repeated in an
-# error: after an unescaped & what looks like a name may be the tail of a password.
+# Parameters of other drivers that people copy into the URL, and libpq's names for them. An error repeats no other
+# parameter name: after an unescaped &, the tail of a password looks like a name.
 _FOREIGN = {
     "sslMode": "sslmode=…",
     "ssl_mode": "sslmode=…",
@@ -49,7 +49,7 @@ class DatabaseAddress:
 
     @property
     def shown(self) -> str:
-        """Role, hosts and database, as a URL."""
+        """Return role, hosts and database, as a URL."""
         given = self.parameters
         if not {"host", "hostaddr", "dbname", "user"} & given.keys():
             return f"service {given['service']}" if "service" in given else "libpq's default address"
@@ -65,12 +65,12 @@ class DatabaseAddress:
 
     @property
     def several_hosts(self) -> bool:
-        """Whether libpq has more than one host to try."""
+        """Return whether libpq has more than one host to try."""
         return "," in (self.parameters.get("host") or self.parameters.get("hostaddr") or "")
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The texts that must never be shown."""
+        """Return the texts that must never be shown."""
         return tuple(value for name in SECRET_PARAMETERS if (value := self.parameters.get(name)))
 
     def connection_parameters(self, application: str, *, writes: bool) -> dict[str, str]:

@@ -138,7 +138,8 @@ def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[F
     properties = settings.kafka.properties
     if registry_properties(properties):
         try:
-            subjects = registry_client(properties).get_subjects()
+            with registry_client(properties) as client:
+                subjects = client.get_subjects()
         except GnomonError as error:
             yield Finding("registry", "failed", str(error), "fix the schema.registry.* properties")
             return
@@ -157,8 +158,9 @@ def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[F
         yield Finding("schemas", "note" if rejected else "ok", text)
         live = metadata.topics.get(names.live)
         if live is not None:
-            chained = ChainedSchemas(packaged_schemas(), store, registry_schemas(properties))
-            yield from _newest(settings, names.live, len(live.partitions), Reader(chained))
+            with registry_schemas(properties) as registry:
+                chained = ChainedSchemas(packaged_schemas(), store, registry)
+                yield from _newest(settings, names.live, len(live.partitions), Reader(chained))
     except GnomonError as error:
         yield Finding("schemas", "unreachable", str(error), "check the topic and its rights")
     finally:

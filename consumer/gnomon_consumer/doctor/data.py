@@ -192,7 +192,7 @@ def _producers(connection: Connection, stream: str) -> Iterator[Finding]:
 
 
 def _labels(connection: Connection, stream: str) -> Iterator[Finding]:
-    """No truth is known before the question: such a label says that a time or an id is wrong."""
+    """Check that no label was observed before its question: such a label has a wrong time or id."""
     row = connection.execute(SQL["early_labels"], [stream]).fetchone()
     assert row is not None
     if row[0]:

@@ -77,7 +77,7 @@ class JoiningLoop:
         return self.sinks.now
 
     def _is_finished(self) -> bool:
-        """Return whether nothing is left to do: every partition failed, or is joined in a drain."""
+        """Return whether nothing is left to do: every partition failed or, with `drain`, is joined to its end."""
         logs = self.logs
         if logs.failed and logs.failed.keys() == logs.owned.keys() | logs.failed.keys():
             return True
@@ -92,7 +92,7 @@ class JoiningLoop:
             self.log.warning("the last windows will be joined again", reason=" ".join(str(error).split()))
         self._take_note()
 
-    # One turn of the loop.
+    # One step of the loop.
 
     def _step(self) -> None:
         self.pulse.beat()
@@ -114,7 +114,7 @@ class JoiningLoop:
         if self.clock() >= self._next_report:
             self._next_report = self.clock() + REPORT_S
             self.metrics.held.set(sum(state.held for state in self.logs.owned.values()))
-            self.same_topics()  # also where nothing comes any more
+            self.same_topics()  # also if no more messages arrive
             self.log.info("progress", windows=self.windows, pairs=self.pairs, partitions=len(self.logs.owned))
 
     def _open(self) -> None:
@@ -142,21 +142,21 @@ class JoiningLoop:
         try:
             self._sink.start(windows, assembled)
         except ProgressMovedError as moved:
-            self.log.warning("another joiner moved the progress", partition=moved.partition)
+            self.log.warning("another joiner advanced the progress", partition=moved.partition)
             self.logs.reopen([moved.partition])
             return
         for state in owned.values():
             state.ready.clear()
 
     def _settled(self) -> bool:
-        """Wait for the current write; return False only if this joiner is asked to stop before."""
+        """Wait for the current write; return False only if this joiner is asked to stop first."""
         while not self._sink.settle(self.limits.poll_seconds):
             if self.stop.is_set():
                 return False
         return True
 
     def _take_note(self) -> None:
-        """Count the rows written meanwhile."""
+        """Count the rows that were written meanwhile."""
         for windows, pairs in self._sink.written():
             self.pairs += pairs
             self.windows += len(windows)
@@ -179,20 +179,23 @@ class JoiningLoop:
             for text in window.contradictions:
                 # `gnomon doctor` and the verdict find it in the ledger; here it is logged at once.
                 self.log.error(
-                    "a window contradicts itself",
+                    "window is inconsistent",
                     partition=window.seal.source_partition,
                     start=window.seal.start_offset,
                     reason=text,
                 )
 
     def _notice_the_end(self) -> None:
-        """Mark partitions joined to their live log's end, by which labels mature. Stop those whose log lost its end."""
+        """Mark partitions joined to the end of their live log, by which labels mature.
+
+        Stop those whose log lost its end.
+        """
         if self.clock() < self._next_idle_check:
             return
         self._next_idle_check = self.clock() + IDLE_CHECK_S
         self.logs.look_for_lost_ends()
         reached = self.logs.at_the_end()
-        if reached and self._sink.settle(self.limits.poll_seconds):  # a later turn comes if this one is not done
+        if reached and self._sink.settle(self.limits.poll_seconds):  # a later step tries again if this one fails
             self._sink.caught_up(reached)
             for partition in reached:
                 self.logs.owned[partition].caught_up = True

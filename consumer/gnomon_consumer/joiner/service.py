@@ -95,7 +95,7 @@ class Joiner:
         settings = self._settings
         schemas = TopicSchemas(clients.client_config(settings), self._topics.schemas)
         resources.callback(schemas.close)
-        registry = registry_schemas(settings.kafka.properties)
+        registry = resources.enter_context(registry_schemas(settings.kafka.properties))
         reader = ColumnarReader(ChainedSchemas(packaged_schemas(), schemas, registry))
 
         def same_topics() -> bool:

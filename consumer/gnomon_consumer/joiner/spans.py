@@ -1,4 +1,4 @@
-"""A span for each window that the joiner wrote, with a link to the scorer's span of it (OpenTelemetry)."""
+"""A span for each window that the joiner wrote, with a link to the scorer's span for it (OpenTelemetry)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from gnomon_consumer.runtime import tracing
 
 
 class JoinSpans:
-    """Where a tracer is None nothing is looked at and no span is made."""
+    """The spans of the joiner. Without a tracer it does nothing."""
 
     def __init__(self, tracer: Any | None, shadow_topic: str, deployment: str) -> None:
         self._tracer = tracer
@@ -19,7 +19,7 @@ class JoinSpans:
         self._traces: dict[int, dict[int, bytes]] = {}
 
     def remember(self, partition: int, messages: Sequence[Message]) -> None:
-        """Keep the traces that records of the shadow log carry until their windows are written."""
+        """Remember the traces in the records of the shadow log until their windows are written."""
         if self._tracer is None:
             return
         for message in messages:
@@ -28,12 +28,12 @@ class JoinSpans:
                 self._traces.setdefault(partition, {})[message.offset() or 0] = trace
 
     def forget(self, partitions: Sequence[int]) -> None:
-        """Forget partitions that were given away or are read again."""
+        """Forget the traces of partitions that were revoked or are read again."""
         for partition in partitions:
             self._traces.pop(partition, None)
 
     def written(self, windows: Sequence[JoinedWindow]) -> None:
-        """Make the spans of windows that were written just now: from the seal to the rows in the database."""
+        """Create the spans of windows that were just written: from the seal to the rows in the database."""
         if self._tracer is None:
             return
         for window in windows:

@@ -47,9 +47,9 @@ def client_config(settings: Settings, defaults: Mapping[str, Any] | None = None)
 def make_consumer(
     settings: Settings, group: str | None = None, defaults: Mapping[str, Any] | None = None, **callbacks: Any
 ) -> Consumer:
-    """Return a consumer of `group`; without one a reader that never commits (librdkafka insists on a name).
+    """Return a consumer of `group`, or without a group one that never commits (librdkafka insists on a name).
 
-    It never jumps: an offset out of range is an error, and a read beyond the last stable offset waits.
+    The consumer never jumps: an offset out of range is an error, and a read beyond the last stable offset waits.
     """
     base: dict[str, Any] = {
         "group.id": group or f"{settings.topic_prefix}.reader",
@@ -60,12 +60,12 @@ def make_consumer(
         "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
         "fetch.queue.backoff.ms": 5,
         "fetch.wait.max.ms": 100,
-        # What waits to be read takes about three times its bytes in memory; these are half a second of reading.
+        # Prefetched messages take about three times their bytes in memory; these limits are half a second of reading.
         "queued.max.messages.kbytes": QUEUED_KBYTES,
         **(defaults or {}),
     }
     if group is not None and settings.kafka.properties.get("group.protocol", "classic").lower() == "classic":
-        # The newer protocol takes this from the broker and refuses the client's own.
+        # With the newer group protocol, the broker sets this, and refuses a value from the client.
         base.setdefault("session.timeout.ms", SESSION_TIMEOUT_MS)
     consumer: Consumer = _client(Consumer, client_config(settings, base), **callbacks)
     return consumer
@@ -86,7 +86,8 @@ def make_transactional_producer(
         "linger.ms": 5,
         "compression.type": "lz4",
         "queue.buffering.max.messages": 1_000_000,  # never full: the writer waits long before
-        "delivery.report.only.error": True,  # of the others nobody asks: the commit says that all are there
+        # nobody reads the other deliveries' reports: the commit confirms that all messages arrived
+        "delivery.report.only.error": True,
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         "message.timeout.ms": MESSAGE_TIMEOUT_MS,
         **(defaults or {}),
@@ -104,8 +105,9 @@ def make_admin(settings: Settings) -> AdminClient:
 
 
 def list_topics(settings: Settings, topic: str | None = None, client: Any = None) -> ClusterMetadata:
-    """Metadata of the cluster (of `topic` only, if given); raises ConfigurationError where the login or TLS is refused,
-    DependencyUnreachableError where no broker answers.
+    """Return the metadata of the cluster, or of `topic` only.
+
+    Raises ConfigurationError if the login or TLS is refused, DependencyUnreachableError if no broker answers.
     """
     heard: list[KafkaError] = []
     own = None
@@ -117,11 +119,11 @@ def list_topics(settings: Settings, topic: str | None = None, client: Any = None
     while True:
         left = deadline - time.monotonic()
         try:
-            # In short steps: librdkafka tells a refused login at once, and goes on trying to the end.
+            # In short steps: librdkafka reports a refused login at once, but retries until the timeout.
             metadata: ClusterMetadata = client.list_topics(*arguments, timeout=max(0.01, min(_ASK_S, left)))
             return metadata
         except KafkaException as error:
-            # A poll of a consumer of the caller's would take a message, or call its group's callbacks.
+            # Polling a consumer of the caller would take a message or call its group's callbacks.
             if own is not None:
                 own.poll(0)  # calls error_cb
             if left <= _ASK_S or any(refusal(one) for one in (kafka_error(error), *heard)):

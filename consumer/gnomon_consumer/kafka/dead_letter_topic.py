@@ -10,7 +10,7 @@ TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 
 
 class DeadLetterTopic:
-    """Dead letters on their way; `flush` waits until the broker has all of them."""
+    """Dead letters that are being sent; `flush` waits until the broker has all of them."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
         """Ask the topic for its limit; raise DependencyUnreachableError, or ConfigurationError if it is too small."""
@@ -24,7 +24,7 @@ class DeadLetterTopic:
     def _made(self) -> Producer:
         return clients.make_producer(
             self._settings,
-            {"message.max.bytes": max(self._limit, sizes.LEAST_BYTES)},  # of a batch as well
+            {"message.max.bytes": max(self._limit, sizes.LEAST_BYTES)},  # also limits a batch
         )
 
     def add(self, key: bytes | str | None, value: bytes | None, headers: sizes.Headers) -> None:

@@ -19,7 +19,7 @@ LOGIN = (
 TLS = (KafkaError._SSL,)
 # An address that a broker gave, with its number; those of our own settings end with /bootstrap.
 _SENT_TO = re.compile(r"(?:\w+://)?(?P<address>\S+)/\d+: (?:Failed to resolve|Connect to )")
-# librdkafka calls it a refused login, too, when nobody answers where it asks for tokens.
+# librdkafka also reports a refused login if the endpoint that issues tokens does not answer.
 _NO_TOKEN = re.compile(
     r"acquire SASL OAUTHBEARER token.*(connect to|could ?n.t connect|resolve|timed? ?out|HTTP (429|5\d\d))",
     re.IGNORECASE,
@@ -67,7 +67,7 @@ def refusal(error: KafkaError, subject: str = "") -> ConfigurationError | None:
             f"Kafka refuses the login: {said}: check security.protocol, sasl.mechanism, sasl.username and sasl.password"
             " in [kafka.properties] or -X"
         )
-    # A listener of another protocol just hangs up: librdkafka guesses the reason, and gives it no code of its own.
+    # A listener of another protocol closes the connection: librdkafka guesses the reason, and has no error code for it.
     if code in TLS and "certificate verify failed" in said:
         return ConfigurationError(
             f"Kafka's certificate is not trusted: {said}: its authority is not in ssl.ca.location, it has expired, or"
@@ -93,7 +93,7 @@ def denial(error: BaseException, subject: str = "") -> ConfigurationError | None
 
 def no_broker(servers: str, error: KafkaError, heard: Sequence[KafkaError] = ()) -> GnomonError:
     """Return the error for a failed request to `servers`; `heard` holds librdkafka's messages meanwhile."""
-    told = [one for one in heard if one.code() != KafkaError._ALL_BROKERS_DOWN]  # the reason is in another one
+    told = [one for one in heard if one.code() != KafkaError._ALL_BROKERS_DOWN]  # the reason is in another message
     for one in (error, *told):
         if found := refusal(one):
             return found

@@ -57,7 +57,7 @@ class GroupTopic:
             (self._consumer.pause if held else self._consumer.resume)(chosen)
 
     def low(self, partition: int) -> int:
-        """Return the first existing offset; raises KafkaException."""
+        """Return the first existing offset; raise KafkaException."""
         return log_reading.span(self._consumer, TopicPartition(self._topic, partition), self._timeout)[0]
 
     def tell_lag_tools(self, ends: Mapping[int, int]) -> str | None:

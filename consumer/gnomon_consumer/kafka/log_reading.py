@@ -32,7 +32,7 @@ def span(consumer: Consumer, place: TopicPartition, timeout: float) -> tuple[int
                 raise
             if code in _GROWN:
                 consumer.list_topics(place.topic, timeout=timeout)
-            time.sleep(_ELECTION_WAIT_S)  # the broker tells no one when the election is over
+            time.sleep(_ELECTION_WAIT_S)  # the broker does not announce the end of an election
         else:
             return low, high
 
@@ -76,5 +76,5 @@ def read(settings: Settings, consumer: Consumer, place: TopicPartition, end: int
                 return
         raise unreachable(settings, KafkaException(KafkaError(KafkaError._TIMED_OUT)))
     finally:
-        with contextlib.suppress(RuntimeError):  # it was closed before this generator
+        with contextlib.suppress(RuntimeError):  # the caller closed it before this generator
             consumer.unassign()

@@ -12,7 +12,10 @@ from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 
 
 class TopicIds:
-    """The broker's ids of topics, which change when a topic is re-created; `known`: the first ones, None if unknown."""
+    """The broker's ids of topics, which change when a topic is re-created;
+
+    `known` are the first ids, None if unknown.
+    """
 
     def __init__(self, settings: Settings, metadata: ClusterMetadata, *topics: str) -> None:
         """Raises ConfigurationError for a topic that is missing, DependencyUnreachableError."""
@@ -73,5 +76,5 @@ def denial_of(settings: Settings, topic: str) -> ConfigurationError | None:
 
 
 def topic_id(settings: Settings, topic: str, metadata: ClusterMetadata) -> str | None:
-    """Return the broker's id of a topic; raises as TopicIds do."""
+    """Return the broker's id of a topic; raise as TopicIds does."""
     return TopicIds(settings, metadata, topic).known[topic]

@@ -41,7 +41,7 @@ class TopicResult:
 
 
 def plan(topics: Topics, partitions: int, deployments: Iterable[str] = ()) -> list[TopicPlan]:
-    """Return the topics of one stream; shadow and dead letters like the live topic in partitions and retention."""
+    """Return the topics of one stream; shadow and dead letters have the live topic's partitions and retention."""
     kept = {"cleanup.policy": "delete", "retention.ms": str(LIVE_RETENTION_MS)}
     return [
         TopicPlan(topics.live, partitions, kept, grows=True),
@@ -49,7 +49,7 @@ def plan(topics: Topics, partitions: int, deployments: Iterable[str] = ()) -> li
         TopicPlan(topics.labels, partitions, {"cleanup.policy": "delete", "retention.ms": str(LABEL_RETENTION_MS)}),
         TopicPlan(topics.schemas, 1, {"cleanup.policy": "compact"}),
         TopicPlan(topics.producers, 1, {"cleanup.policy": "compact,delete", "retention.ms": str(LABEL_RETENTION_MS)}),
-        # No looser than the source: a dead letter may hold whatever the live message held.
+        # No longer than the source: a dead letter may hold anything that the live message held.
         TopicPlan(topics.dead_letters, partitions, kept),
     ]
 

@@ -22,7 +22,7 @@ from gnomon_schemas.errors import ConfigurationError
 FIELDS = ("request_id", "value", "label", "relevance", "items", "occurred_at", "observed_at", "source")
 REQUIRED = ("request_id", "observed_at")
 WHOLE = ("request_id", "label")
-"""Ids and classes: `1.0` in every row of such a column of a CSV file is 1."""
+"""Ids and classes: if every row of such a column in a CSV file looks like `1.0`, it is read as 1."""
 BATCH_ROWS = 50_000
 
 

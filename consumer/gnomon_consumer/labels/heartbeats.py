@@ -27,7 +27,7 @@ class Heartbeats:
         self._batch = settings.labels.batch_messages
         self.pending: list[Record] = []
         self._consumer: Consumer = clients.make_consumer(settings, None, {"enable.partition.eof": True})
-        # Asked by its name: a list of all topics leaves out those that this user may not see.
+        # Ask for the topic by its name: a list of all topics leaves out those that this user may not see.
         found = clients.list_topics(settings, topic, self._consumer).topics[topic]
         if found.error is not None and (denied := refusal(found.error, topic)):
             self._consumer.close()
@@ -40,7 +40,7 @@ class Heartbeats:
 
     @property
     def read_whole(self) -> bool:
-        """Whether every partition was read to its end once, and all of its reports are stored."""
+        """Return whether every partition was read to its end once, and all of its reports are stored."""
         return not self._left and not self.pending
 
     def read(self) -> None:
@@ -61,7 +61,7 @@ class Heartbeats:
             name, _, record = self._reader.decode(message.value())
             uuid.UUID(record["producer_id"])
         except (DecodeError, ValueError, KeyError) as error:
-            self._log.warning("a heartbeat that cannot be read", offset=message.offset(), reason=str(error))
+            self._log.warning("unreadable heartbeat", offset=message.offset(), reason=str(error))
             return
         times = (record["started_at"], record["reported_at"])
         if name == "gnomon.v1.ProducerReport" and all(FIRST_US <= at <= LAST_US for at in times):

@@ -10,7 +10,7 @@ from gnomon_consumer.times import interval_text
 
 @dataclass(frozen=True, slots=True)
 class Maturity:
-    """Until when the labels of a stream are complete, and until when requests are old enough for each horizon."""
+    """The times until which a stream's labels are complete and requests are old enough for each horizon."""
 
     watermark: datetime | None
     until: Mapping[timedelta, datetime]

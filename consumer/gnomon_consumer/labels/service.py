@@ -81,7 +81,7 @@ class LabelConsumer:
         """Put the parts together and join the group; `resources` closes them."""
         settings, topics = self._settings, self._topics
         resources.callback(lambda: stores.now.close())
-        registry = registry_schemas(settings.kafka.properties)
+        registry = resources.enter_context(registry_schemas(settings.kafka.properties))
         reader = Reader(ChainedSchemas(packaged_schemas(), registry))
         complaints = Complaints(self._log)
         heartbeats = Heartbeats(settings, topics.producers, reader=reader, complaints=complaints, log=self._log)

@@ -19,16 +19,16 @@ from gnomon_schemas.texts import storable
 
 Connection = psycopg.Connection[Any]
 SQL = queries_of(__package__)
-# Of the columns that `copy_incoming` names.
+# The columns of `copy_incoming`.
 _TYPES = (
     "int4", "text", "timestamptz", "float8", "text", "float8[]", "text[]", "timestamptz", "text", "int4", "int8",
     "int8", "int8",
 )  # fmt: skip
 FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 MAX_REQUEST_ID = 2000
-"""Bytes: a key of the table takes 2,704 at most."""
+"""Bytes: PostgreSQL limits a key of the table to 2,704."""
 FUTURE_US = 3_600_000_000
-"""A label observed further ahead than this moves no watermark: its clock is wrong."""
+"""A label observed further ahead than this does not move the watermark, because its clock is wrong."""
 
 
 class LabelsMovedError(GnomonError):
@@ -66,11 +66,11 @@ class Load:
     received: int
     stored: int
     conflicts: int = 0
-    """Of those stored: another truth for a request and time that had one; kept as a version of its own."""
+    """Stored labels that differ from an earlier label of the same request and time; kept as separate versions."""
 
     @property
     def duplicates(self) -> int:
-        """Versions that were stored before."""
+        """Versions that were already stored."""
         return self.received - self.stored
 
 
@@ -108,7 +108,7 @@ class LabelStore:
         assert row is not None
         self.stream_id: int = row[0]
         self.conflicts = 0
-        """Labels from the topic that were not the truth stored for their request and time; kept as versions."""
+        """Labels from the topic that differ from the stored label of their request and time; kept as versions."""
 
     def close(self) -> None:
         """Close the connection; a running transaction is rolled back."""
@@ -207,8 +207,8 @@ class LabelStore:
     def _insert(self, rows: Iterable[tuple[Any, ...]]) -> int:
         """Store new versions; return their number.
 
-        Another truth for the same request and time is also a version: it is stored one microsecond after the previous
-        one.
+        A different label for the same request and time is also a version: it is stored one microsecond after the
+        previous one.
         """
         self._received = self._conflicts = 0
         with self._connection.cursor() as cursor:

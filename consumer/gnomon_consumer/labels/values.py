@@ -46,7 +46,7 @@ def text(name: str, value: Any) -> str | None:
 
 
 def number(name: str, value: Any, formats: Formats = Formats()) -> float | None:
-    """Return a cell's number, None for an empty one and for NaN; raise ValueError for what is not a finite number."""
+    """Return a cell's number, None for an empty one and for NaN; raise ValueError if it is not a finite number."""
     if is_empty(value):
         return None
     if isinstance(value, str) and formats.decimal_comma:
@@ -81,8 +81,8 @@ def items(name: str, value: Any, one: Callable[[str, Any], Any]) -> list[Any] | 
 def microseconds(name: str, value: Any, formats: Formats) -> int | None:
     """Return a time as microseconds since the Unix epoch, None for an empty cell.
 
-    A text is read in the file's own format or as ISO 8601, in UTC without a zone; a number is microseconds. Raises
-    ValueError for another unit and for what is not a time.
+    A text is read in the file's own format or as ISO 8601; it is UTC unless it names a zone. A number is microseconds.
+    Raises ValueError for a number in another unit and for any other text.
     """
     if is_empty(value):
         return None
@@ -102,7 +102,7 @@ def microseconds(name: str, value: Any, formats: Formats) -> int | None:
 def _parsed(name: str, value: str, form: str | None) -> datetime | int:
     if form is not None:
         try:
-            return datetime.strptime(value, form)  # noqa: DTZ007 - what has no zone is UTC, see above
+            return datetime.strptime(value, form)  # noqa: DTZ007 - a time without a zone is UTC, see above
         except ValueError:
             pass
     if value.lstrip("-").isdigit() and value.isascii():

@@ -1,1 +1,1 @@
-"""A whole Gnomon on one machine, with neither Docker nor root: embedded servers and the flights stream."""
+"""Gnomon on one machine without Docker or root: embedded servers, and a demo on the flights of 2013."""

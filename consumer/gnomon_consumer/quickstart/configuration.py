@@ -1,4 +1,4 @@
-"""A commented `gnomon.toml`, drawn from the settings themselves so that it cannot say anything else than they do."""
+"""A commented `gnomon.toml`, generated from the settings, so that the file and the settings always agree."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ HEAD = """\
 
 
 def commented_file(stream: str) -> str:
-    """The text of a `gnomon.toml` for this stream, every other setting shown as a comment."""
+    """Return the text of a `gnomon.toml` for this stream, with every other setting as a comment."""
     lines = [HEAD]
     own, sections = _parts(Settings)
     for name, field in own:
@@ -29,7 +29,7 @@ def commented_file(stream: str) -> str:
 
 
 def _parts(model: type[BaseModel]) -> tuple[list[tuple[str, Any]], list[tuple[str, type[Section]]]]:
-    """Return a model's own settings, and the sections in it."""
+    """Return the settings of a pydantic model, and its sections."""
     own, sections = [], []
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
@@ -50,7 +50,7 @@ def _table(name: str, section: type[Section]) -> list[str]:
 
 
 def _setting(key: str, path: str, field: Any, given: Any) -> list[str]:
-    """A setting's own description, its environment variable, and the line that would set it."""
+    """Return the lines for one setting: description, environment variable, and the commented assignment."""
     description = f"# {field.description}  ({environment_name(path)})"
     default = field.get_default(call_default_factory=True)
     value = given if given is not None else EXAMPLES.get(path, default)

@@ -1,8 +1,8 @@
 """Embedded servers that outlive the command that started them: `gnomon up` and `gnomon down`.
 
-A holder process keeps both servers, in a session of its own. A folder holds the database, which stays, and `up.json`,
-which says where the servers are while they run. The holder ends on SIGTERM; if it is killed, its keepers stop the
-servers, and the file that is left names a process that no longer exists.
+A holder process keeps both servers, in a session of its own. A folder contains the database, which stays, and
+`up.json`, which has the addresses of the running servers. The holder ends on SIGTERM. If it is killed, its keepers
+stop the servers, and the remaining file names a process that no longer exists.
 """
 
 import json
@@ -27,7 +27,7 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Held:
-    """Servers that are up: the holder's process id with its start time (Linux clock ticks), and both addresses."""
+    """Running servers: process id and start time (Linux clock ticks) of the holder, and both addresses."""
 
     pid: int
     started: str
@@ -36,7 +36,7 @@ class Held:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process started, None where there is none; with the pid it names one process for ever."""
+    """Return when a process started, None if it does not exist. Pid and start time together are unique."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -44,7 +44,7 @@ def _started(pid: int) -> str | None:
 
 
 def held(folder: Path) -> Held | None:
-    """Return the servers that are up for a folder, None where there are none, or only the file of a killed holder."""
+    """Return the running servers of a folder, None if there are none or only the file of a killed holder."""
     try:
         found = Held(**json.loads((folder / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -53,9 +53,9 @@ def held(folder: Path) -> Held | None:
 
 
 def start(folder: Path) -> Held:
-    """Start the servers for a folder and return where they are; those that are up already are returned as they are.
+    """Start the servers of a folder and return their addresses; return running servers unchanged.
 
-    Raises ConfigurationError where the folder cannot be made, DependencyUnreachableError where a server does not start.
+    Raises ConfigurationError if the folder cannot be created, DependencyUnreachableError if a server does not start.
     """
     if (running := held(folder)) is not None:
         return running
@@ -78,7 +78,7 @@ def start(folder: Path) -> Held:
 
 
 def stop(folder: Path) -> bool:
-    """Stop the servers of a folder and wait until they are gone; return whether there were any."""
+    """Stop the servers of a folder and wait until they have ended; return whether there were any."""
     running = held(folder)
     if running is not None:
         descriptor = os.pidfd_open(running.pid)

@@ -17,7 +17,8 @@ from gnomon_schemas.errors import ConfigurationError
 
 _COLUMNS = [field.name for field in fields(Profile)]
 SQL = queries_of(__package__)
-# Which answers of a pair are profiled beside the features: feature, kind, column, statement, of each deployment.
+# The answers of a pair that are profiled in addition to the features: feature, kind, column, statement, and whether
+# each deployment has its own.
 _ANSWERS = (
     ("@live.value", "numeric", "live_value", SQL.template("live_answers"), False),
     ("@live.label", "text", "live_label", SQL.template("live_answers"), False),

@@ -1,4 +1,4 @@
-"""A frozen profile of one feature: the bins and the distribution with which drift compares. Pure."""
+"""A frozen profile of one feature: the bins and the distribution that drift compares with. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ def profile(feature: str, kind: str, values: Sequence[Any], weights: Floats) -> 
     """Freeze values (None: null) of equal length with their weights (> 0; at least one).
 
     Numeric: bins of about equal weight, cut between different values; up to `POINTS` points that carry the
-    distribution, exact where there are no more different values than that. Text: the heaviest `MOST_CATEGORIES`. Raises
-    ValueError for no value at all or an invalid number.
+    distribution, which are exact if there are at most that many different values. Text: the heaviest
+    `MOST_CATEGORIES`. Raises ValueError if there is no value or an invalid number.
     """
     if len(values) == 0:
         raise ValueError(f"{feature} has no values")

@@ -34,7 +34,7 @@ _SHAPE = re.compile(
 )
 
 MET, BROKEN, UNKNOWN = "met", "broken", "unknown"
-# What Prometheus sees of them.
+# The states as Prometheus's values.
 _STATES = {MET: 1, BROKEN: 0, UNKNOWN: -1}
 
 

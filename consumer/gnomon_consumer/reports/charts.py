@@ -1,4 +1,4 @@
-"""The pictures of the one-file report, as SVG inside the page: no address, no script, the page's own colours."""
+"""The pictures of the one-file report as SVG inside the page, without external addresses or scripts."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-# Drawn in these, then named in the page's style, which knows light and dark.
+# matplotlib draws in these colours, which are then replaced by names in the page's style, for light and dark.
 _COLOURS = {
     "#010203": "var(--ink)",
     "#030201": "var(--faint)",
@@ -40,7 +40,8 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "date.converter": "concise",
 }
-WIDTH = 5.0  # inches at 72 points: a phone's width, so that letters need not shrink; elsewhere the page scales it up
+# inches at 72 points: a phone's width, so that letters are not scaled down; on a wider screen the page scales it up
+WIDTH = 5.0
 
 
 CONTROL_LOOK = -1
@@ -86,7 +87,10 @@ DIFFERENCES = AxisScale(_figure, zero=True)
 
 
 def intervals(name: str, title: str, axis: str, points: Sequence[Estimate], scale: AxisScale) -> str:
-    """Return a dot with its interval for each place, top to bottom in the order given; `axis` names the values."""
+    """Return a chart with a dot and an interval for each place, in the given order from the top;
+
+    `axis` names the values.
+    """
     places = list(dict.fromkeys(point.place for point in points))
     series = list(dict.fromkeys((point.series, point.look) for point in points))
     with mpl.rc_context(_STYLE):

@@ -13,7 +13,7 @@ from gnomon_consumer.reports.page import Page
 from gnomon_consumer.reports.query import Row
 from gnomon_consumer.runtime.visible import visible
 
-# The rows of the table of errors: their words, metric and side.
+# The rows of the table of errors: their titles, metric and side.
 ERRORS = (
     ("live fails", "error", "live"),
     ("shadow fails", "error", "shadow"),
@@ -74,7 +74,7 @@ def _visible(value: Any) -> Any:
 
 
 def _number(value: Any, kind: str) -> str:
-    """A number as everywhere, with a true minus."""
+    """Return a number in the usual format, with a typographic minus."""
     return wording.minus(number(value, kind)) if isinstance(value, int | float) else number(value, kind)
 
 
@@ -115,7 +115,7 @@ def _card(page: Page, deployment: Row) -> list[dict[str, Any]]:
 
 
 def _behind(report: str, row: Row) -> str:
-    """Return the amount of data behind a dashboard number."""
+    """Return the amount of data that a dashboard number rests on."""
     if report == "coverage":
         sampled = row.get("sampling_fraction")
         return f"{number(row.get('seen'), 'count')} seen" + (
@@ -136,7 +136,7 @@ def _quality(page: Page) -> list[dict[str, Any]]:
         key = (wording.days(row["horizon"].total_seconds()), row["deployment"], row["metric"])
         entry = found.setdefault(key, {"horizon": key[0], "deployment": key[1], "metric": key[2], "role": row["role"]})
         entry[row["side"]] = row
-    # What was not answered stands among the errors.
+    # Unanswered requests are shown among the errors.
     entries = [entry for entry in found.values() if "difference" in entry and entry["metric"] != "answered"]
     for entry in entries:
         entry["equal"] = wording.is_equal(entry)
@@ -144,7 +144,7 @@ def _quality(page: Page) -> list[dict[str, Any]]:
 
 
 def _classes(page: Page) -> list[dict[str, Any]]:
-    """One entry a (challenger, class, metric) with its three sides; the means over classes come first."""
+    """Return one entry a (challenger, class, metric) with its three sides; the means over classes come first."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in page.classes:
         if row["class"] is not None and row["role"] != "control":
@@ -215,7 +215,7 @@ def _errors(page: Page) -> list[tuple[str, list[Row]]]:
 
 
 def _reasons(sentence: str) -> str:
-    """The sentence of a verdict below its decision, which it begins with."""
+    """Return the sentence of a verdict without the decision at its beginning, which is shown above it."""
     words = sentence.partition(": ")[2] or sentence
     return words[:1].upper() + words[1:]
 

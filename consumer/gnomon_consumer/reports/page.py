@@ -91,7 +91,7 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
     }
     quality = [row for row in of("quality") if row["n"] > 0 and row["metric"]]
     decisions = {row[f"{side}_label"] for row in reports["confusion"] for side in ("live", "shadow")} - {None}
-    several = len(decisions) > 2  # of two classes, quality itself says all
+    several = len(decisions) > 2  # for two classes, the quality metrics are enough
     metric = ("value", "difference") if by_values(reports["agreement"]) else ("agreement", "pair")
     return Page(
         question=question,

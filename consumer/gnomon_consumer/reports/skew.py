@@ -40,8 +40,8 @@ def chosen(
 ) -> tuple[pa.Table, list[str]]:
     """Return the table with `request_id` as text and each compared feature as double or text, and the features' names.
 
-    `wanted` are the features to compare; none: every other column must be one. Raises ConfigurationError for what
-    cannot be compared, naming the column or the request.
+    `wanted` are the features to compare; without it every other column must be a feature. Raises ConfigurationError if
+    a column or request cannot be compared, with its name.
     """
     if KEY not in table.column_names:
         raise ConfigurationError(f"{source} has no column {KEY}, only {', '.join(table.column_names)}")
@@ -83,7 +83,7 @@ def _fitting(name: str, column: pa.ChunkedArray, kind: str, source: str) -> pa.C
     if kind == "text" and (empty or _is_text(column.type)):
         return column.cast(pa.string())
     if kind == "text" and (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-        # An array of numbers stands in `pairs` as JSON.
+        # `pairs` stores an array of numbers as JSON.
         rows = [None if row is None else json.dumps(row) for row in column.to_pylist()]
         return pa.chunked_array([pa.array(rows, pa.string())])
     wanted = "a number" if kind == "numeric" else "text"

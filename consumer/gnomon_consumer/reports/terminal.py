@@ -57,7 +57,7 @@ def pivoted(answer: Answer) -> list[Row]:
         line = found.setdefault(tuple(row[key] for key in index), {key: row[key] for key in index})
         prefix = ".".join(f"{row[name]}" for name in names)
         line |= {f"{prefix}.{key}": value for key, value in row.items() if key not in index and key not in names}
-        if "pair" in prefix and len(names) == 1:  # what has no sides is shown as the shadow's
+        if "pair" in prefix and len(names) == 1:  # a value that both sides share is shown as the shadow's
             line |= {f"shadow.{key}": value for key, value in row.items() if key not in index and key not in names}
     return list(found.values())
 
@@ -143,7 +143,7 @@ class _Grid:
     def _table(self, padding: int) -> Table:
         grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, padding, 0, 0))
         for column in self._shown:
-            # Where it is narrow, names and texts are folded: a number cut short would be another number.
+            # In a narrow terminal, names and texts are folded, but never numbers: a cut number would be another number.
             right = column.kind in _RIGHT
             grid.add_column(
                 column.title,
@@ -157,7 +157,10 @@ class _Grid:
 
 
 class _Upright:
-    """A line for each column: many numbers of each deployment. As many deployments side by side as fit."""
+    """One line for each column, for reports with many numbers of each deployment.
+
+    As many deployments are side by side as fit.
+    """
 
     def __init__(self, rows: list[Row], shown: list[Column]) -> None:
         self._rows, self._shown = rows, shown

@@ -12,19 +12,19 @@ NAMES = {
     **{f"ndcg@{k}": f"NDCG@{k}" for k in (1, 3, 5, 10, 20)},
     **{f"ndcg_exp@{k}": f"NDCG@{k}, exponential gain" for k in (1, 3, 5, 10, 20)},
 }  # fmt: skip
-# Higher is better for these; for the other measures of quality lower is.
+# Higher is better for these; lower is better for the other measures of quality.
 HIGHER = {"answered", "accuracy", "precision", "recall", "f1", "auc", *(name for name in NAMES if "ndcg" in name)}
 SHARES = {"accuracy", "precision", "recall", "f1", "label_coverage", "answered", "answered_by_both"}
-# Single precision carries 24 bits: the same model in another runtime differs from itself by some 1e-7, and by no less.
+# Single precision has 24 bits: the same model in another runtime differs from itself by about 1e-7.
 NOISE = 1e-6
-# It may also put two scores that are as near as that in the other order, which moves AUC by one part in the number of
-# all pairs of a positive and a negative: what four decimals, as shown, cannot hold.
+# Rounding may also swap two scores that are this near. That moves AUC by one part in the number of all pairs of a
+# positive and a negative, which the four decimals shown do not reveal.
 ORDER_NOISE = {"auc": 1e-5}
 EQUAL = "equal"
 
 
 def estimate(row: Row, source: str, kind: str) -> str:
-    """Return a number of a row: shares as per cent with as many decimals as `low` and `high` bear."""
+    """Return a number of a row: shares as per cent with as many decimals as `low` and `high` support."""
     value, low, high = row.get(source), row.get("low"), row.get("high")
     if kind != "share" or value is None:
         return number(value, kind)

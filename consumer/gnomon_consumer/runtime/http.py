@@ -15,7 +15,7 @@ from gnomon_schemas.errors import ConfigurationError
 
 HEALTHY_SECONDS = 60.0
 READY_SECONDS = 25.0
-FAILURES = 3  # in a row, and over more than HEALTHY_SECONDS: it will not get better by itself
+FAILURES = 3  # in a row, and over more than HEALTHY_SECONDS: the loop will not recover by itself
 
 
 class Pulse:
@@ -28,24 +28,24 @@ class Pulse:
         self._failing_since = 0.0
 
     def beat(self) -> None:
-        """Record that the loop turned."""
+        """Record that the loop completed a step."""
         self._turned_at = self._clock()
 
     def fail(self) -> None:
-        """Record a failed turn of the loop; a single one is nothing unusual."""
+        """Record a failed step of the loop; a single failure is normal."""
         self._failing_since = self._failing_since if self._failures else self._clock()
         self._failures += 1
 
     def succeed(self) -> None:
-        """Record a successful turn of the loop."""
+        """Record a successful step of the loop."""
         self._failures = 0
 
     def is_quick(self) -> bool:
-        """Return whether the loop turned within the last READY_SECONDS, so that it is not blocked."""
+        """Return whether the loop completed a step within the last READY_SECONDS, so that it is not blocked."""
         return self._turned_at is not None and self._clock() - self._turned_at < READY_SECONDS
 
     def is_beating(self) -> bool:
-        """Return whether the loop turned within the last minute, and has not failed repeatedly for longer than that."""
+        """Return whether the loop completed a step within the last minute, and has not failed repeatedly for longer."""
         now = self._clock()
         if self._failures >= FAILURES and now - self._failing_since >= HEALTHY_SECONDS:
             return False
@@ -72,7 +72,7 @@ class _IPv6Server(ThreadingHTTPServer):
 
 
 def server_of(host: str) -> type[ThreadingHTTPServer]:
-    """Return the kind of server for a host's family; IPv6 addresses stand in brackets, as in a URL."""
+    """Return the kind of server for a host's family; IPv6 addresses are in brackets, as in a URL."""
     return _IPv6Server if host.startswith("[") else ThreadingHTTPServer
 
 
@@ -88,11 +88,11 @@ class Answering(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class HttpServer:
-    """Answers on a thread until it is closed; `port` is its port."""
+    """A server that answers on a thread until it is closed; `port` is its port."""
 
     def __init__(self, option: str, address: str, handler: type[Answering]) -> None:
         """Listen; raise ConfigurationError for an unusable address (HOST:PORT) of this command-line option."""
@@ -116,7 +116,7 @@ class HttpServer:
 
 
 class Observatory(HttpServer):
-    """`/metrics`, `/healthz` (the loop turns) and `/readyz` (it can work) on one port."""
+    """`/metrics`, `/healthz` (the loop runs) and `/readyz` (it can work) on one port."""
 
     def __init__(
         self, address: str, registry: CollectorRegistry, healthy: Callable[[], bool], ready: Callable[[], bool]
@@ -125,7 +125,7 @@ class Observatory(HttpServer):
 
         class Handler(Answering):
             def do_GET(self) -> None:
-                """Answer one of the three."""
+                """Answer one of the three paths."""
                 path = self.path.partition("?")[0]
                 if path == "/metrics":
                     self.answer(200, exposition.generate_latest(registry), exposition.CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""JSON for programs and people: any value of ours as one text that every parser takes."""
+"""JSON for programs and people: any value of ours as a text that every parser accepts."""
 
 import json
 import math
@@ -7,12 +7,15 @@ from typing import Any
 
 
 def json_text(value: Any, pretty: bool = False) -> str:
-    """Return one JSON document; `pretty`: one value a line. What JSON has no number for becomes null."""
+    """Return one JSON document; with `pretty` one value a line. Numbers that JSON cannot write become null."""
     return json.dumps(plain(value), allow_nan=False, indent=2 if pretty else None)
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it: NaN and infinity are null, times are ISO 8601, what is unknown is its text."""
+    """Return a value as JSON has it:
+
+    NaN and infinity become null, times ISO 8601, values of unknown types their text.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""The metrics of the shadow side: a closed vocabulary, each with its kind and one line of meaning; and their server."""
+"""The metrics of the shadow side, a closed vocabulary with a kind and a description each, and their server."""
 
 import functools
 from collections.abc import Callable, Mapping

@@ -36,12 +36,12 @@ class Absence:
 
     @property
     def away(self) -> bool:
-        """Whether it is unreachable."""
+        """Return whether it is unreachable."""
         return self._since is not None
 
     def begin(self, error: Exception) -> None:
         """Record that it was lost with this error, one of AWAY."""
-        self._log.warning("something is away; waiting", reason=" ".join(str(explain(error) or error).split()))
+        self._log.warning("waiting for a dependency", reason=" ".join(str(explain(error) or error).split()))
         self._since = self._clock()
         self._next_try = self._since + RETRY_S
 
@@ -56,7 +56,7 @@ class Absence:
             connect()
         except AWAY:
             return True
-        self._log.info("it is back", seconds=round(self._clock() - self._since, 1))
+        self._log.info("dependency reachable again", seconds=round(self._clock() - self._since, 1))
         self._since = None
         return False
 
@@ -104,7 +104,7 @@ class Complaints:
         self._said: set[str] = set()
 
     def hear(self, error: KafkaError, topic: str = "") -> None:
-        """Handle one, of a topic; raise ConfigurationError for a missing right, GnomonError for a fatal error."""
+        """Handle one error, of a topic; raise ConfigurationError for a missing right, GnomonError for a fatal error."""
         if denied := refusal(error, topic):
             raise denied
         if error.fatal():

@@ -1,9 +1,9 @@
 """Tie a process to its parent: when the parent ends, even by SIGKILL, the process ends too.
 
 Linux sends the chosen signal when the parent dies (prctl PR_SET_PDEATHSIG). The setting survives `exec`, so `python -m
-gnomon_consumer.runtime.parent_death PARENT SIGNAL COMMAND…` leashes any command at no standing cost. It follows the
-parent's *thread*: start leashed processes from a thread that lasts as long as they should. On other systems the command
-runs without a leash, and only an orderly stop ends it.
+gnomon_consumer.runtime.parent_death PARENT SIGNAL COMMAND…` ties any command to its parent without an extra process. It
+follows the parent's *thread*: start tied processes from a thread that lasts as long as they should. On other systems
+the command is not tied, and ends only if the parent stops it.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ def tie_to_parent(parent: int, signum: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:  # it died before the leash was on
+    if os.getppid() != parent:  # it died before the signal was set
         os.kill(os.getpid(), signum)
 
 
@@ -32,10 +32,10 @@ def leashed(command: Sequence[str], signum: int = signal.SIGKILL) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Put the leash on, then become the command."""
+    """Tie this process to its parent, then replace it by the command."""
     parent, signum, *command = arguments
     tie_to_parent(int(parent), int(signum))
-    os.execvp(command[0], command)  # noqa: S606 -- no shell is the point
+    os.execvp(command[0], command)  # noqa: S606 -- a shell is not wanted
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class PartitionProgress:
         self._positions = positions
 
     def step(self) -> None:
-        """Call this in each turn of a loop; it never waits."""
+        """Check for progress and stalls. Call this in each step of a loop; it never waits."""
         positions = self._positions()
         if not self._ends.step(positions):
             return

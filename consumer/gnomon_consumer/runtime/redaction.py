@@ -36,7 +36,7 @@ def hide_secrets_of(settings: Settings) -> None:
     if (secret := settings.events.secret) is not None:
         hide((secret.get_secret_value(),))
     if (webhook := settings.events.url) is not None:
-        # A chat lets every client that knows the path of its webhook write there.
+        # A chat lets every client that knows the URL of its webhook write there, so the path is a secret.
         rest = webhook.partition("://")[2].partition("/")[2]
         hide((*_credentials(webhook), *_token(webhook), *([rest] if len(rest) >= _LONG_PATH else [])))
     for address in (settings.verdict.way_back.mlflow_uri, os.environ.get("MLFLOW_TRACKING_URI")):

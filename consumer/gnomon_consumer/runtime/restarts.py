@@ -59,14 +59,14 @@ class RestartedServices:
         self._services.append(_Service(name, given, child, self._clock()))
 
     def step(self) -> None:
-        """Detect ended commands and start due ones; raise ConfigurationError for a command that refuses to run."""
+        """Detect ended commands and start those whose pause is over; raise ConfigurationError if one refuses to run."""
         now = self._clock()
         for service in self._services:
             if service.child is None:
                 if now >= service.due_at:
                     service.child = self._children.start_gnomon(service.name, *service.arguments)
                     service.started_at = now
-                    log.info("started again", service=service.name)
+                    log.info("restarted", service=service.name)
             elif (status := service.child.process.poll()) is not None:
                 self._ended(service, status, now)
 
@@ -79,4 +79,4 @@ class RestartedServices:
         delay = service.backoff.after(now - service.started_at)
         service.due_at = now + delay
         how = {"signal": -status} if status < 0 else {"status": status}
-        log.warning("ended", service=service.name, **how, again_in_seconds=delay)
+        log.warning("ended", service=service.name, **how, restart_in_seconds=delay)

@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def why_stopped(asked: bool, otherwise: str) -> str:
-    """Return why a service ends, for its last line: an error being raised, a signal, or `otherwise`."""
+    """Return why a service ends, for its last log line: an error being raised, a signal, or `otherwise`."""
     if sys.exc_info()[0] is not None:
         return "error"
     return "signal" if asked else otherwise

@@ -11,7 +11,7 @@ STALLED_S = 30.0
 class PartitionPosition:
     """A partition's position: `mark` changes whenever it makes progress, `next_offset` is the next offset to read.
 
-    `work` says that work is left there, whatever end the broker reports.
+    `work` is true if there is work left, whatever end the broker reports.
     """
 
     mark: Hashable
@@ -28,7 +28,7 @@ class _Watched:
 
 
 class StallWatch:
-    """Watches positions against the ends of their logs; each stall is logged once, and its end.
+    """Compares positions with the ends of their logs; each stall is logged once, and its end too.
 
     A partition without an end from the broker counts as having messages to read: its leader may be unreachable.
     """
@@ -68,5 +68,5 @@ class StallWatch:
 
     def _moved(self, partition: int, watched: _Watched, mark: Hashable, now: float) -> None:
         if watched.named:
-            self._log.info("partition moves again", partition=partition, seconds=round(now - watched.moved_at))
+            self._log.info("partition makes progress again", partition=partition, seconds=round(now - watched.moved_at))
         watched.mark, watched.moved_at, watched.named = mark, now, False

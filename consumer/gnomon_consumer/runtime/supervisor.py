@@ -1,7 +1,7 @@
 """Child processes that are watched and never outlive their parent.
 
 Each child leads its own session, so that Ctrl-C reaches only the parent, which then stops the children in its own
-order; a leash (see `parent_death`) ends them if the parent cannot. A child's output goes to a log file, whose last
+order; `parent_death` ends them if the parent cannot. A child's output goes to a log file, whose last
 lines explain its end, or to the parent's standard error.
 """
 
@@ -115,7 +115,7 @@ class Children(AbstractContextManager["Children"]):
         self._running.remove(child)
 
     def expect_end(self, child: Child) -> None:
-        """Wait for the orderly end of one while the others run; raises ChildDiedError for any other end."""
+        """Wait until one ends without an error while the others run; raise ChildDiedError for any other end."""
         while (status := child.process.poll()) is None:
             for other in self._running:
                 if other is not child and (ended := other.process.poll()) is not None:

@@ -1,4 +1,4 @@
-"""OpenTelemetry where it is: the tracer of this process, and what a `traceparent` of a message links to."""
+"""OpenTelemetry, if it is installed: the tracer of this process, and links to the `traceparent` of messages."""
 
 import importlib.util
 import re
@@ -9,13 +9,13 @@ from confluent_kafka import Message
 
 HEADER = "traceparent"
 MOST_LINKS = 128
-"""What OpenTelemetry's SDK keeps of a span's links unless it is told otherwise."""
+"""The number of links of a span that OpenTelemetry's SDK keeps by default."""
 _FORM = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _SAMPLED = 1
 
 
 def tracer(name: str) -> Any | None:
-    """Return a tracer where the process has a provider, as under `opentelemetry-instrument`; None where it has none."""
+    """Return a tracer if the process has a provider, as under `opentelemetry-instrument`; else None."""
     if importlib.util.find_spec("opentelemetry") is None or importlib.util.find_spec("opentelemetry.trace") is None:
         return None
     from opentelemetry import trace
@@ -37,7 +37,7 @@ def traced(message: Message) -> bytes | None:
 
 
 def links(traceparents: Iterable[bytes]) -> Sequence[Any]:
-    """Return links of OpenTelemetry to the spans that these name; what is no traceparent is passed over."""
+    """Return OpenTelemetry links to the spans with these names; ignore invalid traceparents."""
     from opentelemetry.trace import Link, SpanContext, TraceFlags
 
     return [
@@ -50,6 +50,6 @@ def links(traceparents: Iterable[bytes]) -> Sequence[Any]:
 
 
 def traceparent(span: Any) -> bytes:
-    """Return the name of a span as a message's header has it."""
+    """Return the name of a span in the form of a message header."""
     context = span.get_span_context()
     return b"00-%032x-%016x-%02x" % (context.trace_id, context.span_id, context.trace_flags & 0xFF)

@@ -12,7 +12,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def visible(text: str, keep: str = "") -> str:
-    """Return the text with ESC, CR, bidirectional marks and their like as `\\x1b`, but for the characters to `keep`."""
+    """Return the text with ESC, CR, bidirectional marks and similar characters as `\x1b`, except those to `keep`."""
     return _STEERING.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
 
 

@@ -1,4 +1,4 @@
-"""Sampled captures on their way to a worker, in columns, so that no Python code runs per row. No I/O."""
+"""Sampled captures in columns, from the seal to a worker, so that no Python code runs per row. No I/O."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ T = TypeVar("T")
 Indices = NDArray[np.int64]
 """Indices of rows."""
 Texts: TypeAlias = list[bytes] | pa.BinaryArray
-"""Byte strings: a list where they come and go one by one, an array where all of them are only passed on."""
+"""Byte strings: a list if they are added and removed one by one, an array if they are only passed on."""
 
 
 class Row(NamedTuple):
@@ -89,7 +89,7 @@ class Rows:
         )
 
     def cut(self, first: int, end: int) -> "Rows":
-        """Rows `first` to `end` - 1."""
+        """Return rows `first` to `end` - 1."""
         here = slice(first, end)
         return Rows(
             self.partition,
@@ -103,17 +103,17 @@ class Rows:
 
     @property
     def strata(self) -> list[str | None]:
-        """The stratum of each row."""
+        """Return the stratum of each row."""
         return [self.cells[cell].stratum for cell in self.cell_of.tolist()]
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """The inclusion probability of each row."""
+        """Return the inclusion probability of each row."""
         return np.array([cell.inclusion_probability for cell in self.cells], np.float64)[self.cell_of]
 
     @property
     def probe_probabilities(self) -> NDArray[np.float64]:
-        """The probability of each row to be in its window's probe; NaN for a row that is not in it."""
+        """Return the probability of each row to be in its window's probe; NaN for a row that is not in it."""
         found = [np.nan if cell.probe_probability is None else cell.probe_probability for cell in self.cells]
         return np.array(found, np.float64)[self.cell_of]
 

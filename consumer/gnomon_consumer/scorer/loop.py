@@ -54,7 +54,7 @@ class ScoringLoop:
     def run(self) -> None:
         """Score until stopped or idle; raises GnomonError."""
         while not self.stopping():
-            # While workers are at work it is their answers that are waited for: one without a job would stand still.
+            # While workers are busy, wait for their results: a free worker would stay idle during a read.
             busy = self.in_flight.busy
             got = self.drain.read(0.0 if busy else _BUSY_POLL if self.in_flight else _IDLE_POLL)
             self._step(_BUSY_POLL if busy and got < CONSUME else 0.0)
@@ -77,7 +77,8 @@ class ScoringLoop:
     def _commit(self) -> None:
         """Write the complete ticks at the head of the queue, in order."""
         if not self.in_flight.ready or not self.consumer.memberid():
-            return  # the group has dropped us, its callback comes with the next poll: until then we may write nothing
+            # the group has removed this member, and its callback comes with the next poll: until then, write nothing
+            return
         ready = self.in_flight.pop_complete(self.assignment.owns, self.writer.largest_message)
         if not ready:
             return
@@ -86,7 +87,7 @@ class ScoringLoop:
             with self.spans.of(ready):
                 self.writer.commit(ready, self.consumer)
         except (Uncertain, DependencyUnreachableError) as reason:
-            log.warning("positions are read again", reason=str(reason))
+            log.warning("reading positions again", reason=str(reason))
             self.metrics.uncertain.inc()
             self.pulse.fail()
             self.assignment.again()

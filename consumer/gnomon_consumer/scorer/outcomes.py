@@ -17,11 +17,11 @@ from gnomon_schemas.records import (
 Status = Literal["scored", "failed", "timed_out", "dead_lettered"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 ANSWER = ("prediction", "error", "latency_us", "batch_size", "queued_us", "scored_at", "feature_state")
-"""The columns of outcomes that a worker states; the others are the scorer's own."""
+"""The columns of outcomes that a worker returns; the scorer fills the others."""
 
 
 class Scored(NamedTuple):
-    """The outcome of one row: its ledger bucket, its ShadowPrediction, and why it is a dead letter, if it is."""
+    """The outcome of one row: its ledger bucket, its ShadowPrediction, and the reason if it is a dead letter."""
 
     status: Status
     message: bytes
@@ -31,7 +31,7 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Outcomes of some rows as columns: `codes[i]` is the place of row i's bucket in STATUSES.
+    """Outcomes of some rows as columns: `codes[i]` is the index of row i's bucket in STATUSES.
 
     `dead` holds reason and detail of each dead letter, by its row. `columns` are the model's answers (see ANSWER) if
     all rows were answered together; `messages` are then written on demand.
@@ -44,7 +44,7 @@ class Outcomes:
 
     @cached_property
     def messages(self) -> Texts:
-        """The framed ShadowPredictions."""
+        """Return the framed ShadowPredictions."""
         return self.written() if callable(self.written) else self.written
 
     @classmethod

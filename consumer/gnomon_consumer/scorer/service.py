@@ -129,7 +129,8 @@ class ScoreService:
             options.member,
             clock=self.clock,
             stopping=self.stopping,
-            # The workers go on while a transaction waits for the broker; no partition can be lost before the next poll.
+            # The workers continue while a transaction waits for the broker; no partition can be revoked before the next
+            # poll.
             while_waiting=lambda seconds: in_flight.step(self.clock(), seconds),
         )
         resources.callback(writer.close)
@@ -193,11 +194,11 @@ class ScoreService:
 
 
 def _strategy(settings: Settings) -> dict[str, Any]:
-    """Return the property for cooperative rebalancing; the newer group protocol has it built in and refuses it."""
+    """Return the property for cooperative rebalancing, which the newer group protocol has built in and refuses."""
     if settings.kafka.properties.get("group.protocol", "classic").lower() == "consumer":
         return {}
     given = settings.kafka.properties.get("partition.assignment.strategy", "cooperative-sticky")
     if given != "cooperative-sticky":
-        # librdkafka ends the process when partitions of an eager strategy are assigned one by one.
+        # librdkafka ends the process if partitions of an eager strategy are assigned incrementally.
         raise ConfigurationError(f"the scorer needs partition.assignment.strategy=cooperative-sticky, not {given}")
     return {"partition.assignment.strategy": given}

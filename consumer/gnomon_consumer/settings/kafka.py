@@ -1,4 +1,4 @@
-"""What passes through to librdkafka, and what Gnomon sets there itself."""
+"""The properties that are passed to librdkafka, and those that Gnomon sets itself."""
 
 import re
 from collections.abc import Mapping
@@ -32,9 +32,9 @@ _SERVER = re.compile(r"(?:(?P<protocol>[^/]*)://)?(?P<host>\[[^\]]+\]|[^:\[\]/@]
 
 
 def check_servers(servers: str) -> str:
-    """Return the list of brokers as it is; ValueError for one that librdkafka would read as another address.
+    """Return the list of brokers unchanged; raise ValueError for one that librdkafka would read as another address.
 
-    It takes a port beyond 65,535 modulo 65,536, and any word before :// for a protocol.
+    librdkafka takes a port beyond 65,535 modulo 65,536, and any word before :// for a protocol.
     """
     for server in filter(None, (one.strip() for one in servers.split(","))):
         found = _SERVER.fullmatch(server)
@@ -62,10 +62,10 @@ class KafkaSettings(Section):
         for name, value in given.items():
             if name in OWNED_PROPERTIES:
                 raise ValueError(f"{name} is set by Gnomon: {OWNED_PROPERTIES[name]}")
-            # librdkafka ends the whole process when the strategy does not fit our way of assigning partitions.
+            # librdkafka ends the whole process if the strategy does not match our way of assigning partitions.
             if name == "partition.assignment.strategy" and value not in _STRATEGIES:
                 raise ValueError(f"{name} must be {' or '.join(_STRATEGIES)}")
-        # librdkafka would wait for ever for a token that a program has to give it.
+        # librdkafka would wait for ever for a token that a program has to provide.
         mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or ""
         has_tokens = (
             given.get("sasl.oauthbearer.method", "").lower() == "oidc"

@@ -48,7 +48,7 @@ _SECRET_WORDS = (
 
 
 class Settings(BaseSettings):
-    """Everything a command may need; made by `load_settings` only."""
+    """Everything a command may need; only `load_settings` creates it."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, case_sensitive=False

@@ -1,4 +1,4 @@
-"""Evidence of one deployment from the database: sealed days only, the same at any later time."""
+"""Evidence of one deployment from the database: sealed days only, so that it is the same at any later time."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,13 +18,13 @@ from gnomon_consumer.verdict.sealed import Period, horizon_of, live_versions, re
 from gnomon_schemas.errors import ConfigurationError
 
 MOST_SEGMENTS = 50
-"""Values of a segment key beyond which it is not watched for harm, unless the plan names it."""
+"""A segment key with more values than this is not watched for harm, unless the plan names it."""
 
 
 def collect(
     connection: Connection, deployment: Row, plans: Sequence[StoredPlan], as_of: datetime | None = None
 ) -> Evidence:
-    """Return what sealed days say under the newest plan. One snapshot that can only be read: all or nothing."""
+    """Return the evidence of the sealed days under the newest plan, from one read-only snapshot."""
     before = connection.isolation_level, connection.read_only
     connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
     try:
@@ -147,7 +147,7 @@ class _Collector:
         return int(found["n"]) if found else 0
 
     def _former(self) -> bool:
-        """Return whether this deployment's model was live before the newest promotion that still stood."""
+        """Return whether this deployment's model was live before the newest promotion that is in effect."""
         found = self._subject.one(SQL["standing_former"], as_of=self._as_of)
         former = (found or {}).get("former") or {}
         row = self._subject.row
@@ -155,9 +155,9 @@ class _Collector:
         return mine != (None, None) and (former.get("model_name"), former.get("model_version")) == mine
 
     def _rejected(self) -> Rejection | None:
-        """Return the verdict that rejected this deployment under a plan that asks the same, None where none did."""
+        """Return the verdict that rejected this deployment under a plan with the same questions, or None."""
         newest = self._plans[-1]
-        # A plan may come back after another one: only what was said since it came back stands.
+        # A plan may return after another one: only verdicts since its return count.
         same = 0
         for plan in reversed(self._plans):
             if plan.process != newest.process:

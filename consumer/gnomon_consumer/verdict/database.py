@@ -1,4 +1,4 @@
-"""Questions to the database, each answered by one of its functions."""
+"""Queries of the verdict, each answered by one function in the database."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -59,14 +59,14 @@ def one(connection: Connection, statement: bytes, **arguments: Any) -> Row | Non
 
 @dataclass(frozen=True)
 class Subject:
-    """A deployment that is asked about, on a connection."""
+    """The deployment that a query is about, on a connection."""
 
     connection: Connection
     row: Row
 
     @property
     def id(self) -> int:
-        """The deployment's number."""
+        """Return the deployment's number."""
         return int(self.row["deployment_id"])
 
     def ask(self, function: str, **arguments: Any) -> list[Row]:

@@ -35,8 +35,8 @@ def series_of(
 ) -> DaySums:
     """Return the sums of every metric, segment and variant, what is labelled of them, and what could be compared.
 
-    `keys` are the segment keys that are looked at; every: there are no others. Each pair is read once for the metrics
-    that need labels, and once for agreement, which waits for no label.
+    `keys` are the watched segment keys; `every`: there are no others. Each pair is read once for the metrics
+    that need labels, and once for agreement, which needs no label.
     """
     days = len(period.days)
     looks = sorted({days, look_of(days, plan)} - {0})

@@ -17,7 +17,7 @@ LEAST_DAYS = 3
 def expectation_of(
     connection: Connection, settings: Settings, deployment: str | None, rows_a_day: float | None
 ) -> Expected:
-    """Return the expectation. Raises ConfigurationError if nothing ran yet: the deviation must be given then."""
+    """Return the expectation. Raise ConfigurationError if there is no data yet: then the deviation must be given."""
     stream, plan = settings.require_stream(), settings.verdict
     wanted = deployment_row(connection, stream, deployment)
     controls = rows(connection, SQL["controls"], {"stream": stream})

@@ -12,11 +12,11 @@ from gnomon_consumer.runtime.http import Answering, HttpServer
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
 
 FRESH_SECONDS = 30.0
-"""How long an answer serves further requests: evidence changes at seals, and pollers come in crowds."""
+"""Seconds for which an answer is reused: evidence changes only at seals, and many pollers ask at once."""
 NEXT_SECONDS = 5.0
 LONGEST_BODY = 1_000_000
 CLIENT_SECONDS = 30.0
-"""A client that sends nothing for so long is cut off."""
+"""A client that sends nothing for this many seconds is disconnected."""
 
 Decide = Callable[[str | None], dict[str, Any]]
 
@@ -31,7 +31,7 @@ class FreshVerdicts:
         self._known: dict[str | None, tuple[float, dict[str, Any]]] = {}
 
     def of(self, deployment: str | None) -> dict[str, Any]:
-        """Return the verdict of a deployment. Raises GnomonError if there is none."""
+        """Return the verdict of a deployment. Raise GnomonError if there is none."""
         with self._lock:
             made, answer = self._known.get(deployment, (float("-inf"), {}))
             if self._clock() - made < FRESH_SECONDS:
@@ -45,7 +45,7 @@ class HttpGate(HttpServer):
     """`GET /verdict?deployment=NAME` answers JSON; `POST /flagger` answers 200 only for PROMOTE.
 
     /verdict answers 200 for every decision; its reader distinguishes them. Without a decision the answer is never 2xx:
-    404 names the existing deployments, 503 says that the database does not answer.
+    404 names the existing deployments, 503 reports that the database does not answer.
     """
 
     def __init__(self, address: str, answers: FreshVerdicts) -> None:
@@ -75,7 +75,7 @@ class HttpGate(HttpServer):
                 self._verdict(deployment, flagger=True)
 
             def _named(self) -> str | None:
-                """Return the deployment that the body names. Raises the error of reading another body."""
+                """Return the deployment that the body names. Raise GnomonError for an invalid body."""
                 length = int(self.headers.get("Content-Length") or 0)
                 if not 0 <= length <= LONGEST_BODY:
                     raise ValueError(f"a body of {length} bytes")

@@ -23,7 +23,7 @@ class RefusedError(GnomonError):
 
 @dataclass(frozen=True)
 class Intent:
-    """A move of a switch from `former["state"]` to `promoted["state"]`, under the number that its record will have."""
+    """The change of a switch from `former["state"]` to `promoted["state"]`, and the number of its future record."""
 
     promotion_id: int
     stream: str
@@ -40,13 +40,13 @@ class Intent:
 
     @property
     def what(self) -> str:
-        """What it is, in words."""
+        """Return a description of the change."""
         kind = "promotion" if self.undoes is None else "rollback"
         return f"{kind} {self.promotion_id} of {self.deployment}"
 
     @property
     def note(self) -> dict[str, str]:
-        """What is written next to the switch: number, user, verdict, reason."""
+        """Return the note that is written next to the switch: number, user, verdict, reason."""
         note = {"promotion": str(self.promotion_id), "by": self.decided_by, "verdict": str(self.verdict_id or "")}
         return note | ({"override": self.override} if self.override else {})
 
@@ -94,7 +94,7 @@ def begin(
 
 
 def finish(connection: Connection, intent: Intent) -> None:
-    """Record the intent as done, with its event. Raises RefusedError if somebody else settled it before."""
+    """Record the intent as done, with its event. Raise RefusedError if another process settled it before."""
     _settle(connection, intent, "done")
     connection.execute(SQL["add_promotion"], {"promotion": intent.promotion_id})
     kind = "promoted" if intent.undoes is None else "rolled_back"
@@ -104,7 +104,7 @@ def finish(connection: Connection, intent: Intent) -> None:
 
 
 def give_up(connection: Connection, intent: Intent) -> None:
-    """Mark the intent as undone. Raises RefusedError if somebody else settled it before."""
+    """Mark the intent as undone. Raise RefusedError if another process settled it before."""
     _settle(connection, intent, "undone")
 
 

@@ -1,4 +1,7 @@
-"""The pairs of a verdict as arrays: PostgreSQL sends arrays in its binary format, which NumPy reads as they are."""
+"""The pairs of a verdict as arrays.
+
+PostgreSQL sends arrays in its binary format, which NumPy reads without conversion.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -59,7 +62,7 @@ def compared_pairs(
     clustered: bool,
     rule: AnswerComparison,
 ) -> tuple[Pairs, dict[str, int]]:
-    """Return the answered pairs with whether they match, and in how many that can be compared each field differs."""
+    """Return the answered pairs with whether they match, and for each field in how many comparable pairs it differs."""
     columns, count = _asked(
         subject,
         "verdict_compared",
@@ -83,7 +86,7 @@ def compared_pairs(
 
 
 def _asked(subject: Subject, function: str, **arguments: Any) -> tuple[list[Column], int]:
-    """Return the columns of a function's answer as they were sent, and how many rows there are."""
+    """Return the columns of a function's answer as they were sent, and the number of rows."""
     named = {"stream": subject.row["stream"], "deployment": subject.row["deployment"], **arguments}
     statement = sql.SQL("select * from {}({})").format(
         sql.Identifier("gnomon_estimators", function),

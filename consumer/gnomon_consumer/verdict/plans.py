@@ -33,7 +33,7 @@ def record_plan(connection: Connection, deployment_id: int, plan: Plan, given: b
     """Store the plan unless it is already stored, and return the valid plan.
 
     If the configuration has no plan (`given` false), a stored one is valid. A plan with other questions than the last
-    one counts only evidence that has not yet been joined; another way back alone does not change this.
+    one counts only evidence that has not yet been joined; a change of the way back alone has no such effect.
     """
     _check_expression(connection, plan)
     with connection.transaction():
@@ -65,7 +65,10 @@ def plans_with(connection: Connection, deployment_id: int, plan: Plan, given: bo
 
 
 def _check_expression(connection: Connection, plan: Plan) -> None:
-    """Raise ConfigurationError for an expression that PostgreSQL does not understand. Nothing is read but its text."""
+    """Raise ConfigurationError if PostgreSQL cannot parse an expression.
+
+    The expression is not evaluated on any data.
+    """
     if plan.comparison.expression is None:
         return
     try:

@@ -36,7 +36,7 @@ class StuckError(GnomonError):
 
 
 class UnrecordedError(GnomonError):
-    """PostgreSQL went away between the switch and its record; the switch stands where it was before."""
+    """PostgreSQL became unreachable between the switch and its record; the switch is back in its former position."""
 
     exit_status = 3
 
@@ -100,7 +100,7 @@ def promote(connection: Connection, deployment: Row, override: str | None, dry_r
             raise RefusedError(
                 "the challenger is live already, without a promotion of Gnomon's: move the switch back, then promote"
             )
-        # The way back first: a promotion that cannot be undone is not made.
+        # Check the way back first: a promotion that cannot be undone is refused.
         way.check(before)
         way.check(after)
         former = {
@@ -171,7 +171,7 @@ def resume(connection: Connection, stream: str, stated: Outcome | None = None) -
     RefusedError if the switch is in a third position.
     """
     with connection.transaction():
-        # A process that is still at work holds this lock until it has ended.
+        # A process that is still working holds this lock until it ends.
         _lock(connection, stream)
         intent = unsettled(connection, stream)
         if intent is None:
@@ -201,7 +201,7 @@ def _found(way: Way, intent: Intent) -> Outcome:
 
 
 def _to_undo(connection: Connection, deployment: Row) -> Row:
-    """Return a deployment's promotion that was not undone. Raises ConfigurationError if there is none."""
+    """Return a deployment's promotion that was not undone. Raise ConfigurationError if there is none."""
     standing = _standing(connection, deployment["stream"])
     if standing is None or standing["deployment_id"] != deployment["deployment_id"]:
         raise ConfigurationError(f"there is no promotion of {deployment['deployment']} to roll back")
@@ -280,7 +280,7 @@ def _standing(connection: Connection, stream: str) -> Row | None:
 
 
 def _fresh_promote(connection: Connection, deployment: Row, plan: Plan, override: str | None) -> int | None:
-    """Return the newest verdict's id. Raises RefusedError unless it says PROMOTE for the newest seal and plan."""
+    """Return the newest verdict's id. Raise RefusedError unless it is PROMOTE for the newest seal and plan."""
     last = one(connection, SQL["newest_verdict"], id=deployment["deployment_id"])
     if override is not None:
         return last["verdict_id"] if last else None
@@ -297,7 +297,7 @@ def _fresh_promote(connection: Connection, deployment: Row, plan: Plan, override
 
 
 def _days_came(connection: Connection, deployment: Row, plan: Plan, last: Row) -> bool:
-    """Return whether, of a plan without labels, whole days were joined after its last verdict."""
+    """Return whether whole days were joined after the last verdict of a plan without labels."""
     if last["cohort_id"] is not None or last["sealed_until"] is None:
         return False
     zone = ZoneInfo(plan.time_zone)

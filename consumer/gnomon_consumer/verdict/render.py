@@ -122,7 +122,7 @@ def figure(value: float) -> str:
 
 
 def days(value: int | None) -> str:
-    """Return a number of days, or that a year is not enough."""
+    """Return a number of days, or a text that a year is not enough."""
     return "more than a year" if value is None else str(value)
 
 

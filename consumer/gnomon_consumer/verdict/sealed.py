@@ -1,4 +1,4 @@
-"""Which whole local days count: those sealed by a time, of one plan, one live version, and no part of a day."""
+"""The whole local days that count: sealed by a time, under one plan and one live version."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ class Period:
 
     @property
     def limits(self) -> dict[str, datetime]:
-        """The period as arguments of a function of the database."""
+        """Return the period as arguments of a function of the database."""
         return {"since": self.since, "until": self.until}
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """Up to which event time days are sealed, None where none are, and the cohort that says so."""
+    """The event time up to which days are sealed, None without a seal, and the cohort that sealed them."""
 
     until: datetime | None
     cohort_id: int | None
@@ -46,14 +46,14 @@ def needs_labels(plan: Plan) -> bool:
 
 
 def horizon_of(plan: Plan) -> timedelta | None:
-    """Return how late a label may be, None for a plan that needs no labels."""
+    """Return the maximum delay of a label, None for a plan that needs no labels."""
     return timedelta(days=plan.horizon_days) if needs_labels(plan) else None
 
 
 def sealed(subject: Subject, plan: Plan, as_of: datetime | None) -> Sealed:
-    """Return what was sealed by a time. Raises ConfigurationError for a horizon that the stream does not have.
+    """Return what was sealed by a time. Raise ConfigurationError for a horizon that the stream does not have.
 
-    Without labels nothing is waited for but the joiner: what every partition had been joined up to counts as sealed.
+    Without labels only the joiner matters: the event time up to which every partition is joined counts as sealed.
     """
     horizon = horizon_of(plan)
     if horizon is None:
@@ -77,7 +77,7 @@ def live_versions(subject: Subject, until: datetime, time_zone: str) -> tuple[Li
 def replayed_until(subject: Subject) -> datetime | None:
     """Return the last capture of a replayed past, None for live traffic.
 
-    A live stream without captures on its last days has stopped, which must be reported; a replay has only ended.
+    If a live stream has no captures on its last days, it has stopped, which must be reported; a replay has ended.
     """
     found = subject.one(SQL["replayed_until"])
     last: datetime | None = found["last"] if found and found["past"] else None
@@ -87,7 +87,7 @@ def replayed_until(subject: Subject) -> datetime | None:
 def whole_days(
     until: datetime, replay_end: datetime | None, newest: StoredPlan, versions: Sequence[LiveVersion]
 ) -> Period | None:
-    """Return the whole days that count, of the deployment, of the plan and of the live version; None where none do."""
+    """Return the whole days that count, for deployment, plan and live version; None if there are none."""
     if not versions:
         return None
     zone = ZoneInfo(newest.plan.time_zone)

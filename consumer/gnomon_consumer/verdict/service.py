@@ -45,7 +45,10 @@ class Decided:
 
 
 def decide_now(connection: Connection, deployment: Row, plan: Plan, given: bool) -> Decided:
-    """Decide and store: the whole verdict or nothing. The same evidence is one verdict, asked twice at once too."""
+    """Decide and store the verdict, in one transaction.
+
+    The same evidence gives one verdict, also for concurrent calls.
+    """
     record_plan(connection, deployment["deployment_id"], plan, given)
     while True:
         found = said_as_of(connection, deployment, None)
@@ -54,13 +57,14 @@ def decide_now(connection: Connection, deployment: Row, plan: Plan, given: bool)
             last = one(connection, SQL["last_verdict"], id=deployment["deployment_id"])
             if last is not None and _same(last, found):
                 return replace(found, verdict_id=last["verdict_id"])
-            # What somebody else decided in the meantime rests on newer seals: look again rather than go back.
+            # Another process decided meanwhile on newer seals: read the evidence again, because verdicts must not go
+            # back in time.
             if last is None or last["as_of"] <= found.as_of:
                 return _store(connection, found, last)
 
 
 def _same(last: Row, found: Decided) -> bool:
-    """Return whether the last verdict says the same of the same evidence."""
+    """Return whether the last verdict has the same decision on the same evidence."""
     if (last["plan_id"], last["decision"]) != (found.plan.plan_id, found.verdict.decision):
         return False
     now, rejected = found.evidence.as_json(), found.evidence.rejected
@@ -133,7 +137,7 @@ def stored_verdict(connection: Connection, verdict_id: int) -> Row:
 
 
 def export(row: Row) -> dict[str, Any]:
-    """Return a stored verdict as one JSON object with all that is needed to check it."""
+    """Return a stored verdict as one JSON object with everything that is needed to check it."""
     return {
         "format": FORMAT,
         "verdict_id": row["verdict_id"],

@@ -29,7 +29,7 @@ State = dict[str, Any]
 
 
 class WayMovedError(GnomonError):
-    """Somebody else moved it between check and set; nothing was changed."""
+    """Another process moved the switch between check and set; nothing was changed."""
 
     exit_status = 1
 
@@ -198,7 +198,7 @@ class FlagFile(Way):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other streams, whose flags may stand in the same file, from writing it at the same time."""
+        """Keep other streams, whose flags may be in the same file, from writing it at the same time."""
         try:
             folder = os.open(self._path.resolve().parent, os.O_RDONLY)
         except OSError as error:
@@ -262,7 +262,7 @@ class Command(Way):
         # Files, not pipes: what the command leaves running in the background would hold a pipe open.
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
-                # Tied to this process: a command that outlived it would go on while `promote --resume` takes it back.
+                # Tied to this process: a command that outlived it would continue while `promote --resume` reverts it.
                 process = subprocess.Popen(
                     leashed(command), env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                     start_new_session=True,
@@ -291,7 +291,7 @@ def _end(file: IO[bytes]) -> str:
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number of JSON")
 
 
 def _finite(text: str) -> float:

@@ -1,4 +1,4 @@
-"""The pairs themselves."""
+"""The table of pairs."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ from gnomon_schemas.records import SamplingWindow
 
 NO_STRATUM = ""
 _RELATIVE = 1e-12
-"""Both sides compute the same quotient of the same integers."""
+"""Scorer and joiner compute the same quotient of the same integers, so they differ by rounding at most."""
 
 
 def contradictions(seal: SamplingWindow, rows: pa.RecordBatch) -> list[str]:

@@ -9,7 +9,7 @@ from gnomon_schemas.records import DeploymentStart
 
 
 class IdentityError(ConfigurationError):
-    """What is to be joined is not what this deployment's earlier pairs came from."""
+    """The input to be joined differs from the one that this deployment's earlier pairs came from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def identity_of(start: DeploymentStart) -> dict[str, Any]:
 
 
 def check_identity(partition: int, stored: dict[str, Any], found: dict[str, Any]) -> None:
-    """Raise IdentityError that says which part differs."""
+    """Raise IdentityError that names the part that differs."""
     for name in IDENTITY:
         if name in found and stored[name] != found[name]:
             raise IdentityError(

@@ -21,7 +21,7 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A sampled capture that cannot become a pair, and why: the reason is of a closed vocabulary."""
+    """A sampled capture that cannot become a pair, and the reason from a closed vocabulary."""
 
     shadow: Record
     cell: str

@@ -40,7 +40,7 @@ class Pairing:
         self._ahead_until = -1
         self._live_position = next_source or 0
 
-    # What the shadow log holds.
+    # The records of the shadow log.
 
     def shadow(self, offset: int, name: str, record: Record) -> None:
         """Accept one record of the shadow log; raise PairingError if it contradicts an earlier one."""
@@ -78,7 +78,7 @@ class Pairing:
         assert self._next_source is not None
         start, end = seal.start_offset, seal.end_offset
         rows = together(self._rows.pop(seal.window_id, []))
-        # A seal ends whatever stood before it: rows of other windows were never sealed and never will be.
+        # A seal ends the window before it: rows of other windows were never sealed and never will be.
         self._rows.clear()
         if seal.source_partition != self.partition or end < start:
             raise PairingError(
@@ -98,22 +98,23 @@ class Pairing:
         for at in offsets[(offsets < start) | (offsets >= end)][:1].tolist():
             raise PairingError(f"{self._here(offset)}: offset {at} lies outside its window [{start}, {end})")
         if not (np.diff(offsets) > 0).all():
-            # The same offset again in one window is the same row sent twice; the first one stands.
+            # The same offset again in one window is the same row sent twice; the first one counts.
             rows = chosen(rows, np.unique(offsets, return_index=True)[1])
         self._next_source = end
         self._open.append(MergingWindow(seal, offset, rows))
         ahead, self._ahead = self._ahead, []
         self._advance()
         if ahead:
-            self._ascending(LiveRun.joined(ahead))  # at once: what was read in small pieces costs no more than one
+            # at once: messages that were read in small batches cost no more than one large batch
+            self._ascending(LiveRun.joined(ahead))
 
-    # What the live log holds.
+    # The messages of the live log.
 
     def live(self, messages: Iterable[LiveMessage]) -> None:
         """Accept messages of the live log, in offset order; skip those read before."""
         run = list(messages)
         offsets = np.fromiter(map(_OFFSET, run), np.int64, len(run))
-        # Where the log is read again from an earlier offset on, another run begins.
+        # If the log is read again from an earlier offset, another run begins.
         backs = (np.flatnonzero(np.diff(offsets) <= 0) + 1).tolist()
         for first, end in pairwise([0, *backs, len(run)]):
             self._ascending(LiveRun(offsets[first:end], run[first:end]))
@@ -149,7 +150,7 @@ class Pairing:
 
     def _live_reached(self, position: int) -> None:
         if position > self._live_position:
-            # Never beyond the last seal: what lies there belongs to windows that are not known yet.
+            # Never beyond the last seal: messages after it belong to windows that are not known yet.
             limit = self._open[-1].end if self._open else self._live_position
             self._live_position = max(self._live_position, min(position, limit))
             self._advance()
@@ -160,7 +161,7 @@ class Pairing:
             self._live_position = max(self._live_position, window.end)
             self._complete.append(window.finish())
 
-    # What is done, and what is wanted.
+    # What is complete, and what is still needed.
 
     def pop_complete(self) -> list[JoinedWindow]:
         """Return the windows that are complete on both sides, in order, each once."""
@@ -169,32 +170,32 @@ class Pairing:
 
     @property
     def next_source(self) -> int | None:
-        """The end of the last window that was accepted."""
+        """Return the end of the last window that was accepted."""
         return self._next_source
 
     @property
     def live_position(self) -> int:
-        """The first live offset that is not yet read, or is read ahead."""
+        """Return the first live offset that is not yet read, or is read ahead."""
         return self._live_position
 
     @property
     def wants_live(self) -> bool:
-        """Whether a sealed window waits for the live log."""
+        """Return whether a sealed window waits for the live log."""
         return bool(self._open)
 
     @property
     def idle(self) -> bool:
-        """Whether no row in memory waits for a later record."""
+        """Return whether no row in memory waits for a later record."""
         return not self._open and not self._rows and not self._complete
 
     @property
     def held_ahead(self) -> int:
-        """Live messages read beyond the last seal."""
+        """Return the number of live messages that were read beyond the last seal."""
         return sum(len(run.messages) for run in self._ahead)
 
     @property
     def held_rows(self) -> int:
-        """Shadow rows held, sealed or not."""
+        """Return the number of shadow rows in memory, sealed or not."""
         parts = [part for parts in self._rows.values() for part in parts]
         return sum(rows.num_rows for rows in (*(window.rows for window in self._open), *parts))
 

@@ -131,7 +131,7 @@ class Partition:
             " seen: the topic was re-created or lost its end"
         )
 
-    # What is left to do.
+    # The remaining work.
 
     def complete_windows(self) -> list[JoinedWindow]:
         """Return all complete windows that are not yet written; they stay in `ready` until the caller clears it."""
@@ -140,26 +140,26 @@ class Partition:
 
     @property
     def held(self) -> int:
-        """Messages in memory."""
+        """Return the number of messages in memory."""
         return self.pairing.held_ahead + self.pairing.held_rows
 
     @property
     def joined_to(self) -> int:
-        """The live offset below which everything is joined: markers of transactions may follow the last window."""
+        """Return the live offset below which everything is joined: transaction markers may follow the last window."""
         sealed = self.pairing.next_source or 0
         return sealed if self.pairing.held_ahead else max(sealed, self._live_end)
 
     @property
     def shadow_position(self) -> int:
-        """The next offset of the shadow log: markers of transactions may follow the last window."""
+        """Return the next offset of the shadow log: transaction markers may follow the last window."""
         return max(self._expected, self._ended_at)
 
     @property
     def has_work(self) -> bool:
-        """Whether messages in memory wait to be joined or written."""
+        """Return whether messages in memory wait to be joined or written."""
         return bool(self.ready) or not self.pairing.idle
 
     @property
     def at_the_end(self) -> bool:
-        """Whether everything that the shadow log holds is joined and written."""
+        """Return whether every record of the shadow log is joined and written."""
         return self._shadow_end and self.pairing.idle and not self.ready

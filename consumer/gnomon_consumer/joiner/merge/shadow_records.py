@@ -20,7 +20,7 @@ _PLAIN = ("source_partition", "source_offset", "request_id", "stratum", "inclusi
 
 Numbers = npt.NDArray[np.int64]
 Read = tuple[str, Record] | DecodeError
-"""A record's full name and its fields, or why it cannot be read."""
+"""A record's full name and its fields, or the reason why it cannot be read."""
 
 
 class ShadowBatch(NamedTuple):
@@ -108,7 +108,7 @@ def outcomes(records: Sequence[Record]) -> pa.RecordBatch:
 
 
 NONE = outcomes([])
-"""No outcome at all."""
+"""An empty batch of outcomes."""
 
 
 def together(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
@@ -119,7 +119,7 @@ def together(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def chosen(batch: pa.RecordBatch, rows: Numbers) -> pa.RecordBatch:
-    """Return some rows of a batch, in the given order; without a copy if they are consecutive."""
+    """Return some rows of a batch in the given order; without a copy if they are consecutive."""
     if len(rows) and (np.diff(rows) == 1).all():
         return batch.slice(int(rows[0]), len(rows))
     return batch.take(pa.array(rows))

@@ -1,7 +1,7 @@
 """One window of the merge join: the scorer's claim, and the joiner's own count. No input or output, no clock."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.merge.assertions import contradictions
 from gnomon_consumer.joiner.merge.matches import Matches, Refusal
+from gnomon_consumer.joiner.merge.producer_runs import ProducerRuns, RunCounts
 from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, numbers, part, plain, with_approximate_probe
 from gnomon_consumer.times import HOUR_US
 from gnomon_schemas.codec import Record
@@ -42,7 +43,7 @@ class LiveMessage(Protocol):
         ...
 
     def headers(self) -> Any:
-        """Pairs of name and bytes, or None."""
+        """Return pairs of name and bytes, or None."""
         ...
 
 
@@ -65,32 +66,10 @@ class LiveRun(NamedTuple):
 
 
 @dataclass(slots=True)
-class StratumRun:
-    """The messages of one producer run in a window."""
-
-    sequences: Numbers
-    first_captured_at: int
-    last_captured_at: int
-
-    def add(self, other: "StratumRun") -> None:
-        """Add further messages of the run."""
-        self.sequences = np.concatenate([self.sequences, other.sequences])
-        self.first_captured_at = min(self.first_captured_at, other.first_captured_at)
-        self.last_captured_at = max(self.last_captured_at, other.last_captured_at)
-
-    @property
-    def repeated(self) -> int:
-        """How many sequence numbers came more than once."""
-        if (np.diff(self.sequences) > 0).all():
-            return 0
-        return len(self.sequences) - len(np.unique(self.sequences))
-
-
-@dataclass(slots=True)
 class JoinedWindow:
-    """A window, complete on both sides. `seal` is the scorer's claim, the rest is the joiner's own count.
+    """A window that is complete on both sides. `seal` is the scorer's claim, the rest is the joiner's own count.
 
-    `contradictions` say where the claim and the scorer's own rows disagree.
+    `contradictions` says where the claim and the scorer's own rows disagree.
     """
 
     seal: SamplingWindow
@@ -100,17 +79,17 @@ class JoinedWindow:
     orphans: list[tuple[str, Record]] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     hours: Counter[tuple[int, str]] = field(default_factory=Counter)
-    runs: dict[str, StratumRun] = field(default_factory=dict)
+    runs: RunCounts = field(default_factory=RunCounts.none)
     contradictions: list[str] = field(default_factory=list)
 
     @property
     def joined_seen(self) -> int:
-        """Captures read in the window's range."""
+        """Return the number of captures that the joiner read in the window's range."""
         return self.seen.total()
 
     @property
     def claimed_seen(self) -> int:
-        """Captures that the scorer claims to have seen there."""
+        """Return the number of captures that the scorer claims to have seen there."""
         return sum(cell.seen for cell in self.seal.cells)
 
 
@@ -127,6 +106,7 @@ class MergingWindow:
         self._sampled = numbers(rows, "source_offset")
         self._found = np.zeros(len(self._sampled), np.bool_)
         self._matched: list[Numbers] = []
+        self._runs = ProducerRuns()
         kinds = part(rows.column("error"), "kind")
         self._unread = pc.fill_null(pc.equal(kinds, FailureKind.DEAD_LETTER.value), fill_value=False).to_numpy(
             zero_copy_only=False
@@ -135,7 +115,8 @@ class MergingWindow:
         self._stratified = self._cells - {NO_STRATUM} != set()
         self._fallback = next((s for s in (OTHER_STRATUM, NO_STRATUM) if s in self._cells), None)
         self._hour = (seal.first_captured_at or seal.opened_at) // HOUR_US
-        # A gap holds nothing that could be read; claims without rows are read, to be recounted.
+        # A gap holds no readable captures. A window with claims but no rows is read, so that the captures are
+        # recounted.
         self.skipped = seal.gap is not None and self.joined.claimed_seen == 0 and not rows.num_rows
 
     def read(self, run: LiveRun) -> None:
@@ -171,17 +152,12 @@ class MergingWindow:
                 self.joined.hours[hour, NO_STRATUM] += times
         else:
             self.joined.hours.update(zip(hours.tolist(), strata, strict=True))
-        for producer_id, own in _by_producer(read, np.flatnonzero(sane)):
-            times = read.captured_at[own]
-            run = StratumRun(read.sequences[own], int(times.min()), int(times.max()))
-            if producer_id in self.joined.runs:
-                self.joined.runs[producer_id].add(run)
-            else:
-                self.joined.runs[producer_id] = run
+        self._runs.add(read, np.flatnonzero(sane))
 
     def finish(self) -> JoinedWindow:
-        """Count sampled captures that are not in the live log as orphans."""
+        """Count producer runs, and sampled captures that are not in the live log: those are orphans."""
         joined, lost = self.joined, np.flatnonzero(~self._found)
+        joined.runs = self._runs.counts()
         if self._matched:
             joined.matches.shadow = chosen(self.rows, np.concatenate(self._matched))
         joined.orphans.extend((storable(row["stratum"] or NO_STRATUM), row) for row in plain(self.rows, lost))
@@ -212,7 +188,7 @@ class MergingWindow:
             elif key is not None and _text(key) != row["request_id"]:
                 detail = f"the live log has request id {_text(key)!r}, the shadow log {row['request_id']!r}"
                 self.joined.refusals.append(Refusal(row, cells[at], "join", "correlation", detail, size))
-            else:  # a key that is no UTF-8 reads like its request id
+            else:  # an invalid UTF-8 key is decoded in the same way as its request id
                 continue
             refused.add(at)
         if refused:
@@ -221,18 +197,6 @@ class MergingWindow:
         self._matched.append(rows)
         self.joined.matches.values += values
         self.joined.matches.cells += cells
-
-
-def _by_producer(read: Peeks, places: Numbers) -> Iterator[tuple[str, Numbers]]:
-    """Yield each producer run with its places among those given, in their order: one sort for any number of runs."""
-    if len(read.producers) == 1:
-        if len(places):
-            yield read.producers[0], places
-        return
-    places = places[np.argsort(read.producer_of[places], kind="stable")]
-    present, first = np.unique(read.producer_of[places], return_index=True)
-    for at, start, end in zip(present.tolist(), first.tolist(), [*first[1:].tolist(), len(places)], strict=False):
-        yield read.producers[at], places[start:end]
 
 
 def is_approximate(seal: SamplingWindow) -> bool:

@@ -34,17 +34,17 @@ class MatchedWindow(Protocol):
 
     @property
     def matches(self) -> Matches:
-        """Outcomes with the bytes of their captures."""
+        """Return the outcomes with the bytes of their captures."""
         ...
 
     @property
     def refusals(self) -> Sequence[Refusal]:
-        """Sampled rows that cannot be pairs."""
+        """Return the sampled rows that cannot be pairs."""
         ...
 
 
 class LooseMatches(NamedTuple):
-    """Matches that come without their window."""
+    """Matches that are passed without their window."""
 
     matches: Matches
     refusals: Sequence[Refusal] = ()

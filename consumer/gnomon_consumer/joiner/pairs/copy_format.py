@@ -64,7 +64,7 @@ def _numbers(lists: pa.ListArray) -> pa.Array:
     if len(lists) * row.itemsize > _MOST_BYTES:
         return lists
     made = np.empty(len(lists), row)
-    made["head"] = (1, 0, _FLOAT8_OID, width, 1)  # one dimension, no nulls, from 1 on
+    made["head"] = (1, 0, _FLOAT8_OID, width, 1)  # one dimension, no nulls, lower bound 1
     made["items"]["size"] = 8
     made["items"]["value"] = values.to_numpy().reshape(-1, width)
     return _cut(np.arange(len(lists) + 1) * made.itemsize, pa.py_buffer(made))

@@ -1,4 +1,4 @@
-"""The position of each feature in the arrays of `pairs`: assigned once, for ever, under a lock."""
+"""The position of each feature in the arrays of `pairs`: assigned once under a lock, and never changed."""
 
 import json
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Layout:
     def _number(self, name: str | None, features: pa.StructArray) -> pa.Array:
         if name is None:
             return pa.nulls(len(features), pa.float64())
-        # Beyond 2**53 a double is the nearest there is.
+        # Beyond 2**53 a double holds only the nearest number.
         column = features.field(name).cast(pa.float64(), safe=False)
         return bounded(pc.multiply(column, 1000.0) if name in self.millis else column)
 

@@ -28,7 +28,7 @@ SUMS = (
 )  # fmt: skip
 
 MAX_LABEL = 200
-"""Characters of a label in `rollup_labels`: two of them stand in one key, and PostgreSQL's take 2,704 bytes."""
+"""Characters of a label in `rollup_labels`: two labels form one key, and PostgreSQL limits a key to 2,704 bytes."""
 
 Key = tuple[int, str]
 """Hour of event time (hours since the Unix epoch) and stratum."""
@@ -154,7 +154,7 @@ def _agreement(pairs: pa.RecordBatch, both_values: Booleans, close: Booleans) ->
     by_value = ~labelled[0] & ~labelled[1] & both_values
     same_label = _flags(pc.fill_null(pc.equal(*labels), fill_value=False))
     values = [_flags(pc.is_valid(pairs.column(f"{side}_value"))) for side in ("live", "shadow")]
-    # A value that is not finite leaves a decision beside it without its ground.
+    # If a value is not finite, the decision that was derived from it is not comparable.
     odd = [
         has & ~np.isfinite(_floats(pairs, f"{side}_value"))
         for has, side in zip(values, ("live", "shadow"), strict=True)

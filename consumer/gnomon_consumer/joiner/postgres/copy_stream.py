@@ -11,10 +11,10 @@ from psycopg import copy, errors, pq
 from psycopg.abc import Buffer
 
 _ROOM = 4 << 20
-"""Bytes: the rows that a server takes some ten milliseconds for."""
+"""Bytes: the amount of rows that a server processes in about ten milliseconds."""
 
 Steps = Generator[int, None, None]
-"""Work that yields where it would have to wait for a socket: the events (of `select.poll`) that let it go on."""
+"""A generator that yields, instead of waiting for a socket, the events (of `select.poll`) for which it waits."""
 
 
 def copying(cursor: psycopg.Cursor[Any], statement: str, parts: Iterable[bytes]) -> Steps:

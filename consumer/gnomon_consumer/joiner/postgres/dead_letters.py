@@ -1,4 +1,4 @@
-"""A readable dead letter becomes a pair, exactly once, however many callers try."""
+"""Turn a readable dead letter into a pair, exactly once, however many callers try."""
 
 import psycopg
 from psycopg import errors, sql

@@ -29,7 +29,7 @@ from gnomon_consumer.joiner.pairs.ledger_rows import (
     letter_row,
     place,
     recount,
-    tally_rows,
+    tally_columns,
     window_row,
 )
 from gnomon_consumer.joiner.pairs.rollup import COUNTS, SUMS, Rollup, Tolerance
@@ -55,7 +55,7 @@ class ProgressMovedError(GnomonError):
 
 
 class DoublePairError(GnomonError):
-    """A pair is in the database already although progress says that it is not: a bug, or a hand at work there."""
+    """A pair is in the database although progress says that it is not: a bug, or a change by hand."""
 
 
 class Sink:
@@ -87,7 +87,7 @@ class Sink:
         self._connection.execute(SQL["declare_replay"], [since, until, self._stream_id])
 
     def progress(self, partitions: Sequence[int]) -> dict[int, JoinProgress]:
-        """Return what is joined already, by partition."""
+        """Return the stored progress, by partition."""
         self.settle()
         rows = self._connection.execute(SQL["progress"], [self.deployment_id, list(partitions)])
         return {row[0]: JoinProgress(row[1], row[2], dict(zip(IDENTITY, row[3:], strict=True))) for row in rows}
@@ -136,7 +136,7 @@ class Sink:
 
     @property
     def busy(self) -> bool:
-        """Whether a write is running."""
+        """Return whether a write is running."""
         return self._writing is not None
 
     def push(self) -> int:
@@ -253,7 +253,8 @@ class Sink:
             (letter_row(self.deployment_id, windows[at], letter) for at, letter in refusals),
         )
         self._add_rollup(rollup)
-        self._connection.cursor().executemany(SQL["add_tally"], tally_rows(self.deployment_id, windows))
+        if tallies := tally_columns(windows):
+            self._connection.execute(SQL["add_tallies"], [self.deployment_id, *tallies])
 
     def _tolerance(self) -> Tolerance:
         """Return the tolerance, locked until the transaction ends: a change of it recounts the rollups."""

@@ -64,7 +64,7 @@ class Logs:
 
     @property
     def unopened(self) -> list[int]:
-        """Assigned partitions that wait to be opened."""
+        """Return the assigned partitions that wait to be opened."""
         return sorted(self._shadow.unopened)
 
     def open(self, partitions: list[int], progress: Mapping[int, JoinProgress], here: dict[str, Any]) -> None:
@@ -206,7 +206,7 @@ class Logs:
         found = self._live.watermarks(state.number)
         position = state.pairing.live_position
         if found is not None and found[0] > position:
-            self._log.warning("the live log begins later now", partition=state.number, offset=found[0])
+            self._log.warning("beginning of the live log moved", partition=state.number, offset=found[0])
             state.live_reached(found[0])
             self._live.follow(state.number, found[0])
         elif found is not None and (too_short := state.live_too_short(found[1])) is not None:
@@ -216,7 +216,7 @@ class Logs:
 
     def _fail(self, state: Partition, error: GnomonError) -> None:
         """Stop one partition; the others continue."""
-        self._log.error("a partition stops", partition=state.number, reason=str(error))
+        self._log.error("partition stopped", partition=state.number, reason=str(error))
         self.failed[state.number] = error
         self._shadow.hold([state.number], True)
 
@@ -225,7 +225,7 @@ class Logs:
         self._finish_write()
 
     def forget(self, partitions: list[int]) -> None:
-        """Drop the unstored labels of partitions; the next owner begins at the progress in the database."""
+        """Drop the messages of partitions in memory; the next owner begins at the progress in the database."""
         self._live.leave(partitions)
         self._spans.forget(partitions)
         for partition in partitions:

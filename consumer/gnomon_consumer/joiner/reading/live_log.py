@@ -1,4 +1,4 @@
-"""The second read of the live log: without a group, from explicit offsets, never a jump."""
+"""The second read of the live log: without a group, from explicit offsets, and never skipping messages silently."""
 
 from collections.abc import Iterable
 
@@ -16,8 +16,8 @@ class LiveLog:
     def __init__(self, settings: Settings, topic: str) -> None:
         defaults = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384}
         self._consumer: Consumer = clients.make_consumer(settings, None, defaults)
-        # On a connection of its own: a broker answers in order, so behind a fetch that waits for messages a question
-        # waits as long (`fetch.wait.max.ms`).
+        # On a separate connection: a broker answers in order, so a request after a fetch waits until the fetch ends
+        # (`fetch.wait.max.ms`).
         self._asking: Consumer = clients.make_consumer(settings)
         self._topic = topic
         self._timeout = settings.kafka.timeout_seconds

@@ -39,7 +39,7 @@ def by_partition(messages: Sequence[Message]) -> Iterator[Batch]:
 
 
 def _told_apart(records: Sequence[Message], first: int) -> Iterator[Batch]:
-    numbers: list[Any] = list(map(Message.partition, records))  # a record has one
+    numbers: list[Any] = list(map(Message.partition, records))  # a record always has an offset
     partitions = sorted(set(numbers))
     if len(partitions) == 1:
         yield Batch(partitions[0], records, np.arange(first, first + len(records)), None)

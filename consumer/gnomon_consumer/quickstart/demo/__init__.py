@@ -1,1 +1,1 @@
-"""The demo: the flights of 2013, their live service, and what the user sees."""
+"""The demo: flights of 2013, a live service, two trained models, and a progress display."""

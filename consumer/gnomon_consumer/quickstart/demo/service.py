@@ -1,12 +1,12 @@
 """The live service of the flights stream, with the hook in it: `python -m gnomon_consumer.quickstart.demo.service`.
 
-It answers one request a flight, in the order of the scheduled departures and as fast as it can, and publishes each
-outcome when, in simulated time, it becomes known. `captured_at` is the flight's own time; the messages' timestamps are
-the wall clock's. Its only link to Gnomon is the hook: without a broker it would answer just the same.
+It answers one request per flight, in the order of the scheduled departures and as fast as it can. It publishes each
+label at the simulated time at which the outcome becomes known. `captured_at` is the time of the flight; the timestamps
+of the messages come from the wall clock. Its only link to Gnomon is the hook: without a broker it answers as well.
 
-With `--paced` it reads on standard input, one number a line, how many captures and labels together it may have
-published so far, and tells on standard output, as JSON lines, how far it is; the end of the input ends it. The demo
-paces it this way because the embedded Kafka forgets what is read too late; a real broker needs none of it.
+With `--paced` it reads numbers from standard input, one per line: how many captures and labels in total it may have
+published. It writes its progress to standard output, as JSON lines. The end of the input ends it. The demo paces it
+because the embedded Kafka drops records that are read too late. A real broker does not need this.
 """
 
 import json
@@ -43,7 +43,7 @@ REPORT_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class ReplayProgress:
-    """How far the replay is; `simulated` is its clock (µs UTC)."""
+    """The progress of the replay; `simulated` is its clock (µs UTC)."""
 
     captured: int
     labels: int
@@ -51,15 +51,15 @@ class ReplayProgress:
 
 
 class Pace(Protocol):
-    """Holds the replay back."""
+    """Limits the pace of the replay."""
 
     def wait(self, published: int) -> None:
-        """Return when one more than `published` may be published; raises GnomonError if that will never be."""
+        """Return when more than `published` messages are allowed. Raises GnomonError if they never will be."""
         ...
 
 
 class LiveModel:
-    """The model whose answers users get: one flight in, the probability that it arrives late out."""
+    """The live model: predicts the probability that a flight arrives late."""
 
     def __init__(self, path: Path, flights: Flights) -> None:
         options = onnxruntime.SessionOptions()
@@ -71,14 +71,14 @@ class LiveModel:
         self._inputs = model_inputs([item.name for item in self._session.get_inputs()], flights.features)
 
     def predict(self, row: int) -> tuple[float, str]:
-        """The probability of `late` and the decision, for the flight of that row."""
+        """Return the probability of `late` and the decision for the flight at index `row`."""
         inputs = {name: column[row : row + 1] for name, column in self._inputs.items()}
         decision, probabilities = self._session.run(None, inputs)
         return float(probabilities[0, 1]), str(decision[0])
 
 
 def timeline(flights: Flights) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """What happens, in simulated time: (time in µs, event); event i >= 0 is flight i's request, -1 - i its label."""
+    """Return times (µs, simulated) and events: event i >= 0 is the request of flight i, -1 - i is its label."""
     labelled = np.flatnonzero(flights.observed_at >= 0)
     times = np.concatenate([flights.captured_at, flights.observed_at[labelled]])
     events = np.concatenate([np.arange(len(flights)), -1 - labelled])
@@ -87,14 +87,14 @@ def timeline(flights: Flights) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.in
 
 
 def feature_rows(flights: Flights) -> Iterator[dict[str, Any]]:
-    """Each flight's feature record; what was not measured is None."""
+    """Return the feature record of each flight; a value that was not measured is None."""
     columns = [flights.features[name] for name in FEATURES]
     values = [column.astype(object).where(column.notna(), None).tolist() for column in columns]
     return (dict(zip(FEATURES, row, strict=True)) for row in zip(*values, strict=True))
 
 
 def replay(flights: Flights, model: LiveModel, tap: Tap, pace: Pace) -> Iterator[ReplayProgress]:
-    """Serve the flights and publish their outcomes; yields the progress now and then, and at the end."""
+    """Answer the requests and publish the labels; yield the progress every `STRIDE` events and at the end."""
     features = list(feature_rows(flights))
     times, events = timeline(flights)
     captured = labels = 0
@@ -136,7 +136,7 @@ def _serve(row: int, flights: Flights, features: dict[str, Any], model: LiveMode
 
 
 def _let_the_hook_breathe(tap: Tap) -> None:
-    """The hook drops rather than blocks, so a service that can wait waits here."""
+    """Wait while many messages are in flight: the hook drops rather than blocks, and a replay can wait."""
     while _in_flight(tap.stats()) > MAX_IN_FLIGHT:
         time.sleep(0.005)
 
@@ -146,20 +146,20 @@ def _in_flight(stats: TapStats) -> int:
 
 
 def _dropped(stats: TapStats) -> dict[str, int]:
-    """What the hook lost, by kind and reason; empty when all is well."""
+    """Return the counts of dropped messages by kind and reason; empty if none was dropped."""
     by_kind = {"captures": stats.dropped, "labels": stats.labels.dropped if stats.labels else {}}
     return {f"{kind} {reason}": count for kind, reasons in by_kind.items() for reason, count in reasons.items()}
 
 
 class FreePace:
-    """As fast as it goes."""
+    """No limit."""
 
     def wait(self, published: int) -> None:
         """Return at once."""
 
 
 class PipedPace:
-    """As fast as standard input allows."""
+    """The limit that standard input sets."""
 
     def __init__(self) -> None:
         self._allowed = 0
@@ -177,11 +177,11 @@ class PipedPace:
             self._changed.notify_all()
 
     def wait(self, published: int) -> None:
-        """Return once the input allows more than `published`."""
+        """Return when the input allows more than `published` messages."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._allowed > published)
             if self._allowed <= published:
-                raise GnomonError("the process that paced the live service is gone")
+                raise GnomonError("the process that paced the live service has ended")
 
 
 @click.command()
@@ -235,7 +235,7 @@ def _report(fields: dict[str, Any], machine: bool) -> None:
 
 
 def main() -> None:
-    """Run the service; an error of ours is one line and its status."""
+    """Run the service; print a GnomonError as one line and exit with its status."""
     try:
         serve.main()
     except GnomonError as error:

@@ -1,8 +1,8 @@
 """The two models of the flights stream, trained with scikit-learn and exported to ONNX.
 
 The live model is a logistic regression on the schedule; the challenger is gradient boosting that also sees the
-weather at the origin. Each ONNX file has one input a feature, of shape [rows, 1] and named like it, and carries its
-decision: `label` (`late` where the probability is at least THRESHOLD, else `on_time`) and `probabilities`
+weather at the origin. Each ONNX file has one input per feature, with its name and of shape [rows, 1]. Its outputs
+are `label` (`late` where the probability is at least THRESHOLD, else `on_time`) and `probabilities`
 [rows, 2] in the order of the metadata entry `classes`.
 """
 
@@ -52,7 +52,7 @@ _OPSETS = {"": 17, "ai.onnx.ml": 3}
 
 @dataclass(frozen=True)
 class Trained:
-    """One model: its pipeline, the features it reads, and the bytes of its ONNX file."""
+    """A trained model: its pipeline, the features it reads, and the bytes of its ONNX file."""
 
     name: str
     version: str
@@ -62,7 +62,7 @@ class Trained:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the ONNX file."""
+        """Return the SHA-256 of the ONNX file, in hex."""
         return hashlib.sha256(self.onnx).hexdigest()
 
     def write(self, folder: Path) -> Path:
@@ -73,7 +73,7 @@ class Trained:
 
 
 def train(flights: Flights) -> tuple[Trained, Trained]:
-    """Fit the live model and the challenger on the flights whose outcome is known; the same flights, the same files."""
+    """Fit both models on the flights whose outcome is known. The same flights give the same files."""
     known = ~np.isnan(flights.late)
     frame, late = flights.features[known], flights.late[known].astype(np.int64)
     live = _pipeline(
@@ -146,7 +146,7 @@ def _export(name: str, version: str, pipeline: Pipeline, features: tuple[str, ..
 
 
 def _convert_boosting(scope: Any, operator: Any, container: Any) -> None:
-    """skl2onnx's own converter, with booleans among a node's attributes written as the integers that ONNX wants."""
+    """Run skl2onnx's converter; write booleans among a node's attributes as integers, as ONNX requires."""
 
     class Container:
         def __getattr__(self, name: str) -> Any:
@@ -165,7 +165,7 @@ def _no_booleans(value: Any) -> Any:
 
 
 def _decide(model: onnx.ModelProto) -> None:
-    """Replace the label output (the likelier class) by the decision at THRESHOLD, as a text."""
+    """Replace the label output (the likelier class) by the decision at THRESHOLD, as a string."""
     graph = model.graph
     probabilities = next(output for output in graph.output if output.name == "probabilities")
     helper, floats, texts = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.STRING

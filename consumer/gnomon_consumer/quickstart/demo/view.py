@@ -1,4 +1,4 @@
-"""What the demo shows while it works: bars on a terminal, plain lines elsewhere, always on standard error."""
+"""The progress display of the demo, on standard error: bars on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Mapping
@@ -11,28 +11,28 @@ PLAIN_SECONDS = 5.0
 
 
 class View(Protocol):
-    """How far the demo is. A step is a thing that is done once, a counter one that grows to a total."""
+    """A progress display. A step happens once; a counter grows to a total."""
 
     def step(self, text: str) -> None:
-        """A new step begins."""
+        """Show that a step begins."""
         ...
 
     def count(self, counters: Mapping[str, tuple[int, int]]) -> None:
-        """Where each counter stands: name -> (now, total)."""
+        """Show the counters: name -> (now, total)."""
         ...
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End the display."""
         ...
 
 
 def view_for(console: Console) -> View:
-    """The view that suits where standard error goes."""
+    """Return bars for a terminal, plain lines for any other output."""
     return Bars(console) if console.is_terminal else Lines(console)
 
 
 class Bars:
-    """Ticked steps above live bars."""
+    """Finished steps with a tick, above bars."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -52,12 +52,12 @@ class Bars:
         self._progress.start()
 
     def step(self, text: str) -> None:
-        """Tick the step before and show this one."""
+        """Tick the previous step and show this one."""
         self._finish_step()
         self._step = self._progress.add_task(text, total=None, count="")
 
     def count(self, counters: Mapping[str, tuple[int, int]]) -> None:
-        """Move the bars."""
+        """Update the bars."""
         self._finish_step()
         for name, (now, total) in counters.items():
             if name not in self._bars:
@@ -65,7 +65,7 @@ class Bars:
             self._progress.update(self._bars[name], completed=now, total=total, count=f"{now:,} of {total:,}")
 
     def close(self) -> None:
-        """Leave the bars as they stand."""
+        """Stop the updates and leave the bars on the screen."""
         self._finish_step()
         self._progress.stop()
 
@@ -76,7 +76,7 @@ class Bars:
 
 
 class Lines:
-    """A line a step, and one every few seconds for the counters."""
+    """One line per step, and one line every `PLAIN_SECONDS` for the counters."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -88,14 +88,14 @@ class Lines:
         self._print(text)
 
     def count(self, counters: Mapping[str, tuple[int, int]]) -> None:
-        """Print the counters now and then, and when all are full."""
+        """Print the counters every `PLAIN_SECONDS`, and when all have reached their total."""
         full = all(now >= total for now, total in counters.values())
         if full or time.monotonic() - self._shown >= PLAIN_SECONDS:
             self._shown = time.monotonic()
             self._print(", ".join(f"{name} {now:,} of {total:,}" for name, (now, total) in counters.items()))
 
     def close(self) -> None:
-        """Nothing to tidy up."""
+        """Do nothing: every line is already printed."""
 
     def _print(self, text: str) -> None:
         self._console.print(f"{time.monotonic() - self._started:6.1f} s  {text}", highlight=False, soft_wrap=True)

@@ -1,6 +1,6 @@
-"""librdkafka's mock cluster as the embedded Kafka: a real protocol endpoint on loopback, held in memory.
+"""The embedded Kafka: librdkafka's mock cluster, a real protocol endpoint on loopback that keeps data in memory.
 
-Its limits, which its users must respect: 4 partitions for every topic, about 5 MB or 100,000 message
+Its limits, which callers must respect: 4 partitions for every topic, about 5 MB or 100,000 message
 sets kept in a partition, no admin API, no isolation for read_committed, no offsets stored in transactions.
 """
 
@@ -20,7 +20,7 @@ log = logging.getLogger("gnomon.embedded.kafka")
 
 @contextlib.contextmanager
 def running(brokers: int = 1) -> Iterator[str]:
-    """A mock cluster that lives as long as the block; yields its bootstrap servers."""
+    """Run a mock cluster for the duration of the block; yield its bootstrap servers."""
     # The mock belongs to the client that asked for it. `logger` takes librdkafka's lines off standard error.
     owner = Producer({"bootstrap.servers": "embedded", "test.mock.num.brokers": brokers, "log_level": 4}, logger=log)
     done = threading.Event()

@@ -1,7 +1,7 @@
-"""A keeper: a child process that holds one embedded server and ends with its parent, whatever ends that.
+"""A keeper: a child process that runs one embedded server and ends with its parent, however the parent ends.
 
 The parent holds the writing end of the keeper's standard input and never writes. When the parent closes it or
-dies, by SIGKILL too, the keeper reads the end of the file, stops its server and removes what was temporary.
+dies, also by SIGKILL, the keeper reads the end of the file, stops its server and removes temporary files.
 The keeper runs in a session of its own, so that Ctrl-C reaches the parent alone and the servers stop last.
 """
 
@@ -51,15 +51,15 @@ class Keeper(AbstractContextManager["Keeper"]):
 
     @property
     def pid(self) -> int:
-        """The keeper's process id."""
+        """Return the keeper's process id."""
         return self._process.pid
 
     def running(self) -> bool:
-        """Whether the server is still kept."""
+        """Return whether the keeper still runs."""
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Stop the server and wait until it is gone; harmless when repeated."""
+        """Stop the server and wait until it has ended. A second call does nothing."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -77,13 +77,13 @@ class Keeper(AbstractContextManager["Keeper"]):
 
 
 def _end_of_input(seconds: float) -> bool:
-    """Wait up to `seconds`; true once the parent has let go of the pipe."""
+    """Wait up to `seconds`; return whether the parent has closed the pipe."""
     readable, _, _ = select.select([sys.stdin], [], [], seconds)
     return bool(readable) and os.read(sys.stdin.fileno(), 1) == b""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The keeper itself: start, announce the address as one JSON line, hold until the parent lets go."""
+    """Run the keeper: start the server, print its address as one JSON line, stop it when the parent closes the pipe."""
     # SIGTERM takes the orderly way out; Ctrl-C is the parent's business.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

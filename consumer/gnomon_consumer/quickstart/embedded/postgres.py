@@ -1,6 +1,6 @@
-"""Runs PostgreSQL from whatever provides its programs, as a foreground child, with neither root nor port.
+"""Runs PostgreSQL as a foreground child process, without root and without a TCP port.
 
-The server listens on a Unix socket in a directory of its own that only its user may enter.
+The server listens on a Unix socket in a private directory.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ STOP_SECONDS = 20.0
 
 
 def programs() -> Path:
-    """The directory of `initdb` and `postgres`: GNOMON_POSTGRES_BIN, else the embedded wheel, else the PATH.
+    """Return the directory of `initdb` and `postgres`: GNOMON_POSTGRES_BIN, else the embedded wheel, else the PATH.
 
     The wheel is found without importing it: its import takes locks and directories that are not needed to run
     its programs.
@@ -68,7 +68,7 @@ def programs() -> Path:
 
 @dataclass(frozen=True)
 class ServerUser:
-    """Whom the server runs as: the caller, or, since PostgreSQL refuses root, `nobody`."""
+    """The account of the server: the caller's, or `nobody` for root, since PostgreSQL refuses to run as root."""
 
     uid: int
     gid: int
@@ -76,31 +76,31 @@ class ServerUser:
 
     @classmethod
     def suitable(cls) -> "ServerUser":
-        """The account for the calling process."""
+        """Return the account for the calling process."""
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid(), drop=False)
         nobody = pwd.getpwnam("nobody")
         return cls(nobody.pw_uid, nobody.pw_gid, drop=True)
 
     def popen_options(self) -> dict[str, Any]:
-        """What subprocess needs to run something as this account."""
+        """Return the arguments with which subprocess runs a program as this account."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.drop else {}
 
     def can_enter(self, directory: Path) -> bool:
-        """Whether this account may search the directory and everything above it (by the mode for others)."""
+        """Return whether this account may search the directory and all its parents (by the mode for others)."""
         if not self.drop:
             return True
         return all(step.stat().st_mode & 0o001 for step in (directory, *directory.parents) if step.exists())
 
     def own(self, directory: Path) -> None:
-        """Give the directory to this account alone."""
+        """Make this account the owner, with access for no other account."""
         directory.chmod(0o700)
         if self.drop:
             os.chown(directory, self.uid, self.gid)
 
 
 def _runnable(bin_directory: Path, account: ServerUser, scratch: Path) -> Path:
-    """The programs where the account can run them: in place, or a copy if a parent directory is private."""
+    """Return a directory of programs that the account can run: the original, or a copy if a parent is private."""
     try:
         subprocess.run(
             [bin_directory / "postgres", "--version"],
@@ -131,7 +131,7 @@ def _initialise(bin_directory: Path, data: Path, account: ServerUser) -> None:
 
 
 def _await_ready(server: subprocess.Popen[bytes], data: Path, log: Path) -> None:
-    """Until the postmaster says `ready` in its pid file (its eighth line)."""
+    """Wait until the postmaster writes `ready` into its pid file (line 8)."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         with contextlib.suppress(FileNotFoundError):
@@ -143,7 +143,7 @@ def _await_ready(server: subprocess.Popen[bytes], data: Path, log: Path) -> None
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """Fast shutdown; after a while immediate; never left behind."""
+    """Shut the server down: fast, then immediate, then by SIGKILL."""
     for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         if server.poll() is not None:
             return
@@ -154,10 +154,10 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _data_directory(wanted: Path | None, account: ServerUser, temporary: Path) -> Iterator[Path]:
-    """A directory that the account owns and can enter.
+    """Yield a data directory that the account owns and can enter.
 
-    Under root the wanted one may lie in a private directory (a home): then the data are moved to the
-    temporary place while the server runs, and back afterwards. Nobody's permissions are widened.
+    Under root the given directory may lie in a private one (a home directory). Then the data are moved to a temporary
+    place while the server runs, and back afterwards. No permission is widened.
     """
     moved = wanted is not None and not account.can_enter(wanted.parent)
     data = temporary if wanted is None or moved else wanted
@@ -175,7 +175,7 @@ def _data_directory(wanted: Path | None, account: ServerUser, temporary: Path) -
 
 @contextlib.contextmanager
 def running(directory: Path | None = None) -> Iterator[str]:
-    """A server over the absolute `directory` (made if need be, kept) or a temporary one; yields its URL."""
+    """Run a server on the absolute `directory` (created if missing, kept) or on a temporary one; yield its URL."""
     account = ServerUser.suitable()
     bin_directory = programs()
     with contextlib.ExitStack() as stack:
@@ -205,5 +205,5 @@ def running(directory: Path | None = None) -> Iterator[str]:
 
 
 def _short_temporary() -> str | None:
-    """Where a Unix socket's path stays under its limit of 107 bytes; None: the usual temporary directory."""
+    """Return a folder where a Unix socket's path stays under 107 bytes; None for the usual temporary folder."""
     return "/tmp" if len(tempfile.gettempdir()) > 60 else None  # noqa: S108 -- mkdtemp makes it private

@@ -1,7 +1,7 @@
-"""The embedded servers of the quickstart and of the tests. Another backend takes their place here.
+"""The embedded servers of the quickstart and of the tests. To use another backend, change this module.
 
-Both return a handle with `.address`, `.running()` and `.stop()` that is also a context manager. Each server
-lives in its keeper, a child process that ends with the caller even after SIGKILL.
+Both functions return a handle with `.address`, `.running()` and `.stop()` that is also a context manager. Each server
+runs in a keeper, a child process that ends with the caller, also after SIGKILL.
 """
 
 from pathlib import Path
@@ -18,9 +18,9 @@ def start_kafka(*, log: Path | None = None) -> Keeper:
 
 
 def start_postgres(directory: Path | None = None, *, log: Path | None = None) -> Keeper:
-    """Start an embedded PostgreSQL; `.address` holds its URL, superuser `postgres`, database `postgres`.
+    """Start an embedded PostgreSQL; `.address` holds its URL (superuser `postgres`, database `postgres`).
 
-    Over `directory`, which is made on first use and kept, or over a temporary one that goes with the server.
+    Its data are in `directory`, which is created if missing and kept, or in a temporary one.
     Raises DependencyUnreachableError.
     """
     return Keeper("postgres", *([str(directory.absolute())] if directory else []), log=log)

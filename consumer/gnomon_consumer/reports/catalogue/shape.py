@@ -61,7 +61,7 @@ def sides(kind: str, low: str = "low", high: str = "high", source: str = "estima
     )
 
 
-# What an interval is for; statistics.md explains it under "What an interval promises".
+# The guarantee of an interval; statistics.md explains it under "What an interval promises".
 DAYS_LIKE_THESE = "Intervals: 95%, for days like these."
 BOTH_QUESTIONS = f"{DAYS_LIKE_THESE} period_low and period_high (JSON, CSV, SQL): for what happened in this period."
 HORIZON = "How late a label may come, such as '3 days'; it must be one of the stream's horizons."

@@ -49,7 +49,7 @@ class Assignment:
         self._drop_unowned = drop_unowned
         self._clock = clock
         self.owned: dict[int, AssignedPartition] = {}
-        self._pending: list[int] = []  # assigned to us, but where each goes on is not known yet
+        self._pending: list[int] = []  # assigned to us, but their start offsets are not known yet
         self._retry_at = 0.0
 
     def subscribe(self) -> None:
@@ -73,7 +73,7 @@ class Assignment:
         return bool(self.owned) and not self._pending
 
     def positions(self) -> dict[int, PartitionPosition]:
-        """Return the position of each partition; a partition that waits to be resumed counts as one with work to do."""
+        """Return the position of each partition; a partition that waits to be resumed counts as having work."""
         waiting = {partition: PartitionPosition(None, 0, work=True) for partition in self._pending}
         return waiting | {at: PartitionPosition(one.next_offset, one.next_offset) for at, one in self.owned.items()}
 
@@ -104,7 +104,7 @@ class Assignment:
         """Drop the windows, open and sealed, of the revoked partitions; the other partitions continue."""
         gone = {one.partition for one in partitions}
         if gone.intersection(self._pending):
-            # Without this call all of them would be given back, those too that were never assigned to librdkafka.
+            # Without this call librdkafka would revoke all partitions, including those that were never assigned to it.
             consumer.incremental_unassign([one for one in partitions if one.partition not in self._pending])
             self._pending = [one for one in self._pending if one not in gone]
         for partition in gone:
@@ -124,7 +124,7 @@ class Assignment:
                 pass
 
     def _resumed(self, partitions: list[int]) -> bool:
-        """Continue with partitions; return False when the broker does not answer."""
+        """Continue with partitions; return False if the broker does not answer."""
         others = [one for one in self._pending if one not in partitions]
         try:
             self._resume(partitions)

@@ -62,7 +62,7 @@ class Drain:
 
     def read(self, timeout: float) -> int:
         """Read at most CONSUME messages within at most `timeout` seconds; return their number."""
-        # Where reading has to wait for the workers, one at a time keeps this member in its group.
+        # If reading has to wait for the workers, reading one message at a time keeps this member in its group.
         count = 1 if self._sealer.is_full(self._in_flight.queued) else CONSUME
         messages = self._consumer.consume(count, timeout=timeout)
         self._assignment.step()
@@ -152,7 +152,7 @@ class Drain:
     def _skip_backlog(self) -> None:
         """When the scorer is too far behind, skip captures older than half of the allowed delay and record a gap.
 
-        Half of it, so that a scorer that stays overloaded skips seldom, and not at every poll.
+        It skips half of the delay at once, so that a scorer that stays overloaded skips rarely, and not at every poll.
         """
         limit = self._settings.score.skip_behind_seconds
         if not 0 < limit < self._sealer.position_lag:
@@ -162,12 +162,12 @@ class Drain:
             try:
                 start = oldest.offset(self._consumer, self._topic, partition, self._settings.kafka.timeout_seconds)
             except KafkaException as error:
-                log.warning("nothing is skipped", reason=str(error))
+                log.warning("skip postponed", reason=str(error))
                 return
             if start > owned.next_offset:
                 self._skip(owned, start, "overload")
                 self._assignment.read_on(owned)
-        self._sealer.position_lag = 0.0  # the next capture tells
+        self._sealer.position_lag = 0.0  # the next capture will show whether to skip
 
 
 def _event_or_partition(message: Message) -> int | None:

@@ -1,6 +1,6 @@
-"""The schemas of what a scorer writes, in the stream's topic of schemas: joiners of an earlier version find them there.
+"""The schemas of the scorer's own records, published in the stream's schema topic for joiners of an earlier version.
 
-Each version of Gnomon brings its own records and those before it; a later one's it can only learn.
+Each version of Gnomon contains its own record schemas and the earlier ones, but cannot contain those of later versions.
 """
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -17,7 +17,7 @@ log = get_logger("score")
 
 
 def publish(settings: Settings, topic: str) -> None:
-    """Publish those that are not there yet. A broker that refuses is no reason not to score: it is logged."""
+    """Publish the schemas that are missing in the topic. If the broker refuses, log it and continue scoring."""
     try:
         refused = _publish(settings, topic)
     except (DependencyUnreachableError, KafkaException) as error:
@@ -27,9 +27,10 @@ def publish(settings: Settings, topic: str) -> None:
 
 
 def _publish(settings: Settings, topic: str) -> str:
-    """Return why a schema was not taken, '' where all are there."""
+    """Return why a schema was not published, '' if all are there."""
     if topic not in clients.list_topics(settings).topics:
-        return f"the topic {topic} does not exist"  # a broker that makes topics by itself would give it other settings
+        # a broker with automatic topic creation would create the topic with other settings
+        return f"the topic {topic} does not exist"
     store = TopicSchemas(clients.client_config(settings), topic, timeout_s=settings.kafka.timeout_seconds)
     try:
         store.refresh()

@@ -1,4 +1,4 @@
-"""Where a scorer continues in each assigned partition: the end of the shadow log, or a new deployment's start."""
+"""The offset at which a scorer continues in each partition: the end of the shadow log, or a deployment's start."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ class Resumption:
         self._settings = settings
         self._options = options
         self.model = options.model.artefact
-        """As the workers loaded it, once they have."""
+        """The SHA-256 that the workers computed, after they have loaded the model."""
         self._names = names
         self._shadow_topic = names.shadow(options.deployment)
         self._policy = policy
@@ -62,7 +62,7 @@ class Resumption:
                 f"the topic {self._names.live} does not exist: run `gnomon topics create --stream"
                 f" {self._names.stream} --deployment {self._options.deployment}`"
             )
-        # A partition beyond these appeared later, and is scored from its beginning whatever --from says.
+        # A partition beyond these was added later, and is scored from its beginning, whatever --from is.
         shadow = metadata.topics.get(self._shadow_topic)
         self._first_partitions = len(live.partitions) if shadow is None else len(shadow.partitions)
         self._grow(len(live.partitions))
@@ -104,7 +104,7 @@ class Resumption:
         """
         self._grow_for(partitions, consumer)
         writer.ready()  # our own unfinished transaction ends here, not at its time-out
-        # With a transactional commit still pending, the broker holds this answer back (KIP-447).
+        # While a transactional commit is pending, the broker delays this answer (KIP-447).
         places = [TopicPartition(self._names.live, partition) for partition in partitions]
         answer = consumer.committed(places, timeout=self._settings.kafka.timeout_seconds)
         committed = {one.partition: one.offset for one in answer}
@@ -135,7 +135,11 @@ class Resumption:
             if tail.end_offset is not None:
                 offsets[partition] = tail.end_offset
                 if committed.get(partition, -1) > tail.end_offset:
-                    log.error("committed offset is ahead", partition=partition, committed=committed[partition])
+                    log.error(
+                        "committed offset is ahead of the shadow log",
+                        partition=partition,
+                        committed=committed[partition],
+                    )
             elif tail.start is not None:
                 offsets[partition] = tail.start.start_offset
             elif tail.expired:

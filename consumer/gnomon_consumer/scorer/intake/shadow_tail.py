@@ -16,7 +16,7 @@ from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 
 START = "gnomon.v1.DeploymentStart"
 WINDOW = "gnomon.v1.SamplingWindow"
-_FIRST_STEP = 64  # records read back at first; doubled until a seal is found
+_FIRST_STEP = 64  # records to read at first; doubled until a seal is found
 _WAIT_SECONDS = 60.0
 log = get_logger("shadowlog")
 
@@ -25,7 +25,7 @@ log = get_logger("shadowlog")
 class Tail:
     """The state of one shadow partition: its first record, and the end of its last sealed window (None: no seal).
 
-    `expired`: retention has removed the beginning, so the first record is not there any more.
+    `expired`: retention has removed the beginning of the partition, including its first record.
     """
 
     start: DeploymentStart | None
@@ -36,7 +36,7 @@ class Tail:
 class ShadowLog:
     """Reads the ends of a deployment's shadow partitions, without a group.
 
-    What a later version of Gnomon wrote is read by the schemas that it published in the topic `schemas`.
+    Records of a later version of Gnomon are decoded with the schemas that it published in the topic `schemas`.
     """
 
     def __init__(self, settings: Settings, topic: str, schemas: str, clock: Callable[[], float]) -> None:
@@ -129,7 +129,7 @@ class ShadowLog:
 def check_identity(wanted: DeploymentStart, found: DeploymentStart, topic: str) -> None:
     """Refuse to continue under another identity; raise ConfigurationError that names the difference.
 
-    The sampling policy may change over a deployment's life: every window names its own.
+    The sampling policy may change during a deployment, because every window records its own.
     """
     for name in ("deployment", "role", "cluster_id", "topic_id", "source_partition", "model", "seed"):
         old, new = getattr(found, name), getattr(wanted, name)

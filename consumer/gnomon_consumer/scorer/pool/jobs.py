@@ -44,7 +44,7 @@ class JobQueue:
 
     def __init__(self) -> None:
         self._waiting: dict[bool, deque[Job]] = {True: deque(), False: deque()}
-        self._single = False  # whose turn it is
+        self._single = False  # the kind of jobs in this turn
         self._left = 0  # jobs of this turn that still wait
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class JobQueue:
         self._waiting[job.single].append(job)
 
     def give_back(self, job: Job) -> None:
-        """Put a job whose worker died first among its kind."""
+        """Put a job whose worker died before the other jobs of its kind."""
         self._waiting[job.single].appendleft(job)
         self._left += job.single == self._single
 

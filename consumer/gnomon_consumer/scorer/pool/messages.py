@@ -27,7 +27,7 @@ from gnomon_schemas.schema import Schema, record_schema
 Frame = tuple[dict[str, Any], list[bytes]]
 OUTCOME = record_schema("ShadowPrediction").fingerprint.header
 _DEAD = STATUSES.index("dead_lettered")
-_MOST = 2**62  # of any number: beyond, no record could hold it
+_MOST = 2**62  # of any number; a record could not hold more
 _LEAST_SECONDS = 1e-9
 _MEASURES = {"latency_us": 2**53, "batch_size": 2**31 - 1, "queued_us": 2**53, "scored_at": 253_402_300_799_000_000}
 _MOST_ITEMS = 100_000
@@ -35,12 +35,12 @@ _MOST_FILES = 10_000
 
 
 def load(spec: ModelSpec, limits: Limits, schemas: dict[str, Schema]) -> Frame:
-    """Return the first frame: the model, and the schemas by header, last the one of the features to bind."""
+    """Return the first frame: the model, and the schemas by header, last the one whose features are to be bound."""
     header = {
         "op": "load",
         "model": spec.as_json(),
         "processes": limits.processes,
-        # As sys.path[0] it would let a model shadow our modules; only `module:factory` needs the caller's folder.
+        # In sys.path[0], a model's files could shadow our modules; only `module:factory` needs the caller's folder.
         "folder": str(Path.cwd()),
         "keys": list(schemas),
     }
@@ -70,7 +70,7 @@ def sandbox(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def reading(header: dict[str, Any]) -> str:
-    """Return a ready worker's report on the model's outputs: what is read as value, label and scores."""
+    """Return a ready worker's report on the model's outputs: which are read as value, label and scores."""
     return str(header.get("reading", ""))[:2000]
 
 
@@ -81,6 +81,11 @@ def files(header: dict[str, Any]) -> dict[str, str]:
     return {str(name): str(digest)[:64] for name, digest in listed}
 
 
+def unseen(header: dict[str, Any]) -> str:
+    """Return a ready worker's report on why files that libraries in C open were not seen; empty where they were."""
+    return str(header.get("unseen", ""))[:500]
+
+
 def widths(header: dict[str, Any]) -> dict[str, int]:
     """Return a ready worker's report on the lists that its model takes: the number of items, by feature."""
     found = header.get("widths")
@@ -89,7 +94,7 @@ def widths(header: dict[str, Any]) -> dict[str, int]:
 
 
 def strangers(header: dict[str, Any]) -> list[Stranger]:
-    """What a worker says of captures that its model cannot be bound to."""
+    """Return a worker's report on captures that its model cannot be bound to."""
     found = header.get("strangers")
     listed = found[:MOST_STRANGERS] if isinstance(found, list) else []
     return [Stranger(*(str(text)[:500] for text in one)) for one in listed if isinstance(one, list) and len(one) == 3]
@@ -150,7 +155,7 @@ def _request_ids(keys: Texts) -> pa.Array:
     """Return the request ids of captures: their keys."""
     try:
         return as_array(keys).cast(pa.string())
-    except pa.ArrowInvalid:  # of no capture; it becomes a dead letter
+    except pa.ArrowInvalid:  # an invalid UTF-8 key is not that of a capture; the row becomes a dead letter
         return pa.array([text_at(keys, at).decode("utf-8", "replace") for at in range(len(keys))], pa.string())
 
 
@@ -167,7 +172,7 @@ def _codes(columns: pa.RecordBatch) -> NDArray[np.uint8]:
 
 
 def _check_measures(columns: pa.RecordBatch) -> None:
-    """Raise WireError for numbers that no honest worker sends: they would break a report, or the joiner."""
+    """Raise WireError for numbers that an honest worker never sends: they would break a report, or the joiner."""
     for name, most in _MEASURES.items():
         column = columns.column(name).cast(pa.int64())
         if not pc.all(pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, most)), min_count=0).as_py():

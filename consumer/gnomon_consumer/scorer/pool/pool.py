@@ -9,7 +9,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,10 @@ class _Worker:
     keys: set[str]
     ready: bool = False
     job: Job | None = None
-    current: int = -1  # the row that was announced last, in a careful job
+    current: int = -1  # the row that a careful job announced last
     deadline: float = 0.0
     hung: bool = False
-    # Told to end, it may still live, and speak, for a while: it gets no work and is not listened to.
+    # It was told to end, but may still run and write for a while: it gets no work, and its messages are ignored.
     ending: bool = False
     kill_at: float = math.inf
 
@@ -68,8 +68,8 @@ class Pool:
         self._size = size
         self._spec = spec
         self.model = spec
-        """As it was loaded: the SHA-256 of a Python model covers the files that it opened."""
-        self._limits = limits
+        """The SHA-256 of the loaded model: for a Python model it covers the files that it opened."""
+        self._limits = replace(limits, opens=spec.kind == "callable")
         self._call_seconds = call_seconds
         self._clock = clock
         self._now_us = now_us
@@ -87,6 +87,9 @@ class Pool:
         self.sandbox: Mapping[str, Any] = {}
         self.reading = ""
         self.widths: Mapping[str, int] = {}
+        self.files: list[str] = []
+        """What a Python model opened while it loaded, besides its own source; `unseen`: why some may be missing."""
+        self.unseen = ""
 
     def learn(self, key: SchemaKey, schema: Schema) -> None:
         """Give the workers a writer schema, with the header at the start of its messages."""
@@ -127,23 +130,23 @@ class Pool:
 
     @property
     def idle(self) -> bool:
-        """Whether no job waits for a worker; all workers may be busy."""
+        """Return whether no job waits for a worker; all workers may be busy."""
         return not self._queue
 
     @property
     def free(self) -> int:
-        """The number of workers without a job, when no job waits."""
+        """Return the number of workers without a job, if no job waits."""
         idle = sum(worker.ready and not worker.ending and worker.job is None for worker in self._workers)
         return max(0, idle - len(self._queue))
 
     @property
     def busy(self) -> bool:
-        """Whether any row is waiting or being scored."""
+        """Return whether any row is waiting or being scored."""
         return bool(self._queue) or any(worker.job for worker in self._workers)
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the living workers."""
+        """Return the process ids of the living workers."""
         return [worker.process.pid for worker in self._workers]
 
     def cancel(self, windows: set[str]) -> None:
@@ -165,7 +168,7 @@ class Pool:
 
     def _spawn(self) -> None:
         bound_to = self._schemas.pop(self._features_key)
-        self._schemas[self._features_key] = bound_to  # the last one
+        self._schemas[self._features_key] = bound_to  # the last row
         load = messages.load(self._spec, self._limits, self._schemas)
         started = WorkerProcess(load, self._limits, self._events)
         self._workers.append(_Worker(started, self._clock(), set(self._schemas)))
@@ -200,11 +203,11 @@ class Pool:
             worker = next(one for one in self._workers if one.process is process)
             if header is None:
                 self._bury(worker)
-            elif not worker.ending:  # an answer to a cancelled job must never be taken for the next one's
+            elif not worker.ending:  # an answer to a cancelled job must never be mistaken for an answer to the next one
                 try:
                     self._hear(worker, header, blobs)
                 except pipe.WireError as error:
-                    log.warning("a worker does not speak our protocol", reason=str(error)[:200])
+                    log.warning("worker violates the protocol", reason=str(error)[:200])
                     self._end(worker)
 
     def _hear(self, worker: _Worker, header: dict[str, Any], blobs: list[bytes]) -> None:
@@ -218,6 +221,8 @@ class Pool:
             self.sandbox = messages.sandbox(header)
             self.reading = messages.reading(header)
             self.widths = messages.widths(header)
+            self.files = sorted(messages.files(header))
+            self.unseen = messages.unseen(header)
         elif not worker.ready and said == "refused":
             self._refuse(header)
         elif worker.job is not None and said == "progress":
@@ -231,7 +236,7 @@ class Pool:
             raise pipe.WireError(f"{said!r} at the wrong time")
 
     def _say(self, strangers: list[Stranger]) -> None:
-        """Name the services whose captures fail, each once, whichever worker met them."""
+        """Log the services whose captures fail, each once, whichever worker met them."""
         for one in strangers:
             if (one.writer, one.reason) not in self._strangers and len(self._strangers) < MOST_STRANGERS:
                 self._strangers.add((one.writer, one.reason))
@@ -250,12 +255,13 @@ class Pool:
             return True
         if not self._started:
             raise ConfigurationError(f"{loaded.location}: two workers opened different files while loading it")
-        log.error("a restarted worker has another model: a file that it opens was changed", model=loaded.location)
+        log.error("restarted worker loaded a different model: a file that it opens was changed", model=loaded.location)
         return False
 
     def _refuse(self, header: dict[str, Any]) -> None:
-        if self._started:  # it loaded before: the file or the server has changed since; try again, with pauses
-            log.error("a restarted worker refuses the model", reason=str(header.get("message")))
+        # the model was loaded before, so the file or the server has changed since: try again, with pauses
+        if self._started:
+            log.error("restarted worker refuses the model", reason=str(header.get("message")))
             return
         unreachable = header.get("status") == DependencyUnreachableError.exit_status
         raise (DependencyUnreachableError if unreachable else ConfigurationError)(str(header.get("message")))
@@ -306,7 +312,7 @@ class Pool:
             status, failure = "failed", Failure(FailureKind.QUARANTINED, told)
         outcome = undecoded(job.rows[at], job.window_id, self.model.artefact, failure, self._now_us())
         self._finished.append(Finished(job, Outcomes.of([Scored(status, outcome)]), job.places[at : at + 1]))
-        # What was scored before it is lost with the worker, so it is scored again; only then the rest.
+        # The results of the earlier rows were lost with the worker, so they are scored again; the rest follows.
         rest = np.delete(np.arange(len(job.rows)), at)
         if len(rest):
             again = job.rows.take(rest), job.places[rest]

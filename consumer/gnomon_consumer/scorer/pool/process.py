@@ -14,14 +14,14 @@ from gnomon_consumer.scorer.pool.messages import Frame
 from gnomon_consumer.scorer.worker import launch, pipe
 from gnomon_consumer.scorer.worker.sandbox import Limits
 
-KEEPER_SECONDS = 5.0  # how long a keeper may take to end what it keeps
+KEEPER_SECONDS = 5.0  # seconds that a keeper may take to end its processes
 MAX_LINES, MAX_LINE = 200, 1000
-_PIPE_BYTES = 2**20  # a job of a thousand captures at once, where the kernel's 64 KiB are refilled by turns
+_PIPE_BYTES = 2**20  # a whole job of a thousand captures, instead of many writes into the kernel's default of 64 KiB
 _CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 log = get_logger("pool")
 
 Event = tuple["WorkerProcess", dict[str, Any] | None, list[bytes]]
-"""What a worker said; no header: it has ended."""
+"""A message of a worker; without a header, the worker has ended."""
 
 
 class WorkerProcess:
@@ -34,7 +34,7 @@ class WorkerProcess:
         environment = {name: os.environ[name] for name in _CLEAN_ENVIRONMENT if name in os.environ}
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        # The sandbox has no place for its semaphores: joblib would warn of that, and then do the same.
+        # joblib needs semaphores, which the sandbox does not allow; without them it warns, and works in the same way.
         environment["JOBLIB_MULTIPROCESSING"] = "0"
         self._popen = subprocess.Popen(
             launch.command(limits),
@@ -45,7 +45,7 @@ class WorkerProcess:
             start_new_session=True,
         )
         for end in (self._popen.stdin, self._popen.stdout):
-            with contextlib.suppress(OSError):  # only so many a user
+            with contextlib.suppress(OSError):  # the kernel limits the number for each user
                 fcntl.fcntl(cast(BinaryIO, end), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._inbox: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._events = events
@@ -55,7 +55,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """The keeper's process id."""
+        """Return the keeper's process id."""
         return self._popen.pid
 
     def ask(self, frame: Frame) -> None:
@@ -64,12 +64,13 @@ class WorkerProcess:
 
     def end(self) -> None:
         """Let the keeper kill the worker and everything that it forked; return at once."""
-        self._inbox.put(None)  # one that had answered would wait for its next frame, and its end go unnoticed
+        # otherwise a worker that had answered would wait for its next frame, and nobody would notice its end
+        self._inbox.put(None)
         self._popen.terminate()
 
     def kill(self) -> None:
         """Kill a keeper that does not end (a model may have stopped it), with its session; the worker dies with it."""
-        log.warning("a keeper does not end", pid=self.pid)
+        log.warning("keeper does not end", pid=self.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -98,7 +99,7 @@ class WorkerProcess:
             for end in (sink, source):
                 with contextlib.suppress(OSError):
                     end.close()
-            self.status()  # here, where nobody waits for it
+            self.status()  # in this thread, because nobody waits for it
             self._events.put((self, None, []))
 
     def _relay(self) -> None:
@@ -108,7 +109,7 @@ class WorkerProcess:
             while line := stream.readline(MAX_LINE):
                 lines += 1
                 if lines <= MAX_LINES:
-                    log.info("worker says", pid=self.pid, text=line.decode("utf-8", "replace").rstrip())
+                    log.info("worker output", pid=self.pid, text=line.decode("utf-8", "replace").rstrip())
 
 
 def cause(status: int) -> str:

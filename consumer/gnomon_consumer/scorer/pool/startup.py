@@ -23,7 +23,7 @@ from gnomon_schemas.schema import Schema, features_of
 from gnomon_schemas.store import TopicSchemas
 from gnomon_schemas.topics import Topics
 
-_MOST_OTHERS = 8  # records tried where the newest one does not fit: each costs a start of the workers
+_MOST_OTHERS = 8  # records to try if the newest one does not fit: each try restarts the workers
 log = get_logger("schemas")
 
 
@@ -58,7 +58,7 @@ def _secret_files(settings: Settings) -> Iterator[str]:
     with suppress(ValueError):
         named += [value for _, value in parse_qsl(urlsplit(settings.database_url or "").query)]
     for name in (one for one in named if one):
-        with suppress(OSError, ValueError):  # a value need not be a path
+        with suppress(OSError, ValueError):  # a value may not be a path
             path = Path(name).resolve()
             if path.is_file():
                 yield str(path)
@@ -81,14 +81,14 @@ def ready_workers(
     limits = worker_limits(settings, network=allow_network or model.kind == "server")
     keep_memory_private()
     store = TopicSchemas(clients.client_config(settings), names.schemas, timeout_s=settings.kafka.timeout_seconds)
-    registry = registry_schemas(settings.kafka.properties)
     with ExitStack() as resources:
         resources.callback(store.close)
+        registry = resources.enter_context(registry_schemas(settings.kafka.properties))
 
         def start(live: Schema | None) -> ReadyWorkers | None:
             """Start workers with a schema; without one, wait for the newest."""
             pool = Pool(score.workers, model, limits, score.call_seconds, clock=clock, now_us=now_us)
-            with ExitStack() as closing:  # a refused model leaves no worker behind
+            with ExitStack() as closing:  # a refused model leaves no worker process
                 closing.callback(pool.close)
                 gate = WriterSchemas(store, registry, pool, names.schemas)
                 live = live or gate.wait(stopping)
@@ -109,7 +109,7 @@ def ready_workers(
 def _started_with_another(
     store: TopicSchemas, start: Callable[[Schema], ReadyWorkers | None], refusal: ConfigurationError
 ) -> ReadyWorkers | None:
-    """Start with an older record that has features which the newest lacks: a second producer may write another one.
+    """Start with an older record that has features which the newest lacks: another producer may still write it.
 
     Raises `refusal` if the model fits none of them. Captures of the newest record then fail one by one, with the
     feature's name.

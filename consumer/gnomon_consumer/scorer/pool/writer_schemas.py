@@ -1,4 +1,4 @@
-"""Writer schemas for the workers: a capture goes to a worker when its schema is known, or missing in every store."""
+"""Writer schemas for the workers: a capture waits until a store has its schema, or every store reports it missing."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -10,8 +10,8 @@ from gnomon_schemas.errors import DecodeError, DependencyUnreachableError
 from gnomon_schemas.framing import SINGLE_OBJECT_MARKER, Fingerprint, SchemaKey, unframe
 from gnomon_schemas.schema import Schema
 
-_REFRESH_SECONDS = 1.0  # a flood of hostile fingerprints costs one read of the topic a second
-_READ_SECONDS = 2.0  # how long one read may hold up the scorer's loop; the next one goes on where it stopped
+_REFRESH_SECONDS = 1.0  # a flood of hostile fingerprints causes one read of the topic a second
+_READ_SECONDS = 2.0  # how long one read may block the scorer's loop; the next one continues where it stopped
 _REFUSED_SECONDS = 5.0  # a schema may be published after the first capture that needs it
 _MAX_REFUSED = 10_000
 log = get_logger("schemas")
@@ -66,7 +66,7 @@ class WriterSchemas:
             if not said:
                 log.info("waiting for the first capture's schema", topic=self._topic)
                 said = True
-            time.sleep(0.2)  # a schema comes by its topic, which tells nobody
+            time.sleep(0.2)  # the topic does not announce a new schema
         return None
 
     def learn(self, key: SchemaKey, schema: Schema) -> None:
@@ -92,7 +92,7 @@ class WriterSchemas:
                 else:
                     self.learn(key, schema)
         except DependencyUnreachableError as error:
-            if str(error) != self._waited_for:  # said once, not every second
+            if str(error) != self._waited_for:  # logged once, not every second
                 self._waited_for = str(error)
                 log.warning("captures wait for their schema", reason=str(error))
             return False
@@ -110,5 +110,5 @@ class WriterSchemas:
                 try:
                     unknown[header] = unframe(start).key
                 except DecodeError:
-                    continue  # the worker will say what is wrong with it
+                    continue  # the worker will report what is wrong with it
         return unknown

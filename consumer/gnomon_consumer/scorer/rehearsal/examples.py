@@ -19,7 +19,7 @@ from gnomon_schemas.schema import Schema
 from gnomon_schemas.texts import text_of
 
 REHEARSAL = "rehearsal"
-_ITEMS_OF_A_LIST = 3  # where the model does not say how many it takes
+_ITEMS_OF_A_LIST = 3  # if the model does not state its number of items
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,9 @@ def _number(value: Any, name: str) -> float:
 
 
 def synthetic(features: Sequence[Feature], count: int, widths: Mapping[str, int] | None = None) -> list[Example]:
-    """Return rows of plausible types and no meaning, for a warm-up without a file.
+    """Return rows of plausible types and random values, for a warm-up without a file.
 
-    `widths`: how many items the model takes of a list, by feature.
+    `widths`: the number of items that the model takes of a list, by feature.
     """
     known = widths or {}
     items = tuple(f"item-{at}" for at in range(known.get("prediction.items", _ITEMS_OF_A_LIST)))

@@ -9,7 +9,7 @@ from gnomon_consumer.scorer.rehearsal.examples import Example
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import ConfigurationError
 
-_WORST = 3  # rows that a refusal names
+_WORST = 3  # rows that an error names
 
 
 def check_golden(examples: Sequence[Example], outcomes: Sequence[Record], tolerance: float, source: Path) -> float:
@@ -53,7 +53,7 @@ def _difference(expected: Mapping[str, Any], outcome: Record) -> tuple[float, st
     for name, wanted in expected.items():
         have = got[name]
         if name == "items":
-            continue  # the scores are compared by them
+            continue  # the scores are compared in the order of the items
         if name == "label":
             distance = 0.0 if have == wanted else math.inf
         elif name == "value":

@@ -1,8 +1,7 @@
 """The load test: captures of the live topic against a model at a given rate, as a caller would send them.
 
-Open loop: a request is due at its time whether or not the ones before it are answered, and its response time counts
-from gnomon_consumer.kafka import log_reading
-from then, so a model that cannot keep up shows it (no coordinated omission).
+Open loop: a request is due at its time whether or not the earlier ones are answered, and its response time counts
+from then. So a model that cannot keep up shows long response times (no coordinated omission).
 """
 
 import math
@@ -79,7 +78,7 @@ def measure(
         if workers is None:
             return None
         while not workers.gate.ready([row.value for row in rows], time.monotonic()) and not stopping():
-            time.sleep(0.2)  # a schema comes by its topic, which tells nobody
+            time.sleep(0.2)  # the topic does not announce a new schema
         found, _ = rehearse(workers.pool, rows[:_WARM_UP_ROWS], batch, stopping)
         if found:
             check_warm_up(found, made_up=False, allow_failing=True)
@@ -101,7 +100,7 @@ def read_captures(settings: Settings, topic: str, count: int) -> list[Row]:
             wanted += high - first
             places.append(TopicPartition(topic, partition, first))
         reader.assign(places)
-        rows: list[tuple[int, Row]] = []  # with the time it was sent
+        rows: list[tuple[int, Row]] = []  # with the timestamp of its message
         deadline = time.monotonic() + _READ_SECONDS
         while len(rows) < wanted and time.monotonic() < deadline:
             for message in reader.consume(1000, timeout=0.2):
@@ -114,7 +113,8 @@ def read_captures(settings: Settings, topic: str, count: int) -> list[Row]:
         if not rows:
             raise ConfigurationError(f"the topic {topic} holds no captures to replay")
         rows.sort(key=lambda pair: pair[0])
-        # A job is of one partition, and no two of its rows are one capture: here the place in the test stands for both.
+        # A job has one partition, and its rows are different captures; here the index in the test serves as offset and
+        # rank.
         return [row._replace(partition=0, offset=at) for at, (_, row) in enumerate(rows[-count:])]
     finally:
         reader.close()
@@ -192,7 +192,7 @@ def _job(rows: Sequence[Row], start: int, end: int, single: bool) -> Job:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99 and the maximum, by the nearest rank; empty without values."""
+    """Return p50, p95, p99 and the maximum, by the nearest rank; empty without values."""
     ordered = sorted(values)
     if not ordered:
         return {}

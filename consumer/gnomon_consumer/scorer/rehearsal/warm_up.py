@@ -1,4 +1,4 @@
-"""Before the first window: warm the workers, measure their rate, and look at what the model answers.
+"""The rehearsal before the first window: warm the workers, measure their rate, and check the model's answers.
 
 A model that fails on every row is refused, because its deployment would never give a result.
 """
@@ -28,14 +28,16 @@ from gnomon_schemas.store import packaged_schemas
 
 WARM_UP_ROWS = 512
 WARM_UP_SECONDS = 60.0
-"""How long one pass over the rows may take: a model that hangs costs `score.call_seconds` a row."""
-ALONE_ROWS = 16  # rows that are asked for in a batch and alone
-_ALIKE = 1e-3  # of two answers to one row, as a share: floating point may differ with the size of a batch, not more
+"""Seconds for one pass over the rows: each row of a model that hangs takes `score.call_seconds`."""
+ALONE_ROWS = 16  # rows that are scored both in a batch and alone
+# allowed relative difference of two answers to one row: floating point may differ with the size of a batch
+_ALIKE = 1e-3
 _REVERSED = (
     "the label is the class of the lower of two scores in {} of {} rows of the warm-up, so the classes are named in"
     " reverse order: turn `classes` of the sidecar around, or say which output is the value, such as"
     " `outputs: {{NAME: [value, null]}}`"
 )
+NAME_THEM = "list them in the model's attribute `files` (docs/models.md)"
 log = get_logger("rehearsal")
 
 
@@ -46,7 +48,9 @@ def rehearsed(
 
     Raises ConfigurationError if the answers differ, or if the model fails on every row.
     """
-    log.info("model", name=options.model.name, reads=pool.reading)
+    log.info("model", name=options.model.name, reads=pool.reading, **({"files": pool.files[:50]} if pool.files else {}))
+    if pool.unseen:
+        log.warning("files that C libraries open are not in the model's SHA-256", reason=pool.unseen, way_out=NAME_THEM)
     if options.golden is not None:
         examples = read_examples(options.golden)
         found, _ = rehearse(pool, captures(live, examples, options.golden), settings.batch_rows, stopping)
@@ -57,7 +61,7 @@ def rehearsed(
     rows = warm_up_rows(live, options.warm_up, pool.widths)
     outcomes: list[Record] = []
     rate = 0.0
-    for _ in range(2):  # the second time counts
+    for _ in range(2):  # only the second pass is measured
         outcomes, rate = rehearse(pool, rows, settings.batch_rows, stopping)
         if len(outcomes) < len(rows):
             break
@@ -72,8 +76,9 @@ def rehearsed(
 
 
 def warm_up_rows(live: Schema, warm_up: int | Path, widths: Mapping[str, int]) -> list[Row]:
-    """Return the captures of a warm-up: a file's, or so many generated ones (0: WARM_UP_ROWS). Raises
-    ConfigurationError.
+    """Return the captures of a warm-up: a file's, or so many generated ones (0: WARM_UP_ROWS).
+
+    Raises ConfigurationError.
     """
     if isinstance(warm_up, Path):
         return captures(live, read_examples(warm_up), warm_up)
@@ -85,7 +90,7 @@ def rehearse(
 ) -> tuple[list[Record], float]:
     """Score rows outside of any window; return their outcomes in order, and rows a second of one worker.
 
-    It takes no longer than WARM_UP_SECONDS: rows without an outcome by then get none. Raises ConfigurationError if no
+    It stops after WARM_UP_SECONDS; rows without an outcome by then have none. Raises ConfigurationError if no
     row has one.
     """
     for at in range(0, len(rows), batch):
@@ -104,14 +109,14 @@ def rehearse(
         said = f"{len(found)} of {len(rows)} rows have an outcome after {WARM_UP_SECONDS:g} s"
         if not found:
             raise ConfigurationError(f"the model is too slow to warm up: {said}; give fewer with --warm-up N")
-        log.warning("the warm-up ends early", reason=said)
+        log.warning("warm-up ends early", reason=said)
     reader = Reader(packaged_schemas())
     records = [reader.decode(found[place].message).record for place in sorted(found)]
     return records, len(found) / seconds if seconds else 0.0
 
 
 def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool) -> None:
-    """Warn of rows that failed, and of labels that are not those of the highest scores.
+    """Warn of rows that failed, and of labels that do not have the highest score.
 
     Raises ConfigurationError if every row failed, unless `allow_failing`. `made_up`: the rows were generated.
     """
@@ -127,14 +132,14 @@ def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool
         undecided = next((one["message"] for one in failures if UNDECIDED in one["message"]), None)
         if undecided is not None and not allow_failing:
             raise ConfigurationError(f"what the model's scores are cannot be told: {undecided}")
-        log.warning("rows of the warm-up fail", failed=len(failures), rows=len(outcomes), first=first)
+        log.warning("rows failed in the warm-up", failed=len(failures), rows=len(outcomes), first=first)
     answers = [one["prediction"] for one in outcomes if one["error"] is None]
     unlike = [one for one in answers if _unlike_its_scores(one)]
     if unlike:
         if _in_reverse(unlike, answers) and not allow_failing:
             raise ConfigurationError(_REVERSED.format(len(unlike), len(answers)))
         log.warning(
-            "labels are not those of the highest scores: check `classes` and `outputs` of the model",
+            "labels differ from the classes with the highest scores: check `classes` and `outputs` of the model",
             rows=len(unlike),
             of=len(outcomes) - len(failures),
             label=unlike[0]["label"],
@@ -143,9 +148,9 @@ def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool
 
 
 def _in_reverse(unlike: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two classes stand in reverse order: each of them is the label where its score is the lower one.
+    """Return whether two classes are in reverse order: each of them is the label when its score is the lower one.
 
-    Of a decision with a threshold of its own, one of the two is the label at the lower score, never both.
+    With a decision threshold other than one half, one of the two may be the label at the lower score, but never both.
     """
     two = all(len(one["items"]) == 2 for one in unlike)
     return two and len({one["label"] for one in unlike}) == 2 and 2 * len(unlike) > len(answers)
@@ -160,7 +165,7 @@ def _unlike_its_scores(prediction: Mapping[str, Any]) -> bool:
 
 
 def _warn_of_neighbours(together: Sequence[Record], alone: Sequence[Record]) -> None:
-    """Warn of a model whose answer to a row depends on the other rows of its batch: its answers are not comparable."""
+    """Warn of a model whose answer to a row depends on the other rows of its batch, because it cannot be compared."""
     for row, (one, other) in enumerate(zip(together, alone, strict=False)):
         if one["error"] is None and other["error"] is None and not _alike(one["prediction"], other["prediction"]):
             log.warning(

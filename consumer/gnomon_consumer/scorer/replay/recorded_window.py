@@ -24,22 +24,22 @@ class FrozenWindow:
 
     @property
     def start(self) -> int:
-        """The first source offset."""
+        """Return the first source offset."""
         return self.seal.start_offset
 
     @property
     def end(self) -> int:
-        """The source offset after the last one."""
+        """Return the source offset after the last one."""
         return self.seal.end_offset
 
     @property
     def whole(self) -> bool:
-        """Whether every sampled row still exists; retention may have removed the first ones."""
+        """Return whether every sampled row still exists; retention may have removed the first ones."""
         return len(self.rows) == sum(cell.sampled for cell in self.seal.cells)
 
 
 def frozen(records: Iterable[tuple[str, Record]]) -> Iterator[FrozenWindow]:
-    """The windows of one shadow partition, each once, from its (record name, record) in order.
+    """Yield the windows of one shadow partition, each once, from its (record name, record) in order.
 
     Skips rows that were never sealed and repeated windows, as the joiner does.
     """
@@ -64,7 +64,7 @@ def sealed(
     probe_rows: int,
     allocation: Allocation,
 ) -> SealedWindow:
-    """A whole window with the same cells and captures, and so the same probabilities; `captures`: offset -> key, bytes.
+    """Return a whole window with the same cells, captures and probabilities; `captures`: offset -> key, bytes.
 
     The fields about sampling are the other deployment's; identity, times and outcomes are new.
     """

@@ -32,7 +32,7 @@ from gnomon_schemas.topics import Topics
 
 @dataclass
 class Replay:
-    """One run, from where the deployment's own shadow log ends to where the other's ends now."""
+    """One run, from the end of the deployment's own shadow log to the current end of the other's."""
 
     settings: Settings
     options: Options
@@ -58,7 +58,7 @@ class Replay:
             settings,
             options,
             names=self._names,
-            policy="",  # it is each window's own
+            policy="",  # each window has its own policy
             stopping=self.stopping,
             now_us=self.now_us,
         )

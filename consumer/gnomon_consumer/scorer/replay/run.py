@@ -79,7 +79,7 @@ class ReplayRun:
                 return
             if position is None:
                 if tail.start is None and (not window.whole or window.start < low):
-                    continue  # what retention had removed before this deployment began is none of its windows
+                    continue  # windows that retention had removed before this deployment began do not belong to it
                 position = self._begin(partition, window, tail)
             if window.end <= position:
                 continue
@@ -152,7 +152,7 @@ class ReplayRun:
         return replace(tick, seed=window.seal.seed, policy=window.seal.policy)
 
     def _append(self, tick: Tick) -> None:
-        """Queue a window; wait while the workers have enough to do."""
+        """Queue a window; wait while the workers are busy enough."""
         self.in_flight.append(tick)
         self._step(wait=0.0)
         score = self.settings.score

@@ -1,1 +1,1 @@
-"""Decide what is sampled: reservoirs, allocation, budget, breaker. Pure: no input or output."""
+"""The decisions on what is sampled: reservoirs, allocation, budget, breaker. Pure: no input or output."""

@@ -7,7 +7,7 @@ from typing import Generic, Literal
 from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, Reservoir, Sample, Strata, T, merged
 
 Allocation = Literal["house", "senate", "default"]
-_LEAST = 2  # rows a cell gets at least: one row has no variance, none lets the cell vanish from every estimate
+_LEAST = 2  # minimum rows of a cell: with one row there is no variance, with none the cell is missing in every estimate
 
 
 def allocate(seen: list[int], held: list[int], budget: int, policy: Allocation) -> list[int]:
@@ -43,7 +43,10 @@ def allocate(seen: list[int], held: list[int], budget: int, policy: Allocation) 
 
 
 def _water_fill(weights: list[float], low: list[int], high: list[int], budget: int) -> list[float]:
-    """clamp(level * weight, low, high) for the level at which the sum is the budget, found between its break points."""
+    """Return clamp(level * weight, low, high) for the level at which the sum is the budget.
+
+    The level is found between its break points.
+    """
 
     def at(level: float) -> list[float]:
         return [min(max(level * w, lo), hi) for w, lo, hi in zip(weights, low, high, strict=True)]
@@ -59,7 +62,7 @@ def _water_fill(weights: list[float], low: list[int], high: list[int], budget: i
     level = points[below]
     if below + 1 < len(points):
         here, there = sum(at(level)), sum(at(points[below + 1]))
-        if there > here:  # linear in between
+        if there > here:  # between break points the sum is linear
             level += (points[below + 1] - level) * min(1.0, max(0.0, (budget - here) / (there - here)))
     return at(level)
 
@@ -76,7 +79,7 @@ class SealedCell(Generic[T]):
 
     @property
     def inclusion_probability(self) -> float:
-        """The probability of each sampled capture; 0 if nothing was sampled."""
+        """Return the probability of each sampled capture; 0 if nothing was sampled."""
         return self.draw_probability * len(self.sample) / self.seen if self.seen else 0.0
 
 

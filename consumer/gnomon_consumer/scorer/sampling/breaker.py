@@ -7,7 +7,7 @@ State = Literal["closed", "open", "half_open"]
 
 
 class Breaker:
-    """Closed until too large a share of recent rows fails or times out; then open, then half-open on trial.
+    """Closed until too large a share of recent rows fails or times out; then open, then half-open for a trial.
 
     `share`: the share of failures among the last `rows` outcomes, at least `least` of them, that opens it. `least`
     failures in a row also open it, because a slow model that hangs would take long to reach the share. `cooldown`:
@@ -37,7 +37,7 @@ class Breaker:
         self._good = self._bad = self._run = 0
 
     def limit(self, budget: int, now: float) -> int:
-        """Return how much of `budget` may be sampled now; moves from open to half-open when the cooldown is over."""
+        """Return how much of `budget` may be sampled now; move from open to half-open when the cooldown is over."""
         if self.state == "open" and now - self._opened_at >= self._cooldown:
             self.state = "half_open"
         if self.state == "open":

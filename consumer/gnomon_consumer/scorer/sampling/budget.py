@@ -1,24 +1,24 @@
-"""How many rows may be scored, so that the lag stays bounded with any model. No I/O; the clock is an argument.
+"""The number of rows that may be scored, so that the lag stays bounded with any model. No I/O; clock as argument.
 
-A token bucket of size K = eta * S * W fills with wall time at eta * S rows a second, S being the tenth percentile of
-recently measured scoring rates and W the longest life of a window. A seal with Q sampled rows still unscored may take
+A token bucket of size K = eta * S * W fills with wall time at eta * S rows a second. S is the tenth percentile of
+recently measured scoring rates, W the longest life of a window. A seal with Q sampled rows still unscored may sample
 
     k = max(0, min(n, floor(tokens), K - Q))
 
-so Q never exceeds K, and a sampled row is committed after D + W + K / S_min + D_write seconds at the latest, D being
-the poll interval plus burst / drain rate. With a deadline T_d after sealing the bound is D + W + T_d + D_write for any
-model, a hung one included.
+so Q never exceeds K, and a sampled row is committed after D + W + K / S_min + D_write seconds at the latest, where D
+is the poll interval plus burst / drain rate. With a deadline T_d after sealing, the bound is D + W + T_d + D_write for
+any model, even one that hangs.
 """
 
 import math
 from collections import deque
 
-_RECENT = 30  # measured rates that are remembered
+_RECENT = 30  # the number of measured rates to remember
 _PERCENTILE = 0.1
 
 
 class RateEstimate:
-    """The tenth percentile of recent scoring rates, rows per second; `first` is what the warm-up measured."""
+    """The tenth percentile of recent scoring rates, rows per second; `first` is the rate measured by the warm-up."""
 
     def __init__(self, first: float, ceiling: float = math.inf) -> None:
         self._recent: deque[float] = deque([first], maxlen=_RECENT)
@@ -31,7 +31,7 @@ class RateEstimate:
 
     @property
     def rows_per_second(self) -> float:
-        """The rate to plan with."""
+        """Return the rate to plan with."""
         ordered = sorted(self._recent)
         return min(self._ceiling, ordered[int(_PERCENTILE * (len(ordered) - 1))])
 
@@ -42,7 +42,7 @@ class TokenBucket:
     def __init__(self, efficiency: float, window_seconds: float, rate: float, now: float) -> None:
         self._efficiency = efficiency
         self._window_seconds = window_seconds
-        # A bucket below two rows would never fill, nothing would be scored, and no better rate could be learnt.
+        # A bucket below two rows would never fill: nothing would be scored, and no better rate could be measured.
         self._least_rate = 2.0 / (efficiency * window_seconds)
         self._rate = max(rate, self._least_rate)
         self._filled_at = now
@@ -50,7 +50,7 @@ class TokenBucket:
 
     @property
     def capacity(self) -> float:
-        """K, rows."""
+        """Return K, in rows."""
         return self._efficiency * self._rate * self._window_seconds
 
     def refill(self, now: float, rate: float) -> None:

@@ -35,7 +35,7 @@ class Caps:
 
     @property
     def current(self) -> int:
-        """floor(M / cells), at least two."""
+        """Return floor(M / cells), at least two."""
         return max(2, self._rows // max(1, self._cells))
 
 
@@ -66,13 +66,13 @@ class OpenWindow(Generic[T]):
 
     @property
     def partition(self) -> int:
-        """The source partition."""
+        """Return the source partition."""
         return self.owner.partition
 
     def add(self, captures: Sample[T], size: int, strata: Sequence[str] | None = None) -> None:
-        """Count captures at ascending offsets, `size` bytes together; `strata` says the stratum of each, if any.
+        """Count captures at ascending offsets, `size` bytes together; `strata` is the stratum of each, if any.
 
-        Raises ValueError where an offset was read before.
+        Raises ValueError if an offset was read before.
         """
         offset = int(captures.offsets[0])
         if offset < self.next_offset:

@@ -17,12 +17,12 @@ from gnomon_consumer.scorer.captures import Indices
 from gnomon_consumer.scorer.sampling.allocation import Allocation, SealedCell, allocate
 
 T = TypeVar("T")
-_LEAST = 2  # rows a drawn cell gets at least, as in the sample
+_LEAST = 2  # minimum rows of a drawn cell, as in the sample
 
 
 @dataclass(frozen=True, slots=True)
 class CellProbe:
-    """The probe of one cell: indices into the cell's sample, ascending, and each capture's probability to be there."""
+    """The probe of one cell: indices into the cell's sample, ascending, and each capture's probability to be in it."""
 
     places: Indices
     probability: float

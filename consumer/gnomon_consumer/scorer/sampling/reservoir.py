@@ -21,7 +21,7 @@ OTHER = "other"
 
 
 Entry = tuple[int, bytes, int, T]
-"""Rank, request id, offset, payload. Ties of rank fall to the request id, those of one id to the earlier offset."""
+"""Rank, request id, offset, payload. Equal ranks are ordered by request id, equal ids by offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Reservoir(Generic[T]):
 
     @property
     def held(self) -> int:
-        """How many captures can be sampled: min(seen, cap)."""
+        """Return how many captures can be sampled: min(seen, cap)."""
         return min(self.seen, self.cap)
 
     def smallest(self, k: int) -> tuple[Sample[T], int | None]:

@@ -15,7 +15,7 @@ from gnomon_consumer.scorer.worker.encoding import undecoded
 from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.records import Artefact, CloseReason, Failure, FailureKind
 
-_OF_A_KEY = 4  # a fourth of the largest message is the longest key of an outcome that did not fit
+_OF_A_KEY = 4  # a fourth of the largest message: the longest key of an outcome that was replaced because it did not fit
 log = get_logger("score")
 
 
@@ -45,27 +45,27 @@ class WindowsInFlight:
 
     @property
     def queued(self) -> int:
-        """Sampled rows that have no outcome yet."""
+        """Return the number of sampled rows without an outcome."""
         return sum(tick.open_rows for tick in self._ticks)
 
     @property
     def busy(self) -> bool:
-        """Whether any row is in a worker, or waits for one."""
+        """Return whether any row is in a worker, or waits for one."""
         return self._pool.busy
 
     @property
     def windows(self) -> int:
-        """Sealed windows that are not committed."""
+        """Return the number of sealed windows that are not committed."""
         return sum(len(tick.windows) for tick in self._ticks)
 
     @property
     def captures(self) -> int:
-        """Captures of these windows, sampled or not."""
+        """Return the number of captures in these windows, sampled or not."""
         return sum(window.seen for tick in self._ticks for window in tick.windows)
 
     @property
     def idle(self) -> bool:
-        """Whether no sealed row waits for a worker."""
+        """Return whether no sealed row waits for a worker."""
         return self._pool.idle and all(tick.dispatched for tick in self._ticks)
 
     def seal(self, reason: CloseReason, now: float) -> None:
@@ -73,7 +73,7 @@ class WindowsInFlight:
         self._ticks.append(self._sealer.seal(reason, now, self.queued))
 
     def append(self, tick: Tick) -> None:
-        """Accept windows that were sealed elsewhere."""
+        """Accept windows that were sealed elsewhere, by a replay."""
         self._ticks.append(tick)
 
     def gap(self, owner: AssignmentToken, start: int, end: int, reason: str, now: float) -> None:
@@ -92,7 +92,7 @@ class WindowsInFlight:
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to commit."""
+        """Return whether there is something to commit."""
         return bool(self._ticks) and self._ticks[0].complete
 
     def pop_complete(self, owns: Callable[[AssignmentToken], bool], largest_message: int) -> list[Tick]:
@@ -124,7 +124,7 @@ class WindowsInFlight:
     def _dispatch(self, now: float) -> None:
         """Send sealed windows to the workers, in order, as soon as the schemas that they need are known."""
         score = self._settings
-        # A batch takes a tenth of what a call may take at most, however slow the model is.
+        # A batch takes at most a tenth of the maximum duration of a call, however slow the model is.
         within = self._sealer.rate.rows_per_second / score.workers * score.call_seconds / 10
         batch = max(1, min(score.batch_rows, int(within)))
         for tick in self._ticks:
@@ -160,7 +160,7 @@ class WindowsInFlight:
             failure = Failure(FailureKind.MODEL_ERROR, f"the outcome has {size} bytes, the topics accept {limit}")
             if place in sample.dead:
                 failure = Failure(FailureKind.DEAD_LETTER, ": ".join(sample.dead[place]))
-            # It stands twice in an outcome. The joiner refuses a row whose request id was cut, with its address.
+            # An outcome contains the key twice. The joiner refuses a row whose request id was cut, with its address.
             row = row._replace(key=row.key[: limit // _OF_A_KEY])
             message = undecoded(row, window.window_id, self._model, failure, self._now_us())
             sample.replace(place, row.key, Scored(status_of(failure), message))

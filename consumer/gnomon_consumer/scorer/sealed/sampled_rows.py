@@ -1,4 +1,4 @@
-"""The sampled rows of a sealed window, and the outcomes of each as they come. No I/O."""
+"""The sampled rows of a sealed window, and their outcomes as they arrive. No I/O."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +15,7 @@ from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, joined
 from gnomon_schemas.records import Cell
 
 OPEN = 255
-"""The code of a row that has no outcome yet; the others are places in STATUSES."""
+"""The code of a row without an outcome; the other codes are indices of STATUSES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class Tally:
 class SampledRows:
     """The sampled rows in offset order, the cell of each, the rows of the probe, and their outcomes.
 
-    `cells` say how many captures each cell has seen; `probe_cells` are the cells of `rows` with the probability of a
-    row to be in the probe. `codes`, `messages` and `dead` (place -> reason, detail) hold the outcomes.
+    `cells` hold how many captures each cell has seen; `probe_cells` are the cells of `rows` with the probability of a
+    row to be in the probe. `codes`, `messages` and `dead` (index -> reason, detail) hold the outcomes.
     """
 
     cells: list[Cell]
@@ -85,7 +85,7 @@ class SampledRows:
         probed = np.zeros(len(sample), np.bool_)
         for first, probe in zip(np.cumsum([0, *lengths]), probes, strict=False):
             probed[first + probe.places] = True
-        if not (np.diff(sample.offsets) > 0).all():  # of several cells, or of strata merged into one
+        if not (np.diff(sample.offsets) > 0).all():  # a sample of several cells, or of strata merged into one
             order = np.argsort(sample.offsets)
             sample, cell_of, probed = sample.at(order), cell_of[order], probed[order]
         kinds = [
@@ -119,7 +119,7 @@ class SampledRows:
             yield WorkerBatch(rest.cut(at, at + batch_rows), places[at : at + batch_rows], single=False)
 
     def store(self, indices: Indices, scored: Outcomes) -> None:
-        """Store outcomes; a row that has one already keeps the first."""
+        """Store outcomes; a row that already has one keeps it."""
         places = indices.tolist()
         due = self.codes[indices] == OPEN
         if due.all():
@@ -160,7 +160,7 @@ class SampledRows:
 
     @property
     def missing(self) -> list[int]:
-        """The places of the rows that have no outcome yet."""
+        """Return the indices of the rows without an outcome."""
         places: list[int] = np.flatnonzero(self.codes == OPEN).tolist()
         return places
 

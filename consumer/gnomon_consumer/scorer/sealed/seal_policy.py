@@ -1,11 +1,11 @@
-"""When the open windows seal. Pure."""
+"""The conditions under which the open windows seal. Pure."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class SealPolicy:
-    """When the open windows seal; seconds, captures and bytes seen."""
+    """The conditions under which the open windows seal, in seconds, captures and bytes seen."""
 
     window_seconds: float
     min_window_seconds: float
@@ -21,7 +21,7 @@ class SealPolicy:
         if age >= self.window_seconds:
             return "time"
         if seen <= 0:
-            return None  # it holds only markers of transactions so far, and no capture waits for its seal
+            return None  # so far the window holds only markers of transactions, and no capture waits for its seal
         if seen >= self.max_captures:
             return "count"
         if bytes_seen >= self.max_bytes:

@@ -24,15 +24,15 @@ from gnomon_schemas.codec import peek
 from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.records import CloseReason, Gap, SamplingLimit
 
-# Smaller batches, and probes that do not take long, say more about overhead than about the model.
+# Smaller batches and short probes measure overhead rather than the model.
 _RATE_ROWS, _RATE_SECONDS, _PROBE_SECONDS = 64, 0.05, 0.5
 
 MAX_STRATUM = 200
-"""Characters. Each cell of a seal, and each of its outcomes, names its stratum: a longer one counts as `other`."""
+"""Characters. Each cell of a seal and each of its outcomes contains its stratum; a longer stratum counts as `other`."""
 
 
 Remember = Callable[[dict[int, bytes], NDArray[np.int64], Sequence[Message]], object]
-"""Adds to the traces of an open window, by offset, those of captures at offsets."""
+"""A function that adds the traces of captures to those of an open window, by offset."""
 
 
 class Place(NamedTuple):
@@ -46,7 +46,8 @@ class Place(NamedTuple):
 class Sealer:
     """The open windows of all partitions, sealed together with one budget.
 
-    `first_rate`: what the warm-up measured, rows a second of the whole pool. `remember_traces` is told of each capture.
+    `first_rate`: the rate measured by the warm-up, rows a second of the whole pool. `remember_traces` is called with
+    each capture.
     """
 
     def __init__(
@@ -213,7 +214,7 @@ def limited_by(
 ) -> SamplingLimit | None:
     """Return why one window did not sample every capture; `limit` is the limit of its whole tick."""
     if limit != "breaker" and any(0 < cell.draw_probability < 1 for cell in cells):
-        return "over_capacity"  # drawn or not: its rows stand for the partitions that were not
+        return "over_capacity"  # drawn or not: its rows represent the partitions that were not drawn
     if sampled >= seen:
         return None
     return limit or "reservoir"

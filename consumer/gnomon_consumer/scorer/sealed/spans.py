@@ -15,10 +15,10 @@ _REMEMBERED = 1000
 
 
 class ScoreSpans:
-    """Where a tracer is None nothing is looked at and no span is made.
+    """The spans of the scorer. Without a tracer it does nothing.
 
-    Which captures are sampled is known at the seal only: of an open window the traces of the first thousand captures
-    that have one are remembered, and those of them that were sampled are linked.
+    The sample is known only at the seal, so the traces of an open window's first thousand captures with a trace are
+    remembered, and those that were sampled are linked.
     """
 
     def __init__(self, tracer: Any | None, live_topic: str, deployment: str) -> None:
@@ -27,7 +27,7 @@ class ScoreSpans:
         self._deployment = deployment
 
     def remember(self, traces: dict[int, bytes], offsets: NDArray[Any], messages: Sequence[Message]) -> None:
-        """Add the traces of captures by their offsets to those of their window."""
+        """Add the traces of captures, by offset, to those of their window."""
         if self._tracer is None or len(traces) >= _REMEMBERED:
             return
         found = ((at, tracing.traced(message)) for at, message in zip(offsets.tolist(), messages, strict=True))
@@ -36,7 +36,7 @@ class ScoreSpans:
 
     @contextmanager
     def of(self, ticks: Sequence[Tick]) -> Iterator[None]:
-        """Spans of the windows that are committed inside; their records carry the spans' names."""
+        """Create spans of the windows that are committed in the block; their records carry the names of the spans."""
         if self._tracer is None:
             yield
             return

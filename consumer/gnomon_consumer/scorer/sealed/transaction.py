@@ -27,17 +27,17 @@ _COMMIT_SECONDS = 12.0  # longer than the broker's own time-out of the transacti
 _ATTEMPT_SECONDS = 4.0
 _FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 _FENCED_LIMIT, _FENCED_WITHIN = 3, 60.0
-_BATCH = 5000  # outcomes handed to librdkafka together
-_AHEAD = 20_000  # outcomes that librdkafka may hold before the next are produced
+_BATCH = 5000  # outcomes that are passed to librdkafka in one call
+_AHEAD = 20_000  # outcomes that librdkafka may hold before the next ones are produced
 _PAUSE = 0.005
 log = get_logger("writer")
 
 
 class FencedError(GnomonError):
-    """Another scorer uses the same member name: give each its own --member."""
+    """Another scorer uses the same member name. Each needs its own --member."""
 
 
-class Uncertain(Exception):  # noqa: N818 - a state of the world, not a fault of the caller
+class Uncertain(Exception):  # noqa: N818 - a state, not a fault of the caller
     """The transaction did not certainly commit: positions have to be read again from the shadow log."""
 
 
@@ -67,7 +67,7 @@ class Writer:
 
     @property
     def transactional_id(self) -> str:
-        """Fixed for each member slot, so that a successor fences its predecessor."""
+        """Return the transactional id; it is fixed for each member slot, so that a successor fences its predecessor."""
         return f"{self.topics.prefix}.{self.topics.stream}.{self.deployment}.{self.member}"
 
     def open(self) -> None:
@@ -76,9 +76,10 @@ class Writer:
         deadline = self.clock() + self.settings.kafka.timeout_seconds
         asked = sizes.largest_message(self.settings, self._shadow, self.topics.dead_letters)
         if asked != self._asked:
-            self._asked = self._ceiling = asked  # a ceiling was learnt from refusals where the broker told no limit
+            # a limit was learnt from refusals, because the broker did not report one
+            self._asked = self._ceiling = asked
         self.largest_message = self._ceiling
-        limits = {"message.max.bytes": max(self._ceiling, sizes.LEAST_BYTES)}  # of a batch as well
+        limits = {"message.max.bytes": max(self._ceiling, sizes.LEAST_BYTES)}  # also limits a batch
         producer = clients.make_transactional_producer(self.settings, self.transactional_id, limits)
         while True:
             try:
@@ -106,8 +107,8 @@ class Writer:
     def start(self, starts: Sequence[DeploymentStart], consumer: Consumer | None) -> None:
         """Write the first record of shadow partitions; raise Uncertain.
 
-        Sends the offsets of `consumer` too, if it is in a group: the group then refuses a member that it has removed,
-        whose successor may have written the first record already.
+        Also sends the offsets of `consumer` if it is in a group: the group then refuses a member that it has removed,
+        because its successor may have written the first record already.
         """
 
         def write(producer: Producer) -> None:
@@ -166,19 +167,22 @@ class Writer:
     def _produce_many(
         self, producer: Producer, partition: int, keys: Sequence[bytes], messages: Sequence[bytes]
     ) -> None:
-        """Produce the outcomes of one window; `produce_batch` is slower: it looks up six names in a dict a message."""
+        """Produce the outcomes of one window;
+
+        `produce_batch` is slower, because it looks up six names in a dict for each message.
+        """
         left = iter(messages)
         calls = map(producer.produce, repeat(self._shadow), left, keys, repeat(partition))
         while True:
             try:
                 deque(calls, maxlen=0)
                 return
-            except BufferError:  # the one that finds the queue full waits, and is not passed by the others
+            except BufferError:  # a message that finds the queue full waits, and later messages do not overtake it
                 at = len(messages) - length_hint(left) - 1
                 self._produce(producer, self._shadow, partition, keys[at], messages[at])
 
     def _let_catch_up(self, producer: Producer) -> None:
-        """Wait until librdkafka has sent most of its queue: it copies, so a window would be in memory twice."""
+        """Wait until librdkafka has sent most of its queue, because its copies would hold a window in memory twice."""
         deadline = self.clock() + _COMMIT_SECONDS
         while len(producer) > _AHEAD:
             if self.clock() > deadline:
@@ -238,11 +242,11 @@ class Writer:
                     raise
                 tries += 1
         if tries > 1:
-            log.info("the producer is replaced: its commit took several tries", tries=tries)
+            log.info("producer replaced: its commit took several tries", tries=tries)
             self._discard()
 
     def _after(self, producer: Producer, error: KafkaError) -> None:
-        """Abort if the abort is certain to work; otherwise discard this producer."""
+        """Abort if the abort is certain to succeed; otherwise discard this producer."""
         log.warning("transaction failed", reason=error.str(), code=error.name(), fatal=error.fatal())
         self._end_if_denied(error)
         if error.txn_requires_abort() and not error.fatal() and error.code() not in TOO_LARGE:
@@ -252,9 +256,9 @@ class Writer:
             except KafkaException as again:
                 error = kafka_error(again)
         self._end_if_denied(error)
-        self._discard()  # the next one asks the topics for their limits again
+        self._discard()  # the next producer asks the topics for their limits again
         if error.code() in TOO_LARGE:
-            if self.largest_message <= sizes.LEAST_BYTES:  # everything that can be cut was cut
+            if self.largest_message <= sizes.LEAST_BYTES:  # everything that can be cut is already cut
                 raise sizes.too_small(f"{self._shadow} or {self.topics.dead_letters}", self.largest_message)
             self._ceiling = max(sizes.LEAST_BYTES, self.largest_message // 2)
         if error.code() in _FENCED:
@@ -267,7 +271,7 @@ class Writer:
         raise Uncertain(error.str())
 
     def _end_if_denied(self, error: KafkaError) -> None:
-        """Raise ConfigurationError for a missing right, which no second attempt brings."""
+        """Raise ConfigurationError for a missing right, which a second attempt would not change."""
         if denied := refusal(error, f"{self._shadow}, {self.topics.dead_letters} or {self.transactional_id}"):
             self._discard()
             raise denied

@@ -86,27 +86,27 @@ class SealedWindow:
 
     @property
     def owner(self) -> AssignmentToken:
-        """The assignment under which it was opened."""
+        """Return the assignment under which it was opened."""
         return self.seal.owner
 
     @property
     def window_id(self) -> str:
-        """Its name in the outcomes and in its record."""
+        """Return the name of the window in its record and outcomes."""
         return self.seal.window_id
 
     @property
     def complete(self) -> bool:
-        """Whether every sampled row has its outcome."""
+        """Return whether every sampled row has its outcome."""
         return self.sample.open == 0
 
     @property
     def seen(self) -> int:
-        """Captures of the window, sampled or not."""
+        """Return the number of captures in the window, sampled or not."""
         return sum(cell.seen for cell in self.sample.cells)
 
     @property
     def lost(self) -> int:
-        """Captures that could no longer be read."""
+        """Return the number of captures that could no longer be read."""
         return self.seal.gap.lost if self.seal.gap else 0
 
     def jobs(self, batch_rows: int, workers: int) -> Iterator[Job]:
@@ -159,15 +159,15 @@ class Tick:
 
     @property
     def open_rows(self) -> int:
-        """Sampled rows that have no outcome yet."""
+        """Return the number of sampled rows without an outcome."""
         return sum(window.sample.open for window in self.windows)
 
     @property
     def dispatched(self) -> bool:
-        """Whether all of it was sent to workers."""
+        """Return whether all rows were sent to workers."""
         return all(window.dispatched for window in self.windows)
 
     @property
     def complete(self) -> bool:
-        """Whether it may be committed."""
+        """Return whether it may be committed."""
         return all(window.complete for window in self.windows)

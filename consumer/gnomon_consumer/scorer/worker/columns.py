@@ -1,4 +1,4 @@
-"""Turn decoded features into the columns that models take, each by its name, not by its position."""
+"""Convert decoded features to the columns that models take, each by its name, not by its position."""
 
 from collections.abc import Iterable
 from typing import Any

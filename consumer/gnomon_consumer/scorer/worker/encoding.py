@@ -43,7 +43,7 @@ def encode(
     queued_us: int | None = None,
     feature_state: FeatureState | None = None,
 ) -> bytes:
-    """Return the framed ShadowPrediction; `batch_size` 0 where no model was run."""
+    """Return the framed ShadowPrediction; `batch_size` is 0 if no model was run."""
     prediction, error = None, None
     if isinstance(outcome, Prediction):
         prediction = as_dict(outcome)
@@ -90,7 +90,7 @@ def encode_batch(
     queued_us: int,
     feature_state: FeatureState | None,
 ) -> Outcomes:
-    """Return the bucket and the ShadowPrediction of each row: what `encode` gives for each by itself.
+    """Return the bucket and the ShadowPrediction of each row, as `encode` gives them for single rows.
 
     They are not encoded yet: a worker sends the columns of the answers, and the scorer encodes them.
     """
@@ -111,7 +111,7 @@ def encode_batch(
     }
     kinds = pa.schema([shadow.columns.field(name) for name in ANSWER])
     answer = pa.RecordBatch.from_arrays([columns[name] for name in ANSWER], schema=kinds)
-    codes = bytearray(count)  # all scored
+    codes = bytearray(count)  # all rows are scored
     for row, failure in failures.items():
         codes[row] = STATUSES.index(status_of(failure))
     return Outcomes(
@@ -144,7 +144,7 @@ def envelope(rows: Rows, window_id: str, model: dict[str, Any], request_ids: pa.
 
 
 def warm_up() -> None:
-    """Write and read one outcome: the first use of Arrow may import pandas, for seconds that no capture should wait."""
+    """Write and read one outcome, because the first use of Arrow may import pandas, which takes seconds."""
     row = Row(0, 0, b"", b"", None, 0, 1.0)
     model = {"name": "", "version": "", "sha256": ""}
     message = encode(row, "", model, Prediction(value=0.0), request_id="", scored_at=0)
@@ -211,7 +211,7 @@ def _failure(failure: Failure) -> dict[str, str]:
 
 
 def written(message: str) -> str:
-    """Return a message as every store can hold it: at most MAX_FAILURE_MESSAGE characters, no NUL, no lone surrogate.
+    """Return a message that every store can hold: at most MAX_FAILURE_MESSAGE characters, no NUL, no lone surrogate.
 
     A long one keeps both ends, because the cause of an error often comes last.
     """

@@ -1,7 +1,7 @@
 """A worker's GPU usage, by NVML: null without a GPU, a driver, or `nvidia-ml-py` (extra gpu).
 
-NVML uses the host's process ids. In a container with its own process ids it shows nothing for a worker, and the figures
-are null too: numbers are never invented.
+NVML uses the host's process ids. In a container with its own process ids it reports nothing for a worker, and the
+figures are null too, never estimated.
 """
 
 import importlib
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class GpuUse(NamedTuple):
-    """Since the last reading: time with work on a GPU, in microseconds; and memory held now, in bytes."""
+    """Usage since the last reading: time with work on a GPU, in microseconds; and memory held now, in bytes."""
 
     us: int | None
     bytes: int | None
@@ -19,13 +19,13 @@ NOTHING = GpuUse(None, None)
 
 
 class GpuMeter:
-    """One process on all GPUs of this machine. `library` is `pynvml` or one like it; `pid` is the host's."""
+    """Reads one process's use of all GPUs of this machine. `library` is `pynvml` or compatible; `pid` is the host's."""
 
     def __init__(self, library: Any, pid: int) -> None:
         self._nvml = library
         self._pid = pid
         self._devices = [library.nvmlDeviceGetHandleByIndex(at) for at in range(library.nvmlDeviceGetCount())]
-        self._seen: dict[int, int] = {}  # the newest sample of each device, microseconds
+        self._seen: dict[int, int] = {}  # the time of the newest sample of each device, microseconds
 
     def read(self) -> GpuUse:
         """Return the usage since the last reading; the first reading only starts the measurement."""
@@ -38,7 +38,7 @@ class GpuMeter:
         since = self._seen.get(at, 0)
         try:
             found = self._nvml.nvmlDeviceGetProcessUtilization(device, since)
-        except self._nvml.NVMLError:  # no sample since the last one, or a device that has none
+        except self._nvml.NVMLError:  # no sample since the last reading, or a device without samples
             return None
         ours = sorted((one.timeStamp, one.smUtil) for one in found if one.timeStamp > since and one.pid == self._pid)
         self._seen[at] = max([since, *(one.timeStamp for one in found)])

@@ -56,7 +56,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def number(name: str) -> int | None:
-    """Return the number of a system call on this machine, None where it has none or the machine is unknown."""
+    """Return the number of a system call, None if this machine does not have it or is unknown."""
     if name in _X86_ONLY:
         return _X86_ONLY[name] if MACHINE == "x86_64" else None
     return _BOTH[name][MACHINE == "aarch64"] if AUDIT_ARCH else None

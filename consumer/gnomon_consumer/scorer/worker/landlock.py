@@ -14,7 +14,7 @@ from pathlib import Path
 from gnomon_consumer.scorer.worker import kernel
 
 _WRITE_FILE, _READ_FILE, _READ_DIRECTORY, _REFER, _TRUNCATE, _IOCTL = (1 << bit for bit in (1, 2, 3, 13, 14, 15))
-_CHANGES = _WRITE_FILE | sum(1 << bit for bit in range(4, 13))  # remove and make files of each kind
+_CHANGES = _WRITE_FILE | sum(1 << bit for bit in range(4, 13))  # remove files, and create files of each kind
 _SCOPES = 0b11  # abstract sockets, signals
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
 _GPUS = ("nvidia*", "nvidia-caps/*", "dri/*", "kfd", "dxg")
@@ -64,7 +64,7 @@ def readable(folder: str, hidden: Iterable[str]) -> Iterator[str]:
         yield folder
     elif folder not in within:
         with suppress(OSError), os.scandir(folder) as entries:
-            # A link grants nothing: what it leads to is judged where it lies.
+            # A rule for a link grants nothing: its target is checked at its own path.
             for entry in entries:
                 if not entry.is_symlink():
                     yield from readable(entry.path, within)
@@ -83,7 +83,7 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:
-    with suppress(OSError):  # it went, or its file system knows no rules
+    with suppress(OSError):  # it was removed, or its file system does not support rules
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             kernel.call("landlock_add_rule", ruleset, 1, ctypes.c_char_p(struct.pack("=Qi", rights, descriptor)), 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from gnomon_consumer.scorer.worker.sandbox import Limits
 
 _PACKAGE = "gnomon_consumer.scorer.worker"
-_MODULES = ("kernel", "seccomp", "landlock", "process_limit", "sandbox", "sandbox_probe", "keeper")
+_MODULES = ("kernel", "seccomp", "landlock", "opens", "process_limit", "sandbox", "sandbox_probe", "keeper")
 _PROGRAM = """
 import json, sys, types
 name = ""
@@ -41,7 +41,7 @@ def command(limits: Limits, *, probe: bool = False) -> list[str]:
     told = {
         "parent": os.getpid(),
         "limits": limits.as_json(),
-        # The folder of the caller would let a model shadow our modules.
+        # In the caller's folder, a model's files could shadow our modules.
         "path": [path for path in sys.path if Path(path).is_absolute() and not _same(path, Path.cwd())],
         "probe": probe,
     }

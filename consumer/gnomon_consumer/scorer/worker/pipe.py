@@ -18,7 +18,7 @@ _PREFIX = struct.Struct("<II")
 MAX_HEADER = 256 * 2**20
 MAX_BLOBS = 1_000_000
 MAX_ANSWER = 256 * 2**20
-"""Most bytes of a worker's answer; a batch with more is scored again row by row."""
+"""Maximum bytes of a worker's answer; a larger batch is scored again row by row."""
 
 
 class WireError(Exception):
@@ -30,7 +30,7 @@ def write(stream: BinaryIO, header: dict[str, Any], blobs: Sequence[bytes] = ())
     text = json.dumps(header, separators=(",", ":")).encode()
     lengths = struct.pack(f"<{len(blobs)}I", *map(len, blobs))
     stream.write(b"".join((_PREFIX.pack(len(text), len(blobs)), lengths, text)))
-    stream.writelines(blobs)  # each as it is: joined they would all be copied once more
+    stream.writelines(blobs)  # each part separately: joining them would copy all of them once more
     stream.flush()
 
 
@@ -55,13 +55,13 @@ def read(stream: BinaryIO, most: int | None = None) -> tuple[dict[str, Any], lis
 
 
 def packed(rows: Rows) -> list[bytes]:
-    """Rows as blobs: offsets, ranks and cells as numbers, keys and values."""
+    """Return rows as blobs: offsets, ranks and cells as numbers, keys and values."""
     numbers = (rows.offsets, rows.ranks, rows.cell_of)
     return [*(one.tobytes() for one in numbers), *joined(rows.keys), *joined(rows.values)]
 
 
 def unpacked(partition: int, cells: Sequence[Sequence[Any]], blobs: Sequence[bytes]) -> Rows:
-    """Return the rows that `packed` made blobs of; what is not in the blobs is given beside them."""
+    """Return the rows in the blobs of `packed`; the arguments supply what the blobs do not contain."""
     offsets, ranks, cell_of, *texts = blobs
     return Rows(
         partition,
@@ -75,7 +75,7 @@ def unpacked(partition: int, cells: Sequence[Sequence[Any]], blobs: Sequence[byt
 
 
 def joined(texts: Texts) -> tuple[bytes, bytes]:
-    """Byte strings as two: their lengths, and one after the other."""
+    """Return byte strings as two blobs: their lengths, and their concatenation."""
     if not isinstance(texts, pa.BinaryArray):
         return array("I", map(len, texts)).tobytes(), b"".join(texts)
     if not len(texts):
@@ -86,7 +86,7 @@ def joined(texts: Texts) -> tuple[bytes, bytes]:
 
 
 def parted(lengths: bytes, data: bytes) -> pa.BinaryArray:
-    """Return what `joined` has joined, as an array without a copy; raises WireError where the two do not fit."""
+    """Return the byte strings that `joined` wrote, as an array without a copy; raise WireError if they do not fit."""
     count, odd = divmod(len(lengths), 4)
     ends = np.zeros(count + 1, np.int64)
     if not odd:
@@ -98,15 +98,15 @@ def parted(lengths: bytes, data: bytes) -> pa.BinaryArray:
 
 
 def taken_apart(batch: pa.RecordBatch) -> tuple[list[int], list[bytes]]:
-    """Return which buffers of the columns there are (1, 0), and those."""
+    """Return which buffers of the columns exist (1, 0), and those buffers."""
     buffers = [one for column in batch.columns for one in pa.concat_arrays([column]).buffers()]
     return [int(one is not None) for one in buffers], [one.to_pybytes() for one in buffers if one is not None]
 
 
 def put_together(schema: pa.Schema, rows: int, present: Sequence[int], blobs: Sequence[bytes]) -> pa.RecordBatch:
-    """Return the columns that `taken_apart` made buffers of; raises WireError where they do not fit this schema.
+    """Return the columns that `taken_apart` split into buffers; raise WireError if they do not fit this schema.
 
-    Nothing of the buffers is believed: sizes, places within them, and UTF-8 are checked.
+    The buffers are not trusted: sizes, offsets within them, and UTF-8 are checked.
     """
     found = iter(blobs)
     buffers = iter([pa.py_buffer(next(found, b"")) if one else None for one in present])
@@ -133,7 +133,7 @@ def _array(kind: pa.DataType, rows: int, buffers: Iterator[pa.Buffer | None]) ->
         length = int(np.frombuffer(ends, np.int32, rows + 1)[-1])
         return pa.Array.from_buffers(kind, rows, [valid, ends], children=[_array(kind.value_type, length, buffers)])
     own = [next(buffers) for _ in range(2 if pa.types.is_string(kind) else 1)]
-    # Arrow leaves a buffer out where it would be empty; that it is long enough is checked afterwards.
+    # Arrow omits empty buffers; the checks afterwards ensure that the others are long enough.
     return pa.Array.from_buffers(kind, rows, [valid, *(pa.py_buffer(b"") if one is None else one for one in own)])
 
 

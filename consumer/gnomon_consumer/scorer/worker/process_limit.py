@@ -1,8 +1,8 @@
 """A limit on the processes and threads of one worker, counted over its own descendants only.
 
-RLIMIT_NPROC counts every thread of a user on the whole host, other containers included, and spares root: it limits the
-wrong thing. Here each fork and each new thread of the worker waits for its keeper (seccomp user notification, Linux
-5.5), which counts and answers. Where the kernel offers no notification the keeper counts at short intervals instead.
+RLIMIT_NPROC counts every thread of a user on the whole host, other containers included, and does not limit root. So
+each fork and each new thread of the worker waits for its keeper (seccomp user notification, Linux 5.5), which counts
+and answers. If the kernel has no notification, the keeper counts at short intervals instead.
 """
 
 import errno
@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from gnomon_consumer.scorer.worker import kernel, seccomp
+from gnomon_consumer.scorer.worker import kernel, opens, seccomp
 
 _STARTS = ("clone", "fork", "vfork", "clone3")
 _NOTIFICATION = struct.Struct("<QII64s")
 _CALL = struct.Struct("<iI3Q")  # in it: number, architecture, address, two arguments
 _RECEIVE = 0xC0502100  # _IOWR('!', 0, struct seccomp_notif)
 _ANSWER = 0xC0182101  # _IOWR('!', 1, struct seccomp_notif_resp)
+_SET_FLAGS = 0x40082104  # _IOW('!', 4, __u64)
+_SAME_CPU = 1  # Linux 6.6: who is asked runs where the caller waits, instead of being woken up elsewhere
 _CONTINUE = 1
 _CLONE_THREAD = 0x10000
 _POLL_MILLISECONDS = 20
@@ -37,43 +39,58 @@ def advice(limit: int) -> str:
 
 
 def explained(error: BaseException, limit: int) -> str:
-    """Return what a model raised as text, with the limit where that is the likely reason."""
+    """Return the text of a model's exception, with the limit if that is its likely cause."""
     text = f"{type(error).__name__}: {error}"
     refused = isinstance(error, BlockingIOError) or "can't start new thread" in text
     return f"{text} ({advice(limit)})" if refused else text
 
 
-def hand_over(channel: socket.socket) -> None:
+def hand_over(channel: socket.socket, also_opens: bool) -> opens.Seen:
     """Let the other end of `channel` decide on each process and thread that this process starts from now on.
 
-    Sends the reason instead where the kernel refuses.
+    Sends the reason instead if the kernel refuses. Returns what the other end sees of opened files: nothing without
+    `also_opens`.
     """
     try:
-        listener = _listener()
+        listener = _listener((*_STARTS, *opens.CALLS) if also_opens else _STARTS)
     except OSError as refused:
-        channel.sendall((refused.strerror or "refused").encode())
-        return
+        reason = refused.strerror or "refused"
+        channel.sendall(reason.encode())
+        channel.close()
+        return opens.Seen(None, f"the kernel notifies of no calls ({reason})")
     socket.send_fds(channel, [b"listener"], [listener])
     os.close(listener)
+    if also_opens:
+        return opens.Seen(channel)
+    channel.close()
+    return opens.Seen(None)
 
 
 def enforce(channel: socket.socket, kept: Sequence[int], limit: int, memory_bytes: int) -> None:
-    """Hold the worker, the last of this process's children `kept`, and all that it starts to its limits, until it ends.
+    """Enforce the limits of the worker, the last of this process's children `kept`, and its descendants, until it ends.
 
-    A process is held to `memory_bytes` by the kernel (RLIMIT_AS); here their sum is, once there is more than one.
+    The kernel limits each process to `memory_bytes` (RLIMIT_AS); this function limits their sum.
     """
     _, descriptors, _, _ = socket.recv_fds(channel, 200, 1)
-    channel.close()
-    count = _Count(limit, len(kept) - 1)
+    notes = opens.Notes(channel)
+    count = _Count(limit, len(kept) - 1, notes)
     end = os.pidfd_open(kept[-1])
+    told = channel.fileno()
     ready = select.poll()
-    for descriptor in (end, *descriptors):
+    for descriptor in (end, told, *descriptors):
         ready.register(descriptor, select.POLLIN)
+    for listener in descriptors:
+        with suppress(OSError):
+            fcntl.ioctl(listener, _SET_FLAGS, _SAME_CPU)
     while True:
         pause = _MEMORY_MILLISECONDS if count.forked else None
         events = dict(ready.poll(pause if descriptors else _POLL_MILLISECONDS))
         if end in events:
             return
+        if told in events:  # before the calls that followed
+            notes.hear()
+            if notes.channel is None:
+                ready.unregister(told)
         for listener in descriptors:
             if events.get(listener, 0) & select.POLLIN:
                 count.answer(listener)
@@ -95,10 +112,10 @@ def descendants(ancestor: int) -> Iterator[int]:
         waiting += found
 
 
-def _listener() -> int:
-    """Install the filter for this process and return the descriptor that its notifications are read from."""
+def _listener(calls: Sequence[str]) -> int:
+    """Install the filter for this process and return the descriptor for its notifications."""
     rules = []
-    for name in _STARTS:
+    for name in calls:
         number = kernel.number(name)
         if number is not None:
             rules += [(seccomp.JUMP_EQUAL, 0, 1, number), (seccomp.RETURN, 0, 0, seccomp.NOTIFY)]
@@ -106,10 +123,10 @@ def _listener() -> int:
 
 
 class _Count:
-    """The processes and threads below this process; `own` of them are its own and do not count."""
+    """The number of processes and threads below this process, without the `own` ones that do not count."""
 
-    def __init__(self, limit: int, own: int) -> None:
-        self._limit, self._own = limit, own
+    def __init__(self, limit: int, own: int, notes: opens.Notes) -> None:
+        self._limit, self._own, self._notes = limit, own, notes
         self._said = -_SILENT_SECONDS
         self.forked = False  # whether the worker has started another process
 
@@ -118,14 +135,19 @@ class _Count:
         return sum(map(_threads, descendants(os.getpid()))) - self._own + more <= self._limit
 
     def answer(self, listener: int) -> None:
-        """Let what stays within the limit go on; refuse the rest with EAGAIN, as the kernel does for its limits."""
+        """Allow an opening, and a start within the limit; refuse the rest with EAGAIN, as the kernel does."""
         buffer = bytearray(_NOTIFICATION.size)
         try:
             fcntl.ioctl(listener, _RECEIVE, buffer)
-        except OSError:  # the caller has gone meanwhile
+        except OSError:  # the caller has ended meanwhile
             return
-        call, _, _, data = _NOTIFICATION.unpack(buffer)
-        number, _, _, flags, _ = _CALL.unpack(data[: _CALL.size])
+        call, process, _, data = _NOTIFICATION.unpack(buffer)
+        number, architecture, _, flags, second = _CALL.unpack(data[: _CALL.size])
+        if architecture == kernel.AUDIT_ARCH and self._notes.is_opening(number):
+            self._notes.note(process, number, (flags, second))
+            with suppress(OSError):
+                fcntl.ioctl(listener, _ANSWER, struct.pack("<QqiI", call, 0, 0, _CONTINUE))
+            return
         self.forked |= number != kernel.number("clone") or not flags & _CLONE_THREAD
         fits = self.fits(1)
         error, answer = (0, _CONTINUE) if fits else (-errno.EAGAIN, 0)
@@ -137,7 +159,7 @@ class _Count:
 
 
 def _end(kept: Sequence[int], reason: str) -> None:
-    """End the worker; what it started is stopped first: it would fork on while others are killed."""
+    """End the worker. Stop its descendants first: they could fork while others are killed."""
     _say(f"the worker is killed: {reason}")
     for process in descendants(os.getpid()):
         _signal(process, signal.SIGSTOP)
@@ -146,7 +168,7 @@ def _end(kept: Sequence[int], reason: str) -> None:
 
 
 def _memory(processes: Iterator[int]) -> int:
-    """Return the bytes that processes hold together; what they share counts once where the kernel says what it is."""
+    """Return the bytes that processes use together; shared memory counts once if the kernel reports it."""
     return sum(map(_proportional, processes))
 
 
@@ -189,11 +211,11 @@ def _children_by_task(process: int) -> list[int]:
 
 
 def _all_children() -> Callable[[int], list[int]]:
-    """Look at every process once, for kernels that do not list the children of one."""
+    """Read every process once, for kernels that do not list the children of a process."""
     found: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            # pid (name) state parent …, and a name may hold anything
+            # pid (name) state parent …, and a name may contain any character
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
             found.setdefault(parent, []).append(int(stat.parent.name))
     return lambda process: found.get(process, [])

@@ -1,7 +1,7 @@
-"""What a worker gives up before it loads a model. Standard library only: a keeper imports nothing else.
+"""The restrictions of a worker, set before it loads a model. Standard library only: a keeper imports nothing else.
 
-`hold` runs in the keeper, `enter` in its child, the worker, while that has one thread. Each layer is tried by itself,
-and a layer that fails is reported: in a container without namespaces Landlock and the filter of system calls remain.
+`hold` runs in the keeper, `enter` in its child, the worker, while that has one thread. Each layer is tried separately,
+and a layer that fails is reported: in a container without namespaces, Landlock and the system call filter remain.
 """
 
 import ctypes
@@ -29,14 +29,15 @@ _WAYS_OUT = (
 
 
 class SandboxError(Exception):
-    """The sandbox does not hold here, and the settings require that it does."""
+    """A required layer of the sandbox does not work on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a worker may use: bytes of memory and of a file, processes with threads; `network`: connections.
+    """The limits of a worker: bytes of memory and of a file, processes with threads; `network`: connections.
 
-    `hidden` files cannot be read. With `required` a worker refuses to load a model where something does not hold.
+    `hidden` files cannot be read. With `required`, a worker refuses to load a model if a layer does not work. With
+    `opens`, its keeper notes the files that it opens.
     """
 
     memory_bytes: int
@@ -45,29 +46,30 @@ class Limits:
     network: bool = False
     hidden: tuple[str, ...] = ()
     required: bool = False
+    opens: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """For a keeper and for a frame to a worker."""
+        """Return the fields for a keeper, and for a frame to a worker."""
         return asdict(self)
 
 
 def end_with(parent: int, number: int) -> None:
     """Have the kernel send this process a signal when its parent ends; end at once if it has."""
     kernel.prctl(kernel.PR_SET_PDEATHSIG, number)
-    if os.getppid() not in (parent, 0):  # 0: it lives outside of this process namespace
+    if os.getppid() not in (parent, 0):  # 0: the parent is outside of this process namespace
         os._exit(0)
 
 
 def keep_memory_private() -> None:
-    """Let no other process of this user read the memory and the environment of this one, or trace it."""
+    """Prevent other processes of this user from tracing this one and reading its memory and environment."""
     with suppress(OSError):
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
 
 def hold(network: bool) -> dict[str, str]:
-    """Prepare this process to keep a worker; returns what its children will have: {"network": …, "processes": …}.
+    """Prepare this process to keep a worker; return the layers of its children: {"network": …, "processes": …}.
 
-    Namespaces are made within a user namespace where we are not root. A refusal by the kernel is reported.
+    A process that is not root creates the namespaces within a user namespace. A refusal by the kernel is reported.
     """
     keep_memory_private()
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
@@ -83,7 +85,7 @@ def hold(network: bool) -> dict[str, str]:
 
 
 def enter(limits: Limits, held: dict[str, str]) -> dict[str, str]:
-    """Apply all of it to this process for good; returns what holds, by layer. Raises SandboxError."""
+    """Apply all layers to this process permanently; return the result of each layer. Raise SandboxError."""
     parent = os.getppid()
     own = held["processes"] == NAMESPACE
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
@@ -96,7 +98,7 @@ def enter(limits: Limits, held: dict[str, str]) -> dict[str, str]:
     user = _leave_root()
     with suppress(OSError):
         kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)  # a change of user clears it
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # its keeper looks at how much memory it uses
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # its keeper measures how much memory it uses
     if os.getppid() != parent:
         os._exit(0)
     if not limits.network:
@@ -132,13 +134,13 @@ _OPEN_ENVIRONMENT = "open: a model that runs as the scorer's user can read what 
 
 
 def failures(report: dict[str, str], network: bool) -> dict[str, str]:
-    """Return what does not hold; a network that was allowed is no failure."""
+    """Return the layers that do not work; an allowed network is not a failure."""
     checked = {"files", "secrets", "calls", "environment", *(() if network else ("network",))}
     return {name: text for name, text in report.items() if name in checked and text.startswith("open")}
 
 
 def limit_cpu(seconds: float) -> None:
-    """Let this process use `seconds` more of CPU time before SIGXCPU ends it; the hard limit stays where it was."""
+    """Let this process use `seconds` more of CPU time before SIGXCPU ends it; the hard limit does not change."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + seconds) + 2, hard))
@@ -162,7 +164,7 @@ def _require(limits: Limits, report: dict[str, str]) -> None:
 
 
 def _unshare(kind: int) -> str:
-    """Leave a namespace of this kind; returns why not, or nothing."""
+    """Leave a namespace of this kind; return the error, or nothing."""
     try:
         kernel.call("unshare", kind)
     except OSError:
@@ -176,7 +178,7 @@ def _unshare(kind: int) -> str:
 
 
 def _map_user(user: int, group: int) -> None:
-    """Keep the own names in the new namespace of users; without them files belong to nobody, and nothing else."""
+    """Map this user to itself in the new user namespace; without that, its files belong to nobody."""
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with suppress(OSError):
             descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
@@ -187,7 +189,7 @@ def _map_user(user: int, group: int) -> None:
 
 
 def _arrange_mounts(hidden: tuple[str, ...], own: bool) -> set[str]:
-    """Make a view of the files for this process alone; returns what could be done: "proc", "read-only"."""
+    """Create a view of the files for this process alone; return the parts that succeeded: "proc", "read-only"."""
     done: set[str] = set()
     with suppress(OSError):
         kernel.call("unshare", kernel.CLONE_NEWNS)
@@ -212,15 +214,15 @@ def _mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int) 
 
 
 def _leave_root() -> bool:
-    """Become a user of this worker's own where we are root, and keep the capability to read only; False: the same."""
+    """If this process is root, become a separate user that can only read what root can; return whether it did."""
     had = _capabilities()
     reading = next((1 << one for one in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE) if had >> one & 1), 0)
     changed = False
-    # Without CAP_KILL its keeper could not end it any more.
+    # Without CAP_KILL its keeper could no longer end it.
     if os.geteuid() == 0 and all(had >> one & 1 for one in (_CAP_KILL, _CAP_SETGID, _CAP_SETUID)):
         groups = {Path(path).stat().st_gid for path in landlock.gpus()}
         kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
-        # The numbers of a worker's own are outside of what a container may map; then it is nobody's.
+        # A container may not be able to map the worker's own user ids; then it uses nobody's.
         for user in (0x6E000000 + os.getpid(), _NOBODY):
             with suppress(OSError):
                 os.setgroups(sorted(groups))
@@ -231,7 +233,7 @@ def _leave_root() -> bool:
     kept = reading if changed or os.geteuid() == 0 else 0
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     kernel.libc.capset(header, (ctypes.c_uint32 * 6)(kept, kept, kept, 0, 0, 0))
-    with suppress(OSError):  # what it starts reads like itself
+    with suppress(OSError):  # processes that it starts can read the same files
         if kept:
             kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_RAISE, kept.bit_length() - 1)
     return changed
@@ -262,7 +264,7 @@ def _secrets(hidden: tuple[str, ...]) -> str:
 
 
 def _refuse_connections(event: str, _: tuple[object, ...]) -> None:
-    """Say to Python code why it gets no connection."""
+    """Raise an error with the reason when Python code opens a connection."""
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.bind"):
         raise PermissionError("a model in the shadow only observes: connections are refused (--allow-network)")
 

@@ -1,4 +1,4 @@
-"""What the sandbox of a worker can do on this machine, tried for `gnomon doctor`. Standard library only."""
+"""A test of a worker's sandbox on this machine, for `gnomon doctor`. Standard library only."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ LAYERS = ("files", "secrets", "network", "calls", "processes", "memory", "enviro
 
 
 def work(report: dict[str, str]) -> None:
-    """Try, within a worker; print a line a layer, and leave a process behind that must end with it."""
+    """Try each layer within a worker; print one line for each, and leave a process behind that must end with it."""
     for name, text in report.items():
         print(name, text, sep="=")
     print("empty", sandbox.network_is_gone(), sep="=")
@@ -23,13 +23,13 @@ def work(report: dict[str, str]) -> None:
         print("memory=limited", flush=True)
     if os.fork() == 0:
         os.setsid()
-        time.sleep(600)  # it must be killed with its worker; doctor looks whether it was
+        time.sleep(600)  # it must be killed with its worker, which doctor checks
 
 
 def probe() -> dict[str, str]:
-    """Return what holds, by layer (see LAYERS).
+    """Return the result of each layer (see LAYERS).
 
-    The probe leaves a detached process behind; it holds the pipe open that is read here, so the end of the pipe is the
+    The probe leaves a detached process behind, which holds open the pipe that is read here: the end of the pipe is the
     end of that process.
     """
     from gnomon_consumer.scorer.worker import launch

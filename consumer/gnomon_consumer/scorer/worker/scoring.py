@@ -1,4 +1,4 @@
-"""Bytes of captures in, bytes of outcomes out: what a worker does with a job. No process, no pipe."""
+"""Convert bytes of captures to bytes of outcomes: a worker's job. No process, no pipe."""
 
 import contextlib
 import time
@@ -39,7 +39,7 @@ MOST_STRANGERS = 20
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """Rows that are scored together, and what their outcomes have in common."""
+    """Rows that are scored together, and the common fields of their outcomes."""
 
     rows: Rows
     window_id: str
@@ -49,7 +49,7 @@ class _Task:
 
 
 class Stranger(NamedTuple):
-    """Whose captures the model cannot be bound to: the live model that wrote them, and why; one of its producers."""
+    """A live model whose captures the model cannot be bound to: its name, the reason, and one of its producers."""
 
     writer: str
     reason: str
@@ -57,7 +57,7 @@ class Stranger(NamedTuple):
 
 
 class _Call(NamedTuple):
-    """What the model answered to one call, or what it raised, and the seconds that its caller waited."""
+    """One call of the model: its answers or its exception, and the seconds that its caller waited."""
 
     answers: Answers | Exception
     seconds: float
@@ -96,9 +96,9 @@ class BatchScorer:
         single: bool,
         starting: Callable[[int], None] | None = None,
     ) -> Outcomes:
-        """Outcomes in the order of the rows; `single`: the model is asked for one row at a time, for its latency.
+        """Return the outcomes in the order of the rows; `single`: the model scores one row at a time, for its latency.
 
-        With `starting`, each row is by itself all the way, and `starting(i)` is called before row i.
+        With `starting`, each row is processed separately, and `starting(i)` is called before row i.
         """
         queued_us = max(0, self.now_us() - sealed_at)
         if starting is None:
@@ -150,12 +150,12 @@ class BatchScorer:
         return Outcomes.of(failed)
 
     def new_strangers(self) -> list[Stranger]:
-        """Return whose captures cannot be bound, each once."""
+        """Return the live models whose captures cannot be bound, each once."""
         found, self._unsaid = self._unsaid, []
         return found
 
     def _captures(self, group: Decoded, rows: Rows, errors: dict[int, DecodeError]) -> tuple[pa.RecordBatch, Indices]:
-        """Return the captures of a group and their places; other messages and other keys go to `errors`."""
+        """Return the captures of a group and their indices; other messages and other keys are added to `errors`."""
         places = group.rows
         if group.schema.name != LIVE:
             text = f"a {group.schema.name} in the live topic"
@@ -173,19 +173,20 @@ class BatchScorer:
         return group.batch.filter(same), places[fits]
 
     def _score(self, captures: pa.RecordBatch, features: tuple[Feature, ...], task: _Task) -> Outcomes:
-        """Outcomes of captures of one schema; their latency is what the model's caller would have waited for them."""
+        """Return the outcomes of captures of one schema; their latency is the waiting time of the model's caller."""
         count = captures.num_rows
         try:
             batch = columns(captures.column("features"), features, self._wanted)
             if self._ranks and LIVE_ITEMS.name not in batch:
                 batch[LIVE_ITEMS.name] = live_items(captures)
-        except Exception as error:  # noqa: BLE001 - what cannot be prepared is that row's outcome, and no other's
+        except Exception as error:  # noqa: BLE001 - a row that cannot be prepared fails alone
             return self._unprepared(captures, features, task, error)
         if count == 1 or not task.single:
             call = self._call(batch, count)
             if count == 1:
                 return Outcomes.of([self._alone(captures, task, call)])
-            with contextlib.suppress(Exception):  # whatever cannot be written of them together is found one by one
+            # if they cannot be written together, the faulty ones are found one by one
+            with contextlib.suppress(Exception):
                 return self._encoded(captures, task, [call], np.full(count, round(1e6 * call.seconds / count)))
         calls = [self._call(_row(batch, at), 1) for at in range(count)]
         with contextlib.suppress(Exception):
@@ -200,7 +201,7 @@ class BatchScorer:
     def _unprepared(
         self, captures: pa.RecordBatch, features: tuple[Feature, ...], task: _Task, error: Exception
     ) -> Outcomes:
-        """Outcomes of captures whose columns cannot be made together: each by itself, and then with its own reason."""
+        """Return the outcomes of captures whose columns cannot be built together: process each alone."""
         if captures.num_rows > 1:
             parts = (
                 self._score(captures.slice(at, 1), features, replace(task, rows=task.rows.cut(at, at + 1)))
@@ -216,7 +217,7 @@ class BatchScorer:
         latency_us = round(1e6 * call.seconds)
         try:
             return self._encoded(captures, task, [call], [latency_us])[0]
-        except Exception as error:  # noqa: BLE001 - whatever a model raises, or answers, is an outcome
+        except Exception as error:  # noqa: BLE001 - whatever a model raises or returns becomes an outcome
             failure = Failure(_kind(error), self._told(error))
             request_id = captures.column("request_id")[0].as_py()
             return self._failed(task.rows[0], task, failure, request_id, latency_us, call.state)
@@ -224,7 +225,7 @@ class BatchScorer:
     def _encoded(
         self, captures: pa.RecordBatch, task: _Task, calls: Sequence[_Call], latency_us: Sequence[int] | Indices
     ) -> Outcomes:
-        """The outcomes of answers, written together; raises what a call raised, or where they do not go together."""
+        """Return the outcomes of answers, encoded together; raise a call's exception, or ValueError on a mismatch."""
         answers = []
         for call in calls:
             if isinstance(call.answers, Exception):
@@ -279,7 +280,7 @@ class BatchScorer:
             answers: Answers | Exception = self.runner.predict(batch, rows)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - it becomes the outcome; sys.exit() and panics of Rust too
+        except BaseException as error:  # noqa: BLE001 - it becomes the outcome; also sys.exit() and panics of Rust
             answers = error if isinstance(error, Exception) else RuntimeError(self._told(error))
         seconds = self.clock() - started
         if isinstance(answers, Answers):
@@ -293,7 +294,7 @@ class BatchScorer:
         return _Call(state, seconds, None) if isinstance(state, Exception) else _Call(answers, seconds, state)
 
     def _state(self) -> FeatureState | Exception | None:
-        """Return the state of the model's feature cache, or what the model's own code raised instead."""
+        """Return the state of the model's feature cache, or the exception of the model's own code."""
         try:
             return self.runner.feature_state()
         except KeyboardInterrupt:
@@ -302,21 +303,21 @@ class BatchScorer:
             return RuntimeError(f"feature_state() raised {self._told(error)}")
 
     def _told(self, error: BaseException) -> str:
-        """Return what an error says, whatever its own `__str__` does."""
+        """Return the text of an exception, whatever its own `__str__` does."""
         try:
             return explained(error, self.processes)
-        except Exception:  # noqa: BLE001 - a model may raise an exception of its own making
+        except Exception:  # noqa: BLE001 - a model may raise an exception of its own class
             return type(error).__name__
 
     def _known(self, schema: Schema) -> tuple[Feature, ...] | ConfigurationError:
-        """Return the features of a writer schema, or why the model cannot use them; asked once a schema."""
+        """Return the features of a writer schema, or why the model cannot use them; cached for each schema."""
         key = str(schema.fingerprint)
         if key not in self._features:
             try:
                 features = FeatureSchema.in_live(schema).features
                 check_fit(self.runner.inputs, (*features, LIVE_ITEMS) if self._ranks else features)
                 self._features[key] = features
-            except ConfigurationError as error:  # of a schema too
+            except ConfigurationError as error:  # also for a schema
                 self._features[key] = error
         return self._features[key]
 

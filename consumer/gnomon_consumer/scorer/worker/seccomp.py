@@ -1,8 +1,8 @@
-"""A filter on system calls for what no model needs. Standard library only.
+"""A filter that denies system calls that no model needs. Standard library only.
 
-It denies what would change something outside of the worker (owners and modes of files, other processes, clocks,
-mounts, keys, locks), what reaches past other limits (namespaces, io_uring, shared memory segments, handles of files),
-and sockets. Everything else stays allowed: models are other people's code.
+It denies calls that change something outside of the worker (owners and modes of files, other processes, clocks,
+mounts, keys, locks), calls that circumvent other limits (namespaces, io_uring, shared memory segments, file handles),
+and sockets. Everything else is allowed, because models are other people's code.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ Line = tuple[int, int, int, int]
 LOAD, JUMP_EQUAL, JUMP_NOT_BELOW, JUMP_ANY_BIT, JUMP, RETURN = 0x20, 0x15, 0x35, 0x45, 0x05, 0x06
 ALLOW, NOTIFY, _ERRNO = 0x7FFF0000, 0x7FC00000, 0x00050000
 NUMBER, ARCHITECTURE, _ARGUMENTS = 0, 4, 16
-X32 = 0x40000000  # a bit of the numbers of x86's third set of system calls
+X32 = 0x40000000  # a bit in the numbers of x86's third set of system calls
 NEW_LISTENER, _SPECULATION_ALLOWED = 1 << 3, 1 << 2
 
 _NEVER = (
@@ -27,12 +27,12 @@ _NEVER = (
     # mounts and namespaces
     "mount", "umount2", "pivot_root", "chroot", "open_tree", "open_tree_attr", "move_mount", "fsopen", "fsconfig",
     "fsmount", "fspick", "mount_setattr", "unshare", "setns",
-    # what belongs to a file and is not its content; handles of files pass by folders that may not be read
+    # metadata of files; file handles, which bypass folders without read permission
     "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "setxattr", "lsetxattr",
     "fsetxattr", "setxattrat", "removexattr", "lremovexattr", "fremovexattr", "removexattrat", "utime", "utimes",
     "futimesat", "utimensat", "file_setattr", "name_to_handle_at", "open_by_handle_at", "fanotify_init",
     "fanotify_mark", "truncate",
-    # memory that no limit of a process counts
+    # memory that process limits do not count
     "shmget", "shmat", "shmctl", "semget", "msgget", "mq_open", "mq_unlink", "memfd_secret",
     # the kernel and the machine
     "add_key", "request_key", "keyctl", "bpf", "io_uring_setup", "io_uring_enter", "io_uring_register",
@@ -43,7 +43,7 @@ _NEVER = (
 )  # fmt: skip
 _NAMESPACES = 0x7E020080  # CLONE_NEW… of clone
 _STREAMS = tuple(socket.SOCK_STREAM | flag for flag in (0, 0o4000, 0o2000000, 0o2004000))
-# Owners and signals of descriptors, leases and locks; a lock of a file is seen by others; size of a pipe
+# owners and signals of descriptors, leases and locks (other processes see a file's lock); size of a pipe
 _FCNTL = (8, 10, 15, 6, 7, 37, 38, 1024, 1026, 1031)
 # Terminals, flags of files, owners of descriptors
 _IOCTL = (0x5412, 0x541C, 0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x5452, 0x8901, 0x8902)
@@ -57,20 +57,21 @@ _CHANGES = (
 
 
 def restrict(*, network: bool, own_processes: bool, files: bool, pid: int) -> None:
-    """Install the filter for this process for good; raises OSError.
+    """Install the filter for this process permanently; raise OSError.
 
-    Without `own_processes` (a process namespace), signals and priorities may only be its own, `pid`'s. Without `files`
-    (something else keeps files from being written), no file is opened for writing.
+    Without `own_processes` (a process namespace), signals and priorities may only target the process itself, `pid`.
+    Without `files` (another layer prevents writing), no file can be opened for writing.
     """
     rules = [line for name in _NEVER for line in deny(name)]
-    rules += deny("clone3", errno.ENOSYS)  # its flags lie in memory; without it the C library uses clone
-    rules += deny("flock", errno.ENOSYS)  # as on a file system that has no locks
+    # its flags are in memory, which a filter cannot read; without clone3 the C library uses clone
+    rules += deny("clone3", errno.ENOSYS)
+    rules += deny("flock", errno.ENOSYS)  # the same error as on a file system without locks
     rules += any_bit("clone", 0, _NAMESPACES)
     rules += one_of("fcntl", 1, _FCNTL) + one_of("ioctl", 1, _IOCTL)
     rules += none_but("prlimit64", 0, (0, pid)) + none_but("setpriority", 0, (0,)) + none_but("setpriority", 1, (0,))
     rules += none_but("ioprio_set", 0, (1,)) + none_but("ioprio_set", 1, (0,))
     rules += none_but("socket", 0, (socket.AF_INET, socket.AF_INET6) if network else ())
-    # A pair of datagram sockets could send to the path of another socket.
+    # A datagram socket pair could send to the path of another socket.
     rules += none_but("socketpair", 0, (socket.AF_UNIX,)) + none_but("socketpair", 1, _STREAMS)
     if not own_processes:
         for name in (*_SIGNALS, *_SCHEDULING):
@@ -108,9 +109,9 @@ def any_bit(name: str, argument: int, bits: int) -> list[Line]:
 
 
 def install(rules: list[Line], flags: int = 0, foreign: int = _ERRNO | errno.ENOSYS) -> int:
-    """Install a filter that begins with the number of the call loaded; returns what the kernel returns.
+    """Install a filter, which begins with the call's number loaded; return what the kernel returns.
 
-    Calls of another architecture, whose numbers mean something else, get the answer `foreign`. Raises OSError.
+    Calls of another architecture, whose numbers differ, get the answer `foreign`. Raises OSError.
     """
     if kernel.AUDIT_ARCH is None:
         raise OSError(errno.ENOSYS, f"no table of system calls for {kernel.MACHINE}")
@@ -132,7 +133,7 @@ def install(rules: list[Line], flags: int = 0, foreign: int = _ERRNO | errno.ENO
 
 
 def _when(name: str, lines: list[Line]) -> list[Line]:
-    """Return lines for one call; the number is loaded again behind them."""
+    """Return the lines for one call; the number is loaded again after them."""
     number = kernel.number(name)
     if number is None:
         return []

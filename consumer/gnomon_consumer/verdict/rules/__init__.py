@@ -1,1 +1,1 @@
-"""How a verdict follows from plan and evidence: the same input gives the same verdict. No input or output."""
+"""The rules that derive a verdict from plan and evidence: the same input gives the same verdict. No input or output."""

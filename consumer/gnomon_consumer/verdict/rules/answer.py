@@ -10,7 +10,7 @@ from gnomon_consumer.verdict.rules.judged import Judged
 
 
 class Decision(StrEnum):
-    """What `gnomon verdict` answers."""
+    """The decision of a verdict."""
 
     PROMOTE = "PROMOTE"
     ROLLBACK = "ROLLBACK"
@@ -60,12 +60,12 @@ class Verdict:
 
     @property
     def blocking(self) -> tuple[Reason, ...]:
-        """The reasons that prevent PROMOTE."""
+        """Return the reasons that prevent PROMOTE."""
         return tuple(r for r in self.reasons if r.state in (State.HARM, State.NO_DATA, State.NOT_YET, State.FAIL))
 
     @property
     def deciding(self) -> tuple[Reason, ...]:
-        """The reasons that made the decision, without gates that passed and notes."""
+        """Return the reasons that led to the decision, without passed gates and notes."""
         wanted = {
             Decision.REJECT: {State.HARM},
             Decision.INSUFFICIENT_DATA: {State.NO_DATA},

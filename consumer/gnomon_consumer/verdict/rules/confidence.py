@@ -1,7 +1,7 @@
 """Bounds on a difference that hold at every look, from sums by whole days. Pure.
 
-The sample size is the number of days, because effects common to a day do not average out over its rows. Arrays carry
-the days on their last axis; leading axes are independent series, so that a simulation runs the code that decides.
+The sample size is the number of days, because effects common to a day do not average out over its rows. The last
+axis of an array is the days; leading axes are independent series, so that a simulation runs the code that decides.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def t_radius(n: Any, alpha: float, g: float) -> Floats:
 def tuned(planned: int, alpha: float) -> float:
     """Return the g that makes `t_radius` narrowest after the planned number of observations, at least 3.
 
-    Raises ValueError where no g gives a finite radius at that number.
+    Raises ValueError if no g gives a finite radius at that number.
     """
 
     def radius(log_g: float) -> float:
@@ -73,11 +73,11 @@ class Sums:
 
     @property
     def days(self) -> int:
-        """The number of days."""
+        """Return the number of days."""
         return int(self.live_y.shape[-1])
 
     def first(self, days: int) -> "Sums":
-        """Return the first days."""
+        """Return the sums of the first days."""
         return self._each(lambda sums: sums[..., :days])
 
     def weeks(self) -> "Sums":
@@ -110,7 +110,7 @@ def _side(y: Floats, x: Floats, root: bool) -> tuple[Floats, Floats]:
 
 
 def difference(sums: Sums) -> tuple[Floats, Floats]:
-    """Return shadow less live, and the residual r_d of each day; NaN where a side has no denominator.
+    """Return shadow minus live, and the residual r_d of each day; NaN if a side has no denominator.
 
     A difference that is rounding noise is 0.
     """
@@ -128,7 +128,7 @@ def level_of(sums: Sums) -> float:
 
 
 def correlation(residuals: Floats) -> Floats:
-    """Return the estimated lag-1 correlation of the days, Σ r_d r_(d-1) / Σ r_d²; 0 where nothing varies."""
+    """Return the estimated lag-1 correlation of the days, Σ r_d r_(d-1) / Σ r_d²; 0 if the days do not vary."""
     squares = (residuals**2).sum(axis=-1)
     products = (residuals[..., 1:] * residuals[..., :-1]).sum(axis=-1)
     return np.asarray(np.divide(products, squares, out=np.zeros_like(squares), where=squares > 0))
@@ -137,8 +137,8 @@ def correlation(residuals: Floats) -> Floats:
 def variance_by_day(residuals: Floats, lagged: bool = True) -> Floats:
     """Return (Σ r_d² + 2·max(0, Σ r_d r_(d-1)))·D/(D - 1).
 
-    The lag-1 term is Newey and West's (1987) with one lag and full weight, taken only where it widens: without it days
-    that depend on each other promote falsely two to three times too often.
+    The lag-1 term is that of Newey and West (1987) with one lag and full weight. It is used only if it widens the
+    bounds: without it, days that depend on each other give a false PROMOTE two to three times too often.
     """
     days = residuals.shape[-1]
     if days < 2:
@@ -150,7 +150,7 @@ def variance_by_day(residuals: Floats, lagged: bool = True) -> Floats:
 
 
 def skewness(residuals: Floats) -> Floats:
-    """Return the skewness of the day residuals: far from 0, a rare very bad day may still be to come."""
+    """Return the skewness of the day residuals: far from 0, a rare very bad day may still occur."""
     squares = (residuals**2).mean(axis=-1)
     cubes = (residuals**3).mean(axis=-1)
     return np.asarray(np.divide(cubes, squares**1.5, out=np.zeros_like(squares), where=squares > 0))
@@ -170,17 +170,17 @@ class Bounds:
 
     @property
     def low(self) -> Any:
-        """The lower bound; minus infinity while nothing is excluded."""
+        """Return the lower bound, minus infinity if the data excludes nothing."""
         return self.estimate - self._width
 
     @property
     def high(self) -> Any:
-        """The upper bound; infinity while nothing is excluded."""
+        """Return the upper bound, infinity if the data excludes nothing."""
         return self.estimate + self._width
 
     @property
     def _width(self) -> Any:
-        # Nothing varied so far: that says nothing about the days to come, so it excludes nothing.
+        # No variation so far does not mean none in the days to come, so nothing is excluded.
         with np.errstate(invalid="ignore"):
             return np.where(self.standard_error > 0, self.radius * self.standard_error, np.inf)
 
@@ -220,7 +220,7 @@ def _of(sums: Sums, residuals: Floats, estimate: Floats, variance: Floats, unit:
     if clusters is not None:
         two_way = variance + clusters.by_cluster - clusters.by_cluster_and_day
         variance = np.maximum(variance, np.maximum(two_way, clusters.by_cluster))
-    # What is left of a constant difference after rounding is no variation.
+    # The rounding error of a constant difference is not variation.
     error = np.where(np.sqrt(variance) > 1e-9 * np.abs(estimate), np.sqrt(variance), 0.0)
     radius = t_radius(sums.days, 2 * alpha, g)
     return Bounds(unit, sums.days, estimate, error, radius, rho, skewness(residuals))

@@ -50,7 +50,7 @@ def discordant(shadow_only: int, live_only: int) -> float:
     """
     b, c = shadow_only, live_only
     logarithm = float(betaln(HALF + b, HALF + c) - betaln(HALF, HALF)) + (b + c) * log(2)
-    # Beyond what a float holds, only "far above any alarm" matters.
+    # Above the largest float, only "far above any alarm" matters.
     return exp(min(700.0, logarithm))
 
 
@@ -70,7 +70,7 @@ def t_evalue(t: Any, n: Any, g: float) -> Floats:
 def harm_evalue(estimate: Any, standard_error: Any, margin: float, n: Any, g: float) -> Floats:
     """Return the e-value against "the oriented difference is at least -margin"; 0 on the harmless side.
 
-    A part of a two-sided e-value, so its expectation stays below 1 wherever the null holds and whenever one stops.
+    It is a part of a two-sided e-value, so its expectation is below 1 under the null, at any stopping time.
     """
     estimate, standard_error = np.asarray(estimate, dtype=float), np.asarray(standard_error, dtype=float)
     known = standard_error > 0

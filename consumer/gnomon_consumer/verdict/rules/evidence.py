@@ -43,7 +43,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Errors:
-    """Units (a cluster on a day; a request without cluster is its own) by which side failed in them."""
+    """Units (a cluster on a day; a request without a cluster is a unit by itself) by which side failed in them."""
 
     units: int = 0
     shadow_failed: int = 0
@@ -53,7 +53,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class AnswerCell:
-    """Requests by the decisions of both sides: their share of the traffic, and the share of them with a label."""
+    """Requests by the decisions of both sides: their share of the traffic, and how many of them have a label."""
 
     live: str | None
     shadow: str | None
@@ -85,7 +85,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Compared:
-    """How many answered pairs a comparison could compare, and in how many of those a field that it ignores differs."""
+    """The number of comparable answered pairs, and in how many of them each field that the rule ignores differs."""
 
     rule: str
     answered: int
@@ -144,7 +144,7 @@ class Evidence:
 
     @property
     def live_changed(self) -> bool:
-        """Whether more than one version of the live model answered."""
+        """Return whether more than one version of the live model answered."""
         return len(self.live_versions) > 1
 
     def as_json(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ _ADAPTER = TypeAdapter(Evidence)
 
 
 def finite(value: Any) -> Any:
-    """Return the value as JSON can hold it, containers and all: dates as text, numbers that are not finite as null."""
+    """Return the value, including nested ones, in JSON types: dates as text, numbers that are not finite as null."""
     if isinstance(value, dict):
         return {str(key): finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

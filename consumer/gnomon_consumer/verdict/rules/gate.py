@@ -18,7 +18,7 @@ from gnomon_consumer.verdict.rules.sentence import sentence
 from gnomon_consumer.verdict.rules.words import name_of, number
 
 FULL_LABELS = 0.9
-"""Below this label coverage, PROMOTE must survive the worst that the missing labels could say."""
+"""Below this label coverage, PROMOTE must hold even if all missing labels have their worst values."""
 WAITABLE = {
     codes.SHOWN,
     codes.LABELS_DECIDE,
@@ -28,7 +28,7 @@ WAITABLE = {
     codes.MORE_ERRORS,
     codes.NO_METRIC,
 }
-"""The reasons that more days can resolve; a person must resolve any other, so no date is given."""
+"""The reasons that more days can resolve. Any other reason needs a person, so no date is given."""
 
 
 HOW = {
@@ -40,7 +40,7 @@ HOW = {
 
 
 def look_of(days: int, plan: Plan) -> int:
-    """Return after how many days PROMOTE was last considered: the last whole week from the planned least on, or 0."""
+    """Return the number of days at the last look for PROMOTE: the last whole week from the planned minimum on, or 0."""
     look = days - days % WEEK if plan.promote_at == "week" else days
     return look if look >= plan.days else 0
 
@@ -78,12 +78,12 @@ def _decision(states: set[State], evidence: Evidence) -> Decision:
 
 
 def target(plan: Plan, metric: str) -> float:
-    """Return what the lower bound of a metric must exceed."""
+    """Return the value that the lower bound of a metric must exceed."""
     return 0.0 if metric == plan.metric and plan.goal == "superior" else -plan.margins()[metric]
 
 
 def _metrics(plan: Plan, evidence: Evidence, days: int, look: int) -> tuple[tuple[Judged, ...], list[Reason]]:
-    """Judge the metric, its guardrails and the required segments, in every variant that PROMOTE must survive."""
+    """Judge the metric, its guardrails and the required segments, in every variant that PROMOTE requires."""
     reasons: list[Reason] = []
     now: list[Judged] = []
     asked = [(metric, "", margin) for metric, margin in plan.margins().items()]
@@ -124,7 +124,7 @@ def _variants(evidence: Evidence, series: Series) -> Iterator[tuple[str, Series 
 
 
 def _shown(plan: Plan, evidence: Evidence, series: Series, margin: float, look: int, beyond: float) -> Iterator[Reason]:
-    """Say whether the lower bound passed at the last look, with the label corrections too."""
+    """Return whether the lower bound passed at the last look, also with the label corrections."""
     for variant, candidate in _variants(evidence, series):
         if candidate is None:
             text = f"labels are missing, and {name_of(series.metric)} has no bound on what they could say"
@@ -165,7 +165,10 @@ def _harm(plan: Plan, evidence: Evidence, days: int) -> Iterator[Reason]:
 
 
 def _standing(evidence: Evidence) -> Iterator[Reason]:
-    """A rejection stands: its error holds over all looks together only where no later look takes it back."""
+    """Return the earlier rejection that is still in effect.
+
+    The error of REJECT over all looks is limited only if no later look revokes it.
+    """
     before = evidence.rejected
     if before is not None:
         by = f" ({', '.join(before.codes)})" if before.codes else ""
@@ -174,7 +177,7 @@ def _standing(evidence: Evidence) -> Iterator[Reason]:
 
 
 def _expected(plan: Plan, evidence: Evidence, metrics: tuple[Judged, ...], days: int) -> date | None:
-    """Return the day on which the metric would be shown if the difference stays as it is."""
+    """Return the day on which the metric would pass if the difference does not change."""
     first = next((judged for judged in metrics if judged.metric == plan.metric and not judged.segment), None)
     if first is None or not evidence.days or not plan.attainable:
         return None

@@ -1,4 +1,4 @@
-"""The gates beside the metrics: errors, latency, volume, labels, drift, control. Pure."""
+"""The gates in addition to the metrics: errors, latency, volume, labels, drift, control. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -25,7 +25,8 @@ def errors(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
     above = exp(min(700.0, log_errors_above(errors.shadow_failed, good, limit)))
     said = f"{errors.shadow_failed} of {errors.units:,} units failed"
     numbers |= {"e_below": below, "e_above": above}
-    # A rate of one in a thousand cannot be judged from fewer than a thousand: one failure in three says little.
+    # A rate of one in a thousand cannot be judged from fewer than a thousand requests: one failure in three proves
+    # little.
     if above >= alarm and errors.units * limit >= 1:
         yield Reason(codes.ERRORS, State.HARM, f"{said}: the error rate is above {limit:g}", numbers)
     elif below >= alarm:
@@ -75,7 +76,7 @@ def latency(plan: Plan, evidence: Evidence, days: int, look: int) -> Iterator[Re
 
 
 def enough(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
-    """Days, volume, the ledger and its coverage."""
+    """Judge days, volume, the ledger and its coverage."""
     gates, days = plan.gates, len(evidence.days)
     if evidence.live_changed:
         newest = evidence.live_versions[-1]

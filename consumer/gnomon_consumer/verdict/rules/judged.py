@@ -1,4 +1,4 @@
-"""One series judged against its margin at one look. Pure."""
+"""A series that is judged against its margin at one look. Pure."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,9 +15,9 @@ from gnomon_consumer.verdict.rules.words import name_of, number
 
 FOREVER = 366
 FIRST_REJECT = 7
-"""Whole days before a metric may reject; a false REJECT at day 5 costs a challenger, not the users."""
+"""Whole days before a metric may reject. A false REJECT at day 5 harms only the challenger, not the users."""
 BOUNDED = ("accuracy", "agreement", "brier")
-"""Metrics whose difference is at most 1 a request."""
+"""Metrics whose difference is at most 1 for each request."""
 
 
 @lru_cache
@@ -47,22 +47,22 @@ class Judged:
 
     @property
     def known(self) -> bool:
-        """Whether both sides have a denominator."""
+        """Return whether both sides have a denominator."""
         return bool(np.isfinite(self.estimate))
 
     @property
     def name(self) -> str:
-        """Metric and segment, for a text."""
+        """Return metric and segment, for a text."""
         return name_of(self.metric) + (f" of {self.segment}" if self.segment else "")
 
     @property
     def at_least(self) -> str:
-        """The lower bound, for a text."""
+        """Return the lower bound, for a text."""
         return f"is at least {number(self.low, self.level)}" if isfinite(self.low) else "has no lower bound"
 
 
 def orientation(metric: str) -> int:
-    """Return 1 where more is better, -1 where less is."""
+    """Return 1 if more is better, -1 if less is."""
     return METRICS[metric][0] if metric in METRICS else -1
 
 
@@ -78,7 +78,7 @@ def judge(series: Series, plan: Plan, margin: float, days: int) -> Judged:
     rows = sum(series.rows[:days])
     nothing = found.standard_error <= NOISE * level and found.estimate == 0
     if series.metric in BOUNDED and rows and nothing:
-        # Not one request differed: what stays possible is a share of requests too rare to have been seen.
+        # No request differed: the share of requests that differ may still be too small to have been observed.
         found = replace(found, standard_error=rarest(rows, plan.alpha), radius=1.0)
     ends = sorted((sign * float(found.low), sign * float(found.high)))
     return Judged(
@@ -100,7 +100,7 @@ def judge(series: Series, plan: Plan, margin: float, days: int) -> Judged:
 
 @lru_cache
 def rarest(rows: int, alpha: float) -> float:
-    """Return the share of requests that is excluded, with error `alpha`, by `rows` without a single case."""
+    """Return the share of requests that `rows` observations without a case exclude with error `alpha`."""
     alarm = -log(alpha)
     if log_errors_below(0, rows, 1 - 1e-9) < alarm:
         return 1.0
@@ -110,7 +110,8 @@ def rarest(rows: int, alpha: float) -> float:
 def days_until(judged: Judged, plan: Plan, target: float, estimate: float | None = None) -> int | None:
     """Return the total number of days after which the lower bound would pass `target`; None if not within a year.
 
-    The difference stays `estimate` (default: as it is) and the standard error falls with the root of the days.
+    It assumes that the difference stays at `estimate` (default: the current one) and the standard error falls with the
+    root of the days.
     """
     if not judged.known or not judged.standard_error > 0:
         return None

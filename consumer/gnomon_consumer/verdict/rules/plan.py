@@ -14,7 +14,7 @@ from gnomon_consumer.sections import Section
 
 Goal = Literal["superior", "not_worse"]
 WIDEST = 1e12
-"""The widest margin: an infinite one would be no margin, and JSON cannot hold it."""
+"""The widest margin: an infinite margin would not limit anything, and JSON cannot hold it."""
 
 RANKINGS = tuple(f"ndcg{gain}@{k}" for gain in ("", "_exp") for k in (1, 3, 5, 10, 20))
 """NDCG of so many first items by linear and by exponential gain, in the order of the database's `ndcg_metrics`."""
@@ -31,7 +31,7 @@ METRICS: dict[str, tuple[int, float | None]] = {
     **dict.fromkeys(RANKINGS, (1, None)),
     "agreement": (1, 0.01),
 }
-"""What a plan may name. `agreement` compares the challenger with live itself (1) and needs no labels."""
+"""The metrics that a plan may name. `agreement` compares the challenger with live itself (1) and needs no labels."""
 
 
 class Gates(Section):
@@ -139,7 +139,7 @@ class WayBack(Section):
 
 
 class AnswerComparison(Section):
-    """When two answers agree, for the metric agreement."""
+    """The rule by which two answers agree, for the metric agreement."""
 
     compare: Literal["stream", "label", "absolute", "relative", "top-k", "sql"] = Field(
         default="stream",
@@ -172,7 +172,7 @@ class AnswerComparison(Section):
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """The fields of an answer that the rule does not read; none where that cannot be known."""
+        """Return the fields of an answer that the rule does not read; none if that cannot be known."""
         by_value = ("label", "ranking")
         return {"label": ("value", "ranking"), "absolute": by_value, "relative": by_value,
                 "top-k": ("label", "value")}.get(self.compare, ())  # fmt: skip
@@ -275,13 +275,14 @@ class Plan(Section):
 
     @property
     def attainable(self) -> bool:
-        """Whether any challenger could be shown to be what the goal says: none can agree with live more than live."""
+        """Return whether a challenger can reach the goal: none can agree with live more than live itself."""
         return self.metric != "agreement" or self.goal == "not_worse"
 
     def canonical(self) -> str:
         """Return the plan as one line of JSON with sorted keys: the text that is hashed.
 
-        What came after plans had been stored is left out where it says nothing, so that their hashes hold.
+        Keys that were introduced after plans had been stored are left out at their defaults, so that old hashes stay
+        valid.
         """
         whole = self.model_dump(mode="json")
         if self.comparison == AnswerComparison():

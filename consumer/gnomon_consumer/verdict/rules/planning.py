@@ -1,4 +1,4 @@
-"""What to expect of a plan, before and while it runs: days until a decision, margins that can be shown, cost. Pure."""
+"""The expectation of a plan, before and while it runs: days until a decision, margins that can be shown, cost. Pure."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ HORIZONS = (14, 28, 56)
 
 @dataclass(frozen=True)
 class Expected:
-    """Days until PROMOTE (None: not within a year), and the margin that this many days can show.
+    """Days until PROMOTE (None: not within a year), and the margin that can be shown within this many days.
 
-    `source` says where the standard deviation of a day's difference is from. `rows` and `cpu_hours` are those of the
+    `source` names the origin of the standard deviation of a day's difference. `rows` and `cpu_hours` are those of the
     days until PROMOTE, or of the planned days.
     """
 
@@ -34,7 +34,7 @@ class Expected:
 
     @property
     def feasible(self) -> bool:
-        """Whether a year of days can show the margin, and a challenger can be what the goal says."""
+        """Return whether a year of days can show the margin, and whether a challenger can reach the goal."""
         return self.attainable and self.margin >= self.smallest_margin
 
 
@@ -46,7 +46,7 @@ def expect(
     rows_a_day: float | None = None,
     cpu_us_a_row: float | None = None,
 ) -> Expected:
-    """Return what to expect when the difference of a day has the standard deviation `day_sd`."""
+    """Return the expectation if a day's difference has the standard deviation `day_sd`."""
     margin = plan.margins()[plan.metric]
     beyond = target(plan, plan.metric)
     one_day = Judged(plan.metric, margin, "", "complete", "week" if plan.blocks == "week" else "day", 1,
@@ -77,13 +77,13 @@ def expect(
 
 
 def least_day_sd(plan: Plan, differ: float, rows_a_day: float) -> float:
-    """Return how much days vary at least where both sides differ on a share of so many requests a day.
+    """Return the least deviation of a day's difference if both sides differ on this share of so many requests a day.
 
-    That is what the requests alone vary by; what the requests of a day share (weather, a campaign) comes on top. Raises
-    ValueError for a metric of which the share of requests that differ says nothing.
+    This is the variation from single requests; effects that a day's requests share (weather, a campaign) add to it.
+    Raises ValueError for a metric that the share of differing requests does not determine.
     """
     if plan.metric == "accuracy":
-        # A difference of -1 or 1 on each of them, of 0 on all others.
+        # On each differing request the difference is -1 or 1, on all others 0.
         return float((differ / rows_a_day) ** 0.5)
     if plan.metric == "agreement":
         return float((differ * (1 - differ) / rows_a_day) ** 0.5)
@@ -91,7 +91,7 @@ def least_day_sd(plan: Plan, differ: float, rows_a_day: float) -> float:
 
 
 def shown_margin(plan: Plan, day_sd: float, days: int) -> float:
-    """Return the width of the bound after so many days: the margin that a difference of 0 is shown not to exceed."""
+    """Return the width of the bound after so many days: the margin that is shown if the true difference is 0."""
     g_days, g_weeks = tuning(plan.days, plan.weeks, plan.alpha)
     if plan.blocks == "week":
         n = days // WEEK

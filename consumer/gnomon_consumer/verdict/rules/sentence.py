@@ -53,7 +53,7 @@ MOST = 3
 
 
 def sentence(plan: Plan, evidence: Evidence, verdict: Verdict) -> str:
-    """Return one sentence: the decision, what the challenger gains or loses, and what it rests on or waits for."""
+    """Return one sentence: the decision, the challenger's gain or loss, and the basis or the missing evidence."""
     reasons = _told(plan, verdict)
     gained = _gained(plan, verdict)
     if verdict.decision in (Decision.PROMOTE, Decision.ROLLBACK):

@@ -16,16 +16,16 @@ Ints = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 Text = str | None
 LEAST_SHARE = 0.05
-"""The labelled share by which a weight is divided at least."""
+"""A weight is divided by the labelled share, or by this if the share is lower."""
 NEVER = 1e-6
 """Probabilities are clipped to [NEVER, 1 - NEVER] in the log loss."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What pairs have in common: their day (counted from the first), decisions, truth, and values of segment keys.
+    """Common properties of pairs: their day (counted from the first), decisions, truth, and values of segment keys.
 
-    `same`: whether the answers match, null where they cannot be compared; known: whether a label counts.
+    `same`: whether the answers match, null if they cannot be compared; known: whether a label counts.
     """
 
     day: int
@@ -39,10 +39,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs that both sides answered, one element each; `kind` counts in `kinds`. `unit`: equal for equal clusters.
+    """Pairs that both sides answered, one element each.
 
-    A value that is missing is NaN. unit is None where no request has a cluster. The lists are a row a pair, a column a
-    metric of RANKINGS; None where no metric asks for them.
+    `kind` is an index into `kinds`. `unit`: equal for equal clusters.
+
+    A missing value is NaN. `unit` is None if no request has a cluster. The lists have a row for each pair and a column
+    for each metric of RANKINGS; None if the plan has no such metric.
     """
 
     kinds: Sequence[Kind]
@@ -61,17 +63,17 @@ class Pairs:
 
     @cached_property
     def day(self) -> Ints:
-        """The day of each pair."""
+        """Return the day of each pair."""
         return self.each(lambda kind: kind.day, np.int64)
 
     @cached_property
     def known(self) -> Booleans:
-        """Whether a label counts."""
+        """Return whether a label counts, for each pair."""
         return np.asarray(self.each(lambda kind: kind.known))
 
     @cached_property
     def decided(self) -> Booleans:
-        """Whether both sides decided."""
+        """Return whether both sides decided."""
         return np.asarray(self.each(lambda kind: kind.live is not None and kind.shadow is not None))
 
     @cached_property
@@ -82,13 +84,13 @@ class Pairs:
 
     @cached_property
     def fits(self) -> bool:
-        """Whether any decision can equal a label: two vocabularies would make every accuracy 0."""
+        """Return whether any decision can equal a label: with two vocabularies every accuracy would be 0."""
         decisions, truths = self.names
         return not (decisions and truths and decisions.isdisjoint(truths))
 
     @cached_property
     def probable(self) -> Booleans:
-        """Whether both values are probabilities; of no pair where one value, by more than rounding, is none."""
+        """Return whether both values are probabilities; no pair if any value is outside of 0 to 1."""
         there = np.isfinite(self.live) & np.isfinite(self.shadow)
         for side in (self.live, self.shadow):
             if np.any((side[there] < -1e-4) | (side[there] > 1 + 1e-4)):
@@ -97,17 +99,20 @@ class Pairs:
 
     @cached_property
     def judged(self) -> Booleans:
-        """Whether both decisions can be held against a true class."""
+        """Return whether both decisions can be compared with a true class."""
         return np.asarray(self.fits & self.known & self.decided & self.each(lambda kind: kind.truth is not None))
 
     @cached_property
     def right(self) -> tuple[Booleans, Booleans]:
-        """Whether the decision of live, and of the shadow, is the true class."""
+        """Return whether the decision of live, and of the shadow, is the true class."""
         return self.each(lambda kind: kind.live == kind.truth), self.each(lambda kind: kind.shadow == kind.truth)
 
     @cached_property
     def corrected(self) -> Floats:
-        """Weights divided by the labelled share of the pairs with the same segments, live decision and live tenth."""
+        """Return the weights, divided by the labelled share of their group.
+
+        A group is the pairs with the same segments, live decision and tenth of the live value.
+        """
         where = [(sorted(kind.watched.items()), kind.live) for kind in self.kinds]
         like = {key: at for at, key in enumerate(dict.fromkeys(map(repr, where)))}
         group = np.array([like[repr(key)] for key in where], dtype=np.int64)[self.kind]
@@ -115,7 +120,7 @@ class Pairs:
         there = ~np.isnan(self.live)
         tenth[there] = np.clip(np.floor(self.live[there] * 10) + 1, 0, 11).astype(np.int64)
         cell = group * 13 + tenth
-        # Of no pairs NumPy counts integers.
+        # For an empty array NumPy returns integers.
         every = np.bincount(cell, self.weight).astype(np.float64)
         labelled = np.bincount(cell, self.weight * self.known).astype(np.float64)
         share = np.divide(labelled, every, out=np.zeros_like(every), where=every > 0)
@@ -123,7 +128,7 @@ class Pairs:
 
 
 class Sides(NamedTuple):
-    """Numerator and denominator of either side, unweighted, of the pairs that count; x None stands for ones."""
+    """Numerator and denominator of each side, unweighted, of the pairs that count; x None means ones."""
 
     given: Booleans
     live_y: NDArray[Any]
@@ -133,7 +138,7 @@ class Sides(NamedTuple):
 
 
 def sides(pairs: Pairs, metric: str, *, worst: bool = False) -> Sides:
-    """Return what a metric sums. `worst`: a pair without a label says the worst for the shadow that it could."""
+    """Return the summands of a metric. `worst`: a pair without a label has the label that is worst for the shadow."""
     live, shadow, truth = pairs.live, pairs.shadow, pairs.truth
     live_right, shadow_right = pairs.right
     if metric == "accuracy":
@@ -175,7 +180,7 @@ def _lists(pairs: Pairs, at: int) -> Sides:
 
 
 def agreement(pairs: Pairs) -> Sides:
-    """Return what agreement sums: live agrees with itself."""
+    """Return the summands of agreement; live always agrees with itself."""
     same = pairs.each(lambda kind: kind.same is True)
     return Sides(pairs.each(lambda kind: kind.same is not None), np.ones_like(same), None, same, None)
 
@@ -184,7 +189,7 @@ class Units:
     """Clusters, and clusters within days, of a set of pairs, numbered from 0."""
 
     def __init__(self, unit: Ints, day: Ints) -> None:
-        """Number them."""
+        """Number the clusters."""
         self.cluster = np.unique(unit, return_inverse=True)[1].astype(np.int64)
         self.cell = np.unique(self.cluster * (int(day.max(initial=0)) + 1) + day, return_inverse=True)[1]
 
@@ -196,7 +201,10 @@ class Units:
 
 
 class Summing:
-    """Makes series of pairs over so many days; `looks`: after how many days the variances of clusters are wanted."""
+    """Builds series of pairs over so many days;
+
+    `looks`: the numbers of days at which the variances of clusters are needed.
+    """
 
     def __init__(self, pairs: Pairs, days: int, looks: Sequence[int]) -> None:
         """Number the clusters once."""
@@ -206,7 +214,7 @@ class Summing:
         self.units = None if pairs.unit is None else Units(pairs.unit, pairs.day)
 
     def variants(self, metric: str) -> Iterator[Series]:
-        """Yield the complete, weighted and worst series of a metric that needs labels, where there is any."""
+        """Yield the complete, weighted and worst series of a metric that needs labels; none without labelled pairs."""
         complete = sides(self.pairs, metric)
         yield from self.series(metric, complete)
         yield from self.series(metric, complete, variant="weighted", weight=self.pairs.corrected)
@@ -226,7 +234,7 @@ class Summing:
     def series(
         self, metric: str, of: Sides, *, segment: str = "", variant: str = "complete", weight: Floats | None = None
     ) -> Iterator[Series]:
-        """Yield the series of what is given, none where nothing is."""
+        """Yield the series of the given sums, nothing if they are empty."""
         rows = np.flatnonzero(of.given)
         if not len(rows):
             return
@@ -254,7 +262,7 @@ class Summing:
         for sign, at in ((-1, 0), (1, 2)):
             y, x, of_x = sums[at], sums[at + 1], total[at + 1]
             ratio = total[at] / of_x
-            # The residual of a root is that of the square over twice the root; a side without any error has none.
+            # The residual of a root is that of the square divided by twice the root; a side without any error has none.
             root = 2 * np.sqrt(ratio) if metric == "rmse" else 1.0
             if root > 0:
                 residual += sign * (y[early] - ratio * x[early]) / of_x / root
@@ -267,7 +275,7 @@ class Summing:
 
 @dataclass(frozen=True)
 class Labelled:
-    """How much of the pairs is labelled: by decisions, by true class, in all, and by the effective number of rows."""
+    """The labelled share of the pairs: by decisions, by true class, in total, and by the effective number of rows."""
 
     cells: tuple[AnswerCell, ...] = ()
     classes: tuple[tuple[str, int], ...] = ()
@@ -276,7 +284,7 @@ class Labelled:
 
 
 def labelled(pairs: Pairs) -> Labelled:
-    """Return how much is labelled."""
+    """Return the labelled share."""
     n = len(pairs.kinds)
     weight = np.bincount(pairs.kind, pairs.weight, n)
     rows = np.bincount(pairs.kind, minlength=n)

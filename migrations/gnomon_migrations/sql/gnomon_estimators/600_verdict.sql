@@ -1,5 +1,6 @@
--- What a verdict rests on, by whole local days of sealed cohorts (docs/verdict.md). The client asks for each part; the
--- decision itself is not made in SQL. A reader may decide and verify, so what it reads of the tables is here.
+-- The evidence of a verdict, by whole local days of sealed cohorts (docs/verdict.md). The client requests each part;
+-- the decision itself is not made in SQL. A role that can only read may decide and verify, so the views that it needs
+-- are here.
 
 create view gnomon_estimators.view_versions as select name, sha256 from gnomon.view_versions;
 
@@ -9,18 +10,18 @@ select cohort_id, deployment_id, horizon, until, sealed_at, source_offsets, labe
 create view gnomon_estimators.joined_partitions as
 select deployment_id, source_partition, start_offset, topic_id, seed, policy from gnomon.join_progress;
 
--- In how many places the ledger of a deployment does not close. With the owner's rights: it reads the tables.
+-- The number of differences in the ledger of a deployment. With the owner's rights, because it reads the tables.
 create function gnomon_estimators.verdict_ledger_differences(deployment integer) returns bigint
     language sql stable security definer set search_path = pg_catalog, pg_temp as
 $$
     select count(*) from gnomon.ledger_differences(verdict_ledger_differences.deployment)
 $$;
 
--- The pairs of sealed cohorts that both sides answered, by everything that takes few values; weights, values and units
--- are arrays of the same length, one element a pair, so that the client sums them as vectors, each pair read once. A
--- unit is the hash of a cluster; a request without one is its own; null where no request has a cluster. A value that is
--- missing is NaN. watched: the values of the segment keys asked for, null: of all of them. ranked: with the NDCG of
--- either list, each pair's in the order of `ndcg_metrics`.
+-- The pairs of sealed cohorts that both sides answered, grouped by everything that has few different values; weights,
+-- values and units are arrays of the same length, one element a pair, so that the client sums them as vectors, and each
+-- pair is read once. A unit is the hash of a cluster; a request without one is its own unit; null if no request has a
+-- cluster. A missing value is NaN. watched: the values of the requested segment keys, null: of all of them. ranked: with
+-- the NDCG of both lists of each pair, in the order of `ndcg_metrics`.
 create function gnomon_estimators.verdict_pairs(stream text, deployment text, since timestamptz, until timestamptz,
                                         horizon interval, time_zone text, keys text[], clustered boolean,
                                         ranked boolean)
@@ -28,10 +29,10 @@ create function gnomon_estimators.verdict_pairs(stream text, deployment text, si
                    weights float8[], live_values float8[], shadow_values float8[], truths float8[], units bigint[],
                    live_lists float8[], shadow_lists float8[])
     language plpgsql stable set enable_nestloop = off set enable_sort = off
-    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays sorting would carry along
+    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays a sort would carry
 $$
 begin
-    -- Planned for this question: whether the labels have versions decides how they are joined.
+    -- Planned for this question: the join depends on whether labels have several versions.
     return query execute $sql$
     select (p.event_time at time zone $6)::date,
            case when $7 is null then p.segments
@@ -53,7 +54,7 @@ begin
 end
 $$;
 
--- The NDCG of a list in the order of `ndcg_metrics`; NaN where there is none.
+-- The NDCG of a list in the order of `ndcg_metrics`; NaN if it is not defined.
 create function gnomon_estimators.verdict_ndcgs(items text[], scores float8[], relevant_items text[], relevance float8[])
     returns float8[] language sql immutable parallel safe as
 $$
@@ -65,7 +66,7 @@ $$
         array_fill('NaN'::float8, array[cardinality(gnomon_estimators.ndcg_metrics())]))
 $$;
 
--- The number of a pair's cluster: equal for equal clusters, its own for a pair without a cluster.
+-- The number of a pair's cluster: equal for equal clusters, unique for a pair without a cluster.
 create function gnomon_estimators.unit_of(cluster text, source_partition integer, source_offset bigint) returns bigint
     language sql immutable parallel safe as
 $$
@@ -73,16 +74,16 @@ $$
                 else hashtextextended(cluster, 0) end
 $$;
 
--- The pairs that both sides answered, joined by a time, by whether they match: by the stream's own rule ('stream') or by
--- one of report_v1.matches. same: null where the rule finds nothing to compare. What the rule does not read is counted
--- where it differs (label, value, ranking). The rest as above.
+-- The pairs that both sides answered, joined by a time, by whether they match: by the stream's own rule ('stream') or
+-- by one of report_v1.matches. same: null if the rule finds nothing to compare. For parts that the rule does not read
+-- (label, value, ranking), the pairs in which they differ are counted. The rest as above.
 create function gnomon_estimators.verdict_compared(stream text, deployment text, since timestamptz, until timestamptz,
                                            joined_by timestamptz, time_zone text, keys text[], clustered boolean,
                                            compare text, tolerance float8, k integer, expression text)
     returns table (day date, watched jsonb, same boolean, other_label bigint, other_value bigint, other_ranking bigint,
                    weights float8[], units bigint[])
     language plpgsql stable set enable_nestloop = off set enable_sort = off
-    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays sorting would carry along
+    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays a sort would carry
 $$
 begin
     return query execute format($sql$
@@ -153,7 +154,7 @@ $$
     from whole w cross join counted c cross join grouped g
 $$;
 
--- By local day, how many requests that were scored alone took longer than a limit, with the weights of the latency
+-- By local day, the number of requests scored alone that took longer than a limit, with the weights of the latency
 -- report.
 create function gnomon_estimators.verdict_latency(stream text, deployment text, since timestamptz, until timestamptz,
                                           time_zone text, limit_us float8)
@@ -170,7 +171,7 @@ $$
     group by 1 order by 1
 $$;
 
--- The versions of the live model, by when they answered last; the last one is the current one.
+-- The versions of the live model, ordered by their last answer; the last one is the current one.
 create function gnomon_estimators.verdict_live_versions(stream text, deployment text, until timestamptz, time_zone text)
     returns table (name text, version text, first_day date, last_day date, n bigint)
     language sql stable parallel safe as
@@ -183,9 +184,9 @@ $$
     group by 1, 2 order by max(p.event_time), 1, 2
 $$;
 
--- The features on which requests that a deployment answers as live does differ most from those that it does not: by the
--- distance of their means in standard deviations, or the largest difference of a value's share. Of more than 30,000
--- pairs about 30,000 are read, as for drift.
+-- The features in which requests that a deployment answers as live does differ most from the others: by the distance of
+-- their means in standard deviations, or the largest difference of a value's share. Of more than 30,000 pairs about
+-- 30,000 are read, as for drift.
 create function gnomon_estimators.verdict_disagreeing_features(stream text, deployment text, since timestamptz,
                                                        until timestamptz)
     returns table (feature text, distance float8)

@@ -42,7 +42,7 @@ class ModelSpec:
 
     @property
     def artefact(self) -> Artefact:
-        """How the model appears in the records."""
+        """Return the model as it appears in the records."""
         return Artefact(self.name, self.version, self.sha256)
 
     def covering(self, files: Mapping[str, str]) -> "ModelSpec":
@@ -58,7 +58,7 @@ class ModelSpec:
         return replace(self, sha256=digest, version=digest[:12] if named and digest else self.version)
 
     def as_json(self) -> dict[str, Any]:
-        """For a frame to a worker."""
+        """Return the fields for a frame to a worker."""
         return asdict(self)
 
 
@@ -110,7 +110,7 @@ def _kind(location: str) -> tuple[Kind, str, str, str, str | None]:
         name = plain.rstrip("/").rpartition("/models/")[2].replace("/", "-") or "model"
         return "server", plain, "", name, authorization
     if location.partition(":")[0].lower() in ("http", "https"):
-        # The text is not repeated: what is meant as an address may hold a password.
+        # The error does not repeat the text, because a text that was meant as an address may hold a password.
         raise ConfigurationError(
             "--model: the address of a model server begins with http:// or https://, in lower case"
         )
@@ -151,8 +151,8 @@ def _digest(path: Path, location: str) -> str:
 
 def load(spec: ModelSpec, features: Sequence[Feature], folder: Path) -> Runner:
     """Load the model and bind it to the features by name; raise ConfigurationError. Runs in a worker."""
-    # ONNX Runtime reports its use to its maker, and warns where it cannot store an identifier of the machine in the
-    # home folder, unless this is set before it is imported: here, or by a model in Python.
+    # ONNX Runtime sends telemetry to its maker, and warns if it cannot store an identifier of the machine in the home
+    # folder, unless this is set before it is imported, here or by a Python model.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     if all(feature.name != LIVE_ITEMS.name for feature in features):
         features = (*features, LIVE_ITEMS)

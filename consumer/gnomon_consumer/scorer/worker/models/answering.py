@@ -1,4 +1,4 @@
-"""Turn the outputs of a model of named tensors into answers, by the role of each output."""
+"""Convert the outputs of a model with named tensors to answers, by the role of each output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from gnomon_schemas.texts import NotTextError, text_of
 
 
 def answers_of(reading: Reading, values: Mapping[str, Any], rows: int) -> Answers:
-    """Return the answers in the model's outputs; raises ValueError that names an output of the wrong shape."""
+    """Return the answers in the model's outputs; raise ValueError that names an output of the wrong shape."""
     answers = Answers(rows)
     if reading.label is not None:
         answers.label = _labels(reading, _column(reading.label, values, rows), answers.failures)
@@ -35,7 +35,7 @@ def answers_of(reading: Reading, values: Mapping[str, Any], rows: int) -> Answer
 def _scores(reading: Reading, values: Mapping[str, Any], answers: Answers) -> None:
     first = reading.scores[0]
     value = values[first.output]
-    if isinstance(value, list):  # a tensor a row; lists to rank may differ in length
+    if isinstance(value, list):  # one tensor for each row, because lists to rank may differ in length
         _check_rows(first.output, len(value), answers.rows)
         answers.scores = [np.asarray(one, np.float64).reshape(-1).tolist() for one in value]
         names = reading.classes.names
@@ -65,7 +65,7 @@ def _take_scores(reading: Reading, output: str, plane: NDArray[Any], answers: An
 
 
 def _maps(reading: Reading, value: Any, answers: Answers) -> None:
-    """Take one map from class to score a row (ZipMap)."""
+    """Take one map from class to score for each row (ZipMap)."""
     _check_rows(reading.scores[0].output, len(value), answers.rows)
     known = reading.classes.by_label
     answers.row_items = [[known.get(str(key), str(key)) for key in one] for one in value]
@@ -92,7 +92,7 @@ def _labels(reading: Reading, column: NDArray[Any], failures: dict[int, Failure]
     items = column.tolist()
     plain = [known.get(item) for item in items] if column.dtype == object else None
     if plain is not None and None not in plain:
-        return plain  # type: ignore[return-value]  # None was looked for
+        return plain  # type: ignore[return-value]  # None was excluded
     found = []
     for row, item in enumerate(items):
         try:
@@ -108,7 +108,7 @@ def _labels(reading: Reading, column: NDArray[Any], failures: dict[int, Failure]
 
 
 def _column(source: Source, values: Mapping[str, Any], rows: int) -> NDArray[Any]:
-    """Return one item a row of any type."""
+    """Return one item of any type for each row."""
     plane = _rows_by_columns(source.output, values[source.output], rows)
     return _at(source, plane)
 
@@ -121,7 +121,8 @@ def _at(source: Source, plane: NDArray[Any]) -> NDArray[Any]:
     if source.column is None and plane.shape[1] != 1:
         raise ValueError(
             f"the output {source.output!r} has {plane.shape[1]} values for a capture; one is needed: say in a sidecar"
-            f" what its columns are, such as `outputs: {{{source.output}: scores}}`"
+            f" what its columns are, such as `outputs: {{{source.output}: scores}}` or `outputs: {{{source.output}:"
+            f" [{', '.join(['value', *['null'] * (plane.shape[1] - 1)][:10])}]}}`"
         )
     if source.column is not None and plane.shape[1] <= source.column:
         raise ValueError(
@@ -138,7 +139,7 @@ def _plane(source: Source, value: Any, rows: int) -> NDArray[Any]:
 
 
 def _rows_by_columns(output: str, value: Any, rows: int) -> NDArray[Any]:
-    if isinstance(value, list):  # a tensor a row
+    if isinstance(value, list):  # one tensor for each row
         _check_rows(output, len(value), rows)
         parts = [np.asarray(one).reshape(-1) for one in value]
         sizes = sorted({part.size for part in parts} - {1})

@@ -13,15 +13,15 @@ from gnomon_schemas.records import Failure, FailureKind, FeatureState, Predictio
 
 Takes = Literal["float", "int", "bool", "string", "any"]
 LIVE_ITEMS = Feature("prediction.items", "array", nullable=True, items="string")
-"""The items that the live model ranked, as a feature for a challenger that asks for it by this name."""
+"""The name of the feature by which a challenger gets the items that the live model ranked."""
 
 _LARGEST = 1.7e308
-"""Beyond it a number is as good as infinite."""
+"""A number beyond this counts as infinite."""
 
 
 @dataclass(
     slots=True
-)  # not frozen: a probe makes one for each feature of each row, which would take three times as long
+)  # not frozen: a probe creates one for each feature of each row, and frozen ones take three times as long
 class FeatureColumn:
     """One feature of a batch: `values` [rows] or [rows, width]; `missing` marks nulls (their value means nothing).
 
@@ -259,7 +259,7 @@ def list_widths(inputs: Sequence[ModelInput], features: Sequence[Feature]) -> di
 
 
 def _check_width(one: ModelInput, known: Mapping[str, Feature]) -> None:
-    """Check that single features are as many as the columns, or fewer next to a list, whose length differs by row."""
+    """Check the number of columns: as many as single features, or at least as many if there is a list."""
     if one.width is None:
         return
     lists = sum(name in known and known[name].kind == "array" for name in one.features)

@@ -59,11 +59,11 @@ class BatchFitter:
         return answers if count == len(part) else answers.first(count)
 
     def feature_state(self) -> FeatureState | None:
-        """Return the feature state of the model behind."""
+        """Return the feature state of the wrapped model."""
         return self._runner.feature_state()
 
     def close(self) -> None:
-        """Close the model behind."""
+        """Close the wrapped model."""
         self._runner.close()
 
 

@@ -31,7 +31,7 @@ def _labels(name: str, made_by: Mapping[str, Any], constants: Mapping[str, Any])
         if node is None or not node.input:
             return ()
         if listed := tuple(_listed(node)):
-            # A classifier answers the label first; its second output holds scores.
+            # A classifier's first output is the label, its second one holds scores.
             return listed if node.op_type == "ZipMap" or node.output[0] == name else ()
         if node.op_type in _FROM_LIST and node.input[0] in constants:
             return _constant(constants[node.input[0]])

@@ -18,14 +18,14 @@ _DOMAINS = {"": "", "ai.onnx": "", "ai.onnx.ml": "ai.onnx.ml"}
 
 @dataclass(frozen=True)
 class Inspected:
-    """A parsed model, and the names of the files beside it that hold its tensors, sorted."""
+    """A parsed model, and the sorted names of the files next to it that hold its tensors."""
 
     model: Any
     external: tuple[str, ...]
 
 
 def inspect(content: bytes, path: Path) -> Inspected:
-    """Raise ConfigurationError that names what is not allowed: other operators, data elsewhere, no ONNX at all."""
+    """Raise ConfigurationError that names forbidden content: other operators, data elsewhere, or not an ONNX file."""
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)

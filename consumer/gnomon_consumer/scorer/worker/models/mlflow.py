@@ -1,4 +1,4 @@
-"""The MLflow `MLmodel` file of a model's folder: its column-based signature, and where the model's own file is."""
+"""The MLflow `MLmodel` file of a model's folder: its column-based signature, and the path of the model's own file."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,8 @@ _FLAVORS = {"onnx": "", "xgboost": "xgboost:", "lightgbm": "lightgbm:", "catboos
 def read(path: Path) -> dict[str, Any]:
     """Return the features in the order of the signature's columns, and which of them are optional.
 
-    A signature of tensors names the model's inputs, not features, so it says nothing. What cannot be read is returned
-    as a ConfigurationError in the place of the features.
+    A signature of tensors names the model's inputs, not features, so it is ignored. If a file cannot be read, a
+    ConfigurationError is returned in the place of the features.
     """
     try:
         loaded = load_texts(path)
@@ -41,7 +41,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def model_in(folder: Path) -> str:
-    """Return the location of the model that an MLflow folder holds; raise ConfigurationError where none can be run."""
+    """Return the location of the model in an MLflow folder; raise ConfigurationError if none of them can be run."""
     path = folder / "MLmodel"
     if not path.is_file():
         raise ConfigurationError(f"--model {folder}: a folder without an MLmodel file; name the model's own file")

@@ -11,13 +11,13 @@ from gnomon_schemas.errors import ConfigurationError
 _SHOWN = 80
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NOTHING = ("", "~", "null", "Null", "NULL")
-"""How YAML writes a null; read as texts, they still say that there is nothing."""
+"""The texts for a null in YAML; as texts, too, they mean that there is no value."""
 
 
 def names_in(value: Any, where: str) -> tuple[str, ...]:
     """Return the names in `value`: a list of texts, or one text that holds a list; raise ConfigurationError.
 
-    `where` says which file and key it came from.
+    `where` is the file and key of `value`, for the error.
     """
     listed = _listed(value, where)
     if isinstance(listed, Mapping):
@@ -26,10 +26,10 @@ def names_in(value: Any, where: str) -> tuple[str, ...]:
 
 
 def classes_in(value: Any, where: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return class names in order, and the name of each of the model's own labels where a mapping says them.
+    """Return class names in order, and the name of each of the model's own labels if a mapping gives them.
 
-    Lists as in `names_in`. A mapping says the name of each label or index (`{0: no, 1: yes}`), or the index of each
-    name (`{no: 0, yes: 1}`); only of indices 0 to n-1 the order is known. Raises ConfigurationError.
+    Lists as in `names_in`. A mapping gives the name of each label or index (`{0: no, 1: yes}`), or the index of each
+    name (`{no: 0, yes: 1}`); the order is known only for indices 0 to n-1. Raises ConfigurationError.
     """
     listed = _listed(value, where)
     if not isinstance(listed, Mapping):
@@ -78,13 +78,13 @@ def _parsed(text: str, where: str) -> Any:
 
 
 def _broken(part: str) -> bool:
-    """Return whether a name shows that a list in some other notation was cut at its commas."""
+    """Return whether a name shows that a list in another notation was cut at its commas."""
     pairs = (("(", ")"), ("[", "]"), ("{", "}"))
     return any(part.count(left) != part.count(right) for left, right in pairs) or "([" in part or part[0] in "\"'"
 
 
 def _json(text: str) -> Any:
-    """Return the list or mapping in a JSON text, numbers and truths as they are written; None where it is not JSON."""
+    """Return the list or mapping in a JSON text, numbers and booleans as they are written; None if it is not JSON."""
     try:
         loaded = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
         if isinstance(loaded, str) and loaded[:1] in ("[", "{"):  # encoded twice
@@ -103,7 +103,7 @@ def _truth(one: Any) -> Any:
 
 
 def _python(text: str, shown: str) -> Any:
-    """Return the list or mapping of a Python representation, each name as it is written."""
+    """Return the list or mapping in a Python representation, each name as it is written."""
     try:
         node = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -123,7 +123,7 @@ def _python(text: str, shown: str) -> Any:
 
 
 def _literal(node: ast.expr | None, text: str) -> str | None:
-    """Return a constant as it is written; None for anything else, such as two texts that no comma parts."""
+    """Return a constant as it is written; None for anything else, such as two texts without a comma between them."""
     if node is None:
         return None
     written = ast.get_source_segment(text, node) or ""

@@ -1,7 +1,7 @@
-"""Model files of XGBoost, LightGBM and CatBoost, run by their own libraries: `xgboost:FILE` and its siblings.
+"""Model files of XGBoost, LightGBM and CatBoost, run by their own libraries: `xgboost:FILE`, `lightgbm:FILE` and so on.
 
-The library has to be installed where the scorer runs. Features are bound by the names in the file, or in the order that
-a sidecar gives; whole numbers and truths are given as float64. What the file's objective says decides what is read.
+The library must be installed where the scorer runs. Features are bound by the names in the file, or in the order that
+a sidecar gives; whole numbers and booleans are passed as float64. The file's objective decides what is read.
 """
 
 import importlib
@@ -28,11 +28,11 @@ _KEYS = ("batch", "features", "missing", "name", "task", "version")
 _OF_CLASSES = ("classes", "positive")
 _CATBOOST_CLASSES = ("Logloss", "CrossEntropy", "Focal", "MultiClass", "MultiClassOneVsAll")
 _CATBOOST_LOGARITHMS = ("Poisson", "Tweedie")
-"""Their raw score is a logarithm; CatBoostRegressor answers its exponential."""
+"""Objectives whose raw score is a logarithm; CatBoostRegressor returns its exponential."""
 
 
 class NativeRunner:
-    """A booster of one file; `most`: the most rows of one call, as a sidecar says it."""
+    """A booster from one file; `most` is the maximum number of rows of one call, from a sidecar."""
 
     def __init__(
         self, library: str, content: bytes, path: Path, features: Sequence[Feature], *, signature: Path | None = None
@@ -46,7 +46,7 @@ class NativeRunner:
             booster = _LOADERS[library](package, content)
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error}") from None
-        except Exception as error:  # noqa: BLE001 - each library has exceptions of its own
+        except Exception as error:  # noqa: BLE001 - each library has its own exceptions
             text = " ".join(str(error).split())
             raise ConfigurationError(f"{path}: {library} cannot load it: {text[-300:]}") from None
         self._predict, self._kind = booster.predict, booster.kind
@@ -70,7 +70,7 @@ class NativeRunner:
         self.reading = self._described(library)
 
     def predict(self, batch: Batch, rows: int) -> Answers:
-        """Score a batch; rows that do not fit are not shown to the model."""
+        """Score a batch; rows that do not fit are not passed to the model."""
         failures: dict[int, Failure] = {}
         whole = {name: absent(rows) for name in self._optional} | dict(batch)
         matrix = tensor_of(self.inputs[0], np.float64, whole, rows, self._defaults, failures)
@@ -115,11 +115,11 @@ class NativeRunner:
         return None
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: a booster holds no resources."""
 
 
 class _Booster:
-    """What a file holds: `kind` of answer (`value`; `positive`: probabilities of the second class; `classes`)."""
+    """The content of a file: `kind` of answer (`value`; `positive`: probabilities of the second class; `classes`)."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ def _xgboost(package: Any, content: bytes) -> _Booster:
 
 
 def _xgboost_trees(booster: Any) -> tuple[int, int]:
-    """Return the rounds that predict, (0, 0) for all, after a training that was stopped early.
+    """Return the range of trees that predict, (0, 0) for all, after training with early stopping.
 
     XGBoost's scikit-learn classes then predict with the best round, its own Booster with all of them.
     """
@@ -242,7 +242,7 @@ _LOADERS: Mapping[str, Callable[[Any, bytes], _Booster]] = {
 
 
 def _check_said(said: Signature, kind: str, path: Path) -> None:
-    """Raise ConfigurationError for what a sidecar says and no booster of this kind has."""
+    """Raise ConfigurationError for sidecar keys that do not apply to a booster of this kind."""
     known = _KEYS if kind == "value" else (*_KEYS, *_OF_CLASSES)
     unknown = next(
         (key for key in sorted(said.by_hand) if key in ("inputs", "outputs", *_OF_CLASSES) and key not in known), None

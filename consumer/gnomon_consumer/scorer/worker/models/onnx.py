@@ -1,4 +1,4 @@
-"""ONNX models through ONNX Runtime: the one module that imports it."""
+"""ONNX models through ONNX Runtime. Only this module imports it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -41,10 +41,10 @@ _MOST = 400
 
 
 class OnnxRunner:
-    """A model of one ONNX file and its external data, inspected before it is loaded, with one thread an operator.
+    """A model from one ONNX file and its external data, inspected before it is loaded, with one thread an operator.
 
-    `content` is the file's bytes, `sha256` the pin of them and of the files that hold its tensors. `fixed` and `most`:
-    the number of rows that each call must have, or may have.
+    `content` is the file's bytes, `sha256` the pin of them and of the files that hold its tensors. `fixed` is the
+    required number of rows of a call, `most` the maximum.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class OnnxRunner:
             raise ValueError(f"ONNX Runtime: {reason(error)}") from None
 
     def feature_state(self) -> FeatureState | None:
-        """ONNX has no feature cache."""
+        """Return None: ONNX has no feature cache."""
         return None
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ def _tensor(node: Any) -> Tensor:
 
 
 def reason(error: Exception) -> str:
-    """Return what an error of ONNX Runtime says after its place in the C++ sources; of a long text both ends."""
+    """Return ONNX Runtime's error text without the position in the C++ sources; of a long text both ends."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = _PREFIX.sub("", text)
     place = list(_PLACE.finditer(text))

@@ -1,15 +1,16 @@
-"""The files that a Python model opens while it loads: they decide what it answers, so its SHA-256 covers them.
+"""The files that a Python model opens while it loads. They influence its answers, so its SHA-256 covers them.
 
-Python tells of each file that it opens (an audit event). A library in C that opens a file by itself is not seen; the
-model names such files in its attribute `files`. What belongs to the system and to the installed packages is left out.
+Python reports each file that it opens by an audit event; the keeper reports those that C libraries open by themselves
+(see `worker.opens`). If the kernel does not let the keeper see them, the model names them in its attribute `files`.
+Files of the system and of installed packages are left out.
 """
 
 import hashlib
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +21,46 @@ _hooked: list[bool] = []
 
 
 class OpenedFiles:
-    """What was opened for reading, and which modules were imported, between two moments."""
+    """The files that were opened for reading and the modules that were imported between two moments."""
 
     def __init__(self) -> None:
         self._before = frozenset(sys.modules)
         self._paths: set[str] = set()
 
     def note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Take an audit event."""
+        """Process an audit event."""
         if event == "open" and isinstance(arguments[0], (str, bytes)):
             flags = arguments[2] if isinstance(arguments[2], int) else 0
             if flags & os.O_ACCMODE != os.O_WRONLY:
                 self._paths.add(os.fsdecode(arguments[0]))
 
-    def digests(self, folder: Path, own: Path) -> dict[str, str]:
-        """Return the SHA-256 of each file by its path, relative to `folder` where it lies within.
+    def digests(self, folder: Path, own: Path, also: Iterable[str] = ()) -> dict[str, str]:
+        """Return the SHA-256 of each file by its path, relative to `folder` if it is inside.
 
-        `own`, the file of the model's factory, is left out: it has a SHA-256 of its own.
+        `own`, the file of the model's factory, is left out, because it has its own SHA-256. `also`: paths that the
+        keeper saw. A file that cannot be read, such as one that the sandbox hides, is left out.
         """
         installed = [Path(path) for key, path in sysconfig.get_paths().items() if key not in ("data", "scripts")]
         ours = [Path(str(sys.modules[name].__file__)).parent for name in _OURS if name in sys.modules]
-        left_out = [path.resolve() for path in (*installed, *ours, *map(Path, _SYSTEM))]
+        libraries = [Path(prefix) / "lib" for prefix in (sys.prefix, sys.base_prefix)]
+        left_out = [path.resolve() for path in (*installed, *libraries, *ours, *map(Path, _SYSTEM))]
         found = {}
-        for path in sorted({one.resolve() for one in map(Path, (*self._paths, *self._modules()))} - {own.resolve()}):
-            if path.suffix == ".pyc" or any(path.is_relative_to(one) for one in left_out) or not path.is_file():
+        paths = {one.resolve() for one in map(Path, (*self._paths, *self._modules(), *also))}
+        for path in sorted(paths - {own.resolve()}):
+            if path.suffix == ".pyc" or any(path.is_relative_to(one) for one in left_out):
                 continue
             name = path.relative_to(folder.resolve()) if path.is_relative_to(folder.resolve()) else path
-            with path.open("rb") as stream:
-                found[name.as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+            with suppress(OSError):
+                if path.is_file():
+                    with path.open("rb") as stream:
+                        found[name.as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
         return found
 
     def _modules(self) -> Iterator[str]:
-        """The sources of what was imported: a compiled module in the cache is opened in the place of its source."""
+        """Yield the source files of imported modules:
+
+        Python opens a cached compiled file in the place of its source.
+        """
         for name in sys.modules.keys() - self._before:
             source = getattr(sys.modules.get(name), "__file__", None)
             if isinstance(source, str):
@@ -60,9 +69,9 @@ class OpenedFiles:
 
 @contextmanager
 def recorded() -> Iterator[OpenedFiles]:
-    """Note what is opened within the block."""
+    """Record what is opened within the block."""
     if not _hooked:
-        sys.addaudithook(_heard)  # there is no way to take it back
+        sys.addaudithook(_heard)  # an audit hook cannot be removed
         _hooked.append(True)
     files = OpenedFiles()
     _listening.append(files)
@@ -78,7 +87,7 @@ def _heard(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def digest(own: str, files: Mapping[str, str]) -> str:
-    """Return the SHA-256 of a model: its own file's; with others, of the digests of all of them, in order of name."""
+    """Return the SHA-256 of a model: of its file, or of the digests of all its files in the order of their names."""
     if not files:
         return own
     lines = [own, *(f"{name} {files[name]}" for name in sorted(files))]

@@ -1,7 +1,7 @@
-"""Scores of classes that are no probabilities, and scores of two classes that stand in reverse order.
+"""Detect scores of classes that are not probabilities, and scores of two classes in reverse order.
 
 Converters write decision scores (`LinearSVC`, `Perceptron`, logits) into an output of the same name and shape as
-probabilities. Such a row is a failure, with the line of a sidecar that decides what the scores are.
+probabilities. Such a row fails, and the error shows the sidecar's line that states what the scores are.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from gnomon_consumer.scorer.worker.models.reading import Reading
 from gnomon_schemas.records import Failure, FailureKind
 
 UNDECIDED = "a sidecar decides it: "
-"""Each of these failures has it before the lines; the warm-up refuses a model by it."""
+"""Each of these failures contains this text before the lines; the warm-up uses it to refuse a model."""
 
 _SLACK = 1e-4
-"""A probability that is a sum of many float32 may be this much outside of 0 to 1."""
+"""A probability that is a sum of many float32 may be this far outside of 0 to 1."""
 
 
 def check_scores(reading: Reading, answers: Answers) -> None:
-    """Add to the failures of `answers` the rows whose scores are not what they were taken for."""
+    """Add to the failures of `answers` the rows whose scores do not have the assumed meaning."""
     scores = answers.scores
     if scores is None or reading.ranking or (answers.items is None and answers.row_items is None):
         return
@@ -50,9 +50,9 @@ def _add_outside(reading: Reading, row: int, answers: Answers) -> None:
 
 
 def _add_reversed(reading: Reading, row: int, answers: Answers) -> None:
-    """Fail a row whose label is that of the lower of two scores s and -s, as skl2onnx writes an `SVC`.
+    """Fail a row whose label is that of the lower of two scores s and -s, which skl2onnx writes for an `SVC`.
 
-    Of other scores that may be right: a decision can have a threshold of its own.
+    Other scores may be correct then, because a decision may have its own threshold.
     """
     names, numbers = _of(row, answers)
     label = answers.label[row] if answers.label is not None else ""
@@ -79,7 +79,7 @@ def _line(reading: Reading, role: str) -> str:
 
 
 def _turned(reading: Reading) -> str:
-    """The line that takes the positive class's score from the other column, where the scores have columns."""
+    """Return the line that reads the positive class's score from the other column, if the scores have columns."""
     if reading.maps:
         return ""
     first, second = ("value", "null") if reading.positive == 1 else ("null", "value")
@@ -89,6 +89,6 @@ def _turned(reading: Reading) -> str:
 
 
 def _outputs(reading: Reading) -> list[str]:
-    """The outputs that hold the scores; one that was declared as one number stands under the value."""
+    """Return the outputs that hold the scores; an output that was declared as one number is the value's."""
     sources = reading.scores or ((reading.value,) if reading.value is not None else ())
     return list(dict.fromkeys(source.output for source in sources))

@@ -14,7 +14,7 @@ from gnomon_consumer.scorer.worker.models.tensor import Tensor
 from gnomon_schemas.errors import ConfigurationError
 
 LENGTH = "Inference-Header-Content-Length"
-"""The header that says how long the JSON is before the bytes of the binary extension."""
+"""The header with the length of the JSON before the bytes of the binary extension."""
 
 _DTYPES: Mapping[str, Any] = {
     "FP16": np.float16,
@@ -50,7 +50,7 @@ def _dim(dim: Any) -> Any:
 
 
 def undescribed(name: str, datatype: str = "FP64") -> Tensor:
-    """Return a tensor of a server that does not describe it; raise ConfigurationError for an unknown type."""
+    """Return a tensor of a server that sends no metadata; raise ConfigurationError for an unknown type."""
     if datatype not in _DTYPES:
         raise ConfigurationError(
             f"input {name!r}: {datatype[:50]!r} is not a datatype (there are: {', '.join(_DTYPES)})"
@@ -59,7 +59,7 @@ def undescribed(name: str, datatype: str = "FP64") -> Tensor:
 
 
 def request(feed: Mapping[str, NDArray[Any]], types: Mapping[str, str], outputs: Iterable[str]) -> bytes:
-    """Return the body of a request: flat data, row by row. JSON has no NaN, so null stands for it."""
+    """Return the body of a request: flat data, row by row. JSON has no NaN, so null represents it."""
     inputs = [
         {"name": name, "shape": list(value.shape), "datatype": types[name], "data": _data(value)}
         for name, value in feed.items()
@@ -118,7 +118,7 @@ def _piece(tail: bytes, at: int, size: Any) -> bytes:
 
 
 def _from_json(data: Any, kind: Any) -> NDArray[Any]:
-    """Flat or nested, as servers send it; null is NaN."""
+    """Return flat or nested data, as servers send it, as an array; null becomes NaN."""
     if kind is object:
         return np.array(list(_flat(data)), dtype=object)
     flat = [np.nan if one is None else one for one in _flat(data)]
@@ -153,7 +153,7 @@ def _from_bytes(raw: bytes, kind: Any) -> NDArray[Any]:
 
 
 def complaint(text: bytes) -> str:
-    """Return what an answer says is wrong: its `error`, or its beginning."""
+    """Return the error text of an answer: its `error`, or its beginning."""
     try:
         said = json.loads(text)
         if isinstance(said, dict) and isinstance(said.get("error") or said.get("detail"), str):
@@ -164,7 +164,7 @@ def complaint(text: bytes) -> str:
 
 
 def basic(user: str | None, password: str | None) -> str | None:
-    """Return the Authorization header of a user and password as they stand in an address, None where there is none."""
+    """Return the Authorization header for the user and password in an address, None without them."""
     if user is None:
         return None
     return "Basic " + base64.b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()

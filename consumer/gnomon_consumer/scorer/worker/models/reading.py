@@ -1,7 +1,8 @@
-"""What the outputs of a model of named tensors mean: which is the value, which the label, which the scores.
+"""The roles of a model's outputs: which is the value, which the label, which the scores.
 
-A sidecar says it, or the outputs' types, shapes and names leave no choice. Where two outputs could play one role, or a
-column of integers without a telling name stands next to others, ConfigurationError asks for the line of a sidecar.
+A sidecar states them, or the outputs' types, shapes and names leave only one possibility. If two outputs could have
+one role, or a column of integers without a telling name is next to others, ConfigurationError asks for a sidecar's
+line.
 """
 
 import re
@@ -19,11 +20,11 @@ Shape = Literal["maps", "sequence", "text", "truth", "whole", "number", "wide", 
 _LABEL = re.compile(r"(^|[^a-z])(label|class|cluster|category)(s|_?ids?|_?index)?([^a-z]|$)")
 _PROBABILITIES = re.compile(r"(^|[^a-z])(probabilit(y|ies)|proba|probs?)([^a-z]|$)")
 _COLUMN_OF_CLASS = re.compile(r"i(-?\d+)")
-"""How skl2onnx names the output of each integer class with `zipmap="columns"`."""
+"""The names that skl2onnx gives to the outputs of integer classes with `zipmap="columns"`."""
 
 
 class Source(NamedTuple):
-    """Where a role is read: one column of an output, or all of it."""
+    """The source of a role: one column of an output, or all of it."""
 
     output: str
     column: int | None = None
@@ -34,9 +35,11 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """The decided roles. `flexible`: next to a label, whether one number or one for each class comes tells value from
-    scores. `positive`: the column of the scores that is the value. `guessed`: nobody said that the scores are scores,
-    so they have to be probabilities. `unread`: outputs without a role.
+    """The decided roles. `positive` is the column of the scores that is the value.
+
+    `flexible`: next to a label, the number of columns decides whether the output is the value (one) or the scores (one
+    for each class). `guessed`: nobody stated that the scores are scores, so they must be probabilities. `unread`:
+    outputs without a role.
     """
 
     value: Source | None = None
@@ -52,7 +55,7 @@ class Reading:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The outputs that are read, each once."""
+        """Return the outputs that are read, each once."""
         sources = (self.value, self.label, *self.scores)
         return tuple(dict.fromkeys(source.output for source in sources if source is not None))
 
@@ -78,7 +81,7 @@ class Reading:
 
     @property
     def doubt(self) -> str | None:
-        """Why nothing could be compared with what is read, with the line that decides it; None where it is fine."""
+        """Return why the answers could not be compared, with the sidecar's line that decides it; None if they can."""
         named = self.classes.names or self.maps
         if self.value is not None or self.label is not None or self.ranking or (self.scores and named):
             return None
@@ -93,10 +96,10 @@ class Reading:
 def read_outputs(
     outputs: Sequence[Tensor], signature: Signature, own: Mapping[str, tuple[str, ...]], rows: int | None
 ) -> Reading:
-    """Decide the role of each output; raise ConfigurationError that says which line of a sidecar decides it.
+    """Decide the role of each output; raise ConfigurationError that shows the sidecar's line that decides it.
 
     `own`: the class labels that the model file itself holds, by output. `rows`: the fixed first dimension of the
-    inputs, None where any number of rows goes in.
+    inputs, None if the model accepts any number of rows.
     """
     unknown = next((name for name in signature.outputs if name not in {one.name for one in outputs}), None)
     if unknown is not None:
@@ -130,7 +133,7 @@ class _Choice:
         self.shapes = {one.name: _shape(one, self.rows) for one in self.outputs}
 
     def of(self, *shapes: Shape) -> list[str]:
-        """Outputs of these shapes that nothing was said of."""
+        """Return the outputs of these shapes that a sidecar does not mention."""
         return [name for name, shape in self.shapes.items() if shape in shapes and name not in self.signature.outputs]
 
     def said(self) -> None:
@@ -139,7 +142,7 @@ class _Choice:
         widths = {one.name: one.width for one in self.outputs}
         for name, roles in self.signature.outputs.items():
             if isinstance(roles, tuple):
-                if widths[name] not in (None, len(roles)):
+                if widths[name] not in (None, 1, len(roles)):  # 1: converters declare it for several targets too
                     raise ConfigurationError(
                         f"the output {name!r} has {widths[name]} columns, and the sidecar gives {len(roles)} roles"
                     )
@@ -157,7 +160,7 @@ class _Choice:
         self.scores = tuple(found["scores"])
 
     def guess_label(self) -> None:
-        """The one column of texts or whole numbers that is a label, by the model's own classes or its name."""
+        """Take the one column of texts or integers that is a label, by the model's own classes or its name."""
         candidates = self.of("text", "truth", "whole")
         certain = [name for name in candidates if self.own.get(name)]
         named = certain or [name for name in candidates if _LABEL.search(name.lower())]
@@ -170,7 +173,7 @@ class _Choice:
             raise self.unclear("a label or a value" if len(candidates) == 1 else "the label", candidates)
 
     def guess_scores(self) -> None:
-        """The one output of maps, or of several numbers a row."""
+        """Take the one output of maps, or of several numbers for each row."""
         if self.scores:
             return
         candidates = self.of("maps", "wide", *(("open",) if self.label else ()))
@@ -182,19 +185,21 @@ class _Choice:
             self.scores = self._columns_of_classes()
 
     def _columns_of_classes(self) -> tuple[Source, ...]:
-        """One output for each class, as skl2onnx writes them with `zipmap="columns"`; empty where they are not that."""
+        """Return one output for each class, as skl2onnx writes them with `zipmap="columns"`; else an empty list."""
         columns = self.of("number")
         own = self.own.get(self.label.output, ()) if self.label else ()
         if len(columns) < 2:
             return ()
-        if own and columns in ([f"i{one}" for one in own], [f"s{one}" for one in own]):
+        of_texts = [f"s{one}" for one in own]
+        of_floats = [f"s{one}.0" for one in own]
+        if own and columns in ([f"i{one}" for one in own], of_texts, of_floats):
             self.columns_of_classes = own
         elif not own and all(_COLUMN_OF_CLASS.fullmatch(name) for name in columns):
             self.columns_of_classes = tuple(name[1:] for name in columns)
         return tuple(map(Source, columns)) if self.columns_of_classes else ()
 
     def guess_value(self) -> None:
-        """The one column of numbers."""
+        """Take the one column of numbers."""
         if self.value is not None:
             return
         taken = {source.output for source in (self.label, *self.scores) if source is not None}
@@ -210,7 +215,7 @@ class _Choice:
             self.value = Source((named or candidates)[0])
 
     def unclear(self, role: str, candidates: Sequence[str]) -> ConfigurationError:
-        """Return the refusal that says what would decide it."""
+        """Return the refusal, with the lines that would decide it."""
         described = {one.name: one for one in self.outputs}
         listed = " or ".join(f"{name!r} ({described[name]})" for name in candidates)
         others = [name for name in self.shapes if name not in candidates and name not in self.signature.outputs]
@@ -224,7 +229,7 @@ class _Choice:
         )
 
     def reading(self) -> Reading:
-        """Return the roles together, with the classes that they are over."""
+        """Return the roles together, with the classes that they refer to."""
         sources = (self.value, self.label, *self.scores)
         read = {source.output for source in sources if source is not None}
         if not read:
@@ -237,6 +242,7 @@ class _Choice:
         maps = any(self.shapes[source.output] == "maps" for source in self.scores)
         own = next((self.own[source.output] for source in sources if source and self.own.get(source.output)), ())
         self._check_said()
+        self._check_labels()
         width = self._width()
         classes = resolve(
             self.signature,
@@ -265,7 +271,7 @@ class _Choice:
         )
 
     def _check_said(self) -> None:
-        """Raise ConfigurationError for what a sidecar says of classes or a ranking that the model does not have."""
+        """Raise ConfigurationError if a sidecar describes classes or a ranking that the model does not have."""
         said, by_hand = self.signature, self.signature.by_hand
         names = bool({"classes", "class_names"} & by_hand) and bool(said.classes or said.class_names)
         positive = "positive" in by_hand and said.positive is not None
@@ -273,7 +279,7 @@ class _Choice:
         if said.task == "regression" and (names or positive):
             wrong = "classes" if names else "positive", "`task: regression`"
         elif positive and not (self.label or self.scores):
-            # Names of classes alone do no harm where the answer is one value: tools write them for every classifier.
+            # Class names without scores or labels are harmless: tools write them for every classifier.
             wrong = "positive", f"the value from {str(self.value)!r} alone"
         if wrong:
             raise ConfigurationError(
@@ -286,14 +292,28 @@ class _Choice:
                 f" `outputs: {{{(self.value or self.label or Source('NAME')).output}: scores}}`"
             )
 
+    def _check_labels(self) -> None:
+        """Raise ConfigurationError for an output of several labels a row: the scores are those of several targets."""
+        if self.label is not None or self.signature.task == "regression":
+            return
+        for one in self.outputs:
+            unread = self.shapes[one.name] == "other" and one.name not in self.signature.outputs
+            by_row = one.takes in ("string", "int", "bool") and one.dims[0] in (None, 1, self.rows)
+            if unread and by_row and (self.own.get(one.name) or _LABEL.search(one.name.lower())):
+                raise ConfigurationError(
+                    f"the output {one.name!r} ({one}) seems to hold several labels of a row, so the scores are those"
+                    " of several targets, of which Gnomon reads one: export a model for each. If the other outputs"
+                    f" are right without this one, say `outputs: {{{one.name}: null}}` in a sidecar"
+                )
+
     def _width(self) -> int | None:
-        """Return how many scores a row has, where the model says so."""
+        """Return the number of scores of a row, if the model states it."""
         if not self.scores or any(source.column is not None for source in self.scores) or len(self.scores) > 1:
             return len(self.scores) or None
         return next(one.width for one in self.outputs if one.name == self.scores[0].output)
 
     def _positive(self, classes: Classes, maps: bool) -> int | None:
-        """Return the column whose score is the value: that of the class named positive, or of the second of two."""
+        """Return the column whose score is the value: that of the positive class, or of the second of two."""
         if not self.scores or self.signature.task == "ranking":
             return None
         if self.signature.positive is not None and not classes.names and not maps:
@@ -304,7 +324,7 @@ class _Choice:
         return classes.positive_place
 
     def _flexible(self) -> bool:
-        """Whether an output that was declared as one number (or as several) may answer the other next to a label."""
+        """Return whether an output declared as one number (or several) may return the other next to a label."""
         if self.label is None or self.signature.task == "ranking":
             return False
         guessed = [*self.scores, *([self.value] if self.value else [])]
@@ -317,10 +337,11 @@ class _Choice:
 
 
 def _shape(one: Tensor, rows: int | None) -> Shape:
-    """Return what an output holds for each row, as it is declared."""
+    """Return the declared content of an output for each row."""
     if one.maps:
         return "maps"
-    if one.takes is None or (one.dims and one.dims[0] not in (None, 1, rows)):  # 1: where an exporter saw one row
+    # 1: an exporter traced the model with one row
+    if one.takes is None or (one.dims and one.dims[0] not in (None, 1, rows)):
         return "other"
     if one.sequence:
         return "sequence"

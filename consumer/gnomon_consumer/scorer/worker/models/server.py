@@ -1,7 +1,7 @@
-"""Model servers by the Open Inference Protocol v2 over HTTP: KServe, Triton, MLServer, OpenVINO and others.
+"""Model servers with the Open Inference Protocol v2 over HTTP: KServe, Triton, MLServer, OpenVINO and others.
 
-One connection a worker is kept open, so the number of workers is the limit of concurrent requests. Every request
-carries `X-Shadow: gnomon`, so that the server can tell it from live traffic.
+Each worker keeps one connection open, so the number of workers limits the concurrent requests. Every request
+carries `X-Shadow: gnomon`, so that the server can distinguish it from live traffic.
 """
 
 import http.client
@@ -30,7 +30,7 @@ _WAY_OUT = (
 class ServerRunner:
     """A model behind `http://host:port/v2/models/NAME[/versions/V]`; `seconds` is the deadline of one request.
 
-    `authorization`: the value of that header. No message holds it.
+    `authorization`: the value of that header. No error contains it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ServerRunner:
             raise
 
     def _bind(self, said: Signature, features: Sequence[Feature]) -> None:
-        """Ask the server what its model takes and answers, and bind it; a sidecar says what the server does not."""
+        """Ask the server for the model's inputs and outputs, and bind it; a sidecar supplies what the server omits."""
         described = self._described()
         inputs = [protocol.tensor(one) for one in _listed(described, "inputs")] or _from_sidecar(said, features)
         outputs = [protocol.tensor(one) for one in _listed(described, "outputs")] or [
@@ -87,7 +87,7 @@ class ServerRunner:
             raise ConfigurationError(f"{self._location}: {error}") from None
 
     def _most_rows(self) -> int | None:
-        """Return the most rows of a request, where the server (Triton) says so; None where it does not."""
+        """Return the maximum number of rows of a request if the server (Triton) states it, else None."""
         try:
             most = self._ask("GET", f"{self._path}/config").get("max_batch_size")
         except (OSError, http.client.HTTPException, ValueError):
@@ -95,7 +95,7 @@ class ServerRunner:
         return most if isinstance(most, int) and most > 0 else None
 
     def predict(self, batch: Batch, rows: int) -> Answers:
-        """One request for the whole batch."""
+        """Send one request for the whole batch."""
         return self._model.predict(batch, rows, self._infer)
 
     def _infer(self, feed: Tensors) -> dict[str, Any]:
@@ -123,11 +123,12 @@ class ServerRunner:
                 break
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
-                # A kept connection that the server has closed meanwhile is tried once more; a time-out is not.
+                # If the server has closed a kept connection meanwhile, the request is sent once more; not after a
+                # time-out.
                 if fresh or attempt == 2 or isinstance(error, TimeoutError):
                     raise
         if len(text) > MAX_ANSWER:
-            self._connection.close()  # the rest of it would be taken for the next answer
+            self._connection.close()  # the rest of it would be read as the next answer
             raise ValueError(f"the server's answer is over {MAX_ANSWER} bytes")
         if response.status != 200:
             raise ValueError(
@@ -137,7 +138,7 @@ class ServerRunner:
         return protocol.parted(text, length)
 
     def feature_state(self) -> FeatureState | None:
-        """The protocol has none."""
+        """Return None: the protocol has no feature cache."""
         return None
 
     def close(self) -> None:
@@ -146,9 +147,9 @@ class ServerRunner:
 
 
 def address(location: str) -> tuple[str, str | None]:
-    """Return the location without user and password, and the Authorization header that they make.
+    """Return the location without user and password, and the Authorization header made from them.
 
-    Raises ConfigurationError, in whose text there is no password either.
+    Raises ConfigurationError, whose text never contains a password.
     """
     parts = urlsplit(location)
     host = parts.netloc.rpartition("@")[2]
@@ -176,7 +177,7 @@ def _listed(described: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _from_sidecar(said: Signature, features: Sequence[Feature]) -> list[Tensor]:
-    """Return the inputs of a server that describes none: a type by hand, or what the features need."""
+    """Return the inputs for a server that describes none: types from the sidecar, or from the features."""
     named = by_any_name(features)
     textual = {name: feature.textual or feature.items == "string" for name, feature in named.items()}
     return [

@@ -1,7 +1,7 @@
 """The sidecar of a model: one YAML file written by hand. Its scalars are texts as they are written.
 
-YAML 1.1 reads `no`, `on`, `007` and `1.10` as false, true, 7 and 1.1. They are names of classes here, so no scalar is
-ever anything but its text.
+YAML 1.1 reads `no`, `on`, `007` and `1.10` as false, true, 7 and 1.1. Here they may be names of classes, so every
+scalar is read as its text.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ from gnomon_schemas.errors import ConfigurationError
 ROLES = ("value", "label", "scores")
 TASKS = ("classification", "regression", "ranking")
 Roles = str | None | tuple[str | None, ...]
-"""What an output is: one role for all of it, nothing, or a role or nothing for each of its columns."""
+"""The roles of an output: one for all of it, none, or one (or none) for each of its columns."""
 
 _MAX_BYTES = 1_000_000
 _MAX_BATCH = 1_000_000
 
 
 class _Texts(yaml.BaseLoader):
-    """A loader that makes texts, lists and mappings, and refuses a key that is given twice."""
+    """A loader that returns texts, lists and mappings only, and refuses a repeated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [one.value for one, _ in node.value if isinstance(one, yaml.ScalarNode)]
@@ -40,7 +40,7 @@ def load_texts(path: Path) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ConfigurationError(f"{path}: over the limit of {_MAX_BYTES} bytes")
-        loaded = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Texts)  # noqa: S506 - it makes nothing but texts
+        loaded = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Texts)  # noqa: S506 - it creates only texts
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -51,7 +51,7 @@ def load_texts(path: Path) -> Mapping[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a sidecar says, by the fields of a Signature; raise ConfigurationError that names file and key."""
+    """Return the content of a sidecar as the fields of a Signature; raise ConfigurationError with file and key."""
     loaded = load_texts(path)
     for key in loaded:
         if key not in _READERS:
@@ -63,7 +63,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def nearest(name: Any, known: Any) -> str:
-    """Return ` (there are: …)`, the most similar name first where one is similar."""
+    """Return the existing names in brackets, after the most similar one, if there is one."""
     listed = sorted(map(str, known))
     close = get_close_matches(str(name), listed, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
@@ -89,7 +89,7 @@ def _features(value: Any, where: str) -> dict[str, Any]:
 
 
 def _inputs(value: Any, where: str) -> dict[str, Any]:
-    """Each input: one feature, a list of features, or a mapping of `features` and `datatype`."""
+    """Return each input: one feature, a list of features, or a mapping of `features` and `datatype`."""
     inputs: dict[str, tuple[str, ...]] = {}
     datatypes: dict[str, str] = {}
     for name, said in _mapping(value, where).items():

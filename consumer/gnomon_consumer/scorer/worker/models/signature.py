@@ -1,6 +1,6 @@
-"""What a model file does not say by itself: the order of its features, its classes, the roles of its outputs.
+"""The facts that a model file itself does not state: the order of its features, its classes, the roles of its outputs.
 
-Three places may say it, and for each key the first that does wins: a sidecar (`--signature FILE`, or beside the model
+Three places may state a key, and the first one that does wins: a sidecar (`--signature FILE`, or next to the model
 `model.yaml`, `model.yml` or `model.onnx.yaml`), an MLflow `MLmodel` file in the same folder, the metadata of the ONNX
 file. An overridden value is never checked, so another tool's metadata cannot invalidate a sidecar.
 """
@@ -15,7 +15,7 @@ from gnomon_consumer.scorer.worker.models.names import classes_in, names_in
 from gnomon_schemas.errors import ConfigurationError
 
 Said = dict[str, Any]
-"""The keys that one place says; a ConfigurationError as value is raised once the key is needed."""
+"""The keys that one place states. A ConfigurationError as value is raised only if the key is needed."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Signature:
     by_hand: frozenset[str] = frozenset()
 
     def require(self, key: str) -> None:
-        """Raise the ConfigurationError of a key that is needed and was said badly."""
+        """Raise the ConfigurationError of a key that is needed and was given wrongly."""
         if key in self.faults:
             raise self.faults[key]
 
 
 def find_signature(path: Path | None, metadata: Mapping[str, str], given: Path | None = None) -> Signature:
-    """Gather the signature of the model at `path`; raises ConfigurationError that names the file at fault.
+    """Return the signature of the model at `path`; raise ConfigurationError that names the wrong file.
 
-    `given` is a sidecar named by the user, which is read instead of one beside the model.
+    `given` is a sidecar named by the user, which is read instead of one next to the model.
     """
     said = _from_metadata(metadata)
     if path is not None and (path.parent / "MLmodel").is_file():
@@ -60,7 +60,7 @@ def find_signature(path: Path | None, metadata: Mapping[str, str], given: Path |
     found = given or (None if path is None else _beside(path))
     if found is not None:
         by_hand = sidecar.read(found)
-        if "classes" in by_hand:  # one key said in two ways
+        if "classes" in by_hand:  # one key in two notations
             said.pop("class_names", None)
         said |= by_hand
     faults = {key: value for key, value in said.items() if isinstance(value, ConfigurationError)}

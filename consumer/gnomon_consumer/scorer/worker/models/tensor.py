@@ -1,4 +1,4 @@
-"""The inputs and outputs of a model of named tensors, as the model declares them."""
+"""The inputs and outputs of a model with named tensors, as the model declares them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _KINDS: Mapping[str, Takes] = {"f": "float", "i": "int", "u": "int", "b": "bool"
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input or output; `dims` None where the model does not say, `dtype` None for a type that is not known.
+    """An input or output; `dims` None if the model does not state it, `dtype` None for an unknown type.
 
     `maps` marks a sequence of maps from class to probability (ZipMap), `sequence` one of tensors, `declared` is the
     type in the model's own words.
@@ -28,12 +28,12 @@ class Tensor:
 
     @property
     def takes(self) -> Takes | None:
-        """What kind of feature fits; None for a type that no feature has."""
+        """Return the kind of features that fit; None for a type that no feature has."""
         return None if self.dtype is None else _KINDS.get(np.dtype(self.dtype).kind)
 
     @property
     def width(self) -> int | None:
-        """Columns, where it has two dimensions or more and says how many."""
+        """Return the number of columns if it has at least two dimensions and states it."""
         if len(self.dims) < 2:
             return None
         others = [dim for dim in self.dims[1:] if dim != 1]

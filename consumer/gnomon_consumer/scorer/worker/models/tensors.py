@@ -1,4 +1,4 @@
-"""Models of named tensors, ONNX files and model servers alike: features into tensors, tensors into answers."""
+"""Models with named tensors, ONNX files and model servers: convert features to tensors, and tensors to answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -49,7 +49,7 @@ class TensorModel:
         self.reading = read_outputs(outputs, signature, own or {}, self.fixed)
 
     def predict(self, batch: Batch, rows: int, run: Callable[[Tensors], Mapping[str, Any]]) -> Answers:
-        """Fill the tensors, `run` the model, and read its outputs. Rows that do not fit are not shown to the model."""
+        """Fill the tensors, `run` the model, and read its outputs. Rows that do not fit are not passed to the model."""
         failures: dict[int, Failure] = {}
         fed = self._feed(batch, rows, failures)
         if not failures:
@@ -57,7 +57,7 @@ class TensorModel:
         kept = np.array([row for row in range(rows) if row not in failures], np.int64)
         if not len(kept):
             return Answers(rows, failures=failures)
-        if self.fixed is not None:  # the call keeps its size; the last good row stands for those that do not fit
+        if self.fixed is not None:  # the call keeps its size; copies of the last good row replace those that do not fit
             full = np.concatenate([kept, np.repeat(kept[-1:], rows - len(kept))])
             answers = answers_of(self.reading, run({name: one[full] for name, one in fed.items()}), rows).first(
                 len(kept)
@@ -106,7 +106,7 @@ def _bound(one: Tensor, inputs: Sequence[Tensor], signature: Signature, known: S
         signature.require("features")
         features = signature.features or None
     if features is None and one.width in (None, 1) and len(inputs) > 1:
-        features = (one.name,)  # check_fit names it: one input a feature, and this one does not exist
+        features = (one.name,)  # check_fit names it: it expects one input for each feature, and this one does not exist
     if features is None:
         raise ConfigurationError(
             f"the model's input {one.name!r} takes {one.width or 'several'} columns and nothing says which feature"
@@ -127,8 +127,8 @@ def _bound(one: Tensor, inputs: Sequence[Tensor], signature: Signature, known: S
 def _fixed_rows(inputs: Sequence[Tensor], said: int | None) -> int | None:
     """Return the number of rows that every call must have, None for any.
 
-    One row is what an exporter writes that was not told of batches. More are filled up with rows that count for
-    nothing, where `said`, a sidecar's `batch`, agrees. Raises ConfigurationError otherwise, and where inputs differ.
+    One row is what an exporter writes if it does not know of batches. A larger number is filled up with rows that are
+    ignored, if `said`, a sidecar's `batch`, agrees. Otherwise, or if inputs differ, raises ConfigurationError.
     """
     sizes = {one.dims[0]: one.name for one in inputs if one.dims[0] is not None}
     if len(sizes) > 1:
