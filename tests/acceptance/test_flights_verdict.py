@@ -1,4 +1,4 @@
-"""Twenty weeks of flights through the shipped commands: what docs/verdict-flights.md prints is what they say."""
+"""Twenty weeks of flights through the shipped commands, whose output must equal docs/verdict-flights.md."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`Tap.from_env()` stands at the start of a live service: whatever it finds there, the service starts."""
+"""`Tap.from_env()` runs at the start of a live service: whatever the configuration, the service starts."""
 
 import json
 import logging
@@ -50,7 +50,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(caplog: pytest.LogCaptureFixture, **given: Any) -> str:
-    """Make the hook, use all of it, and return why it is off."""
+    """Create the hook, call all of it, and return why it is off."""
     with caplog.at_level(logging.ERROR, "gnomon_producer"):
         tap = Tap.from_env(**given)
     assert isinstance(tap, MisconfiguredTap)

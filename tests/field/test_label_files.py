@@ -27,7 +27,7 @@ DAY_US = int(DAY.timestamp()) * 1_000_000
 
 
 def read(path: Path, formats: Formats | None = None, **options: Any) -> list[Record]:
-    """The labels of a file without a fault."""
+    """Return the labels of a file without errors."""
     found = []
     for _, label in read_labels(path, options.pop("columns", {}), path.name, formats, **options):
         assert not isinstance(label, RowError), str(label)
@@ -167,7 +167,7 @@ def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_refused_by_an_error_of_ours(tmp_path: Path) -> None:
-    """Bytes and cells of good files are changed; what comes back is labels, faults of rows, or one error."""
+    """Bytes and cells of good files are changed; the result is labels, errors of rows, or one error."""
     draw, unnamed = random.Random(7), 0
     row = {
         "request_id": "a",

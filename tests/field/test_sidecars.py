@@ -32,7 +32,7 @@ def total(folder: Path, **metadata: str) -> Path:
 
 
 def index_of_class(folder: Path, kind: int = TensorProto.INT64) -> Path:
-    """label = 0 where b is below zero, 1 else."""
+    """label = 0 if b is below zero, else 1."""
     return save(
         folder / "churn.onnx",
         [helper.make_node("Greater", ["b", "zero"], ["is"]), helper.make_node("Cast", ["is"], ["label"], to=kind)],

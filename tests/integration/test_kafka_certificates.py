@@ -1,4 +1,4 @@
-"""A broker's certificate that must not be trusted: each command says so in one line, and ends with 2."""
+"""A broker with an untrusted certificate: each command reports it in one line, and ends with 2."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ COMMANDS = (("topics", "create"), ("schemas", "register", "f.avsc"), ("doctor",)
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """The one that clients trust."""
+    """Return the authority that clients trust."""
     try:
         return Authority.made(tmp_path)
     except ServerUnavailableError as reason:
@@ -29,7 +29,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @contextlib.contextmanager
 def listening(issued: Issued) -> Iterator[str]:
-    """Yield the address of a listener that shows a certificate: all that a client sees before it hangs up."""
+    """Yield the address of a listener that sends a certificate, which is all that a client needs to refuse it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(issued.certificate, issued.key)
     with socket.create_server(("127.0.0.1", 0)) as server:

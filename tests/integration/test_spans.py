@@ -35,7 +35,7 @@ Name = tuple[str, str]
 
 
 def names(links: list[dict[str, Any]]) -> list[Name]:
-    """Trace and span that links lead to."""
+    """Return trace and span of the linked spans."""
     return [(link["context"]["trace_id"], link["context"]["span_id"]) for link in links]
 
 
@@ -86,7 +86,7 @@ def test_from_the_request_to_the_pair(
     assert sorted(linked) == sorted(requests), "each traced capture, and nothing else, is linked once"
     assert sum(span["attributes"]["gnomon.sampled"] for span in score) == 45
     assert all(span["parent_id"] is None for span in (*score, *join))
-    # The joiner's spans lead to the scorer's of the same window, one by one.
+    # The joiner's spans link to the scorer's of the same window, one by one.
     own = {(span["context"]["trace_id"], span["context"]["span_id"]): span["attributes"] for span in score}
     assert {span["name"] for span in join} == {"gnomon join"}
     found = [own[name] for span in join for name in names(span["links"])]
@@ -121,7 +121,7 @@ def exporter() -> Iterator[InMemorySpanExporter]:
 
 
 def scored_window(exporter: InMemorySpanExporter, traces: list[bytes | None], **settings: float) -> Sealer:
-    """A sealer that has read captures with these traces, and the spans that it makes."""
+    """Return a sealer that has read captures with these traces, and the spans that it creates."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     spans = ScoreSpans(provider.get_tracer("gnomon"), "gnomon.s.live", "new")

@@ -1,4 +1,4 @@
-"""`gnomon streams`: what a stream declares, before its first join and after, from flags and from the file."""
+"""`gnomon streams`: the settings of a stream, before its first join and after, from flags and from the file."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""`gnomon up` leaves servers up, `gnomon down` leaves nothing; a killed holder takes its servers with it."""
+"""`gnomon up` leaves servers running, `gnomon down` leaves nothing; servers end with a killed holder."""
 
 import json
 import os

@@ -106,7 +106,7 @@ def test_the_export_is_decided_again_by_the_script_of_the_docs(
 
 
 def test_a_rejection_stands_until_the_plan_changes(db: Database, ask: Any, tmp_path: Path) -> None:
-    """Bad days, then good ones that would be promoted by themselves."""
+    """Bad days, then good ones that would be promoted alone."""
     db.add_stream(horizons=[DAY])
     identity = db.add_deployment("new", "challenger")
     record_plan(db.connection, identity, lenient(), given=True)

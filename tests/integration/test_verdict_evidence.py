@@ -1,4 +1,4 @@
-"""Evidence from the database against sums and variances that NumPy makes of the same rows."""
+"""Evidence from the database against sums and variances that NumPy computes from the same rows."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -117,7 +117,7 @@ def test_labels_that_are_missing_are_weighted_for_and_say_the_worst(db: Database
     found = evidence(db)
     known = [row for row in rows if traffic.labelled(0, row)]
     assert found.label_coverage == pytest.approx(len(known) / len(rows))
-    # Within each group of like requests the weights of the labelled add up to the group.
+    # In each group of similar requests the weights of the labelled ones sum to the group.
     assert sum(series(found, "accuracy", variant="weighted").live_x) == pytest.approx(len(rows))
     worst = series(found, "accuracy", variant="worst")
     assert sum(worst.live_x) == len(rows)
@@ -177,7 +177,7 @@ def test_only_sealed_days_count_and_days_without_traffic_stand_as_zero(db: Datab
 
 def test_days_are_local_days(db: Database) -> None:
     made(db, 14, plan=lenient(time_zone="America/New_York"))
-    # Sealed until midnight UTC: the last local day has four hours to go.
+    # Sealed until midnight UTC: four hours of the last local day are missing.
     assert len(evidence(db).days) == 13
 
 
@@ -221,7 +221,7 @@ def test_a_plan_that_changes_starts_a_new_process(db: Database) -> None:
     found = evidence(db)
     assert found.days == ()
     assert [p["sha256"] for p in found.manifest["plans"]] == [lenient().sha256, other.sha256]
-    # Another way back alone restarts nothing; a configuration without a plan leaves the stored one.
+    # A change of the way back alone restarts nothing; a configuration without a plan keeps the stored one.
     assert record_plan(db.connection, identity, Plan(), given=False).sha256 == other.sha256
     moved = lenient(days=21, way_back={"kind": "none"})
     assert record_plan(db.connection, identity, moved, given=True).evidence_from is not None
@@ -318,7 +318,7 @@ def test_an_earlier_time_knows_of_agreement_what_was_joined_then(db: Database) -
     assert len(collect(db.connection, row, plans).days) == 21
     assert len(collect(db.connection, row, plans, now - DAY / 2).days) == 13
     assert collect(db.connection, row, plans, now - 2 * DAY).days == ()
-    # What is joined after a verdict changes nothing of it.
+    # Captures that are joined after a verdict do not change it.
     said = decide_now(db.connection, row, plan, given=False)
     db.connection.execute("update gnomon.windows set last_captured_at = last_captured_at + interval '1 day', "
                           "applied_at = now() where last_captured_at >= %s", [day(20)])  # fmt: skip
@@ -327,7 +327,7 @@ def test_an_earlier_time_knows_of_agreement_what_was_joined_then(db: Database) -
 
 
 RULES: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool], set[str]]] = [
-    # rule, whether two answers match, fields that it ignores
+    # rule, whether two answers match, fields that the rule ignores
     ({"compare": "stream"}, lambda row: row["live_label"] == row["shadow_label"], set()),
     ({"compare": "label"}, lambda row: row["live_label"] == row["shadow_label"], {"value", "ranking"}),
     ({"compare": "absolute", "tolerance": 0.5}, lambda row: abs(row["live_value"] - row["shadow_value"]) <= 0.5,

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: what they start exists, and every pod is as confined as docs and policies say."""
+"""The Kubernetes manifests: their commands exist, and every pod is as confined as docs and policies state."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ def objects() -> list[dict[str, Any]]:
 
 
 def workloads() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each workload with the specification of its pods."""
+    """Return each workload with the specification of its pods."""
     for item in objects():
         if item["kind"] in WORKLOADS:
             spec = item["spec"]["jobTemplate"]["spec"] if item["kind"] == "CronJob" else item["spec"]
@@ -156,4 +156,4 @@ def test_the_scaler_asks_for_metrics_that_exist() -> None:
     for trigger in scaled["spec"]["triggers"]:
         used = {word for word in known if word in trigger["metadata"]["query"]}
         assert used
-        assert "lag" not in trigger["metadata"]["query"]  # the sampler hides overload from it
+        assert "lag" not in trigger["metadata"]["query"]  # lag does not show overload, because of the sampler

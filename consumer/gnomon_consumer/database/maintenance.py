@@ -1,4 +1,4 @@
-"""The life of the data: future and expired table partitions, and the checks of the ledger."""
+"""Maintenance of the data: future and expired table partitions, and the checks of the ledger."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -22,11 +22,11 @@ where deployment_id = %(id)s and recorded_at <= coalesce(%(as_of)s::timestamptz,
 order by plan_id
 
 -- name: read_only
--- Until the transaction ends, or the savepoint is taken back.
+-- Until the transaction ends or the savepoint is rolled back.
 select set_config('transaction_read_only', 'on', true)
 
 -- name: check_expression
--- Of no pair: it is only planned.
+-- It reads no pair: the expression is only planned.
 select count(*) from gnomon_estimators.verdict_compared(
     stream => '', deployment => '', since => 'infinity', until => '-infinity', joined_by => null, time_zone => 'UTC',
     keys => '{}', clustered => false, compare => 'sql', tolerance => null, k => null, expression => %(expression)s)
@@ -45,7 +45,7 @@ where deployment_id = %(id)s and horizon = %(horizon)s::interval
 order by until desc limit 1
 
 -- name: joined_until
--- Up to which event time every partition had been joined by a time: what counts as a seal where no label is needed.
+-- The event time up to which every partition had been joined by a time; it serves as the seal if no label is needed.
 select min(w.reached) as until
 from (select max(last_captured_at) as reached from gnomon.windows
       where deployment_id = %(id)s and applied_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
@@ -55,13 +55,13 @@ from (select max(last_captured_at) as reached from gnomon.windows
 select horizons from report_v1.streams where name = %(stream)s
 
 -- name: replayed_until
--- The last capture, and whether windows opened long after it: then the past is replayed.
+-- The last capture, and whether windows opened long after it, which shows that the past is replayed.
 select max(last_captured_at) as last, min(opened_at - last_captured_at) > interval '1 day' as past
 from gnomon.windows
 where deployment_id = %(id)s and last_captured_at is not null
 
 -- name: segments
--- What the same segments say is taken apart once.
+-- Equal segment objects are expanded once.
 select s.key, array_agg(distinct s.value) as values
 from (select distinct p.segments
       from gnomon_estimators.pairs_of(%(stream)s, %(deployment)s, %(since)s, %(until)s, null) p) found
@@ -72,7 +72,7 @@ group by 1 order by 1
 select count(*) as n from gnomon.ledger_differences(%(id)s)
 
 -- name: standing_former
--- The model that was live before the stream's newest promotion that stood at a time.
+-- The model that was live before the stream's newest promotion that was in effect at a time.
 select p.former from gnomon.promotions p
 join gnomon.deployments d using (stream_id)
 where d.deployment_id = %(id)s and p.undoes is null
@@ -144,7 +144,7 @@ where w.deployment_id = %(id)s and w.cpu_us is not null
 insert into gnomon.events (event_id, deployment_id, kind, data) values (%s, %s, %s, %s)
 
 -- name: waiting_events
--- Two senders do not take the same.
+-- Two senders never get the same event.
 select e.event_id, e.kind, e.data, e.created_at, d.stream, d.deployment from gnomon.events e
 join report_v1.deployments d using (deployment_id)
 where e.delivered_at is null
@@ -175,7 +175,7 @@ where deployment_id = %(id)s
 order by event_time desc limit 1
 
 -- name: newest_verdict
--- With the newest plan, and the newest seal of the horizon that it was decided by.
+-- With the newest plan, and the newest seal of the verdict's horizon.
 select v.verdict_id, v.decision, v.plan_id, v.cohort_id, (v.evidence ->> 'sealed_until')::timestamptz as sealed_until,
        (select max(p.plan_id) from gnomon.plans p where p.deployment_id = v.deployment_id) as newest_plan,
        (select c.cohort_id from gnomon.cohorts c
@@ -187,7 +187,7 @@ where v.deployment_id = %(id)s
 order by v.verdict_id desc limit 1
 
 -- name: open_intent
--- What was begun and did not end.
+-- An intent that began and has not ended.
 select i.*, d.name as deployment, s.name as stream from gnomon.promotion_intents i
 join gnomon.deployments d using (deployment_id)
 join gnomon.streams s on s.stream_id = i.stream_id
@@ -203,7 +203,7 @@ from gnomon.deployments where deployment_id = %(id)s
 returning promotion_id
 
 -- name: resolve_intent
--- No row where somebody else has resolved it.
+-- Returns no row if another process has resolved it.
 update gnomon.promotion_intents set outcome = %(outcome)s, resolved_at = now()
 where promotion_id = %(promotion)s and outcome is null
 returning *

@@ -1,19 +1,19 @@
--- What a verdict rests on, by whole local days of sealed cohorts (docs/verdict.md). The client asks for each part; the
--- decision itself is not made in SQL.
+-- The evidence of a verdict, by whole local days of sealed cohorts (docs/verdict.md). The client requests each part;
+-- the decision itself is not made in SQL.
 
--- The pairs of sealed cohorts that both sides answered, by everything that takes few values; weights, values and units
--- are arrays of the same length, one element a pair, so that the client sums them as vectors, each pair read once. A
--- unit is the hash of a cluster; a request without one is its own; null where no request has a cluster. A value that is
--- missing is NaN. watched: the values of the segment keys asked for, null: of all of them.
+-- The pairs of sealed cohorts that both sides answered, grouped by everything that has few different values; weights,
+-- values and units are arrays of the same length, one element a pair, so that the client sums them as vectors, and each
+-- pair is read once. A unit is the hash of a cluster; a request without one is its own unit; null if no request has a
+-- cluster. A missing value is NaN. watched: the values of the requested segment keys, null: of all of them.
 create function gnomon_estimators.verdict_pairs(stream text, deployment text, since timestamptz, until timestamptz,
                                         horizon interval, time_zone text, keys text[], clustered boolean)
     returns table (day date, watched jsonb, live_label text, shadow_label text, truth_label text, known boolean,
                    weights float8[], live_values float8[], shadow_values float8[], truths float8[], units bigint[])
     language plpgsql stable set enable_nestloop = off set enable_sort = off
-    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays sorting would carry along
+    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays a sort would carry
 $$
 begin
-    -- Planned for this question: whether the labels have versions decides how they are joined.
+    -- Planned for this question: the join depends on whether labels have several versions.
     return query execute $sql$
     select (p.event_time at time zone $6)::date,
            case when $7 is null then p.segments
@@ -31,7 +31,7 @@ begin
 end
 $$;
 
--- The number of a pair's cluster: equal for equal clusters, its own for a pair without a cluster.
+-- The number of a pair's cluster: equal for equal clusters, unique for a pair without a cluster.
 create function gnomon_estimators.unit_of(cluster text, source_partition integer, source_offset bigint) returns bigint
     language sql immutable parallel safe as
 $$
@@ -39,16 +39,16 @@ $$
                 else hashtextextended(cluster, 0) end
 $$;
 
--- The pairs that both sides answered, joined by a time, by whether they match: by the stream's own rule ('stream') or by
--- one of report_v1.matches. same: null where the rule finds nothing to compare. What the rule does not read is counted
--- where it differs (label, value, ranking). The rest as above.
+-- The pairs that both sides answered, joined by a time, by whether they match: by the stream's own rule ('stream') or
+-- by one of report_v1.matches. same: null if the rule finds nothing to compare. For parts that the rule does not read
+-- (label, value, ranking), the pairs in which they differ are counted. The rest as above.
 create function gnomon_estimators.verdict_compared(stream text, deployment text, since timestamptz, until timestamptz,
                                            joined_by timestamptz, time_zone text, keys text[], clustered boolean,
                                            compare text, tolerance float8, k integer, expression text)
     returns table (day date, watched jsonb, same boolean, other_label bigint, other_value bigint, other_ranking bigint,
                    weights float8[], units bigint[])
     language plpgsql stable set enable_nestloop = off set enable_sort = off
-    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays sorting would carry along
+    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays a sort would carry
 $$
 begin
     return query execute format($sql$
@@ -101,7 +101,7 @@ $$
     from units
 $$;
 
--- By local day, how many requests that were scored alone took longer than a limit, with the weights of the latency
+-- By local day, the number of requests scored alone that took longer than a limit, with the weights of the latency
 -- report.
 create function gnomon_estimators.verdict_latency(stream text, deployment text, since timestamptz, until timestamptz,
                                           time_zone text, limit_us float8)
@@ -118,7 +118,7 @@ $$
     group by 1 order by 1
 $$;
 
--- The versions of the live model, by when they answered last; the last one is the current one.
+-- The versions of the live model, ordered by their last answer; the last one is the current one.
 create function gnomon_estimators.verdict_live_versions(stream text, deployment text, until timestamptz, time_zone text)
     returns table (name text, version text, first_day date, last_day date, n bigint)
     language sql stable parallel safe as
@@ -131,8 +131,8 @@ $$
     group by 1, 2 order by max(p.event_time), 1, 2
 $$;
 
--- The features on which requests that a deployment answers as live does differ most from those that it does not: by the
--- distance of their means in standard deviations, or the largest difference of a value's share.
+-- The features in which requests that a deployment answers as live does differ most from the others: by the distance of
+-- their means in standard deviations, or the largest difference of a value's share.
 create function gnomon_estimators.verdict_disagreeing_features(stream text, deployment text, since timestamptz,
                                                        until timestamptz)
     returns table (feature text, distance float8)
