@@ -1,4 +1,4 @@
-"""Precedence, limits and the one line that an error becomes."""
+"""Precedence, limits and one-line errors of the settings."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The end of a long-running command, in processes of its own with real signals."""
+"""The end of a long-running command, in separate processes with real signals."""
 
 import signal
 import subprocess
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-# The main thread is inside one long call of a C library: Python's own handlers would wait for its end.
+# The main thread is inside one long call of a C library, for whose end Python's own handlers would wait.
 DEAF = """
 import hashlib
 from gnomon_consumer.runtime.signals import stop_on_signals
