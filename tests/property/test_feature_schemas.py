@@ -1,4 +1,4 @@
-"""No schema that the hook takes and nobody can read: whatever `FeatureSchema.of` accepts is written and read by all."""
+"""Every schema that `FeatureSchema.of` accepts can be written and read by all components."""
 
 import json
 import math
@@ -30,7 +30,7 @@ logicals = st.sampled_from(sorted(LOGICAL)).map(lambda one: {"type": LOGICAL[one
 
 @st.composite
 def kinds(draw: st.DrawFn, depth: int = 0) -> Json:
-    """A type of a feature as people write it: wrapped, nullable, in unions, nested, or none at all."""
+    """Draw a type of a feature as people write it: wrapped, nullable, in unions, nested, or none at all."""
     simple = st.one_of(
         scalars,
         scalars.map(lambda kind: {"type": kind}),
@@ -100,7 +100,7 @@ def test_what_the_hook_takes_is_read_by_all(source: Json, draw: random.Random) -
 
 
 def read_by_all(schema: FeatureSchema, draw: random.Random) -> None:
-    published = Schema.parse(schema.live.text)  # as a reader gets it
+    published = Schema.parse(schema.live.text)  # as a reader receives it
     assert FeatureSchema.in_live(published).features == schema.features
     assert FeatureSchema.of(schema.record).features == schema.features, "a flat record is what it was"
     binder = FeatureBinder(schema, listed_only=False, encoder_checks=True)
@@ -121,7 +121,7 @@ def read_by_all(schema: FeatureSchema, draw: random.Random) -> None:
 
 @given(records, st.randoms(use_true_random=False))
 def test_two_readings_of_one_wire_format_have_two_fingerprints(source: Json, draw: random.Random) -> None:
-    """The canonical form knows neither aliases nor logical types; a fingerprint has to."""
+    """The canonical form contains neither aliases nor logical types; the fingerprint must."""
     try:
         schema = FeatureSchema.of(source)
     except SchemaError:
@@ -158,13 +158,13 @@ JUNK: list[Json] = [
 
 
 def places(value: Json, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place of a JSON value."""
+    """Return every position in a JSON value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(found for key, part in inner for found in places(part, (*path, key)))]
 
 
 def mutated(seed: Json, draw: random.Random) -> Json:
-    """A JSON value changed in one to three places: replaced, left out, doubled, or put under another key."""
+    """Return a JSON value changed in one to three positions: replaced, left out, doubled, or under another key."""
     value = json.loads(json.dumps(seed))
     for _ in range(draw.randint(1, 3)):
         path = draw.choice(places(value))
