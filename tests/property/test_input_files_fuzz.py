@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.property.test_feature_schemas import SEEDS, mutated, read_by_all
+from tests.support.damaged_schemas import SEEDS, mutated, read_by_all
 
 from gnomon_consumer.feature_inference import infer
 from gnomon_consumer.feature_schemas import compare
