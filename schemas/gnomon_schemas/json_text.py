@@ -1,4 +1,4 @@
-"""JSON from outside, in which no key may stand twice: Python would keep the last one without a word."""
+"""JSON from outside, in which no key may stand twice: Python would silently keep the last value."""
 
 import json
 from typing import Any
