@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-quick check reference report-examples site wheel simulate soak mutation fuzz bench bench-guard setup lock clean compose-test release-check
+.PHONY: help demo test test-quick check reference report-examples site wheel audit simulate soak mutation fuzz bench bench-guard setup lock clean compose-test release-check
 
 # The first Python that is new enough and can make a virtual environment; PYTHON=… overrides the search.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -32,6 +32,7 @@ help:
 	@echo 'make mutation   plant bugs and print what finds each (ARGS="fencing" chooses by name)'
 	@echo 'make bench   scorer, drain, joiner and hook beside their peers on Kafka, 5 runs, 40 minutes (ARGS=--help)'
 	@echo 'make site    the documentation as a site with search, in dist/site'
+	@echo 'make audit   known vulnerabilities of the pinned requirements, asked of PyPI'
 	@echo 'make setup   .venv with everything, to work on the code'
 	@echo 'make release-check   build, check and install what would be released (needs uv)'
 	@echo 'make lock    pin the requirements anew (needs uv)'
@@ -100,6 +101,17 @@ site: .venv-docs/.docs
 	@.venv-docs/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes --requirement $<
 	@touch $@
 
+# Asks PyPI for known vulnerabilities of every pinned requirement; one that it cannot ask about fails too.
+audit: .venv-audit/.audit
+	@for file in service all demo build docs; do echo "requirements/$$file.txt"; \
+		.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+			--requirement requirements/$$file.txt || exit 1; done
+
+.venv-audit/.audit: requirements/audit.txt $(VENV)/.build
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes --requirement $<
+	@touch $@
+
 # docs/report-examples.md and the pictures of the HTML report, while `gnomon demo --open` serves what --keep kept.
 report-examples: $(VENV)/.all
 	$(BIN)/python docs/report_examples.py demo-output/gnomon.toml
@@ -141,6 +153,7 @@ lock:
 	$(COMPILE) requirements/build.in --constraint requirements/all.txt --output-file requirements/build.txt
 	$(COMPILE) requirements/peers.in --output-file requirements/peers.txt
 	$(COMPILE) requirements/docs.in --output-file requirements/docs.txt
+	$(COMPILE) requirements/audit.in --output-file requirements/audit.txt
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-docs .cache dist demo-output
+	rm -rf $(VENV) .venv-peers .venv-docs .venv-audit .cache dist demo-output

@@ -86,9 +86,9 @@ def metrics_page() -> str:
     """Return docs/metrics.md."""
     introduction = (
         "# Metrics and probes\n\nWritten by `make reference` from the metrics themselves; do not edit.\n\n"
-        "`--metrics HOST:PORT` makes a long-running command serve three pages (port 0: a free one, said in the log):"
-        " `/metrics` for Prometheus; `/healthz`, 200 while its loop turns (503 after a minute without a turn);"
-        " `/readyz`, 200 while it has partitions to work on and what it needs for that, the database included.\n"
+        "`--metrics HOST:PORT` makes a long-running command serve three pages (port 0: a free port, named in the log):"
+        " `/metrics` for Prometheus; `/healthz`, 200 while its loop runs (503 after a minute without a step);"
+        " `/readyz`, 200 while it has partitions and reaches its dependencies, including the database.\n"
     )
     parts = [introduction]
     for command, vocabulary in (
@@ -106,8 +106,9 @@ def decisions_page() -> str:
     """Return docs/adr/README.md; a record begins with `# NNNN. Title` and says `State: …`."""
     introduction = (
         "# Decisions\n\nWritten by `make reference` from the records themselves; do not edit.\n\n"
-        "A record says what was decided, what else was considered, and what it costs. It is not changed afterwards;"
-        " a later record may replace it, and its state then says by which. States: *accepted*, *replaced by NNNN*.\n\n"
+        "A record states the decision, the alternatives and the costs. Its decision does not change afterwards;"
+        " a later record may replace it, and its state then names that record. States: *accepted*,"
+        " *replaced by NNNN*.\n\n"
         "The first three digits of a number are the part of Gnomon: 001x joiner, ledger and database; 002x the"
         " hook; 003x the scorer; 004x reports and statistics; 005x the house: layout, words, tooling.\n\n"
         "| number | decision | state |\n|---|---|---|\n"

@@ -30,7 +30,7 @@ SETTINGS: dict[str, Setting] = {
 }
 HEAD = """# How often the verdict promotes falsely: simulations
 
-Written by `python -m docs.verdict_simulations`; [the verdict](verdict.md) says what the columns mean. Each line:
+Written by `python -m docs.verdict_simulations`; [the verdict](verdict.md) explains the columns. Each line:
 {runs} runs of {days} days of a challenger that is exactly as bad as the margin allows, so every PROMOTE is
 false; the target is 5%.
 *Naive* is a one-sided z test on the requests that is read every day. *Ratio* is the variance of the shocks that all
@@ -42,14 +42,14 @@ requests of a day share over the variance of a day's mean by its requests alone.
 TAIL = """
 ![Share of the runs that have promoted falsely by each day](images/verdict-looks.svg)
 
-What this says:
+Results:
 
-* A test that is read every day promotes falsely in a third to nine tenths of the runs, whatever its level says.
-* With independent days the default stays below the 5% that it promises, whatever the ratio.
-* Days that depend on each other break the promise from a correlation of about 0.6 on. Where you know of such a
+* A test that is read every day promotes falsely in a third to nine tenths of the runs, whatever its nominal level.
+* With independent days the default stays below its limit of 5%, whatever the ratio.
+* Days that depend on each other exceed the limit from a correlation of about 0.6 on. If you know of such a
   dependence (a price list by the month, a slow campaign), write `blocks = "week"` into the plan.
-* Rare very bad days break it too, on the side of the day that has not come yet: no method can see a kind of day that
-  never happened. The skewness of the days stands in the evidence.
+* Rare very bad days exceed it too, before the first of them: no method can account for a kind of day that has not
+  happened yet. The evidence contains the skewness of the days.
 """
 
 

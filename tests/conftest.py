@@ -27,7 +27,7 @@ from tests.support.servers.shared import Servers, ServerUnavailableError
 from tests.support.servers.stock import Stock, open_stock
 from tests.support.servers.tools import missing
 
-# How long an example takes says something about a shared machine and nothing about the code.
+# The duration of an example depends on the load of a shared machine, not on the code.
 hypothesis_settings.register_profile(
     "gnomon", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Lead the run's servers, or join those of the run that started this pytest-xdist worker."""
-    # A shell starts what runs in its background deaf to Ctrl-C, and so would be every command that we start.
+    # A shell starts background processes with SIGINT ignored, and our commands would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     shared = getattr(config, "workerinput", {}).get("gnomon_servers")
@@ -65,9 +65,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 class FilesTogether(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives a file whose tests share one thing (`xdist_group`) to one worker, every other test to whoever is free.
+    """Gives all tests of an `xdist_group` to one worker, and every other test to any free worker.
 
-    xdist 3.8 tells its scheduler the group by a private attribute that pytest 9.2 no longer reads.
+    xdist 3.8 passes the group to its scheduler by a private attribute that pytest 9.2 no longer reads.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -112,7 +112,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> Servers:
-    """The servers of this run, whichever of its processes started them."""
+    """Return the servers of this run, whichever of its processes started them."""
     return request.config.stash[SERVERS]
 
 
@@ -130,7 +130,7 @@ def kafka_bootstrap(servers: Servers) -> str:
 @pytest.fixture
 def mock_bootstrap() -> Iterator[str]:
     """Bootstrap servers of librdkafka's mock: 4 partitions a topic, made on first use, new in each test."""
-    # Any address will do: the mock replaces it by its own.
+    # Any address will do, because the mock replaces it with its own.
     cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock"})
     yield ",".join(f"{broker.host}:{broker.port}" for broker in cluster.list_topics(timeout=10).brokers.values())
     del cluster
@@ -218,7 +218,7 @@ def gnomon(tmp_path: Path) -> Iterator[Gnomon]:
 
 @pytest.fixture(autouse=True)
 def no_swallowed_errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail the test for errors that nobody sees: of threads, callbacks, destructors and asyncio's loop."""
+    """Fail the test for errors that nobody catches: in threads, callbacks, destructors and asyncio's loop."""
     swallowed: list[str] = []
 
     def from_thread(error: threading.ExceptHookArgs) -> None:

@@ -1,4 +1,4 @@
-"""Alembic's environment: it is handed an open connection, or writes the script out."""
+"""Alembic's environment: it gets an open connection, or writes the script out."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The newest revision of this package, told by the names of its files: a command need not load Alembic to compare."""
+"""The newest revision of this package, from its file names, so that a command can compare without loading Alembic."""
 
 from importlib.resources import files
 

@@ -17,7 +17,7 @@ LOCK = 0x676E6F6D6F6E  # "gnomon", one advisory lock for every caller
 
 
 class NewerDatabaseError(Exception):
-    """The database was made by a newer Gnomon: this program does not know its revision."""
+    """A newer Gnomon created the database: this program does not know its revision."""
 
 
 def _config(buffer: io.StringIO | None = None) -> Config:
@@ -29,7 +29,7 @@ def _config(buffer: io.StringIO | None = None) -> Config:
 
 
 def newest() -> str:
-    """The revision that this package brings."""
+    """Return the revision that this package brings."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None
     return head
@@ -49,7 +49,7 @@ def current(connection: Connection) -> str | None:
 
 
 def up_to_date(connection: Connection) -> bool:
-    """Whether tables, functions and views are those of this package."""
+    """Return whether tables, functions and views are those of this package."""
     if current(connection) != newest():
         return False
     rows = connection.execute(text("select name, sha256 from gnomon.view_versions"))
@@ -57,9 +57,9 @@ def up_to_date(connection: Connection) -> bool:
 
 
 def upgrade(engine: Engine) -> bool:
-    """Bring the database up to date in one transaction; true if it changed. A second caller waits.
+    """Bring the database up to date in one transaction; return whether it changed. A second caller waits.
 
-    Raises NewerDatabaseError for a database that a newer Gnomon made.
+    Raises NewerDatabaseError for a database that a newer Gnomon created.
     """
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": LOCK})
@@ -89,7 +89,7 @@ def migrate(connection: Connection, revision: str = "head") -> None:
 
 
 def upgrade_sql() -> str:
-    """The whole upgrade of an empty database as one SQL script, for a person to read and run."""
+    """Return the whole upgrade of an empty database as one SQL script, for a person to read and run."""
     buffer = io.StringIO()
     command.upgrade(_config(buffer), "head", sql=True)
     return buffer.getvalue()

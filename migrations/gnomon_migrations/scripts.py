@@ -1,4 +1,4 @@
-"""SQL as source: files of this package, run inside a migration, online or written out for `--sql`."""
+"""SQL files of this package, run inside a migration, online or written out for `--sql`."""
 
 from importlib.resources import files
 
@@ -6,12 +6,12 @@ from alembic import op
 
 
 def read(path: str) -> str:
-    """The text of one SQL file, by its path inside this package."""
+    """Return the text of one SQL file, by its path inside this package."""
     return files("gnomon_migrations").joinpath(path).read_text(encoding="utf-8")
 
 
 def run(sql: str) -> None:
-    """Run a script as it stands: neither `%` nor `:name` has a meaning of its own in it."""
+    """Run a script unchanged: `%` and `:name` have no special meaning in it."""
     if op.get_context().as_sql:
         op.get_context().impl.static_output(sql.rstrip().rstrip(";") + ";")
         return

@@ -1,13 +1,13 @@
 """The part of the schema that holds no data and is rebuilt as a whole: functions, views, reading API.
 
-`sql/gnomon/` holds functions and views beside the tables (`create or replace`); `sql/gnomon_estimators/` the
-machinery of the reports, free to change; `sql/report_v1/` the public reading API. Each may use the ones before it.
-Files of a folder run in the order of their names (010 to 090: what all share; 100: one kind of report each), all in
-the transaction of the upgrade, whenever their text (or a migration) differs from the text in the database; the
-estimators and `report_v1` are then dropped and created again, and the readers' grants are given back.
+`sql/gnomon/` holds functions and views next to the tables (`create or replace`); `sql/gnomon_estimators/` the
+internal functions of the reports, free to change; `sql/report_v1/` the public reading API. Each may use the ones
+before it. Files of a folder run in the order of their names (010 to 090: common parts; 100: one kind of report each),
+all in the transaction of the upgrade, whenever their text (or a migration) differs from the text in the database; the
+estimators and `report_v1` are then dropped and created again, and the readers' rights are granted again.
 
-A released folder `report_vN` is not edited: a view that must change its meaning goes into
-`report_v(N+1)`, beside the old one.
+A released folder `report_vN` is not edited: a view whose meaning must change goes into
+`report_v(N+1)`, next to the old one.
 """
 
 import hashlib
@@ -22,19 +22,19 @@ on conflict (name) do update set sha256 = excluded.sha256, applied_at = now();""
 
 
 def folders() -> list[str]:
-    """The folders of SQL: functions, estimators, then every version of the reading API."""
+    """Return the folders of SQL: functions, estimators, then every version of the reading API."""
     found = sorted(entry.name for entry in files("gnomon_migrations").joinpath("sql").iterdir() if entry.is_dir())
     return [FUNCTIONS, ESTIMATORS, *(name for name in found if name.startswith("report_v"))]
 
 
 def scripts(folder: str) -> list[tuple[str, str]]:
-    """(file name, text) of one folder, in the order in which they run."""
+    """Return (file name, text) of one folder, in the order in which they run."""
     entries = files("gnomon_migrations").joinpath("sql", folder).iterdir()
     return sorted((entry.name, entry.read_text(encoding="utf-8")) for entry in entries if entry.name.endswith(".sql"))
 
 
 def checksum(folder: str) -> str:
-    """SHA-256 over names and texts of one folder."""
+    """Return the SHA-256 over names and texts of one folder."""
     digest = hashlib.sha256()
     for name, text in scripts(folder):
         digest.update(f"{name}\0{text}\0".encode())
@@ -49,7 +49,7 @@ def drop_reports() -> None:
 
 
 def rebuild_views() -> None:
-    """Make functions and views as the files say, and remember their checksums."""
+    """Create functions and views from the files, and store their checksums."""
     drop_reports()
     for folder in folders():
         if folder != FUNCTIONS:
@@ -57,11 +57,11 @@ def rebuild_views() -> None:
         for _, text in scripts(folder):
             run(text)
         run(RECORD.format(folder, checksum(folder)))
-    # What an earlier text of the estimators computed is not what this one would.
+    # A new text of the estimators may compute other values than the stored ones.
     run("select gnomon.forget_computed_estimates();")
     run("select gnomon.grant_roles();")
 
 
 def stale(stored: dict[str, str]) -> bool:
-    """Whether the database's functions and views differ from the files; `stored` is name to checksum."""
+    """Return whether the database's functions and views differ from the files; `stored` maps names to checksums."""
     return stored != {folder: checksum(folder) for folder in folders()}

@@ -1,4 +1,4 @@
-"""Drop the hook into a live service: `tap = Tap(...)`, then `with tap.capture(request_id, features) as shot`."""
+"""The hook for a live service: `tap = Tap(...)`, then `with tap.capture(request_id, features) as shot`."""
 
 from gnomon_producer.config import TapConfig
 from gnomon_producer.disabled import DisabledTap
@@ -11,7 +11,7 @@ __all__ = ["DROP_REASONS", "DisabledTap", "DropReason", "Shot", "Tap", "TapConfi
 
 
 def __getattr__(name: str) -> str:
-    """Return the installed version as `__version__`; it is looked up when asked for, since that reads files."""
+    """Return the installed version as `__version__`; it is read on request, because that reads files."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib.metadata import PackageNotFoundError, version

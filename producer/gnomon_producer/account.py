@@ -12,7 +12,7 @@ from gnomon_producer.errors import DropReason
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One moment of a Ledger."""
+    """All counters of an Account at one moment."""
 
     offered: int
     delivered: int
@@ -23,7 +23,7 @@ class Counts:
 
     @property
     def in_flight(self) -> int:
-        """What was neither acknowledged nor abandoned yet."""
+        """Return the number that is neither acknowledged nor abandoned yet."""
         return self.offered - self.delivered - sum(self.dropped.values())
 
 
@@ -43,14 +43,14 @@ class Account:
         self._apart = {"sampled_out": 0, "switched_off": 0, "rejected": 0}
 
     def offer(self) -> int:
-        """Count one more and return its sequence number, from 0."""
+        """Count one more capture and return its sequence number, from 0."""
         with self._lock:
             sequence = self._offered
             self._offered = sequence + 1
             return sequence
 
     def drop(self, reason: DropReason) -> None:
-        """Count one as lost."""
+        """Count one capture as lost."""
         with self._lock:
             self._dropped[reason] = self._dropped.get(reason, 0) + 1
 

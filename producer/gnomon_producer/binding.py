@@ -32,7 +32,7 @@ class FeatureBinder:
         self._checks: tuple[Check, ...] = tuple(check_of(feature) for feature in features)
         self._plain = tuple(plain_types(feature) for feature in features) if encoder_checks else ()
         self._clean: set[tuple[type, ...]] = set()
-        self._usual: tuple[type, ...] | None = None  # comparing is quicker than hashing
+        self._usual: tuple[type, ...] | None = None  # comparing tuples is faster than hashing
         self._keys = tuple((feature.name, feature.field, *feature.others) for feature in features)
         self._nullable = tuple(feature.nullable for feature in features)
         self._asked = _asked(features)
@@ -80,7 +80,7 @@ class FeatureBinder:
         return tuple([None if key is None else features[key] for key in plan])
 
     def _plan(self, features: dict[Any, Any]) -> _Keys:
-        """Return the key of each feature, None where it may be null and is absent; raise Dropped."""
+        """Return the key of each feature, None for an absent feature that may be null; raise Dropped."""
         keys: list[str | None] = []
         for names, nullable in zip(self._keys, self._nullable, strict=True):
             key = next((name for name in names if name in features), None)

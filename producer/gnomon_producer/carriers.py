@@ -41,10 +41,10 @@ def contents_of(features: Any, asked: tuple[str, ...], listed_only: bool) -> dic
 
 
 def _of_mapping(features: Mapping[Any, Any], asked: tuple[str, ...], listed_only: bool) -> dict[Any, Any]:
-    # Neither `in`, which may iterate for ever, nor [], which a defaultdict answers by growing.
+    # Not `in`, which may iterate for ever, and not [], which adds the key to a defaultdict.
     found: dict[Any, Any] = {name: value for name in asked if (value := features.get(name, MISSING)) is not MISSING}
     if not listed_only and len(features) != len(found):
-        # One more than the schema has is enough to say so, and an endless iterator ends here.
+        # One value more than the schema has proves the misfit, and limits an endless iterator.
         found.update((key, None) for key in islice(features, len(asked) + 1) if key not in found)
     return found
 

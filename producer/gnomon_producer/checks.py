@@ -18,11 +18,11 @@ _INT = (-(2**31), 2**31 - 1)
 _LONG = (-(2**63), 2**63 - 1)
 _EXACT = 2**53
 _FLOAT_MAX = 3.4028235677973366e38
-"""Where rounding to 32 bits overflows: the largest float and half a step."""
+"""The smallest number whose rounding to 32 bits overflows: the largest float and half a step."""
 _MAX_ENTRIES = 4096
-"""Of a feature that is a mapping, which may iterate for ever."""
+"""The maximum number of items in a mapping feature, which may iterate for ever."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LOCAL_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - of times without a zone
+_LOCAL_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - for times without a zone
 _UNITS = {"millis": timedelta(milliseconds=1), "micros": timedelta(microseconds=1)}
 
 
@@ -60,7 +60,7 @@ def check_of(feature: Feature) -> Check:
     def check_nullable(value: Any) -> Any:
         if value is None or kind_of(value) in ("NAType", "NaTType"):
             return None
-        # Of pandas NaN is a missing value of any type; in a float it may be a value.
+        # In pandas, NaN is a missing value of any type; in a float it may be a value.
         if not keeps_nan and isinstance(value, float) and value != value:
             return None
         return check(value)

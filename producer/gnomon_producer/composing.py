@@ -33,7 +33,7 @@ class Composer:
         self._encode: LiveEncoder
 
     def write_as(self, producer_id: str, key: SchemaKey) -> None:
-        """Write for this process, framed by `key`, from now on."""
+        """Write for this process from now on, framed by `key`."""
         config = self._config
         self._encode = live_encoder(self.schema, producer_id, config.model, config.sample_rate, key)
 
@@ -79,7 +79,7 @@ class Composer:
                 "invalid_features", "an id, label, item or segment holds text that is not valid UTF-8"
             ) from None
         except Exception:
-            self.binder.check(features)  # names the feature that does not fit, if it is one
+            self.binder.check(features)  # names the feature that does not fit, if there is one
             raise
         return request_id.encode(), value, self._headers(stratum)
 

@@ -1,6 +1,5 @@
 """The configuration of a Tap, from code or from the environment: every field with its unit, default and limits."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from gnomon_producer.privacy import BeforeSend
 from gnomon_producer.rejections import Ignored, checked_ignored
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import FeatureSource
+from gnomon_schemas.json_text import load_json
 from gnomon_schemas.topics import Topics
 
 Features = Mapping[str, Any]
@@ -34,7 +34,7 @@ class TapConfig:
     features: FeatureSource
     """The feature record: path of an `.avsc` file, dict, dataclass, TypedDict or pydantic model."""
     allowed_features: tuple[str, ...] | None = None
-    """Only these leave the process, and only these are in the published schema. None: all that the record names."""
+    """Only these leave the process, and only these are in the published schema. None: all fields of the record."""
     bootstrap_servers: str = "localhost:9092"
     topic_prefix: str = "gnomon"
     service: str = field(default_factory=lambda: Path(sys.argv[0] or "python").name or "python")
@@ -47,32 +47,33 @@ class TapConfig:
     """Positive and negative class of a binary stream: a label's value 1 or 0 is sent with its class, and a class with
     its value."""
     enabled: Callable[[], bool] | None = None
-    """Asked at every capture; a false answer switches it off. An error counts as off."""
+    """Called for every capture; a false answer switches it off. An error counts as off."""
     ignore: Ignored = ()
     """Exceptions that are the caller's fault, such as (HTTPException,): no capture, counted as `rejected`. One whose
-    HTTP status is 500 or more still counts as a failure. Or a callable that decides for each exception."""
+    HTTP status is 500 or more still counts as a failure. Or a callable that decides for each exception.
+    """
     sample_rate: float = 1.0
     """Share of the captures (or of the clusters) to take, in (0, 1]."""
     sample_by: Literal["request", "cluster"] = "request"
-    """What is sampled as one. Captures without a cluster are sampled by request."""
+    """The unit of sampling. Captures without a cluster are sampled by request."""
     sample_salt: str = "gnomon-hook-v1"
     """Key of the sampling hash: different from the scorers' seeds, the same in all processes of a service."""
     before_send: BeforeSend | None = None
-    """Sees each capture last, identifiers hashed already, and returns it, changed or not, or None to drop it."""
+    """Gets each capture last, with identifiers already hashed, and returns it, changed or not, or None to drop it."""
     hmac_key: bytes | None = field(default=None, repr=False)
     hmac_fields: tuple[str, ...] = ()
     """`request_id`, `cluster`, segments or string features to be replaced by their HMAC-SHA256."""
     max_buffer_bytes: int = 64 * 1024 * 1024
-    """Bound of what may wait in memory, payload and bookkeeping together."""
+    """Limit of the memory for waiting messages, payload and bookkeeping together."""
     heartbeat_s: float = 10.0
     exit_timeout_s: float = 2.0
-    """How long the end of the process may be held up for the last captures."""
+    """How long the end of the process may wait for the last captures."""
     handle_sigterm: bool = True
-    """Drain on SIGTERM where nobody else handles it."""
+    """Drain on SIGTERM if nobody else handles it."""
     properties: Mapping[str, Any] = field(default_factory=dict)
     """Any librdkafka property; `schema.registry.*` go to the schema registry's client."""
     registry: Any = None
-    """A schema registry client that the service has already, instead of `schema.registry.*`."""
+    """An existing schema registry client of the service, instead of `schema.registry.*`."""
 
     def __post_init__(self) -> None:
         Topics(self.stream, self.topic_prefix)
@@ -153,7 +154,7 @@ def _truth(text: str) -> bool:
 
 
 def _properties(text: str) -> dict[str, Any]:
-    loaded = json.loads(text)
+    loaded = load_json(text)
     if isinstance(loaded, dict):
         return loaded
     raise ValueError("not a JSON object of librdkafka properties")

@@ -26,7 +26,7 @@ from gnomon_producer.trouble import OncePerMinute
 
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 60.0
-DEAD_SECONDS = 10.0  # a buffer that is full and had no acknowledgement for so long has no publisher
+DEAD_SECONDS = 10.0  # a full buffer without an acknowledgement for this long means that there is no publisher
 _REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
 # Purged by us, at the end or after a fatal error, which has its own line; or too large, which has its own count.
 _ABANDONED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError.MSG_SIZE_TOO_LARGE)
@@ -41,8 +41,8 @@ class Delivery:
     """The state of one process: identity, counters, producer, thread. A forked child gets a new one.
 
     `on_start` is called with this object before the first message (it publishes the schema), and once more, with
-    False, whenever that has to be repeated; `report` makes the ProducerReport message. Both are ours and quick.
-    `fork_check`: in a fork's child, what must have passed before librdkafka is used.
+    False, whenever that must be repeated; `report` makes the ProducerReport message. Both are fast and internal.
+    `fork_check`: in a fork's child, the check to pass before librdkafka is used.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Delivery:
 
     @property
     def closed(self) -> bool:
-        """Whether close() was called."""
+        """Return whether close() was called."""
         return self._closed
 
     def send(self, ledger: Account, topic: str, key: bytes, value: bytes, headers: Headers | None = None) -> None:
-        """Send one message that `ledger` has counted as offered. Never waits; a refusal is counted."""
+        """Send one message that `ledger` has counted as offered. Never wait; count a refusal."""
         if self._closed:
             ledger.drop("closed")
             return
@@ -108,7 +108,7 @@ class Delivery:
             self.drop(ledger, "messages", error)
 
     def _full(self, ledger: Account) -> None:
-        """Count a capture for which the buffer has no room: the publisher is slow or dead."""
+        """Count a capture for which the buffer has no room, because the publisher is slow or dead."""
         silent = time.monotonic() - self._alive_at
         if silent < DEAD_SECONDS:
             ledger.drop("queue_full")
@@ -133,7 +133,7 @@ class Delivery:
         self.log.note(f"{what} {reason}", f"{what} are dropped ({reason}): {detail}")
 
     def announce(self, topic: str, key: bytes, value: bytes) -> None:
-        """Send what readers must know first, to the partition that they read; if it is lost, it is sent again later."""
+        """Send what readers need first, to the partition that they read; if it is lost, send it again later."""
         self.service_messages.offer()
         try:
             self._producer.produce(topic, value, key, partition=0, on_delivery=self._on_announced)
@@ -159,7 +159,7 @@ class Delivery:
     def _start(self) -> Any:
         """Create the producer; return None if that fails, and do not try again for a minute."""
         with self._lock:
-            # The lock is reentrant: a signal handler may come here while this thread is at it already.
+            # The lock is reentrant: a signal handler may call this while this thread is inside it.
             if self._producer is not None or self._starting or self._closed or time.monotonic() < self._retry_at:
                 return self._producer
             self._starting = True
@@ -195,7 +195,7 @@ class Delivery:
 
     def _ask_limit(self) -> None:
         if self._settings.topics:
-            quiet = {"log_level": 0, "error_cb": lambda _: None}  # the producer says what is wrong with the broker
+            quiet = {"log_level": 0, "error_cb": lambda _: None}  # the producer logs what is wrong with the broker
             self._limit = TopicLimit(self._settings.librdkafka() | quiet, self._settings.topics)
 
     def _keep_limit(self) -> None:
@@ -209,13 +209,14 @@ class Delivery:
         if least is None or least[1] >= int(self._settings.librdkafka()["batch.size"]):
             return
         topic, limit = least
-        self._batch_bytes = {"batch.size": max(1, limit * 9 // 10)}  # the rest is for what frames a batch
+        self._batch_bytes = {"batch.size": max(1, limit * 9 // 10)}  # the rest is for the framing of a batch
         self.log.note("limit", f"{topic} takes {limit} bytes (max.message.bytes): batches are kept below it")
         self._replaced, self._producer = self._producer, self._new_producer()
 
     def _on_error(self, error: KafkaError) -> None:
         self._fatal = self._fatal or error.fatal()
-        if error.code() in _REFUSED:  # waiting does not fix it, and no line about unreachable brokers may hide it
+        # waiting does not fix it, and a message about unreachable brokers must not hide it
+        if error.code() in _REFUSED:
             self.log.note("login", f"Kafka refuses the login or the TLS connection: {error.str()}")
         else:
             self.log.note("kafka", f"Kafka: {error.str()}")
@@ -267,7 +268,7 @@ class Delivery:
         self._fatal = False
         old.purge()
         old.poll(0)
-        self._announcement_lost = False  # lost or not, it is made now
+        self._announcement_lost = False  # whether it was lost or not, it is created now
         self._on_start(self, False)
 
     def _send_report(self, *, closed: bool) -> None:
@@ -284,7 +285,7 @@ class Delivery:
         producer = self._producer
         if producer is not None:
             if self._closed and self._thread is None:
-                producer.purge()  # a thread that slipped past close() left something behind
+                producer.purge()  # a thread that passed close() at the same time left something behind
             producer.poll(0)
             if self._replaced is not None:
                 self._replaced.poll(0)
@@ -316,8 +317,10 @@ class Delivery:
             self.log.write()
 
     def abandon(self) -> None:
-        """Leave this object to the parent, in a fork's child. A client copied by fork has lost its threads, and
-        destroying it would wait for them for ever; so it is never destroyed.
+        """Leave this object to the parent, in a fork's child.
+
+        A client copied by fork has lost its threads, and its destructor would wait for them for ever, so it is never
+        destroyed.
         """
         for client in (self._producer, self._replaced, self._limit):
             if client is not None:
@@ -333,7 +336,7 @@ class Delivery:
         left = 0
         for one in (self._replaced, producer):
             if one is not None:
-                # A quarter of the time is kept for the closing report.
+                # A quarter of the time is reserved for the closing report.
                 unsent = one.flush(max(0.0, deadline - time.monotonic()) * 0.75)
                 if unsent:
                     one.purge()

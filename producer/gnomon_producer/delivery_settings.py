@@ -7,14 +7,14 @@ from typing import Any
 BATCH_BYTES = 65_536
 """Small enough for the limit of nearly every topic, which is not known while the first batch is sent."""
 _BYTES_A_MESSAGE = 1024
-"""What librdkafka and its binding keep for a message beside its payload, rounded up."""
+"""Memory of librdkafka and its binding for a message in addition to its payload, rounded up."""
 
 
 @dataclass(frozen=True)
 class DeliverySettings:
-    """`max_buffer_bytes` bounds payloads and bookkeeping together; `properties` go to librdkafka as they are.
+    """`max_buffer_bytes` bounds payloads and bookkeeping together; `properties` are passed to librdkafka unchanged.
 
-    `topics`: those whose limit a batch must keep.
+    `topics`: the topics whose limit a batch must keep.
     """
 
     bootstrap_servers: str
@@ -25,7 +25,7 @@ class DeliverySettings:
     topics: tuple[str, ...] = ()
 
     def librdkafka(self) -> dict[str, Any]:
-        """Return the producer's configuration: the properties behind the guarantees, then the user's."""
+        """Return the producer's configuration: first the properties that the guarantees need, then the user's."""
         return {
             "bootstrap.servers": self.bootstrap_servers,
             "enable.idempotence": True,
@@ -34,6 +34,6 @@ class DeliverySettings:
             "batch.size": BATCH_BYTES,
             "queue.buffering.max.kbytes": max(1, self.max_buffer_bytes // 2048),
             "queue.buffering.max.messages": max(1, self.max_buffer_bytes // (2 * _BYTES_A_MESSAGE)),
-            "log_level": 2,  # what is wrong comes by error_cb, and is logged once a minute
+            "log_level": 2,  # errors arrive by error_cb, and are logged once a minute
             **self.properties,
         }

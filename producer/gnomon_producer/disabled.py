@@ -14,7 +14,7 @@ from gnomon_producer.tap import Tap
 
 
 class DisabledTap(Tap):
-    """The same interface with nothing behind it: no client, no thread, no counters."""
+    """The same interface without any effect: no client, no thread, no counters."""
 
     def __init__(self, *_args: Any, **_settings: Any) -> None:
         pass
@@ -69,7 +69,7 @@ class MisconfiguredTap(DisabledTap):
         return _NOTHING
 
     def observe(self, **_given: Any) -> Callable[[F], F]:
-        """Return a decorator that counts each call as a dropped capture and leaves the function as it is."""
+        """Return a decorator that counts each call as a dropped capture and does not change the function."""
         return watching(lambda _args, _kwargs: self.capture(), lambda _result: None)
 
     def record(self, *_args: Any, **_given: Any) -> None:
@@ -94,7 +94,7 @@ _NOTHING = NullShot()
 
 
 def _renew(here: "weakref.ref[MisconfiguredTap]") -> None:
-    """In a forked child: count from zero, with locks that no thread of the parent holds."""
+    """Start from zero in a forked child, with new locks, because a thread of the parent may hold the old ones."""
     tap = here()
     if tap is not None:
         tap._begin_process()

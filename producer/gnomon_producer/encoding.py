@@ -20,8 +20,10 @@ Record = dict[str, Any]
 
 
 LiveEncoder = Callable[..., bytes]
-"""From the fields of a LivePrediction, but for those that are the same in all of a process's captures, in the schema's
-order to a framed message; features, prediction, error and feature_state are tuples of their values.
+"""A function from the fields of a LivePrediction to a framed message.
+
+It takes the fields that differ between a process's captures, in the schema's order; features, prediction, error and
+feature_state are tuples of their values.
 """
 
 
@@ -35,7 +37,7 @@ def live_encoder(
         "capture_probability": capture_probability,
     }
     try:
-        plain = without_logical_types(schema.live.json)  # dates and times are numbers by now
+        plain = without_logical_types(schema.live.json)  # dates and times are already numbers
         return compile_encoder(plain, header=key.header, constants=constants, by_position=True)
     except UnsupportedSchemaError:
         return _by_fastavro(schema, constants, key)
@@ -43,7 +45,7 @@ def live_encoder(
 
 def _by_fastavro(schema: FeatureSchema, constants: Record, key: SchemaKey) -> LiveEncoder:
     codec = Codec(schema.live, key)
-    check = FeatureBinder(schema, listed_only=False).check  # the generated encoder checks by itself
+    check = FeatureBinder(schema, listed_only=False).check  # the generated encoder checks these itself
     names = [field["name"] for field in schema.live.json["fields"] if field["name"] not in constants]
     within = {
         "features": tuple(feature.field for feature in schema.features),
@@ -76,7 +78,7 @@ class ServiceEncoder:
         return self._labels.encode(as_dict(Label(source=self._service, **fields)))
 
     def report(self, producer_id: str, started_at: int, counts: Counts, *, closed: bool) -> bytes:
-        """Return a framed ProducerReport of this moment."""
+        """Return a framed ProducerReport of the current counters."""
         return self._reports.encode(
             as_dict(
                 ProducerReport(

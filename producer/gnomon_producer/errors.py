@@ -25,7 +25,7 @@ DROP_REASONS: Final[dict[DropReason, str]] = {
     "misconfigured": "Tap.from_env() could not create the hook; stats().misconfigured and the log say why",
     "internal_error": "anything else; the log says what",
 }
-"""Every reason and what it means; `switched_off` and `sampled_out` are no loss and are counted apart."""
+"""Every reason and its meaning; `switched_off` and `sampled_out` are not losses and are counted separately."""
 
 
 class Dropped(Exception):  # noqa: N818 - an outcome inside the hook, never an error that a caller sees

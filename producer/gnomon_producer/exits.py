@@ -25,7 +25,7 @@ _open: set[Closable] = set()
 
 
 def close_at_exit(delivery: Closable) -> None:
-    """Close `delivery` when this process ends in an orderly way."""
+    """Close `delivery` when this process exits normally."""
     if not _open:
         atexit.register(_close_all)
         _close_at_multiprocessing_exit()
@@ -72,5 +72,5 @@ def _close_at_multiprocessing_exit() -> None:
         util.Finalize(None, _close_all, exitpriority=100)
 
 
-# What the parent has open is the parent's to close.
+# Clients that the parent opened are the parent's to close.
 os.register_at_fork(after_in_child=_open.clear)

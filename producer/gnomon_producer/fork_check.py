@@ -1,9 +1,9 @@
-"""Whether a forked child can use librdkafka: a thread that may wait for ever asks it for random bytes first.
+"""A check whether a forked child can use librdkafka: a thread that may wait for ever asks it for random bytes first.
 
 A fork copies locks as they are. If a thread of the parent holds the lock of OpenSSL's random generator at that moment,
 nobody in the child releases it. librdkafka's threads then wait for ever, and hold a lock that `produce` takes. And
-`produce` keeps Python's GIL while it waits: the whole service would stand still. A call through ctypes gives the GIL
-up, so here one idle thread waits.
+`produce` keeps Python's GIL while it waits, so the whole service would block. A call through ctypes releases the GIL,
+so here only one idle thread waits.
 """
 
 import ctypes
@@ -16,9 +16,9 @@ PATIENCE_S = 0.1  # the check takes microseconds; a thread may start late on a b
 
 
 def _salting() -> Callable[[], object] | None:
-    """Return a call of librdkafka's that draws random bytes: those of a salt that it is not given.
+    """Return a function of librdkafka that draws random bytes, for a salt.
 
-    None where this librdkafka has no such function: then it was built without OpenSSL.
+    None if this librdkafka has no such function, because it was built without OpenSSL.
     """
     try:
         library = ctypes.CDLL(cimpl.__file__)
@@ -36,7 +36,7 @@ def _salting() -> Callable[[], object] | None:
     return lambda: destroy(make(b"-", 1, 4096, b"-", 1, None, 0))
 
 
-draw_bytes = _salting()  # looked up before any fork: the dynamic linker has a lock, too
+draw_bytes = _salting()  # looked up before any fork, because the dynamic linker has a lock, too
 
 
 class ForkCheck:
@@ -50,7 +50,7 @@ class ForkCheck:
     def passed(self) -> bool:
         """Return whether librdkafka can be used. The first call waits up to PATIENCE_S, later ones do not wait.
 
-        Raises RuntimeError where the process can start no thread.
+        Raises RuntimeError if the process cannot start a thread.
         """
         if self._draw is not None and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="gnomon-fork-check", daemon=True)

@@ -13,10 +13,10 @@ from typing import Any
 from gnomon_producer.trace import request_id_of_context, traceparent_of_context
 
 MAX_REQUEST_ID = 200
-"""Characters; a longer X-Request-Id is somebody's mistake or attack, and a UUID takes its place."""
+"""Characters; a longer X-Request-Id is an error or an attack, and a UUID replaces it."""
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-"""W3C Trace Context, version 00's form."""
+"""The format of W3C Trace Context, version 00."""
 
 _HEADERS = (b"x-request-id", b"traceparent")
 
@@ -74,7 +74,7 @@ class _Found:
 
     def __exit__(self, *_error: object) -> None:
         if self._tokens is not None:
-            # A server that ends a request in another context has thrown the variables away already.
+            # A server that ends a request in another context has already discarded the variables.
             with contextlib.suppress(ValueError):
                 request_id_of_context.reset(self._tokens[0])
                 traceparent_of_context.reset(self._tokens[1])

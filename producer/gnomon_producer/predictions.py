@@ -87,7 +87,10 @@ def prediction_of_result(result: Any) -> Fields | None:
 
 
 def failure_fields(error: Any) -> Fields:
-    """Return a Failure's values. An exception gives only its type's name, because its text may hold anything."""
+    """Return a Failure's values.
+
+    An exception gives only its type's name, because its text may contain personal data.
+    """
     if isinstance(error, Failure):
         return str(error.kind), error.message[:MAX_FAILURE_MESSAGE]
     if isinstance(error, BaseException):

@@ -9,8 +9,9 @@ from typing import Any
 from gnomon_producer.errors import Dropped, kind_of
 
 Event = dict[str, Any]
-"""What `before_send` is shown and may change: `request_id`, `cluster`, `stratum`, `segments`, `features`,
-`prediction`, `error`. Features that are not listed are not in it."""
+"""The fields that `before_send` gets and may change: `request_id`, `cluster`, `stratum`, `segments`, `features`,
+`prediction`, `error`. Features that are not listed are not in it.
+"""
 BeforeSend = Callable[[Event], Mapping[str, Any] | None]
 
 EVENT_KEYS = ("request_id", "cluster", "stratum", "segments", "features", "prediction", "error")
@@ -18,9 +19,10 @@ EVENT_KEYS = ("request_id", "cluster", "stratum", "segments", "features", "predi
 
 @dataclass(frozen=True)
 class Privacy:
-    """First HMAC-SHA256 (hex) of the fields named in `hmac_fields`: `request_id`, `cluster`, names of segments, names
-    of string features. So whatever is made of them (strata, segments) is made of pseudonyms; the same key gives the
-    same pseudonym, and joins still work. `before_send` sees the capture last.
+    """Hashes the fields named in `hmac_fields` with HMAC-SHA256 (hex), then calls `before_send` with the capture.
+
+    The fields are `request_id`, `cluster`, names of segments, names of string features. Strata and segments are then
+    made from pseudonyms; the same key gives the same pseudonym, so joins still work.
     """
 
     before_send: BeforeSend | None = None
@@ -28,18 +30,18 @@ class Privacy:
     hmac_fields: frozenset[str] = frozenset()
 
     def identifier(self, name: str, value: str) -> str:
-        """Return one identifier as it may be sent."""
+        """Return one identifier in the form in which it may be sent."""
         return self._pseudonym(value) if name in self.hmac_fields else value
 
     def hashed(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """Return features or segments with the named ones hashed; raise Dropped where one is no text."""
+        """Return features or segments with the named ones hashed; raise Dropped if one is not a text."""
         return {
             name: self._pseudonym(value) if name in self.hmac_fields and value is not None else value
             for name, value in group.items()
         }
 
     def shown(self, event: Event) -> Event:
-        """Return what `before_send` made of the capture; raise Dropped where that cannot be told for certain."""
+        """Return the result of `before_send`; raise Dropped if it cannot be determined."""
         if self.before_send is None:
             return event
         try:

@@ -1,4 +1,4 @@
-"""Registering the stream's schema in a registry, away from any request."""
+"""Registration of the stream's schema in a registry, outside of any request."""
 
 import threading
 from collections.abc import Callable
@@ -15,11 +15,11 @@ RETRY_SECONDS = 5.0
 
 
 class Registration:
-    """Asks until the registry has answered, then tells the schema's id once.
+    """Asks until the registry has answered, then reports the schema's id once.
 
-    Until then captures are framed by fingerprint, which Gnomon's readers take as well, since a live service does not
-    wait for a registry and a capture is not thrown away for one. `connect` makes the registry's client, which is
-    closed again after the answer: a connection must not be shared with a forked process.
+    Until then captures are framed by fingerprint, which Gnomon's readers also accept: a live service must not wait for
+    a registry, nor lose captures because of one. `connect` creates the registry's client, which is closed again after
+    the answer, because a connection must not be shared with a forked process.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Registration:
         self.done = threading.Event()
 
     def start(self) -> None:
-        """Ask in a thread of its own: the network may take long to fail."""
+        """Ask in a separate thread, because the network may take long to fail."""
         threading.Thread(target=self._run, name="gnomon-registration", daemon=True).start()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         self._stop.set()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""Which exceptions are the caller's fault: a request that was refused is neither a prediction nor a failure."""
+"""Exceptions that are the caller's fault: a refused request is neither a prediction nor a failure."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from gnomon_schemas.errors import ConfigurationError
 Ignored = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 _SERVER_ERROR = 500
 _STATUS_NAMES = ("status_code", "code", "status")
-"""How FastAPI and Starlette, werkzeug, and aiohttp name the HTTP status of an exception."""
+"""The names of an exception's HTTP status in FastAPI and Starlette, werkzeug, and aiohttp."""
 
 
 def checked_ignored(ignored: object) -> None:

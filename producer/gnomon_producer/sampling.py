@@ -4,7 +4,7 @@ import hashlib
 
 
 class Sampler:
-    """Takes a share `rate` of all keys. Its salt is its own, so the sample is independent of any scorer's."""
+    """Takes a share `rate` of all keys. It has a separate salt, so the sample is independent of any scorer's."""
 
     def __init__(self, rate: float, salt: str) -> None:
         self.rate = rate

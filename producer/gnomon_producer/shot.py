@@ -1,4 +1,4 @@
-"""One capture under way, from the features on entry to the message that is offered."""
+"""One capture in progress, from the features on entry to the message that is offered."""
 
 import time
 import uuid
@@ -24,12 +24,12 @@ from gnomon_producer.sampling import Sampler
 from gnomon_producer.trace import request_id_of_context
 from gnomon_schemas.records import Failure, FailureKind
 
-REJECTED: Callable[[], Any] = lambda: None  # noqa: E731 - an outcome of its own, which is never asked
+REJECTED: Callable[[], Any] = lambda: None  # noqa: E731 - a sentinel for `rejected`, which is never called
 NO_PREDICTION = Failure(FailureKind.MODEL_ERROR, "the captured block ended without a prediction")
 
 
 class Owner(Protocol):
-    """What a Shot needs of its Tap. The delivery is a forked child's own as soon as there is a child."""
+    """The part of a Tap that a Shot uses. A forked child gets a delivery of its own."""
 
     config: TapConfig
     composer: Composer
@@ -39,7 +39,7 @@ class Owner(Protocol):
 
 
 class Shot:
-    """One capture under way; `predicted` tells it the live model's answer."""
+    """One capture in progress; the service calls `predicted` with the live model's answer."""
 
     __slots__ = (
         "_admitted",
@@ -65,7 +65,7 @@ class Shot:
         feature_state: Any,
         dropped: Dropped | None = None,
     ) -> None:
-        """Ask whether to capture, and read the features before the live code may change them."""
+        """Decide whether to capture, and read the features before the live code may change them."""
         self._captured_at = time.time_ns() // 1000
         self._owner = owner
         self._segments = segments
@@ -88,15 +88,15 @@ class Shot:
             self._admitted, self._dropped = True, why
 
     def predicted(self, value: Any = None, label: Any = None, scores: Any = None, items: Any = None) -> None:
-        """Tell the live model's answer: a number, a decision, class probabilities or scores, and their names."""
+        """Record the live model's answer: a number, a decision, class probabilities or scores, and their names."""
         self._outcome = (value, label, scores, items)
 
     def rejected(self) -> None:
-        """Tell that the request was refused for the caller's fault (HTTP 422): no capture, counted as `rejected`."""
+        """Record that the request was refused for the caller's fault (HTTP 422): no capture, counted as `rejected`."""
         self._outcome = REJECTED
 
     def returned(self, predicted: Callable[[Any], Any], result: Any) -> None:
-        """Let `predicted` be asked about a function's result later, when the latency has been taken."""
+        """Call `predicted` on a function's result later, after the latency was measured."""
         self._outcome = lambda: prediction_of_result(predicted(result))
 
     def __enter__(self) -> Self:
@@ -117,7 +117,7 @@ class Shot:
         self.__exit__(kind, error, trace)
 
     def _asked(self) -> bool:
-        """Ask the switch and the sampler; count what they leave out."""
+        """Apply the switch and the sampler; count what they leave out."""
         owner = self._owner
         enabled, sampler = owner.config.enabled, owner.sampler
         if enabled is not None and not _is_on(enabled, owner.delivery):
@@ -131,7 +131,7 @@ class Shot:
         return True
 
     def end(self, error: Any, latency_us: Any, captured_at: Any) -> None:
-        """Offer the capture. It is counted exactly once: here when it is dropped, by `send` from there on."""
+        """Offer the capture. It is counted exactly once: here if it is dropped, else by `send`."""
         if not self._admitted:
             return
         owner = self._owner
@@ -144,7 +144,7 @@ class Shot:
             key, value, headers = self._message(sequence, error, latency_us, captured_at)
         except Exception as problem:
             delivery.drop(delivery.captures, "captures", problem)
-            delivery.start()  # it says so in its heartbeats and its log even if no capture ever fits
+            delivery.start()  # so that heartbeats and log report it even if no capture ever fits
         except BaseException:
             delivery.captures.drop("internal_error")
             raise
@@ -187,7 +187,7 @@ class Shot:
 
 
 class NullShot(Shot):
-    """What a DisabledTap captures: nothing."""
+    """The Shot of a DisabledTap, which captures nothing."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What a Tap tells of itself."""
+"""The counters of a Tap."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,9 +8,10 @@ from gnomon_producer.account import Counts
 
 @dataclass(frozen=True, slots=True)
 class TapStats:
-    """One moment of this process: offered = delivered + sum(dropped) + in_flight.
+    """The counters of this process at one moment: offered = delivered + sum(dropped) + in_flight.
 
-    What was sampled out, switched off or rejected was not offered. `labels` is the same account of the labels.
+    Captures that were sampled out, switched off or rejected were not offered. `labels` counts the labels in the same
+    way.
     """
 
     offered: int = 0
@@ -22,11 +23,11 @@ class TapStats:
     rejected: int = 0
     labels: "TapStats | None" = None
     misconfigured: str | None = None
-    """Why `Tap.from_env` could make no hook; everything offered is dropped then."""
+    """Why `Tap.from_env` could not create a hook; everything that is offered is then dropped."""
 
     @classmethod
     def of(cls, counts: Counts, labels: "TapStats | None" = None, *, misconfigured: str | None = None) -> "TapStats":
-        """Return the counters of a ledger."""
+        """Return the counters of an account."""
         return cls(
             offered=counts.offered,
             delivered=counts.delivered,

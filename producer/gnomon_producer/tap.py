@@ -1,7 +1,7 @@
-"""The hook: what a live service calls. It raises nothing, waits for nothing, and holds bounded memory.
+"""The hook that a live service calls. It raises nothing, waits for nothing, and uses bounded memory.
 
-Only `Exception` is ever swallowed. KeyboardInterrupt, SystemExit, a task's cancellation and the like are the caller's
-own control flow, wherever they strike, and pass.
+It suppresses only `Exception`. KeyboardInterrupt, SystemExit, a task's cancellation and the like are the caller's
+own control flow and always pass through.
 """
 
 import contextlib
@@ -36,13 +36,13 @@ from gnomon_schemas.topics import Topics
 class Tap:
     """The hook of one stream, shared by all threads, tasks and forked children of a process.
 
-    Takes the fields of TapConfig as keywords, or a TapConfig. Raises ConfigurationError when made with something that
-    cannot work, and nothing ever after. With GNOMON_DISABLED set it is a DisabledTap. The Kafka client is made by the
-    first capture of each process, so a Tap may be made before a server forks.
+    Takes the fields of TapConfig as keywords, or a TapConfig. The constructor raises ConfigurationError for an invalid
+    configuration; after that nothing is raised. With GNOMON_DISABLED set it creates a DisabledTap. The first capture of
+    each process creates the Kafka client, so a Tap may be created before a server forks.
     """
 
     def __new__(cls, *_args: Any, **_settings: Any) -> "Tap":
-        """Make a DisabledTap instead where GNOMON_DISABLED says so."""
+        """Create a DisabledTap instead if GNOMON_DISABLED requires it."""
         if cls is Tap and disabled_by():
             from gnomon_producer.disabled import DisabledTap
 
@@ -63,7 +63,7 @@ class Tap:
             self._registry = functools.partial(registry_client, config.properties)
             self._registry().__exit__(None, None, None)  # refuses wrong properties now, in the caller's thread
         self._begin_process()
-        # Only a weak reference: hooks of os.register_at_fork can never be taken off.
+        # Only a weak reference, because hooks of os.register_at_fork cannot be removed.
         here = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _renew(here))
         if config.handle_sigterm:
@@ -71,10 +71,10 @@ class Tap:
 
     @classmethod
     def from_env(cls, **given: Any) -> "Tap":
-        """Return the Tap that GNOMON_… variables describe; keywords go before them. Raise nothing.
+        """Return the Tap that GNOMON_… variables describe; keywords override them. Raise nothing.
 
         A deployment with a wrong variable or schema file must not take the service down: the error is logged once,
-        and the Tap is off, counts what it does not capture as dropped (`misconfigured`), and says why in its stats.
+        and the Tap is off, counts each capture as dropped (`misconfigured`), and gives the reason in its stats.
         """
         from gnomon_producer.disabled import DisabledTap, MisconfiguredTap
 
@@ -98,10 +98,10 @@ class Tap:
         cluster: str | None = None,
         feature_state: Any = None,
     ) -> Shot:
-        """Return a context manager, `with` or `async with`, around the live prediction; tell it the outcome by
-        `predicted`. An exception from the block is recorded by its type and passes untouched.
+        """Return a context manager, `with` or `async with`, around the live prediction.
 
-        `features` are read at once. Without a request id the middleware's is taken, or a new UUID.
+        Call `predicted` with the outcome. An exception from the block is recorded by its type and passes through
+        unchanged. `features` are read at once. Without a request id the middleware's is taken, or a new UUID.
         """
         return Shot(self, request_id, features, segments, cluster, feature_state)
 
@@ -168,9 +168,10 @@ class Tap:
         occurred_at: Any = None,
         observed_at: Any = None,
     ) -> None:
-        """Send the ground truth of a request: one or more of `value` (a number; of a binary stream 1 or 0), `label` (a
-        class, in the words of the decisions), and `relevance` with the `items` that they belong to. Times as in
-        `record`, now by default.
+        """Send the ground truth of a request: one or more of `value`, `label` and `relevance`.
+
+        `value` is a number (in a binary stream 1 or 0), `label` a class with the same name as in decisions, and
+        `relevance` belongs to `items`. Times as in `record`, now by default.
         """
         delivery = self.delivery
         try:
@@ -193,7 +194,7 @@ class Tap:
             delivery.send(delivery.labels, self._topics.labels, encoded_key, message)
 
     def stats(self) -> TapStats:
-        """Return this process's counters, of one moment."""
+        """Return this process's counters at one moment."""
         delivery = self.delivery
         try:
             delivery.serve()
@@ -202,15 +203,15 @@ class Tap:
         return TapStats.of(delivery.captures.counts(), TapStats.of(delivery.labels.counts()))
 
     def start(self, timeout: float = 0.0) -> bool:
-        """Make the Kafka client of this process now, rather than in its first capture; return whether that worked.
+        """Create the Kafka client of this process now, rather than in its first capture; return whether that worked.
 
-        With a schema registry, wait up to `timeout` seconds for its answer: from then on captures are framed by it.
+        With a schema registry, wait up to `timeout` seconds for its answer: from then on captures are framed by its id.
         """
         started = self.delivery.start()
         return started and (self._registration is None or self._registration.done.wait(timeout))
 
     def flush(self, timeout: float = 2.0) -> bool:
-        """Wait up to `timeout` seconds for what was recorded so far; return whether nothing is in flight."""
+        """Wait up to `timeout` seconds for everything recorded so far; return whether nothing is in flight."""
         try:
             return self.delivery.flush(timeout)
         except Exception as error:
@@ -218,16 +219,17 @@ class Tap:
             return False
 
     def close(self, timeout: float | None = None) -> bool:
-        """Drain for up to `timeout` seconds (`exit_timeout_s` by default) and end; return whether all was delivered.
+        """Drain for up to `timeout` seconds (`exit_timeout_s` by default) and end; return whether everything was
+        delivered.
 
-        What is offered later is counted as dropped. Called by itself at exit and on SIGTERM.
+        Captures that are offered later are counted as dropped. It is called automatically at exit and on SIGTERM.
         """
         if self._registration is not None:
             self._registration.stop()
         return self.delivery.close(self.config.exit_timeout_s if timeout is None else timeout)
 
     def _begin_process(self, fork_check: ForkCheck | None = None) -> None:
-        """Begin a process's life: new identity, counters from zero, no producer yet."""
+        """Start a process's state: new identity, counters from zero, no producer yet."""
         config = self.config
         own = {name: value for name, value in config.properties.items() if not name.startswith(PREFIX)}
         settings = DeliverySettings(
@@ -263,7 +265,7 @@ class Tap:
 
 
 def _told(error: Exception) -> str:
-    """Return what an exception says; the type's name where it is not ours, and alone where it cannot be printed."""
+    """Return an exception's text, after its type's name if it is not ours; only the name if there is no text."""
     try:
         return str(error) if isinstance(error, ConfigurationError) else f"{kind_of(error)}: {error}"
     except Exception:
@@ -271,7 +273,7 @@ def _told(error: Exception) -> str:
 
 
 def _renew(here: "weakref.ref[Tap]") -> None:
-    """In a fork's child: leave the parent's client alone and begin anew."""
+    """Leave the parent's client alone and start again, in a fork's child."""
     tap = here()
     if tap is not None:
         tap.delivery.abandon()

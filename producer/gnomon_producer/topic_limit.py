@@ -1,4 +1,4 @@
-"""How large a batch the topics take: asked of the broker once, away from any request."""
+"""The maximum batch size of the topics: requested from the broker once, outside of any request."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -11,7 +11,7 @@ ASK_SECONDS = 30.0
 
 
 class TopicLimit:
-    """The question for `max.message.bytes` of `topics`, on its way; nothing here waits.
+    """A request for `max.message.bytes` of `topics`; nothing here waits for the answer.
 
     `config` is librdkafka's. The broker compares a topic's limit with whole batches, not with single messages.
     """
@@ -26,13 +26,13 @@ class TopicLimit:
 
     @property
     def answered(self) -> bool:
-        """Whether every answer has come."""
+        """Return whether every answer has arrived."""
         return all(answer.done() for answer in self._answers.values())
 
     def least(self) -> tuple[str, int] | None:
-        """Return the topic with the smallest limit, and that limit in bytes; None where no topic could be asked.
+        """Return the topic with the smallest limit, and that limit in bytes; None if no topic could be asked.
 
-        A topic is left out that does not exist yet, or whose settings the hook may not see (DescribeConfigs).
+        A topic is left out if it does not exist yet, or if the hook may not read its settings (DescribeConfigs).
         """
         found = []
         for topic, answer in self._answers.items():

@@ -11,8 +11,10 @@ traceparent_of_context: ContextVar[str | None] = ContextVar("gnomon_traceparent"
 
 
 def traceparent_source() -> Callable[[], str | None]:
-    """Return what tells the current traceparent: the active OpenTelemetry span where that API is installed and a
-    span is active, else what the middleware found in the request.
+    """Return a function that returns the current traceparent.
+
+    It is that of the active OpenTelemetry span, if that API is installed, else the one that the middleware found in the
+    request.
     """
     if importlib.util.find_spec("opentelemetry") is None or importlib.util.find_spec("opentelemetry.trace") is None:
         return traceparent_of_context.get
@@ -21,7 +23,7 @@ def traceparent_source() -> Callable[[], str | None]:
 
     def current() -> str | None:
         if not contexts.get_current():
-            return traceparent_of_context.get()  # nothing is active: the quick way
+            return traceparent_of_context.get()  # nothing is active: the fast path
         context = trace.get_current_span().get_span_context()
         if not context.is_valid:
             return traceparent_of_context.get()

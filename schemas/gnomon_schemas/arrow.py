@@ -1,4 +1,4 @@
-"""What Arrow type stands for an Avro type, which of them pyruhvro carries, and which columns can be encoded."""
+"""The Arrow type of each Avro type, the types that pyruhvro supports, and the columns that can be encoded."""
 
 import itertools
 import warnings
@@ -26,8 +26,8 @@ _PRIMITIVES = {
 def bare(schema: Json) -> Json:
     """Return a schema without documentation and with every named type in the place of its references.
 
-    So that one look at a type tells everything, and no metadata travels with each batch. Names are made unique by
-    their place, since a type may stand in several.
+    So each type is complete, and a batch carries no metadata. Names are made unique by their position, because a type
+    may occur several times.
     """
     return _Bare().of(schema, "", "r")
 
@@ -74,7 +74,7 @@ class _Bare:
 def arrow_type(schema: Json) -> pa.DataType:
     """Return the Arrow type of a bare Avro type; times are integers, enums strings, a union with null its other branch.
 
-    A union of several types is a dense union of its branches, named by their places.
+    A union of several types is a dense union of its branches, named by their positions.
     """
     if isinstance(schema, str):
         return _PRIMITIVES[schema]
@@ -102,7 +102,10 @@ def _fields(schema: Json) -> list[pa.Field]:
 
 
 def arrow_schema(schema: Json) -> pa.Schema:
-    """Return the columns of a bare record schema. All are nullable to Arrow: whether null may stand is Avro's say."""
+    """Return the columns of a bare record schema.
+
+    All are nullable in Arrow: the Avro schema decides where null may be.
+    """
     return pa.schema(_fields(schema))
 
 
@@ -130,12 +133,12 @@ def array_of(values: Sequence[Any], schema: Json) -> pa.Array:
 
 
 def _union_of(values: Sequence[Any], union: Sequence[Json]) -> pa.Array:
-    """Return a dense union: each value in the first branch that gives it back as it was."""
+    """Return a dense union: each value in the first branch that returns it unchanged."""
     held: list[list[Any]] = [[] for _ in union]
     kinds, places = [], []
     for value in values:
         at = next((at for at, branch in enumerate(union) if _holds(branch, value)), None)
-        # Beneath a null record the value is nothing, and any branch will do: Arrow shows no union as null.
+        # Below a null record the value is ignored, so any branch will do: Arrow never reports a union as null.
         at = 0 if at is None and value is None else at
         if at is None:
             raise ValueError(f"{value!r} is of no type of its union")
@@ -164,7 +167,7 @@ def _same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, list):
         return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other or (one != one and other != other))  # of a NaN neither is
+    return bool(one == other or (one != one and other != other))  # NaN is not equal to itself
 
 
 def values_of(column: pa.Array | pa.RecordBatch) -> list[Any]:
@@ -178,9 +181,9 @@ def values_of(column: pa.Array | pa.RecordBatch) -> list[Any]:
 
 
 def carried(schema: Json, *, inner: bool = False) -> bool:
-    """Whether pyruhvro carries a bare type: it panics at `bytes` and `fixed`, and of unions it knows those with null.
+    """Return whether pyruhvro supports a bare type: it panics at `bytes` and `fixed`, and knows only unions with null.
 
-    It also counts through an array whose items take no bytes, however many the message claims, and panics at a slice of
+    It also loops through an array whose items take no bytes, however many the message claims, and panics at a slice of
     a record whose inner records take none.
     """
     if isinstance(schema, str):
@@ -203,9 +206,9 @@ def _takes_bytes(schema: Json) -> bool:
 
 
 def refuse_nulls(array: pa.Array, schema: Json, path: str) -> None:
-    """Raise ValueError where a column holds null and its Avro type has none: pyruhvro would write zero instead."""
+    """Raise ValueError if a column holds null and its Avro type has none: pyruhvro would write zero instead."""
     if isinstance(schema, list):
-        if not several(schema):  # of a union of several types the reference says what does not fit
+        if not several(schema):  # for a union of several types the reference codec names what does not fit
             nullable = "null" in schema
             refuse_nulls(array.drop_null() if nullable and array.null_count else array, _branch(schema), path)
         return
@@ -226,5 +229,5 @@ def refuse_nulls(array: pa.Array, schema: Json, path: str) -> None:
 
 
 def schema_kind(schema: Json) -> str:
-    """Return the Avro name of a type that is no union."""
+    """Return the Avro name of a type that is not a union."""
     return str(schema if isinstance(schema, str) else schema["type"])

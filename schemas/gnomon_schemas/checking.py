@@ -1,4 +1,4 @@
-"""What a record schema from outside must satisfy before anything is made of it; every refusal names the field."""
+"""The requirements for a record schema from outside, checked before it is used; every refusal names the field."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -32,10 +32,10 @@ def full_name(schema: Json, namespace: str = "") -> str:
 
 
 def check(schema: Json) -> None:
-    """Raise SchemaError unless this is a record of what both codecs carry.
+    """Raise SchemaError unless this is a record that both codecs support.
 
     Refused: `bytes` and `fixed` (the columnar decoder has neither), recursion (fastavro crashes on deep recursion), a
-    depth over MAX_DEPTH, names that are not Avro names or stand twice, unions and defaults that Avro does not allow.
+    depth over MAX_DEPTH, invalid or repeated names, unions and defaults that Avro does not allow.
     """
     if not isinstance(schema, Mapping) or schema.get("type") != "record" or not schema.get("name"):
         raise SchemaError("the schema is not a named Avro record")
@@ -43,7 +43,7 @@ def check(schema: Json) -> None:
 
 
 class _Checker:
-    """One walk over a schema. `_open` holds the records around the current place: meeting one again is recursion."""
+    """One walk over a schema. `_open` holds the enclosing records: meeting one of them again is recursion."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
@@ -118,7 +118,7 @@ class _Checker:
 
 
 def checked_name(schema: Mapping[str, Json], namespace: str) -> str:
-    """Return a named type's full name; raise SchemaError where it is not a valid one."""
+    """Return a named type's full name; raise SchemaError if it is not valid."""
     if not schema.get("name"):
         raise SchemaError(f"the schema has a {schema['type']} without a name")
     space = schema.get("namespace")
@@ -142,7 +142,7 @@ def _checked_field_name(name: Json) -> str:
 
 
 def avro_name(name: str) -> str:
-    """Return an Avro name that reads like `name`: `unit price` becomes `unit_price`, `%` becomes `_u25`."""
+    """Return an Avro name similar to `name`: `unit price` becomes `unit_price`, `%` becomes `_u25`."""
     written = "".join(
         character if character.isascii() and (character.isalnum() or character == "_") else _spelt(character)
         for character in name
@@ -198,7 +198,7 @@ def fits(value: Json, kind: Json) -> bool:
 
 
 def _kind(branch: Json) -> str:
-    """Return what makes a branch of a union differ from the others."""
+    """Return what distinguishes a branch of a union from the others."""
     if isinstance(branch, list):
         return "union"
     if isinstance(branch, Mapping):
@@ -223,7 +223,7 @@ def _shown(value: Json) -> str:
 
 
 def first_repeated(names: Iterable[str]) -> str | None:
-    """Return the first name that came before."""
+    """Return the first name that occurs a second time."""
     seen: set[str] = set()
     for name in names:
         if name in seen:

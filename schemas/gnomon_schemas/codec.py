@@ -1,4 +1,4 @@
-"""Encode, decode and peek at messages one by one, with fastavro: the reference that every other codec must equal."""
+"""Encode, decode and peek at messages one by one with fastavro. All other codecs must equal this reference."""
 
 import io
 from collections.abc import Mapping
@@ -16,17 +16,17 @@ Record = dict[str, Any]
 
 
 class SchemaFinder(Protocol):
-    """Where a reader looks a writer schema up (see `store`)."""
+    """The interface by which a reader finds a writer schema (see `store`)."""
 
     def find(self, key: SchemaKey) -> Schema | None:
-        """Return the schema, or None when it is not known."""
+        """Return the schema, None if it is not known."""
         ...
 
 
 class Codec:
     """Encodes and decodes bodies of one writer schema.
 
-    `key` is what frames the messages: the schema's fingerprint, or a registry id.
+    `key` frames the messages: the schema's fingerprint, or a registry id.
     """
 
     def __init__(self, schema: Schema, key: SchemaKey | None = None) -> None:
@@ -39,7 +39,7 @@ class Codec:
         self._always_walk = hides_ints(self._plain)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
-        """Return the framed message; raise ValueError, TypeError or KeyError where the record does not fit."""
+        """Return the framed message; raise ValueError, TypeError or KeyError if the record does not fit."""
         out = io.BytesIO()
         out.write(self._header)
         fastavro.schemaless_writer(out, self._parsed, record, strict=True)
@@ -48,9 +48,9 @@ class Codec:
     def decode(self, message: bytes, body_start: int) -> Record:
         """Decode the body of a framed message; raise DecodeError unless every byte of it is Avro of this schema.
 
-        fastavro alone takes trailing bytes, negative enum and union indices, booleans over 1 and ints over 32 bits.
-        So what it read is written again: equal bytes prove the body, and where they differ a strict walk decides
-        (overlong numbers and split array blocks are unusual but right).
+        fastavro alone accepts trailing bytes, negative enum and union indices, booleans over 1 and ints over 32 bits.
+        So the decoded record is encoded again: equal bytes prove the body, and if they differ a strict walk decides
+        (overlong numbers and split array blocks are unusual but valid).
         """
         body = io.BytesIO(message)
         body.seek(body_start)
@@ -87,14 +87,14 @@ class Message(NamedTuple):
 
 
 class Reader:
-    """Decodes framed messages with whatever schema wrote them, looked up in a store."""
+    """Decodes framed messages with the schema that wrote them, looked up in a store."""
 
     def __init__(self, schemas: SchemaFinder) -> None:
         self._schemas = schemas
         self._codecs: dict[SchemaKey, Codec] = {}
 
     def codec(self, key: SchemaKey) -> Codec:
-        """Return the codec of a writer schema; raise DecodeError `unknown_schema` when the store has none."""
+        """Return the codec of a writer schema; raise DecodeError `unknown_schema` if the store has none."""
         codec = self._codecs.get(key)
         if codec is None:
             schema = self._schemas.find(key)
@@ -121,10 +121,10 @@ class Peek(NamedTuple):
 
 
 def peek(message: bytes | None) -> Peek:
-    """Read the first three fields of a LivePrediction without decoding it; raise DecodeError where that fails.
+    """Read the first three fields of a LivePrediction without decoding it; raise DecodeError if that fails.
 
-    It trusts that the message is a LivePrediction: the live topic holds nothing else, and what else turns up there is
-    found out when it is sampled.
+    It assumes that the message is a LivePrediction: the live topic should hold nothing else, and another message is
+    detected when it is sampled.
     """
     at = unframe(message).body_start
     assert message is not None
@@ -142,7 +142,7 @@ def peek(message: bytes | None) -> Peek:
 
 
 def _long(message: bytes, at: int) -> tuple[int, int]:
-    """Read a zig-zag variable-length number; return it and where the next field begins."""
+    """Read a zig-zag variable-length number; return it and the start of the next field."""
     shift = result = 0
     try:
         while True:

@@ -1,11 +1,11 @@
-"""The contract in batches, bytes to Arrow columns and back: equal to the fastavro reference, twenty times its speed.
+"""The codec for batches, from bytes to Arrow columns and back: equal to the fastavro reference, twenty times as fast.
 
-pyruhvro does the work and is not trusted: it lets trailing bytes, integers out of range and strings that are no UTF-8
-pass. So what it decoded is encoded again; bytes that come back equal, with valid UTF-8, are taken, and every other
-message is given to the reference (`codec.Codec`), which accepts or refuses it. A batch that pyruhvro refuses as a whole
-is halved until the messages at fault are few. A schema with a type that it lacks goes to the reference altogether.
+pyruhvro does the work and is not trusted: it accepts trailing bytes, integers out of range and strings that are not
+UTF-8. So its result is encoded again. If the bytes are equal, with valid UTF-8, the row is accepted; every other
+message goes to the reference (`codec.Codec`), which accepts or refuses it. A batch that pyruhvro refuses as a whole
+is halved until the faulty messages are few. A schema with an unsupported type goes to the reference altogether.
 
-Needs the `[consumer]` extra (pyarrow, pyruhvro); nothing that the hook imports imports this module.
+Needs the `[consumer]` extra (pyarrow, pyruhvro). No module that the hook imports may import this one.
 """
 
 import json
@@ -27,10 +27,10 @@ from gnomon_schemas.framing import MAX_MESSAGE_BYTES, SINGLE_OBJECT_MARKER, Sche
 from gnomon_schemas.schema import Schema
 
 MAX_BATCH_BYTES = 1 << 30
-"""A batch's messages together: Arrow's string offsets have 31 bits."""
+"""Maximum bytes of a batch's messages together, because Arrow's string offsets have 31 bits."""
 _LIVE = "gnomon.v1.LivePrediction"
 _FEW = 16
-"""Messages that are not worth another halving, nor a look for more of their schema."""
+"""Fewer messages than this are not halved again, and not searched for more of their schema."""
 
 Rows = npt.NDArray[np.int64]
 _T = TypeVar("_T")
@@ -41,7 +41,7 @@ class Decoded:
     """Messages of one writer schema as columns.
 
     `batch` has one row for each readable message, in order; times are integer microseconds since the Unix epoch.
-    `rows[i]` is where row i stood in the list that was decoded; `errors` says why each of the others has no row.
+    `rows[i]` is the index of row i in the list that was decoded; `errors` says why each of the others has no row.
     """
 
     schema: Schema
@@ -63,7 +63,7 @@ class Batches:
 
     @property
     def errors(self) -> dict[int, DecodeError]:
-        """Every message that has no row, by its place in the list."""
+        """Return every message without a row, by its index in the list."""
         errors = dict(self.unreadable)
         for group in self.groups:
             errors.update(group.errors)
@@ -73,7 +73,7 @@ class Batches:
 class ColumnarCodec:
     """Encodes and decodes batches of one writer schema.
 
-    `key` is what frames the messages: the schema's fingerprint, or a registry id. `columns` is the Arrow schema of
+    `key` frames the messages: the schema's fingerprint, or a registry id. `columns` is the Arrow schema of
     every batch, `carried` whether pyruhvro does the work.
     """
 
@@ -93,9 +93,8 @@ class ColumnarCodec:
     def decode(self, messages: Sequence[bytes], texts: pa.BinaryArray | None = None) -> Decoded:
         """Decode framed messages, all with this codec's header; raise ValueError beyond MAX_BATCH_BYTES.
 
-        `texts` are the same messages as an array, where there is one already.
-
-        A message is in the batch, with the values that the reference gives, or in `errors`, with the reference's.
+        `texts` are the same messages as an array, if there is one already. A message is in the batch with the
+        reference's values, or in `errors` with the reference's error.
         """
         parts: list[_Part] = []
         errors: dict[int, DecodeError] = {}
@@ -119,13 +118,13 @@ class ColumnarCodec:
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
         """Return a framed message for each row; raise ValueError that names the column that does not fit.
 
-        Columns are taken by name and cast where that loses nothing; a null is refused where Avro has none.
+        Columns are taken by name and cast if that loses nothing; a null is refused if the Avro type has none.
         """
         messages: list[bytes] = self.encoded(batch).to_pylist()
         return messages
 
     def encoded(self, batch: pa.RecordBatch) -> pa.BinaryArray:
-        """Return what `encode` does, as an array."""
+        """Return the result of `encode` as an array."""
         batch = self.conformed(batch)
         if any(column.offset and _holds_records(column.type) for column in batch.columns):
             batch = batch.take(pa.array(np.arange(batch.num_rows)))  # pyruhvro panics at a slice of them
@@ -144,7 +143,7 @@ class ColumnarCodec:
         parts: list["_Part"],
         errors: dict[int, DecodeError],
     ) -> None:
-        """Decode messages[0:], whose places are first, first + 1, …; `texts` are the same ones."""
+        """Decode messages[0:], whose indices are first, first + 1, …; `texts` are the same messages."""
         count = len(messages)
         if not self.carried or not count:
             return self._decode_by_reference(messages, np.arange(first, first + count), parts, errors)
@@ -167,9 +166,9 @@ class ColumnarCodec:
         return self._decode_by_reference([messages[at] for at in others.tolist()], others + first, parts, errors)
 
     def _there_and_back(self, messages: list[bytes]) -> tuple[pa.RecordBatch, pa.BinaryArray]:
-        """Return the columns and what they give when encoded; raise ValueError on what pyruhvro or Arrow refuses."""
+        """Return the columns and their encoded bytes; raise ValueError for what pyruhvro or Arrow refuses."""
         framed = pyruhvro.deserialize_array(messages, self._text).cast(self._framed)
-        framed.validate(full=True)  # UTF-8 too, which comes back as it went in
+        framed.validate(full=True)  # UTF-8 too, because the bytes return unchanged
         (again,) = pyruhvro.serialize_record_batch(framed, self._text, 1)
         return pa.RecordBatch.from_arrays(framed.columns[len(self._heading) :], schema=self.columns), again
 
@@ -188,7 +187,7 @@ class ColumnarCodec:
             parts.append(_Part(self.batch(records), np.array(rows, np.int64)))
 
     def conformed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the columns in order, cast where that loses nothing; raise ValueError for what does not fit."""
+        """Return the columns in order, cast if that loses nothing; raise ValueError for a column that does not fit."""
         arrays = []
         for field, declared in zip(self.columns, self._bare["fields"], strict=True):
             at = batch.schema.get_field_index(field.name)
@@ -212,7 +211,7 @@ class ColumnarCodec:
 
 
 class _Part(NamedTuple):
-    """Rows that one attempt gave, and their places."""
+    """The rows of one attempt, and their indices."""
 
     batch: pa.RecordBatch
     rows: Rows
@@ -226,7 +225,7 @@ class ColumnarReader:
         self._codecs: dict[SchemaKey, ColumnarCodec] = {}
 
     def codec(self, key: SchemaKey) -> ColumnarCodec:
-        """Return a writer schema's codec; raise DecodeError where none is known, or its captures have odd features."""
+        """Return a writer schema's codec; raise DecodeError if none is known, or its captures have invalid features."""
         codec = self._codecs.get(key)
         if codec is None:
             schema = self._reference.codec(key).schema
@@ -239,7 +238,7 @@ class ColumnarReader:
         return codec
 
     def decode(self, messages: Sequence[bytes | None] | pa.BinaryArray) -> Batches:
-        """Decode messages of one or more writer schemas, groups in the order in which their schemas turn up."""
+        """Decode messages of one or more writer schemas; groups are in the order in which their schemas first occur."""
         texts = _array(messages)
         if isinstance(messages, pa.BinaryArray):
             messages = messages.to_pylist()
@@ -263,9 +262,9 @@ class ColumnarReader:
 def _by_key(
     messages: Sequence[bytes | None], texts: pa.BinaryArray
 ) -> tuple[dict[SchemaKey, Rows], dict[int, DecodeError]]:
-    """Return the places of each schema key's messages, and the errors of those without any.
+    """Return the indices of each schema key's messages, and the errors of messages without a key.
 
-    All of a key are found together, and what few keys leave over is read one by one.
+    All messages of a key are found together; few remaining ones are read one by one.
     """
     places: dict[SchemaKey, Rows] = {}
     alone: dict[SchemaKey, list[int]] = {}
@@ -301,13 +300,13 @@ def _array(messages: Sequence[bytes | None] | pa.BinaryArray) -> pa.BinaryArray:
 
 
 def _moved(decoded: Decoded, places: Rows) -> Decoded:
-    """Return a group whose places are those of the whole list."""
+    """Return a group with the indices of the whole list."""
     errors = {int(places[at]): error for at, error in decoded.errors.items()}
     return Decoded(decoded.schema, decoded.batch, places[decoded.rows], errors)
 
 
 def _heading(header: bytes, names: Sequence[str]) -> list[tuple[str, str, npt.NDArray[Any]]]:
-    """A header as Avro fields before a record's own: name, type and value; so no message is cut, or put together.
+    """Return a header as Avro fields before a record's own (name, type, value), so that no message is cut or copied.
 
     Read as Avro, C3 01 is the number -98 and a fingerprint a double, 00 is the number 0 and a registry id a float.
     """
@@ -318,17 +317,17 @@ def _heading(header: bytes, names: Sequence[str]) -> list[tuple[str, str, npt.ND
 
 
 def records_of(batch: pa.RecordBatch) -> list[Record]:
-    """Return a batch's rows as plain dicts, maps as dicts too (of a key that comes twice, the last)."""
+    """Return a batch's rows as plain dicts, maps as dicts too (with the last value of a repeated key)."""
     return values_of(batch)
 
 
 def _holds_records(kind: pa.DataType) -> bool:
-    """Whether a column is of records in records."""
+    """Return whether a column holds records in records."""
     return pa.types.is_struct(kind) and any(pa.types.is_struct(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def _refused_as_value_error(call: Callable[[], _T]) -> _T:
-    """Call into Rust; raise ValueError for its errors and panics (which derive from BaseException alone)."""
+    """Call into Rust; raise ValueError for its errors and panics, which derive only from BaseException."""
     try:
         return call()
     except (pa.ArrowException, ValueError, TypeError) as error:

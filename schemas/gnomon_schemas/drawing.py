@@ -1,6 +1,6 @@
-"""A feature record drawn from a class: dataclass, TypedDict, NamedTuple, pydantic, attrs or msgspec.
+"""A feature record derived from a class: dataclass, TypedDict, NamedTuple, pydantic, attrs or msgspec.
 
-No library but the standard one is imported: the others are known by the attributes that their classes have.
+Only the standard library is imported: classes of the others are recognised by their attributes.
 """
 
 import dataclasses
@@ -44,20 +44,20 @@ _PYDANTIC: dict[str, Any] = {
     **dict.fromkeys(("PastDate", "FutureDate"), _TYPES[date]),
     "NaiveDatetime": {"type": "long", "logicalType": "local-timestamp-micros"},
 }
-"""Types that pydantic checks itself, which are classes of its own."""
+"""Types that pydantic checks itself, which are its own classes."""
 _SEQUENCES = frozenset({"list", "tuple", "Sequence", "MutableSequence"})
 _MAPPINGS = frozenset({"dict", "Mapping", "MutableMapping", "defaultdict", "OrderedDict", "Counter"})
 _NUMBERS = frozenset({"int", "long", "float", "double"})
 _MAX_DEPTH = 8
 
 Names = dict[Any, Any]
-"""What the type variables of a generic class stand for."""
+"""The types that replace the type variables of a generic class."""
 
 
 def draw_record(source: Any) -> dict[str, Any]:
     """Return the Avro record of a class's annotated fields; raise SchemaError that names the field without a type.
 
-    docs/inputs.md has the table of what becomes of each type.
+    docs/inputs.md has the table of the Avro type for each Python type.
     """
     return _Drawing().record(source, "", 0)
 
@@ -72,7 +72,7 @@ def record_of(name: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Drawing:
-    """One record and all within; `_enums` remembers names, since an Enum is defined once and referred to afterwards."""
+    """One record and its nested ones; `_enums` remembers names, because an Enum is defined once and then referenced."""
 
     def __init__(self) -> None:
         self._enums: dict[str, tuple[str, ...]] = {}
@@ -118,14 +118,14 @@ class _Drawing:
             return _PYDANTIC[hint.__name__]
         if _has_fields(hint):
             return self._nested(name, hint, depth)
-        # A text, number or time of a class of its own, such as a constrained type.
+        # A subclass of a text, number or time, such as a constrained type.
         for base in (str, bool, int, float, Decimal, datetime, date, time, uuid.UUID):
             if issubclass(hint, base):
                 return _TYPES[base]
         raise _no_type(name, hint)
 
     def _nested(self, name: str, hint: Any, depth: int) -> Any:
-        # Named by its place: the same class may stand in several.
+        # Named by its position, because the same class may occur several times.
         return {**self.record(hint, f"{name}.", depth + 1), "name": f"{name.replace('.', '_')}_record"}
 
     def _union(self, name: str, arguments: tuple[Any, ...], depth: int) -> Any:
@@ -141,7 +141,7 @@ class _Drawing:
         return ["null", different[0]] if nullable else different[0]
 
     def _values(self, name: str, title: str, values: list[Any]) -> Any:
-        """Return the type of a Literal or an Enum: by the values of its members."""
+        """Return the type of a Literal or an Enum, from the values of its members."""
         kinds = {type(value) for value in values if value is not None}
         if len(kinds) == 1 and kinds <= {bool, int, float}:
             kind: Any = _TYPES[kinds.pop()]
@@ -173,7 +173,7 @@ class _Drawing:
         return {"type": "array", "items": kinds[0]}
 
     def _map(self, name: str, hint: Any, arguments: tuple[Any, ...], depth: int) -> Any:
-        key, value = arguments if len(arguments) == 2 else (arguments[0], int)  # a Counter counts
+        key, value = arguments if len(arguments) == 2 else (arguments[0], int)  # the values of a Counter are counts
         values = self.avro(name, value, depth)
         if self.avro(name, key, depth) != "string" or not isinstance(values, str) or values not in _NUMBERS:
             raise _no_type(name, hint)
@@ -185,7 +185,7 @@ def _no_type(name: str, hint: Any) -> SchemaError:
 
 
 def _plain(hint: Any) -> Any:
-    """Return what an annotation stands for, without NewType, type aliases, Annotated and the marks of a TypedDict."""
+    """Return the annotated type without NewType, type aliases, Annotated and the marks of a TypedDict."""
     while True:
         if hasattr(hint, "__supertype__"):
             hint = hint.__supertype__
@@ -221,7 +221,7 @@ def _fields(source: Any, prefix: str) -> dict[str, Any]:
             f"{owner.__qualname__} is not a dataclass, TypedDict, NamedTuple, pydantic, attrs or msgspec class"
         )
     if isinstance(model := getattr(source, "model_fields", None), dict):
-        return {name: field.annotation for name, field in model.items()}  # pydantic has resolved them already
+        return {name: field.annotation for name, field in model.items()}  # pydantic has already resolved them
     try:
         hints = typing.get_type_hints(owner, include_extras=True)
     except (NameError, TypeError, AttributeError) as error:
@@ -239,14 +239,14 @@ def _fields(source: Any, prefix: str) -> dict[str, Any]:
     absent: frozenset[str] = getattr(owner, "__optional_keys__", frozenset())
     stands_for = _type_variables(source)
     return {
-        name: typing.Union[found, None] if name in absent else found  # noqa: UP007 - of any annotation
+        name: typing.Union[found, None] if name in absent else found  # noqa: UP007 - for any annotation
         for name in names
         for found in [_substituted(hints.get(name, Any), stands_for)]
     }
 
 
 def _type_variables(source: Any) -> Names:
-    """Return what the type variables of a generic class and of its bases stand for."""
+    """Return the types that replace the type variables of a generic class and of its bases."""
     owner = _class(source)
     found: Names = {}
     parameters = getattr(owner, "__parameters__", ())

@@ -1,8 +1,8 @@
 """An encoder for one schema, generated as plain Python: the same bytes as fastavro's, for the hook's hot path.
 
-It trusts the types of what it is given (the hook's binder checks them) and refuses by itself what a type does not
-tell: numbers out of range, text that has no UTF-8, symbols that an enum lacks. The generated code holds no name and no
-value of the schema, only positions, so no schema can smuggle code into it.
+It trusts the types of its arguments (the hook's binder checks them) and refuses by itself what a type does not
+show: numbers out of range, text without a UTF-8 form, unknown symbols of an enum. The generated code holds no name and
+no value of the schema, only positions, so that no schema can smuggle code into it.
 """
 
 import struct
@@ -22,7 +22,7 @@ _INT_MIN, _INT_MAX = -(2**31), 2**31 - 1
 
 
 class UnsupportedSchemaError(SchemaError):
-    """A schema that only fastavro can write: unions of several types, or what the contract does not know."""
+    """A schema that only fastavro can write: unions of several types, or types outside the contract."""
 
 
 def compile_encoder(
@@ -32,8 +32,8 @@ def compile_encoder(
 
     `constants` are values of top-level fields that are the same in every record, left out of the dict. With
     `by_position` the function takes the other fields' values as its arguments, in the schema's order, and records in
-    them as sequences of values. The function raises KeyError, TypeError, ValueError, OverflowError or struct.error on
-    what does not fit.
+    them as sequences of values. The function raises KeyError, TypeError, ValueError, OverflowError or struct.error for
+    a value that does not fit.
     """
     return _Generator(by_position).top(schema, header, constants or {})
 
@@ -64,7 +64,7 @@ def _long_varint(rest: int) -> bytes:
 
 _CONTINUED = tuple(int.from_bytes(b"\x80" * (size - 1), "little") if size else 0 for size in range(9))
 _SMALL = tuple(varint(number) for number in range(1024))
-"""Lengths, counts and small numbers, made once."""
+"""Precomputed lengths, counts and small numbers."""
 
 
 def _int(number: int) -> bytes:
@@ -101,7 +101,7 @@ _FUNCTIONS: dict[str, Encoder] = {"string": _string, "int": _int, "long": varint
 
 
 class _Generator:
-    """Writes one function a record. Expressions refer to helpers by names that it hands out itself."""
+    """Writes one function for each record. Expressions refer to helpers by names that the generator assigns."""
 
     def __init__(self, by_position: bool) -> None:
         self._by_position = by_position
@@ -119,7 +119,7 @@ class _Generator:
         return self._compile("encode(given)", [*self._unpack(fields), *statements], parts)
 
     def _record(self, schema: Json, namespace: str, prefix: bytes = b"") -> Encoder:
-        """Return the function of a record within."""
+        """Return the function of a nested record."""
         fields, statements, parts = self._body(schema, namespace, {})
         parts = [repr(prefix), *parts] if prefix else parts
         return self._compile("encode(given)", [*self._unpack(fields), *statements], parts)
@@ -178,7 +178,7 @@ class _Generator:
         result = f"join(({', '.join(_merged(parts))},))" if parts else "b''"
         lines = [f"def {signature}:", *statements, f"return {result}"]
         code = compile("\n    ".join(lines), "<encoder generated from a schema>", "exec")
-        exec(code, self._namespace)  # noqa: S102 - made of positions and of names handed out here
+        exec(code, self._namespace)  # noqa: S102 - made of positions and of names assigned here
         encoder: Encoder = self._namespace.pop("encode")
         return encoder
 

@@ -2,13 +2,13 @@
 
 
 class GnomonError(Exception):
-    """Something that Gnomon can name and whose way out it can tell; `exit_status` is the command's status."""
+    """An error with a known cause; its text names the way out, and `exit_status` is the command's status."""
 
     exit_status = 1
 
 
 class ConfigurationError(GnomonError):
-    """The user gave something that cannot work: usage, configuration, a model or a schema."""
+    """The user gave invalid input: usage, configuration, a model or a schema."""
 
     exit_status = 2
 
@@ -20,7 +20,7 @@ class DependencyUnreachableError(GnomonError):
 
 
 class SchemaError(ConfigurationError):
-    """A schema is not one that Gnomon can carry."""
+    """Gnomon cannot use this schema."""
 
 
 class DecodeError(GnomonError):

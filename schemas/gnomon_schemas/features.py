@@ -1,4 +1,4 @@
-"""A stream's feature record: a flat Avro record, and what each of its fields is."""
+"""A stream's feature record: a flat Avro record and the properties of its fields."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ from gnomon_schemas.checking import first_repeated, full_name
 from gnomon_schemas.drawing import draw_record, record_of
 from gnomon_schemas.errors import SchemaError
 from gnomon_schemas.flattening import display_name, flat_record
+from gnomon_schemas.json_text import load_json
 from gnomon_schemas.schema import MAX_SCHEMA_BYTES, Json, Schema, checked, features_of, live_schema
 
 Kind = Literal["null", "boolean", "int", "long", "float", "double", "string", "enum", "array", "map"]
@@ -29,12 +30,12 @@ LOGICAL = {
     "local-timestamp-micros": "long",
     "uuid": "string",
 }
-"""The logical types that a feature may have, and the Avro types that carry them; others count as what carries them."""
+"""The logical types that a feature may have, and their Avro types; other logical types are ignored."""
 _MAX_FILE_BYTES = 4 * MAX_SCHEMA_BYTES
-"""A file may be laid out for people."""
+"""Maximum bytes of a schema file, which may be formatted for people."""
 
 FeatureSource = Any
-"""A path of an `.avsc` file, an Avro record as dict, a mapping of names to Avro types, or a class to draw it from."""
+"""A path of an `.avsc` file, an Avro record as dict, a mapping of names to Avro types, or a class to derive it from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,43 +61,43 @@ class Feature:
 
     @property
     def written(self) -> str:
-        """The type as people read it: `array of string`, `timestamp-micros`, `double`."""
+        """Return the type as people read it: `array of string`, `timestamp-micros`, `double`."""
         return self.logical or (f"{self.kind} of {self.items}" if self.items else self.kind)
 
     @property
     def numeric(self) -> bool:
-        """Whether a single number stands for it (booleans count as 0 and 1)."""
+        """Return whether a single number represents it (booleans count as 0 and 1)."""
         return self.kind in _NUMBERS or self.kind == "boolean"
 
     @property
     def textual(self) -> bool:
-        """Whether a single text stands for it."""
+        """Return whether a single text represents it."""
         return self.kind in ("string", "enum")
 
 
 @dataclass(frozen=True)
 class FeatureSchema:
-    """The feature record of a stream, `record` being its Avro JSON."""
+    """The feature record of a stream; `record` is its Avro JSON."""
 
     record: Json
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
-        """The fields in the record's order."""
+        """Return the fields in the record's order."""
         return tuple(_features(self.record))
 
     @cached_property
     def live(self) -> Schema:
-        """LivePrediction with this record in it: the schema of the stream's captures."""
+        """Return LivePrediction with this record in it: the schema of the stream's captures."""
         return live_schema(_told_apart(self.record))
 
     @classmethod
     def of(cls, source: FeatureSource, name: str = "Features") -> "FeatureSchema":
-        """Take a feature record from wherever it stands; raise SchemaError that names the field that cannot be carried.
+        """Return the feature record of a source; raise SchemaError that names a field that is not supported.
 
         `source`: a path of an `.avsc` file, an Avro record as a dict, a mapping such as `{"amount": "double",
         "country": ["null", "string"]}`, a class (dataclass, TypedDict, NamedTuple, pydantic, attrs, msgspec), or a
-        FeatureSchema. `name` names the record where the source does not. The record is made flat (see `flattening`).
+        FeatureSchema. `name` names the record if the source does not. The record is made flat (see `flattening`).
         """
         if isinstance(source, cls):
             return source
@@ -126,7 +127,7 @@ class FeatureSchema:
 
 
 def by_any_name(features: Iterable[Feature]) -> dict[str, Feature]:
-    """Return features by each name that a model may know them by: their own first, then aliases and Avro names."""
+    """Return features by each name that a model may use: their own first, then aliases and Avro names."""
     features = tuple(features)
     found = {feature.name: feature for feature in features}
     for feature in features:
@@ -138,7 +139,7 @@ def by_any_name(features: Iterable[Feature]) -> dict[str, Feature]:
 def _read(path: Path) -> Json:
     """Return the JSON of a schema file; raise SchemaError that names the file."""
     try:
-        # A pipe or a device might never end, so nothing but a regular file is opened.
+        # A pipe or a device may never end, so only a regular file is opened.
         if path.exists() and not path.is_file():
             raise SchemaError(f"{path}: not a regular file")
         with path.open("rb") as file:
@@ -148,7 +149,7 @@ def _read(path: Path) -> Json:
     if len(content) > _MAX_FILE_BYTES:
         raise SchemaError(f"{path}: over the limit of {_MAX_FILE_BYTES} bytes")
     try:
-        return json.loads(content)
+        return load_json(content)
     except (ValueError, RecursionError) as error:
         raise SchemaError(f"{path}: not JSON: {error}") from error
 
@@ -164,7 +165,7 @@ def _taken_name(record: Json) -> str | None:
 
 
 def _told_apart(record: Json) -> Json:
-    """Return the record under a name of its own where it has aliases or logical types.
+    """Return the record under a separate name if it has aliases or logical types.
 
     A fingerprint is of the canonical form, which leaves both out: milliseconds would be read as microseconds.
     """
@@ -197,7 +198,7 @@ def _features(record: Json) -> Iterator[Feature]:
 
 
 def _defined(kind: Json, enums: dict[str, Any], space: str) -> Json:
-    """Return an enum's definition for its name, remember a definition, and return other types as they are."""
+    """Remember and return an enum's definition; replace the name of a remembered one; return other types unchanged."""
     if isinstance(kind, Mapping) and kind.get("type") == "enum":
         enums[full_name(kind, space)] = enums[kind["name"]] = kind
     if isinstance(kind, str) and kind not in _SCALARS:

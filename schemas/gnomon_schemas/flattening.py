@@ -1,7 +1,7 @@
 """The flat form of a feature record, as written to Kafka and seen by every reader.
 
 Nested records become fields with dotted names, a union of numbers becomes the wider number, and a name that Avro does
-not allow becomes one that it does, with the real name as an alias. So hook, scorer and joiner know flat records only.
+not allow is replaced, with the real name as an alias. So hook, scorer and joiner handle only flat records.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ def display_name(field: Mapping[str, Json]) -> str:
 
 
 def named_field(name: str, kind: Json, taken: set[str]) -> dict[str, Json]:
-    """Return the field of a feature of any name, under an Avro name that is not `taken`; it is taken from then on.
+    """Return the field of a feature of any name, under an Avro name that is not `taken`, and add it to `taken`.
 
     A nullable feature has the default null, so that it can be added or removed without breaking compatibility.
     """
@@ -52,7 +52,7 @@ def with_definitions(record: Json, wanted: list[Json]) -> list[Json]:
 
 
 def with_definitions_everywhere(record: Json) -> list[Json]:
-    """Return the fields of a flat record, each of which stands alone: an enum is defined in every one that has it."""
+    """Return the fields of a flat record, each complete by itself: an enum is defined in every field that has it."""
     return _redefined(record, record["fields"], once=False)
 
 
@@ -95,7 +95,7 @@ class _Flattener:
         return found
 
     def _flat(self, field: Mapping[str, Json], space: str, prefix: str, *, nullable: bool) -> Iterator[Json]:
-        """Give a field, or the fields of the record that it holds; `nullable` where a record around it may be null."""
+        """Yield a field, or the fields of its record; `nullable` if a record around it may be null."""
         name = f"{prefix}{display_name(field)}"
         written, may_be_null = _unwrapped(name, field["type"])
         kind, inner = self._resolved(written, space)
@@ -107,7 +107,7 @@ class _Flattener:
             return
         leaf = self._leaf(name, kind, inner)
         if leaf != "null" and (may_be_null or nullable):
-            # The order of a union's branches is the writer's, and its first one is the type of the default.
+            # The writer decides the order of a union's branches, and the first one is the type of the default.
             last = isinstance(field["type"], list) and field["type"][0] != "null" and not nullable
             leaf = [leaf, "null"] if last else ["null", leaf]
         yield self._within(field, name, prefix, leaf) if prefix else {**field, "type": leaf}
@@ -124,7 +124,7 @@ class _Flattener:
         return result
 
     def _leaf(self, name: str, kind: Json, space: str) -> Json:
-        """Return the type of a field that is not a record; a named type is defined where it stands first."""
+        """Return the type of a field that is not a record; a named type is defined at its first occurrence."""
         if not isinstance(kind, Mapping):
             return kind
         if kind["type"] in ("array", "map"):
@@ -145,7 +145,7 @@ class _Flattener:
         return {**kind, "name": last, **({"namespace": own} if own else {})}
 
     def _item(self, name: str, part: str, written: Json, space: str) -> Json:
-        """Return what an array or a map holds: a text stands for an enum's symbol."""
+        """Return the item type of an array or a map: a text represents an enum's symbol."""
         kind, may_be_null = _unwrapped(name, written)
         kind, inner = self._resolved(kind, space)
         if may_be_null or kind == "null":

@@ -17,7 +17,7 @@ _CONFLUENT_HEADER = 5
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """CRC-64-AVRO of a schema's parsing canonical form, as the 8 little-endian bytes that travel."""
+    """CRC-64-AVRO of a schema's parsing canonical form, as 8 little-endian bytes."""
 
     value: bytes
 
@@ -26,7 +26,7 @@ class Fingerprint:
 
     @property
     def header(self) -> bytes:
-        """The 10 bytes before a body."""
+        """Return the 10 bytes before a body."""
         return SINGLE_OBJECT_MARKER + self.value
 
 
@@ -41,7 +41,7 @@ class RegistryId:
 
     @property
     def header(self) -> bytes:
-        """The 5 bytes before a body."""
+        """Return the 5 bytes before a body."""
         return struct.pack(">bI", _CONFLUENT_MAGIC, self.value)
 
 

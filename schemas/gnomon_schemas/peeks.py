@@ -1,6 +1,6 @@
-"""The first three fields of many captures at once, as `codec.peek` reads them of one, without Python code per row.
+"""The first three fields of many captures at once, as `codec.peek` reads them from one, without Python code per row.
 
-Needs the `[consumer]` extra (NumPy, pyarrow); nothing that the hook imports imports this module.
+Needs the `[consumer]` extra (NumPy, pyarrow). No module that the hook imports may import this one.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from gnomon_schemas.framing import MAX_MESSAGE_BYTES, unframe
 Numbers = npt.NDArray[np.int64]
 _UUID = 36
 _LONG = 9
-"""Bytes of a number below 2**62; a longer one is read by itself."""
+"""Bytes of a number below 2**62; a longer one is read separately."""
 _LEAST = 8
-"""Messages that are worth the columns."""
+"""The minimum number of messages for reading in columns."""
 
 
 class Peeks(NamedTuple):
@@ -34,7 +34,7 @@ class Peeks(NamedTuple):
 
 
 def peeks(messages: Sequence[bytes | None], length: int = _UUID) -> Peeks:
-    """Return what `peek` reads of those whose producer id has `length` characters and whose numbers fit 64 bits.
+    """Return the result of `peek` for messages whose producer id has `length` characters and whose numbers fit 64 bits.
 
     Messages with the same beginning, as those of one schema, are read together, all others one by one.
     """
@@ -75,7 +75,7 @@ def _one(message: bytes | None, length: int) -> Peek | None:
 
 
 def _together(messages: Sequence[bytes | None], length: int) -> Peeks | None:
-    """Read those with the first one's header, an ASCII producer id of `length`, and no number over _LONG bytes."""
+    """Read messages with the first one's header, an ASCII producer id of `length`, and no number over _LONG bytes."""
     try:
         start = unframe(messages[0]).body_start
     except DecodeError:

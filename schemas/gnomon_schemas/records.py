@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, cast
 
 
 class FailureKind(StrEnum):
-    """Why there is no prediction: a closed vocabulary."""
+    """The reasons for a missing prediction: a closed vocabulary."""
 
     EXCEPTION = "exception"
     TIMEOUT = "timeout"
@@ -29,17 +29,18 @@ class FailureKind(StrEnum):
 
 
 LARGEST_NUMBER = 1e60
-"""Beyond it a number counts as infinite: the fourth powers that variances of squares need would not be numbers."""
+"""A number beyond this counts as infinite: the fourth powers in variances of squares would overflow."""
 LEAST_PROBABILITY = 1e-9
-"""A capture that stands for more than its inverse is not believed: it would outweigh all others."""
+"""A capture that represents more than its inverse is rejected, because it would outweigh all others."""
 MAX_FAILURE_MESSAGE = 500
-"""Characters of a Failure's message; what is longer is cut."""
+"""Maximum characters of a Failure's message; a longer one is cut."""
 
 Role = Literal["challenger", "control"]
 CloseReason = Literal["idle", "time", "count", "bytes", "revoked", "shutdown"]
 SamplingLimit = Literal["breaker", "queue", "budget", "catch_up", "reservoir", "over_capacity"]
-"""Why a window did not sample all that it saw: the circuit breaker is not closed; earlier rows still wait for a worker;
-the tokens were spent; they were, while a backlog is drained; the reservoirs were full; partitions were drawn."""
+"""Why a window did not sample all captures: the circuit breaker is not closed; earlier rows still wait for a worker;
+the tokens were spent; they were spent while a backlog is drained; the reservoirs were full; partitions were drawn.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no prediction; `kind` is a FailureKind (an unknown one is carried through)."""
+    """The reason for a missing prediction; `kind` is a FailureKind (an unknown one is passed through)."""
 
     kind: str
     message: str
@@ -130,7 +131,7 @@ class ShadowPrediction:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStart:
-    """First record of every shadow partition: the identity of this log."""
+    """The first record of every shadow partition: the identity of this log."""
 
     deployment: str
     role: Role
@@ -167,7 +168,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A hole in the source that no window can fill; `lost` counts its offsets."""
+    """A hole in the source that no window can cover; `lost` counts its offsets."""
 
     reason: str
     lost: int
@@ -253,8 +254,10 @@ def _plain(value: Any) -> Any:
 
 
 def from_dict(kind: type[T], record: Mapping[str, Any]) -> T:
-    """Build a record dataclass from a decoded dict. Fields that the class does not have (a later version's) are
-    left out; a field that the dict does not have takes its default, or raises TypeError.
+    """Build a record dataclass from a decoded dict.
+
+    Fields that the class does not have (a later version's) are left out; a field that the dict does not have takes its
+    default, or raises TypeError.
     """
     hints = _hints(cast(Any, kind))
     return kind(**{name: _built(hints[name], value) for name, value in record.items() if name in hints})

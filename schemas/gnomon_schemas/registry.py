@@ -13,7 +13,8 @@ from gnomon_schemas.store import MemorySchemas
 
 PREFIX = "schema.registry."
 SECRET_PROPERTIES = ("basic.auth.user.info", "bearer.auth.token", "bearer.auth.client.secret", "ssl.key.password")
-# The client asks in the scorer's loop: it may not hold that up for long, and an unreachable registry is asked again.
+# The client is called in the scorer's loop: it must not block that for long, and an unreachable registry is asked
+# again.
 _LIMITS = {"timeout": 5, "max.retries": 0}
 # The error codes of the API for "no such schema, subject or version", and that of confluent-kafka's own mock registry.
 # A 404 without one is a proxy or a wrong path.
@@ -159,7 +160,7 @@ class RegistrySchemas:
             definitions = {name: json.loads(definition) for name, definition in referred.items()}
             return Schema.parse(json.dumps(inlined(json.loads(text), definitions)) if definitions else text)
         except (SchemaError, ValueError, RecursionError):
-            return None  # JSON that is no Avro schema of ours: what it wrote cannot be read by any reader
+            return None  # JSON that is not one of our Avro schemas: no reader can read its messages
 
     def _referred(self, found: Any) -> dict[str, str]:
         """Return the texts of all schemas that a schema needs, by the names that it uses."""

@@ -14,7 +14,7 @@ from gnomon_schemas.errors import SchemaError
 from gnomon_schemas.framing import Fingerprint
 
 Json = Any
-"""A schema as `json.loads` gives it; Avro's schema language is too dynamic for a narrower type."""
+"""A schema as returned by `json.loads`; Avro's schema language is too dynamic for a narrower type."""
 
 NAMESPACE = "gnomon.v1"
 FEATURES = f"{NAMESPACE}.Features"
@@ -28,7 +28,7 @@ RECORDS = (
 )
 
 MAX_SCHEMA_BYTES = 1_000_000
-"""Of a composed schema as published: it travels in one Kafka message, whose limit is 1 MiB unless configured."""
+"""Maximum bytes of a published composed schema: it is one Kafka message, whose limit is 1 MiB by default."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class Schema:
 
     @cached_property
     def name(self) -> str:
-        """The record's full name."""
+        """Return the record's full name."""
         return full_name(self.json)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """CRC-64-AVRO of the parsing canonical form (Avro specification 1.12, "Schema Fingerprints")."""
+        """Return the CRC-64-AVRO of the parsing canonical form (Avro specification 1.12, "Schema Fingerprints")."""
         return Fingerprint(bytes.fromhex(fingerprint(to_parsing_canonical_form(self.json), "CRC-64-AVRO")))
 
     @cached_property
     def text(self) -> str:
-        """Compact JSON, as published."""
+        """Return compact JSON, as published."""
         return json.dumps(self.json, separators=(",", ":"), sort_keys=False)
 
     @classmethod
@@ -65,7 +65,7 @@ class Schema:
 
 
 def checked(schema: Json) -> Schema:
-    """Accept a record schema that both codecs can carry; raise SchemaError as `checking.check` does."""
+    """Accept a record schema that both codecs support; raise SchemaError as `checking.check` does."""
     check(schema)
     try:
         result = Schema(schema)
@@ -77,12 +77,12 @@ def checked(schema: Json) -> Schema:
 
 @cache
 def _packaged(name: str) -> Json:
-    """Return one file of avsc/, with references by name still in it."""
+    """Return one file of avsc/, which still refers to types by name."""
     return json.loads(files("gnomon_schemas").joinpath(f"avsc/{name}.avsc").read_text(encoding="utf-8"))
 
 
 def _inline(schema: Json, done: set[str], replaced: Mapping[str, Json]) -> Json:
-    """Insert each packaged type where it is first named, so that the result is self-contained."""
+    """Insert each packaged type at its first reference, so that the result is self-contained."""
     if isinstance(schema, str):
         if schema in done or not schema.startswith(f"{NAMESPACE}."):
             return schema
@@ -108,7 +108,7 @@ def record_schema(name: str) -> Schema:
 
 
 def earlier_schemas() -> list[Schema]:
-    """Return the packaged records of earlier versions of Gnomon: topics may still hold some."""
+    """Return the packaged records of earlier versions of Gnomon, which topics may still hold."""
     folder = files("gnomon_schemas").joinpath("avsc/earlier")
     return [Schema.parse(path.read_bytes()) for path in folder.iterdir() if path.name.endswith(".avsc")]
 

@@ -36,7 +36,7 @@ def packaged_schemas() -> MemorySchemas:
     return MemorySchemas([*earlier_schemas(), *(record_schema(name) for name in RECORDS if name != "LivePrediction")])
 
 
-_FAILED_AGAIN_S = 1.0  # after a read that failed, the next one waits so long: each may take the whole time-out
+_FAILED_AGAIN_S = 1.0  # seconds until the next read after a failed one: each may take the whole time-out
 _MAX_MISSED = 1000
 _OF_THE_GROUP = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.COORDINATOR_NOT_AVAILABLE)
 
@@ -69,10 +69,10 @@ class TopicSchemas:
         self._read: list[Schema] = []
         self._next_offset = OFFSET_BEGINNING
         self.rejected = 0
-        # librdkafka wants a group for any consumer; this one assigns by hand and never commits.
+        # librdkafka requires a group for any consumer; this one assigns by hand and never commits.
         self._consumer = Consumer(
             {
-                "fetch.wait.max.ms": 50,  # the broker holds back the answer "nothing more" for that long
+                "fetch.wait.max.ms": 50,  # the broker waits this long before it answers that there are no more messages
                 **properties,
                 "group.id": f"{topic}.reader",
                 "enable.auto.commit": False,
@@ -99,7 +99,7 @@ class TopicSchemas:
 
     @property
     def failing(self) -> bool:
-        """Whether the last read did not reach the end of the topic."""
+        """Return whether the last read did not reach the end of the topic."""
         return self._failure is not None
 
     def live_schemas(self) -> list[Schema]:
@@ -107,7 +107,7 @@ class TopicSchemas:
         return [schema for schema in self._read if schema.name == "gnomon.v1.LivePrediction"]
 
     def holds(self, key: Fingerprint) -> bool:
-        """Whether the schema was read so far."""
+        """Return whether the schema was read so far."""
         return self._schemas.find(key) is not None
 
     def refresh(self, timeout_s: float | None = None) -> None:

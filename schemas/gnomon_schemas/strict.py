@@ -13,7 +13,7 @@ _PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "s
 
 
 def measure(schema: Json, message: bytes, start: int) -> None:
-    """Raise DecodeError unless `message[start:]` is one value of `schema`, every byte used."""
+    """Raise DecodeError unless `message[start:]` is exactly one value of `schema`."""
     end = _Walk(message, start).value(schema, "")
     if end != len(message):
         raise DecodeError("trailing_bytes", f"{len(message) - end} bytes after the record")
@@ -126,22 +126,22 @@ Guard = Callable[[Mapping[str, Any]], None]
 
 
 def int_ranges(schema: Json) -> tuple[Guard, ...]:
-    """Return checks that raise DecodeError where an `int` field of the record, or of a record in it, is no 32 bits.
+    """Return checks that raise DecodeError if an `int` field of the record, or of a nested record, exceeds 32 bits.
 
-    Arrays of ints are walked too, unions with null looked through; of what else there is see `hides_ints`.
+    They cover arrays of ints and unions with null; for all other types see `hides_ints`.
     """
     return tuple(_guards(schema, schema, ()))
 
 
 def several(union: Sequence[Json]) -> bool:
-    """Return whether a union is of more types than null and one other: then a value does not tell its type."""
+    """Return whether a union has more types than null and one other: then a value does not determine its type."""
     return sum(1 for branch in union if branch != "null") > 1
 
 
 def hides_ints(schema: Json, inside: bool = False) -> bool:
-    """Whether there are ints whose range only a walk can tell: in maps, in what arrays hold, in unions of several."""
+    """Return whether only a walk can check some ints: in maps, in items of arrays, in unions of several types."""
     if isinstance(schema, str):
-        return (inside and schema == "int") or schema not in _PRIMITIVES  # a name stands for a type of any kind
+        return (inside and schema == "int") or schema not in _PRIMITIVES  # a name may refer to a type of any kind
     if isinstance(schema, list):
         return any(hides_ints(branch, inside or several(schema)) for branch in schema)
     kind = schema["type"]
@@ -149,7 +149,7 @@ def hides_ints(schema: Json, inside: bool = False) -> bool:
         return any(hides_ints(field["type"], inside) for field in schema["fields"])
     if kind in ("array", "map"):
         items = schema["items" if kind == "array" else "values"]
-        # Arrays of plain ints that no other holds have a check of their own.
+        # Arrays of plain ints that are not nested have a separate check.
         return hides_ints(items, inside or kind == "map" or items != "int")
     return kind not in ("enum", "fixed") and hides_ints(kind, inside)
 

@@ -3,12 +3,13 @@
 A live service, a callable model and a label file must write the same class or id in the same way, or they never match.
 So a value is accepted only if it has exactly one text form; everything else is refused with the name of its field:
 
-* a text is taken as it is; bytes are decoded as UTF-8; a member of an Enum stands for its value;
-* an array, list or tuple of one value stands for that value (`model.predict(row)`);
-* a whole number has no decimal point (`1.0` is `1`), a truth is `True` or `False`, other numbers are written shortest;
+* a text is taken unchanged; bytes are decoded as UTF-8; a member of an Enum has its value's text;
+* an array, list or tuple of one value has that value's text (`model.predict(row)`);
+* a whole number has no decimal point (`1.0` is `1`), a boolean is `True` or `False`, other numbers have the shortest
+  form;
 * a date or time is written in ISO 8601, an object with a text form of its own (UUID, IP address) by that form;
 * refused: None, NaN, NaT, infinities, floats beyond 2**53 (their last digits are lost), several values, mappings, sets,
-  text that has no UTF-8, and objects without a text form of their own.
+  text without a UTF-8 form, and objects without a text form of their own.
 """
 
 import enum
@@ -21,7 +22,7 @@ from typing import Any
 _EXACT = 2.0**53
 _MAX_DEPTH = 8
 _PYTHON_FORMS = ("tolist", "to_pylist", "to_list", "as_py", "item")
-"""How NumPy, pandas, PyTorch, Arrow and Polars give the plain values of an array or scalar."""
+"""The methods that return the plain values of an array or scalar in NumPy, pandas, PyTorch, Arrow and Polars."""
 
 
 class NotTextError(ValueError):
@@ -45,7 +46,7 @@ def single(name: str, value: Any) -> Any:
     """
     for _ in range(_MAX_DEPTH):
         if isinstance(value, list | tuple):
-            # A subclass may say anything about itself, so the built-in type is asked.
+            # A subclass may report anything about itself, so the built-in type's method is called.
             built_in: Any = list if isinstance(value, list) else tuple
             if (length := built_in.__len__(value)) != 1:
                 raise NotTextError(f"{name}: one value is expected, not {_kind(value)} of {length}")
@@ -62,7 +63,7 @@ def single(name: str, value: Any) -> Any:
 def _python_form(value: Any) -> Any:
     """Return the method that gives an array's plain values; None for a scalar.
 
-    Scalars of NumPy are left as they are: their own text is shorter than that of the float made of them.
+    Scalars of NumPy stay unchanged, because their own text is shorter than that of the float made of them.
     """
     if isinstance(value, str | bytes | bytearray | memoryview | Real | date) or _is_numpy_scalar(value):
         return None
@@ -80,7 +81,7 @@ def _text(name: str, value: Any, depth: int) -> str:
             raise NotTextError(f"{name}: {_kind(value)} has a member within a member")
         return _text(name, value.value, depth + 1)
     if isinstance(value, str):
-        # A proxy says that it is a text without being one.
+        # A proxy reports that it is a text without being one.
         return _written(name, str.__str__(value) if issubclass(type(value), str) else str(value))
     if isinstance(value, bytes | bytearray | memoryview):
         try:
@@ -106,7 +107,7 @@ def _text(name: str, value: Any, depth: int) -> str:
 
 
 def _written(name: str, text: str) -> str:
-    """Return the text; a lone surrogate has no UTF-8."""
+    """Return the text; raise NotTextError for a lone surrogate, which has no UTF-8 form."""
     if not text.isascii():
         try:
             text.encode()
@@ -123,7 +124,7 @@ def is_missing(value: Any) -> bool:
         return value.is_nan()
     try:
         return bool(value != value)  # only a missing value differs from itself
-    except (TypeError, ValueError):  # pandas.NA and arrays give no truth
+    except (TypeError, ValueError):  # the truth value of pandas.NA and of arrays is undefined
         return False
 
 
@@ -136,7 +137,7 @@ def _number(name: str, value: Any) -> str:
     if abs(number) == float("inf"):
         raise NotTextError(f"{name}: an infinite number")
     if not number.is_integer():
-        # Of a narrow float the shortest digits that give it back are taken, not those of the double made of it.
+        # For a narrow float, the shortest digits that restore it are used, not those of the double made of it.
         return str(float(str(value)) if _is_numpy_scalar(value) else number)
     if abs(number) > _EXACT:
         raise NotTextError(f"{name}: a float beyond 2**53 has lost its last digits; give an integer or a text")
@@ -156,6 +157,6 @@ _name_of = type.__dict__["__name__"].__get__
 
 
 def _kind(value: Any) -> str:
-    """Return the name of a value's type; a metaclass may raise where it is asked for `__name__`."""
+    """Return the name of a value's type; a metaclass may raise when it is asked for `__name__`."""
     name: str = _name_of(type(value))
     return name[:60]

@@ -9,7 +9,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 
 
 def checked_name(kind: str, name: str) -> str:
-    """Return `name` when it may stand in a topic's name; raise ConfigurationError that names the `kind` otherwise."""
+    """Return `name` if it is valid in a topic's name; raise ConfigurationError that names the `kind` otherwise."""
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
             f"{kind} {name!r} must be 1 to 80 letters, digits, '_' or '-', beginning with a letter or digit"
@@ -19,7 +19,7 @@ def checked_name(kind: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of one stream. Dots separate the parts, so no part may hold one."""
+    """The topics of one stream. Dots separate the parts, so no part may contain one."""
 
     stream: str
     prefix: str = "gnomon"

@@ -1,4 +1,4 @@
-"""What `gnomon demo` leaves behind however it ends: nothing that runs."""
+"""`gnomon demo` leaves no running process behind, however it ends."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import pytest
 from tests.support.servers.process import Gnomon
 from tests.support.servers.shared import wait_for_exit
 
-# More than it can replay before the signal comes.
+# More captures than it can replay before the signal arrives.
 CAPTURES = 200_000
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 40.0
@@ -18,7 +18,7 @@ STOP_TIMEOUT_S = 40.0
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "sigkill"])
 def test_no_process_is_left_however_it_ends(gnomon: Gnomon, tmp_path: Path, number: signal.Signals) -> None:
-    """Broker, database, scorers, their workers, joiners, label consumer, live service: all go with the demo."""
+    """Broker, database, scorers, workers, joiners, label consumer and live service end with the demo."""
     process = gnomon.start("demo", "--captures", CAPTURES, "--json", "--output", tmp_path / "demo")
     process.wait_for(r"captured [1-9][\d,]* of", START_TIMEOUT_S)
     family = psutil.Process(process.pid).children(recursive=True)

@@ -1,4 +1,4 @@
-"""The demo's database, kept and opened again: its reports say what pandas and scikit-learn say of the same rows."""
+"""The kept database of a demo: its reports equal the results of pandas and scikit-learn on the same rows."""
 
 import html
 import json
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcome(folder: Path) -> dict[str, Any]:
-    """What one demo printed on standard output, which was one JSON object and nothing else."""
+    """Return the output of one demo, which was a single JSON object."""
     done = Gnomon(folder.parent).run(
         "demo", "--captures", CAPTURES, "--keep", "--json", "--output", folder, timeout=500
     )
@@ -58,7 +58,7 @@ def pairs(address: str) -> pd.DataFrame:
 
 
 def report(address: str, folder: Path, name: str, *options: str) -> list[dict[str, Any]]:
-    """The rows of `gnomon report NAME --format json`."""
+    """Return the rows of `gnomon report NAME --format json`."""
     done = Gnomon(folder).run(
         "report", name, "--format", "json", *options,
         env={"GNOMON_DATABASE_URL": address, "GNOMON_STREAM": flights.STREAM},
@@ -73,7 +73,7 @@ def test_every_flight_is_in_exactly_one_bucket(outcome: dict[str, Any]) -> None:
     keys = {"captured", "labels", "seconds", "captures_per_second", "report", "deployments", "verdicts"}
     assert set(outcome) == keys
     assert outcome["captured"] == CAPTURES
-    # Of April's flights some 3% are cancelled, diverted or without a record of their arrival: they get no label.
+    # About 3% of April's flights are cancelled, diverted or have no recorded arrival: they get no label.
     assert 0.95 * CAPTURES < outcome["labels"] < CAPTURES
     assert outcome["captures_per_second"] == pytest.approx(CAPTURES / outcome["seconds"], rel=0.05)
     assert [one["role"] for one in outcome["deployments"]] == ["challenger", "control"]
@@ -97,7 +97,7 @@ def test_every_pair_is_a_replayed_flight_once_and_the_rest_is_counted(
         assert len(mine) == one["paired"] > 1000
         assert not mine["request_id"].duplicated().any()
         assert set(mine["request_id"]) <= replayed
-        # Σ 1/π of a window is its number of captures, so of all it is all.
+        # Σ 1/π of a window is its number of captures, so the sum over all windows is the number of all captures.
         assert (1 / mine["inclusion_probability"]).sum() == pytest.approx(CAPTURES)
 
 
@@ -128,13 +128,13 @@ def known() -> pd.DataFrame:
 def test_cohorts_are_what_pandas_makes_of_the_published_flights(
     address: str, folder: Path, pairs: pd.DataFrame, known: pd.DataFrame
 ) -> None:
-    """Labelled in time, late, never and pending, by horizon: from the CSV file and the pairs' request ids."""
+    """Labelled in time, late, never and pending, by horizon: computed from the CSV file and the pairs' request ids."""
     replayed = known[known.index.isin(flights.load()[1].take(slice(0, CAPTURES)).request_id)]
     rows = report(address, folder, "labels")
     assert len(rows) == 6  # two deployments, three horizons
     for row in rows:
         horizon, until = pd.Timedelta(row["horizon"]), pd.Timestamp(row["cohort_until"])
-        assert not row["sealed"] or until == until.normalize()  # one not sealed yet ends at the watermark
+        assert not row["sealed"] or until == until.normalize()  # a cohort that is not sealed yet ends at the watermark
         assert until <= replayed["observed_at"].max() - horizon
         expected = demo_numbers.cohort(pairs[pairs["deployment"] == row["deployment"]], known, until, horizon)
         assert {name: row[name] for name in vars(expected)} == pytest.approx(vars(expected), rel=1e-12)
@@ -182,7 +182,7 @@ def test_it_ends_with_a_verdict_in_json_page_and_terminal(
     terminal = " ".join(capsys.readouterr().out.split())
     for name, sentence in outcome["verdicts"].items():
         assert f"{name}: {sentence}" in terminal
-    # The command says the same of the database that the demo kept.
+    # The command gives the same answer from the kept database.
     env = {"GNOMON_DATABASE_URL": address, "GNOMON_STREAM": flights.STREAM}
     asked = Gnomon(folder).run("verdict", "--deployment", "gradient-boosting", "--format", "json", env=env)
     assert asked.returncode == 10, asked.stderr
@@ -203,7 +203,7 @@ def test_the_html_report_is_there(outcome: dict[str, Any], folder: Path) -> None
 def test_the_html_report_says_what_pandas_says(
     address: str, folder: Path, outcome: dict[str, Any], pairs: pd.DataFrame, known: pd.DataFrame
 ) -> None:
-    """Challenger and control differ on the page by what pandas makes of the raw pairs and labels, as rounded there."""
+    """Challenger and control differ on the page as pandas computes from the raw pairs and labels, after rounding."""
     page = PageReader((folder / "report.html").read_text(encoding="utf-8"))
     challenger, control = (one["name"] for one in outcome["deployments"])
     mine = {name: pairs[pairs["deployment"] == name] for name in (challenger, control)}
@@ -228,7 +228,7 @@ def test_the_html_report_says_what_pandas_says(
         says(live, expected["live"])
         says(shadow, expected["shadow"])
         says(difference, expected["shadow"] - expected["live"])
-        noise = 1e-5 if metric == "auc" else 1e-6  # two flights whose scores differ by rounding may change places
+        noise = 1e-5 if metric == "auc" else 1e-6  # two flights whose scores differ by rounding may swap places
         assert abs(quality[control][f"{metric} shadow"] - quality[control][f"{metric} live"]) < noise
     (caption,) = (caption for caption in page.tables if "Quality against the truth, labels within 7 days" in caption)
     assert "The control is equal to live in accuracy, precision, recall, F1, AUC, log loss, Brier score" in caption

@@ -1,4 +1,4 @@
-"""A test run that is interrupted leaves no process: no server, no shipped command, no helper of a test."""
+"""An interrupted test run leaves no process: no server, no shipped command, no helper of a test."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def test_that_hangs(gnomon, mock_bootstrap):
 
 
 def marked(marker: str) -> list[psutil.Process]:
-    """Processes that inherited the marker, wherever in the tree they are now."""
+    """Return the processes that inherited the marker, wherever they are in the process tree."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -46,7 +46,7 @@ def test_an_interrupted_run_leaves_nothing(signum: signal.Signals, tmp_path: Pat
     run = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-q", str(tmp_path)],
         cwd=tmp_path,
-        # The options of the run outside, as a plugin of its own, are not those of the run inside.
+        # The options of the outer run must not apply to the inner run.
         env={**os.environ, "PYTHONPATH": str(ROOT), "GNOMON_TEST_RUN_MARKER": marker, "PYTEST_ADDOPTS": ""},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

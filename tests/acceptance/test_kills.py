@@ -1,8 +1,8 @@
-"""The promise of the whole: whatever is killed, each capture is in exactly one bucket, each sampled one in one pair.
+"""Whatever process is killed, each capture is in exactly one bucket, and each sampled capture in one pair.
 
-100,000 captures go through the hook into a real Kafka while `gnomon score` and `gnomon join`, as shipped, are killed
-with SIGKILL twice each, at moments that their own progress decides and with work in their hands. Afterwards the sets
-of offsets are compared: those in the live log, in the shadow log, in PostgreSQL.
+100,000 captures go through the hook into a real Kafka while the shipped `gnomon score` and `gnomon join` are killed
+with SIGKILL twice each, at moments determined by their progress, while they have work. Afterwards the test compares
+the sets of offsets in the live log, in the shadow log and in PostgreSQL.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ PARTITIONS = 4
 
 @pytest.fixture
 def pipeline(gnomon: Gnomon, kafka_bootstrap: str, database_url: str, stream_name: str, tmp_path: Path) -> Pipeline:
-    """A stream with its topics, its database and a model; nothing runs yet."""
+    """Return a stream with its topics, its database and a model; nothing runs yet."""
     model = sum_model(tmp_path / "sum.onnx", "amount")
     made = Pipeline(gnomon, kafka_bootstrap, database_url, stream_name, model)
     create = ("topics", "create", "--partitions", PARTITIONS, "--deployment", DEPLOYMENT)

@@ -1,4 +1,4 @@
-"""Every codec of the contract reads what is right and refuses the rest; the columnar one answers as the reference."""
+"""Every codec of the contract reads valid messages and refuses others; the columnar codec equals the reference."""
 
 import json
 import struct
@@ -22,7 +22,7 @@ from gnomon_schemas.schema import RECORDS, Schema, live_schema, record_schema
 from gnomon_schemas.store import MemorySchemas
 
 Outcome = Record | str
-"""What became of a message: its record, or the reason of its refusal."""
+"""The result for a message: its record, or the reason of its refusal."""
 Decode = Callable[[MemorySchemas, Sequence[bytes | None]], list[Outcome]]
 Encode = Callable[[Schema, Sequence[Record]], list[bytes]]
 
@@ -152,7 +152,7 @@ GOOD: dict[str, Any] = {
 def test_wrong_bodies_are_refused_and_cost_no_other(
     decode: Decode, kind: Any, body: bytes, reason: str | None, place: int
 ) -> None:
-    """At every place of a batch; the others of it come out."""
+    """One wrong body, at every position of a batch, does not affect the other messages."""
     schema = one_field(kind)
     name = kind["type"] if isinstance(kind, dict) else str(kind)
     value = GOOD.get(name)
@@ -210,7 +210,7 @@ def flights() -> FeatureSchema:
 
 
 def test_the_packaged_records_are_carried_in_columns() -> None:
-    """Were one of them left to the reference, everything would still be right and ten times slower."""
+    """If one of them were left to the reference, everything would still be correct, but ten times slower."""
     for name in RECORDS:
         assert ColumnarCodec(record_schema(name) if name != "LivePrediction" else flights().live).carried
 
@@ -253,7 +253,7 @@ def test_a_type_that_pyruhvro_lacks_goes_by_the_reference(kind: Any, value: Any)
 
 
 def test_captures_of_features_that_no_model_can_take_are_refused_and_named() -> None:
-    """A union of several types, or a map, has neither a column in the database nor one of a model's."""
+    """A union of several types, or a map, has no column in the database and none in a model."""
     capture = example("LivePrediction")
     for kind, value in ((["null", "string", "long"], 5), (TEXTS, {})):
         live = live_schema({"type": "record", "name": "F", "fields": [{"name": "odd", "type": kind}]})
@@ -264,7 +264,7 @@ def test_captures_of_features_that_no_model_can_take_are_refused_and_named() -> 
         assert "feature 'odd'" in str(batches.errors[0])
 
 
-# What is written
+# What the encoder writes
 
 
 def columns(**arrays: pa.Array) -> pa.RecordBatch:
@@ -329,7 +329,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def typed(draw: st.DrawFn, depth: int, name: str) -> tuple[Any, st.SearchStrategy[Any]]:
-    """Return an Avro type and its values; `name` is its own, and begins those of what is in it."""
+    """Return an Avro type and its values; the names of nested types begin with `name`."""
     compound = ["enum", "fixed", "array", "map", "record", "union", "unions"] if depth else ["enum", "fixed"]
     kind = draw(st.sampled_from([*VALUES, *compound]))
     if kind == "enum":
@@ -339,7 +339,7 @@ def typed(draw: st.DrawFn, depth: int, name: str) -> tuple[Any, st.SearchStrateg
     if kind in VALUES:
         return kind, VALUES[kind]
     if kind == "unions":
-        # Not both: the reference writes an int where a double comes first as one, whatever that loses.
+        # Not both: if a double comes first, the reference writes an int as a double, even if digits are lost.
         number = draw(st.sampled_from(["long", "double"]))
         branches = draw(st.lists(st.sampled_from(["null", "boolean", number, "string"]), min_size=2, unique=True))
         inner, values = draw(records_typed(depth - 1, name))
@@ -368,7 +368,7 @@ def records_typed(draw: st.DrawFn, depth: int, name: str) -> tuple[Any, st.Searc
 
 @st.composite
 def written(draw: st.DrawFn) -> tuple[Schema, list[Record]]:
-    """Return a schema and records of it."""
+    """Return a schema and records with it."""
     schema, values = draw(records_typed(2, "Root"))
     return Schema(schema), draw(st.lists(values, max_size=24))
 
@@ -388,7 +388,7 @@ def test_both_codecs_write_the_same_bytes_and_read_the_same_values(drawn: tuple[
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize(("kind", "values"), [("boolean", [True, False, True]), (["null", "string"], ["a", None, "c"])])
 def test_a_slice_of_records_in_records(kind: Any, values: list[Any], depth: int) -> None:
-    """pyruhvro panics at some of them."""
+    """pyruhvro panics at some of these slices."""
     for level in range(depth):
         kind = {"type": "record", "name": f"R{level}", "fields": [{"name": "f", "type": kind}]}
         values = [{"f": value} for value in values]
@@ -401,7 +401,7 @@ def test_a_slice_of_records_in_records(kind: Any, values: list[Any], depth: int)
 @settings(AT_LEISURE, max_examples=300)
 @given(written(), st.data())
 def test_both_codecs_say_the_same_of_damaged_messages(drawn: tuple[Schema, list[Record]], data: st.DataObject) -> None:
-    """Bytes changed, cut off and added anywhere: the same record or the same refusal, message by message."""
+    """Bytes are changed, cut off or added anywhere: both codecs give the same record or the same refusal."""
     schema, records = drawn
     messages = [bytearray(message) for message in reference_encode(schema, records)]
     for message in messages:
@@ -415,7 +415,7 @@ def test_both_codecs_say_the_same_of_damaged_messages(drawn: tuple[Schema, list[
             message[at:at] = data.draw(st.binary(min_size=1, max_size=3))
     damaged = [bytes(message) for message in messages]
     schemas = MemorySchemas([schema])
-    # repr, since damage makes NaNs
+    # repr, because damage creates NaNs
     assert repr(columnar_decode(schemas, damaged)) == repr(reference_decode(schemas, damaged))
 
 
@@ -429,7 +429,7 @@ def test_arbitrary_bodies_get_the_same_answer(bodies: list[bytes]) -> None:
 
 
 def test_the_reference_alone_imports_no_arrow() -> None:
-    """What the hook installs has neither pyarrow nor pyruhvro."""
+    """A process with only the hook's dependencies has neither pyarrow nor pyruhvro."""
     modules = "gnomon_schemas.codec, gnomon_schemas.store, gnomon_schemas.features, gnomon_schemas.records"
     found = "sorted({'pyarrow', 'pyruhvro', 'numpy'} & set(sys.modules))"
     shown = subprocess.run(

@@ -1,4 +1,4 @@
-"""ONNX models as people export them: inputs, outputs and the order of features; and what is refused."""
+"""ONNX models as people export them: inputs, outputs, the order of features, and refused models."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_classifiers(tmp_path: Path, classes: list[str] | list[int], zipmap: boo
 
 
 def sequence(path: Path, width: int, **metadata: str) -> Path:
-    """A model that answers a sequence: the features of each capture, as a tensor of their own."""
+    """Return a model that answers a sequence: the features of each capture as a separate tensor."""
     shape = [None, width]
     return save(
         path,
@@ -211,7 +211,7 @@ def test_wrong_shapes_name_the_output(tmp_path: Path) -> None:
         predict(load(path), ROWS)
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- refused models ---------------------------------------------------------------------------------------------------
 
 
 def test_foreign_operators_and_external_data_are_refused(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_an_unknown_provider_is_refused(tmp_path: Path) -> None:
 
 
 def test_onnx_runtime_neither_reports_its_use_nor_warns_about_it(tmp_path: Path) -> None:
-    """In a process of its own, without a home: the setting must be there before the library is loaded."""
+    """In a separate process without a home folder, because the setting must exist before the library is loaded."""
     model = sum_model(tmp_path / "m.onnx", "amount")
     code = (
         "import sys; from pathlib import Path; from gnomon_consumer.scorer.worker import models;"

@@ -150,7 +150,8 @@ def test_the_same_sum_from_every_runner(make: Callable[[Path, Server], Runner], 
     assert [name for one in runner.inputs for name in one.features] == ["amount", "age"]
     found = outcomes(runner, [*ROWS[:2], *ROWS[:1]])
     assert found[0] == found[2] == Prediction(value=41.5)
-    assert isinstance(found[1], Failure)  # a null age is NaN, and what is not a number never becomes a prediction
+    # a null age is NaN, and a result that is not a number never becomes a prediction
+    assert isinstance(found[1], Failure)
     assert found[1].kind == "model_error"
     infinite = outcomes(runner, ROWS[2:]) if make is not remote else [Failure("model_error", "")]
     assert isinstance(infinite[0], Failure)
@@ -200,7 +201,7 @@ def test_python_models(tmp_path: Path) -> None:
     assert (state.version, state.cache_hits, state.cache_misses) == ("dictionary-7", 3, 1)
     assert outcomes(make("constant"), ROWS[:1]) == [Prediction(1.0, "yes")]
     assert outcomes(make("ranked"), ROWS[:1]) == [Prediction(scores=[0.5, 0.1], items=["a", "b"])]
-    with pytest.raises(ValueError, match="3 numbers are needed"):
+    with pytest.raises(ValueError, match="has 1 rows for 3 captures"):
         predict(make("wrong"), ROWS)
     with pytest.raises(ConfigurationError, match="no callable 'absent'"):
         make("absent")

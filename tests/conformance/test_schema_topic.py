@@ -24,7 +24,7 @@ class Clock:
 
 
 def make_topic(broker: str, topic: str) -> None:
-    """Create the topic where the broker has an admin API; the mock makes it on first use."""
+    """Create the topic if the broker has an admin API; the mock creates it on first use."""
     admin = AdminClient({"bootstrap.servers": broker})
     if not str(admin.list_topics(timeout=20).cluster_id).startswith("mockCluster"):
         try:

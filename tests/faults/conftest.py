@@ -12,10 +12,10 @@ import pytest
 
 @pytest.fixture
 def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A file system of as many MB as the test asks for."""
+    """Yield a file system with as many MB as the test requests."""
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a small disk")
-    # Not under the test's own folder: the server's account must be able to enter it.
+    # Not in the test's own folder, because the server's account must be able to enter it.
     disk = Path(tempfile.mkdtemp(prefix="gnomon-disk-", dir="/tmp"))
     options = f"size={request.param}m,mode=0755"
     disk.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The broker gives way under the whole pipeline and comes back."""
+"""The broker fails under the whole pipeline and comes back."""
 
 import time
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.support.tap import make_tap
 def test_the_broker_away_and_back(
     gnomon: Gnomon, stream_name: str, database_url: str, small_disk: Path, fault: str
 ) -> None:
-    """Killed, or dead of a full disk: scorer and joiner wait, and go on when it is back (with room)."""
+    """Scorer and joiner wait while the broker is killed or its disk is full, and continue afterwards."""
     try:
         broker = Broker(small_disk)
     except ServerUnavailableError as reason:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @contextlib.contextmanager
 def driver(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A driver process, gone when the test ends, and its children with it."""
+    """Yield a driver process, which ends with the test, including its children."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "tests.support.hook_processes", *arguments],
         cwd=ROOT,
@@ -45,7 +45,7 @@ def driver(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def run(*arguments: str, timeout: float = 60) -> str:
-    """Let a driver come to its end; return what it printed."""
+    """Run a driver to its end; return its output."""
     with driver(*arguments) as process:
         output, errors = process.communicate(timeout=timeout)
         assert process.returncode == 0, errors
@@ -54,7 +54,7 @@ def run(*arguments: str, timeout: float = 60) -> str:
 
 @pytest.fixture(params=["refused", "silent"])
 def dead_broker(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A port where nobody listens, and one where somebody listens and never answers."""
+    """Yield a port without a listener, and a port whose listener never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         if request.param == "silent":
@@ -94,7 +94,7 @@ def test_exit_within_its_time_when_the_broker_is_dead(dead_broker: str, stream_n
 
 
 def by_time(bootstrap: str, stream: str) -> list[dict[str, Any]]:
-    """The reports of a stream, oldest first."""
+    """Return the reports of a stream, oldest first."""
     return sorted(records(bootstrap, stream, "producers"), key=lambda report: report["reported_at"])
 
 
@@ -116,14 +116,14 @@ def test_every_child_of_a_fork_delivers(mock_bootstrap: str, stream_name: str, h
 
 
 def check_storm(broker: str, stream: str, calls: int) -> dict[str, Any]:
-    """Capture into the void and hold the outcome against the promises."""
+    """Capture without a working broker, and compare the result with the guarantees."""
     told: dict[str, Any] = json.loads(run("storm", broker, stream, str(calls), timeout=1200))
     assert told["start_s"] < 3
     assert told["offered"] == calls + 1 == sum(told["dropped"].values())
     assert told["delivered"] == told["in_flight"] == 0
     assert set(told["dropped"]) - {"publisher_dead"} == {"queue_full", "delivery_failed"}
     assert 0 < told["grown_bytes"] < 32 * 1024 * 1024
-    assert told["close_s"] < 2.5  # measured within: 2 s
+    assert told["close_s"] < 2.5  # measured inside the process: 2 s
     return told
 
 
@@ -138,7 +138,7 @@ def test_ten_million_calls_with_a_dead_broker(dead_broker: str, stream_name: str
 
 
 def check_kill(bootstrap: str, stream: str, ledger: Path, after_s: float) -> int:
-    """Kill a driver at a random moment: what it offered has arrived, was counted as dropped, or was in the buffer."""
+    """Kill a driver at a random moment: its captures arrived, were counted as dropped, or were in the buffer."""
     ledger.write_bytes(bytes(16))
     with driver("until-killed", bootstrap, stream, str(ledger)) as process:
         deadline = time.monotonic() + 20
@@ -151,13 +151,13 @@ def check_kill(bootstrap: str, stream: str, ledger: Path, after_s: float) -> int
         process.wait()
     noted = ledger.read_bytes()
     offered, dropped = int.from_bytes(noted[:8], "little"), int.from_bytes(noted[8:], "little")
-    # Killed at the very start, captures may have arrived before the schema, which lies in another topic.
+    # If it is killed at its start, captures may have arrived before the schema, which is in another topic.
     found = captures(bootstrap, stream, MemorySchemas([FeatureSchema.of(FEATURES).live]))
     sequences = [record["sequence"] for record in found]
     assert len(set(sequences)) == len(sequences)
     assert {record["request_id"] for record in found} == {f"r{sequence}" for sequence in sequences}
     lost = offered - len(sequences) - dropped
-    assert 0 <= lost <= BUFFER_BYTES // 2048 + 1  # a buffer's worth of messages, and the one on its way in
+    assert 0 <= lost <= BUFFER_BYTES // 2048 + 1  # one buffer of messages, and the one in progress
     assert not any(report["closed"] for report in records(bootstrap, stream, "producers"))
     return lost
 
@@ -179,7 +179,7 @@ def test_kill_a_thousand_times(stream_name: str, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     lost = []
     for _ in range(kills):
-        # A new broker each time: this one never forgets, and a thousand runs would fill the memory.
+        # A new broker each time: this one keeps all data, and a thousand runs would fill the memory.
         cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock"})
         bootstrap = ",".join(f"{b.host}:{b.port}" for b in cluster.list_topics(timeout=10).brokers.values())
         lost.append(check_kill(bootstrap, stream_name, ledger, chance.uniform(0, 1.6)))

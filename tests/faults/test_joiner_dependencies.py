@@ -1,4 +1,4 @@
-"""What the joiner stands on gives way: the database, its disk, its tables under an upgrade."""
+"""The joiner's dependencies fail: the database, its disk, its tables during an upgrade."""
 
 import time
 from functools import partial
@@ -20,14 +20,14 @@ from gnomon_consumer.quickstart.embedded import postgres
 from gnomon_migrations import runner
 
 
-# Longer than the group's session of 10 s: who did not poll meanwhile would be put out.
+# Longer than the group's session of 10 s: a member that does not poll meanwhile would be removed.
 @pytest.mark.parametrize("seconds", [12, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
 def test_postgresql_away_and_back_under_traffic(
     kafka_bootstrap: str, stream_name: str, database_url: str, postgres_server: str, seconds: int
 ) -> None:
-    """Row 8: both consumers pause, poll, stay in their groups as the same members, hold no more than before.
+    """Row 8: both consumers pause, poll, stay in their groups as the same members, and hold no more memory.
 
-    When the database is back they go on where they stood, and the lag comes down although the traffic never stopped.
+    When the database is back they continue at their progress, and the lag falls although the traffic never stopped.
     """
     logs = make_logs(kafka_bootstrap, stream_name)
     sent: list[str] = []
@@ -56,7 +56,7 @@ def test_postgresql_away_and_back_under_traffic(
             before = members(kafka_bootstrap, stream_name)
             server.execute(f"alter database {name} allow_connections false")
             server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
-            joiner.join(1)  # what was under way when it went
+            joiner.join(1)  # captures that were in progress when the database stopped
             memory = [psutil.Process(process.pid).memory_info().rss for process in (joiner, taker)]
             joiner.join(seconds)
             assert joiner.is_alive()
@@ -72,7 +72,7 @@ def test_postgresql_away_and_back_under_traffic(
             print(
                 f"{waiting} captures; caught up after {time.monotonic() - begun:.1f} s; bytes held: {memory}, {after}"
             )
-            # What came while it caught up is little, and stays little: it keeps pace.
+            # Few captures arrive while it catches up, and they stay few: it keeps pace.
             wait_until(lambda: sealed() - joined(database_url) < 400)
         wait_until(lambda: joined(database_url) == sealed())
         wait_until(lambda: labels(database_url) == len(sent))
@@ -85,7 +85,7 @@ def test_postgresql_away_and_back_under_traffic(
 def test_a_full_disk_pauses_and_skips_nothing(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, small_disk: Path
 ) -> None:
-    """Row 24: `pairs` stand on a disk that is full; the joiner waits until there is room again."""
+    """Row 24: `pairs` are on a full disk; the joiner waits until there is room again."""
     account = postgres.ServerUser.suitable()
     space = small_disk / "space"
     space.mkdir()
@@ -101,7 +101,7 @@ def test_a_full_disk_pauses_and_skips_nothing(
         ballast = fill(small_disk)
         process = gnomon.start("join", *arguments(kafka_bootstrap, stream_name, url), "--metrics", "127.0.0.1:0")
         process.wait_for("No space left on device")
-        wait_until(lambda: process.page("/readyz")[0] == 503)  # yes for the moment of each new try
+        wait_until(lambda: process.page("/readyz")[0] == 503)  # true at the moment of each new attempt
         assert one(url, "select sum(next_source_offset) from gnomon.join_progress") == (0,)
         logs.capture(100)
         logs.score()
@@ -118,7 +118,7 @@ def test_a_full_disk_pauses_and_skips_nothing(
 def test_two_upgrades_at_once_beside_a_running_joiner(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str
 ) -> None:
-    """Functions and views are made anew under the shipped joiner, which goes on and loses nothing."""
+    """Functions and views are rebuilt while the shipped joiner runs; it continues and loses nothing."""
     logs = make_logs(kafka_bootstrap, stream_name)
     with join_processes.running("join", *arguments(kafka_bootstrap, stream_name, database_url)) as process:
         for turn in range(1, 4):

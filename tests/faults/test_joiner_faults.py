@@ -1,4 +1,4 @@
-"""What may befall the joiner, and that no capture is lost or doubled by it: invariants A, B and D as set equalities."""
+"""Faults of the joiner, none of which loses or doubles a capture: invariants A, B and D as set equalities."""
 
 import os
 import random
@@ -21,7 +21,7 @@ from gnomon_schemas.features import FeatureSchema
 
 @pytest.mark.parametrize("point", ["copied", "written", "committed"])
 def test_killed_around_the_commit(point: str, kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Rows 5 and 6: between COPY and COMMIT everything rolls back; after COMMIT the replay changes nothing."""
+    """Rows 5 and 6: between COPY and COMMIT everything rolls back; after COMMIT the repetition changes nothing."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(400)
     logs.score(0.5)
@@ -43,7 +43,7 @@ def test_killed_around_the_commit(point: str, kafka_bootstrap: str, stream_name:
 
 
 def test_a_tenth_is_redelivered(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 9: windows that stand in the shadow log twice, with their rows, make one pair each."""
+    """Row 9: windows that are in the shadow log twice, with their rows, give one pair each."""
     logs = make_logs(kafka_bootstrap, stream_name)
     for turn in range(10):
         logs.capture(100)
@@ -55,7 +55,7 @@ def test_a_tenth_is_redelivered(kafka_bootstrap: str, stream_name: str, database
 
 
 def test_a_truncated_live_log_leaves_orphans(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 10: what expired before the join is counted, sampled or not, and never skipped in silence."""
+    """Row 10: captures that expired before the join are counted, sampled or not, and never skipped silently."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(400)
     logs.score(0.5)
@@ -79,7 +79,7 @@ def test_a_truncated_live_log_leaves_orphans(kafka_bootstrap: str, stream_name: 
 
 
 def test_a_recreated_topic_is_refused(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 10: the live topic under its old name is another one; nothing is joined across the seam."""
+    """Row 10: the live topic was re-created under its old name; nothing of it is joined with the old data."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.score()
@@ -110,7 +110,7 @@ def test_another_model_under_an_old_name_is_refused(kafka_bootstrap: str, stream
 
 
 def test_a_feature_schema_evolves_in_mid_stream(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 11: fields reordered, added and removed; each message is read with its own writer's schema."""
+    """Row 11: fields are reordered, added and removed; each message is read with its own writer's schema."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     evolved = FeatureSchema.of({"repeat": "boolean", "age": ["null", "int"], "amount": "double"})
@@ -134,7 +134,7 @@ def test_a_feature_schema_evolves_in_mid_stream(kafka_bootstrap: str, stream_nam
 
 
 def test_clocks_that_differ_by_an_hour(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 23: the join goes by offset, whatever the producers' clocks say."""
+    """Row 23: the join uses offsets, whatever the producers' clocks show."""
     logs = make_logs(kafka_bootstrap, stream_name)
     skew = random.Random(3)
     for _ in range(100):
@@ -154,7 +154,7 @@ def _beyond(url: str, floor: int) -> bool:
 
 @pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
 def test_members_come_and_go(kafka_bootstrap: str, stream_name: str, database_url: str, strategy: str) -> None:
-    """A second member takes over partitions and gives them back; each goes on where the database says."""
+    """A second member takes over partitions and gives them back; each continues at the progress in the database."""
     logs = make_logs(kafka_bootstrap, stream_name)
     options = ("join", *arguments(kafka_bootstrap, stream_name, database_url))
     assigned = ("-X", f"partition.assignment.strategy={strategy}")
@@ -176,7 +176,7 @@ def test_members_come_and_go(kafka_bootstrap: str, stream_name: str, database_ur
 
 
 def test_a_zombie_steps_down(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 7 with real members: one is stopped past its session, another takes over, the first wakes and writes on."""
+    """Row 7 with real members: one is stopped past its session, another takes over, the first wakes and writes."""
     logs = make_logs(kafka_bootstrap, stream_name)
     quick = ("-X", "session.timeout.ms=1500", "-X", "heartbeat.interval.ms=300")
     options = ("join", *arguments(kafka_bootstrap, stream_name, database_url), *quick)

@@ -1,4 +1,4 @@
-"""What may befall the logs under a joiner: they expire, lose their end, grow, or are made anew under their names."""
+"""Faults of the logs under a joiner: they expire, lose their end, grow, or are re-created under their names."""
 
 import os
 import signal
@@ -25,14 +25,14 @@ NEW_PARTITIONS_SOON = ("-X", "topic.metadata.refresh.interval.ms=500")
 
 
 def cut(logs: Logs, topic: str, *ends: TopicPartition) -> None:
-    """Let a log's beginning expire."""
+    """Delete the beginning of a log."""
     admin = AdminClient({"bootstrap.servers": logs.bootstrap})
     for future in admin.delete_records([TopicPartition(topic, end.partition, end.offset) for end in ends]).values():
         future.result()
 
 
 def test_a_live_log_truncated_under_the_joiner(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 10: what expires while the joiner runs is counted, as far as it was not read; the rest is paired."""
+    """Row 10: captures that expire unread while the joiner runs are counted; the others are paired."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.score()
@@ -40,7 +40,7 @@ def test_a_live_log_truncated_under_the_joiner(kafka_bootstrap: str, stream_name
         wait_until(lambda: one(database_url, "select count(*) from gnomon.pairs") == (40,))
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
-        # A fetch that was under way brings the first of them at most: the broker answers it, no other can follow.
+        # A fetch in progress returns at most the first of them, and no other fetch can follow.
         logs.capture(200)
         logs.score(0.5)
         cut(logs, logs.topics.live, *(TopicPartition(logs.topics.live, partition, 50) for partition in range(4)))
@@ -66,7 +66,7 @@ def test_a_live_log_truncated_under_the_joiner(kafka_bootstrap: str, stream_name
 def test_a_live_log_that_lost_its_end_stops_its_partition(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str
 ) -> None:
-    """Row 10: the shadow log has seen more than the live log holds now (its broker was reset): no silent jump."""
+    """Row 10: the shadow log refers to more than the live log holds (its broker was reset): no silent jump."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.captured[1] += ["lost-1", "lost-2"]
@@ -81,7 +81,7 @@ def test_a_live_log_that_lost_its_end_stops_its_partition(
 def test_a_shadow_log_whose_unread_part_is_gone_stops_its_partition(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str
 ) -> None:
-    """Row 10: what expired unread in the shadow log leaves a hole that nothing explains; the others go on."""
+    """Row 10: records that expired unread in the shadow log leave an unexplained hole; other partitions continue."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.score()
@@ -104,7 +104,7 @@ def test_a_shadow_log_whose_unread_part_is_gone_stops_its_partition(
 def test_partitions_grow_from_three_to_six_under_the_joiner(
     kafka_bootstrap: str, stream_name: str, database_url: str
 ) -> None:
-    """Row 25: the new partitions are joined from their beginning, by the member that runs, beside the old ones."""
+    """Row 25: the running member joins the new partitions from their beginning, in addition to the old ones."""
     settings = load_settings({"bootstrap_servers": kafka_bootstrap})
 
     def create(partitions: int) -> None:
@@ -125,7 +125,7 @@ def test_partitions_grow_from_three_to_six_under_the_joiner(
         more(90)
         create(6)
         logs.partitions = 6
-        logs.producer = Producer({"bootstrap.servers": kafka_bootstrap, "linger.ms": 1})  # the old one knows three
+        logs.producer = Producer({"bootstrap.servers": kafka_bootstrap, "linger.ms": 1})  # the old member knows three
         for partition in range(3, 6):
             logs.captured[partition], logs.sampled[partition], logs.sealed[partition] = [], set(), 0
             logs.shadow(partition, "DeploymentStart", start(partition, *whose))
@@ -151,7 +151,7 @@ def recreate(logs: Logs, *names: str) -> None:
 def test_topics_recreated_under_a_running_joiner_are_refused(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str, more: int
 ) -> None:
-    """Row 10: offsets begin anew, behind or just where the join stands; nothing of the new log becomes a pair."""
+    """Row 10: offsets restart, behind or exactly at the join's position; nothing of the new log becomes a pair."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.score()
@@ -206,5 +206,5 @@ def test_what_is_asked_of_the_broker_does_not_wait_behind_a_fetch(kafka_bootstra
     settings = load_settings({"bootstrap_servers": kafka_bootstrap, "kafka": kafka})
     with closing(LiveLog(settings, logs.topics.live)) as live:
         live.follow(0, 10)
-        assert not live.consume(1, 1.0)  # the fetch is on its way
+        assert not live.consume(1, 1.0)  # the fetch is in progress
         assert live.watermarks(0) == (0, 10)

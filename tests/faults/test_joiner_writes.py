@@ -1,4 +1,4 @@
-"""What may befall the joiner while PostgreSQL takes its last windows: nothing is lost or doubled by it."""
+"""Faults while PostgreSQL receives the last windows: nothing is lost or doubled."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ QUICK = ("-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=300")
 
 @pytest.fixture
 def hold(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection that keeps the joiners' COPY from getting on from `HOLD` to the end of its transaction."""
+    """Yield a connection that blocks the joiners' COPY at `HOLD` until the end of its transaction."""
     with psycopg.connect(database_url) as opened:
         opened.execute(
             "create function gnomon.held() returns trigger language plpgsql as"
@@ -35,7 +35,7 @@ def hold(database_url: str) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def held(kafka_bootstrap: str, stream_name: str, hold: psycopg.Connection) -> tuple[psycopg.Connection, Logs]:
-    """That connection, keeping COPY from getting on, and logs to be joined."""
+    """Yield that connection, blocking COPY, and logs to be joined."""
     hold.execute(HOLD)
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(200)
@@ -44,12 +44,12 @@ def held(kafka_bootstrap: str, stream_name: str, hold: psycopg.Connection) -> tu
 
 
 def waiting(url: str) -> int:
-    """How many joiners wait in their COPY."""
+    """Return how many joiners wait in their COPY."""
     return int(one(url, f"select count(*) {WAITING}")[0])  # a constant
 
 
 def state(bootstrap: str, stream: str) -> tuple[ConsumerGroupState, int]:
-    """How the joiners' group is, and how many members it has."""
+    """Return the state of the joiners' group, and its number of members."""
     group = f"gnomon.{stream}.join.challenger"
     admin = AdminClient({"bootstrap.servers": bootstrap})
     found = admin.describe_consumer_groups([group])[group].result()
@@ -63,7 +63,7 @@ def joined(url: str) -> int:
 def test_asked_to_end_while_it_writes(
     kafka_bootstrap: str, stream_name: str, database_url: str, held: tuple[psycopg.Connection, Logs]
 ) -> None:
-    """What was being written stands when PostgreSQL gets on in time."""
+    """The current write is committed if PostgreSQL continues in time."""
     hold, logs = held
     process = join_processes.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url))
     wait_until(lambda: waiting(database_url) == 1)
@@ -81,7 +81,7 @@ def test_asked_to_end_while_it_writes(
 def test_asked_to_end_while_its_write_is_held(
     kafka_bootstrap: str, stream_name: str, database_url: str, held: tuple[psycopg.Connection, Logs]
 ) -> None:
-    """It ends in time all the same, and what it had begun to write is joined by the next one."""
+    """It still ends in time, and the next joiner joins the windows that it had begun to write."""
     hold, logs = held
     with join_processes.running("join", *arguments(kafka_bootstrap, stream_name, database_url)):
         wait_until(lambda: waiting(database_url) == 1)
@@ -94,7 +94,7 @@ def test_asked_to_end_while_its_write_is_held(
 def test_asked_to_end_while_postgresql_goes_away(
     kafka_bootstrap: str, stream_name: str, database_url: str, held: tuple[psycopg.Connection, Logs]
 ) -> None:
-    """It ends in order, and what it had begun to write is joined by the next one."""
+    """It ends without an error, and the next joiner joins the windows that it had begun to write."""
     hold, logs = held
     process = join_processes.shipped("join", *arguments(kafka_bootstrap, stream_name, database_url))
     wait_until(lambda: waiting(database_url) == 1)
@@ -118,7 +118,7 @@ def test_partitions_go_to_another_member_while_they_are_written(
     strategy: str,
     then: str,
 ) -> None:
-    """The write is finished first; where that takes too long or fails, progress decides which of two members wrote."""
+    """The write is finished first; if that takes too long or fails, progress decides which of two members wrote."""
     logs = make_logs(kafka_bootstrap, stream_name)
     where = kafka_bootstrap, stream_name
     assigned = ("-X", f"partition.assignment.strategy={strategy}")

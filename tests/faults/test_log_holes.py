@@ -1,6 +1,6 @@
 """A live log with offsets that hold no message: markers, aborted records, compaction, deleted records.
 
-Lost is only what was captured and cannot be read. Each log is scored and joined to its end by the shipped commands.
+Only captures that existed and cannot be read count as lost. The shipped commands score and join each log to its end.
 """
 
 import time
@@ -23,7 +23,7 @@ PARTITIONS = 2
 
 
 class Found(NamedTuple):
-    """What the ledger says in the end."""
+    """The result in the ledger."""
 
     seen: int
     gaps: int
@@ -50,11 +50,11 @@ class Way:
         assert done.returncode == 0, done.stderr
 
     def score(self) -> None:
-        """To the end of the live log; a log whose end is not known would never be done."""
+        """Score to the end of the live log; if that end were unknown, this would never return."""
         self.run("score", *("--deployment", "boost", "--model", str(self.model), "--no-sampling"), "--exit-when-idle=1")
 
     def join(self) -> Found:
-        """To the end of both logs."""
+        """Join to the end of both logs."""
         self.run("join", "--deployment", "boost", "--database-url", self.url, "--drain")
         with psycopg.connect(self.url) as connection:
             assert maintenance.ledger_differences(connection, self.live.name) == []
@@ -72,7 +72,7 @@ class Way:
 
     @contextmanager
     def transactions(self) -> Iterator[Producer]:
-        """Captures are written by a transactional producer within the block."""
+        """Write captures by a transactional producer within the block."""
         plain = self.live.producer
         producer = Producer({"bootstrap.servers": self.bootstrap, "transactional.id": uuid.uuid4().hex, "linger.ms": 1})
         producer.init_transactions(20)
@@ -86,7 +86,7 @@ class Way:
         producer.commit_transaction(20)
 
     def abort(self, producer: Producer, count: int) -> None:
-        """Captures that nobody sees; the producer's own ledger forgets them too."""
+        """Write captures that nobody sees; the producer's own account forgets them too."""
         before = dict(self.live.sent)
         producer.begin_transaction()
         self.send(count)
@@ -176,11 +176,11 @@ def wait_until(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.5)  # the broker tells nobody when its cleaner has run
+        time.sleep(0.5)  # the broker does not report when its cleaner has run
 
 
 def test_captures_that_compaction_removed_are_lost(way: Way) -> None:
-    """Each is replaced by a later one of its request: captured, and never read."""
+    """Each is replaced by a later capture with its request id: captured, and never read."""
     configure(way, cleanup_policy="compact", min_cleanable_dirty_ratio="0.001", segment_ms="1000")
     for sequence in range(3):
         for number in range(10):

@@ -1,4 +1,4 @@
-"""Poison at every position of a batch: it alone has an outcome of its own, and its neighbours are answered as ever."""
+"""Unreadable or harmful captures at every position of a batch: only they fail, and their neighbours are scored."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def make():
         return 3.0 * amounts
     return predict
 """
-# One window of everything, cut into batches from its first capture on: nothing is left to speed.
+# One window of everything, cut into batches from its first capture on, so that nothing depends on speed.
 SETTINGS = {
     "GNOMON_SCORE__BATCH_ROWS": str(BATCH),
     "GNOMON_SCORE__PROBE_ROWS": "0",
@@ -33,7 +33,7 @@ SETTINGS = {
 
 
 def hostile(live: Stream, at: int) -> bytes:
-    """Bytes that are no capture of their key, of another kind at each position."""
+    """Return bytes that are not a capture of their key, of another kind at each position."""
     good = live.capture("somebody else")
     kinds = (
         b"\x99garbage",
@@ -57,8 +57,8 @@ def test_poison_at_every_position_of_a_batch(
     assert created.returncode == 0, created.stderr
     live = Stream(kafka_bootstrap, stream_name)
     live.publish_schema()
-    # For each kind of poison a batch with it at each position, and a batch of none at the end. What kills its worker,
-    # twice, takes seconds: at the first position, in the middle and at the last.
+    # For each kind of poison a batch with it at each position, and a batch without any at the end. A kind that kills
+    # its worker twice takes seconds, so it is only at the first position, in the middle and at the last.
     kinds = {0: "dead_letter", 1: "exception", 2: "quarantined"}
     places = {
         BATCH * (BATCH * kind + at) + at: kind for kind in kinds for at in range(BATCH) if kind < 2 or at in KILLS
@@ -83,7 +83,7 @@ def test_poison_at_every_position_of_a_batch(
     }
     answers = {offset: row["prediction"]["value"] for offset, row in found.items() if not row["error"]}
     assert answers == {offset: 3.0 * offset for offset in range(count) if offset not in places}
-    # They did share batches: of the unreadable kind the readable others are left.
+    # They did share batches: the readable captures next to the unreadable kind remain.
     assert {found[offset]["batch_size"] for offset in range(BATCH * BATCH) if offset not in places} == {BATCH - 1}
     assert {found[offset]["batch_size"] for offset in range(count - BATCH, count)} == {BATCH}
     letters = [one for several in read_all(kafka_bootstrap, f"gnomon.{stream_name}.dlq").values() for one in several]

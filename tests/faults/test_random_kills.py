@@ -1,4 +1,4 @@
-"""Each component killed with SIGKILL at random instructions, under load; afterwards the sets are compared.
+"""Each component is killed with SIGKILL at random instructions, under load; afterwards the sets are compared.
 
 GNOMON_TEST_SEED chooses other moments, GNOMON_TEST_KILLS another number of kills for the long suite.
 """
@@ -28,7 +28,7 @@ RECOVERY_S = 30.0
 
 
 def chance(kills: int) -> tuple[int, random.Random]:
-    """How often to kill, and the dice for when."""
+    """Return how often to kill, and the random numbers for the moments."""
     seed = int(os.environ.get("GNOMON_TEST_SEED", "26"))
     if kills > 20:
         kills = int(os.environ.get("GNOMON_TEST_KILLS", kills))
@@ -47,9 +47,9 @@ def kill_again_and_again(
     dice: random.Random,
     moment: tuple[float, float],
 ) -> None:
-    """Start, wait for progress every other time, kill (what `start` returned) at a random moment after that.
+    """Start, wait for progress every other time, then kill (the result of `start`) at a random moment.
 
-    Progress is in the database and never goes back; each life that may live long enough recovers in time.
+    Progress is in the database and never goes back; each life that lasts long enough recovers in time.
     """
     longest, highest, at_work = 0.0, 0, 0
     for _ in range(kills):
@@ -91,7 +91,7 @@ def test_the_joiner(kafka_bootstrap: str, stream_name: str, database_url: str, k
 
 @KILLS
 def test_the_label_consumer(kafka_bootstrap: str, stream_name: str, database_url: str, kills: int) -> None:
-    """Every version is stored once, every tenth of them was sent twice; progress is at the end of every partition."""
+    """Every version is stored once, although every tenth was sent twice; progress is at the end of every partition."""
     logs = make_logs(kafka_bootstrap, stream_name)
     kills, dice = chance(kills)
     options = list(arguments(kafka_bootstrap, stream_name, database_url))
@@ -131,7 +131,7 @@ def test_the_label_consumer(kafka_bootstrap: str, stream_name: str, database_url
 def test_the_scorer(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str, tmp_path: Path, kills: int
 ) -> None:
-    """Live log, shadow log and database hold the same sets, and the sample is what the seed says."""
+    """Live log, shadow log and database hold the same sets, and the sample follows from the seed."""
     pipeline = Pipeline(gnomon, kafka_bootstrap, database_url, stream_name, sum_model(tmp_path / "sum.onnx", "amount"))
     # Small windows, and a budget below the arrival rate.
     pipeline.env |= {

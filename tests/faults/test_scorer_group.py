@@ -1,4 +1,4 @@
-"""The scorer among others: members that come, go, freeze and come back; a live topic that moves under it."""
+"""The scorer in a group: members that join, leave, freeze and come back; a live topic that changes under it."""
 
 import random
 import signal
@@ -43,13 +43,13 @@ class Bench:
         assert done.returncode == 0, done.stderr
 
     def recreate(self) -> None:
-        """Delete the live topic and make it anew."""
+        """Delete the live topic and re-create it."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         admin.delete_topics([self.live.live])[self.live.live].result()
         deadline = time.monotonic() + 20
         while self.live.live in admin.list_topics(timeout=5).topics:
             assert time.monotonic() < deadline
-            time.sleep(0.1)  # a broker answers before it has deleted, and tells nobody when it has
+            time.sleep(0.1)  # a broker answers before the topic is deleted, and does not report the end
         self.create(4)
 
     def score(self, member: str, *arguments: str, protocol: str = "classic", **env: str) -> GnomonProcess:
@@ -72,7 +72,7 @@ def bench(gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, tmp_path: Path
 
 
 def traffic(live: Stream, rate: int, partition: Callable[[int], int] | None = None) -> AbstractContextManager[None]:
-    """Captures at about `rate` a second, until the block ends."""
+    """Send captures at about `rate` a second until the block ends."""
     return load(lambda: live.send(rate // 20, partition=partition), 0.05)
 
 
@@ -85,8 +85,9 @@ def test_members_join_and_leave_in_the_middle_of_windows(bench: Bench, protocol:
         for turn in range(3):
             comes = bench.score("b", "--no-sampling", protocol=protocol)
             comes.wait_for("assigned")
-            time.sleep(dice.uniform(0.3, 1.2))  # a moment of the window, not a condition
-            if turn % 2 and protocol == "classic":  # the newer one waits 45 s for the killed, by the broker's setting
+            time.sleep(dice.uniform(0.3, 1.2))  # a delay, not a condition
+            # the newer protocol waits 45 s for the killed member, by the broker's setting
+            if turn % 2 and protocol == "classic":
                 comes.kill()
             else:
                 assert comes.terminate(15) == 0
@@ -147,7 +148,7 @@ def test_what_is_too_far_behind_is_skipped_if_asked_and_leaves_gaps(bench: Bench
     assert {gap["reason"] for gap in gaps} == {"overload"}
     assert seen + sum(gap["lost"] for gap in gaps) == len(bench.live.sent)
     assert seen < 30_000
-    # What is younger than half of the limit is never skipped: windows, not gaps, cover it.
+    # Captures younger than half of the limit are never skipped: windows, not gaps, cover them.
     for partition, one in found.items():
         skipped = [range(w["start_offset"], w["end_offset"]) for w in one.windows if w["gap"]]
         assert not any(
@@ -168,7 +169,7 @@ def test_a_recreated_topic_is_refused(bench: Bench) -> None:
 
 
 def test_a_topic_that_is_recreated_under_it_is_refused(bench: Bench) -> None:
-    """The new one soon reaches beyond the offset that is due: nothing of it may be taken for what was due there."""
+    """The new topic soon reaches beyond the next offset: nothing of it may be read as the old topic's capture."""
     bench.live.send(40)
     process = bench.score("a")
     sealed = outcomes(await_sealed(bench.bootstrap, bench.stream, "boost", 40))
@@ -198,7 +199,7 @@ def test_the_feature_schema_may_evolve_under_it(bench: Bench) -> None:
 
 
 def test_a_second_service_with_another_record_does_not_stop_the_challenger(bench: Bench) -> None:
-    """The newest record of the stream has none of the model's features: a restart still scores the first service."""
+    """The stream's newest record has none of the model's features: a restart still scores the first service."""
     bench.live.send(50)
     other = Stream(bench.bootstrap, bench.stream, FeatureSchema.of({"height": "double"}), model=("body", "7"))
     other.publish_schema()

@@ -1,4 +1,4 @@
-"""A broker that is killed at each step of a transaction, and a commit that is held up on its way there."""
+"""A broker that is killed at each step of a transaction, and a commit that is delayed on its way to the broker."""
 
 import contextlib
 import socket
@@ -23,7 +23,7 @@ CLIENT = b"scorer"
 
 
 class Proxy:
-    """Forwards to the broker; the first armed request of the scorer's is held back, or the broker killed instead."""
+    """Forwards to the broker; the first armed request of the scorer is delayed, or the broker is killed instead."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -42,7 +42,7 @@ class Proxy:
         self._run(self._repair)
 
     def arm(self, step: int, hold: float = 0.0) -> None:
-        """`hold` 0 kills the broker at the next request of this type."""
+        """Arm a request type; `hold` 0 kills the broker at the next request of this type."""
         self.fired.clear()
         self._hold, self._armed = hold, step
 
@@ -120,14 +120,14 @@ class Proxy:
         self._armed = None
         self.fired.set()
         if self._hold:
-            time.sleep(self._hold)  # the request travels all this time
+            time.sleep(self._hold)  # the duration of the request on its way
             return
         assert self.broker is not None
         self.broker.kill()
         self._dead.set()
 
     def _repair(self) -> None:
-        """Start the broker again. A thread that lives on: the broker ends with the thread that started it."""
+        """Start the broker again. The thread continues, because the broker ends with the thread that started it."""
         while True:
             self._dead.wait()
             self._dead.clear()
@@ -139,7 +139,7 @@ class Proxy:
 
 @pytest.fixture
 def proxy(tmp_path: Path, kafka_bootstrap: str) -> Iterator[Proxy]:
-    """A proxied broker of one's own; skipped or failed exactly where the shared real broker would be."""
+    """Yield a proxied broker for this test; it is skipped or fails like the shared real broker."""
     made = Proxy()
     try:
         made.broker = Broker(tmp_path, made.port)
@@ -152,7 +152,7 @@ def proxy(tmp_path: Path, kafka_bootstrap: str) -> Iterator[Proxy]:
 
 
 def sealed(bootstrap: str, stream: str, total: int, process: GnomonProcess) -> dict[int, Partition]:
-    """The audited log once it covers `total`; where it never does, the scorer's own words."""
+    """Return the audited log once it covers `total`; if it never does, show the scorer's log."""
     try:
         return await_sealed(bootstrap, stream, "boost", total, timeout=90)
     except AssertionError as error:
@@ -197,7 +197,7 @@ def test_nothing_is_lost_or_doubled_whatever_happens_to_a_transaction(
 def test_the_end_of_a_transaction_that_arrives_in_the_next_one_is_harmless(
     gnomon: Gnomon, proxy: Proxy, stream_name: str, database_url: str, tmp_path: Path
 ) -> None:
-    """Row 34: rows without their seal become visible, and are left out by whoever reads on; each pair is there once."""
+    """Row 34: rows without their seal become visible, and readers leave them out; each pair is there once."""
     bootstrap = f"127.0.0.1:{proxy.port}"
     where = ("--stream", stream_name, "--bootstrap-servers", bootstrap, "--deployment", "boost")
     done = gnomon.run("topics", "create", *where)

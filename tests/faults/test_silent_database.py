@@ -1,4 +1,4 @@
-"""Row 30: the connection to PostgreSQL is lost without a word; its packets are dropped, nobody is told."""
+"""Row 30: the connection to PostgreSQL is lost silently, because its packets are dropped."""
 
 import socket
 import time
@@ -9,7 +9,7 @@ from tests.support.join_processes import arguments
 from tests.support.joined_database import assert_all_joined, joined, members, wait_until
 from tests.support.logs import make_logs
 from tests.support.servers.process import Gnomon
-from tests.support.silent_link import silent_link
+from tests.support.tcp_link import silent_link
 
 
 def server_of(url: str) -> tuple[int, str | tuple[str, int]]:
@@ -42,7 +42,7 @@ def test_a_joiner_notices_within_half_a_minute_and_keeps_its_group(
             logs.capture(40)
             logs.score()
             wait_until(lambda: process.page("/readyz")[0] == 503, 40)
-            process.wait_for("is away", timeout=40)
+            process.wait_for("waiting for a dependency", timeout=40)
             print(f"noticed after {time.monotonic() - began:.1f} s")
             time.sleep(max(0.0, 20 - (time.monotonic() - began)))  # longer than the session of the group
             assert members(kafka_bootstrap, stream_name) == before

@@ -1,4 +1,4 @@
-"""Messages near a size limit of the broker, a topic or a client: each is that row's outcome; the stream goes on."""
+"""Messages near a size limit of the broker, a topic or a client: only that row fails; the stream continues."""
 
 import os
 import threading
@@ -46,7 +46,7 @@ def scores_model(path: Path, width: int) -> Path:
 
 
 class Sized:
-    """A stream with one partition whose messages have the sizes that a test wants."""
+    """A stream with one partition whose messages have the sizes that a test needs."""
 
     def __init__(self, gnomon: Gnomon, bootstrap: str, stream: str) -> None:
         self.gnomon, self.bootstrap, self.stream = gnomon, bootstrap, stream
@@ -72,7 +72,7 @@ class Sized:
         assert self.producer.flush(20) == 0
 
     def scored(self, model: Path, *options: str) -> dict[int, dict[str, Any]]:
-        """Outcomes by offset, after the shipped command has come to the end of the log."""
+        """Return outcomes by offset, after the shipped command has read to the end of the log."""
         self.run(
             "score", "--deployment", "boost", "--model", str(model), "--no-sampling", "--exit-when-idle=1", *options
         )
@@ -108,7 +108,7 @@ def test_outcomes_and_dead_letters_keep_to_the_limits_of_small_topics(sized: Siz
         sized.limit(topic, 50_000)
     sized.put(b"garbage", os.urandom(80_000))
     sized.put(b"r", sized.live.capture("r"))
-    long = "x" * 30_000  # it stands twice in its outcome
+    long = "x" * 30_000  # its outcome contains it twice
     sized.put(long.encode(), sized.live.capture(long))
     found = sized.scored(scores_model(tmp_path / "scores.onnx", 10_000))
     assert [status(found[offset]) for offset in range(3)] == ["dead_lettered", "failed", "failed"]
@@ -121,7 +121,7 @@ def test_outcomes_and_dead_letters_keep_to_the_limits_of_small_topics(sized: Siz
 
 
 def test_an_outcome_that_is_too_large_fails_and_those_beside_it_are_scored(sized: Sized, tmp_path: Path) -> None:
-    """130,900 scores fill a message but for the last few bytes; a long request id does not fit any more."""
+    """130,900 scores fill a message up to the last few bytes; a long request id no longer fits."""
     for request_id in ("a", "b" * 1500, "c"):
         sized.put(request_id.encode(), sized.live.capture(request_id))
     found = sized.scored(scores_model(tmp_path / "scores.onnx", 130_900), "--warm-up", "4")
@@ -165,7 +165,7 @@ def test_a_hook_whose_producer_was_replaced_delivers_what_the_first_one_held(siz
 def test_a_topic_that_takes_no_outcome_ends_the_scorer_with_the_settings_name(
     sized: Sized, tmp_path: Path, topic: str
 ) -> None:
-    """Waiting does not mend it: it would try for ever."""
+    """Waiting does not help: it would retry for ever."""
     sized.limit(f"gnomon.{sized.stream}.{topic}", 2_000)
     sized.put(b"r", sized.live.capture("r"))
     model = sum_model(tmp_path / "sum.onnx", "amount")

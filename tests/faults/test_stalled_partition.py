@@ -1,4 +1,4 @@
-"""One partition stands still among others that move: it is named within a minute, in the log and in the metrics."""
+"""One partition stalls while others progress: it is named within a minute, in the log and in the metrics."""
 
 import re
 import time
@@ -19,7 +19,7 @@ NAMED_WITHIN_S = 60.0
 def test_a_partition_behind_a_hanging_transaction_is_named_within_a_minute(
     gnomon: Gnomon, kafka_bootstrap: str, tmp_path: Path
 ) -> None:
-    """What lies behind a transaction that nobody ends is not handed out to readers."""
+    """Readers do not get messages after a transaction that never ends."""
     name = f"stall-{uuid.uuid4().hex[:8]}"
     stream = prepare(gnomon, kafka_bootstrap, name)
     stream.publish_schema()
@@ -39,7 +39,7 @@ def test_a_partition_behind_a_hanging_transaction_is_named_within_a_minute(
     began = time.monotonic()
     while not any("partition stalled" in line for line in scorer.output.splitlines()):
         assert time.monotonic() - began < NAMED_WITHIN_S, scorer.output
-        stream.send(partitions, partition=lambda index: index)  # traffic goes on, in the stalled partition too
+        stream.send(partitions, partition=lambda index: index)  # traffic continues, also in the stalled partition
         scorer.popen.poll()
         time.sleep(1)  # the pace of the traffic
     line = scorer.wait_for("partition stalled")

@@ -1,4 +1,4 @@
-"""A request that the caller got wrong is no failure of the live model."""
+"""A request with a caller's error is not a failure of the live model."""
 
 from typing import Any
 

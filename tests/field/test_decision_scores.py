@@ -1,4 +1,4 @@
-"""Decision scores where probabilities are expected: refused with the line of a sidecar that decides what they are."""
+"""Decision scores instead of probabilities are refused, with the sidecar's line that states what they are."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ def predictions(path: Path) -> list[Prediction]:
 
 
 def lines(message: str) -> list[dict[str, Any]]:
-    """The `outputs` of each sidecar that a refusal offers."""
+    """Return the `outputs` of each sidecar that a refusal suggests."""
     found = [yaml.safe_load(one)["outputs"] for one in re.findall(r"`(outputs: \{.*?\})`", message)]
     assert found, message
     return found
@@ -78,12 +78,12 @@ def test_the_scores_of_an_svc_stand_in_reverse_and_the_line_offered_gives_its_de
     assert all("its scores stand in reverse order" in one for one in messages)
     write_sidecar(path, features=NAMES, outputs=lines(messages[0])[0])
     assert [one.value for one in predictions(path)] == pytest.approx(model.decision_function(X[:5]).tolist(), abs=1e-4)
-    # Said to be scores, they are in reverse all the same.
+    # Even if a sidecar calls them scores, they are in reverse order.
     write_sidecar(path, features=NAMES, outputs={"probabilities": "scores"})
     assert all("its scores stand in reverse order" in one for one in refused_rows(path))
     write_sidecar(path, features=NAMES, positive="late")
     write_sidecar(path, features=NAMES, positive="late", outputs=lines(refused_rows(path)[0])[0])
-    # `positive` names the class whose score is the value; a column that is the value needs no such name.
+    # `positive` names the class whose score is the value; if a column is the value, it is not needed.
     late = [-one for one in model.decision_function(X[:5]).tolist()]
     assert [one.value for one in predictions(path)] == pytest.approx(late, abs=1e-4)
 
@@ -96,7 +96,7 @@ def test_decision_scores_that_a_sidecar_calls_scores_order_the_rows(tmp_path: Pa
 
 
 def logits(path: Path, **said: Any) -> Path:
-    """Two logits a row, as a network without its last softmax answers them."""
+    """Return a model with two logits a row, like a network without its last softmax."""
     save(
         path,
         [helper.make_node("Identity", ["x"], ["logits"])],

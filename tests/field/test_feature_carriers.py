@@ -1,4 +1,4 @@
-"""What carries the features: rows of many libraries, classes, mappings."""
+"""Objects that hold features: rows of many libraries, classes, mappings."""
 
 from collections import namedtuple
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Computed:
 
 
 class Struct:
-    """What msgspec.Struct looks like from outside."""
+    """A class that looks like msgspec.Struct."""
 
     __struct_fields__ = ("amount", "city")
     amount: float

@@ -1,4 +1,4 @@
-"""Features as services hold them: the types of their classes, and what carries them to the hook."""
+"""Features as services hold them: the types of their classes, and the objects that pass them to the hook."""
 
 import dataclasses
 import enum
@@ -103,7 +103,7 @@ TYPES = {
 
 
 def captured(schema: FeatureSchema, given: Any) -> pa.RecordBatch:
-    """The features of one capture as the scorer and the joiner decode them."""
+    """Return the features of one capture as the scorer and the joiner decode them."""
     binder = FeatureBinder(schema, listed_only=False, encoder_checks=True)
     encode = live_encoder(schema, "p", ("m", "1"), 1.0, schema.live.fingerprint)
     message = encode(0, 1, "r", None, {}, None, binder.bind(given), None, None, None, None)
@@ -136,7 +136,7 @@ def test_models_and_pairs_see_dotted_names() -> None:
 
 
 class _Recorded:
-    """What the layout asks of a connection, without a database."""
+    """A connection that answers the layout's statements without a database."""
 
     def __init__(self) -> None:
         self.inserted: list[tuple[Any, ...]] = []

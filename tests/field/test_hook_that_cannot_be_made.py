@@ -1,4 +1,4 @@
-"""`Tap.from_env()` stands at the start of a live service: whatever it finds there, the service starts."""
+"""`Tap.from_env()` runs at the start of a live service: whatever the configuration, the service starts."""
 
 import json
 import logging
@@ -24,6 +24,9 @@ FILES = {
     "nested too deep to read": b"[" * 200_000,
     "nested too deep to walk": record(["null"] * 1).encode().replace(b'["null"]', b"[" * 500 + b"]" * 500),
     "a number": b"1",
+    "a feature that is there twice": b'{"amount": "double", "amount": "string"}',
+    "a byte order mark of UTF-16": '{"amount": "double"'.encode("utf-16"),
+    "binary": bytes(range(256)) * 10,
     "no fields": b'{"type": "record", "name": "F"}',
     "fields that are none": b'{"type": "record", "name": "F", "fields": [1]}',
     "a name that is none": b'{"type": "record", "name": 3, "fields": [{"name": "a", "type": "double"}]}',
@@ -50,7 +53,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(caplog: pytest.LogCaptureFixture, **given: Any) -> str:
-    """Make the hook, use all of it, and return why it is off."""
+    """Create the hook, call all of it, and return why it is off."""
     with caplog.at_level(logging.ERROR, "gnomon_producer"):
         tap = Tap.from_env(**given)
     assert isinstance(tap, MisconfiguredTap)

@@ -1,4 +1,4 @@
-"""`gnomon schemas infer` on files of users, and `gnomon schemas check` on what Avro leaves out."""
+"""`gnomon schemas infer` on users' files, and `gnomon schemas check` on changes that Avro's own check misses."""
 
 import gzip
 import json

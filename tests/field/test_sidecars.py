@@ -12,6 +12,7 @@ from tests.support.live_stream import save, write_sidecar
 from tests.support.model_runners import load, outcomes
 
 from gnomon_consumer.scorer.worker import models
+from gnomon_consumer.scorer.worker.models.names import classes_in
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.records import Failure, Prediction
@@ -32,7 +33,7 @@ def total(folder: Path, **metadata: str) -> Path:
 
 
 def index_of_class(folder: Path, kind: int = TensorProto.INT64) -> Path:
-    """label = 0 where b is below zero, 1 else."""
+    """label = 0 if b is below zero, else 1."""
     return save(
         folder / "churn.onnx",
         [helper.make_node("Greater", ["b", "zero"], ["is"]), helper.make_node("Cast", ["is"], ["label"], to=kind)],
@@ -289,3 +290,9 @@ def test_tensors_in_the_models_own_folder_are_under_its_hash(tmp_path: Path) -> 
     (tmp_path / "weights.bin").rename(tmp_path / "elsewhere.bin")
     with pytest.raises(ConfigurationError, match=r"'weights\.bin', which is not a file in the model's own folder"):
         load(path, FEATURES)
+
+
+@pytest.mark.parametrize("text", ['{"0": "no", "0": "yes"}', "{0: 'no', 0: 'yes'}"])
+def test_a_class_that_another_tool_names_twice_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="has a key twice"):
+        classes_in(text, "the ONNX metadata's `classes`")

@@ -1,4 +1,4 @@
-"""A model that fails before the first capture: what the warm-up and the golden check say."""
+"""A model that fails before the first capture: the errors of the warm-up and of the golden check."""
 
 import json
 from pathlib import Path

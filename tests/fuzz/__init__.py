@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of what is read from outside; see `python -m tests.fuzz`."""
+"""Coverage-guided fuzzing of external input; see `python -m tests.fuzz`."""

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz TARGET`: fuzz one target with atheris for some time, from the corpus that is kept."""
+"""`python -m tests.fuzz TARGET`: fuzz one target with atheris for some time, starting from the stored corpus."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ from tests.fuzz.targets import CORPUS, TARGETS
 
 
 def main() -> int:
-    """Return 2 where atheris is missing; atheris itself ends the process with the input that failed."""
+    """Return 2 if atheris is missing; atheris itself ends the process with the input that failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target", choices=sorted(TARGETS))
     parser.add_argument("--seconds", type=int, default=60, help="how long; default 60")

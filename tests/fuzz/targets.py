@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes any bytes, and raises nothing but what its product function promises."""
+"""The fuzz targets: each takes any bytes, and raises only what its product function documents."""
 
 import contextlib
 import tempfile
@@ -22,7 +22,7 @@ def _readers() -> tuple[Reader, ColumnarReader]:
 
 
 def decoding(data: bytes) -> None:
-    """A framed message: the columnar reader takes what the reference takes, and refuses what it refuses."""
+    """Decode a framed message: the columnar reader accepts and refuses the same messages as the reference."""
     reference, columnar = _readers()
     try:
         reference.decode(data)
@@ -34,13 +34,13 @@ def decoding(data: bytes) -> None:
 
 
 def peeking(data: bytes) -> None:
-    """The few fields that are read of a capture without decoding it."""
+    """Read the few fields of a capture that are read without decoding it."""
     with contextlib.suppress(DecodeError):
         peek(data)
 
 
 def settings(data: bytes) -> None:
-    """A configuration file."""
+    """Read a configuration file."""
     with tempfile.NamedTemporaryFile(suffix=".toml") as file:
         Path(file.name).write_bytes(data)
         with contextlib.suppress(ConfigurationError):
@@ -48,7 +48,7 @@ def settings(data: bytes) -> None:
 
 
 def labels(data: bytes) -> None:
-    """A file of labels: CSV, or JSON Lines where it begins like it."""
+    """Read a file of labels: CSV, or JSON Lines if it begins like that."""
     suffix = ".jsonl" if data.lstrip()[:1] == b"{" else ".csv"
     with tempfile.NamedTemporaryFile(suffix=suffix) as file:
         Path(file.name).write_bytes(data)

@@ -1,4 +1,4 @@
-"""Every input that is kept, whether fuzzing found it or a person, is read or refused in the product's own words."""
+"""Every stored input, found by fuzzing or by a person, is read or refused with one of the product's own errors."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests beside real servers."""
+"""Fixtures of the tests with real servers."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def db(database_url: str) -> Iterator[Database]:
 def command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Ended]:
-    """The `gnomon` command line, run within this process in a folder of this test's own."""
+    """Return the `gnomon` command line, run within this process in a folder of this test."""
     return in_process(capsys, monkeypatch, tmp_path)
 
 

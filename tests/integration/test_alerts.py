@@ -1,4 +1,4 @@
-"""Prometheus' own tool takes the shipped alert rules; each fires when it should and has its runbook."""
+"""Prometheus' own tool accepts the shipped alert rules; each fires when it should and has its runbook."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ def rules() -> dict[str, dict[str, Any]]:
 
 
 def test_alerts_ask_for_what_is_written() -> None:
-    """Every metric and label of an alert is one that a command serves; the bounds it names exist."""
+    """Every metric and label of an alert is served by a command; the bounds that it names exist."""
     written = metrics("s", [BoundResult("b", "d", "r", 1.0, MET, "")], 0.0)
     known = {family.name: set(family.samples[0].labels) for family in written.collect()}
     for vocabulary in (ScorerMetrics("s", "d"), JoinerMetrics("s", "d"), LabelMetrics("s")):
@@ -52,7 +52,7 @@ def test_alerts_ask_for_what_is_written() -> None:
         assert labels <= set.intersection(*(known[metric] for metric in sides)), name
         for selector in re.findall(r"\{([^}]*)\}", rule["expr"]):
             assert set(re.findall(r"(\w+)(?:=|!)", selector)) <= known[used[0]]
-    assert parse("ledger.balanced = 1").report == "ledger"  # the bound that GnomonLedgerOpen knows by its name
+    assert parse("ledger.balanced = 1").report == "ledger"  # the bound that GnomonLedgerOpen refers to
 
 
 def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
@@ -63,7 +63,7 @@ def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
 
 
 def test_the_runbooks_name_metrics_and_reasons_that_exist() -> None:
-    """What somebody reads at night and does not find is worse than nothing."""
+    """A runbook that names a missing metric or reason would mislead its reader."""
     text = RUNBOOKS.read_text(encoding="utf-8")
     known = {
         name
@@ -86,7 +86,7 @@ def promtool() -> str:
 
 D = 'stream="s", deployment="new"'
 BOUND = '{stream="s", deployment="new", role="challenger", bound="%s"}'
-# Alert: the series that Prometheus is fed, minute by minute; when it is asked; the labels that the alert then has.
+# Alert: the series that Prometheus gets, minute by minute; the time of the query; the alert's labels then.
 CASES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
     "GnomonBoundBroken": (
         {"gnomon_bound_state" + BOUND % "agreement.low >= 0.9": "0x90"},
@@ -248,7 +248,7 @@ def asked(port: int, path: str) -> Any:
 
 
 def test_a_prometheus_with_our_files_scrapes_and_watches(promtool: str, tmp_path: Path) -> None:
-    """The shipped configuration but for the targets: a scorer's page, and a port where nobody answers."""
+    """The shipped configuration, except for the targets: a scorer's page, and a port without a listener."""
     checked = subprocess.run([promtool, "check", "config", str(SCRAPE)], capture_output=True, check=False, timeout=60)
     assert checked.returncode == 0, checked.stdout
     metrics = ScorerMetrics("s", "new")

@@ -1,4 +1,4 @@
-"""The lag's bound on the real loop: arrivals triple, the model slows to a fifth, hangs, and recovers."""
+"""The lag bound in the real loop: arrivals triple, the model slows to a fifth, hangs, and recovers."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from tests.support.servers.process import Gnomon
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.store import packaged_schemas
 
-# Each capture says how long the model takes over it, so that the phases are exact.
+# Each capture sets how long the model takes for it, so that the phases are exact.
 MODEL = """
 import time
 class Sleeper:
@@ -31,7 +31,7 @@ PHASES = [  # seconds, captures a second, seconds a row
 
 
 def all_sampled(window: Record) -> bool:
-    """Whether nothing was left out."""
+    """Return whether every capture was sampled."""
     return all(cell["sampled"] == cell["seen"] and cell["draw_probability"] == 1 for cell in window["cells"])
 
 

@@ -1,4 +1,4 @@
-"""Sealed cohorts against pandas: who is in which slice, with which label, recomputed from what was sent and when."""
+"""Sealed cohorts against pandas: which requests are in which slice, with which label, recomputed from the input."""
 
 import random
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def plan(seed: int) -> tuple[Any, Any]:
-    """Captures, and versions of labels with the round (day) in which each is stored: most at once, some days late.
+    """Return captures, and versions of labels with the round (day) in which each is stored: most at once, some late.
 
-    A few are known, and stored, before the prediction that they are about.
+    A few are known, and stored, before their prediction.
     """
     rng = random.Random(seed)
     captures, labels = [], []
@@ -43,7 +43,7 @@ def plan(seed: int) -> tuple[Any, Any]:
 
 
 def expected(captures: Any, labels: Any, horizon: int, choice: str) -> dict[int, float | None]:
-    """Offset to its label's value (None: it matured without one), as the definition of a sealed cohort says."""
+    """Return offset -> its label's value (None: it matured without one), by the definition of a sealed cohort."""
     result: dict[int, float | None] = {}
     sealed_until: int | None = None
     for turn in range(DAYS):
@@ -117,7 +117,7 @@ def check_reports(
     wanted: dict[int, float | None],
     negative: bool,
 ) -> None:
-    """What the reports make of a cohort: shares of labelled, negative, late and missing, and Brier scores."""
+    """Check a cohort's shares of labelled, negative, late and missing requests, and its Brier scores in the reports."""
     came = set(labels.loc[labels["round"] < DAYS, "offset"])
     late = {offset for offset, value in wanted.items() if value is None and offset in came}
     labelled = sum(value is not None for value in wanted.values())

@@ -1,4 +1,4 @@
-"""Shell completion as docs/operations.md says: commands, options and their choices."""
+"""Shell completion as in docs/operations.md: commands, options and their choices."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The coverage simulation computes intervals in NumPy; here the SQL of the reports gives the same ones, to 1e-9."""
+"""The coverage simulation computes intervals in NumPy; the SQL of the reports gives the same ones, to 1e-9."""
 
 import uuid
 from datetime import timedelta
@@ -14,7 +14,7 @@ HORIZON = timedelta(days=1)
 
 
 def rows(drawn: Drawn) -> list[dict[str, Any]]:
-    """The sample as rows of `pairs`."""
+    """Return the sample as rows of `pairs`."""
     names = np.array(["on_time", "late"])
     return [
         {
@@ -76,7 +76,7 @@ def test_the_copy_is_the_sql(db: Database, setting: Setting) -> None:
         "latency p95": (latency["low"], latency["high"]),
         "agreement, period": (agreement["period_low"], agreement["period_high"]),
     }
-    if setting.weights > 1:  # the copy does not know what the service left out by itself
+    if setting.weights > 1:  # the copy does not include the service's own sampling
         del found["agreement, period"]
     for name, ends in found.items():
         for end, copy in zip(ends, expected[name], strict=True):

@@ -1,6 +1,6 @@
-"""Ways of libpq to a PostgreSQL with TLS, certificates and a service file, and what is said where one is refused.
+"""libpq's ways to connect to a PostgreSQL with TLS, certificates and a service file, and the errors of each.
 
-The outcome is docs/connection-errors.md: with GNOMON_WRITE_DOCS=1 the test writes the page, without it compares.
+The results are docs/connection-errors.md: with GNOMON_WRITE_DOCS=1 the test writes the page, else it compares.
 """
 
 import os
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("strict")
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to the server: what it is called, its URL, and what must hold meanwhile."""
+    """One way to connect: its title, its URL, and the state of the server meanwhile."""
 
     title: str
     url: str
@@ -37,7 +37,7 @@ class Way:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Strict]:
-    """A server of this module's own, in a folder that its account can reach (pytest's own is closed)."""
+    """Yield a server for this module, in a folder that its account can reach (pytest's own is closed)."""
     try:
         with tempfile.TemporaryDirectory(prefix="gnomon-strict-") as folder, servers.running(Path(folder)) as running:
             yield running
@@ -46,7 +46,7 @@ def strict() -> Iterator[Strict]:
 
 
 def ways(strict: Strict, folder: Path) -> list[Way]:
-    """Return every way, and make the files that they need."""
+    """Return every way, and create the files that they need."""
     root, other = strict.authority.certificate, Authority.made(folder, "other")
     stranger = other.issue(CERTIFIED)
     password_file, service_file = folder / "pgpass", folder / "services"
@@ -135,10 +135,11 @@ def test_every_way_to_the_server(strict: Strict, tmp_path: Path) -> None:
 def written_page(strict: Strict, folder: Path, told: list[tuple[Way, Ended]]) -> str:
     """Return the page."""
     lines = [
-        "# What a connection to PostgreSQL is told",
+        "# Errors of connections to PostgreSQL",
         "",
-        f"Written by `{Path(__file__).relative_to(ROOT)}`, which runs `gnomon labels load` where TLS is asked for.",
-        "Status 0: it works; 2: somebody must change something; 3: the server takes no connection now.",
+        f"Written by `{Path(__file__).relative_to(ROOT)}`,",
+        "which runs `gnomon labels load` on a server that requires TLS.",
+        "Status 0: it works; 2: you must change something; 3: the server accepts no connection now.",
         "",
         "| way | status | error |",
         "|---|---|---|",

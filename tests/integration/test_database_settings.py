@@ -1,4 +1,4 @@
-"""What role, database and pooler are set to changes no row: joiner, labels and reports beside an ordinary database."""
+"""Settings of role, database and pooler change no row: joiner, labels and reports compared with a plain database."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,16 +18,16 @@ from gnomon_consumer.database.connections import connect, engine_for
 from gnomon_migrations import runner
 from gnomon_schemas.errors import ConfigurationError
 
-# One server for all of them, and databases by fixed names: they belong in one worker.
+# One server for all of them, and databases with fixed names, so they belong in one worker.
 pytestmark = pytest.mark.xdist_group("stock_settings")
 
 
 def _nine_digits(text: str) -> float:
-    """Another plan adds up in another order: the last digits may differ, a setting of the digits would show earlier."""
+    """Round to nine digits: another plan adds in another order, but a changed digits setting would show earlier."""
     return float(f"{float(text):.9g}")
 
 
-# Settings that people give to a role or a database for other programs; each changes what an unaware client reads.
+# Settings that people make for other programs; each changes the results of a client that ignores it.
 HOSTILE: Mapping[str, tuple[str, ...]] = {
     "client_encoding": ("LATIN1", "SQL_ASCII", "WIN1252"),
     "datestyle": ("SQL, DMY", "German", "Postgres, MDY"),
@@ -56,7 +56,7 @@ REPORTS = ("agreement", "latency", "quality", "labels", "ledger", "disagreements
 
 @pytest.fixture(scope="module")
 def logs() -> Iterator[Logs]:
-    """Live and shadow logs of texts that only UTF-8 holds, on a broker of this module."""
+    """Return live and shadow logs with texts that only UTF-8 holds, on a broker of this module."""
     from confluent_kafka import Producer
 
     cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock"})
@@ -74,7 +74,7 @@ def logs() -> Iterator[Logs]:
 
 
 def _everything(logs: Logs, owner: str, url: str, folder: Path) -> dict[str, Any]:
-    """Join, load labels and ask every report through `url`; return what the database and the reports hold then."""
+    """Join, load labels and run every report through `url`; return the content of database and reports."""
     env = {
         "GNOMON_DATABASE_URL": url,
         "GNOMON_STREAM": STREAM,
@@ -112,7 +112,7 @@ def _everything(logs: Logs, owner: str, url: str, folder: Path) -> dict[str, Any
                 sql.Identifier("gnomon", table),
             )
             found[table] = plain.execute(statement).fetchall()
-    # Sums of an hour: their last digits depend on how many transactions they were added up in.
+    # Hourly sums: their last digits depend on the number of transactions that added to them.
     found["rollups"] = [[_rounded(text) for text in row] for (row,) in found["rollups"]]
     return found
 
@@ -126,7 +126,7 @@ def _rounded(text: str | None) -> str | float | None:
 
 @pytest.fixture(scope="module")
 def ordinary(stock: Stock, logs: Logs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What all of them hold in a database that nobody has touched."""
+    """Return the contents of a database with default settings."""
     with stock.database("settings_ordinary") as url:
         runner.upgrade(engine_for(url))
         return _everything(logs, url, url, tmp_path_factory.mktemp("ordinary"))

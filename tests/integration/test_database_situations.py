@@ -1,6 +1,6 @@
-"""Every command that uses PostgreSQL, in every situation that people reported: a status and a line, never a traceback.
+"""Every command that uses PostgreSQL, in every reported situation: a status and a line, never a traceback.
 
-The outcome is docs/database-errors.md: with GNOMON_WRITE_DOCS=1 the test writes the page, without it compares.
+The results are docs/database-errors.md: with GNOMON_WRITE_DOCS=1 the test writes the page, else it compares.
 """
 
 import os
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "database-errors.md"
 STREAM = "s"
 INSUFFICIENT_DATA = 12  # a verdict's
-# The databases have names of their own: one worker makes them.
+# The databases have fixed names, so one worker creates them.
 pytestmark = pytest.mark.xdist_group("situations")
 
 
@@ -47,7 +47,7 @@ class Situation:
 
 @pytest.fixture(scope="module")
 def situations(stock: Stock) -> Iterator[list[Situation]]:
-    """Make the databases."""
+    """Create the databases."""
     with ExitStack() as stack:
         names = ("fine", "behind", "ahead", "before", "pooled")
         urls = {name: stack.enter_context(stock.database(f"situation_{name}")) for name in names}
@@ -104,7 +104,7 @@ def test_every_command_is_asked() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The files that the commands read."""
+    """Return the files that the commands read."""
     (tmp_path / "labels.csv").write_text("request_id,observed_at,label\nr1,2026-01-01T00:00:00Z,late\n")
     (tmp_path / "training.csv").write_text("request_id,distance\nr1,1.5\n")
     sum_model(tmp_path / "model.onnx", "distance")
@@ -115,7 +115,7 @@ SERVICES = {"join": "event=joining", "labels consume": 'event="consuming labels"
 
 
 def served(gnomon: Gnomon, name: str, arguments: tuple[str, ...], env: Mapping[str, str]) -> Ended:
-    """Return how a service ends that is stopped as soon as it has its database: empty topics have nothing to drain."""
+    """Return how a service ends that is stopped once it has its database: empty topics never finish a drain."""
     process = gnomon.start(*name.split(), *(argument for argument in arguments if argument != "--drain"), env=env)
     process.wait_for(SERVICES[name], timeout=60)
     return Ended(process.terminate(60), process.stdout, process.output)
@@ -146,7 +146,7 @@ def test_every_command_in_every_situation(
             if ended.status > 1:
                 assert len([line for line in ended.stderr.splitlines() if line.startswith("gnomon: ")]) <= 1, said
     for name, by_situation in outcomes.items():
-        # No deployment of this stream has scored anything: there is nothing to replay, to decide by, or to go back to.
+        # No deployment of this stream has scored anything: there is nothing to replay, decide or roll back.
         empty = {"dlq replay", "promote", "rollback", "verdict --plan", "verdict --as-of"}
         expected = {0, 1} | ({2} if name in empty else set()) | ({INSUFFICIENT_DATA} if "verdict" in name else set())
         assert by_situation["owner"].status in expected, (name, by_situation["owner"])
@@ -175,7 +175,7 @@ def test_a_supervisor_ends_with_what_its_services_cannot_do(
 
 
 def test_an_owner_who_may_not_create_roles_has_a_script_for_a_dba(stock: Stock, folder: Path) -> None:
-    """Roles are those of the whole server, which has Gnomon's already: another name stands for one that is missing."""
+    """Roles belong to the whole server, which already has Gnomon's: another name represents a missing role."""
     with stock.database("situation_roles") as url:
         runner.upgrade(engine_for(url))
         stock.execute("create role stock_plain login nocreaterole")
@@ -198,12 +198,12 @@ def test_an_owner_who_may_not_create_roles_has_a_script_for_a_dba(stock: Stock, 
 
 
 def written(situations: list[Situation], outcomes: Mapping[str, Mapping[str, Ended]]) -> str:
-    """Return the page: a table of statuses, and what each situation is told."""
+    """Return the page: a table of statuses, and the errors of each situation."""
     lines = [
-        "# What each command says about PostgreSQL",
+        "# Errors of each command about PostgreSQL",
         "",
         f"Written by `{Path(__file__).relative_to(ROOT)}`, which runs every command in every situation on Debian's",
-        "PostgreSQL. Status 0: done; 1: a check failed; 2: somebody must change something; 3: the server does not",
+        "PostgreSQL. Status 0: done; 1: a check failed; 2: you must change something; 3: the server does not",
         "answer. `gnomon join` and `gnomon labels consume` are run with `--drain` here; without it they wait for a",
         "server that does not answer, also at their start.",
         "",
@@ -225,7 +225,7 @@ def written(situations: list[Situation], outcomes: Mapping[str, Mapping[str, End
 
 
 def general(line: str) -> str:
-    """Return a line without what differs from run to run."""
+    """Return a line without the parts that differ from run to run."""
     line = re.sub(r"127\.0\.0\.1:\d+", "HOST:PORT", line)
     line = re.sub(r'"127\.0\.0\.1", port \d+', '"HOST", port PORT', line)
     return re.sub(r"\b\d{4}\b", lambda found: "NEWEST" if found[0] == runner.newest() else "OTHER", line)

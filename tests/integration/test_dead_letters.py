@@ -62,7 +62,7 @@ def test_a_letter_is_replayed_once_its_schema_is_known(
     with psycopg.connect(database_url) as connection:
         connection.execute("update gnomon.dead_letters set request_id = ltrim(request_id, 'x')")
     first = gnomon.run(*replay, timeout=120)
-    assert (first.returncode, bool(first.stdout)) == (1, True), first.stderr  # the garbage stays
+    assert (first.returncode, bool(first.stdout)) == (1, True), first.stderr  # the unreadable one stays
     assert sorted(letter["outcome"][:6] for letter in json.loads(first.stdout)) == ["paired", "paired", "stays:"]
     second = json.loads(gnomon.run(*replay, timeout=120).stdout)
     assert [letter["outcome"][:6] for letter in second] == ["stays:"]
@@ -110,7 +110,7 @@ def test_two_replays_at_once_move_a_letter_once(database_url: str) -> None:
 
 @pytest.mark.parametrize(("point", "moved"), [("taken", 0), ("moved", 1)])
 def test_a_replay_killed_around_its_commit(database_url: str, point: str, moved: int) -> None:
-    """Before the commit the letter stays as it was, after it the pair stands; trying again moves it once."""
+    """Before the commit the letter is unchanged, after it the pair exists; a second attempt moves it once."""
     with psycopg.connect(database_url) as connection:
         sink = sink_of(connection)
         joined = window(0, 3, changes={1: {"capture_probability": 0.0}})
@@ -132,7 +132,7 @@ def test_a_replay_killed_around_its_commit(database_url: str, point: str, moved:
 def test_a_replay_killed_at_any_moment_moves_each_letter_once(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str, tmp_path: Path
 ) -> None:
-    """The shipped command, killed three times with letters moved and letters left; afterwards each has moved once."""
+    """The shipped command is killed three times with letters moved and letters left; in the end each moved once."""
     model = sum_model(tmp_path / "model.onnx", "amount")
     topics.create(
         load_settings({"bootstrap_servers": kafka_bootstrap}), topics.plan(Topics(stream_name), 4, ["challenger"])
@@ -149,7 +149,7 @@ def test_a_replay_killed_at_any_moment_moves_each_letter_once(
     with psycopg.connect(database_url, autocommit=True) as connection, psycopg.connect(database_url) as holding:
         stand = "select (select count(*) from gnomon.pairs), (select count(*) from gnomon.dead_letters)"
         assert one(connection, stand) == (0, count)
-        # The last letter cannot move while this transaction lasts: no run is at its end when it is killed.
+        # The last letter cannot move during this transaction, so no run has finished when it is killed.
         holding.execute(
             "select from gnomon.dead_letters order by source_partition desc, source_offset desc limit 1 for update"
         )
@@ -168,7 +168,7 @@ def test_a_replay_killed_at_any_moment_moves_each_letter_once(
         holding.rollback()
         ended = gnomon.run(*replay)
         assert ended.returncode == 0, ended.stderr
-        assert len(json.loads(ended.stdout)) <= letters  # a commit under way at the last kill may have come after
+        assert len(json.loads(ended.stdout)) <= letters  # a commit in progress at the last kill may arrive later
         names = "count(*), count(distinct (source_partition, source_offset)), count(*) filter (where replayed)"
         assert one(connection, f"select {names} from gnomon.pairs") == (count, count, count)
         assert one(connection, stand) == (count, 0)

@@ -1,4 +1,4 @@
-"""`gnomon doctor`: every fault is found, and each finding says the way out."""
+"""`gnomon doctor` finds every fault, and each finding names the way out."""
 
 import json
 from collections import defaultdict
@@ -74,7 +74,7 @@ def stream(gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url:
 
 
 class Stream:
-    """A joined stream, ways to harm it, and what the doctor says of it."""
+    """A joined stream, ways to damage it, and the doctor's findings."""
 
     def __init__(self, gnomon: Gnomon, bootstrap: str, name: str, url: str) -> None:
         self.gnomon = gnomon
@@ -97,7 +97,7 @@ class Stream:
             connection.execute(statement)
 
     def doctor(self, *more: str) -> tuple[int, set[tuple[str, str, str]]]:
-        """Exit status, and (check, status, text) of all that is not ok."""
+        """Return the exit status, and (check, status, text) of all findings that are not ok."""
         ended = self.gnomon.run("doctor", *self.options[:4], *self.options[6:], *more, "--json")
         found = json.loads(ended.stdout)
         assert all(finding["remedy"] for finding in found if finding["status"] != "ok")

@@ -1,4 +1,4 @@
-"""The hook and label code of README and docs/hook.md, run as it stands there, ends in the right quality report."""
+"""The hook and label code of README and docs/hook.md, run unchanged, gives the correct quality report."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def perfect():
 
 
 class Live:
-    """A live model that is wrong about every third request."""
+    """A live model that is wrong for about every third request."""
 
     def predict(self, features: dict[str, float]) -> float:
         right = features["number"] % 3 != 0
@@ -34,7 +34,7 @@ class Live:
 
 
 def blocks(page: str) -> list[str]:
-    """The Python code of a page that holds a capture or a label, in order."""
+    """Return the Python code of a page that holds a capture or a label, in order."""
     found = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     return [block for block in found if "tap.capture(" in block or block.startswith("tap.label(")]
 

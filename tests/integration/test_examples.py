@@ -38,7 +38,7 @@ LISTENING = re.compile(r"(?:http://127\.0\.0\.1:|serving on )(\d+)")
 
 @contextlib.contextmanager
 def serving(example: str, bootstrap: str, stream: str) -> Iterator[int]:
-    """An example's server; ended by SIGTERM, in an orderly way and in time."""
+    """Yield an example's server; it must end after SIGTERM, without an error and in time."""
     environment = os.environ | {
         "GNOMON_STREAM": stream,
         "GNOMON_MODEL": "fraud:7",
@@ -82,7 +82,7 @@ def serving(example: str, bootstrap: str, stream: str) -> Iterator[int]:
 
 
 def post(port: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
-    """One HTTP request of a client that does not know of any hook."""
+    """Send one HTTP request, as a client without any knowledge of the hook."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/predict",
         json.dumps(body).encode(),

@@ -1,4 +1,4 @@
-"""The examples that serve no HTTP, as real programs: a Celery worker with forked children, and a plain loop."""
+"""The examples without HTTP, as real programs: a Celery worker with forked children, and a plain loop."""
 
 import contextlib
 import json
@@ -22,14 +22,14 @@ TASKS, TASKS_A_CHILD = 30, 6
 
 
 def environment(bootstrap: str, stream: str) -> dict[str, str]:
-    """What a service with the hook is told."""
+    """Return the environment of a service with the hook."""
     hook = {"GNOMON_STREAM": stream, "GNOMON_MODEL": "fraud:7", "GNOMON_BOOTSTRAP_SERVERS": bootstrap}
     return os.environ | hook | {"PYTHONUNBUFFERED": "1"}
 
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[Celery]:
-    """A client of Celery whose broker and results are folders, and the configuration of a worker for them."""
+    """Return a Celery client whose broker and results are folders, and the configuration of its worker."""
     folders = {name: str(tmp_path / name) for name in ("data_folder_in", "data_folder_out", "control_folder")}
     folders["data_folder_out"] = folders["data_folder_in"]
     for folder in {*folders.values(), str(tmp_path / "results")}:
@@ -49,7 +49,7 @@ def queue(tmp_path: Path) -> Iterator[Celery]:
 
 @contextlib.contextmanager
 def worker(folder: Path, told: dict[str, str]) -> Iterator[None]:
-    """The shipped example under `celery worker`, ended by SIGTERM as Celery wants to be: warmly."""
+    """Yield the shipped example under `celery worker`, ended by SIGTERM (Celery's warm shutdown)."""
     command = [
         *(f"{BIN}/celery", "--workdir", f"{EXAMPLES}/celery", "--app", "tasks", "--config", "settings_of_test"),
         *("worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO"),
@@ -93,7 +93,7 @@ def test_a_celery_worker(mock_bootstrap: str, stream_name: str, queue: Celery, t
     assert {identifier: record["prediction"]["value"] for identifier, record in found.items()} == {
         identifier: answer["probability"] for identifier, answer in answers.items()
     }
-    # Children came and went, each with its own client and account, and each drained.
+    # Children started and ended, each with its own client and account, and each drained.
     children = Counter(answer["worker"] for answer in answers.values())
     assert len(children) >= TASKS // TASKS_A_CHILD
     closing = [report for report in records(mock_bootstrap, stream_name, "producers") if report["closed"]]
@@ -107,7 +107,7 @@ def test_a_celery_worker_without_kafka(stream_name: str, queue: Celery, tmp_path
 
 
 def loop(lines: list[dict[str, Any]], told: dict[str, str]) -> list[dict[str, Any]]:
-    """Run the loop to its end; return what it answered."""
+    """Run the loop to its end; return its answers."""
     done = subprocess.run(
         [sys.executable, "-W", "error", f"{EXAMPLES}/loop/score.py"],
         input="".join(json.dumps(line) + "\n" for line in lines),

@@ -1,4 +1,4 @@
-"""The flights as the package holds them, and the two models: no leak of the future, the ONNX file is the model."""
+"""The flights of the package, and the two models: no future data leaks into them, the ONNX file is the model."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The flights' live service: what it publishes is what happened, in simulated order, and no faster than it may."""
+"""The flights' live service publishes the real events in simulated order, and no faster than allowed."""
 
 import contextlib
 import json
@@ -53,7 +53,7 @@ def service(bootstrap: str, model: Path, captures: int, *options: str) -> "Itera
 
 
 def read(bootstrap: str, topics: list[str], count: int) -> list[dict[str, Any]]:
-    """The decoded messages of the topics, which must be so many and no more."""
+    """Return the decoded messages of the topics, which must be exactly so many."""
     reader = Reader(MemorySchemas([*packaged_schemas(), FeatureSchema.of(FEATURES_FILE).live]))
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "test", "auto.offset.reset": "error"})
     consumer.assign([TopicPartition(topic, partition, 0) for topic in topics for partition in range(PARTITIONS)])
@@ -124,7 +124,7 @@ def test_paced_it_goes_as_far_as_it_may_and_ends_with_its_input(model: Path, moc
     assert errors == "flights service: the process that paced the live service is gone\n"
     reports = [json.loads(line) for line in output.splitlines()]
     assert not any(report.get("done") for report in reports)
-    # It asks once in a stride, before it begins it.
+    # It asks once for each block, before the block begins.
     assert all(report["captured"] + report["labels"] <= 1024 for report in reports)
 
 

@@ -1,4 +1,4 @@
-"""The shipped dashboard: what it asks, it may ask as gnomon_reader and gets answered; nothing reads past report_v1."""
+"""The shipped dashboard: gnomon_reader may run its queries and gets rows; no query reads outside of report_v1."""
 
 import json
 import re
@@ -21,7 +21,7 @@ VALUES = {"stream": "s", "deployment": "new"}
 
 
 def expand(query: str, values: dict[str, str]) -> str:
-    """What Grafana makes of a query: variables as quoted text, the period as quoted times."""
+    """Expand a query as Grafana does: variables as quoted text, the period as quoted times."""
     for name, value in values.items():
         query = query.replace(f"${{{name}:sqlstring}}", sql.Literal(value).as_string())
     query = query.replace("$__timeFrom()", "'2013-03-01T00:00:00Z'").replace("$__timeTo()", "'2013-06-01T00:00:00Z'")
@@ -36,7 +36,7 @@ def queries() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def reader(postgres_server: str, migrated_template: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection as gnomon_reader to a database with a challenger and a control."""
+    """Return a connection as gnomon_reader to a database with a challenger and a control."""
     from tests.support.servers import postgres
 
     with postgres.database(postgres_server, migrated_template) as url, psycopg.connect(url, autocommit=True) as c:
@@ -80,7 +80,7 @@ def test_the_dashboard_numbers_are_the_reports(reader: psycopg.Connection[Any]) 
 
 
 def test_shares_and_times_have_their_unit(reader: psycopg.Connection[Any]) -> None:
-    """What the terminal shows as per cent, µs or bytes, the dashboard shows as that."""
+    """The dashboard shows per cent, µs and bytes in the same units as the terminal."""
     units, checked = {"share": "percentunit", "µs": "µs", "bytes": "bytes"}, 0
     for panel in (panel for panel in DASHBOARD["panels"] if panel["type"] == "table"):
         function = re.findall(r"report_v1\.(\w+)\(", queries()[panel["title"]])[0]

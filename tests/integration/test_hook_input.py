@@ -1,4 +1,4 @@
-"""What a caller may hand to the hook by mistake or in malice; nothing of it comes back as an error."""
+"""Arguments that a caller may pass to the hook by mistake or in malice; none of them causes an exception."""
 
 import asyncio
 import itertools
@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_dropped_and_named_without_its_value(
 def test_a_missing_feature_is_named(tap: Tap, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         tap.record("r", {"amount": 1.0, "country": "CH"}, value=1.0)
-        tap.record("r", {"amount": 1.0, "visits": 1}, value=1.0)  # a country may be null, and so be absent
+        tap.record("r", {"amount": 1.0, "visits": 1}, value=1.0)  # a country may be null, and so may be absent
         assert tap.close()
     assert tap.stats().dropped == {"invalid_features": 1}
     assert "feature 'visits' is missing (1 since" in caplog.text
@@ -95,7 +95,7 @@ HOSTILE: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(HOSTILE)))  # not the objects: pytest itself would trip over them
+@pytest.mark.parametrize("number", range(len(HOSTILE)))  # not the objects, because pytest itself would fail on them
 def test_hostile_arguments_never_get_through_to_the_caller(tap: Tap, number: int) -> None:
     hostile = HOSTILE[number]
     tap.record("r", hostile, value=1.0)
@@ -135,14 +135,14 @@ def test_hostile_arguments_never_get_through_to_the_caller(tap: Tap, number: int
 
 
 class Nameless(type):
-    """A type that raises when it is asked for its name."""
+    """A type that raises when its name is read."""
 
     def __getattribute__(cls, name: str) -> Any:
         raise RuntimeError("hostile")
 
 
 class Unspeakable(Exception, metaclass=Nameless):  # noqa: N818 - whoever throws it does not keep to any style
-    """An exception that can only be passed on: not even its class may be asked for."""
+    """An exception that can only be passed on: even reading its class raises."""
 
     @property  # type: ignore[misc]  # that is the hostile part
     def __class__(self) -> Any:
@@ -176,7 +176,7 @@ def test_errors_that_cannot_be_named_never_get_through_and_the_callers_own_passe
 
 
 class EndlessMapping(Mapping[str, Any]):
-    """A mapping with an answer to every key, and no last one."""
+    """A mapping that has a value for every key, and an endless iterator."""
 
     def __getitem__(self, key: str) -> Any:
         return 1.0

@@ -1,4 +1,4 @@
-"""What is not listed does not leave the process; identifiers leave it as pseudonyms."""
+"""Features that are not listed do not leave the process; identifiers leave it as pseudonyms."""
 
 import hashlib
 import hmac
@@ -20,7 +20,7 @@ def pseudonym(text: str) -> str:
 
 
 class Talkative:
-    """An unlisted value that gives itself away wherever it is shown."""
+    """An unlisted value that appears wherever it is shown."""
 
     def __repr__(self) -> str:
         return CANARY
@@ -29,7 +29,7 @@ class Talkative:
 
 
 def all_bytes(bootstrap: str, stream: str) -> bytes:
-    """Every byte in every topic of the stream."""
+    """Return every byte in every topic of the stream."""
     topics = list(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=10).topics)
     found = [message for topic in topics if stream in topic for message in raw_messages(bootstrap, topic)]
     assert len(found) >= 10

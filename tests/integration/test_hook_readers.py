@@ -1,4 +1,4 @@
-"""Other people's tools read what the hook wrote to a real broker: kcat and the Java console consumer."""
+"""Other tools read the hook's messages from a real broker: kcat and the Java console consumer."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def written(kafka_bootstrap: str, stream_name: str) -> Topics:
 
 
 def visits(message: bytes) -> int:
-    """A feature of a message that a tool handed on."""
+    """Return a feature of a message that a tool printed."""
     record = Reader(MemorySchemas([FeatureSchema.of(FEATURES).live])).decode(message).record
     return int(record["features"]["visits"])
 
@@ -78,5 +78,5 @@ def test_the_java_console_consumer_reads_captures(kafka_bootstrap: str, written:
     assert done.returncode == 0, done.stderr.decode()
     found = [record.split(b"|", 2) for record in done.stdout.split(END)[:-1]]
     assert [(headers, key) for headers, key, _ in found] == [(b"stratum:CH", f"r{n}".encode()) for n in range(CAPTURES)]
-    # Without a deserializer it prints the very bytes.
+    # Without a deserializer it prints the bytes unchanged.
     assert [visits(value) for _, _, value in found] == list(range(CAPTURES))

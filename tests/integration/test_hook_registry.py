@@ -77,7 +77,7 @@ def test_labels_of_others_by_their_serializer(registry: Any) -> None:
 
 
 class Flaky:
-    """A registry that is away until it is told to be back."""
+    """A registry that is unreachable until the test switches it on."""
 
     def __init__(self, registry: Any) -> None:
         self._registry = registry

@@ -1,4 +1,4 @@
-"""What a live service lost on its way to Kafka shows in `gnomon report producers`, also after its death."""
+"""`gnomon report producers` shows the captures that a live service lost before Kafka, also after its death."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ DEPLOYMENT = "boost"
 
 
 def killed_run(bootstrap: str, stream: str, ledger: Path) -> int:
-    """Let a service capture, kill it once Kafka has heard of it; return how many captures it had offered."""
+    """Let a service capture, kill it once Kafka received messages; return how many captures it had offered."""
     topics = [f"gnomon.{stream}.{kind}" for kind in ("live", "producers")]
     before = [len(raw_messages(bootstrap, topic)) for topic in topics]
     ledger.write_bytes(bytes(16))
@@ -34,7 +34,7 @@ def killed_run(bootstrap: str, stream: str, ledger: Path) -> int:
 
 
 def report(gnomon: Gnomon, database_url: str, stream: str) -> dict[str, dict[str, Any]]:
-    """The report's rows by service."""
+    """Return the report's rows by service."""
     told = gnomon.run("report", "producers", "--stream", stream, "--database-url", database_url, "--format", "json")
     assert told.returncode == 0, told.stderr
     return {row["service"]: row for row in json.loads(told.stdout)["rows"]}
@@ -59,9 +59,9 @@ def test_gaps_and_an_unclean_end_are_shown(
     for command in (("join", "--deployment", DEPLOYMENT), ("labels", "consume")):
         ended = gnomon.run(*command, *where, timeout=60)
         assert ended.returncode == 0, ended.stderr
-    with psycopg.connect(database_url) as connection:  # a busy machine may need a minute to come this far
+    with psycopg.connect(database_url) as connection:  # a busy machine may need a minute for this
         connection.execute("update gnomon.producer_tallies set last_captured_at = now()")
-    # It may still be running. Of what it had sent, a partition may have taken the later part and another nothing.
+    # It may still be running. A partition may have received the later part of its captures and another nothing.
     assert report(gnomon, database_url, stream_name)["hook_processes.py"]["status"] in ("ok", "captures were lost")
     with psycopg.connect(database_url) as connection:
         connection.execute("update gnomon.producer_reports set reported_at = reported_at - interval '2 minutes'")
@@ -71,7 +71,7 @@ def test_gaps_and_an_unclean_end_are_shown(
     runs = report(gnomon, database_url, stream_name)
     assert set(runs) == {"lossy", "hook_processes.py"}
     lossy, killed = runs["lossy"], runs["hook_processes.py"]
-    # Two missing numbers, and a last one that only the closing report knows of.
+    # Two missing numbers, and a last one that only the closing report reveals.
     assert (lossy["offered"], lossy["received"], lossy["missing"], lossy["tail"]) == (50, 47, 2, 1)
     assert (lossy["closed"], lossy["status"]) == (True, "captures were lost")
     assert (killed["closed"], killed["status"]) == (False, "unclean: not closed, its tail is unknown")

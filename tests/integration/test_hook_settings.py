@@ -1,4 +1,4 @@
-"""What a Tap is told to do: switches, sampling, the environment, callables, and what is refused."""
+"""The settings of a Tap: switches, sampling, the environment, callables, and refused values."""
 
 import asyncio
 import uuid

@@ -31,7 +31,7 @@ GROWTH = 64 * 2**20
 
 
 def long(value: int) -> bytes:
-    """Avro's zigzag variable-length integer."""
+    """Return Avro's zigzag variable-length integer."""
     value = (value << 1) ^ (value >> 63)
     out = bytearray()
     while value > 0x7F:
@@ -55,7 +55,7 @@ class Bombs:
         return capture.replace(old, new)
 
     def all(self, key: str) -> dict[str, bytes]:
-        """By name; each keeps the key."""
+        """Return all variants by name; each keeps the key."""
         country, recent = long(2) + b"NZ", long(1) + b"\x00\x00\x00\x00\x00\x00\xd0\x3f" + long(0)
         good = self.good(key)
         return {

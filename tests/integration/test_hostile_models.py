@@ -24,7 +24,7 @@ RUNS = {
     "root in a container": ("root", "container"),
     "old container": ("user", "bare"),
 }
-# Without Landlock and namespaces two things do not hold: this is why the scorer refuses to start there.
+# Without Landlock and namespaces two attacks succeed, which is why the scorer refuses to start there.
 KNOWN_OPEN = {"old container": {"read_configuration", "read_configuration_by_another_way", "read_environments"}}
 
 
@@ -54,7 +54,7 @@ def found(run: str) -> dict[str, Any]:
         return loaded
 
 
-# A hundred attacks a run, each in a scorer's worker of its own: minutes, so the long suite has them.
+# A hundred attacks, each in a separate worker, take minutes, so they are in the long suite.
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("run", RUNS)
@@ -80,7 +80,7 @@ def test_a_scorer_refuses_to_start_only_where_the_sandbox_does_not_hold(run: str
 
 
 def table(runs: dict[str, dict[str, Any]]) -> str:
-    """Return the attacks and what came of them, in Markdown."""
+    """Return the attacks and their results, in Markdown."""
     lines = [f"| attack | {' | '.join(runs)} |", f"|---|{'---|' * len(runs)}"]
     for attack in hostile_models.ATTACKS:
         cells = []
@@ -95,7 +95,7 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
 
 
 def write(page: Path) -> None:
-    """Run everything and put the table into the page."""
+    """Run everything and write the table into the page."""
     text = page.read_text()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]

@@ -1,4 +1,4 @@
-"""Intervals are read as psycopg reads them, whatever style the connection believes in."""
+"""Intervals are read as psycopg reads them, whatever style the connection reports."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""`gnomon join` as it ships: every captured offset in one bucket, every sampled one in one pair."""
+"""The shipped `gnomon join`: every captured offset in one bucket, every sampled one in one pair."""
 
 import time
 
@@ -34,7 +34,7 @@ def test_a_drain_joins_everything(gnomon: Gnomon, broker: str, stream_name: str,
 
 
 def test_metrics_and_probes_answer(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
-    """The joiner and the label consumer say how they are and what they did, on one port each."""
+    """The joiner and the label consumer report their health and their counts, on one port each."""
     logs = make_logs(broker, stream_name)
     logs.live(2, "request", b"no capture at all")
     logs.capture(70)

@@ -1,4 +1,4 @@
-"""The rights of docs/kafka-acls.md, granted line by line, are enough for a stream from capture to pairs."""
+"""The rights of docs/kafka-acls.md, granted line by line, suffice for a stream from capture to pairs."""
 
 import json
 import uuid
@@ -44,7 +44,7 @@ def test_a_stream_runs_under_the_documented_rights_and_no_others(
     run("operator", "topics", "create", "--partitions", "3")
     hook.list_topics(live.live)
     live.send(20, partition=lambda _: 2)
-    run("score", *score)  # grows its shadow topic
+    run("score", *score)  # the scorer adds a partition to its shadow topic
     run("join", "join", "--deployment", "boost", "--database-url", database_url, "--drain")
     run("labels", "labels", "consume", "--database-url", database_url, "--drain")
     with psycopg.connect(database_url) as connection:
@@ -59,7 +59,7 @@ def test_a_stream_runs_under_the_documented_rights_and_no_others(
 
 
 def write(cluster: Secured, user: str, topic: str) -> None:
-    """Raises what the broker says of it."""
+    """Write a message; raise the broker's error."""
     refused: list[KafkaError] = []
     producer = Producer({"bootstrap.servers": cluster.plain, **cluster.properties(user)})
 

@@ -1,4 +1,4 @@
-"""A broker's certificate that must not be trusted: each command says so in one line, and ends with 2."""
+"""A broker with an untrusted certificate: each command reports it in one line, and ends with 2."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ COMMANDS = (("topics", "create"), ("schemas", "register", "f.avsc"), ("doctor",)
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
-    """The one that clients trust."""
+    """Return the authority that clients trust."""
     try:
         return Authority.made(tmp_path)
     except ServerUnavailableError as reason:

@@ -1,4 +1,4 @@
-"""A Kafka with SCRAM, TLS and an authorizer: every refusal is one line that says which setting or right is missing."""
+"""A Kafka with SCRAM, TLS and an authorizer: every refusal is one line that names the missing setting or right."""
 
 import json
 import uuid
@@ -84,7 +84,7 @@ def test_without_rights_each_command_names_what_it_lacks(secured: Secured, tmp_p
 def test_the_rights_of_the_docs_are_enough_and_the_group_is_one_of_them(
     secured: Secured, gnomon: Gnomon, database_url: str, missing: str, tmp_path: Path
 ) -> None:
-    """A prefix, hence a set of rights, of this test's own."""
+    """A prefix, hence a set of rights, for this test only."""
     prefix = f"p{uuid.uuid4().hex[:8]}"
     user = "gnomon"
     secured.allow(user, ResourceType.TOPIC, prefix, AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
@@ -114,7 +114,7 @@ def test_the_rights_of_the_docs_are_enough_and_the_group_is_one_of_them(
 
 
 def test_a_scorer_that_may_not_write_its_shadow_topic_ends(secured: Secured, gnomon: Gnomon, tmp_path: Path) -> None:
-    """With all other rights: it would read its positions again for ever."""
+    """It has all other rights: without this check it would read its positions again for ever."""
     prefix = f"p{uuid.uuid4().hex[:8]}"
     admin = {"GNOMON_STREAM": "s", "GNOMON_TOPIC_PREFIX": prefix, "GNOMON_BOOTSTRAP_SERVERS": secured.plain,
              "GNOMON_KAFKA__PROPERTIES": json.dumps(secured.properties("admin"))}  # fmt: skip
@@ -139,7 +139,7 @@ def test_a_scorer_that_may_not_write_its_shadow_topic_ends(secured: Secured, gno
 def test_labels_that_may_not_read_heartbeats_name_the_topic(
     secured: Secured, gnomon: Gnomon, database_url: str, tmp_path: Path, rights: tuple[AclOperation, ...]
 ) -> None:
-    """A topic that may not be seen is not called missing."""
+    """A topic that may not be seen is not reported as missing."""
     prefix = f"p{uuid.uuid4().hex[:8]}"
     env = {"GNOMON_STREAM": "s", "GNOMON_TOPIC_PREFIX": prefix, "GNOMON_BOOTSTRAP_SERVERS": secured.plain,
            "GNOMON_DATABASE_URL": database_url,

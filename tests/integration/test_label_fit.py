@@ -1,4 +1,4 @@
-"""Whether labels, answers and declarations fit together: a right number, or none and a status that says why."""
+"""Whether labels, answers and declarations fit together: a right number, or none and a status with the reason."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 from sklearn import metrics as sk
 from tests.support.report_database import START, Database
 
-# The requests of these tests are of one day: the numbers hold, an interval for days like these there is not.
+# The requests of these tests are of one day: there are numbers, but no interval for days like these.
 ONE_DAY = "one day only: no interval for days like these"
 
 DAY = timedelta(days=1)
@@ -23,7 +23,7 @@ def declare(db: Database, **settings: Any) -> None:
 
 
 def add(db: Database, rows: list[Row], labels: list[Row | None]) -> None:
-    """Pairs one second apart, each with its label, if it has one; labels are complete for all of them."""
+    """Add pairs one second apart, each with its label, if it has one; labels are complete for all of them."""
     pairs = [{"request_id": f"r{i}", "event_time": START + timedelta(seconds=i), **row} for i, row in enumerate(rows)]
     db.add_pairs(pairs)
     known = [
@@ -81,7 +81,7 @@ def test_two_vocabularies_are_named_and_make_no_number(db: Database) -> None:
         row = found[metric, "shadow"]
         assert (row["estimate"], row["low"], row["high"], row["standard_error"]) == (None,) * 4
         assert "the decisions are late, on_time, and labels are the numbers 0, 1" in row["status"]
-    # The probabilities are of 1 and need no names.
+    # The values are probabilities of 1, so class names are not needed.
     for metric in ("auc", "brier", "log_loss"):
         assert (found[metric, "shadow"]["estimate"] is not None, found[metric, "shadow"]["status"]) == (True, ONE_DAY)
 
@@ -232,7 +232,7 @@ def decision_scores(rng: np.random.Generator, rows: int) -> tuple[Any, Any]:
 def test_one_decision_score_outside_of_0_to_1_and_no_value_is_a_probability(
     db: Database, side: str, settings: Row
 ) -> None:
-    """As of RidgeClassifier, LinearSVC, `binary:logitraw`: four in ten scores are within 0 to 1, and say nothing."""
+    """As of RidgeClassifier, LinearSVC, `binary:logitraw`: four in ten scores happen to be within 0 to 1."""
     if settings:
         declare(db, **settings)
     truth, scores = decision_scores(np.random.default_rng(6), 200)
@@ -257,7 +257,7 @@ def test_one_decision_score_outside_of_0_to_1_and_no_value_is_a_probability(
     bounds = {row["metric"] for row in ask(db, "label_bounds('s', horizon => '1 day')")}
     assert ("auc" in bounds) == (settings == CLASSES)
     assert not {"brier", "log_loss"} & bounds
-    # By slice too: each hour of one value, whose others would be fine.
+    # Also by slice: each hour has one value, and the other hours would be valid alone.
     by_day = ask(db, "quality('s', horizon => '1 day', slice => 'stratum')")
     assert {row["estimate"] for row in by_day if row["metric"] == "brier"} == {None}
 

@@ -1,4 +1,4 @@
-"""`gnomon labels`: every version kept once, from file and topic; cohorts seal by the watermark and never change."""
+"""`gnomon labels`: every version is stored once, from file and topic; cohorts seal by the watermark and stay fixed."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -139,7 +139,7 @@ def test_sealed_cohorts_never_change(gnomon: Gnomon, mock_bootstrap: str, stream
     assert [(horizon.days, until) for horizon, _, until, _, _ in first] == [
         (days, (watermark - timedelta(days=days)).replace(**midnight)) for days in (1, 3, 7)
     ]
-    # A later label moves the watermark: new slices begin where the old ones end, and those stand as they were.
+    # A later label moves the watermark: new slices begin where the old ones end, and the old ones do not change.
     publish(logs, [label(f"r{n}", START_US + 12 * DAY_US, value=0.0) for n in range(4)])
     assert gnomon.run(*consume).returncode == 0
     second = rows(database_url, sealed)
@@ -151,7 +151,7 @@ def test_sealed_cohorts_never_change(gnomon: Gnomon, mock_bootstrap: str, stream
 
 
 def test_labels_wait_for_their_predictions(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
-    """Labels of a whole day are stored before the first of its captures is joined; none is lost by that."""
+    """Labels of a whole day are stored before the first of its captures is joined; none is lost."""
     logs = make_logs(broker, stream_name)
     options = arguments(broker, stream_name, database_url)
     consume = ("labels", "consume", *options[:4], *options[6:], "--drain", "--idle-seconds", "0")
@@ -201,14 +201,14 @@ def test_the_watermark_is_that_of_the_slowest_partition_at_work(database_url: st
         assert watermark() is None
         take(0, START_US + 3 * hour, START_US + 2 * hour)
         take(1, START_US + 5 * hour)
-        assert watermark() is None  # of the third nothing is known
+        assert watermark() is None  # nothing is known about the third
         store.set_idle({2: True})
         assert watermark() == 3
         take(0, START_US + 11 * hour + 1)  # more than an hour ahead of the clock
         assert watermark() == 3
         take(0, START_US + 7 * hour)
         assert watermark() == 5
-        take(2, START_US + 4 * hour)  # at work again
+        take(2, START_US + 4 * hour)  # active again
         assert watermark() == 4
         store.set_idle({0: True, 1: True, 2: True})
         assert watermark() == 7

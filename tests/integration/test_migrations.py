@@ -1,4 +1,4 @@
-"""The migrated schema is the declared one, whoever upgrades and however often."""
+"""The migrated schema equals the declared one, whoever upgrades and however often."""
 
 import os
 import subprocess
@@ -144,7 +144,7 @@ def test_the_password_is_not_shown() -> None:
 
 
 def test_probes_of_an_earlier_version_keep_an_approximate_weight(empty_database_url: str) -> None:
-    """Two windows of four pairs; of the first one, one was scored by itself."""
+    """Two windows of four pairs; in the first one, one pair was scored alone."""
     engine = engine_for(empty_database_url)
     config = runner._config()
     with engine.begin() as connection:
@@ -182,7 +182,7 @@ def test_probes_of_an_earlier_version_keep_an_approximate_weight(empty_database_
 
 
 def test_hours_are_counted_anew_by_the_rules_of_comparing(empty_database_url: str) -> None:
-    """Values that differ by rounding agree, a decision beside NaN is not comparable; what expired stays as it was."""
+    """Values that differ by rounding agree, a decision next to NaN is not comparable; expired pairs stay counted."""
     engine = engine_for(empty_database_url)
     config = runner._config()
     with engine.begin() as connection:
@@ -213,7 +213,7 @@ def test_hours_are_counted_anew_by_the_rules_of_comparing(empty_database_url: st
                 {"hour": hour, "offset": offset, "live": live, "live_label": live_label, "shadow": shadow,
                  "shadow_label": shadow_label},
             )  # fmt: skip
-        # As an earlier version counted them; of hour 2 a pair has expired since.
+        # The counts of an earlier version; one pair of hour 2 has expired since.
         for hour, scored, comparable, agreed in ((0, 2, 2, 0), (1, 2, 2, 2), (2, 2, 2, 1)):
             connection.execute(
                 text(

@@ -1,4 +1,4 @@
-"""What `gnomon score` and `gnomon doctor --model` say of a model before the first window."""
+"""The reports of `gnomon score` and `gnomon doctor --model` on a model before the first window."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The partitions of `pairs` in the charge of pg_partman: a real one, on the machine's own PostgreSQL."""
+"""Partitions of `pairs` managed by a real pg_partman, on the machine's own PostgreSQL."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ NOW = datetime.now(UTC)
 
 
 def with_partman() -> list[Path]:
-    """The `bin` directories of the PostgreSQL servers here that have the extension."""
+    """Return the `bin` directories of the PostgreSQL servers here that have the extension."""
     return sorted(
         Path("/usr/lib/postgresql", control.parents[1].name, "bin")
         for control in Path("/usr/share/postgresql").glob("*/extension/pg_partman.control")
@@ -46,12 +46,12 @@ def connection(url: str) -> Iterator[Connection]:
 
 
 def hand_over(connection: Connection) -> None:
-    """As an administrator would: monthly partitions from now on, made by the extension."""
+    """Give the partitions to the extension, as an administrator would: monthly ones from now on."""
     connection.execute("create schema if not exists partman")
     connection.execute("create extension if not exists pg_partman schema partman")
     version = one(connection, "select extversion from pg_extension where extname = 'pg_partman'")[0]
     interval, kind = ("monthly", "native") if version.startswith("4.") else ("1 month", "range")
-    connection.execute("drop table gnomon.pairs_default")  # it makes one of its own
+    connection.execute("drop table gnomon.pairs_default")  # it creates its own default partition
     connection.execute(
         "select partman.create_parent(p_parent_table => 'gnomon.pairs', p_control => 'event_time', p_type => %s,"
         " p_interval => %s)",
@@ -63,7 +63,7 @@ def test_partitions_are_left_to_pg_partman(connection: Connection, gnomon: Gnomo
     sink = sink_of(connection)
     hand_over(connection)
     made = {name for (name,) in connection.execute("select partition_name from gnomon.pair_partitions")}
-    assert len(made) >= 5  # partman's four ahead and the present one
+    assert len(made) >= 5  # partman's four future partitions and the present one
     far = NOW - timedelta(days=300)
     sink.apply([window(0, 4, changes={**at(NOW, 0, 1, 2), **at(far, 3)})], READER)
     assert one(connection, "select count(*) from gnomon.pairs_default") == (1,)
@@ -76,8 +76,8 @@ def test_partitions_are_left_to_pg_partman(connection: Connection, gnomon: Gnomo
     connection.execute("select partman.run_maintenance('gnomon.pairs')")
     assert differences(connection) == []
 
-    # The extension would drop what is past retention uncounted; so that the ledger closes, that stays with Gnomon.
-    connection.execute("update gnomon.streams set retention = '-400 days'")  # even the present is past it
+    # The extension would drop expired partitions uncounted, so Gnomon keeps this task to close the ledger.
+    connection.execute("update gnomon.streams set retention = '-400 days'")  # even the present partition has expired
     connection.execute("update partman.part_config set retention = '10 years'")
     assert maintenance.maintain(connection, NOW).dropped == []
     connection.execute("update partman.part_config set retention = null")

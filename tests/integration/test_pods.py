@@ -1,4 +1,4 @@
-"""What Kubernetes does to a process: nothing to write to, no HOME, a user without a name, IPv6 only."""
+"""Restrictions of Kubernetes: nothing to write to, no HOME, a user without a name, IPv6 only."""
 
 import os
 import shlex
@@ -23,7 +23,7 @@ NAMELESS = 54321
 
 
 def ipv6() -> bool:
-    """Whether this machine has an IPv6 loopback."""
+    """Return whether this machine has an IPv6 loopback."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
@@ -33,7 +33,7 @@ def ipv6() -> bool:
 
 
 def constrained(folder: Path, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
-    """Run Python as a user without a name and a home, who may write to `folder` at most; `more`: environment."""
+    """Run Python as a user without a name and a home, who may write at most to `folder`; `more`: environment."""
     python = ordinary_user.interpreter()
     if python is None:
         pytest.skip("root keeps the only Python of this version to itself")
@@ -53,7 +53,7 @@ def constrained(folder: Path, *arguments: str, **more: str) -> "subprocess.Compl
         ("-m", "gnomon_consumer", "--version"),
         ("-m", "gnomon_consumer", "init"),
         ("-m", "gnomon_consumer", "db", "upgrade", "--sql"),
-        # Matplotlib wants a folder for its cache, and complains where it finds none.
+        # Matplotlib needs a folder for its cache, and warns if there is none.
         (
             "-c",
             (
@@ -95,7 +95,7 @@ ALL = {
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_every_command_says_one_line_where_nothing_may_be_written_and_nothing_answers() -> None:
-    """A read-only root: neither a cache nor a temporary file of any library."""
+    """A read-only root: libraries can write neither a cache nor a temporary file."""
     with ordinary_user.folder() as folder:
         (folder / "training.csv").write_text("amount\n1\n")
         (folder / "labels.csv").write_text("request_id,observed_at,value\nr,2026-01-01,1\n")
@@ -124,8 +124,8 @@ def test_metrics_on_ipv6(gnomon: Gnomon, mock_bootstrap: str, database_url: str)
 
 
 MANIFESTS = ROOT / "deploy" / "kubernetes" / "base"
-# A root file system that is read only, an empty /dev/shm that is, too, no HOME, no capability, a user without a name.
-# As in a pod only $TMPDIR can be written.
+# A read-only root file system and /dev/shm, no HOME, no capability, a user without a name. As in a pod, only $TMPDIR is
+# writable.
 CONFINE = """#!/bin/bash
 set -e
 exec unshare --mount --propagation private bash -c '
@@ -142,7 +142,7 @@ exec env -i PATH="$PATH" LANG=C.UTF-8 PYTHONPATH={path} TMPDIR={tmp} \
 
 
 def args(manifest: str) -> list[str]:
-    """The arguments of a manifest's container."""
+    """Return the arguments of a manifest's container."""
     (found,) = [
         container["args"]
         for item in yaml.safe_load_all((MANIFESTS / manifest).read_text(encoding="utf-8"))
@@ -160,7 +160,7 @@ def _containers(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def pod(gnomon: Gnomon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """From here on `gnomon` is confined as in a pod; the folder holds what pods have mounted."""
+    """Confine `gnomon` as in a pod from here on; the folder holds the mounted files of pods."""
     python = ordinary_user.interpreter()
     tried = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "mount", "-o", "remount,bind,ro", "/"],
@@ -190,7 +190,7 @@ def test_the_file_system_of_these_tests_is_really_read_only(gnomon: Gnomon, pod:
 def test_every_command_of_the_manifests_works_as_in_a_pod(
     gnomon: Gnomon, pod: Path, mock_bootstrap: str, empty_database_url: str
 ) -> None:
-    """The five containers of deploy/kubernetes/base, with their own arguments; only model and port are the test's."""
+    """The five containers of deploy/kubernetes/base, with their own arguments, except for model and port."""
     kafka = ("--stream", "pods", "--bootstrap-servers", mock_bootstrap)
     database = ("--database-url", empty_database_url)
     # The server of the tests is reached by a socket in a folder of its own user.

@@ -1,4 +1,4 @@
-"""The pool's bookkeeping where the moment decides."""
+"""Races in the pool's bookkeeping."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def test_the_answer_to_a_cancelled_job_is_never_the_next_jobs(tmp_path: Path) ->
         pool.start(FEATURES.live)
         pool.submit(job("cancelled"))
         assert pool.poll() == []
-        while pool._events.empty():  # the worker has answered, and nobody has heard it yet
+        while pool._events.empty():  # the worker has answered, but the answer is not read yet
             time.sleep(0.001)
         pool.cancel({"cancelled"})
         pool.submit(job("wanted"))

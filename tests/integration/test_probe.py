@@ -1,4 +1,4 @@
-"""The latency probe: one row at a time, and no batch beside it in another worker."""
+"""The latency probe: one row at a time, and no batch at the same time in another worker."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ from gnomon_consumer.scorer.worker.sandbox import Limits
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.store import packaged_schemas
 
-# The answer is when the call began, on a clock that all processes share.
+# The answer is the start time of the call, on a clock that all processes share.
 MODEL = """
 import time
 def make():

@@ -1,4 +1,4 @@
-"""The limit on a worker's processes counts the worker's own, whatever else its user runs on this machine."""
+"""The limit on a worker's processes counts only the worker's own, whatever else its user runs on this machine."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`gnomon promote` and `gnomon rollback`: refusals, the ways, what is recorded, who wins."""
+"""`gnomon promote` and `gnomon rollback`: refusals, the switches, the records, and concurrent callers."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ from gnomon_consumer.verdict.service import decide_now
 from gnomon_consumer.verdict.ways import FlagFile, MlflowAlias, WayMovedError
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
-# Of MLflow's own tables, under the SQLAlchemy that this project pins.
+# Warnings from MLflow's own tables, under the SQLAlchemy that this project pins.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 FLAGS = {
     "$schema": "https://flagd.dev/schema/v0/flags.json",
@@ -170,7 +170,7 @@ def test_a_switch_that_fails_leaves_no_record(db: Database, tmp_path: Path) -> N
 
 
 class CutOff(FlagFile):
-    """A flag file whose move ends the session of whoever made it, before that can commit; `times` of them."""
+    """A flag file whose move ends the session of its caller before the commit; `times` of them."""
 
     times = 1
     url = ""
@@ -282,7 +282,7 @@ def test_the_former_model_in_the_shadow_of_the_new_one_answers_rollback(db: Data
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A real MLflow registry in SQLite with a model of two versions, the first of which is live."""
+    """Return a real MLflow registry in SQLite with a model of two versions, the first of which is live."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     client.create_registered_model("delay")

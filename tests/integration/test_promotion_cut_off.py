@@ -1,4 +1,7 @@
-"""`gnomon promote` killed by SIGKILL before or after it acted, in each of its three ways: `--resume` settles it."""
+"""`gnomon promote` killed by SIGKILL before or after it acted, with each of its three switches:
+
+`--resume` settles it.
+"""
 
 import json
 import signal
@@ -20,7 +23,7 @@ from gnomon_consumer.verdict.service import decide_now
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 MOMENTS = {
-    # The switch is moved after the record is written and before it is committed.
+    # The switch moves after the record is written and before it is committed.
     "before it acts": "create trigger wait after insert on gnomon.promotions"
     " for each row execute function gnomon.wait()",
     "after it acted": "create constraint trigger wait after insert on gnomon.promotions deferrable initially deferred"
@@ -36,7 +39,7 @@ def db(database_url: str) -> Iterator[Database]:
 
 @dataclass
 class Switch:
-    """A way back, and whether the challenger is live by it."""
+    """A switch, and whether the challenger is live by it."""
 
     way_back: dict[str, Any]
     challenger_is_live: Callable[[], bool]
@@ -81,7 +84,7 @@ def recorded(db: Database) -> list[tuple[int, int | None]]:
 
 
 def cut_off(db: Database, gnomon: Gnomon, where: tuple[str, ...], moment: str, command: str = "promote") -> None:
-    """Start the command, kill it at the moment, and end its session, as a server does that notices."""
+    """Start the command, kill it at the moment, and end its session, as a server does when it notices the death."""
     db.connection.execute(
         "create or replace function gnomon.wait() returns trigger language plpgsql as $$ begin"
         " perform pg_advisory_lock(4711); perform pg_sleep(600); return null; end $$"
@@ -121,7 +124,7 @@ def test_a_promotion_that_is_killed_is_settled(
         assert refused.stderr.endswith("if it was interrupted, run `gnomon promote --resume`\n")
     resumed = gnomon.run("promote", *where, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    # Where a command got to cannot be asked, so it is taken back.
+    # The progress of a command cannot be read, so it is reverted.
     done = moment == "after it acted" and way is not script
     assert switch.challenger_is_live() is done
     if done:

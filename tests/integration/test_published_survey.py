@@ -24,7 +24,7 @@ HORIZON = timedelta(days=1)
 
 @pytest.fixture
 def schools(db: Database) -> list[dict[str, str]]:
-    """One pair a school: live says whether the school met its target, the shadow whether its groups improved."""
+    """Return one pair a school: live is whether the school met its target, the shadow whether its groups improved."""
     with FILE.open(encoding="utf-8") as file:
         found = list(csv.DictReader(file))
     rows = {kind: sum(school["school_type"] == kind for school in found) for kind in SCHOOLS}
@@ -63,7 +63,7 @@ def ask(db: Database, call: str) -> list[dict[str, Any]]:
 
 
 def six(value: float) -> Any:
-    """Six digits."""
+    """Round to six digits."""
     return pytest.approx(value, rel=1e-7)
 
 
@@ -98,7 +98,7 @@ def test_quality(db: Database, schools: list[dict[str, str]]) -> None:
 
 
 def weights(schools: list[dict[str, str]]) -> tuple[Array, Any, Array, Any]:
-    """Weights, cells, probabilities, rows of the cell."""
+    """Return weights, cells, probabilities, rows of the cell."""
     kinds = np.array([school["school_type"] for school in schools])
     cells = np.array(["EMH".index(kind) for kind in kinds])
     sampled = np.bincount(cells)[cells]
@@ -107,7 +107,7 @@ def weights(schools: list[dict[str, str]]) -> tuple[Array, Any, Array, Any]:
 
 
 def test_auc(db: Database, schools: list[dict[str, str]]) -> None:
-    """`survey` has no area under the curve: the same design with the residuals of its placements."""
+    """`survey` has no area under the curve: use the same design with the residuals of its placements."""
     w, cells, chance, sampled = weights(schools)
     positive = np.array([school["awards"] == "Yes" for school in schools])
     residuals = []
@@ -151,6 +151,6 @@ def test_where_everything_was_sampled_nothing_is_unsure(db: Database, schools: l
         assert row[ends[0]] == row[name] == row[ends[1]]
     area = quality(db)["auc", "difference"]
     assert area["period_low"] == area["estimate"] == area["period_high"]
-    assert area["low"] < area["estimate"]  # days like these are unsure all the same
+    assert area["low"] < area["estimate"]  # days like these are still uncertain
     slow = next(row for row in ask(db, "report_v1.latency('s')") if row["measure"] == "live_all")
     assert slow["period_low"] == slow["microseconds"] == slow["period_high"]

@@ -1,4 +1,4 @@
-"""PostgreSQL understands every statement that stands in a `queries.sql`."""
+"""PostgreSQL can prepare every statement of a `queries.sql`."""
 
 import re
 from pathlib import Path
@@ -12,11 +12,11 @@ from gnomon_consumer.database.queries import Queries, queries_of
 ROOT = Path(__file__).parents[2] / "consumer"
 PACKAGES = sorted(".".join(file.parent.relative_to(ROOT).parts) for file in ROOT.rglob("queries.sql"))
 UTILITY = ("analyze", "create", "alter", "drop", "lock", "copy")
-"""Statements that PREPARE does not take; those that make a temporary table are run, for the others to refer to it."""
+"""Statements that PREPARE does not accept; those that create a temporary table are run, because others refer to it."""
 
 
 def numbered(statement: str) -> str:
-    """The statement with $1, $2, … for its arguments."""
+    """Return the statement with $1, $2, … for its arguments."""
     names: dict[str, int] = {}
 
     def number(match: re.Match[str]) -> str:

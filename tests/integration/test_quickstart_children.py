@@ -1,4 +1,4 @@
-"""Children are watched while they run, and none is left when the block ends, however stubborn."""
+"""Children are watched while they run, and none is left when the block ends, even if they ignore signals."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from gnomon_consumer.runtime.supervisor import Child, ChildDiedError, Children
 
-# Says that it is up on the pipe, so that nobody has to wait for a guess.
+# It reports its start on the pipe, so that the test need not wait for a guessed time.
 UP = "print('up', flush=True);"
 STUBBORN = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); {UP} time.sleep(600)"
 POLITE = f"import time; {UP} time.sleep(600)"

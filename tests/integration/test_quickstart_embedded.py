@@ -1,4 +1,4 @@
-"""The embedded servers work, keep what they should, and leave no process behind however their parent ends."""
+"""The embedded servers work, keep their data if asked to, and leave no process behind however their parent ends."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def test_kafka_takes_and_gives_messages_and_says_nothing_on_stderr(capfd: pytest
         consumer.assign([TopicPartition("topic", partition, 0) for partition in range(PARTITIONS)])
         got = [message.value() for message in consumer.consume(PARTITIONS, timeout=20)]
         consumer.close()
-        del producer, consumer  # before their broker goes, so that they have nothing to say about it
+        del producer, consumer  # before their broker ends, so that they log no error
         assert sorted(filter(None, got)) == [f"value {partition}".encode() for partition in range(PARTITIONS)]
     assert not kafka.running()
     # A client that another test of this process left open may still look for its own broker.

@@ -1,4 +1,4 @@
-"""What a schema registry may answer: each is a schema, an unknown one, a wait, or one line with the right status."""
+"""Possible answers of a schema registry: a schema, an unknown one, a wait, or one line with the right status."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from gnomon_schemas.registry import RegistrySchemas, inlined, registry_client
 
 @pytest.fixture
 def registry() -> Iterator[Registry]:
-    """A registry at work."""
+    """Yield a working registry."""
     with registries.running() as running:
         yield running
 
@@ -86,7 +86,7 @@ def test_references_in_a_circle_end(registry: Registry) -> None:
             json.dumps({"type": "record", "name": name, "fields": [{"name": "x", "type": ["null", other]}]}),
             references=[{"name": other, "subject": other, "version": 1}],
         )
-    store(registry).find(RegistryId(1))  # a schema or none, but an answer
+    store(registry).find(RegistryId(1))  # a valid answer, with or without a schema
 
 
 @pytest.mark.parametrize("mood", ["limited", "broken", "proxy", "elsewhere", "forbidden", "slow"])
@@ -102,7 +102,7 @@ def test_while_scoring_a_registry_that_does_not_answer_as_one_is_away(registry: 
 
 @pytest.mark.parametrize("mood", ["page", "sign in", "empty", "other json", "not found", "moved"])
 def test_a_page_of_a_proxy_is_no_answer_of_the_registry(registry: Registry, tmp_path: Path, mood: str) -> None:
-    """Also with status 200: a capture whose schema it hides is not unknown."""
+    """Also with status 200: the schema of a capture is not unknown because a proxy hides it."""
     number = registry.add("r", json.dumps(RECORD))
     (tmp_path / "features.avsc").write_text(json.dumps(FEATURES.record))
     with gateways.before(registry.url) as gateway:

@@ -1,4 +1,4 @@
-"""A real schema registry: what it answers is registered, followed, waited for, or a dead letter."""
+"""A real schema registry: its answers are registered, followed, waited for, or become a dead letter."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ PROTOBUF = 'syntax = "proto3"; message M { int32 a = 1; }'
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[str]:
-    """The URL of its Confluent API."""
+    """Yield the URL of its Confluent API."""
     try:
         with tempfile.TemporaryDirectory() as folder, apicurio.running(Path(folder)) as url:
             yield url
@@ -42,7 +42,7 @@ def registry() -> Iterator[str]:
 
 
 def call(url: str, method: str, path: str, body: Any = None) -> Any:
-    """Return what the registry answers to a request of ours."""
+    """Return the registry's answer to a request."""
     request = urllib.request.Request(
         url + path,
         data=None if body is None else json.dumps(body).encode(),
@@ -54,7 +54,7 @@ def call(url: str, method: str, path: str, body: Any = None) -> Any:
 
 
 def add(url: str, subject: str, schema: str, kind: str = "AVRO", references: Sequence[dict[str, Any]] = ()) -> int:
-    """Register a schema as a stranger would; return its id."""
+    """Register a schema as another program would; return its id."""
     body = {"schema": schema, "schemaType": kind, "references": list(references)}
     return int(call(url, "POST", f"/subjects/{subject}/versions", body)["id"])
 
@@ -164,7 +164,7 @@ def test_messages_framed_by_ids_of_other_kinds_are_dead_letters_beside_captures(
     assert producer.flush(30) == 0
     model = sum_model(tmp_path / "sum.onnx", "amount", "age")
     with gateway.before(registry) as asking:
-        # Somebody changes the password, and takes that back.
+        # Somebody changes the password, and reverts the change.
         asking.authorization = basic("reader:other")
         url |= {"schema.registry.url": asking.url, "schema.registry.basic.auth.user.info": "reader:pass7Word"}
         properties = [part for name, value in url.items() for part in ("-X", f"{name}={value}")]

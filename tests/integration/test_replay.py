@@ -1,4 +1,4 @@
-"""`gnomon replay` as a load test: what it measures is what the model does."""
+"""`gnomon replay` as a load test measures the model's real behaviour."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_latency_throughput_and_overload(gnomon: Gnomon, mock_bootstrap: str, st
     report = json.loads(hurried.stdout)
     assert report["requests"] == 200
     assert report["achieved_per_second"] < 101
-    assert report["response_ms"]["p99"] > 1000  # the queue is the caller's to wait in
+    assert report["response_ms"]["p99"] > 1000  # the request waits in the caller's queue
     assert report["service_ms"]["p50"] < 50
 
 
@@ -67,7 +67,7 @@ def test_requests_of_one_row_stay_alone_however_many_are_due(
     assert (report["requests"], report["rows"], report["failed"], report["batch"]) == (1500, 1500, 0, 1)
     done = gnomon.run("replay", *where, "--rate", "100000", "--captures", "1500", "--batch", "7", "--json")
     report = json.loads(done.stdout)
-    # The last request has the two rows that are left.
+    # The last request has the remaining two rows.
     assert (report["requests"], report["failed"]) == (215, 1500)
 
 

@@ -18,7 +18,7 @@ PAIRS = (
     "select source_partition, source_offset, inclusion_probability, rank, stratum, request_id, outcome, live_value"
     " from gnomon.pairs join gnomon.deployments using (deployment_id) where name = %s order by 1, 2"
 )
-# As in docs/scorer.md, of values in place of labels.
+# As in docs/scorer.md, with values instead of labels.
 DIFFER = (
     "SELECT sum(a.weight * (a.shadow_value IS DISTINCT FROM b.shadow_value)::int) / sum(a.weight) AS differ"
     " FROM report_v1.pairs a JOIN report_v1.pairs b USING (stream, event_time, source_partition, source_offset)"
@@ -93,7 +93,8 @@ def test_two_challengers_on_one_sample(
         assert cells[0] == cells[1]
         assert all(seen == joined and orphaned == 0 for _, _, _, seen, *_, joined, _, _, orphaned in cells[1])
 
-    # What is sampled later follows; what retention took meanwhile is a gap of whole windows, and nothing else is lost.
+    # Later samples follow; captures that retention removed meanwhile become gaps of whole windows; nothing else is
+    # lost.
     send(1000)
     windows = audit(kafka_bootstrap, stream_name, "boost")[2].windows
     later = [window for window in windows if window["start_offset"] >= 750]

@@ -26,7 +26,7 @@ HOUR = ("--until", "2013-04-01T01:00:00", "--last-seconds", "3600")
 
 @pytest.fixture
 def db(database_url: str) -> Iterator[Database]:
-    """Three pairs at one moment, of weights 1, 5 and 1, and an older one of another sort."""
+    """Return a database with three pairs at one moment, of weights 1, 5 and 1, and an older one of another kind."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         made = Database(connection)
         made.add_stream()
@@ -50,7 +50,7 @@ def test_bounds_are_met_broken_or_unknown(gnomon: Gnomon, db: Database, database
         "agreement.agreement >= 0.7 if n >= 100": (UNKNOWN, 1 / 6, "its n is 2"),
         "agreement.agreement <= 0.2 if n >= 2": (MET, 1 / 6, ""),
         "predictions.highest[side=shadow,label=] <= 1": (BROKEN, 1.5, ""),
-        "predictions.lowest[side=shadow,label=] >= 0": (MET, 0.9, ""),  # the older pair is out of the hour
+        "predictions.lowest[side=shadow,label=] >= 0": (MET, 0.9, ""),  # the older pair is outside of the hour
         "predictions.not_finite[side=shadow,label=] = 0": (BROKEN, 1, ""),
         "predictions.share[side=shadow,label=late] < 0.2": (MET, 1 / 7, ""),
         "predictions.share[side=shadow,label=ghost] < 0.2": (UNKNOWN, None, "no row fits it"),
@@ -134,7 +134,7 @@ def test_the_shipped_bounds_are_held_and_no_evidence_is_no_good_news(
     assert ended.returncode == 1, ended.stderr
     found = json.loads(ended.stdout)
     assert {row["bound"] for row in found} == set(load_settings(config=file).report.bounds)
-    # The pairs are of 2013: of the last hour nothing is known, but that there was no traffic.
+    # The pairs are of 2013: for the last hour only the missing traffic is known.
     assert {row["state"] for row in found if not row["bound"].startswith("coverage.seen")} == {UNKNOWN}
 
 

@@ -69,7 +69,7 @@ def zoo(db: Database) -> Zoo:
 
 
 def jackknife(zoo: Zoo, metric: Any, side: str, keys: Any) -> float:
-    """The sum of squares of numerical residuals by group: the metric's slope in each weight, times the weight."""
+    """Return the sum of squares of numerical residuals by group: the metric's slope in each weight times the weight."""
     step, z = 1e-5, np.empty(len(zoo.weight))
     for i in range(len(z)):
         up, down = zoo.weight.copy(), zoo.weight.copy()
@@ -171,7 +171,7 @@ def test_bounds_hold_over_every_truth_that_the_missing_labels_might_have(db: Dat
 
 @pytest.mark.parametrize("seed", range(3))
 def test_bounds_of_probabilities_hold_over_every_truth(db: Database, seed: int) -> None:
-    """Every truth of seven unlabelled requests, one by one; scores differ, so the area's bounds are reached."""
+    """All truths of seven unlabelled requests, one by one; scores differ, so the area's bounds are reached."""
     db.connection.execute("update gnomon.streams set positive_class = 'y', negative_class = 'n'")
     rng = np.random.default_rng(30 + seed)
     n, known = 13, 6

@@ -1,4 +1,4 @@
-"""Every column that a reader may meet is described: in the docs, and of the pairs in the database too."""
+"""Every column that a reader may see is described, in the docs and, for the pairs, also in the database."""
 
 import importlib.util
 import math

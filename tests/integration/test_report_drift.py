@@ -112,7 +112,7 @@ def test_every_distance_is_scipys(db: Database) -> None:
 
 @pytest.mark.parametrize(("days", "clusters"), [(1, 0), (2, 12), (9, 0), (14, 300)])
 def test_the_interval_knows_clusters_and_days(db: Database, days: int, clusters: int) -> None:
-    """Threshold and interval equal the copy in NumPy, whose coverage tests/property/test_drift_coverage.py holds."""
+    """Threshold and interval equal the copy in NumPy, whose coverage tests/property/test_drift_coverage.py checks."""
     random = np.random.default_rng(days)
     frozen = profile("amount", "numeric", random.normal(size=500).tolist(), np.ones(500))
     store(db.connection, "s", "training", "test", {"": [frozen]})
@@ -166,12 +166,12 @@ def test_more_pairs_than_enough_are_drawn_by_a_hash(db: Database) -> None:
         assert (row["pairs"], exact["pairs"], exact["n"]) == (40_000, 40_000, 40_000)
         assert 29_400 < row["n"] < 30_600
         assert again == row
-        # One in four missing the only pair that differs changes no share by more than that pair's.
+        # If one in four is missing, the only pair that differs changes no share by more than its own.
         assert exact["n_effective"] == 40_000
 
 
 def test_a_known_psi(db: Database) -> None:
-    """(.1, .2, .3, .4) against uniform is 0.228217; pseudo-rows vanish beside ten million rows."""
+    """(.1, .2, .3, .4) against uniform is 0.228217; with ten million rows the pseudo-rows do not matter."""
     reference = profile("country", "text", ["a", "b", "c", "d"], np.ones(4))
     big = type(reference)(**{**vars(reference), "n": 10**7, "n_effective": 1e7})
     store(db.connection, "s", "uniform", "test", {"": [big]})
@@ -200,7 +200,7 @@ def test_no_drift_stays_below_its_threshold_nineteen_times_in_twenty(db: Databas
             row for row in ask(db.connection, "drift", Question("s", since=since, until=since + timedelta(days=1))).rows
         )
         over += row["psi"] > row["psi_threshold"]
-    # 60 rounds share one reference; 5% is 3, the reference's own luck at most triples it.
+    # 60 rounds share one reference; 5% is 3, and chance in the reference at most triples it.
     assert over <= 10
 
 
@@ -247,7 +247,7 @@ def test_a_period_freezes_features_and_answers(gnomon: Gnomon, db: Database, dat
         for r in json.loads(gnomon.run("report", "drift", "--format", "json", env=environment).stdout)["rows"]
     }
     assert set(rows) == {"amount", "country", "@live.value", "@shadow.value"}
-    # The same pairs against themselves: no distance at all.
+    # The same pairs compared with themselves: no distance at all.
     assert all(row["psi"] == pytest.approx(0, abs=1e-12) for row in rows.values())
     assert rows["amount"]["ks"] == pytest.approx(0, abs=1e-12)
     again = gnomon.run("reference", "build", "2013-04-01..2013-05-01", "--name", "april", env=environment)

@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 def ask(db: Database, call: str, *arguments: Any) -> list[dict[str, Any]]:
-    """The rows of `select * from <call>`: a function of report_v1, or of the estimators if it names that schema."""
+    """Return the rows of `select * from <call>`: a function of report_v1, or of the schema that it names."""
     function = call if call.startswith("gnomon_estimators.") else f"report_v1.{call}"
     with db.connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(f"select * from {function}", arguments).fetchall()
@@ -43,7 +43,7 @@ def test_agreement_and_kappa(db: Database, seed: int) -> None:
     assert (row["low"], row["high"]) == pytest.approx(
         share_interval(theta, expected.together**2, kish, expected.t), rel=1e-7
     )
-    # Kappa's residual by the jackknife's own idea: its derivative to each row's weight, taken numerically.
+    # Kappa's residual as in the jackknife: its numerical derivative in each row's weight.
     kappa = row["kappa"]
     step = 1e-6
     derivative = np.empty(len(w))
@@ -132,7 +132,7 @@ def test_latency_quantiles(db: Database) -> None:
             low, high = share_interval(p, expected.together**2, kish, expected.t)
             at_low = x[kept][order][np.searchsorted(curve, low)]
             at_high = x[kept][order][min(np.searchsorted(curve, high), kept.sum() - 1)]
-            # The largest value seen is an end only where these rows can show that the quantile lies below it.
+            # The largest observed value is an end only if these rows can show that the quantile is below it.
             rows_of = min(kish, expected.clusters)
             assert row["low"] == (None if at_low == x[kept].min() and 1 - 0.025 ** (1 / rows_of) > p else at_low)
             assert row["high"] == (None if at_high == x[kept].max() and 0.025 ** (1 / rows_of) < p else at_high)
@@ -178,7 +178,7 @@ def test_interval_of_a_share(db: Database, share: float, variance: float, kish: 
 
 
 def test_beta_quantiles(db: Database) -> None:
-    """Shares near 0 and 1, few and very many rows: where an interval of the beta distribution is asked for."""
+    """Shares near 0 and 1, few and very many rows, for which an interval of the beta distribution is needed."""
     random = np.random.default_rng(23)
     for p in (0.025, 0.5, 0.975):
         for a, b in [(1.0, 400.0), (7.0, 1.0), *(10 ** random.uniform([-0.5, -0.5], [2, 5], (100, 2))).tolist()]:
@@ -210,7 +210,7 @@ def test_special_functions(db: Database) -> None:
 
 @pytest.mark.parametrize("report", ["agreement", "confusion", "latency", "errors", "error_kinds", "coverage", "ledger"])
 def test_nothing_is_said_of_nothing(db: Database, report: str) -> None:
-    """No such stream, no such deployment, no row at all: a row that says so, no number made of nothing."""
+    """No such stream, no such deployment, no row at all: a row that reports it, and no number."""
     for arguments, said in ((("nowhere", None), "unknown stream"), (("s", "gone"), "unknown deployment")):
         rows = ask(db, f"{report}(%s, %s)", *arguments)
         assert rows
@@ -260,13 +260,13 @@ def test_the_error_of_the_period_is_that_of_the_drawing(db: Database) -> None:
     row = ask(db, "agreement('s')")[0]
     assert row["agreement"] == pytest.approx(9.5 / 16)
     assert row["se_period"] == pytest.approx(5.75**0.5 / 16, rel=1e-9)
-    assert (row["low"], row["high"]) == (None, None)  # one day says nothing of days like these
+    assert (row["low"], row["high"]) == (None, None)  # one day shows nothing about days like it
     assert row["period_low"] < row["agreement"] < row["period_high"]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_error_of_the_period_on_random_cells(db: Database, seed: int) -> None:
-    """A segment leaves rows of a cell out: they stay part of its sample, by the ledger's count."""
+    """A segment leaves rows of a cell out: they are still part of its sample, by the ledger's count."""
     rng = np.random.default_rng(seed)
     s = sample(rng)
     cells = (1 / s.weight * 100).astype(int)  # rows of one cell have one probability
@@ -280,7 +280,7 @@ def test_the_error_of_the_period_on_random_cells(db: Database, seed: int) -> Non
 
 
 def test_nothing_that_varies_is_no_certainty(db: Database) -> None:
-    """Ten days: a share keeps its effective rows, a difference adds the ends of both sides, a mean has no interval."""
+    """Ten days without variation: a share keeps its effective rows, a difference adds both ends, a mean has none."""
     db.add_pairs(
         [
             {

@@ -1,4 +1,4 @@
-"""Numbers at the ends of what a double holds: a report leaves them out or takes them for 0, and never ends there."""
+"""Numbers at the limits of a double: a report leaves them out or treats them as 0, and never fails."""
 
 import math
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def db(database_url: str) -> Iterator[Database]:
 
 
 def fill(db: Database, rows: list[dict[str, Any]], truths: list[float]) -> None:
-    """Put the same pairs of both deployments in, and their labels."""
+    """Insert the same pairs, and their labels, for both deployments."""
     rows = [
         {"request_id": f"r{at}", "event_time": START + timedelta(hours=7 * at), **row} for at, row in enumerate(rows)
     ]

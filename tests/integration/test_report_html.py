@@ -1,4 +1,4 @@
-"""`gnomon report html`: one file that needs nothing beside it, honest about what is missing, seen in a real browser."""
+"""`gnomon report html`: one self-contained file that shows what is missing, checked in a real browser."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def db(database_url: str) -> Iterator[Database]:
 
 
 def fill(db: Database) -> None:
-    """A challenger and a control over the same requests, labels for all, a name that wants to be markup."""
+    """Insert a challenger and a control over the same requests, labels for all, and a name that looks like markup."""
     drawn = sample(np.random.default_rng(1), n=300)
     rows = drawn.rows()
     db.add_deployment("new")
@@ -76,13 +76,13 @@ def test_the_page_stands_alone_and_says_the_reports_numbers(gnomon: Gnomon, db: 
     assert card["beside"].startswith("control 100% (")
     for caption in ("Quality against the truth, labels within 1 day", "The ledger", "Decisions of live"):
         assert page.table(caption) if caption != "Decisions of live" else text.count(caption) == 2
-    # The control's answers are live's: no measure of it is drawn, and the caption says so.
+    # The control's answers are live's: no measure of it is drawn, and the caption states this.
     assert {line[1] for line in page.table("Quality against the truth")[1:]} == {"new"}
     assert "The control is equal to live in accuracy, precision, recall, F1, AUC, log loss, Brier score" in text
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance of #rgb or #rrggbb, by WCAG 2."""
+    """Return the relative luminance of #rgb or #rrggbb, by WCAG 2."""
     return float(linear(colour) @ [0.2126, 0.7152, 0.0722])
 
 
@@ -98,7 +98,7 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-# What linear RGB becomes for eyes without red, green or blue cones (Machado, Oliveira and Fernandes 2009, severity 1).
+# The linear RGB that eyes without red, green or blue cones see (Machado, Oliveira and Fernandes 2009, severity 1).
 CONES = (
     ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
     ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
@@ -107,7 +107,7 @@ CONES = (
 
 
 def test_it_can_be_read_by_everybody(gnomon: Gnomon, db: Database, database_url: str) -> None:
-    """Headings in order, tables with captions and scopes, pictures with names, colours that all eyes tell apart."""
+    """Headings in order, tables with captions and scopes, pictures with names, colours that all can distinguish."""
     fill(db)
     text = made(gnomon, database_url)
     page = PageReader(text)
@@ -182,7 +182,7 @@ def test_a_challenger_without_pairs_or_labels(gnomon: Gnomon, db: Database, data
     db.add_deployment("new")
     text = made(gnomon, database_url)
     assert "There is no evidence either." in text
-    # Why there is no number: agreement and errors, latency, coverage.
+    # The reason for a missing number: agreement and errors, latency, coverage.
     words = re.search(r'<ul class="cards[^"]*">(.*?)</ul>', text, re.DOTALL)
     assert words is not None
     for why, times in (("no pair in", 2), ("no live latency in", 1), ("nothing captured in", 1)):
@@ -193,7 +193,7 @@ def test_a_challenger_without_pairs_or_labels(gnomon: Gnomon, db: Database, data
 
 
 def test_of_several_classes_each_is_shown(gnomon: Gnomon, db: Database, database_url: str) -> None:
-    """By class, the means first; no column of differences where no answer is a number; why a point has no line."""
+    """By class, the means first; no column of differences if no answer is a number; why a point has no line."""
     drawn, classes = sample(np.random.default_rng(2), n=300), ("bronze", "gold", "silver")
     bare_answer = {"live_value": None, "shadow_value": None}
     db.add_deployment("new")
@@ -232,7 +232,7 @@ def test_an_unknown_stream_and_an_unwritable_file(gnomon: Gnomon, database_url: 
 
 
 def browse(browser: str, page: Path, *options: str) -> str:
-    """What a headless browser prints that is told to do something with a page."""
+    """Return the output of a headless browser with further options."""
     ended = subprocess.run(
         [
             browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
@@ -255,7 +255,7 @@ def browser() -> str:
 
 
 def test_the_first_screen_in_a_browser(gnomon: Gnomon, db: Database, database_url: str, browser: str) -> None:
-    """Light and dark differ, the cards and both series' colours are there, nothing runs off to the right."""
+    """Light and dark differ, the cards and both series' colours are there, nothing overflows to the right."""
     fill(db)
     made(gnomon, database_url)
     page = gnomon.cwd / "r.html"
@@ -271,7 +271,7 @@ def test_the_first_screen_in_a_browser(gnomon: Gnomon, db: Database, database_ur
     assert has(light, (0x00, 0x66, 0xA6))
     assert has(light, (0xF5, 0xF6, 0xF8))  # the cards
     assert has(dark, (0x56, 0xB4, 0xE9))
-    # The margin right of the column is empty paper, on a phone too, where tables and pictures scroll by themselves.
+    # The margin right of the column is empty, also on a phone, where tables and pictures scroll by themselves.
     assert (light[:, -8:] > 0.99).all()
     # Chromium's windows are at least 500 wide, so a phone is a narrow frame in one.
     frame = gnomon.cwd / "phone.html"
@@ -283,14 +283,14 @@ def test_the_first_screen_in_a_browser(gnomon: Gnomon, db: Database, database_ur
 
 
 def bare(text: str) -> str:
-    """Text without white space, ligatures and the signs beside names, as it is found again on paper."""
+    """Return the text without white space, ligatures and the signs next to names, as it is extracted from paper."""
     return re.sub("[●■▲▼✚✖◆]", "", "".join(unicodedata.normalize("NFKC", text).split()))
 
 
 def test_on_paper_it_is_light_and_no_table_is_cut(
     gnomon: Gnomon, db: Database, database_url: str, browser: str
 ) -> None:
-    """Printed by somebody who likes it dark: light paper all the same, folded parts open, tables and rows whole."""
+    """Printed with a preference for dark: still light paper, folded parts open, tables and rows whole."""
     fill(db)
     reader = PageReader(made(gnomon, database_url))
     pdf = gnomon.cwd / "r.pdf"
@@ -312,12 +312,12 @@ def test_on_paper_it_is_light_and_no_table_is_cut(
         assert all(any(line in page for page in pages) for line in lines), caption  # no row is lost or cut
         if not any(all(words in page for words in (bare(caption), *lines)) for page in pages):
             cut[caption] = len(rows)
-    # Of many tables, two that may be longer than a page, between rows: by hour and the requests furthest apart.
+    # Two tables may be broken between rows, because they may be long: by hour and the largest differences.
     assert all(rows > 20 for rows in cut.values()), cut
     assert len(cut) <= 2 < len(reader.tables) - 2
 
 
-# In the frame: what is measured of the page, sent to the window around it, which may not look inside a file.
+# In the frame: measure the page and send the result to the outer window, which cannot read a file.
 MEASURE = """<script>addEventListener("load", () => {
   const boxes = [...document.querySelectorAll(".scroll, figure")].map(box => ({
     right: box.getBoundingClientRect().right, inside: box.scrollWidth, width: box.clientWidth,

@@ -1,4 +1,4 @@
-"""What is computed once of sealed cohorts: the same numbers, from the table, until something of them is erased."""
+"""Stored results of sealed cohorts: the same numbers, from the table, until a part of them is erased."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -50,7 +50,7 @@ def test_maintenance_keeps_the_numbers_and_readers_take_them(db: Database) -> No
     assert maintenance.maintain(db.connection, datetime.now(UTC)).cohorts == 1
     assert kept(db) == len(computed)
     assert to_ten_digits(quality(db)) == to_ten_digits(computed)
-    # Once only; and it is the table that answers.
+    # Computed only once; the table gives the answer.
     assert maintenance.maintain(db.connection, datetime.now(UTC)).cohorts == 0
     db.connection.execute("update gnomon.cohort_estimates set estimate = 42 where metric = 'auc'")
     assert {row["estimate"] for row in quality(db) if row["metric"] == "auc"} == {42.0}
@@ -102,7 +102,7 @@ def asked(db: Database, name: str, exact: str, **narrowed: Any) -> list[dict[str
 
 
 def test_sums_take_what_clusters_share_from_the_kept_cohort(db: Database) -> None:
-    """Over the pairs of the cohort the intervals are the exact ones, or wider where clusters would make them narrow."""
+    """Over the pairs of the cohort the intervals are exact, or wider if clusters would make them narrow."""
     roll_up(db, sample(np.random.default_rng(31), 80).rows())
     maintenance.maintain(db.connection, datetime.now(UTC))
     wider = 0
@@ -115,7 +115,7 @@ def test_sums_take_what_clusters_share_from_the_kept_cohort(db: Database) -> Non
             for estimate, error in by.items():
                 assert rolled[estimate] == pytest.approx(exact[estimate], abs=1e-12)
                 floor = exact[error] if rolled["se_cluster"] != pytest.approx(rolled["se_row"]) else 0.0
-                assert rolled[error] >= 0.9 * floor  # what clusters share within a day is not known
+                assert rolled[error] >= 0.9 * floor  # the effects of clusters within a day are not known
             if exact["se_cluster"] > exact["se_row"]:
                 assert rolled["se_cluster"] == pytest.approx(exact["se_cluster"], rel=0.05)
                 wider += 1
@@ -123,13 +123,13 @@ def test_sums_take_what_clusters_share_from_the_kept_cohort(db: Database) -> Non
 
 
 def test_more_pairs_may_be_more_of_the_same_clusters(db: Database) -> None:
-    """Kept of half of the pairs, in few large clusters: over all of them the error is that of the pairs, on average."""
+    """Stored for half of the pairs, in few large clusters: over all, the error is that of the pairs on average."""
     names = [f"d{seed}" for seed in range(12)]
     for seed, name in enumerate(names):
         db.add_deployment(name)
         rng = np.random.default_rng(seed)
         rows = sample(rng, 400, clusters=12).rows()
-        for row in rows:  # a third of the clusters is of another mind
+        for row in rows:  # a third of the clusters differs
             if row["cluster"] in {"c0", "c1", "c2", "c3"} and rng.random() < 0.7:
                 row["shadow_label"] = "late" if row["live_label"] == "on_time" else "on_time"
         db.add_pairs(rows, name)
@@ -148,7 +148,8 @@ def test_more_pairs_may_be_more_of_the_same_clusters(db: Database) -> None:
     assert all(150 < kept[name] < 250 for name in names)
     assert all(rolled[name]["n"] == exact[name]["n"] == 400 for name in names)
     ratios = [rolled[name]["se_cluster"] / exact[name]["se_cluster"] for name in names]
-    assert np.mean([exact[name]["se_cluster"] / exact[name]["se_row"] for name in names]) > 1.1  # clusters do matter
+    # clusters have an effect
+    assert np.mean([exact[name]["se_cluster"] / exact[name]["se_row"] for name in names]) > 1.1
     assert 0.9 < np.mean(ratios) < 1.3, ratios
 
 
@@ -161,7 +162,7 @@ def test_latency_of_everything_is_what_was_kept_unless_exact(db: Database) -> No
     kept_rows = [{**row, "kept_until": START + 20 * DAY, "status": "ok"} for row in before]
     assert [{**row, "status": "ok"} for row in asked(db, "latency", "no")] == kept_rows
     assert asked(db, "latency", "yes") != before
-    # A narrower question is never answered with the kept whole.
+    # A narrower question is never answered with the stored total.
     for narrowed in ({"until": START + 20 * DAY}, {"time_zone": "Asia/Tokyo"}, {"segment": {"origin": "JFK"}}):
         assert {row["kept_until"] for row in asked(db, "latency", "no", **narrowed)} == {None}
     assert erasure.erase(db.connection, "s", "r5").pairs == 1

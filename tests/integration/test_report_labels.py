@@ -105,7 +105,7 @@ def test_label_delay_is_kaplan_and_meiers(db: Database) -> None:
 
 
 def test_label_delay_goes_by_exact_times(db: Database) -> None:
-    """In one step a request is censored before another's label comes: rounded up, both would be at risk to its end."""
+    """Within one step a request is censored before another's label arrives; after rounding, both would be at risk."""
     rng = np.random.default_rng(19)
     n = 300
     at = rng.uniform(0, 6 * 86400, n)
@@ -185,7 +185,7 @@ def test_missing_labels_and_one_class_only(db: Database, truth: float | None) ->
 @pytest.mark.parametrize("choice", ["first", "last"])
 @pytest.mark.parametrize("kind", ["explicit", "absence_is_negative"])
 def test_labels_looked_up_one_by_one_are_those_of_the_join(db: Database, choice: str, kind: str) -> None:
-    """A day of many is answered through the labels' index, a long period by a join: the same rows either way."""
+    """A day among many is answered through the labels' index, a long period by a join: the same rows either way."""
     rng = np.random.default_rng(22)
     db.connection.execute("update gnomon.streams set label_choice = %s, label_kind = %s", [choice, kind])
     s = sample(rng, 300)
@@ -218,7 +218,7 @@ def test_labels_looked_up_one_by_one_are_those_of_the_join(db: Database, choice:
 
 
 def test_no_report_looks_through_all_labels_for_each_pair(db: Database) -> None:
-    """Nor all cells for each window: not even over tables never analyzed, which the planner takes to be small."""
+    """Nor scans all cells for each window: not even over tables without statistics, which look small to the planner."""
     readers = db.connection.execute(
         "select proname, 'enable_nestloop=off' = any (proconfig) from pg_proc"
         " where pronamespace in ('report_v1'::regnamespace, 'gnomon_estimators'::regnamespace)"
@@ -230,13 +230,13 @@ def test_no_report_looks_through_all_labels_for_each_pair(db: Database) -> None:
 
 @pytest.mark.parametrize("choice", ["first", "last"])
 def test_of_several_versions_one_counts(db: Database, choice: str) -> None:
-    """In time and covered by the seal: the first or the last of them; each pair stays one row."""
+    """In time and covered by the seal: the first or the last version; each pair stays one row."""
     db.connection.execute("update gnomon.streams set label_choice = %s", [choice])
     db.add_pairs([{"request_id": f"r{i}", "live_label": "1", "shadow_label": "0"} for i in range(20)])
     versions = [
         {"request_id": f"r{i}", "observed_at": START + timedelta(hours=hours), "value": value, "label": str(int(value))}
         for i in range(20)
-        # Even requests change their mind in time; the last version of every one is too late.
+        # Even requests have a changed label in time; the last version of every one is too late.
         for hours, value in ((1, 1.0), (2, float(i % 2)), (80, 0.0))
     ]
     db.add_labels(versions, START + 40 * DAY)

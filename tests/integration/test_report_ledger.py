@@ -16,7 +16,7 @@ from gnomon_consumer.reports import REPORTS, Question, ask
 
 
 def window(db: Database, partition: int, start: int, end: int, **changes: Any) -> None:
-    """One window whose every capture was sampled and scored, but for the changes to its one cell."""
+    """Return a window in which every capture was sampled and scored, with changes to its one cell."""
     n = end - start
     cell = {"seen": n, "sampled": n, "scored": n, "failed": 0, "timed_out": 0, "dead_lettered": 0}
     cell |= {key: value for key, value in changes.items() if key in cell}
@@ -96,7 +96,7 @@ def test_a_gap_is_counted_and_lowers_coverage(db: Database) -> None:
 
 
 def test_what_producers_lost_lowers_coverage(db: Database) -> None:
-    """Within the period in full; of a run that reaches beyond it, it is only said."""
+    """Within the period it counts in full; for a run that reaches beyond it, the row only reports it."""
     at = START
     window(db, 0, 0, 100, dead_lettered=10, scored=90)
     assert ask(db.connection, "coverage", Question("s")).rows[0]["coverage"] == 0.9

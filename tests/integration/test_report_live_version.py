@@ -1,4 +1,4 @@
-"""The live model is redeployed while a challenger runs: reports of pairs can be narrowed to one of its versions."""
+"""The live model is redeployed while a challenger runs: reports of pairs can be restricted to one of its versions."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,7 +17,7 @@ HORIZON = timedelta(days=1)
 
 @pytest.fixture
 def two_versions(db: Database) -> Database:
-    """The first half of the requests was answered by version 1, the second by version 2."""
+    """Insert pairs: the first half of the requests answered by version 1, the second by version 2."""
     s = sample(np.random.default_rng(5), 200)
     order = sorted(range(len(s.event_time)), key=lambda at: s.event_time[at])
     version = {at: "1" if place < 100 else "2" for place, at in enumerate(order)}
@@ -35,7 +35,7 @@ def test_a_report_of_one_version_is_that_of_its_pairs(two_versions: Database, na
     db.connection.execute("delete from gnomon.pairs where live_model_version = '1'")
     alone = ask(db.connection, name, Question("s")).rows
     assert len(narrowed) == len(alone)
-    for one, other in zip(narrowed, alone, strict=True):  # floats are added up in another order
+    for one, other in zip(narrowed, alone, strict=True):  # floats are added in another order
         assert one == {
             key: pytest.approx(value, rel=1e-9, abs=1e-12) if isinstance(value, float) else value
             for key, value in other.items()
@@ -62,7 +62,7 @@ def test_slices_and_keys_by_version(two_versions: Database) -> None:
         coverage = ask(connection, "coverage", Question("s", extra={"slice": slice_})).rows
         assert [row["value"] for row in coverage] == ["1", "2"]
     keys = {row["key"] for row in ask(connection, "segments", Question("s")).rows}
-    assert keys == {"origin", "@live_version"}  # said without being asked, where there are several
+    assert keys == {"origin", "@live_version"}  # shown without a request, if there are several
     connection.execute("update gnomon.pairs set live_model_version = '2'")
     assert {row["key"] for row in ask(connection, "segments", Question("s")).rows} == {"origin"}
 
@@ -81,7 +81,7 @@ def test_the_option_stands_where_segments_do(
 
 
 def test_a_key_of_the_service_is_no_version(db: Database) -> None:
-    """A segment that the service itself calls live_version is a segment as any other."""
+    """A segment that the service itself calls live_version is an ordinary segment."""
     db.add_pairs(
         [{"segments": Jsonb({"live_version": name}), "live_label": "a", "shadow_label": "a"} for name in "xyy"]
     )

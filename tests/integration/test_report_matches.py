@@ -1,4 +1,4 @@
-"""`report_v1.matches`: a rule of the reader's own; what it ignores or does not find is counted, and never a match."""
+"""`report_v1.matches`: a rule chosen by the reader; ignored or missing parts are counted, and never a match."""
 
 import json
 import math
@@ -85,7 +85,7 @@ def test_shares_and_intervals_are_those_of_numpy(db: Database, seed: int) -> Non
     assert (row["low"], row["high"]) == pytest.approx(
         share_interval(theta, expected.together**2, kish, expected.t), rel=1e-7
     )
-    # The rule of the stream itself, asked as a rule of the reader's own.
+    # The rule of the stream itself, written as a rule of the reader.
     with db.connection.cursor(row_factory=dict_row) as cursor:
         own = cursor.execute("select * from report_v1.agreement('s')").fetchall()[0]
     row = matches(db, compare="label")

@@ -1,4 +1,4 @@
-"""Every report of the catalogue where there is little or nothing to say: a row that says so, no number made of it."""
+"""Every report of the catalogue with little or no data: a row that reports it, and no number made of nothing."""
 
 import math
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from gnomon_consumer.reports import REPORTS, Question, ask
 
 DAY = timedelta(days=1)
 LATER = START + 40 * DAY
-# Estimates, and what must not be given where they are not.
+# Estimates, and columns that must be null if there is no estimate.
 INTERVALS = {
     "estimate": ("standard_error", "low", "high"),
     "agreement": ("standard_error", "low", "high", "agreement_low", "agreement_high"),
@@ -28,7 +28,7 @@ INTERVALS = {
 
 @pytest.fixture(scope="module")
 def connection(postgres_server: str, migrated_template: str) -> Iterator[psycopg.Connection[Any]]:
-    """A database with a stream for each situation, named after it; `nowhere` is not there."""
+    """Return a database with a stream for each situation, named after it; `nowhere` does not exist."""
     with (
         postgres.database(postgres_server, migrated_template) as url,
         psycopg.connect(url, autocommit=True) as connection,
@@ -93,7 +93,7 @@ def test_little(connection: psycopg.Connection[Any], report: str, stream: str) -
     for row in rows:
         assert row["status"], row
         given = numbers(row)
-        # What was never a number is not shown as one.
+        # A value that never was a number is not shown as one.
         assert all(math.isfinite(value) for value in given.values()), row
         for name, interval in INTERVALS.items():
             if name in row and row[name] is None:

@@ -27,7 +27,7 @@ UNSAID = (
     "feature_health",
     "resources",
     "heterogeneity",
-)  # nothing of it was filled in
+)  # none of it was filled in
 
 
 def test_the_timeline_agrees_with_the_pairs(db: Database) -> None:
@@ -47,7 +47,7 @@ def test_the_timeline_agrees_with_the_pairs(db: Database) -> None:
         assert row["agreement"] == pytest.approx(np.average(agrees[inside], weights=s.weight[inside]))
         assert row["agreement_low"] <= row["agreement"] <= row["agreement_high"]
         (exact,) = rows(db, "agreement", since=row["at"], until=row["at"] + timedelta(days=1))
-        few = (exact["n"] / (exact["n"] - 1)) ** 0.5  # the timeline knows no number of rows
+        few = (exact["n"] / (exact["n"] - 1)) ** 0.5  # the timeline has no number of rows
         assert row["agreement_se"] * few == pytest.approx(exact["se_row"])
     hours = rows(db, "coverage", extra={"slice": "hour"})
     assert sum(row["seen"] for row in hours) == 400
@@ -152,7 +152,7 @@ def test_predictions_and_the_bounds_on_them(db: Database, database_url: str, gno
 
 
 def speaks(row: dict[str, Any]) -> bool:
-    """Whether a row has its numbers, whatever its interval rests on."""
+    """Return whether a row has its numbers, whatever its interval is based on."""
     return row["status"] == "ok" or "interval" in row["status"]
 
 
@@ -162,7 +162,7 @@ def test_every_report_speaks_of_real_rows_too(db: Database) -> None:
     db.add_labels(s.labels(), START + timedelta(days=40))
     db.connection.execute(ROLLUP)
     spoken = {name for name in REPORTS if any(speaks(row) for row in rows(db, name))}
-    # The test made no ledger, no producers, no features, and one deployment only.
+    # The test created no ledger, no producers, no features, and only one deployment.
     assert set(REPORTS) - spoken <= {
         "coverage", "ledger", "producers", "resources", "feature_state", "error_kinds", "contrast", "drift",
         "feature_health", "skew", "reference",
@@ -191,9 +191,9 @@ def test_readers_need_no_grant_on_the_tables(db: Database, database_url: str) ->
 
 
 def test_a_day_is_found_by_index(database_url: str) -> None:
-    """Sixty days with statistics: what any report says of one of them, it reads through indexes, labels included.
+    """Sixty days with statistics: every report on one of them reads through indexes, including labels.
 
-    The server's own counts of scans tell, so they see into functions that are planned apart too.
+    The server's own counts of scans prove it, also for functions that are planned separately.
     """
     end = traffic.fill(database_url, 30_000)
     since = end - timedelta(days=3)
@@ -218,9 +218,9 @@ def test_a_day_is_found_by_index(database_url: str) -> None:
 
 
 def test_workers_share_the_scans_of_the_exact_estimates(db: Database) -> None:
-    """Where the planner finds workers worth their start, every report of many pairs has some: none keeps them out.
+    """If the planner finds parallel workers worthwhile, every report of many pairs uses some.
 
-    The server's own count of workers tells, so it sees into functions that are planned apart too.
+    The server's own count of workers proves it, also for functions that are planned separately.
     """
     s = sample(np.random.default_rng(31), 300)
     db.add_pairs(s.rows())

@@ -33,7 +33,7 @@ REGRESSION: dict[str, Metric] = {
 
 
 def influence(metric: Metric, y: Array, p: Array, w: Array) -> Array:
-    """The linearised residual, weight included, as scikit-learn's metric itself says: its slope in each weight."""
+    """Return the linearised residual, weight included, from scikit-learn's metric itself: its slope in each weight."""
     step = 1e-4
     slope = np.empty(len(w))
     for i in range(len(w)):
@@ -107,7 +107,7 @@ def test_auc_variance_is_delongs(db: Database) -> None:
 
 
 def test_sides_that_hardly_differ_keep_their_error(db: Database) -> None:
-    """Answers 1e-7 apart, no clusters: the difference's own error, not what is left of sums that cancel."""
+    """Answers 1e-7 apart, no clusters: the difference's own error, not the remainder of sums that cancel."""
     s = sample(np.random.default_rng(17), 200)
     shadow = s.live + 1e-7 * np.random.default_rng(2).normal(size=len(s.live)).clip(-3, 3)
     rows = [{**row, "cluster": None, "shadow_value": float(p)} for row, p in zip(s.rows(), shadow, strict=True)]
@@ -122,7 +122,7 @@ def test_sides_that_hardly_differ_keep_their_error(db: Database) -> None:
 
 
 def ndcg(gain: Array, score: Array, k: int, *, exponential: bool) -> float:
-    """By scikit-learn, whose gain is linear; by hand with the gain 2^relevance - 1 (Burges et al. 2005)."""
+    """Compute NDCG by scikit-learn (linear gain), and by hand with the gain 2^relevance - 1 (Burges et al. 2005)."""
     if not exponential:
         return float(sk.ndcg_score([gain], [score], k=k, ignore_ties=True))
     discount = 1 / np.log2(2 + np.arange(k))
@@ -149,7 +149,7 @@ def test_ndcg(db: Database) -> None:
             {"request_id": f"q{i}", "observed_at": START + DAY / 2, "relevance": gain.tolist(), "items": items}
         )
         scores = [-np.argsort(order).astype(float) for order in orders]
-        for name in NDCG if i else ():  # the list without a relevant item says nothing and is left out
+        for name in NDCG if i else ():  # the list without a relevant item is left out
             kind, k = name.split("@")
             expected[name].append([ndcg(gain, score, int(k), exponential=kind == "ndcg_exp") for score in scores])
     db.add_pairs(pairs)
@@ -245,7 +245,7 @@ def test_disagreements_show_features_truth_and_the_control(db: Database) -> None
 
 
 def test_segments_have_the_quality_of_their_rows(db: Database) -> None:
-    """Each value of a slice, AUC included, is the whole narrowed to that value."""
+    """Each value of a slice, AUC included, equals the report over only that value's rows."""
     s = sample(np.random.default_rng(21), 200)
     db.add_pairs(s.rows())
     db.add_labels(s.labels(), START + 40 * DAY)

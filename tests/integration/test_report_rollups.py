@@ -1,4 +1,4 @@
-"""What the joiner rolls up, and the reports over it, are what the pairs themselves say, on random pairs."""
+"""The joiner's rollups, and the reports over them, equal the results from the pairs themselves, on random pairs."""
 
 import math
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def db(database_url: str) -> Iterator[Database]:
 
 
 def random_pairs(rng: np.random.Generator, n: int) -> list[Row]:
-    """Labels, values, lists, none of them or a mixture; NaN and infinity; failures that still say something."""
+    """Return labels, values, lists, none of them or a mixture; NaN and infinity; failures that also have an answer."""
     rows = []
     for i in range(n):
         kind = rng.choice(["label", "value", "items", "mixed", "nothing"], p=[0.4, 0.3, 0.1, 0.15, 0.05])
@@ -95,20 +95,20 @@ def check_against_the_pairs(db: Database, row: Row, question: Question) -> None:
         assert row[ours] == (None if exact["rate"] is None else pytest.approx(exact["rate"], abs=1e-12)), ours
         if error is not None and exact["rate"] is not None:
             by_row = exact["se_row"] if exact["n"] > 1 else None
-            if by_row is not None:  # the timeline knows no number of rows, hence no factor for few of them
+            if by_row is not None:  # the timeline has no number of rows, hence no factor for few rows
                 by_row *= ((exact["n"] - 1) / exact["n"]) ** 0.5
                 assert row[error] == pytest.approx(max(by_row, exact["se_day"] or 0.0), abs=1e-9), error
 
 
 def both_ways(db: Database, name: str, **narrowed: Any) -> tuple[list[Row], list[Row]]:
-    """The rows of a report from the rollups, and from the pairs."""
+    """Return the rows of a report from the rollups, and from the pairs."""
     asked = [
         ask(db.connection, name, Question("s", **narrowed, extra={"exact": exact})).rows for exact in ("no", "yes")
     ]
     return list(asked[0]), list(asked[1])
 
 
-# What the rollups cannot know (the clusters), and what follows from it.
+# Columns that the rollups cannot have (the clusters), and columns computed from them.
 BY_CLUSTER = {"interval_by", "se_cluster", "standard_error", "low", "high", "kappa_se", "kappa_low", "kappa_high",
               "mean_difference_se", "mean_absolute_difference_se", "mean_difference_low", "mean_difference_high",
               "mean_absolute_difference_low", "mean_absolute_difference_high",
@@ -118,7 +118,7 @@ PERIOD = {name for name in BY_CLUSTER if "period" in name}
 
 
 def same(rolled: list[Row], exact: list[Row], apart: set[str]) -> None:
-    """Every column of every row, floats but for rounding (the root of which a variance of 0 leaves)."""
+    """Compare every column of every row, floats except for rounding (a variance of 0 leaves the root of it)."""
     assert len(rolled) == len(exact)
     for one, other in zip(rolled, exact, strict=True):
         for name in one.keys() - apart:
@@ -148,7 +148,7 @@ def test_without_clusters_the_intervals_are_the_same(db: Database) -> None:
 
 
 def test_of_one_cell_the_error_of_the_period_is_that_of_its_rows(db: Database) -> None:
-    """But for the factor n/(n-1), which sums by hour cannot know of each cell."""
+    """Except for the factor n/(n-1), which sums by hour cannot know for each cell."""
     s = sample(np.random.default_rng(9), 200)
     rows = [{**row, "inclusion_probability": 0.25} for row in s.rows()]
     db.add_pairs(rows)
@@ -173,7 +173,7 @@ def test_size_bids_which_way_and_a_reader_may_overrule_it(db: Database) -> None:
     db.connection.execute("update gnomon.rollups set sampled = 100000")
     assert way() == "rows, days"
     assert way(extra={"exact": "yes"}) == "clusters, days"
-    # What the rollups do not have: a segment, a part of an hour. A day of them is not many.
+    # Questions that rollups cannot answer: a segment, a part of an hour. One day is not many pairs.
     assert way(segment={"origin": "JFK"}) == "clusters, days"
     assert way(since=START + timedelta(minutes=30)) == "clusters, days"
     assert way(since=START, until=START + timedelta(hours=8)) == "clusters"
@@ -194,7 +194,7 @@ def test_the_upgrade_adds_up_the_pairs_that_are_there(db: Database, database_url
     numbers = f"select hour, stratum, {', '.join((*COUNTS, *SUMS))} from gnomon.rollups order by 1, 2"
     labels = "select * from gnomon.rollup_labels order by 1, 2, 3, 4"
     before = [db.connection.execute(statement).fetchall() for statement in (numbers, labels)]
-    # The tables as version 0004 left them.
+    # The tables as revision 0004 left them.
     new = [name for name in (*COUNTS, *SUMS) if name == "valued" or name.startswith(("both_failed", "squared_weight"))]
     db.connection.execute("drop schema report_v1, gnomon_estimators cascade")
     later = ("events", "promotion_intents", "promotions", "verdicts", "plans", "rollup_labels", "cohort_latencies")

@@ -1,4 +1,4 @@
-"""`gnomon report skew`: a wrong but plausible column shows, by as much as NumPy says, where drift sees nothing."""
+"""`gnomon report skew`: a wrong but plausible column shows, by the amount that NumPy computes; drift sees nothing."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ FEATURES = (("balance", "numeric", 1), ("age", "numeric", 2), ("branch", "text",
 
 
 class Bank:
-    """Weighted, clustered pairs of a bank whose live service sent, as `balance`, that of the customer before."""
+    """Weighted, clustered pairs of a bank whose live service sent the previous customer's `balance`."""
 
     def __init__(self) -> None:
         random = np.random.default_rng(7)
@@ -59,7 +59,7 @@ class Bank:
         ]  # fmt: skip
 
     def recomputed(self) -> pa.Table:
-        """What a batch job says; the last ten pairs are not in it, and it has three requests that nobody sampled."""
+        """Return a batch job's values; the last ten pairs are missing, and three requests were never sampled."""
         kept = ROWS - 10
         return pa.table({
             "request_id": [*(f"r{i}" for i in range(kept)), "x1", "x2", "x3"],
@@ -96,7 +96,7 @@ def skew(gnomon: Gnomon, url: str, file: str, *options: str) -> dict[str, dict[s
 
 
 def mean_and_errors(y: NDArray[np.float64], w: Any, cluster: Any, day: Any) -> tuple[float, float, float, float]:
-    """The Hájek mean, and its linearised standard errors by row, cluster and day."""
+    """Return the Hájek mean, and its linearised standard errors by row, cluster and day."""
     mean = float(np.average(y, weights=w))
     r = w * (y - mean) / w.sum()
     sums = (np.array([r[group == one].sum() for one in np.unique(group)]) for group in (cluster, day))
@@ -105,7 +105,7 @@ def mean_and_errors(y: NDArray[np.float64], w: Any, cluster: Any, day: Any) -> t
 
 
 def together(by_row: float, by_cluster: float, by_day: float) -> float:
-    """The error of clusters and days; what a cluster shares within a day is not known here, rows stand for it."""
+    """Return the error of clusters and days; effects of a cluster within a day are unknown here, rows replace them."""
     squares = by_cluster**2, by_day**2, by_cluster**2 + by_day**2 - by_row**2
     return float(max(squares) ** 0.5)
 

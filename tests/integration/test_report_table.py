@@ -1,7 +1,7 @@
-"""The table of docs/statistics.md: every estimator beside the library that confirms it, with the difference measured.
+"""The table of docs/statistics.md: every estimator and the library that confirms it, with the measured difference.
 
-`GNOMON_WRITE_DOCS=1 pytest tests/integration/test_report_table.py` writes the table; without it the test holds the
-document to what it measures.
+`GNOMON_WRITE_DOCS=1 pytest tests/integration/test_report_table.py` writes the table; without it the test compares the
+document with its results.
 """
 
 import math
@@ -31,7 +31,7 @@ from gnomon_consumer.reference.profile import profile
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "statistics.md"
 BEGIN, END = "<!-- estimators: written by the tests -->", "<!-- end -->"
-FLOOR = -12  # differences below 1e-12 are the machine's own rounding
+FLOOR = -12  # differences below 1e-12 are rounding
 SETTLED = START + timedelta(days=40)
 PUBLISHED = [[0, 4, 1], [0, 8, 0], [0, 1, 5]]  # kappa 0.4842, standard error 0.1380
 
@@ -42,7 +42,7 @@ Found = Mapping[tuple[Any, ...], dict[str, Any]]
 
 @pytest.fixture
 def db(database_url: str) -> Iterator[Database]:
-    """A database with one stream and the deployments that the parts of the table ask about."""
+    """Return a database with one stream and the deployments for the parts of the table."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         made = Database(connection)
         made.add_stream()
@@ -66,8 +66,10 @@ def by(db: Database, call: str, *columns: str) -> Found:
 
 
 def sandwich(groups: Array, w: Array, live: Array, shadow: Array, given: tuple[Array, Array] | None = None) -> Array:
-    """Covariance of the weighted means of live and shadow by statsmodels: both sides in one regression on two
-    constants, errors robust to groups that hold rows of both. `given` says whose rows count (for a ratio: x = 1).
+    """Return the covariance of the weighted means of live and shadow by statsmodels: both sides in one regression.
+
+    The regression has two constants; its errors are robust to groups that hold rows of both. `given` selects the rows
+    that count (for a ratio: x = 1).
     """
     kept = given or (np.ones(len(w), bool), np.ones(len(w), bool))
     y = np.concatenate([live[kept[0]], shadow[kept[1]]]).astype(float)
@@ -82,7 +84,7 @@ def sandwich(groups: Array, w: Array, live: Array, shadow: Array, given: tuple[A
 def errors(
     name: str, found: Found, s: Sample, covariance: Callable[[Array], Array], slope: tuple[float, float]
 ) -> list[Line]:
-    """The difference of the sides: its error by row, cluster and day; `slope`: of what is reported in either mean."""
+    """Compare the error of the difference by row, cluster and day; `slope`: of the reported value in either mean."""
     lines = []
     own = np.where(s.cluster < 0, 1000 + np.arange(len(s.cluster)), s.cluster)
     for title, column, groups in (
@@ -97,7 +99,7 @@ def errors(
 
 
 def answers(db: Database, s: Sample) -> list[Line]:
-    """Agreement, kappa and the quantiles of latency."""
+    """Compare agreement, kappa and the quantiles of latency."""
     w, a, b = s.weight, s.shadow > 0.5, s.live > 0.5
     agreement = rows(db, "agreement('s', 'new')")[0]
     confusion = by(db, "confusion('s', 'new')", "live_label", "shadow_label")
@@ -142,7 +144,7 @@ def quantile(x: Array, p: float, w: Array) -> float:
 
 
 def failures(db: Database, s: Sample, live: Array, shadow: Array) -> list[Line]:
-    """The errors of both sides: rates, difference, the four cells."""
+    """Compare the errors of both sides: rates, difference, the four cells."""
     found = {
         key: {**row, "estimate": row["rate"]} for key, row in by(db, "errors('s', 'faulty')", "metric", "side").items()
     }
@@ -161,7 +163,7 @@ def failures(db: Database, s: Sample, live: Array, shadow: Array) -> list[Line]:
 
 
 def quality(db: Database, s: Sample) -> list[Line]:
-    """What decisions and probabilities are worth, and calibration."""
+    """Compare the quality of decisions and probabilities, and calibration."""
     found = by(db, "quality('s', 'new', horizon => '1 day')", "metric", "side")
     w, y = s.weight, s.truth
     decision = {"accuracy": sk.accuracy_score, "precision": sk.precision_score, "recall": sk.recall_score}
@@ -202,7 +204,7 @@ def quality(db: Database, s: Sample) -> list[Line]:
 
 
 def placements(p: Array, y: Array, w: Array) -> Array:
-    """AUC's residuals, weights included, from all pairs of a positive and a negative (Obuchowski 1997)."""
+    """Return AUC's residuals, weights included, from all pairs of a positive and a negative (Obuchowski 1997)."""
     positive = y == 1
     beats = np.sign(p[positive][:, None] - p[~positive][None, :]) / 2 + 0.5
     above, below = w[positive], w[~positive]
@@ -214,7 +216,7 @@ def placements(p: Array, y: Array, w: Array) -> Array:
 
 
 def calibration(db: Database, s: Sample) -> Line:
-    """Ten bins of equal mass; a score falls whole into the bin of its middle."""
+    """Compare calibration: ten bins of equal mass; a score is in the bin of its middle."""
     found = by(db, "calibration_error('s', 'new')", "side")
     at = np.unique(s.shadow, return_inverse=True)[1]
     mass = np.bincount(at, s.weight)
@@ -224,7 +226,7 @@ def calibration(db: Database, s: Sample) -> Line:
 
 
 def numbers(db: Database, s: Sample, truth: Array) -> list[Line]:
-    """Plain numbers: RMSE and MAE."""
+    """Compare plain numbers: RMSE and MAE."""
     found = by(db, "quality('s', 'numbers', horizon => '1 day')", "metric", "side")
     w, live, shadow = s.weight, s.live - truth, s.shadow - truth
     lines: list[Line] = []
@@ -242,7 +244,7 @@ def numbers(db: Database, s: Sample, truth: Array) -> list[Line]:
 
 
 def lists(db: Database, s: Sample, scores: Array) -> list[Line]:
-    """NDCG of lists, `scores` a column a side."""
+    """Compare NDCG of lists, `scores` a column a side."""
     found = by(db, "quality('s', 'lists', horizon => '1 day')", "metric", "side")
     name, w = "ndcg@10", s.weight
     live, shadow = (float(np.average(side, weights=w)) for side in scores.T)
@@ -254,14 +256,14 @@ def lists(db: Database, s: Sample, scores: Array) -> list[Line]:
 
 
 def drifts(db: Database, s: Sample, now: Array) -> list[Line]:
-    """The numeric feature against a frozen reference of whole weights, so that rows can be repeated for SciPy."""
+    """Compare the numeric feature with a frozen reference of whole weights, so that SciPy can use repeated rows."""
     random = np.random.default_rng(4)
     before, weights = random.normal(0, 1, 300).round(1), random.integers(1, 5, 300).astype(float)
     frozen = profile("amount", "numeric", before.tolist(), weights)
     store(db.connection, "s", "training", "test", {"": [frozen]})
     found = by(db, "drift('s', 'new')", "feature")[("amount",)]
     n_ref, n_now = (v.sum() ** 2 / (v**2).sum() for v in (weights, s.weight))
-    bins = len(frozen.edges) + 2  # the last one holds what is missing: here nothing, so it is no degree of freedom
+    bins = len(frozen.edges) + 2  # the last bin holds missing values: here none, so it is not a degree of freedom
     p, q = (
         (n * np.append(np.bincount(np.searchsorted(frozen.edges, x, "right"), w, bins - 1) / w.sum(), 0) + 0.5)
         / (n + 0.5 * bins)
@@ -278,7 +280,7 @@ def drifts(db: Database, s: Sample, now: Array) -> list[Line]:
 
 
 def functions(db: Database) -> list[Line]:
-    """The special functions of the intervals."""
+    """Compare the special functions of the intervals."""
     return [
         (name, reference, db.value(f"select gnomon_estimators.{call}"), theirs)
         for name, reference, call, theirs in (
@@ -291,7 +293,7 @@ def functions(db: Database) -> list[Line]:
 
 
 def comparisons(db: Database) -> list[Line]:
-    """Every line of the table, on 400 weighted pairs in 40 clusters and 6 days, told in four ways."""
+    """Return every line of the table, on 400 weighted pairs in 40 clusters and 6 days."""
     s, random = sample(np.random.default_rng(2013)), np.random.default_rng(2014)
     n = len(s.weight)
     now, truth = random.normal(0.2, 1.2, n).round(1), s.truth + random.normal(0, 0.3, n)
@@ -332,7 +334,7 @@ def comparisons(db: Database) -> list[Line]:
 
 
 def bound(ours: float, theirs: float) -> int:
-    """The power of ten that the relative difference stays below."""
+    """Return the power of ten above the relative difference."""
     difference = abs(ours - theirs) / max(abs(theirs), 1e-300)
     return FLOOR if difference < 10.0**FLOOR else math.ceil(math.log10(difference))
 
@@ -353,5 +355,5 @@ def test_the_table_of_the_document_is_what_the_tests_measure(db: Database) -> No
     assert [(name, reference, value) for name, reference, value, _ in stated] == [
         (name, reference, f"{ours:.6g}") for name, reference, ours, _ in measured
     ]
-    for name, _, _, power in stated:  # another processor may round its last bits otherwise
+    for name, _, _, power in stated:  # another processor may round its last bits differently
         assert powers[name] <= int(power) + 2, name

@@ -1,4 +1,4 @@
-"""Every report as a newcomer meets it: a table that fits the terminal, JSON and CSV that give the rows back, hints."""
+"""Every report for a new user: a table that fits the terminal, JSON and CSV with the same rows, hints."""
 
 import csv
 import io
@@ -180,7 +180,7 @@ def test_a_misspelt_slice_is_refused(db: Database, name: str, slice_: str, words
 
 
 def test_labels_that_fit_no_answer_are_not_called_missing(db: Database) -> None:
-    """A challenger that returns no list of items, on a stream whose labels have come."""
+    """A challenger that returns no list of items, on a stream whose labels have arrived."""
     db.add_deployment("listless")
     db.add_pairs(
         [{"request_id": f"k{at}", "live_items": ["x", "y"], "live_scores": [0.1, 0.9]} for at in range(20)], "listless"

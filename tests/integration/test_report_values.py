@@ -24,7 +24,7 @@ NAMES = ("forest", "candidate-model-2026-11-a", "candidate-model-2026-11-b", "xg
 
 
 def fill(db: Database, challengers: int = 2) -> dict[str, Any]:
-    """Numbers of challengers that are 0.7 too low, and of a control in single precision; live, shadow and truth."""
+    """Insert challengers' numbers that are 0.7 too low, and a control's in single precision; live, shadow and truth."""
     rng = np.random.default_rng(11)
     n = DAYS * PER_DAY
     live = rng.gamma(4, 5, n)
@@ -111,7 +111,7 @@ def test_the_page_begins_with_the_difference(gnomon: Gnomon, db: Database, datab
     assert not any(card["title"] == "Agreement with live" for card in page.cards)
     assert "Shadow less live, on average, with its 95% interval, by zone." in text
     assert "Shadow less live, by day." in text
-    # Two challengers: another colour and another shape, in the pictures and beside their names.
+    # Two challengers have different colours and shapes, in the pictures and next to their names.
     assert text.count('class="key c1 m1"') > 2
     assert text.count('class="key c2 m2"') > 2
     for colour in ("--challenger", "--challenger-2", "--control"):

@@ -1,4 +1,4 @@
-"""`gnomon run`: one command scores, joins and takes labels; it ends with its children, and they with it."""
+"""`gnomon run`: one command scores, joins and reads labels; it ends with its children, and they with it."""
 
 import signal
 import subprocess
@@ -70,7 +70,7 @@ def test_a_killed_process_is_started_again_and_a_refusal_ends_all(
         f'stream = "{flights.STREAM}"\n[run.deployments.boosting]\nmodel = "{models / "gradient-boosting.onnx"}"\n'
     )
     process = gnomon.start("run", "--bootstrap-servers", mock_bootstrap, "--database-url", database_url)
-    # All have read their settings by now.
+    # All have read their settings by this time.
     for event in ("waiting for the first capture's schema", "event=joining", "consuming labels"):
         process.wait_for(event, TIMEOUT_S)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -78,7 +78,7 @@ def test_a_killed_process_is_started_again_and_a_refusal_ends_all(
     victim.send_signal(signal.SIGKILL)
     process.wait_for("ended.*service=labels.*signal=9", TIMEOUT_S)
     process.wait_for("restarted.*service=labels", TIMEOUT_S)
-    # The next start reads a file that is wrong by now.
+    # The next start reads a file that is invalid by then.
     (gnomon.cwd / "gnomon.toml").write_text("[score]\nworkers = 0\n")
     family = psutil.Process(process.pid).children(recursive=True)
     next(member for member in family if "labels" in member.cmdline()).send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What a hostile Python model can do from its worker: nothing."""
+"""A hostile Python model can do nothing from its worker."""
 
 import json
 import os
@@ -134,7 +134,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def listener() -> Iterator[tuple[int, list[object]]]:
-    """A server on loopback that notes every connection."""
+    """Yield a server on loopback that records every connection."""
     accepted: list[object] = []
     server = socket.create_server(("127.0.0.1", 0))
 
@@ -171,7 +171,7 @@ def run(
         pids = pool.pids
         pool.submit(Job("w", 0, 0, Rows.of(rows), np.arange(len(rows)), single))
         done: list[Finished] = []
-        deadline = time.monotonic() + 150  # a loaded machine starts a worker in many seconds
+        deadline = time.monotonic() + 150  # a worker may take many seconds to start on a loaded machine
         while sum(len(one.places) for one in done) < len(rows):
             assert time.monotonic() < deadline, "the pool never finished"
             done += pool.poll(wait=0.05)
@@ -225,7 +225,7 @@ def test_no_connection_leaves_the_worker(folder: Path, listener: tuple[int, list
 
 
 def _network() -> str:
-    """What a worker of this machine could give up."""
+    """Return the sandbox layers that a worker of this machine has for its network."""
     return probe()["network"]
 
 
@@ -238,13 +238,13 @@ def test_what_a_model_forks_is_bounded_and_ends_with_its_worker(folder: Path, fa
 
 
 def _left_in(folder: Path) -> list[psutil.Process]:
-    """Workers and what they forked carry our folder as theirs, whoever has adopted them."""
+    """Return workers and their descendants: they carry our folder as theirs, whoever is their parent now."""
     there = psutil.process_iter(["cwd"])
     return [one for one in there if one.info["cwd"] == str(folder) and one.pid != os.getpid()]
 
 
 def test_other_processes_keep_their_environment_to_themselves(folder: Path) -> None:
-    """What Python sets at run time is not in /proc, so a child of ours carries the secret from its start."""
+    """Values that Python sets at run time are not in /proc, so a child of ours has the secret from its start."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         if "open" in probe()["environment"]:
             pytest.skip("this kernel gives no process namespace, so models see the processes of their user")
@@ -258,7 +258,7 @@ from gnomon_consumer.scorer.worker import keeper
 from gnomon_consumer.scorer.worker import sandbox
 if sys.argv[2] == "subreaper":
     sandbox._unshare = lambda _: "refused by this test"
-def work(report):
+def work(report, seen):
     assert (report["processes"] == sandbox.NAMESPACE) == (sys.argv[2] != "subreaper")
     for _ in range(5):
         if os.fork() == 0:
@@ -284,7 +284,7 @@ def test_no_descendant_outlives_its_keeper(tmp_path: Path, holds: str, end: str,
         assert keeper.stdout.readline() == b"scattered\n"
         if end == "told":
             keeper.terminate()
-        # The pipe is held by every descendant, so its end is the end of all of them.
+        # Every descendant holds the pipe, so its end is the end of all of them.
         assert keeper.stdout.read() == b""
         assert keeper.wait(20) == status
     assert _left_in(tmp_path) == []

@@ -46,7 +46,7 @@ def test_every_capture_is_scored_once_through_restarts(
     assert all(row["latency_us"] > 0 for row in singles)
     usage = [window["usage"] for one in log.values() for window in one.windows]
     assert sum(one["cpu_us"] for one in usage) > 0
-    assert min(one["peak_rss_bytes"] for one in usage) > 10 * 2**20  # a process with the model's runtime in it
+    assert min(one["peak_rss_bytes"] for one in usage) > 10 * 2**20  # a process with the model's runtime
     said = second.output
     assert 0 < said.index('event="warmed up"') < said.index("event=assigned")
 
@@ -61,7 +61,7 @@ def test_poison_becomes_dead_letters_with_coordinates(
         3: b"\x99garbage",
         7: b"\xc3\x01" + b"unknown!" + b"body",
         11: good + b"trailing",
-        13: good,  # readable, but the key is another
+        13: good,  # readable, but with another key
         40: good[:30],
     }
     live.send(50, values=poison, partition=lambda _: 0)
@@ -201,7 +201,7 @@ def test_a_new_deployment_begins_where_it_is_told(
         found = await_sealed(kafka_bootstrap, stream_name, name, len(expected[name]))
         assert set(outcomes(found)) == expected[name]
         assert process.terminate(12) == 0
-    # Where it began stands in its log: whoever goes on under the name goes on there.
+    # Its log states where it began: a later run under the same name continues there.
     live.send(10)
     again = start(gnomon, kafka_bootstrap, stream_name, model, "--from", "earliest", deployment="new")
     assert len(outcomes(await_sealed(kafka_bootstrap, stream_name, "new", 40))) == 40
@@ -259,7 +259,7 @@ def test_golden_answers_are_compared_before_anything_is_scored(
     live.send(10)
     model = sum_model(tmp_path / "sum.onnx", "amount", "age")
     rows = [{"features": {"amount": i, "age": 1.0, "visits": 1, "country": "NZ"}, "value": i + 1.0} for i in range(9)]
-    rows[7]["value"] = 99.0  # research had another feature wired here
+    rows[7]["value"] = 99.0  # the training code used another feature here
     golden = tmp_path / "golden.jsonl"
     golden.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     refused = start(gnomon, mock_bootstrap, stream_name, model, "--golden", str(golden))

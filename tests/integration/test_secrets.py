@@ -1,4 +1,4 @@
-"""A secret in every place that can hold one, every command, and not a byte of it in what any of them writes."""
+"""A secret in every place that can hold one, every command, and no byte of it in their output."""
 
 import json
 import stat
@@ -77,14 +77,14 @@ KAFKA = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The files that the commands read."""
+    """Return the files that the commands read."""
     (tmp_path / "labels.csv").write_text("request_id,observed_at,label\nr1,2026-01-01T00:00:00Z,late\n")
     (tmp_path / "f.avsc").write_text(json.dumps(FEATURES.record))
     return tmp_path
 
 
 def check(folder: Path, *arguments: str, **env: Any) -> None:
-    """Run a command that cannot succeed, and search all that it wrote."""
+    """Run a command that cannot succeed, and search all its output."""
     given = {"GNOMON_STREAM": "s", "GNOMON_KAFKA__TIMEOUT_SECONDS": "0.5", "GNOMON_LOG__LEVEL": "debug", **env}
     given.setdefault("GNOMON_BOOTSTRAP_SERVERS", NOWHERE)
     before = {path for path in folder.rglob("*") if path.is_file()}

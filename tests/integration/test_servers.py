@@ -1,4 +1,4 @@
-"""The fixtures themselves: real servers, separate for each test, gone when the run ends, however it ends."""
+"""The fixtures themselves: real servers, separate for each test, ended with the run however it ends."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.support.servers.shared import ROOT, Servers, wait_for_exit
 
 
 def test_a_transaction_is_hidden_until_committed(kafka_bootstrap: str, stream_name: str) -> None:
-    """What only a real broker does: an aborted record is not seen by read_committed."""
+    """Only a real broker does this: read_committed does not return an aborted record."""
     admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
     for future in admin.create_topics([NewTopic(stream_name, 1, 1)]).values():
         future.result(30)
@@ -66,7 +66,7 @@ def test_without_an_engine_docker_is_ruled_out_at_once(monkeypatch: pytest.Monke
 
 @pytest.fixture
 def owner() -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that stands for a test run; it lives until it is killed."""
+    """Start a process that represents a test run; it lives until it is killed."""
     process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
     yield process
     process.kill()
@@ -79,7 +79,7 @@ def test_a_killed_run_leaves_no_server(
     owner: "subprocess.Popen[bytes]",
     request: pytest.FixtureRequest,
 ) -> None:
-    """SIGKILL of the run: its keepers notice and take the servers with them."""
+    """After SIGKILL of the run, its keepers notice and stop the servers."""
     request.getfixturevalue({"kafka": "kafka_bootstrap", "postgres": "postgres_server"}[kind])  # may skip
     run = Servers(Servers.create().folder, owner.pid)
     run.address(kind)
@@ -96,7 +96,7 @@ def test_a_killed_run_leaves_no_server(
 
 
 def processes_naming(folder: Path) -> list[psutil.Process]:
-    """Processes with `folder` on their command line: PostgreSQL leaves its starter's process tree."""
+    """Return processes with `folder` on their command line: PostgreSQL leaves its starter's process tree."""
     return [
         process
         for process in psutil.process_iter(["cmdline"])

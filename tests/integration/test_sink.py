@@ -1,4 +1,4 @@
-"""The sink against a real PostgreSQL: whole windows once, whoever else writes and whatever a row holds."""
+"""The sink with a real PostgreSQL: whole windows once, whatever else is written and whatever a row holds."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -94,7 +94,7 @@ def test_a_row_that_postgresql_refuses_is_a_dead_letter(connection: Connection, 
 
 @pytest.fixture
 def held(database_url: str, connection: Connection) -> Iterator[Connection]:
-    """A connection that keeps every COPY of pairs from getting on until it is closed, or its transaction ends."""
+    """Yield a connection that blocks every COPY of pairs until it is closed, or its transaction ends."""
     connection.execute(
         "create function gnomon.held() returns trigger language plpgsql as"
         " $$ begin perform pg_advisory_xact_lock_shared(1); return new; end $$"
@@ -152,7 +152,7 @@ def test_a_sink_closed_with_an_open_copy_writes_nothing(
 
 
 def test_what_cannot_be_laid_out_ends_an_open_copy(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The transaction is given up, and the connection can go on."""
+    """The transaction is rolled back, and the connection can be used again."""
 
     def broken(batch: pa.RecordBatch) -> Iterator[bytes]:
         yield next(iter(copy_parts(batch)))
@@ -167,7 +167,7 @@ def test_what_cannot_be_laid_out_ends_an_open_copy(connection: Connection, monke
 
 
 def test_a_schema_that_is_new_while_a_write_goes_on(connection: Connection, held: Connection) -> None:
-    """Positions are allocated when the write is done: a connection does one thing at a time."""
+    """Positions are allocated after the write, because a connection does one thing at a time."""
     sink = sink_of(connection)
     begin(sink, window(0, 3))
     held.rollback()
@@ -214,15 +214,32 @@ def test_event_times_choose_the_table_partition(connection: Connection) -> None:
 
 
 def test_numbers_that_come_again_in_a_later_window_show(connection: Connection) -> None:
-    """Within a window repeats are counted; beyond, as many as there are more numbers than places for them."""
+    """Within a window repeats are counted; across windows, only those that exceed the range of the numbers."""
     sink = sink_of(connection)
     twice = {4: {"sequence": 3}}
     sink.apply([window(0, 3), window(3, 4, changes=twice)], READER)
     counts = "select received, repeated, missing from gnomon.producers"
-    assert one(connection, counts) == (7, 1, 1)  # 4 is missing, 3 came twice
+    assert one(connection, counts) == (7, 1, 1)  # 4 is missing, 3 arrived twice
     sink.apply([window(7, 3, changes={7: {"sequence": 0}, 8: {"sequence": 1}, 9: {"sequence": 2}})], READER)
     assert one(connection, counts) == (10, 3, 0)
     assert one(connection, "select sum(repeated) from gnomon.producer_tallies") == (1,)
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("0-0-0-0-0000000000000000000000000009", ["00000000-0000-0000-0000-000000000009"]),
+        ("ABCDEFAB-0000-0000-0000-000000000007", ["abcdefab-0000-0000-0000-000000000007"]),
+        ("never-was-a-uuid-and-will-never-be-it", []),
+        ("}{,\"\\'--}{,\"\\'--}{,\"\\'--}{,\"\\'--", []),
+    ],
+)
+def test_a_producer_id_that_others_write_in_their_way(connection: Connection, written: str, stored: list[str]) -> None:
+    """What Python takes for a UUID, PostgreSQL may not; and two ways to write one are one run."""
+    of_others: dict[int, dict[str, Any]] = {0: {"producer_id": written}, 1: {"producer_id": written.lower()}}
+    sink_of(connection).apply([window(0, 3, changes=of_others)], READER)
+    tallies = "select producer_id::text, received from gnomon.producer_tallies where producer_id <> %s"
+    assert connection.execute(tallies, [capture(0, "")["producer_id"]]).fetchall() == [(name, 2) for name in stored]
 
 
 def test_rollups_are_the_sums_of_the_pairs(connection: Connection) -> None:

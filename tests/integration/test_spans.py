@@ -1,7 +1,7 @@
 """Spans of OpenTelemetry from the request over the scorer's window to the joiner's, by the shipped commands."""
 
 import json
-import sys
+import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.support.live_stream import read_all, sum_model
+from tests.support.servers import process
 from tests.support.servers.process import Gnomon
 from tests.support.tap import GOOD, make_tap
 
@@ -23,30 +24,34 @@ from gnomon_consumer.scorer.sealed.sealer import Place, Sealer
 from gnomon_consumer.scorer.sealed.spans import ScoreSpans
 from gnomon_consumer.settings import ScoreSettings
 
-# What `opentelemetry-instrument` does to a process, with a file in place of a collector.
-PROVIDER = """
-import os
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
-if (file := os.environ.get("SPANS")):
-    provider = TracerProvider()
-    out = open(file, "a")
-    provider.add_span_processor(
-        BatchSpanProcessor(ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\\n"))
-    )
-    trace.set_tracer_provider(provider)
-"""
+# As docs/operations.md says, with the console in place of a collector.
+INSTRUMENTED = {
+    "OTEL_TRACES_EXPORTER": "console",
+    "OTEL_METRICS_EXPORTER": "none",
+    "OTEL_LOGS_EXPORTER": "none",
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "confluent_kafka,psycopg,sqlalchemy,logging",
+}
 Name = tuple[str, str]
 
 
 def names(links: list[dict[str, Any]]) -> list[Name]:
-    """Trace and span that links lead to."""
+    """Return trace and span of the linked spans."""
     return [(link["context"]["trace_id"], link["context"]["span_id"]) for link in links]
 
 
-def test_from_the_request_to_the_pair(gnomon: Gnomon, mock_bootstrap: str, database_url: str, tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(PROVIDER)
+def exported(output: str) -> list[dict[str, Any]]:
+    """The spans that the console exporter wrote, one JSON object after another."""
+    spans, decoder, text = [], json.JSONDecoder(), output.strip()
+    while text:
+        span, end = decoder.raw_decode(text)
+        spans.append(span)
+        text = text[end:].lstrip()
+    return spans
+
+
+def test_from_the_request_to_the_pair(
+    gnomon: Gnomon, mock_bootstrap: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = {"GNOMON_BOOTSTRAP_SERVERS": mock_bootstrap, "GNOMON_STREAM": "spans"}
     assert gnomon.run("topics", "create", "--deployment", "new", env=stream).returncode == 0
     tracer = TracerProvider().get_tracer("service")
@@ -61,48 +66,35 @@ def test_from_the_request_to_the_pair(gnomon: Gnomon, mock_bootstrap: str, datab
             tap.record(f"untraced-{number}", GOOD, value=1.0)
         assert tap.flush(10)
     model = sum_model(tmp_path / "model.onnx", "amount")
-    env = stream | {"PYTHONPATH": f"{tmp_path}:{':'.join(filter(None, sys.path))}"}
-    scored = gnomon.run(
-        "score",
-        "--deployment",
-        "new",
-        "--model",
-        model,
-        "--exit-when-idle",
-        "0.5",
-        env=env | {"SPANS": str(tmp_path / "score.json")},
-    )
-    assert scored.returncode == 0, scored.stderr
-    joined = gnomon.run(
-        "join",
-        "--deployment",
-        "new",
-        "--drain",
-        "--database-url",
-        database_url,
-        env=env | {"SPANS": str(tmp_path / "join.json")},
-    )
-    assert joined.returncode == 0, joined.stderr
+    command = tmp_path / "instrumented"
+    tool = process.COMMAND.with_name("opentelemetry-instrument")
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(str(tool))} {shlex.quote(str(process.COMMAND))} "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setattr(process, "COMMAND", command)
 
-    score, join = (
-        [json.loads(line) for line in (tmp_path / f"{name}.json").read_text().splitlines()]
-        for name in ("score", "join")
-    )
+    def spans(*arguments: object) -> list[dict[str, Any]]:
+        done = gnomon.run(*arguments, env=stream | INSTRUMENTED)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        return exported(done.stdout)
+
+    score = spans("score", "--deployment", "new", "--model", model, "--exit-when-idle", "0.5")
+    join = spans("join", "--deployment", "new", "--drain", "--database-url", database_url)
     assert score
     assert {span["name"] for span in score} == {"gnomon score"}
     linked = [name for span in score for name in names(span["links"])]
     assert sorted(linked) == sorted(requests), "each traced capture, and nothing else, is linked once"
     assert sum(span["attributes"]["gnomon.sampled"] for span in score) == 45
     assert all(span["parent_id"] is None for span in (*score, *join))
-    # The joiner's spans lead to the scorer's of the same window, one by one.
+    # The joiner's spans link to the scorer's of the same window, one by one.
     own = {(span["context"]["trace_id"], span["context"]["span_id"]): span["attributes"] for span in score}
     assert {span["name"] for span in join} == {"gnomon join"}
     found = [own[name] for span in join for name in names(span["links"])]
     assert [one["gnomon.window_id"] for one in found] == [span["attributes"]["gnomon.window_id"] for span in join]
     assert len(found) == len(score)
     assert sum(span["attributes"]["gnomon.matched"] for span in join) == 45
-    for span in (*score, *join):
-        assert span["start_time"] <= span["end_time"]
+    for one in (*score, *join):
+        assert one["start_time"] <= one["end_time"]
 
 
 def test_without_a_provider_nothing_carries_a_trace(gnomon: Gnomon, mock_bootstrap: str, tmp_path: Path) -> None:
@@ -129,7 +121,7 @@ def exporter() -> Iterator[InMemorySpanExporter]:
 
 
 def scored_window(exporter: InMemorySpanExporter, traces: list[bytes | None], **settings: float) -> Sealer:
-    """A sealer that has read captures with these traces, and the spans that it makes."""
+    """Return a sealer that has read captures with these traces, and the spans that it creates."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     spans = ScoreSpans(provider.get_tracer("gnomon"), "gnomon.s.live", "new")

@@ -1,4 +1,4 @@
-"""`gnomon streams`: what a stream declares, before its first join and after, from flags and from the file."""
+"""`gnomon streams`: the settings of a stream, before its first join and after, from flags and from the file."""
 
 import json
 from typing import Any
@@ -69,10 +69,14 @@ def test_the_file_declares_too_and_label_commands_store_it(gnomon: Gnomon, datab
         (("--task", "binary", "--class", "a"), "classes are for a multi-class stream"),
         (("--class", "a", "--class", "a"), "name one twice"),
         (("--task", "regression", "--label-kind", "absence_is_negative"), "absence_is_negative is for a binary stream"),
-        (("--horizon", "soon"), "horizons ['soon']"),
+        (("--horizon", "soon"), "GNOMON_STREAM_SETTINGS__HORIZONS (file key stream_settings.horizons): ['soon']: "),
         (("--horizon", "-1 day"), "longer than 0"),
-        (("--grace", "-1 day"), "label_grace must not be negative"),
-        (("--time-zone", "Mars/Olympus"), "time_zone 'Mars/Olympus'"),
+        (("--retention", "-5 days"), "(file key stream_settings.retention): '-5 days': must be longer than 0"),
+        (("--retention", "infinity"), "(file key stream_settings.retention): 'infinity': "),
+        (("--retention", "2000000000 days"), "(file key stream_settings.retention): '2000000000 days': is too long"),
+        (("--horizon", "1 day", "--horizon", "9000000 years"), "['1 day', '9000000 years']: is too long"),
+        (("--grace", "-1 day"), "(file key stream_settings.label_grace): '-1 days': must not be negative"),
+        (("--time-zone", "Mars/Olympus"), "(file key stream_settings.time_zone): 'Mars/Olympus': "),
         (("--tolerance", "-1"), "greater than or equal to 0"),
         (("--relative-tolerance", "1"), "less than 1"),
     ],

@@ -1,4 +1,4 @@
-"""`gnomon tail`: the present of a stream, on a terminal and for a program."""
+"""`gnomon tail`: the current state of a stream, on a terminal and for a program."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from gnomon_consumer.reports.tail import Look, rates, table
 
 
 def put(db: Database, windows: int, lag: float) -> None:
-    """Windows of 10 captures, 5 sampled, in partition 0, and the progress behind them."""
+    """Insert windows of 10 captures, 5 sampled, in partition 0, and the progress after them."""
     key = {"deployment_id": db.deployments["new"], "source_partition": 0}
     for number in range(windows):
         start = number * 10

@@ -1,4 +1,4 @@
-"""Each tutorial is run as it stands: its files are written, its commands typed into one shell, its output compared."""
+"""Each tutorial is run unchanged: its files are written, its commands run in one shell, its output compared."""
 
 import os
 import re
@@ -15,7 +15,7 @@ BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL |
 
 
 def script_and_output(page: str) -> tuple[str, list[str]]:
-    """The shell script of a page, and the lines that it says are printed; `…` stands for anything."""
+    """Return the shell script of a page, and the lines of its documented output; `…` represents anything."""
     script, expected = ["set -euo pipefail"], []
     for kind, title, text in BLOCK.findall(page):
         if title:
@@ -29,7 +29,7 @@ def script_and_output(page: str) -> tuple[str, list[str]]:
 
 
 def missing(expected: list[str], output: str) -> list[str]:
-    """The lines that did not come, in this order."""
+    """Return the lines that are missing, in this order."""
     place, lost = 0, []
     for line in expected:
         pattern = ".*".join(map(re.escape, line.split("…")))

@@ -1,4 +1,4 @@
-"""A database and topics that version 0.1.0 wrote: upgraded, asked and joined by the code of today."""
+"""A database and topics that version 0.1.0 wrote: today's code upgrades, queries and joins them."""
 
 import base64
 import gzip
@@ -90,7 +90,7 @@ def test_before_the_upgrade_every_reader_says_what_to_do(gnomon: Gnomon, empty_d
 def restore_topics(bootstrap: str) -> str:
     """Write the topics of that run into another broker; return the name of the challenger.
 
-    Only the DeploymentStarts change: they name the broker that the captures lie on.
+    Only the DeploymentStarts change, because they name the broker.
     """
     kept = json.loads(gzip.decompress((RELEASE / "topics.json.gz").read_bytes()))
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})

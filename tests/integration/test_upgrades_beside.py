@@ -1,4 +1,4 @@
-"""Versions side by side: the code of 0.1.0 itself, from the repository's history, and records of a later version."""
+"""Versions at the same time: the code of 0.1.0, from the repository's history, and records of a later version."""
 
 import io
 import json
@@ -54,7 +54,7 @@ class Version:
 
 @pytest.fixture(scope="module")
 def code_0_1_0(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages as they were, where this is a clone with its history."""
+    """Return the packages of 0.1.0, if this is a clone with its history."""
     kept = subprocess.run(
         ["git", "-C", str(ROOT), "archive", "--format=tar", RELEASE_0_1_0, *PARTS], capture_output=True, check=False
     )
@@ -70,7 +70,7 @@ def code_0_1_0(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def versions(
     code_0_1_0: Path, tmp_path: Path, mock_bootstrap: str, empty_database_url: str
 ) -> tuple[Version, Version, Path]:
-    """The commands of then and of now on one stream, and a model."""
+    """Return the commands of both versions on one stream, and a model."""
     settings = {
         "GNOMON_BOOTSTRAP_SERVERS": mock_bootstrap,
         "GNOMON_STREAM": "beside",
@@ -125,7 +125,7 @@ def test_in_the_order_of_the_guide_0_1_0_and_today_work_side_by_side(
 
 @pytest.mark.timeout(900)
 def test_a_scorer_of_today_before_its_joiner(versions: tuple[Version, Version, Path], mock_bootstrap: str) -> None:
-    """The wrong order: the joiner of 0.1.0 learns from the topic of schemas what it does not know."""
+    """The wrong order: the joiner of 0.1.0 reads from the topic of schemas what it does not know."""
     then, now, model = versions
     capture(mock_bootstrap, 0, 40)
     then("db", "upgrade")
@@ -135,7 +135,7 @@ def test_a_scorer_of_today_before_its_joiner(versions: tuple[Version, Version, P
 
 
 def later(name: str) -> Schema:
-    """A record as some later version may write it: with fields of which nobody here knows."""
+    """Return a record as a later version may write it: with fields that this version does not know."""
     known = json.loads(record_schema(name).text)
     known["fields"].insert(1, {"name": "invented", "type": "string", "default": ""})
     known["fields"].append({"name": "more", "type": ["null", {"type": "array", "items": "double"}], "default": None})
@@ -143,7 +143,7 @@ def later(name: str) -> Schema:
 
 
 class LaterCodec:
-    """Writes what is given, with the fields that are new."""
+    """Encodes records with the additional fields."""
 
     def __init__(self, name: str) -> None:
         self.schema = later(name)
@@ -230,7 +230,7 @@ def test_the_schemas_of_outcomes_are_published_once_and_are_none_of_captures(moc
     settings = load_settings({"bootstrap_servers": mock_bootstrap, "stream": "later"})
     made = make_logs(mock_bootstrap, "later")
     topic = made.topics.schemas
-    made.producer.list_topics(topic, timeout=10)  # on the mock a question makes the topic
+    made.producer.list_topics(topic, timeout=10)  # on the mock, a metadata request creates the topic
     for _ in range(2):
         own_schemas.publish(settings, topic)
         assert names_published(mock_bootstrap, topic) == set(own_schemas.WRITTEN)

@@ -1,4 +1,4 @@
-"""The life of the data: partitions, retention, roles, erasure, and a doctor that notices what does not close."""
+"""Maintenance of the data: partitions, retention, roles, erasure, and a doctor that detects an open ledger."""
 
 import json
 import threading
@@ -45,7 +45,7 @@ def test_retention_drops_partitions_and_keeps_the_count(connection: Connection) 
 
 
 def test_two_maintain_at_once_beside_the_joiner(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
-    """Two callers and a joiner: partitions go once, their rows are counted once, and no window is lost."""
+    """Two callers and a joiner: partitions are dropped once, their rows are counted once, and no window is lost."""
     sink = sink_of(connection)
     months = [NOW - timedelta(days=31 * n) for n in range(8, 0, -1)]
     for at_window, moment in enumerate(months):
@@ -164,7 +164,7 @@ def test_erasing_a_request_leaves_the_ledger_closed(connection: Connection, gnom
 
 
 def test_erasing_says_what_kafka_still_holds(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
-    """By topic, and until when; what was erased does not come back when the joiner runs again."""
+    """By topic, and until when; erased rows do not come back when the joiner runs again."""
     options = arguments(broker, stream_name, database_url)
     logs = make_logs(broker, stream_name)
     logs.capture(8)
@@ -238,7 +238,7 @@ def test_every_difference_is_found(connection: Connection, damage: str, kind: st
 
 
 def test_partitions_are_left_to_whoever_manages_them(connection: Connection) -> None:
-    """The catalogue rows by which pg_partman is known, where the extension itself is not to be had."""
+    """The catalogue rows by which pg_partman is recognised, without the extension itself."""
     sink = sink_of(connection)
     connection.execute(
         "create schema partman; create table partman.part_config (parent_table text, retention text);"

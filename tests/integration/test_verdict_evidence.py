@@ -1,4 +1,4 @@
-"""Evidence from the database against sums and variances that NumPy makes of the same rows."""
+"""Evidence from the database against sums and variances that NumPy computes from the same rows."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +18,8 @@ from gnomon_consumer.verdict.plans import record_plan, stored_plans
 from gnomon_consumer.verdict.rules.evidence import Evidence, Series
 from gnomon_consumer.verdict.rules.gate import decide
 from gnomon_consumer.verdict.rules.plan import AnswerComparison, Plan
-from gnomon_consumer.verdict.service import decide_now, stored_verdict, verify
+from gnomon_consumer.verdict.service import decide_now, stored_verdict
+from gnomon_consumer.verdict.verification import verify
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.schema import RECORDS
 
@@ -117,7 +118,7 @@ def test_labels_that_are_missing_are_weighted_for_and_say_the_worst(db: Database
     found = evidence(db)
     known = [row for row in rows if traffic.labelled(0, row)]
     assert found.label_coverage == pytest.approx(len(known) / len(rows))
-    # Within each group of like requests the weights of the labelled add up to the group.
+    # In each group of similar requests the weights of the labelled ones sum to the group.
     assert sum(series(found, "accuracy", variant="weighted").live_x) == pytest.approx(len(rows))
     worst = series(found, "accuracy", variant="worst")
     assert sum(worst.live_x) == len(rows)
@@ -177,7 +178,7 @@ def test_only_sealed_days_count_and_days_without_traffic_stand_as_zero(db: Datab
 
 def test_days_are_local_days(db: Database) -> None:
     made(db, 14, plan=lenient(time_zone="America/New_York"))
-    # Sealed until midnight UTC: the last local day has four hours to go.
+    # Sealed until midnight UTC: four hours of the last local day are missing.
     assert len(evidence(db).days) == 13
 
 
@@ -221,7 +222,7 @@ def test_a_plan_that_changes_starts_a_new_process(db: Database) -> None:
     found = evidence(db)
     assert found.days == ()
     assert [p["sha256"] for p in found.manifest["plans"]] == [lenient().sha256, other.sha256]
-    # Another way back alone restarts nothing; a configuration without a plan leaves the stored one.
+    # A change of the way back alone restarts nothing; a configuration without a plan keeps the stored one.
     assert record_plan(db.connection, identity, Plan(), given=False).sha256 == other.sha256
     moved = lenient(days=21, way_back={"kind": "none"})
     assert record_plan(db.connection, identity, moved, given=True).evidence_from is not None
@@ -258,7 +259,7 @@ def test_the_manifest_names_the_features_of_its_time(db: Database) -> None:
     assert said.evidence.manifest["features"] == {"distance": "double"}
     db.add("feature_columns", [{**column, "name": "hour", "position": 2}])
     assert said.verdict_id is not None
-    assert verify(db.connection, row, stored_verdict(db.connection, said.verdict_id)) == []
+    assert verify(db.connection, row, stored_verdict(db.connection, said.verdict_id)).problems == ()
 
 
 def test_agreement_needs_no_labels(db: Database) -> None:
@@ -318,7 +319,7 @@ def test_an_earlier_time_knows_of_agreement_what_was_joined_then(db: Database) -
     assert len(collect(db.connection, row, plans).days) == 21
     assert len(collect(db.connection, row, plans, now - DAY / 2).days) == 13
     assert collect(db.connection, row, plans, now - 2 * DAY).days == ()
-    # What is joined after a verdict changes nothing of it.
+    # Captures that are joined after a verdict do not change it.
     said = decide_now(db.connection, row, plan, given=False)
     db.connection.execute("update gnomon.windows set last_captured_at = last_captured_at + interval '1 day', "
                           "applied_at = now() where last_captured_at >= %s", [day(20)])  # fmt: skip
@@ -327,7 +328,7 @@ def test_an_earlier_time_knows_of_agreement_what_was_joined_then(db: Database) -
 
 
 RULES: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool], set[str]]] = [
-    # rule, whether two answers match, fields that it ignores
+    # rule, whether two answers match, fields that the rule ignores
     ({"compare": "stream"}, lambda row: row["live_label"] == row["shadow_label"], set()),
     ({"compare": "label"}, lambda row: row["live_label"] == row["shadow_label"], {"value", "ranking"}),
     ({"compare": "absolute", "tolerance": 0.5}, lambda row: abs(row["live_value"] - row["shadow_value"]) <= 0.5,
@@ -368,7 +369,7 @@ def test_what_cannot_be_compared_is_no_match_and_stands_in_the_way(db: Database)
     verdict = decide(plan, found)
     assert verdict.decision == "INSUFFICIENT_DATA"
     (why,) = [reason for reason in verdict.reasons if reason.code == "COMPARED"]
-    assert why.text.startswith("90.00% of answered requests that could be compared; it takes 99.00%; ignored where")
+    assert why.text.startswith("90.00% of answered requests that could be compared (needed: 99.00%); ignored where")
     top = {"compare": "top-k", "k": 3}
     nothing = evidence(db, lenient(metric="agreement", goal="not_worse", margin=0.9, comparison=top))
     assert nothing.compared is not None

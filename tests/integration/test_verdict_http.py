@@ -143,7 +143,7 @@ def test_the_served_verdict(db: Database, gnomon: Gnomon, database_url: str) -> 
 
 @pytest.fixture
 def receiver() -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]], list[int]]]:
-    """A webhook: its address, what it got, and the statuses that it answers next (200 when empty)."""
+    """Return a webhook: its address, the received requests, and the statuses that it answers next (200 when empty)."""
     got: list[tuple[dict[str, str], bytes]] = []
     statuses: list[int] = []
 

@@ -1,4 +1,4 @@
-"""`python -m tests.mutation`: plant each bug in a copy, and print what found it and after how long."""
+"""`python -m tests.mutation`: plant each bug in a copy, and print which test found it and after how long."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ _LONGEST_S = 300.0
 
 
 def main() -> int:
-    """Return 1 where a bug was not found."""
+    """Return 1 if a bug was not found."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("names", nargs="*", help="bugs, by a part of their names; default all")
     parser.add_argument("--seeds", type=int, default=150, help="most seeds of the simulation for each; default 150")
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def found_by(mutant: Mutant, seeds: int) -> str:
-    """Return what finds a bug: a seed of the simulation, or one of the tests that are named with it; '' for nothing."""
+    """Return what finds a bug: a seed of the simulation, or one of the tests named with it; '' if nothing does."""
     with tempfile.TemporaryDirectory(prefix="gnomon-mutant-") as folder:
         copy = Path(folder)
         for name in _COPIED:
@@ -55,7 +55,7 @@ def found_by(mutant: Mutant, seeds: int) -> str:
 
 
 def _run(copy: Path, *arguments: str) -> str | None:
-    """Return None where a command of the copy succeeds, else its first line; '' where it does not end."""
+    """Return None if a command of the copy succeeds, else its first line; '' if it does not end."""
     packages = [str(copy / name) for name in ("producer", "schemas", "consumer", "migrations", ".")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(packages), "PYTHONDONTWRITEBYTECODE": "1"}
     try:

@@ -1,4 +1,4 @@
-"""Bugs that a tester of this kind of system must find, each as a replacement of one place in the product."""
+"""Bugs that the tests of such a system must find, each as a replacement of one place in the product."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +9,9 @@ _CONSUMER = Path("consumer/gnomon_consumer")
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`old`, which stands once in the file, becomes `new`; `tests` find what the simulation cannot see.
+    """`old`, which occurs once in the file, becomes `new`; `tests` find bugs that the simulation cannot see.
 
-    `also` are further replacements in the file, where a second guard would hold what the first one lets through.
+    `also` are further replacements in the file, if a second guard would catch what the first one lets through.
     """
 
     name: str
@@ -23,11 +23,11 @@ class Mutant:
 
     @property
     def path(self) -> Path:
-        """The file, relative to the root."""
+        """Return the path, relative to the root."""
         return _CONSUMER / self.file
 
     def applied(self, text: str) -> str:
-        """Return the file's text with the bug; raises ValueError where it does not apply."""
+        """Return the file's text with the bug; raise ValueError if it does not apply."""
         for old, new in ((self.old, self.new), *self.also):
             if text.count(old) != 1:
                 raise ValueError(f"{self.name}: {old!r} stands {text.count(old)} times in {self.path}")
@@ -45,7 +45,7 @@ _PARTITION, _SINK, _LEDGER = "joiner/merge/partition.py", "joiner/postgres/sink.
 _SQL, _GROUP = "joiner/postgres/queries.sql", "kafka/group.py"
 
 MUTANTS = (
-    # Where a scorer goes on.
+    # The offset at which a scorer continues.
     Mutant("resume one too far", _TAIL, 'end = record["end_offset"]', 'end = record["end_offset"] + 1'),
     Mutant("resume one too early", _TAIL, 'end = record["end_offset"]', 'end = record["end_offset"] - 1'),
     Mutant("resume where the last window began", _TAIL, 'record["end_offset"]', 'record["start_offset"]'),

@@ -1,4 +1,4 @@
-"""Each planted bug applies to the product as it is; a few are planted and found. `make mutation` does all of them."""
+"""Each planted bug applies to the current product; a few are planted and found. `make mutation` does all of them."""
 
 import pytest
 

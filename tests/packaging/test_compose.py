@@ -26,13 +26,13 @@ def substitute(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    """The file as docker compose reads it."""
+    """Return the file as docker compose reads it."""
     loaded: dict[str, Any] = yaml.safe_load(substitute((ROOT / "docker-compose.yml").read_text()))
     return loaded
 
 
 def command_lines(compose: dict[str, Any]) -> dict[str, list[str]]:
-    """The `gnomon …` command line of each service that has one."""
+    """Return the `gnomon …` command line of each service that has one."""
     found = {}
     for name, service in compose["services"].items():
         if service["image"] == docker.image("GNOMON_IMAGE"):
@@ -78,10 +78,10 @@ def test_images_are_pinned_and_named_once(compose: dict[str, Any]) -> None:
 def test_a_service_runs_a_command_that_exists(
     service: str, compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Walk down the groups and parse the options of the command itself, without running it."""
+    """Follow the groups and parse the options of the command itself, without running it."""
     for name in [name for name in os.environ if name.startswith("GNOMON_")]:
         monkeypatch.delenv(name)
-    # The models lie in a volume: any existing file stands for them here.
+    # The models are in a volume: any existing file represents them here.
     line = [word.replace("/models", str(tmp_path)) for word in command_lines(compose)[service]]
     for word in line:
         if word.startswith(str(tmp_path)):
@@ -124,7 +124,7 @@ def test_the_image_copies_only_what_the_wheel_needs_and_drops_root() -> None:
     stages = re.split(r"^FROM ", dockerfile, flags=re.MULTILINE)[1:]
     ends = {stage.split("\n")[0].split(" AS ")[1]: stage.split(" ")[0] for stage in stages}
     assert ends["service"] == ends["demo"] == "base"
-    assert list(ends)[-1] == "service"  # what `docker build .` makes
+    assert list(ends)[-1] == "service"  # the image that `docker build .` makes
     base = next(stage for stage in stages if stage.split("\n")[0].endswith(" AS base"))
     assert re.search(r"^USER 10001$", base, re.MULTILINE)
     ignored = (ROOT / ".dockerignore").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Dependencies run one way; the pure cores stay pure; onnxruntime has one door. All read from the source."""
+"""Dependencies run one way; the pure cores stay pure; only one module imports onnxruntime. All read from the source."""
 
 import ast
 import graphlib
@@ -38,7 +38,7 @@ PURE_MODULES = (
     "gnomon_consumer.scorer.outcomes",
     "gnomon_consumer.scorer.sealed.seal_policy",
 )
-# What the sandboxed process may load of the consumer, besides its own folder: plain types, and the care of memory.
+# The modules of the consumer that the sandboxed process may load, besides its own folder: plain types and memory.
 WORKER = "gnomon_consumer.scorer.worker"
 WORKER_MAY_IMPORT = {
     "gnomon_consumer.scorer",
@@ -89,7 +89,7 @@ def _imports(module: str, path: Path) -> Iterator[str]:
 
 
 def within(name: str, package: str) -> bool:
-    """Whether a dotted name is a package or lies in it."""
+    """Return whether a dotted name is a package or within it."""
     return name == package or name.startswith(package + ".")
 
 
@@ -122,7 +122,7 @@ def test_services_do_not_import_one_another(service: str) -> None:
 
 def test_only_one_module_imports_onnxruntime() -> None:
     importers = {module for module in modules() if any(within(name, "onnxruntime") for name in imports(module))}
-    # The flights service stands for a team's own live service, which runs its model as it likes.
+    # The flights service represents a user's own live service, which runs its model as it likes.
     assert importers - {"gnomon_consumer.quickstart.demo.service"} <= {"gnomon_consumer.scorer.worker.models.onnx"}
 
 
@@ -185,7 +185,7 @@ def test_no_import_circle() -> None:
 
 @pytest.mark.parametrize("package", ["gnomon_producer", "gnomon_schemas"])
 def test_the_light_side_imports_only_its_two_libraries_at_the_top(package: str) -> None:
-    """Heavier ones (a registry client, OpenTelemetry) are imported where they are used, never at the top."""
+    """Heavier libraries (a registry client, OpenTelemetry) are imported where they are used, never at the top."""
     wrong = []
     for module, path in modules().items():
         if not within(module, package) or module in COLUMNAR:
@@ -207,7 +207,7 @@ def test_the_light_side_imports_only_its_two_libraries_at_the_top(package: str) 
 
 
 def test_a_constructor_takes_four_arguments_by_position_at_most() -> None:
-    # The hook makes a Shot for each request: names cost time there, and the call stands in one place.
+    # The hook creates a Shot for each request: keyword arguments cost time there, and there is only one call.
     hot = {"Shot"}
     long = [
         f"{module}.{node.name}"

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: what they start exists, and every pod is as confined as docs and policies say."""
+"""The Kubernetes manifests: their commands exist, and every pod is as confined as docs and policies state."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ def objects() -> list[dict[str, Any]]:
 
 
 def workloads() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each workload with the specification of its pods."""
+    """Return each workload with the specification of its pods."""
     for item in objects():
         if item["kind"] in WORKLOADS:
             spec = item["spec"]["jobTemplate"]["spec"] if item["kind"] == "CronJob" else item["spec"]
@@ -89,6 +89,36 @@ def test_long_running_pods_have_probes_and_a_disruption_budget() -> None:
             assert pod["spec"]["terminationGracePeriodSeconds"] >= 15  # a service ends within 10 seconds of SIGTERM
 
 
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a selector chooses a pod with these labels."""
+    assert selector.keys() <= {"matchLabels", "matchExpressions"}
+    wanted = selector.get("matchLabels", {}).items()
+    listed = selector.get("matchExpressions", [])
+    assert all(one["operator"] == "In" for one in listed)
+    return wanted <= labels.items() and all(labels.get(one["key"]) in one["values"] for one in listed)
+
+
+def test_every_pod_is_in_one_network_policy_and_every_service_in_one_budget() -> None:
+    """Those of an overlay too: a pod in no policy reaches everything."""
+    policies = {"NetworkPolicy": "podSelector", "PodDisruptionBudget": "selector"}
+    for item, pod in workloads():
+        chosen = [
+            other["kind"]
+            for other in objects()
+            if other["kind"] in policies and selects(other["spec"][policies[other["kind"]]], pod["metadata"]["labels"])
+        ]
+        runs_on = item["kind"] in ("Deployment", "StatefulSet")
+        assert sorted(chosen) == ["NetworkPolicy", "PodDisruptionBudget"][: 1 + runs_on], item["metadata"]["name"]
+
+
+@pytest.mark.parametrize("folder", [BASE, OVERLAY], ids=lambda folder: folder.name)
+def test_kustomize_leaves_selectors_as_they_stand_in_the_files(folder: Any) -> None:
+    """It would write its labels over the names of Kafka and PostgreSQL in the policies, too."""
+    settings = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
+    assert "commonLabels" not in settings
+    assert not any(labels.get("includeSelectors") for labels in settings.get("labels", ()))
+
+
 def test_objects_fit_the_published_schemas() -> None:
     for item in objects():
         kubernetes_validate.validate(item, "1.33", strict=True)
@@ -126,4 +156,4 @@ def test_the_scaler_asks_for_metrics_that_exist() -> None:
     for trigger in scaled["spec"]["triggers"]:
         used = {word for word in known if word in trigger["metadata"]["query"]}
         assert used
-        assert "lag" not in trigger["metadata"]["query"]  # the sampler hides overload from it
+        assert "lag" not in trigger["metadata"]["query"]  # lag does not show overload, because of the sampler

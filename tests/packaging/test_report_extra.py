@@ -1,4 +1,4 @@
-"""The extra `report` is enough to read reports; any other command says in one line what it needs."""
+"""The extra `report` is enough to read reports; any other command names in one line what it needs."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from tests.support.servers.shared import ROOT
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-# Import names of what the extra `consumer` has and the extra `report` has not.
+# Import names of the packages that the extra `consumer` has and the extra `report` has not.
 ABSENT = (
     "alembic",
     "avro",

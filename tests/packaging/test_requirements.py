@@ -1,4 +1,4 @@
-"""The pinned requirements stay in step with pyproject.toml, and nothing committed points at one machine."""
+"""The pinned requirements agree with pyproject.toml, and no committed file refers to one machine."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from tests.support.servers.shared import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-# What each file must hold: extras and dependency groups of pyproject.toml.
+# The required content of each file: extras and dependency groups of pyproject.toml.
 CONTENTS = {
     "demo": (["quickstart"], []),
     "all": (["consumer", "registry", "quickstart", "otel"], ["dev"]),
@@ -22,7 +22,7 @@ CONTENTS = {
 
 
 def pins(name: str) -> dict[str, list[tuple[str, Marker | None]]]:
-    """The pinned versions of a requirements file, each with its environment marker, if it has one."""
+    """Return the pinned versions of a requirements file, each with its environment marker, if it has one."""
     found: dict[str, list[tuple[str, Marker | None]]] = {}
     for line in (ROOT / "requirements" / f"{name}.txt").read_text().splitlines():
         if line and not line.startswith((" ", "#")):
@@ -34,7 +34,7 @@ def pins(name: str) -> dict[str, list[tuple[str, Marker | None]]]:
 
 
 def wanted(extras: list[str], groups: list[str]) -> Iterator[Requirement]:
-    """The direct dependencies that pyproject.toml declares for these extras and groups."""
+    """Return the direct dependencies that pyproject.toml declares for these extras and groups."""
     project = PROJECT["project"]
     for text in project["dependencies"] + [
         line for extra in extras for line in project["optional-dependencies"][extra]
@@ -82,7 +82,7 @@ def test_every_pin_has_a_hash(name: str) -> None:
 
 
 def committed_files() -> list[Path]:
-    """What is in the repository, or, in an unpacked source tree, what would be."""
+    """Return the files in the repository, or, in an unpacked source tree, those that would be."""
     git = ["git", "-c", "safe.directory=*", "-C", str(ROOT), "ls-files", "-z"]
     try:
         listed = subprocess.run(git, capture_output=True, text=True, check=True).stdout.split("\0")
@@ -104,7 +104,7 @@ def committed_files() -> list[Path]:
 
 
 def test_nothing_committed_names_a_package_index_or_a_machine() -> None:
-    """An index address would break installs elsewhere; a path of one machine means something was not cleaned up."""
+    """An index address would break installs elsewhere; a path of one machine is a leftover."""
     index = re.compile(
         r"(--(extra-)?index-url|--find-links|index-url *=|/simple/|https?://[^ ]*/(pypi|artifactory|nexus)/)"
     )

@@ -18,7 +18,7 @@ SCHEMAS = {
 
 
 def strict(schema: Any) -> Any:
-    """Return the schema with fields that it does not name refused, as `kubectl apply` refuses them."""
+    """Return the schema with unknown fields refused, as `kubectl apply` refuses them."""
     if isinstance(schema, list):
         return [strict(inner) for inner in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""The wheel as a live service installs it: the hook and its two libraries, nothing heavier, nothing left out."""
+"""The wheel as a live service installs it: the hook and its two libraries, no other library, no missing file."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ HEAVY = ("onnxruntime", "sqlalchemy", "pydantic", "click", "numpy", "pyarrow", "
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel built from this checkout, by the pinned build tools that are installed already."""
+    """Return the wheel of this checkout, built by the installed pinned build tools."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
@@ -28,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def light_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment with the wheel, no extras, and its two dependencies as pinned, by hash."""
+    """Return a new virtual environment with the wheel, no extras, and its two dependencies as pinned, by hash."""
     folder = tmp_path_factory.mktemp("light")
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv" / "bin" / "python"
@@ -83,7 +83,7 @@ def test_the_command_names_the_extra_to_install(light_python: Path) -> None:
 
 
 def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
-    """Schemas, SQL, migrations, templates, type markers: whatever lies in a package folder ships."""
+    """Schemas, SQL, migrations, templates, type markers: every file in a package folder is included."""
     with zipfile.ZipFile(wheel) as archive:
         shipped = set(archive.namelist())
     source = {

@@ -1,4 +1,4 @@
-"""The merge join against an oracle that sees both logs at once: any interleaving, torn windows, replays, truncation."""
+"""The merge join against an oracle with both logs at once: any interleaving, torn windows, replays, truncation."""
 
 import uuid
 from collections.abc import Callable
@@ -20,7 +20,7 @@ UNREAD, FOREIGN = ("score", "truncated"), ("join", "correlation")
 
 
 def drive(logs: Logs, choose: Callable[[], int]) -> tuple[Pairing, list[JoinedWindow]]:
-    """Feed both logs in the interleaving that `choose` makes: how many shadow steps, then how many live messages."""
+    """Feed both logs in the interleaving that `choose` determines: a number of shadow steps, then of live messages."""
     pairing = Pairing(0)
     shadow, live = list(enumerate(logs.shadow)), list(logs.live)
     done: list[JoinedWindow] = []
@@ -29,7 +29,7 @@ def drive(logs: Logs, choose: Callable[[], int]) -> tuple[Pairing, list[JoinedWi
         for _ in range(min(len(shadow), choose())):
             offset, step = shadow.pop(0)
             pairing.shadow(offset, step.name, step.record)
-        # Also when the shadow log is through: a `choose` that is never odd must not wait for ever.
+        # Also at the end of the shadow log, because a `choose` that is never odd must not wait for ever.
         if not told and (choose() % 2 or not shadow):
             pairing.live_reached(logs.low)
             told = True
@@ -61,7 +61,7 @@ def test_any_interleaving_joins_each_offset_once(logs: Logs, pace: list[int]) ->
         if readable == set(range(begin, end)):
             claims = {c.stratum: c.seen for c in window.seal.cells}
             assert dict(window.seen) == claims
-        assert sum(len(run.sequences) for run in window.runs.values()) == len(readable)
+        assert window.runs.received.sum() == len(readable)
         assert window.hours.total() == len(readable)
         for match in window.matches:
             assert match.value == VALUES[match.shadow["source_offset"] % 64]
@@ -138,7 +138,7 @@ def test_what_the_scorer_could_not_read_is_a_letter_not_a_pair() -> None:
     (letter,) = window.refusals
     assert (letter.stage, letter.reason, letter.detail) == ("score", "truncated", "the message ends within a number")
     assert window.joined_seen == 1
-    assert not window.runs
+    assert not window.runs.producers
 
 
 def test_a_gap_needs_no_live_log() -> None:

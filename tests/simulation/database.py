@@ -174,13 +174,13 @@ class Connection:
         raise ViolationError(f"a statement that the simulation does not know: {statement}")
 
     def executemany(self, query: Any, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Add to rollups and tallies; what the statement adds up is checked as sums."""
+        """Add to rollups; what the statement adds up is checked as sums."""
         self._request()
         assert self._change is not None
         table, names = _text(query).split()[2], _columns(_text(query))
         for row in rows:
             for name, value in zip(names, row, strict=True):
-                if name in ("seen", "sampled", "received", "pairs", "orphaned", "dead_lettered"):
+                if name in ("seen", "sampled", "pairs", "orphaned", "dead_lettered"):
                     self._change.rollups[table, name] += value
 
     @contextmanager
@@ -243,6 +243,11 @@ class Connection:
     def _nothing(self, _: Change, values: Any) -> "Rows":
         return Rows([])
 
+    def _tallies(self, change: Change, values: Any) -> "Rows":
+        received = values[3].strip("{}").split(",")
+        change.rollups["gnomon.producer_tallies", "received"] += sum(map(int, received))
+        return Rows([])
+
     def _one(self, _: Change, values: Any) -> "Rows":
         return Rows([(DEPLOYMENT,)])
 
@@ -256,6 +261,7 @@ _STATEMENTS: dict[str, Callable[[Connection, Change, Any], "Rows"]] = {
     "update gnomon.join_progress set next_source_offset": Connection._move,
     "update gnomon.join_progress set caught_up": Connection._nothing,
     "update gnomon.deployments": Connection._nothing,
+    "insert into gnomon.producer_tallies": Connection._tallies,
     "insert into gnomon.streams": Connection._nothing,
     "insert into gnomon.deployments": Connection._nothing,
     "select stream_id from": Connection._one,

@@ -1,12 +1,14 @@
-"""Three Kafka nodes on this machine, each of which can be killed, frozen, cut off and started again."""
+"""Three Kafka nodes on this machine, each of which can be killed, frozen, slowed, disconnected and restarted."""
 
 import contextlib
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
 from tests.support.servers.kafka import SETTINGS, wait_until_ready
 from tests.support.servers.kafka_node import KafkaNode, free_port, single_node
+from tests.support.tcp_link import TcpLink
 
 _NODES = 3
 _REPLICATED = {
@@ -21,42 +23,40 @@ _REPLICATED = {
 
 
 class Node(KafkaNode):
-    """One node: broker and controller."""
+    """One node: broker and controller. Clients and the other nodes' fetches reach it through `link`."""
 
-    def __init__(self, number: int, ports: list[int], controllers: list[int], folder: Path) -> None:
-        self.port = ports[number - 1]
-        self.is_cut = False
-        settings = single_node(self.port) | SETTINGS | _REPLICATED | {
+    def __init__(self, number: int, controllers: list[int], folder: Path) -> None:
+        port = free_port()
+        self.link = TcpLink(socket.AF_INET, ("127.0.0.1", port))
+        self._cuts = contextlib.ExitStack()
+        settings = single_node(port, self.link.port) | SETTINGS | _REPLICATED | {
             "node.id": str(number),
             "controller.quorum.voters": ",".join(f"{at}@127.0.0.1:{port}" for at, port in enumerate(controllers, 1)),
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controllers[number - 1]}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controllers[number - 1]}",
         }  # fmt: skip
         super().__init__(folder, f"node-{number}", settings)
 
     def cut(self, cut: bool) -> None:
         """Drop every packet of its clients and of the other nodes' fetches, or let them through again."""
-        if cut == self.is_cut:
-            return
-        self.is_cut = cut
-        for end in ("--dport", "--sport"):
-            rule = ["INPUT", "-i", "lo", "-p", "tcp", end, str(self.port), "-j", "DROP"]
-            subprocess.run(["iptables", "-w", "-I" if cut else "-D", *rule], check=cut)
+        self._cuts.close()
+        if cut:
+            self._cuts.enter_context(self.link.cut())
 
 
 class Cluster:
     """The nodes; `bootstrap` names all of them."""
 
     def __init__(self, folder: Path) -> None:
-        ports = [free_port() for _ in range(_NODES)]
         controllers = [free_port() for _ in range(_NODES)]
-        self.nodes = [Node(number, ports, controllers, folder) for number in range(1, _NODES + 1)]
-        self.bootstrap = ",".join(f"127.0.0.1:{port}" for port in ports)
+        self.nodes = [Node(number, controllers, folder) for number in range(1, _NODES + 1)]
+        self.bootstrap = ",".join(f"127.0.0.1:{node.link.port}" for node in self.nodes)
         wait_until_ready(self.bootstrap)
 
     def heal(self) -> None:
-        """Let every node run and be reached."""
+        """Let every node run and be reachable."""
         for node in self.nodes:
             node.cut(False)
+            node.link.delay_s = 0.0
             if node.process.poll() is not None:
                 node.start()
             node.process.send_signal(signal.SIGCONT)
@@ -67,3 +67,4 @@ class Cluster:
             with contextlib.suppress(subprocess.SubprocessError):
                 node.cut(False)
             node.kill()
+            node.link.close()

@@ -1,13 +1,14 @@
-"""One storm: the shipped scorers and joiners at work, faults drawn from a seed, and the verification after it."""
+"""One storm: the shipped scorers and joiners under load, faults drawn from a seed, and the verification afterwards."""
 
 import contextlib
 import random
 import signal
+import subprocess
 import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,14 +17,17 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from tests.storms.cluster import Cluster
 from tests.storms.verification import Verdict, verify
+from tests.support.full_disk import fill
 from tests.support.live_stream import Stream, sum_model
 from tests.support.load import load
 from tests.support.servers import postgres
 from tests.support.servers.process import Gnomon, GnomonProcess
+from tests.support.servers.stock import ServerUser
 
 _DEPLOYMENT = "challenger"
 _PARTITIONS, _MOST_PARTITIONS = 3, 6
 _RECOVERY_S = 240.0
+_DISK_MB = 256
 _QUICK = ("-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500")
 _SETTINGS = {
     "GNOMON_SCORE__WINDOW_CAPTURES": "300",
@@ -34,7 +38,7 @@ _SETTINGS = {
 
 @dataclass
 class Report:
-    """What a storm did and what was left."""
+    """The faults of a storm and its result."""
 
     seed: int
     faults: Counter[str] = field(default_factory=Counter)
@@ -45,11 +49,12 @@ class Report:
 class Storm:
     """The processes of one storm; each is started again when it is killed."""
 
-    def __init__(self, seed: int, cluster: Cluster, database_url: str, folder: Path) -> None:
+    def __init__(self, seed: int, cluster: Cluster, database_url: str, folder: Path, disk: Path) -> None:
         self.report = Report(seed)
         self._dice = random.Random(seed)
         self._cluster = cluster
         self._database_url = database_url
+        self._disk = disk
         self._stream = f"storm-{uuid.uuid4().hex[:8]}"
         self._gnomon = Gnomon(folder)
         self._model = sum_model(folder / f"{self._stream}.onnx", "amount")
@@ -64,7 +69,7 @@ class Storm:
         self._partitions = _PARTITIONS
 
     def rage(self, seconds: float) -> Report:
-        """Blow for so long, let everything recover, and verify."""
+        """Cause faults for so long, let everything recover, and verify."""
         created = self._gnomon.run(
             "topics", "create", "--deployment", _DEPLOYMENT, "--partitions", str(_PARTITIONS), env=self._env
         )
@@ -91,7 +96,8 @@ class Storm:
     def _capture(self) -> None:
         skew_ms = self._dice.choice((0, 0, -3_600_000, 3_600_000))  # a service whose clock is wrong by an hour
         timestamp = int(time.time() * 1000) + skew_ms if skew_ms else 0
-        with contextlib.suppress(AssertionError):  # brokers are away for long; what is stored is noted when they say so
+        # brokers are unreachable for long; what is stored is recorded when they confirm it
+        with contextlib.suppress(AssertionError):
             self._live.send(20, features=lambda at: {"amount": float(at)}, timestamp=timestamp)
 
     def _start(self, name: str) -> None:
@@ -110,13 +116,15 @@ class Storm:
             ("broker killed", self._kill_broker),
             ("broker frozen", self._freeze_broker),
             ("broker cut off", self._cut_broker),
+            ("broker slow", self._slow_broker),
             ("database sessions ended", self._end_sessions),
+            ("database's disk full", self._fill_disk),
             ("partition added", self._grow),
         ]
         name, fault = self._dice.choice(faults)
         self.report.faults[name] += 1
         fault()
-        time.sleep(self._dice.uniform(0.2, 2))  # a fault lasts as long as the seed says
+        time.sleep(self._dice.uniform(0.2, 2))  # a fault lasts as long as the seed determines
         for name, process in list(self._running.items()):
             if process.popen.poll() is not None:
                 self._start(name)
@@ -150,6 +158,17 @@ class Storm:
         time.sleep(self._dice.uniform(0.1, 7))
         node.cut(False)
 
+    def _slow_broker(self) -> None:
+        node = self._dice.choice(self._cluster.nodes)
+        node.link.delay_s = self._dice.uniform(0.02, 1.5)
+        time.sleep(self._dice.uniform(0.2, 9))
+        node.link.delay_s = 0.0
+
+    def _fill_disk(self) -> None:
+        ballast = fill(self._disk)
+        time.sleep(self._dice.uniform(0.2, 7))
+        ballast.unlink()
+
     def _end_sessions(self) -> None:
         with psycopg.connect(self._database_url, autocommit=True) as connection:
             connection.execute(
@@ -162,7 +181,7 @@ class Storm:
             admin = AdminClient({"bootstrap.servers": self._cluster.bootstrap})
             topic = f"gnomon.{self._stream}.live"
             asked = admin.create_partitions([NewPartitions(topic, self._partitions + 1)], request_timeout=30)
-            with contextlib.suppress(Exception):  # the controller may be the broker that is away
+            with contextlib.suppress(Exception):  # the unreachable broker may be the controller
                 asked[topic].result()
                 self._partitions += 1
 
@@ -192,15 +211,39 @@ class Storm:
             )
 
 
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount a file system of `_DISK_MB`, on which pairs and labels are stored; only root can."""
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_MB}m,mode=0755", "tmpfs", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def _put_tables_on(disk: Path, url: str) -> None:
+    space = disk / "space"
+    space.mkdir()
+    ServerUser.suitable().own(space)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"create tablespace small location '{space}'")
+        connection.execute(f"alter database {connection.info.dbname} set default_tablespace = small")
+
+
 def storm(seed: int, seconds: float) -> Report:
-    """Raise one storm on servers of its own."""
-    with tempfile.TemporaryDirectory(prefix="gnomon-storm-") as name, postgres.running(Path(name)) as server:
+    """Run one storm on separate servers."""
+    with tempfile.TemporaryDirectory(prefix="gnomon-storm-") as name:
         folder = Path(name)
-        cluster = Cluster(folder)
-        try:
-            with postgres.database(server) as url:
-                upgraded = Gnomon(folder).run("db", "upgrade", env={"GNOMON_DATABASE_URL": url})
-                assert upgraded.returncode == 0, upgraded.stderr
-                return Storm(seed, cluster, url, folder).rage(seconds)
-        finally:
-            cluster.close()
+        folder.chmod(0o755)  # the database's account must be able to enter it
+        with small_disk(folder) as disk, postgres.running(folder) as server:
+            cluster = Cluster(folder)
+            try:
+                with postgres.database(server) as url:
+                    _put_tables_on(disk, url)
+                    upgraded = Gnomon(folder).run("db", "upgrade", env={"GNOMON_DATABASE_URL": url})
+                    assert upgraded.returncode == 0, upgraded.stderr
+                    return Storm(seed, cluster, url, folder, disk).rage(seconds)
+            finally:
+                cluster.close()

@@ -1,4 +1,4 @@
-"""A partition that cannot be read yet holds up no other."""
+"""A partition that cannot be read yet does not delay others."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class Consumer:
 
 
 class Broker:
-    """Says where partitions go on, but for those in `silent`."""
+    """Returns the start offsets of partitions, except those in `silent`."""
 
     def __init__(self, *silent: int) -> None:
         self.silent = set(silent)

@@ -1,4 +1,4 @@
-"""The verdict's formulas against the numbers of the document, and what must hold of them for any input."""
+"""The verdict's formulas against the numbers of the document, and their properties for any input."""
 
 from math import exp, inf
 

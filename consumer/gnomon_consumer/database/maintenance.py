@@ -1,4 +1,4 @@
-"""The life of the data: future and expired table partitions, and the checks of the ledger."""
+"""Maintenance of the data: future and expired table partitions, and the checks of the ledger."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,9 +48,8 @@ def maintain(connection: Connection, now: datetime) -> Maintained:
 
     Each change is a separate transaction; a change that gets no lock within seconds is left for the next run. Cells
     still count expired rows. `alone` prevents parallel runs. If pg_partman manages `pairs`, it creates partitions and
-    empties the default
-    one; it also drops partitions if it has a retention, but then nobody counts the dropped rows. Finally, the quality
-    of newly sealed cohorts is computed and stored.
+    empties the default one; it also drops partitions if it has a retention, but then nobody counts the dropped rows.
+    Finally, the quality of newly sealed cohorts is computed and stored.
     """
     connection.autocommit = True
     done = _maintain(connection, now)

@@ -1,4 +1,4 @@
--- The life of the data: partitions ahead and gone, and the erasure of one request.
+-- Maintenance of the data: future and expired partitions, and the erasure of one request.
 
 -- name: stream_id
 select stream_id from gnomon.streams where name = %s
@@ -32,7 +32,7 @@ select partition_name, since, until from gnomon.pair_partitions
 select granularity from gnomon.partitioning
 
 -- name: is_wanted
--- Whether any stream may hold event times just below `until`. Without a stream everything is.
+-- Whether any stream may hold event times just below `until`; true without a stream.
 select coalesce(bool_or(
     %(until)s > now() - retention
     or coalesce(%(until)s > replay_from
@@ -40,7 +40,7 @@ select coalesce(bool_or(
 from gnomon.streams
 
 -- name: waiting_in_default
--- By stream and day: pairs in the default partition although their time is permitted.
+-- By stream and day: pairs in the default partition with a permitted event time.
 select d.stream_id, max(p.event_time), count(*)
 from gnomon.pairs_default p
 join gnomon.deployments d using (deployment_id)
@@ -110,7 +110,7 @@ delete from gnomon.labels where stream_id = %s and request_id = %s
 select distinct source_partition, source_offset from erased_rows order by 1, 2
 
 -- name: dead_letters
--- Of a stream, of one deployment, or at one place; null means any.
+-- Dead letters of a stream, of one deployment, or at one partition and offset; null means any.
 select d.name as deployment, l.source_partition, l.source_offset, l.request_id, l.stratum, l.stage, l.reason, l.detail,
        l.size, l.window_start, w.window_id::text, l.inclusion_probability, l.rank, l.recorded_at
 from gnomon.streams s
@@ -128,7 +128,7 @@ select d.model_sha256, d.model_name, d.model_version
 from gnomon.deployments d join gnomon.streams s using (stream_id)
 where s.name = %s and d.name = %s
 
--- What a stream declares.
+-- The declared settings of a stream.
 
 -- name: new_stream
 insert into gnomon.streams (name) values (%s) on conflict do nothing
@@ -137,25 +137,25 @@ insert into gnomon.streams (name) values (%s) on conflict do nothing
 select name from gnomon.streams order by 1
 
 -- name: locked_settings
--- {columns}: those that a user sets.
+-- {columns}: the ones that a user sets.
 select {columns} from gnomon.streams where stream_id = %s for update
 
 -- name: settings
 select {columns}, replay_from, replay_until from gnomon.streams where name = %s
 
 -- name: change_settings
--- {changes}: `column = place`, for each that differs.
+-- {changes}: `column = placeholder` for each changed setting.
 update gnomon.streams set {changes} where stream_id = %s
 
 -- name: change_granularity
--- One setting for the whole database; no row is changed where it is the same.
+-- One setting for the whole database; no row is changed if it is the same.
 insert into gnomon.partitioning as p (granularity)
 values (%s)
 on conflict (only_row) do update set granularity = excluded.granularity
 where p.granularity <> excluded.granularity
 
 -- name: recount_agreement
--- The rollups count agreement by the rule of report_v1.pairs; pairs that have expired keep the count of their time.
+-- The rollups count agreement by the rule of report_v1.pairs; expired pairs keep their earlier count.
 update gnomon.rollups r
 set agreed = s.agreed, agreed_weight = s.weight, agreed_weight_squared = s.squared
 from (select p.deployment_id, date_trunc('hour', p.event_time, 'UTC') as hour, p.stratum,
@@ -167,7 +167,7 @@ from (select p.deployment_id, date_trunc('hour', p.event_time, 'UTC') as hour, p
 where r.deployment_id = s.deployment_id and r.hour = s.hour and r.stratum = s.stratum
 
 -- name: as_time_zone
--- Refused by PostgreSQL where it knows no such zone.
+-- PostgreSQL raises an error for an unknown zone.
 select %s::text, now() at time zone %s
 
 -- name: as_interval
@@ -185,5 +185,5 @@ select from pg_roles where rolname = %s
 select gnomon.grant_roles()
 
 -- name: owner
--- Whether the session's role may act as the owner of Gnomon's tables, and who that is.
+-- Whether the session's role may act as the owner of Gnomon's tables, and the owner's name.
 select pg_has_role(nspowner, 'usage'), pg_get_userbyid(nspowner) from pg_namespace where nspname = 'gnomon'

@@ -1,7 +1,7 @@
--- What the doctor asks about one stream.
+-- The doctor's queries about one stream.
 
 -- name: origins
--- Which cluster and which topic the stored rows came from, by deployment and for the labels.
+-- The cluster and topic of the stored rows, by deployment and for the labels.
 select distinct d.name, 'live', p.cluster_id, p.topic_id
 from gnomon.streams s
 join gnomon.deployments d using (stream_id)
@@ -18,7 +18,7 @@ order by 1
 select rolname from pg_roles where rolname = any (%s)
 
 -- name: orphans
--- Captures that the live log no longer held when they were joined, and those it did not hold when they were counted.
+-- Captures that Kafka had deleted before they were joined, and before they were counted.
 select d.name, coalesce(sum(c.joined_orphaned), 0)::bigint,
        coalesce((select sum(w.joined_missing) from gnomon.windows w where w.deployment_id = d.deployment_id), 0)::bigint
 from gnomon.streams s

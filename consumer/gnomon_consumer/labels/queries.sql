@@ -1,4 +1,4 @@
--- What a label consumer and a load read and write.
+-- The statements of a label consumer and of a load.
 
 -- name: new_stream
 insert into gnomon.streams (name) values (%s) on conflict do nothing
@@ -17,7 +17,7 @@ values (%s, %s, %s, %s, %s)
 on conflict do nothing
 
 -- name: move_partition
--- Compare and set: no row where another consumer has moved it.
+-- Compare and set: returns no row if another consumer has moved it.
 update gnomon.label_watermarks
 set next_offset = %s, observed_until = greatest(observed_until, %s), idle = false,
     received = received + %s, stored = stored + %s, duplicates = duplicates + %s, rejected = rejected + %s,
@@ -35,7 +35,7 @@ insert into gnomon.label_loads (stream_id, file, sha256, complete_until) values 
 update gnomon.label_loads set received = %s, stored = %s, duplicates = %s, rejected = %s where load_id = %s
 
 -- name: maturity
--- Seconds, since a client reads an interval in the style that the session happens to have.
+-- In seconds, because the text of an interval depends on the session's style.
 select gnomon.label_watermark(stream_id), extract(epoch from label_grace)::float8,
        array(select extract(epoch from h)::float8 from unnest(horizons) h)
 from gnomon.streams
@@ -45,7 +45,7 @@ where stream_id = %s
 select gnomon.seal_cohorts(%s)
 
 -- name: make_incoming
--- Of this transaction only: a pooler gives the next one another session.
+-- Only for this transaction, because a pooler gives the next one another session.
 create temp table incoming_labels (like gnomon.labels) on commit drop
 
 -- name: number_incoming
@@ -68,14 +68,14 @@ order by request_id, observed_at, arrival
 on conflict do nothing
 
 -- name: forget_known
--- What was stored now or before, be it as a conflict within the second after its time.
+-- Versions that are stored, now or before, also as a conflict within the second after their time.
 delete from incoming_labels i using gnomon.labels l
 where l.stream_id = i.stream_id and l.request_id = i.request_id
   and l.observed_at >= i.observed_at and l.observed_at < i.observed_at + interval '1 second'
   and (l.value, l.label, l.relevance, l.items) is not distinct from (i.value, i.label, i.relevance, i.items)
 
 -- name: store_conflicts
--- One conflict of each request at a time, a microsecond after the newest: the next one stands after it.
+-- One conflict for each request at a time, one microsecond after the newest version.
 insert into gnomon.labels (
     stream_id, request_id, observed_at, value, label, relevance, items, occurred_at, source, label_partition,
     label_offset, load_id)
@@ -92,7 +92,7 @@ on conflict do nothing
 drop table incoming_labels
 
 -- name: keep_report
--- The newest heartbeat of a producer run stands.
+-- Keep the newest heartbeat of a producer run.
 insert into gnomon.producer_reports as r (
     stream_id, producer_id, service, host, pid, started_at, reported_at, offered, delivered, dropped, sampled_out,
     switched_off, closed)

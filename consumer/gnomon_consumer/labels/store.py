@@ -208,8 +208,7 @@ class LabelStore:
         """Store new versions; return their number.
 
         A different label for the same request and time is also a version: it is stored one microsecond after the
-        previous
-        one.
+        previous one.
         """
         self._received = self._conflicts = 0
         with self._connection.cursor() as cursor:

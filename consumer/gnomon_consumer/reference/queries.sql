@@ -1,4 +1,4 @@
--- What a reference is made of, and where it is kept.
+-- The sources of a reference, and its storage.
 
 -- name: pairs_by_deployment
 select deployment, count(*)
@@ -30,7 +30,7 @@ where outcome = 'scored'
 select stream_id from gnomon.streams where name = %s
 
 -- name: add_profile
--- {columns}: those of a Profile, between what it is of and where it is from; {values}: a place for each.
+-- {columns}: those of a Profile; {values}: a placeholder for each.
 insert into gnomon.reference_profiles ({columns}) values ({values})
 
 -- name: references

@@ -1,10 +1,10 @@
--- What the reports ask beside their own functions in report_v1.
+-- The queries of the reports in addition to their functions in report_v1.
 
 -- name: time_zone
 select time_zone from report_v1.streams where name = %s
 
 -- name: now_in_zone
--- Fails where the time zone is misspelt, also over no rows.
+-- Fails for an unknown time zone, even without rows.
 select now() at time zone %s
 
 -- name: streams
@@ -17,7 +17,7 @@ select deployment from report_v1.deployments where stream = %s order by 1
 select unnest(horizons) from report_v1.streams where name = %s order by 1
 
 -- name: segments
--- Of the newest pairs: all pairs would be read to their end.
+-- From the newest pairs only, because a query of all pairs would scan all of them.
 select distinct k.key, k.value
 from (
     select p.segments
@@ -27,7 +27,7 @@ from (
 cross join lateral jsonb_each_text(newest.segments) k
 
 -- name: live_versions
--- Of the newest pairs, as above.
+-- From the newest pairs, as above.
 select distinct newest.live_model_version
 from (
     select p.live_model_version
@@ -37,7 +37,7 @@ from (
 order by 1
 
 -- name: captured
--- When the captures are of, and how many hours of them lie in a period; by the rollups, which are few.
+-- The first and last hour with captures, and the number of such hours in a period; from the rollups, which are few.
 select min(hour), max(hour) + interval '1 hour',
        count(*) filter (where hour >= date_trunc('hour', %(since)s::timestamptz) and hour < %(until)s)
 from report_v1.rollups
@@ -49,14 +49,14 @@ select name, kind, position from report_v1.feature_columns where stream = %s ord
 -- name: tail
 select * from report_v1.tail(%s, %s, %s)
 
--- A file of features recomputed offline, beside which `report_v1.skew` looks at the pairs.
+-- A file of features recomputed offline, with which `report_v1.skew` compares the pairs.
 
 -- name: make_offline_columns
 -- {fields}: a column for each feature of the file.
 create temporary table offline_columns (request_id text, {fields})
 
 -- name: make_offline_features
--- {numbers}, {texts}: arrays with each feature at the position that it has in `pairs`.
+-- {numbers}, {texts}: arrays with each feature at its position in `pairs`.
 create temporary table offline_features as
 select request_id, {numbers}::float8[] as numbers, {texts}::text[] as texts from offline_columns
 

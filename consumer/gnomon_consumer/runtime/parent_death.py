@@ -2,9 +2,8 @@
 
 Linux sends the chosen signal when the parent dies (prctl PR_SET_PDEATHSIG). The setting survives `exec`, so `python -m
 gnomon_consumer.runtime.parent_death PARENT SIGNAL COMMAND…` ties any command to its parent without an extra process. It
-follows the
-parent's *thread*: start tied processes from a thread that lasts as long as they should. On other systems the command
-is not tied, and ends only if the parent stops it.
+follows the parent's *thread*: start tied processes from a thread that lasts as long as they should. On other systems
+the command is not tied, and ends only if the parent stops it.
 """
 
 import ctypes

@@ -67,7 +67,11 @@ def container() -> Iterator[str]:
     for name, value in settings.items():
         broker = broker.with_env("KAFKA_" + name.replace(".", "_").upper(), value)
     with broker:
-        wait_until_ready(f"127.0.0.1:{port}")
+        try:
+            wait_until_ready(f"127.0.0.1:{port}")
+        except ServerUnavailableError as error:
+            said = b"".join(broker.get_logs()).decode(errors="replace").strip().splitlines()
+            raise ServerUnavailableError(f"{error}; the container's last line: {said[-1:]}") from None
         yield f"127.0.0.1:{port}"
 
 

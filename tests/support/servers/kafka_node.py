@@ -25,9 +25,9 @@ _LOG_LEVELS = (
 
 
 class KafkaNode:
-    """A node with settings, which can be killed and started again; what it says goes to `NAME.log` in its folder.
+    """A node with settings, which can be killed and restarted; its log is `NAME.log` in its folder.
 
-    `format_options` are for the tool that formats the storage, such as users that are there from the start.
+    `format_options` are for the tool that formats the storage, such as users that exist from the start.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class KafkaNode:
             )
 
     def wait_until_started(self) -> None:
-        """Return when the node says that it has started.
+        """Return when the node reports that it has started.
 
         Raises:
-            ServerUnavailableError: it ended, or says nothing of it in time.
+            ServerUnavailableError: it ended, or does not report it in time.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while "Kafka Server started" not in (said := self._log.read_text(errors="replace")):
@@ -108,7 +108,7 @@ class KafkaNode:
 
 
 def single_node(port: int, advertised: int | None = None) -> dict[str, str]:
-    """The settings of a cluster of one on loopback; clients are told `advertised` where a proxy listens there."""
+    """Return the settings of a cluster of one on loopback; clients get `advertised` if a proxy listens there."""
     controller = free_port()
     return {
         "process.roles": "broker,controller",
@@ -121,7 +121,7 @@ def single_node(port: int, advertised: int | None = None) -> dict[str, str]:
 
 
 def broker_jars() -> Path:
-    """Folder of the broker's jars, resolved by Maven once and kept in `.cache/` of the checkout."""
+    """Return the folder of the broker's jars, resolved by Maven once and stored in `.cache/` of the checkout."""
     version = next(
         element.text
         for element in ET.parse(POM).iter()

@@ -1,4 +1,4 @@
-"""A Kafka as companies run it: SCRAM logins, TLS with a CA of its own, and an authorizer that denies by default."""
+"""A Kafka as companies run it: SCRAM logins, TLS with its own CA, and an authorizer that denies by default."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ from tests.support.servers.kafka_node import KafkaNode, free_port
 
 ADMIN, SERVICE, STRANGER = "admin", "gnomon", "stranger"
 PASSWORD = "sasl-Secret-9"
-"""Of every user."""
+"""The password of every user."""
 
 
 @dataclass(frozen=True, slots=True)

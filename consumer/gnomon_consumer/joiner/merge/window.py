@@ -1,7 +1,7 @@
 """One window of the merge join: the scorer's claim, and the joiner's own count. No input or output, no clock."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.merge.assertions import contradictions
 from gnomon_consumer.joiner.merge.matches import Matches, Refusal
+from gnomon_consumer.joiner.merge.producer_runs import ProducerRuns, RunCounts
 from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, numbers, part, plain, with_approximate_probe
 from gnomon_consumer.times import HOUR_US
 from gnomon_schemas.codec import Record
@@ -65,28 +66,6 @@ class LiveRun(NamedTuple):
 
 
 @dataclass(slots=True)
-class StratumRun:
-    """The messages of one producer run in a window."""
-
-    sequences: Numbers
-    first_captured_at: int
-    last_captured_at: int
-
-    def add(self, other: "StratumRun") -> None:
-        """Add further messages of the run."""
-        self.sequences = np.concatenate([self.sequences, other.sequences])
-        self.first_captured_at = min(self.first_captured_at, other.first_captured_at)
-        self.last_captured_at = max(self.last_captured_at, other.last_captured_at)
-
-    @property
-    def repeated(self) -> int:
-        """Return how many sequence numbers occurred more than once."""
-        if (np.diff(self.sequences) > 0).all():
-            return 0
-        return len(self.sequences) - len(np.unique(self.sequences))
-
-
-@dataclass(slots=True)
 class JoinedWindow:
     """A window that is complete on both sides. `seal` is the scorer's claim, the rest is the joiner's own count.
 
@@ -100,7 +79,7 @@ class JoinedWindow:
     orphans: list[tuple[str, Record]] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     hours: Counter[tuple[int, str]] = field(default_factory=Counter)
-    runs: dict[str, StratumRun] = field(default_factory=dict)
+    runs: RunCounts = field(default_factory=RunCounts.none)
     contradictions: list[str] = field(default_factory=list)
 
     @property
@@ -127,6 +106,7 @@ class MergingWindow:
         self._sampled = numbers(rows, "source_offset")
         self._found = np.zeros(len(self._sampled), np.bool_)
         self._matched: list[Numbers] = []
+        self._runs = ProducerRuns()
         kinds = part(rows.column("error"), "kind")
         self._unread = pc.fill_null(pc.equal(kinds, FailureKind.DEAD_LETTER.value), fill_value=False).to_numpy(
             zero_copy_only=False
@@ -172,17 +152,12 @@ class MergingWindow:
                 self.joined.hours[hour, NO_STRATUM] += times
         else:
             self.joined.hours.update(zip(hours.tolist(), strata, strict=True))
-        for producer_id, own in _by_producer(read, np.flatnonzero(sane)):
-            times = read.captured_at[own]
-            run = StratumRun(read.sequences[own], int(times.min()), int(times.max()))
-            if producer_id in self.joined.runs:
-                self.joined.runs[producer_id].add(run)
-            else:
-                self.joined.runs[producer_id] = run
+        self._runs.add(read, np.flatnonzero(sane))
 
     def finish(self) -> JoinedWindow:
-        """Count sampled captures that are not in the live log as orphans."""
+        """Count producer runs, and sampled captures that are not in the live log: those are orphans."""
         joined, lost = self.joined, np.flatnonzero(~self._found)
+        joined.runs = self._runs.counts()
         if self._matched:
             joined.matches.shadow = chosen(self.rows, np.concatenate(self._matched))
         joined.orphans.extend((storable(row["stratum"] or NO_STRATUM), row) for row in plain(self.rows, lost))
@@ -222,18 +197,6 @@ class MergingWindow:
         self._matched.append(rows)
         self.joined.matches.values += values
         self.joined.matches.cells += cells
-
-
-def _by_producer(read: Peeks, places: Numbers) -> Iterator[tuple[str, Numbers]]:
-    """Yield each producer run with its indices among those given, in their order: one sort for any number of runs."""
-    if len(read.producers) == 1:
-        if len(places):
-            yield read.producers[0], places
-        return
-    places = places[np.argsort(read.producer_of[places], kind="stable")]
-    present, first = np.unique(read.producer_of[places], return_index=True)
-    for at, start, end in zip(present.tolist(), first.tolist(), [*first[1:].tolist(), len(places)], strict=False):
-        yield read.producers[at], places[start:end]
 
 
 def is_approximate(seal: SamplingWindow) -> bool:

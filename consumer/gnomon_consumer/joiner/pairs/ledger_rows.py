@@ -1,7 +1,7 @@
 """The rows of the ledger: a joined window's claims, the joiner's counts and refusals. No I/O."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from gnomon_consumer.joiner.merge.matches import Refusal
+from gnomon_consumer.joiner.merge.producer_runs import RunCounts
 from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, different
-from gnomon_consumer.joiner.merge.window import NO_STRATUM, JoinedWindow, StratumRun, is_approximate
+from gnomon_consumer.joiner.merge.window import NO_STRATUM, JoinedWindow, is_approximate
 from gnomon_consumer.joiner.pairs.assemble import Assembled, uuid_bytes
 from gnomon_consumer.joiner.pairs.rollup import Rollup, Tolerance
 from gnomon_consumer.times import HOUR_US, moment
@@ -35,10 +36,6 @@ CELL_COLUMNS = (
 LETTER_COLUMNS = (
     "deployment_id", "source_partition", "source_offset", "request_id", "stratum", "stage", "reason", "detail", "size",
     "window_start", "inclusion_probability", "rank",
-)  # fmt: skip
-TALLY_COLUMNS = (
-    "deployment_id", "source_partition", "producer_id", "received", "lowest_sequence", "highest_sequence", "repeated",
-    "first_captured_at", "last_captured_at",
 )  # fmt: skip
 
 
@@ -149,27 +146,33 @@ def letter_row(deployment_id: int, window: JoinedWindow, refusal: Refusal) -> tu
     )
 
 
-def tally_rows(deployment_id: int, windows: Sequence[JoinedWindow]) -> list[tuple[Any, ...]]:
-    """Return rows of TALLY_COLUMNS in key order, so that all writers lock in the same order."""
-    runs: dict[tuple[int, str], list[StratumRun]] = defaultdict(list)
-    for window in windows:
-        for producer_id, run in window.runs.items():
-            if uuid_bytes(producer_id) is not None:
-                runs[window.seal.source_partition, producer_id.lower()].append(run)
-    return [
-        (
-            deployment_id,
-            partition,
-            producer_id,
-            sum(len(run.sequences) for run in parts),
-            min(int(run.sequences.min()) for run in parts),
-            max(int(run.sequences.max()) for run in parts),
-            sum(run.repeated for run in parts),
-            moment(min(run.first_captured_at for run in parts)),
-            moment(max(run.last_captured_at for run in parts)),
-        )
-        for (partition, producer_id), parts in sorted(runs.items())
+def tally_columns(windows: Sequence[JoinedWindow]) -> list[str]:
+    """Return the arguments of `add_tally`: arrays in key order, so that all writers lock in the same order.
+
+    A producer id that is not a UUID has no tally.
+    """
+    runs = [
+        (window.seal.source_partition, uuid_bytes(producer)) for window in windows for producer in window.runs.producers
     ]
+    distinct = sorted({(partition, producer) for partition, producer in runs if producer is not None})
+    if not distinct:
+        return []
+    number: dict[tuple[int, bytes | None], int] = {run: at for at, run in enumerate(distinct)}
+    run_of = np.array([number.get(run, -1) for run in runs])
+    found = RunCounts.joined([window.runs for window in windows]).by(run_of, [one.hex() for _, one in distinct])
+    numbers = (found.received, found.lowest_sequence, found.highest_sequence, found.repeated)
+    times = (found.first_captured_at, found.last_captured_at)
+    return [
+        _array(partition for partition, _ in distinct),
+        _array(found.producers),
+        *(_array(column.tolist()) for column in numbers),
+        *(_array(np.datetime_as_string(column.astype("datetime64[us]")).tolist()) for column in times),
+    ]
+
+
+def _array(values: Iterable[object]) -> str:
+    """Return an array as PostgreSQL reads it, of values that need no quotes."""
+    return f"{{{','.join(map(str, values))}}}"
 
 
 def _moment_or_none(micros: int | None) -> datetime | None:

@@ -1,4 +1,4 @@
--- What the joiner reads and writes. Pairs, windows, cells and dead letters come by COPY (sink.py).
+-- The statements of the joiner. Pairs, windows, cells and dead letters are written by COPY (sink.py).
 
 -- name: new_stream
 insert into gnomon.streams (name) values (%s) on conflict do nothing
@@ -13,11 +13,11 @@ insert into gnomon.deployments (stream_id, name) values (%s, %s) on conflict do 
 select deployment_id from gnomon.deployments where stream_id = %s and name = %s
 
 -- name: declare_replay
--- Event times of this part of the past get table partitions of their own.
+-- Event times of this past period get separate table partitions.
 update gnomon.streams set replay_from = %s, replay_until = %s where stream_id = %s
 
 -- name: progress
--- Where partitions stand, and whose logs they were joined from; the columns after the third are IDENTITY.
+-- The progress of each partition, and the identity of its logs; the columns after the third are IDENTITY.
 select source_partition, next_source_offset, next_shadow_offset,
        cluster_id, topic_id, start_offset, model_name, model_version, model_sha256, seed, policy, started_at
 from gnomon.join_progress
@@ -32,7 +32,7 @@ values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 on conflict do nothing
 
 -- name: describe_deployment
--- By the first partition that begins; the others state the same.
+-- Set by the first partition that begins; the others have the same values.
 update gnomon.deployments set role = %s, model_name = %s, model_version = %s, model_sha256 = %s
 where deployment_id = %s and model_sha256 is null
 
@@ -41,7 +41,7 @@ update gnomon.join_progress set caught_up = true, updated_at = now()
 where deployment_id = %s and source_partition = any(%s)
 
 -- name: move_progress
--- Compare and set: no row where another joiner has moved it.
+-- Compare and set: returns no row if another joiner has moved it.
 update gnomon.join_progress
 set next_source_offset = %s, next_shadow_offset = %s, event_time_reached = greatest(event_time_reached, %s),
     caught_up = false, defaulted = defaulted + %s, updated_at = now()
@@ -64,12 +64,17 @@ on conflict (deployment_id, hour, live_label, shadow_label) do update
 set pairs = r.pairs + excluded.pairs, weight = r.weight + excluded.weight,
     weight_squared = r.weight_squared + excluded.weight_squared
 
--- name: add_tally
--- What was received of a producer run; the columns are TALLY_COLUMNS.
+-- name: add_tallies
+-- The captures received from producer runs: arrays with one element for each partition and run. Times are UTC.
 insert into gnomon.producer_tallies as t (
     deployment_id, source_partition, producer_id, received, lowest_sequence, highest_sequence, repeated,
     first_captured_at, last_captured_at)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+select %s, source_partition, producer_id, received, lowest_sequence, highest_sequence, repeated,
+       first_captured_at at time zone 'UTC', last_captured_at at time zone 'UTC'
+from unnest(%s::integer[], %s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamp[],
+            %s::timestamp[])
+     as u (source_partition, producer_id, received, lowest_sequence, highest_sequence, repeated,
+           first_captured_at, last_captured_at)
 on conflict (deployment_id, source_partition, producer_id) do update
 set received = t.received + excluded.received,
     repeated = t.repeated + excluded.repeated,
@@ -105,7 +110,7 @@ update gnomon.pairs set replayed = true
 where deployment_id = %s and event_time = %s and source_partition = %s and source_offset = %s
 
 -- name: move_in_cell
--- A row of a cell changes from dead-lettered to {outcome}; returns when its window began.
+-- Count one row of a cell as {outcome} instead of dead-lettered; returns the beginning of its window.
 with moved as (
     update gnomon.cells set {outcome} = {outcome} + 1, joined_dead_lettered = joined_dead_lettered - 1
     where deployment_id = %s and source_partition = %s and start_offset = %s and stratum = %s

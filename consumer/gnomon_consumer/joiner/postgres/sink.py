@@ -29,7 +29,7 @@ from gnomon_consumer.joiner.pairs.ledger_rows import (
     letter_row,
     place,
     recount,
-    tally_rows,
+    tally_columns,
     window_row,
 )
 from gnomon_consumer.joiner.pairs.rollup import COUNTS, SUMS, Rollup, Tolerance
@@ -253,7 +253,8 @@ class Sink:
             (letter_row(self.deployment_id, windows[at], letter) for at, letter in refusals),
         )
         self._add_rollup(rollup)
-        self._connection.cursor().executemany(SQL["add_tally"], tally_rows(self.deployment_id, windows))
+        if tallies := tally_columns(windows):
+            self._connection.execute(SQL["add_tallies"], [self.deployment_id, *tallies])
 
     def _tolerance(self) -> Tolerance:
         """Return the tolerance, locked until the transaction ends: a change of it recounts the rollups."""

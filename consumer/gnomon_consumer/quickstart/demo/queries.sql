@@ -1,4 +1,4 @@
--- What the demo asks of its database while the pipeline runs.
+-- The demo's queries while the pipeline runs.
 
 -- name: declare_stream
 insert into gnomon.streams (name, replay_from, replay_until) values (%s, %s, %s)
@@ -13,7 +13,7 @@ group by d.name
 select coalesce(sum(next_offset), 0)::bigint from gnomon.label_watermarks
 
 -- name: next_by_partition
--- What the slowest joiner reads next.
+-- The next offset of the slowest joiner.
 select source_partition, min(next_source_offset) from gnomon.join_progress group by source_partition
 
 -- name: seal_cohorts

@@ -114,8 +114,7 @@ class Writer:
         """Write the first record of shadow partitions; raise Uncertain.
 
         Also sends the offsets of `consumer` if it is in a group: the group then refuses a member that it has removed,
-        because
-        its successor may have written the first record already.
+        because its successor may have written the first record already.
         """
 
         def write(producer: Producer) -> None:

@@ -36,7 +36,8 @@ class SandboxError(Exception):
 class Limits:
     """The limits of a worker: bytes of memory and of a file, processes with threads; `network`: connections.
 
-    `hidden` files cannot be read. With `required`, a worker refuses to load a model if a layer does not work.
+    `hidden` files cannot be read. With `required`, a worker refuses to load a model if a layer does not work. With
+    `opens`, its keeper notes the files that it opens.
     """
 
     memory_bytes: int
@@ -45,6 +46,7 @@ class Limits:
     network: bool = False
     hidden: tuple[str, ...] = ()
     required: bool = False
+    opens: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields for a keeper, and for a frame to a worker."""

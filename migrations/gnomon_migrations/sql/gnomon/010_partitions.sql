@@ -1,6 +1,7 @@
--- Make the partition of gnomon.pairs that holds `moment`, if the stream may have one there: within its retention, up to
--- two days ahead, or inside its declared replay range. True: a partition of its own holds it; false: the default one
--- does. Where an extension manages the partitions, none is made here. Runs with its owner's rights so that a writer needs none to create tables; call it in a transaction of its own.
+-- Create the partition of gnomon.pairs that holds `moment`, if the stream may have one there: within its retention, up
+-- to two days ahead, or inside its declared replay range. Returns true if a separate partition holds it, false if the
+-- default one does. If an extension manages the partitions, none is created. It runs with its owner's rights, so that a
+-- writer needs no right to create tables; call it in a separate transaction.
 create or replace function gnomon.ensure_partition(stream integer, moment timestamptz) returns boolean
     language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '3s' as
 $$
@@ -22,7 +23,7 @@ begin
     end if;
     perform pg_advisory_xact_lock(hashtextextended('gnomon.pairs', 0));
     select granularity into first_unit from gnomon.partitioning;
-    -- A month in which days exist already (the granularity was changed) goes on in days.
+    -- A month for which daily partitions exist (the granularity was changed) keeps daily partitions.
     foreach unit in array case first_unit when 'month' then array['month', 'day'] else array['day'] end loop
         from_utc := date_trunc(unit, moment at time zone 'UTC');
         if gnomon.partition_holding(moment) is not null then
@@ -37,7 +38,7 @@ begin
             return true;
         exception
             when invalid_object_definition then null; -- it overlaps another partition: try the smaller unit
-            when check_violation then return false;   -- rows of this range stand in the default partition
+            when check_violation then return false;   -- the default partition holds rows of this range
         end;
     end loop;
     return false;
@@ -51,7 +52,7 @@ $$
     select p.partition_name from gnomon.pair_partitions p where moment >= p.since and moment < p.until
 $$;
 
--- The extension that manages the partitions of gnomon.pairs and its retention for them; no row where Gnomon does.
+-- The extension that manages the partitions of gnomon.pairs and its retention for them; no row if Gnomon manages them.
 create or replace function gnomon.partition_manager() returns table (manager text, retention text)
     language plpgsql stable set search_path = pg_catalog, pg_temp as
 $$

@@ -1,6 +1,6 @@
--- How far each stream's labels are known: every label observed before the watermark is stored. It is the lowest of the
--- label partitions that are not idle (of all, the highest, when every one is idle), or what a load of a file stated.
--- Null: nothing is known yet.
+-- The label watermark of each stream: every label observed before it is stored. It is the lowest observed time of the
+-- label partitions that are not idle (if every one is idle, the highest of all), or the time that the load of a file
+-- stated. Null: nothing is known yet.
 create or replace view gnomon.label_progress as
 select s.stream_id, s.name as stream,
        greatest((select case when bool_or(not w.idle and w.observed_until is null) then null

@@ -1,7 +1,7 @@
--- One row a (deployment, producer run): what the joiner received of it beside what its last heartbeat said.
--- repeated: sequence numbers that came more than once, where that shows: inside one window, or because more came than
--- there are numbers between the lowest and the highest. missing: numbers absent between those two; tail: offered after the highest one
--- received, known only once the run has closed.
+-- One row a (deployment, producer run): what the joiner received from it, and what its last heartbeat reported.
+-- repeated: sequence numbers that occurred more than once, if that can be detected: inside one window, or because there
+-- were more messages than numbers between the lowest and the highest. missing: numbers absent between those two. tail:
+-- offered after the highest one received, known only after the run has closed.
 create or replace view gnomon.producers as
 select d.stream_id,
        t.deployment_id,

@@ -1,7 +1,7 @@
 -- Seal, for every deployment and horizon of a stream, the next slice of event time that is old enough: whole days (UTC)
--- below both watermark - horizon - grace and what the joiner has passed in every partition. The row holds the offsets
--- and loads that it covers, so whatever is stored later never enters. Returns the number of slices sealed.
--- One statement, one snapshot; the lock keeps sealing apart from itself and from the replay of dead letters.
+-- below both watermark - horizon - grace and the event time that the joiner has passed in every partition. The row
+-- holds the offsets and loads that it covers, so rows that are stored later never enter. Returns the number of sealed
+-- slices. It is one statement with one snapshot; the lock excludes concurrent sealing and the replay of dead letters.
 create or replace function gnomon.seal_cohorts(stream integer) returns integer
     language plpgsql set search_path = pg_catalog, pg_temp as
 $$
@@ -46,7 +46,7 @@ begin
 end
 $$;
 
--- Held until the transaction ends by sealing cohorts of a stream, and by adding pairs outside the joiner.
+-- Sealing cohorts of a stream, and adding pairs outside of the joiner, hold this lock until the transaction ends.
 create or replace function gnomon.lock_cohorts(stream integer) returns void
     language sql set search_path = pg_catalog, pg_temp as
 $$

@@ -1,10 +1,11 @@
--- Everything in which the ledger of a deployment does not close: one row a difference, none when all is well.
+-- Every place where the ledger of a deployment does not close: one row a difference, none if the ledger is closed.
 --   tiling: windows of a partition follow each other without overlap or hole, from its start to its progress
 --   length: a window has no more captures, seen or lost, than offsets (markers of transactions are offsets too)
---   seen: the scorer's count against what the joiner read, captures that expired unread set aside
---   sampled: the scorer's sample against its own outcomes, and against what the joiner made of it
---   rows: the pairs and dead letters that stand, against those that were joined and are neither erased nor expired
---   weights: the inclusion probability of every pair against its cell's, draw_probability * sampled / seen; in billionths
+--   seen: the scorer's count against the joiner's, without captures that expired unread
+--   sampled: the scorer's sample against its own outcomes, and against the joiner's results
+--   rows: the existing pairs and dead letters, against those that were joined and are neither erased nor expired
+--   weights: the inclusion probability of every pair against its cell's, draw_probability * sampled / seen; in
+--       billionths
 create or replace function gnomon.ledger_differences(deployment integer)
     returns table (source_partition integer, start_offset bigint, kind text, expected bigint, found bigint)
     language sql stable set search_path = pg_catalog, pg_temp set enable_nestloop = off as -- planner note 6

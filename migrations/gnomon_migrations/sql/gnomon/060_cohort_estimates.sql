@@ -1,6 +1,6 @@
--- Compute and keep the quality of the newest sealed cohort of every deployment and horizon that is not kept yet, and, of
--- a deployment's newest, agreement, errors and latency of all pairs before its end; returns how many cohorts. The lock
--- keeps sealing, replay and erasure out while a cohort is read; each is computed from one snapshot.
+-- Compute and store the quality of the newest sealed cohort of every deployment and horizon that is not stored yet,
+-- and, for a deployment's newest cohort, agreement, errors and latency of all pairs before its end; returns the number
+-- of cohorts. The lock excludes sealing, replay and erasure while a cohort is read; each is computed from one snapshot.
 create or replace function gnomon.keep_cohort_estimates() returns integer
     language plpgsql set search_path = pg_catalog, pg_temp as
 $$
@@ -29,7 +29,7 @@ begin
                           where o.cohort_id = newest.cohort_id and c.until > o.until);
         continue when not found;
         kept := kept + 1;
-        -- Of several horizons, the shortest has the newest cohort; once for all of them.
+        -- The shortest of several horizons has the newest cohort; computed once for all of them.
         continue when exists (
             select from gnomon.cohorts c
             where c.deployment_id = newest.deployment_id
@@ -60,7 +60,7 @@ begin
 end
 $$;
 
--- Delete the kept results of a stream's cohorts after an erasure, under the lock with which they are written.
+-- Delete the stored results of a stream's cohorts after an erasure, under the lock with which they are written.
 create or replace function gnomon.forget_cohort_estimates(stream integer) returns void
     language sql set search_path = pg_catalog, pg_temp as
 $$
@@ -73,8 +73,8 @@ $$
       and d.stream_id = forget_cohort_estimates.stream
 $$;
 
--- Forget what earlier SQL computed where it can be computed again: what is kept of a deployment of which pairs
--- have expired since is all that is left of them.
+-- Delete results of earlier SQL if they can be computed again. The results of a deployment whose pairs have expired
+-- since are kept, because they cannot.
 create or replace function gnomon.forget_computed_estimates() returns void
     language sql set search_path = pg_catalog, pg_temp as
 $$

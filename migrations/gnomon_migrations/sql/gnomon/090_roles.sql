@@ -1,6 +1,6 @@
--- Give the two roles what they need and no more; does nothing for a role that does not exist (`gnomon db roles` makes
--- them). gnomon_writer owns nothing and may not truncate; gnomon_reader sees the reading API and
--- the estimators that it is made of, and no table.
+-- Grant the two roles the rights that they need and no others; do nothing for a role that does not exist (`gnomon db
+-- roles` creates them). gnomon_writer owns nothing and may not truncate; gnomon_reader may read the reading API and the
+-- estimators behind it, and no table.
 create or replace function gnomon.grant_roles() returns void
     language plpgsql set search_path = pg_catalog, pg_temp as
 $$

@@ -1,4 +1,4 @@
--- What every other report reads: names in place of numbers, and the one rule of comparing two answers.
+-- The source of every other report: names in place of numbers, and the one rule for comparing two answers.
 create view gnomon_estimators.streams as
 select stream_id, name, created_at, value_tolerance, label_kind, label_choice, label_grace, horizons, relative_tolerance,
        task, positive_class, negative_class, classes, time_zone
@@ -10,9 +10,9 @@ select d.deployment_id, s.name as stream, d.name as deployment, d.role, d.model_
 from gnomon.deployments d
 join gnomon.streams s using (stream_id);
 
--- Items from the best score to the worst, equal scores by name; in their own order where they have no scores. Null where
--- they are no ranking: no items, a number of scores that differs, a score that is not a number. The joiner's rollups go
--- by the same rule.
+-- Items from the best score to the worst, equal scores by name; in their own order if they have no scores. Null if they
+-- are not a ranking: no items, another number of scores, a score that is not a number. The joiner's rollups use the
+-- same rule.
 create function gnomon_estimators.ranked(items text[], scores float8[]) returns text[]
     language sql immutable parallel safe as
 $$
@@ -24,8 +24,9 @@ $$
 $$;
 
 -- comparable: both answers have a label and no value that is not finite, or neither has a label and both have a finite
--- value, or neither has either and both are rankings. agrees: equal labels, values that differ by no more than the stream's tolerance or its share of the
--- larger one, equal rankings. NaN sorts above infinity in PostgreSQL, so the two bounds of "finite" leave it out.
+-- value, or neither has either and both are rankings. agrees: equal labels, values that differ by no more than the
+-- stream's tolerance or its share of the larger one, equal rankings. NaN sorts above infinity in PostgreSQL, so the two
+-- bounds of "finite" exclude it.
 create view gnomon_estimators.pairs as
 select s.name as stream, d.name as deployment, d.role, p.deployment_id, s.stream_id, p.event_time, p.source_partition,
        p.source_offset, p.request_id, p.cluster, p.stratum, p.segments, p.features_numeric, p.features_text,
@@ -63,7 +64,7 @@ select l.stream_id, s.name as stream, l.request_id, l.observed_at, l.value, l.la
 from gnomon.labels l
 join gnomon.streams s using (stream_id);
 
--- The deployments that a question is about; exactly one row with a problem in words when there are none.
+-- The deployments of a question; exactly one row with a problem in words if there are none.
 create function gnomon_estimators.scope(stream text, deployment text default null)
     returns table (deployment_id integer, stream text, deployment text, role text, problem text)
     language sql stable parallel safe rows 3 as -- planner note 9
@@ -100,8 +101,8 @@ $$
                            not in_segment.segment ? '@live_version')
 $$;
 
--- The pairs of a question. Inlined by the planner, so that event_time prunes partitions. The deployments are looked up
--- once, before the scan, which workers may share then.
+-- The pairs of a question. The planner inlines the function, so that event_time prunes partitions. The deployments are
+-- looked up once, before the scan, which workers can then share.
 create function gnomon_estimators.pairs_of(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb)
     returns setof gnomon_estimators.pairs language sql stable parallel safe rows 100000 as -- planner note 9
 $$

@@ -1,4 +1,4 @@
--- The ledger's own rows, by window and by cell; `at` places a window in time.
+-- The ledger's own rows, by window and by cell; `at` is the time of a window.
 create view gnomon_estimators.windows as
 select w.*, d.stream, d.deployment, d.role, coalesce(w.first_captured_at, w.opened_at) as at
 from gnomon.windows w
@@ -6,14 +6,14 @@ join gnomon_estimators.deployments d using (deployment_id);
 
 create view gnomon_estimators.cells as select k.* from gnomon.cells k;
 
--- A cell (window, stratum) as one number, which a sort carries at less cost than the two.
+-- A cell (window, stratum) as one number, which is cheaper to sort than the two columns.
 create function gnomon_estimators.cell_key(window_id uuid, stratum text) returns bigint
     language sql immutable parallel safe as
 $$
     select uuid_hash_extended(window_id, 0) # hashtextextended(stratum, 0)
 $$;
 
--- How many rows each cell of some deployments sampled.
+-- The number of sampled rows of each cell of some deployments.
 create function gnomon_estimators.cell_sizes(deployment_ids integer[])
     returns table (deployment_id integer, cell bigint, sampled bigint)
     language sql stable parallel safe rows 10000 as -- planner note 9
@@ -30,8 +30,8 @@ select r.*, d.stream, d.deployment, d.role from gnomon.rollups r join gnomon_est
 create view gnomon_estimators.rollup_labels as
 select r.*, d.stream, d.deployment, d.role from gnomon.rollup_labels r join gnomon_estimators.deployments d using (deployment_id);
 
--- Every run of a live service beside what was received of it. unclean: its last heartbeat did not say `closed`, so what
--- it still held is unknown.
+-- Every run of a live service, with what was received from it. unclean: its last heartbeat was not `closed`, so its
+-- unsent captures are unknown.
 create view gnomon_estimators.producer_runs as
 select d.stream, d.deployment, d.role, p.deployment_id, p.producer_id, p.service, p.host, p.pid, p.started_at,
        p.reported_at, p.offered, p.delivered,

@@ -1,5 +1,5 @@
--- What a deployment's answers are compared by: decisions where live decides, else values, else rankings; null where
--- nothing can be compared. The newest pairs say it; where they have expired, the rollups do.
+-- How a deployment's answers are compared: decisions if live decides, else values, else rankings; null if nothing can
+-- be compared. The newest pairs decide; if they have expired, the rollups.
 create function gnomon_estimators.compares(deployment_id integer) returns table (compares text)
     language sql stable parallel safe rows 1 as -- planner note 9
 $$

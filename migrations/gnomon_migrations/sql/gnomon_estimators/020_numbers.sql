@@ -1,6 +1,6 @@
--- Special functions that PostgreSQL lacks, and the intervals made of them. Formulas: Abramowitz and Stegun, Handbook
--- of Mathematical Functions, 6.1.41 (Stirling), 26.5.8 (incomplete beta as a continued fraction), 6.5.29 (incomplete
--- gamma as a series).
+-- Special functions that PostgreSQL lacks, and the intervals computed with them. Formulas: Abramowitz and Stegun,
+-- Handbook of Mathematical Functions, 6.1.41 (Stirling), 26.5.8 (incomplete beta as a continued fraction), 6.5.29
+-- (incomplete gamma as a series).
 create function gnomon_estimators.ln_gamma(x float8) returns float8 language plpgsql immutable strict parallel safe as
 $$
 declare
@@ -16,8 +16,8 @@ begin
 end
 $$;
 
--- The continued fraction of the incomplete beta function, term by term until it stands still (Lentz 1976): some ten
--- terms, where a number fixed beforehand would have to grow with a and b.
+-- The continued fraction of the incomplete beta function, term by term until it converges (Lentz 1976): about ten
+-- terms, whereas a fixed number would have to grow with a and b.
 create function gnomon_estimators.beta_fraction(x float8, a float8, b float8) returns float8
     language plpgsql immutable strict parallel safe as
 $$
@@ -42,20 +42,20 @@ begin
 end
 $$;
 
--- x²: 0 where it is as good as 0, null beyond what a double holds. PostgreSQL ends a statement whose product under- or
--- overflows, and there are classifiers that answer 1e-200.
+-- x²: 0 if it underflows, null beyond the range of a double. PostgreSQL aborts a statement whose product under- or
+-- overflows, and some classifiers answer 1e-200.
 create function gnomon_estimators.square(x float8) returns float8 language sql immutable parallel safe as
 $$
     select case when x between -1e-70 and 1e-70 then 0 when x between -1e150 and 1e150 then x * x end
 $$;
 
--- x, 0 where the square of its residual would underflow.
+-- x, or 0 if the square of its residual would underflow.
 create function gnomon_estimators.flushed(x float8) returns float8 language sql immutable parallel safe as
 $$
     select case when x between -1e-70 and 1e-70 then 0 else x end
 $$;
 
--- P(Beta(a, b) <= x); scale: ln Γ(a + b) - ln Γ(a) - ln Γ(b), where the caller has it.
+-- P(Beta(a, b) <= x); scale: ln Γ(a + b) - ln Γ(a) - ln Γ(b), if the caller has it.
 create function gnomon_estimators.beta_cdf(x float8, a float8, b float8, scale float8 default null) returns float8
     language plpgsql immutable parallel safe as
 $$
@@ -72,7 +72,7 @@ begin
 end
 $$;
 
--- The x with P(Beta(a, b) <= x) = p: Newton's steps, halving the bracket where one would leave it.
+-- The x with P(Beta(a, b) <= x) = p: Newton's steps, or halving the bracket if a step would leave it.
 create function gnomon_estimators.beta_quantile(p float8, a float8, b float8) returns float8
     language plpgsql immutable strict parallel safe as
 $$
@@ -139,9 +139,10 @@ begin
 end
 $$;
 
--- How many standard errors a 95% interval reaches to either side: the quantile of Student's t with df degrees of freedom (a
--- whole number), the normal one where df is null. Up to 199 degrees as a table, of which test_special_functions checks each:
--- every interval asks three times. From 200 on the expansion around the normal quantile z (Abramowitz and Stegun, 26.7.5).
+-- The number of standard errors from the estimate to either end of a 95% interval: the quantile of Student's t with df
+-- degrees of freedom (a whole number), the normal quantile if df is null. Up to 199 degrees from a table, which
+-- test_special_functions checks: every interval needs it three times. From 200 on, the expansion around the normal
+-- quantile z (Abramowitz and Stegun, 26.7.5).
 create function gnomon_estimators.reach(df float8) returns float8 language sql immutable parallel safe as
 $$
     select case when df is null then z
@@ -182,30 +183,31 @@ $$
     from (values (1.959963984540054::float8)) normal(z)
 $$;
 
--- A value as a probability: by so little outside of 0 to 1 that rounding did it, it is the end. Any other finite number is
--- none, and NaN, so that a mean with a single one of them is NaN and never that of the others alone (`estimates`).
+-- A value as a probability: 0 or 1 if it is outside of them only by rounding. Any other finite number is not a
+-- probability and becomes NaN, so that the mean of values with a single one of them is NaN, and never the mean of the
+-- others (`estimates`).
 create function gnomon_estimators.chance(value float8) returns float8 language sql immutable parallel safe as
 $$
     select case when value between -1e-4 and 1.0001 then least(greatest(value, 0), 1)
                 when value > '-infinity' and value < 'infinity' then 'NaN' end
 $$;
 
--- The log loss of the chance that was given to what came true, clipped to [1e-6, 1 - 1e-6].
+-- The log loss of the probability that was given to the true class, clipped to [1e-6, 1 - 1e-6].
 create function gnomon_estimators.log_loss(chance float8) returns float8 language sql immutable parallel safe as
 $$
     select case when chance between -1e-4 and 1.0001 then -ln(least(greatest(chance, 1e-6), 1 - 1e-6))
                 when chance > '-infinity' and chance < 'infinity' then 'NaN' end
 $$;
 
--- The status of a metric of probabilities where a value is none.
+-- The status of a metric of probabilities if a value is not a probability.
 create function gnomon_estimators.no_probabilities() returns text language sql immutable parallel safe as
 $$ select 'no probabilities: an answer lies outside of 0 to 1' $$;
 
--- 95% interval of a share θ with variance v, whose interval reaches t standard errors (null: z). Korn and Graubard (1998):
--- the beta interval of Clopper and Pearson at the effective size θ(1-θ)/v · (z/t)², never above n_effective: Kish's, of the
--- rows that the share is of. Where v is 0, nothing varied, which is not certainty: then the latter, a cluster being one row
--- at most. Wilson's interval, which costs nothing, where more than 60 effective rows fall on either side and the two hardly
--- differ.
+-- 95% interval of a share θ with variance v, whose interval reaches t standard errors (null: z). Korn and Graubard
+-- (1998): the beta interval of Clopper and Pearson at the effective size θ(1-θ)/v · (z/t)², never above n_effective:
+-- Kish's, of the rows of the share. If v is 0, nothing varied, which is not certainty: then n_effective, in which a
+-- cluster is one row at most. Wilson's interval, which is cheaper, if more than 60 effective rows are on either side,
+-- where the two hardly differ.
 create function gnomon_estimators.share_interval(share float8, variance float8, n_effective float8, t float8,
                                                  clusters bigint, out low float8, out high float8)
     language plpgsql immutable parallel safe as
@@ -216,7 +218,7 @@ declare
     spread float8;
 begin
     if share is null or n_effective is null or n_effective <= 0 then return; end if;
-    -- Nearer to 0 than rounding is from a variance of 0.
+    -- As near to 0 as rounding makes a variance of 0.
     if variance > 1e-26 and share > 0 and share < 1 then
         n := least(n_effective, share * (1 - share) / variance * (z / coalesce(t, z)) ^ 2);
     else
@@ -235,8 +237,8 @@ begin
 end
 $$;
 
--- 95% interval by kind: 'share' as above; anything else estimate ± t standard errors, and none where the variance is 0
--- (to rounding, of numbers as large as `scale`): that nothing varied is not certainty.
+-- 95% interval by kind: 'share' as above; any other kind estimate ± t standard errors, and none if the variance is 0
+-- (within rounding, of numbers as large as `scale`), because no variation is not certainty.
 create function gnomon_estimators.interval95(kind text, estimate float8, variance float8, n_effective float8, t float8,
                                              clusters bigint, scale float8, out low float8, out high float8)
     language sql immutable parallel safe as
@@ -250,13 +252,14 @@ $$
     where kind <> 'share'
 $$;
 
--- What days like these may bring: the variance of an estimate out of the sums of squares of its residuals, added up
--- first by nothing (v_row), by cluster, by local day, and by cluster within day. Each has its factor for few groups,
--- n/(n-1) (n null: the rows have theirs already). Rows that share a cluster and rows that share a day: V = max(V_c, V_d,
--- V_c + V_d - V_cd) (Cameron, Gelbach and Miller 2011). A 95% interval reaches t standard errors, so that it is the widest
--- of three: V_c with the clusters' degrees of freedom, V_d with the days', and the two together with the fewer of both.
--- One day says nothing about the variation between days, and one cluster nothing about that between clusters: then there is no
--- variance. v_both null: not known; v_row stands for it, which is rather too small, and the variance rather too large.
+-- The variance of an estimate for days like these, from the sums of squares of its residuals, which are summed first by
+-- nothing (v_row), by cluster, by local day, and by cluster within day. Each has its factor for few groups, n/(n-1) (n
+-- null: the rows already include it). For rows that share a cluster and rows that share a day, V = max(V_c, V_d, V_c +
+-- V_d - V_cd) (Cameron, Gelbach and Miller 2011). A 95% interval reaches t standard errors, so that it is the widest of
+-- three: V_c with the clusters' degrees of freedom, V_d with the days', and the two together with the fewer of both.
+-- One day shows nothing about the variation between days, and one cluster nothing about that between clusters: then
+-- there is no variance. v_both null: not known; v_row replaces it, which is rather too small and makes the variance
+-- rather too large.
 create function gnomon_estimators.spread(v_row float8, v_cluster float8, v_day float8, v_both float8, n bigint,
                                          clusters bigint, days bigint, cells bigint, out se_row float8,
                                          out se_cluster float8, out se_day float8, out variance float8, out t float8)
@@ -277,7 +280,7 @@ $$
                                     then greatest(x.c, v.d, x.together) end as variance) w
 $$;
 
--- The status of an estimate that has its numbers: why it has no interval, or that the interval rests on little.
+-- The status of an estimate that has its numbers: why it has no interval, or that the interval is based on few data.
 create function gnomon_estimators.footing(clusters bigint, days bigint, low float8) returns text
     language sql immutable parallel safe as
 $$
@@ -289,11 +292,11 @@ $$
                 else 'ok' end
 $$;
 
--- What one cell adds to the variance of drawing the sample: (1 - π) k/(k-1) (Σ r² - (Σ r)²/k), k rows drawn of the cell
--- with probability π (Särndal, Swensson and Wretman 1992, 3.7; R's svydesign with strata and fpc; one expression, which is
--- inlined, since there may be as many cells as pairs). `pairs` of the k rows
--- have residuals, the others' are 0. kept: Σ r² (π - 1/w), where the service itself kept each capture with probability
--- 1/(w π), on its own.
+-- The contribution of one cell to the variance of drawing the sample: (1 - π) k/(k-1) (Σ r² - (Σ r)²/k), k rows drawn
+-- from the cell with probability π (Särndal, Swensson and Wretman 1992, 3.7; R's svydesign with strata and fpc). It is
+-- one expression so that it is inlined, because there may be as many cells as pairs. `pairs` of the k rows have
+-- residuals, the others' are 0. kept: Σ r² (π - 1/w), if the service itself kept each capture with probability 1/(w π),
+-- independently.
 create function gnomon_estimators.cell_variance(chance float8, sampled bigint, pairs bigint, total float8,
                                                 squares float8, kept float8)
     returns float8 language sql immutable parallel safe as
@@ -302,8 +305,8 @@ $$
            * greatest(squares - total ^ 2 / greatest(sampled, pairs)::float8, 0) + greatest(kept, 0)
 $$;
 
--- 95% interval for the traffic of the period itself, from the variance of drawing the sample. Where every capture was
--- sampled (the weights add up to the rows) nothing is unsure.
+-- 95% interval for the traffic of the period itself, from the variance of drawing the sample. If every capture was
+-- sampled (the weights add up to the rows), nothing is uncertain.
 create function gnomon_estimators.period_interval(kind text, estimate float8, variance float8, n_effective float8,
                                                   n bigint, weight float8, scale float8, out low float8,
                                                   out high float8)

@@ -1,7 +1,7 @@
 create view gnomon_estimators.label_progress as select * from gnomon.label_progress;
 
 -- The slices of event time whose labels are old enough for a horizon: the sealed ones, or, while a deployment has none
--- for that horizon, one provisional slice that ends at the watermark less horizon and grace.
+-- for that horizon, one provisional slice that ends at the watermark minus horizon and grace.
 create view gnomon_estimators.cohorts as
 select c.deployment_id, c.horizon, c.since, c.until, c.watermark, c.grace, c.label_kind, c.label_choice,
        c.source_offsets, c.label_offsets, c.load_ids, c.sealed_at, true as sealed
@@ -16,17 +16,17 @@ cross join lateral unnest(s.horizons) h(horizon)
 where p.watermark is not null
   and not exists (select from gnomon.cohorts c where c.deployment_id = d.deployment_id and c.horizon = h.horizon);
 
--- What a slice covers: offsets by partition as an array, the first element being partition 0's.
+-- The offsets that a slice covers, by partition as an array; the first element is partition 0's.
 create function gnomon_estimators.offsets(by_partition jsonb) returns bigint[] language sql immutable strict parallel safe as
 $$
     select array_agg((by_partition ->> n::text)::bigint order by n)
     from generate_series(0, (select max(k::integer) from jsonb_object_keys(by_partition) k)) n
 $$;
 
--- The slices of one horizon: `place` counts them within their deployment, `bounds` holds the beginnings of all of them
--- and the end of the last, so that the slice of a pair is the width_bucket of its event time: something to hash by.
--- strict: not inlined, hence asked once. rows: of 200 deployments with 200 slices, which is what the planner takes both
--- to be, so that it expects a slice for each pair.
+-- The slices of one horizon: `place` counts them within their deployment, `bounds` holds all their beginnings and the
+-- end of the last, so that the slice of a pair is the width_bucket of its event time, which can be hashed. strict: it
+-- is not inlined, hence evaluated once. rows: 200 deployments with 200 slices, which the planner assumes for both, so
+-- that it expects a slice for each pair.
 create function gnomon_estimators.slices(horizon interval)
     returns table (deployment_id integer, place integer, bounds timestamptz[], since timestamptz, until timestamptz,
                    grace interval, label_kind text, label_choice text, source_offsets bigint[],
@@ -54,7 +54,7 @@ $$
                                       or load_id = any (load_ids))
 $$;
 
--- Whether a period holds so little of what was sampled that its labels are better looked up one by one.
+-- Whether a period holds so little of the sample that its labels are better looked up one by one.
 create function gnomon_estimators.holds_little(stream text, deployment text, since timestamptz, until timestamptz)
     returns boolean language sql stable parallel safe as
 $$
@@ -72,7 +72,7 @@ $$
                    group by v.request_id having count(*) > 1)
 $$;
 
--- The pairs of a cohort, each beside its slice: covered by the seal, and no later replay.
+-- The pairs of a cohort, each with its slice: covered by the seal, and not replayed later.
 create function gnomon_estimators.due(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                               horizon interval)
     returns table (deployment_id integer, stream_id integer, event_time timestamptz, source_partition integer,
@@ -102,22 +102,23 @@ $$
       and gnomon_estimators.in_segment(p.segments, p.live_model_version, due.segment)
 $$;
 
--- The pairs of a cohort, each with the label that counts: observed no later than captured_at + horizon + grace, the
--- first or the last of them by the stream's policy, and stored before the seal. truth_value and truth_label are null
--- where there is none (or 0 where absence means negative). label_state: labelled, negative (by absence), late (a label
+-- The pairs of a cohort, each with its valid label: observed no later than captured_at + horizon + grace, the first or
+-- the last of them by the stream's policy, and stored before the seal. truth_value and truth_label are null if there is
+-- none (or 0 if absence means negative). label_state: labelled, negative (by absence), late (a label arrived after the
+-- cut-off), missing; known: one of the first two. Inlined by the planner.
 -- came after the cut-off), missing; known: one of the first two. Inlined by the planner.
 --
--- Where the stream declares a positive and a negative class, a value of 1 or 0 is that class, a class is that value, and
--- absence is the negative class. Where it does not, 1 and 0 are the classes '1' and '0', and label_derived says that
--- nobody named them: decisions of other names cannot be compared with them.
+-- If the stream declares a positive and a negative class, a value of 1 or 0 is that class, a class is that value, and
+-- absence is the negative class. If it does not, 1 and 0 are the classes '1' and '0', and label_derived means that
+-- nobody named them: decisions with other names cannot be compared with them.
 --
--- Pairs and labels meet in one of two ways. Over much of the data in a hash join; where more than one version counts,
--- the others are taken out by another one over the few requests that have several. Over little of it by a look-up in
--- the labels' index for each pair. Who asks says which, or leaves it to `holds_little`, which is evaluated once and
--- switches one of them off; workers can share the join if the query states it as a join. Who knows that no request
--- has several versions (`has_versions`) says that, too, and saves their search.
--- Who reads this sets enable_nestloop to off: before the tables were first analyzed, the planner would take them to be
--- small and look through all labels for each pair.
+-- Pairs and labels are joined in one of two ways. For much of the data by a hash join; if more than one version counts,
+-- the others are removed by another hash join over the few requests that have several. For little of it by an index
+-- look-up for each pair. The caller chooses, or leaves it to `holds_little`, which is evaluated once and switches one
+-- of them off; workers can share the join if the query states it as a join. A caller that knows that no request has
+-- several versions (`has_versions`) also passes that, which saves the search for them.
+-- A caller of this function sets enable_nestloop to off: before the tables were first analyzed, the planner would
+-- assume that they are small and scan all labels for each pair.
 create function gnomon_estimators.labelled(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                    horizon interval, one_by_one boolean default null,
                                    versions boolean default null)
@@ -142,7 +143,7 @@ $$
                                   then coalesce(p.negative_class, '0') end),
            p.relevance, p.items,
            case when p.labelled is not null then 'labelled' when p.label_kind = 'absence_is_negative' then 'negative'
-                -- `exists` might be answered from a hash of all labels; few of the pairs ever ask.
+                -- `exists` might be answered from a hash of all labels, although only few pairs need it.
                 when (select true from gnomon_estimators.label_versions v
                       where v.stream_id = p.stream_id and v.request_id = p.request_id limit 1) then 'late'
                 else 'missing' end,
@@ -184,7 +185,7 @@ $$
         union all
         select (x.d).*, (x.l).request_id, (x.l).value, (x.l).label, (x.l).relevance, (x.l).items, (x.l).observed_at
         from (
-            -- A label as one column, since workers cannot share a join with what has a limit.
+            -- A label as one column, because workers cannot share a join with a subquery that has a limit.
             select d, (select v from gnomon_estimators.label_versions v
                        where v.stream_id = d.stream_id and v.request_id = d.request_id
                          and gnomon_estimators.counts(v.observed_at, v.label_partition, v.label_offset, v.load_id, d.latest,
@@ -201,9 +202,9 @@ $$;
 
 -- Normalised discounted cumulative gain of the first 1, 3, 5, 10 and 20 items, by linear gain and by exponential gain,
 -- 2^relevance - 1: ten numbers in the order of `ndcg_metrics`. Discount log2(1 + place), items matched by name, items
--- without a relevance worth 0 (Järvelin and Kekäläinen 2002; Burges et al. 2005). Null when no item has a relevance above
--- 0, and for a relevance below 0, for which there is no NDCG. Exponential gains are taken relative to that of the largest
--- relevance, which cancels out, so that no relevance is too large; what is beyond 1e150 is as good as that.
+-- without a relevance count 0 (Järvelin and Kekäläinen 2002; Burges et al. 2005). Null if no item has a relevance above
+-- 0, and for a relevance below 0, for which NDCG is not defined. Exponential gains are relative to that of the largest
+-- relevance, which cancels out, so that no relevance is too large; numbers beyond 1e150 count as 1e150.
 create function gnomon_estimators.ndcgs(items text[], relevant_items text[], relevance float8[])
     returns float8[] language sql immutable parallel safe as
 $$
@@ -239,7 +240,7 @@ $$
     select '{ndcg@1,ndcg@3,ndcg@5,ndcg@10,ndcg@20,ndcg_exp@1,ndcg_exp@3,ndcg_exp@5,ndcg_exp@10,ndcg_exp@20}'::text[]
 $$;
 
--- Which hour, weekday, day, stratum, version of the live model or segment a row falls into; '' is everything.
+-- The hour, weekday, day, stratum, version of the live model or segment of a row; '' is everything.
 create function gnomon_estimators.slice_of(slice text, event_time timestamptz, stratum text, segments jsonb,
                                            live_version text, time_zone text)
     returns text language sql stable parallel safe as

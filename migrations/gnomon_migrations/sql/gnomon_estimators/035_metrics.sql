@@ -1,5 +1,5 @@
--- A metric is a line here: what a pair must have to say anything of it (given), y and x of either side, over the
--- columns of `measured`'s `said`. One that is not paired has no live side.
+-- One line for each metric: the condition under which a pair counts for it (given), and y and x of either side, over
+-- the columns of `measured`'s `said`. A metric that is not paired has no live side.
 create view gnomon_estimators.metrics as
 select m.* from (values
     (1, 'agreement', 'agreement', 'share', false, 'agrees is not null', null, 'agrees::integer', null, null),
@@ -67,15 +67,39 @@ select m.* from (values
      'shadow_ndcg[10]', null, null)
     ) m(code, metric, family, kind, paired, given, live, shadow, live_x, shadow_x);
 
--- A template of SQL once for each metric of some families, between commas: {k} its code, the rest its columns above.
-create function gnomon_estimators.for_each_metric(template text, families text[]) returns text
+-- An SQL template once for each metric of some families, with a comma before each: {k} its code, {given}, {live} and
+-- {shadow} its columns above, {x_of_live} and {x_of_shadow} its x, {g} the code of the first metric that counts the same
+-- pairs, {live_x} and {shadow_x} the column of Σ w x (of the weights if x is 1). Between {only} and {end} stands what only
+-- a metric with a live side has. which: all, paired, ratio (with an x), or rows (one metric for each {g}).
+create function gnomon_estimators.for_each_metric(template text, families text[], which text default 'all') returns text
     language sql stable parallel safe as
 $$
-    select string_agg(replace(replace(replace(replace(replace(replace(replace(replace(template,
-               '{k}', m.code::text), '{metric}', m.metric), '{kind}', m.kind), '{given}', m.given),
-               '{live}', coalesce(m.live, 'null::float8')), '{shadow}', m.shadow),
-               '{live_x}', coalesce(m.live_x, case when m.paired then '1' else 'null' end)),
-               '{shadow_x}', coalesce(m.shadow_x, '1')),
-               ', ' order by array_position(for_each_metric.families, m.family), m.code)
-    from gnomon_estimators.metrics m where m.family = any (for_each_metric.families)
+    with asked as (
+        select m.*, min(m.code) over (partition by m.given) as rows_of
+        from gnomon_estimators.metrics m where m.family = any (for_each_metric.families)
+    ),
+    filled as (
+        select a.code, a.family, a.paired, a.live_x is not null as ratio, a.code = a.rows_of as first_of_rows,
+               (select string_agg(case when part.at % 2 = 1 or a.paired then part.text
+                                       else ' null::float8 ' end, '' order by part.at)
+                from regexp_split_to_table(for_each_metric.template, '[{](?:only|end)[}]') with ordinality part(text, at)) as text,
+               a.metric, a.kind, a.given, a.live, a.shadow, a.live_x, a.shadow_x, a.rows_of
+        from asked a
+    )
+    select coalesce(string_agg(', ' ||
+               replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(
+                   replace(replace(replace(f.text,
+                   '{live_x2}', case when f.ratio then 'live_x2_{k}' else 'w2_{g}' end),
+                   '{shadow_x2}', case when f.ratio then 'shadow_x2_{k}' else 'w2_{g}' end),
+                   '{times_live_x}', case when f.ratio then ' * x.live_x_{k}' else '' end),
+                   '{times_shadow_x}', case when f.ratio then ' * x.shadow_x_{k}' else '' end),
+                   '{live_x}', case when f.ratio then 'live_x_{k}' else 'w_{g}' end),
+                   '{shadow_x}', case when f.ratio then 'shadow_x_{k}' else 'w_{g}' end),
+                   '{k}', f.code::text), '{g}', f.rows_of::text), '{kind}', f.kind), '{given}', f.given),
+                   '{live}', coalesce(f.live, '')), '{shadow}', f.shadow),
+                   '{x_of_live}', coalesce(f.live_x, '')), '{x_of_shadow}', coalesce(f.shadow_x, '')),
+               '' order by array_position(for_each_metric.families, f.family), f.code), '')
+    from filled f
+    where case for_each_metric.which when 'paired' then f.paired when 'ratio' then f.ratio
+                                     when 'rows' then f.first_of_rows else true end
 $$;

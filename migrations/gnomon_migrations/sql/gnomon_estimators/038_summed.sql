@@ -1,6 +1,6 @@
--- Long periods in a moment: from the hourly rollups, and from what is kept of sealed cohorts.
+-- Long periods at once: from the hourly rollups, and from the stored results of sealed cohorts.
 
--- What is kept of the newest sealed cohort of each deployment and horizon (`gnomon db maintain` computes it).
+-- The stored results of the newest sealed cohort of each deployment and horizon (`gnomon db maintain` computes them).
 create view gnomon_estimators.cohort_estimates as
 select c.deployment_id, c.horizon, c.until, e.report, e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters,
        e.days, e.estimate, e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status, e.computed_at,
@@ -18,8 +18,8 @@ from gnomon.cohort_latencies l
 join gnomon.cohorts c using (cohort_id)
 order by c.deployment_id, l.measure, l.quantile, c.until desc;
 
--- Whether a question is one for sums that are there already: not asked to be exact, over all segments and whole hours
--- (UTC), and over more than a million pairs unless asked not to be exact.
+-- Whether existing sums can answer a question: exact numbers are not requested, it covers all segments and whole hours
+-- (UTC), and it covers more than a million pairs or explicitly requests inexact numbers.
 create function gnomon_estimators.takes_sums(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                      exact boolean)
     returns boolean language sql stable parallel safe as
@@ -35,9 +35,9 @@ $$
                                and r.hour < coalesce(takes_sums.until, 'infinity')), false))
 $$;
 
--- What rows of a cluster share, as the newest kept cohort says it of each metric and side: the variance by cluster over
--- the variance by row (the design effect), never below 1. Where no row differed from another, it is what it would be
--- if clusters were of one mind: the rows in one of them.
+-- The design effect of each metric and side from the newest stored cohort: the variance by cluster divided by the
+-- variance by row, never below 1. If no row differed from another, it is the effect of clusters whose rows are all
+-- equal: the number of rows in a cluster.
 create view gnomon_estimators.cluster_effects as
 select distinct on (deployment_id, metric, side) deployment_id, until, metric, side, n, clusters,
        greatest(coalesce((se_cluster / nullif(se_row, 0)) ^ 2, n / nullif(clusters, 0)::float8), 1) as effect
@@ -45,16 +45,16 @@ from gnomon_estimators.cohort_estimates
 where report <> 'quality'
 order by deployment_id, metric, side, until desc;
 
--- The variance by cluster of a metric whose variance by row is known, from the design effect over `kept` pairs. More
--- pairs (n) may be more of the same clusters, so the effect grows with them: rather too wide than too narrow.
+-- The variance by cluster of a metric whose variance by row is known, from the design effect over `kept` pairs.
+-- Additional pairs (n) may belong to the same clusters, so the effect grows with them: too wide rather than too narrow.
 create function gnomon_estimators.by_cluster(v_row float8, effect float8, n bigint, kept bigint) returns float8
     language sql immutable parallel safe as
 $$
     select v_row * (1 + (effect - 1) * greatest(n / nullif(kept, 0)::float8, 1))
 $$;
 
--- Σ w² (y - R)² / W² out of sums of w², w² y and w² y². Where hardly anything is left of numbers that large, it is
--- rounding, and counts as 0.
+-- Σ w² (y - R)² / W² from the sums of w², w² y and w² y². A tiny remainder of numbers that large is rounding, and
+-- counts as 0.
 create function gnomon_estimators.row_variance(w2 float8, y2 float8, yy2 float8, estimate float8, weight float8) returns float8
     language sql immutable parallel safe as
 $$
@@ -62,10 +62,10 @@ $$
     from (select yy2 - 2 * estimate * y2 + estimate ^ 2 * w2 as v) left_over
 $$;
 
--- The numbers of `measured`, below, from the rollups, without a pair being read, for the families agreement, error,
--- timed_out, error_cells, value_difference and absolute_difference: sums of w and w y by day are all that the residuals
--- w (y - R) need, and sums of w² y and w² y² all that the variance by row needs. An hour belongs to the local day in which
--- it begins. Of clusters the rollups know nothing; v_cluster is estimated from what is kept of a cohort.
+-- The numbers of `measured`, below, from the rollups, without reading a pair, for the families agreement, error,
+-- timed_out, error_cells, value_difference and absolute_difference: the residuals w (y - R) need only sums of w and w y
+-- by day, the variance by row only sums of w² y and w² y². An hour belongs to the local day in which it begins. The
+-- rollups have no clusters; v_cluster is estimated from a stored cohort.
 create function gnomon_estimators.summed(stream text, deployment text, since timestamptz, until timestamptz,
                                          metrics text[], time_zone text)
     returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8[],
@@ -92,8 +92,8 @@ $$
           and r.hour >= coalesce(summed.since, '-infinity') and r.hour < coalesce(summed.until, 'infinity')
         group by 1, 2
     ),
-    -- Of each metric: w, w²; live's w y, w² y; shadow's w y, w² y, w² y²; w² and w of both together. Live's y is 0 or 1.
-    -- Differences are taken between sums over the same rows first, which then is exactly 0.
+    -- For each metric: w, w²; live's w y, w² y; shadow's w y, w² y, w² y²; w² and w of both together. Live's y is 0 or
+    -- 1. Differences are taken between sums over the same rows first, so that equal sums give exactly 0.
     terms as materialized (
         select g.deployment_id, m.metric, x.*
         from groups g
@@ -120,8 +120,9 @@ $$
         select t.deployment_id, t.code, t.metric, count(*) as days,
                array[sum(r.live ^ 2), sum(r.shadow ^ 2), sum((r.shadow - r.live) ^ 2)] as by_day,
                array[sum(v.live), sum(v.shadow), sum(v.difference)] as by_row,
-               -- Drawing alone, each row by itself: w (w - 1) in place of w². Cells are centred by the whole's mean, so it
-               -- is rather too large. Shares only: of their values, which are 0 or 1, sums of w y² are kept.
+               -- The variance of drawing alone, each row by itself: w (w - 1) in place of w². Cells are centred by the
+               -- overall mean, so it is rather too large. Shares only: for their values, which are 0 or 1, sums of w y²
+               -- are stored.
                case when t.code not in (9, 19) then array[sum(p.live), sum(p.shadow), sum(p.difference)] end as by_drawing
         from terms t
         join totals o using (deployment_id, code)

@@ -1,20 +1,20 @@
 -- Every share, mean and ratio of the reports, by one estimator.
 --
 -- Each metric is R = Σ w y / Σ w x over the pairs (Hájek; x = 1 for a share or a mean), with w = 1/inclusion
--- probability, and for 'root' the square root of it. Its linearised residual is r = w (y - R x) / Σ w x (times
--- 1/(2 sqrt R) for 'root'). Two questions, two errors:
---   What will days like these bring? The sums of squares of (Σ r) by row, by cluster (the row where the capture has none),
---   by local day (shared shocks such as weather) and by cluster within day, put together by `spread`. low, high.
---   What happened in this period? Only sampling is unsure: Σ over cells of (1 - π) k/(k-1) (Σ r² - (Σ r)²/k), k rows
---   drawn of the cell with probability π (Särndal, Swensson and Wretman 1992, 3.7 and 5.7; R's svydesign with strata and
---   fpc). period_low, period_high.
+-- probability, and for 'root' the square root of it. Its linearised residual is r = w (y - R x) / Σ w x (times 1/(2
+-- sqrt R) for 'root'). There are two questions and two errors:
+--   What will days like these bring? The sums of squares of (Σ r) by row, by cluster (the row if the capture has none),
+--       by local day (shared shocks such as weather) and by cluster within day, combined by `spread`. low, high.
+--   What happened in this period? Only sampling is uncertain: Σ over cells of (1 - π) k/(k-1) (Σ r² - (Σ r)²/k), k rows
+--       drawn from the cell with probability π (Särndal, Swensson and Wretman 1992, 3.7 and 5.7; R's svydesign with
+--       strata and fpc). period_low, period_high.
 
--- The numbers of `estimates` below, for live and shadow and, in the variances, their difference too.
+-- The numbers of `estimates` below, for live and shadow and, in the variances, also for their difference.
 --
--- The statement is put together from the metrics that are asked for, some columns each, so that the pairs are read for
--- all of them at once, nothing is computed for the others, and it is planned for the very question. They are read twice,
--- by day for the estimates and by cluster for the residuals, since workers can share each of these scans, and neither
--- one by grouping sets nor what is kept between the two.
+-- The statement is composed from the requested metrics, some columns each, so that the pairs are read once for all of
+-- them, nothing is computed for the others, and it is planned for this question. The pairs are read twice, by cluster
+-- and day for the estimates and by cell for the residuals, because workers can share each of these scans, but neither a
+-- scan with grouping sets nor a stored intermediate result. Metrics that count the same pairs share weights: {g}.
 create function gnomon_estimators.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                    slice text, metrics text[], horizon interval, time_zone text)
     returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8[],
@@ -33,7 +33,7 @@ declare
         else 'select p.*, null::boolean as agrees from gnomon_estimators.labelled($1, $2, $3, $4, $5, $8, $9, $10) p' end;
     chance text := case when 'log_loss' = any (asked)
         then 'case when probabilities then case when truth_value = 1 then {}_value else 1 - {}_value end'
-             -- A truth that is not among a side's classes has no chance there; the logarithm is clipped.
+             -- A true class that is not among a side's classes has probability 0; the logarithm is clipped.
              ' when decided and {}_scores is not null and {}_items is not null'
              ' then coalesce({}_scores[array_position({}_items, truth_label)], 0) end'
         else 'null::float8' end;
@@ -41,12 +41,22 @@ declare
         then 'case when relevance is not null and array_position(relevance, ''NaN'') is null and not live_failed and not shadow_failed then'
              ' gnomon_estimators.ndcgs(gnomon_estimators.ranked({}_items, {}_scores), relevance_items, relevance) end'
         else 'null::float8[]' end;
+    -- Sums of a group of rows: n and w by {g}; w y and w x by metric.
+    summed_up text := gnomon_estimators.for_each_metric('sum(n_{g}) as n_{g}, sum(w_{g}) as w_{g}', asked, 'rows')
+        || gnomon_estimators.for_each_metric('sum(live_{k}) as live_{k}', asked, 'paired')
+        || gnomon_estimators.for_each_metric('sum(shadow_{k}) as shadow_{k}', asked)
+        || gnomon_estimators.for_each_metric('sum(live_x_{k}) as live_x_{k}, sum(shadow_x_{k}) as shadow_x_{k}', asked, 'ratio');
+    -- Residuals of these sums: Σ w (y - R x) / s.
+    residuals text := gnomon_estimators.for_each_metric('x.n_{g}', asked, 'rows')
+        || gnomon_estimators.for_each_metric('(x.live_{k} - t.live_{k} * x.{live_x}) / t.live_s_{k} as live_{k}', asked, 'paired')
+        || gnomon_estimators.for_each_metric('(x.shadow_{k} - t.shadow_{k} * x.{shadow_x}) / t.shadow_s_{k} as shadow_{k}', asked);
 begin
     return query execute format($sql$
     with said as not materialized (
-        select deployment_id, value, cluster, day, window_id, stratum, inclusion_probability as chance, weight, %1$s
-        -- `offset`: what a step computes is computed once; a text, since the planner takes a number for a limit, which
-        -- workers cannot share.
+        select deployment_id, value, cluster, day, gnomon_estimators.cell_key(window_id, stratum) as cell,
+               inclusion_probability as chance, weight%1$s
+        -- `offset` ensures that a step is computed once. It is a text, because the planner takes a number for a limit,
+        -- which workers cannot share.
         from (select *, %2$s as live_chance, %3$s as shadow_chance, %4$s as live_ndcg, %5$s as shadow_ndcg
               from (select *, finite and (decided or task = 'binary') and task is distinct from 'multiclass'
                                   and truth_value in (0, 1) as probabilities,
@@ -57,152 +67,180 @@ begin
                                  (event_time at time zone $7)::date as day,
                                  live_error_kind is not null as live_failed, outcome <> 'scored' as shadow_failed,
                                  live_error_kind is null and outcome = 'scored'
-                                     -- Of numbers beyond 1e70 the squares of residuals leave what a double can hold.
+                                     -- For numbers beyond 1e70, the squares of residuals exceed the range of a double.
                                      and live_value > -1e70 and live_value < 1e70
                                      and shadow_value > -1e70 and shadow_value < 1e70 as finite,
                                  live_error_kind is null and outcome = 'scored' and live_label is not null
                                      and shadow_label is not null and truth_label is not null
                                      and coalesce(task, '') not in ('regression', 'ranking') as decided,
                                  live_label = truth_label as live_right, shadow_label = truth_label as shadow_right
-                          from (%6$s) pairs offset '0') flags offset '0') kinds offset '0') answers -- planner note 3
+                          from (%6$s) pairs offset '0') flags offset '0') kinds offset '0') answers offset '0' -- planner note 3
     ),
-    days as materialized (select deployment_id, value, day, %7$s from said group by deployment_id, value, day),
-    sums as (select deployment_id, value, %8$s from days group by deployment_id, value),
-    totals as materialized (select deployment_id, value, row_number() over (order by deployment_id, value) as at, %9$s
+    -- A row without a cluster is its own cluster: `drawn` sums its square.
+    crossed as materialized (
+        select deployment_id, value, cluster, day%7$s from said group by deployment_id, value, cluster, day
+    ),
+    days as materialized (select deployment_id, value, day%8$s from crossed group by deployment_id, value, day),
+    sums as (select deployment_id, value%8$s from days group by deployment_id, value),
+    totals as materialized (select deployment_id, value, row_number() over (order by deployment_id, value) as at%9$s
                             from sums),
-    -- A row without a cluster is its own. The totals are handed to the workers as arrays; every row has some (`left`
-    -- says so to the planner). By its place among the totals and not by deployment and value: of fewer columns the
-    -- planner expects fewer groups, few enough for the workers to add them up.
+    clusters as (
+        select at, cluster%11$s
+        from (select t.at, x.cluster%10$s from crossed x join totals t using (deployment_id, value) offset '0') residuals
+        group by at, cluster
+    ),
+    by_cluster as (select at%12$s from clusters group by at),
+    by_day as (
+        select at%13$s
+        from (select t.at%10$s from days x join totals t using (deployment_id, value) offset '0') residuals -- planner note 3
+        group by at
+    ),
+    -- The totals are passed to the workers as arrays; every row has one (`left` tells the planner).
     weighted as not materialized (
-              select t.at, s.cluster, s.day, s.window_id, s.stratum, s.chance, s.weight, %11$s
-              from said s
-              left join unnest(array(select deployment_id from totals order by at), -- planner note 8
-                               array(select value from totals order by at), %12$s)
-                  with ordinality t(deployment_id, value, %13$s, at) using (deployment_id, value)
+        select t.at, x.cell, x.cluster is null as alone, x.chance, x.weight%14$s
+        from said x
+        left join unnest(array(select deployment_id from totals order by at), -- planner note 8
+                         array(select value from totals order by at)%15$s)
+            with ordinality t(deployment_id, value%16$s, at) using (deployment_id, value)
+        offset '0' -- planner note 3
     ),
-    -- Cluster within day first; clusters are added up from there.
-    crossed as materialized (select at, cluster, day, %10$s from weighted group by at, cluster, day),
-    by_both as (select at, %14$s from crossed group by at),
-    clusters as (select at, cluster, %18$s from crossed group by at, cluster),
-    by_cluster as (select at, %19$s from clusters group by at),
-    -- A cell of the ledger is a simple random sample of `chance` of what it saw. Rows of it that the question leaves out,
-    -- or that never became a pair, are part of the sample with a residual of 0.
+    -- A cell of the ledger is a simple random sample, with probability `chance`, of the captures that it saw. Its rows
+    -- that the question leaves out, or that never became a pair, are part of the sample with a residual of 0.
+    drawn as (
+        select at, cell, alone, weight, min(chance) as chance, count(*) as pairs%17$s
+        from weighted group by at, cell, alone, weight
+    ),
+    -- If the service itself sampled, each capture was kept independently with probability 1 / (weight * chance).
     cells as (
-        select w.at, w.window_id, w.stratum, min(w.chance) as chance, count(*) as pairs, %20$s
-        from weighted w group by w.at, w.window_id, w.stratum
-    ),
-    ledger as materialized (
-        select w.deployment_id, w.window_id, k.stratum, k.sampled
-        from gnomon_estimators.windows w join gnomon_estimators.cells k using (deployment_id, source_partition, start_offset)
-        where w.deployment_id = any (array(select deployment_id from totals))
+        select at, cell, min(chance) as chance, sum(pairs) as pairs%18$s from drawn group by at, cell
     ),
     by_cell as (
-        select at, %21$s
-        from (select c.*, greatest(l.sampled, c.pairs) as k,
-                     (1 - c.chance) * greatest(l.sampled, c.pairs)
+        select at%19$s
+        from (select c.*, greatest(l.sampled, c.pairs)::float8 as k,
+                     (1 - c.chance) * greatest(l.sampled, c.pairs)::float8
                          / greatest(greatest(l.sampled, c.pairs) - 1, 1)::float8 as factor
               from cells c
               join totals t using (at)
-              left join ledger l on l.deployment_id = t.deployment_id and l.window_id = c.window_id
-                                and l.stratum = c.stratum) sized
+              left join gnomon_estimators.cell_sizes(array(select deployment_id from totals)) l
+                  on l.deployment_id = t.deployment_id and l.cell = c.cell) sized
         group by at
-    ),
-    by_day as (
-        select deployment_id, value, %15$s
-        from (select d.deployment_id, d.value, %16$s
-              from days d join totals t using (deployment_id, value) offset '0') residuals -- planner note 3
-        group by deployment_id, value
     )
     select t.deployment_id, t.value, m.*
     from totals t
     join by_cluster c using (at)
-    join by_both b using (at)
     join by_cell p using (at)
-    join by_day d using (deployment_id, value)
-    cross join lateral (values %17$s) m
+    join by_day d using (at)
+    cross join lateral (values %20$s) m
     $sql$,
     -- said
-    gnomon_estimators.for_each_metric('case when {given} then weight end as w_{k}, ({live})::float8 as live_{k},'
-        ' ({shadow})::float8 as shadow_{k}, ({live_x})::float8 as live_x_{k}, ({shadow_x})::float8 as shadow_x_{k}',
-        asked),
+    gnomon_estimators.for_each_metric('case when {given} then weight end as w_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('({live})::float8 as live_{k}', asked, 'paired')
+    || gnomon_estimators.for_each_metric('({shadow})::float8 as shadow_{k}', asked)
+    || gnomon_estimators.for_each_metric('({x_of_live})::float8 as live_x_{k}, ({x_of_shadow})::float8 as shadow_x_{k}',
+                                         asked, 'ratio'),
     replace(chance, '{}', 'live'), replace(chance, '{}', 'shadow'), replace(ndcg, '{}', 'live'),
     replace(ndcg, '{}', 'shadow'), pairs,
-    -- days
-    gnomon_estimators.for_each_metric('count(w_{k}) as n_{k}, sum(w_{k}) as w_{k},'
-        ' sum((w_{k} * live_x_{k}) ^ 2) as live_x2_{k}, sum((w_{k} * shadow_x_{k}) ^ 2) as shadow_x2_{k},'
-        ' sum(w_{k} * live_{k}) as live_{k}, sum(w_{k} * shadow_{k}) as shadow_{k},'
-        ' sum(w_{k} * live_x_{k}) as live_x_{k}, sum(w_{k} * shadow_x_{k}) as shadow_x_{k}', asked),
-    -- sums
-    gnomon_estimators.for_each_metric('sum(n_{k})::bigint as n_{k}, sum(w_{k}) as w_{k},'
-        ' sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k},'
-        ' sum(live_{k}) as live_{k}, sum(shadow_{k}) as shadow_{k}, sum(live_x_{k}) as live_x_{k},'
-        ' sum(shadow_x_{k}) as shadow_x_{k}', asked),
+    -- crossed
+    gnomon_estimators.for_each_metric('count(w_{g}) as n_{g}, sum(w_{g}) as w_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('sum(w_{g} * live_{k}) as live_{k}', asked, 'paired')
+    || gnomon_estimators.for_each_metric('sum(w_{g} * shadow_{k}) as shadow_{k}', asked)
+    || gnomon_estimators.for_each_metric('sum(w_{g} * live_x_{k}) as live_x_{k}, sum(w_{g} * shadow_x_{k}) as shadow_x_{k}',
+                                         asked, 'ratio'),
+    summed_up,
     -- totals: R and the denominator s of its residual
-    gnomon_estimators.for_each_metric('n_{k}, w_{k},'
-        ' array[live_x_{k} ^ 2 / nullif(live_x2_{k}, 0), shadow_x_{k} ^ 2 / nullif(shadow_x2_{k}, 0)] as kish_{k},'
-        ' live_{k} / nullif(live_x_{k}, 0) as live_{k}, shadow_{k} / nullif(shadow_x_{k}, 0) as shadow_{k},'
-        ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(live_{k} * live_x_{k}) else live_x_{k} end, 0) as live_s_{k},'
-        ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(shadow_{k} * shadow_x_{k}) else shadow_x_{k} end, 0)'
+    gnomon_estimators.for_each_metric('n_{g}, w_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('live_{k} / nullif({live_x}, 0) as live_{k}, {live_x} as of_live_{k},'
+        ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(live_{k} * {live_x}) else {live_x} end, 0) as live_s_{k}',
+        asked, 'paired')
+    || gnomon_estimators.for_each_metric('shadow_{k} / nullif({shadow_x}, 0) as shadow_{k}, {shadow_x} as of_shadow_{k},'
+        ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(shadow_{k} * {shadow_x}) else {shadow_x} end, 0)'
         ' as shadow_s_{k}', asked),
-    -- clusters: residuals, by group and by row
-    gnomon_estimators.for_each_metric('count(w_{k}) as n_{k}, sum(live_{k}) as live_{k}, sum(shadow_{k}) as shadow_{k},'
-        ' sum(live_{k} * live_{k}) as live2_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k},'
-        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k}', asked),
-    gnomon_estimators.for_each_metric('s.w_{k}, s.w_{k} * (s.live_{k} - t.live_{k} * s.live_x_{k}) / t.live_s_{k} as live_{k},'
-        ' s.w_{k} * (s.shadow_{k} - t.shadow_{k} * s.shadow_x_{k}) / t.shadow_s_{k} as shadow_{k}', asked),
+    -- clusters, by_cluster: the variances by cluster and by cluster within day, of rows with a cluster
+    residuals,
+    gnomon_estimators.for_each_metric('sum(case when cluster is null then n_{g} else sign(n_{g}) end) as cells_{g},'
+        ' sum(n_{g}) as n_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('sum(live_{k}) as live_{k}, sum(live_{k} * live_{k}) as live2_{k},'
+        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k}', asked, 'paired')
+    || gnomon_estimators.for_each_metric('sum(shadow_{k}) as shadow_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k}', asked),
+    gnomon_estimators.for_each_metric('sum(cells_{g})::bigint as cells_{g},'
+        ' sum(case when cluster is null then n_{g} else sign(n_{g}) end)::bigint as clusters_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('sum(live_{k} * live_{k}) filter (where cluster is not null) as live_{k},'
+        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) filter (where cluster is not null) as difference_{k},'
+        ' sum(live2_{k}) filter (where cluster is not null) as live2_{k},'
+        ' sum(difference2_{k}) filter (where cluster is not null) as difference2_{k}', asked, 'paired')
+    || gnomon_estimators.for_each_metric('sum(shadow_{k} * shadow_{k}) filter (where cluster is not null) as shadow_{k},'
+        ' sum(shadow2_{k}) filter (where cluster is not null) as shadow2_{k}', asked),
+    -- by_day
+    gnomon_estimators.for_each_metric('count(*) filter (where n_{g} > 0) as days_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('sum(live_{k} * live_{k}) as live_{k},'
+        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference_{k}', asked, 'paired')
+    || gnomon_estimators.for_each_metric('sum(shadow_{k} * shadow_{k}) as shadow_{k}', asked),
+    -- weighted
+    gnomon_estimators.for_each_metric('x.w_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('x.w_{g} * (x.live_{k} - t.live_{k}{times_live_x}) / t.live_s_{k} as live_{k}',
+                                         asked, 'paired')
+    || gnomon_estimators.for_each_metric('x.w_{g} * (x.shadow_{k} - t.shadow_{k}{times_shadow_x}) / t.shadow_s_{k}'
+                                         ' as shadow_{k}', asked)
+    || gnomon_estimators.for_each_metric('x.live_x_{k}, x.shadow_x_{k}', asked, 'ratio'),
     gnomon_estimators.for_each_metric('array(select live_{k} from totals order by at),'
-        ' array(select shadow_{k} from totals order by at),'
-        ' array(select live_s_{k} from totals order by at),'
-        ' array(select shadow_s_{k} from totals order by at)', asked),
-    gnomon_estimators.for_each_metric('live_{k}, shadow_{k}, live_s_{k}, shadow_s_{k}', asked),
-    -- by cluster within day, and by row
-    gnomon_estimators.for_each_metric(
-        'array[sum(live2_{k}), sum(shadow2_{k}), sum(difference2_{k})] as row_{k},'
-        ' array[sum(case when cluster is null then live2_{k} else live_{k} * live_{k} end),'
-        ' sum(case when cluster is null then shadow2_{k} else shadow_{k} * shadow_{k} end),'
-        ' sum(case when cluster is null then difference2_{k} else (shadow_{k} - live_{k}) * (shadow_{k} - live_{k}) end)]'
-        ' as both_{k}, sum(case when cluster is null then n_{k} else sign(n_{k}) end)::bigint as cells_{k}', asked),
-    -- by day
-    gnomon_estimators.for_each_metric('array[sum(live_{k} * live_{k}), sum(shadow_{k} * shadow_{k}),'
-        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k}))] as day_{k},'
-        ' count(*) filter (where n_{k} > 0) as days_{k}', asked),
-    gnomon_estimators.for_each_metric('d.n_{k}, (d.live_{k} - t.live_{k} * d.live_x_{k}) / t.live_s_{k} as live_{k},'
-        ' (d.shadow_{k} - t.shadow_{k} * d.shadow_x_{k}) / t.shadow_s_{k} as shadow_{k}', asked),
-    gnomon_estimators.for_each_metric('({k}, n_{k}, w_{k}, kish_{k}, clusters_{k}, days_{k}, cells_{k}, t.live_{k}, t.shadow_{k}, row_{k},'
-        ' cluster_{k}, day_{k}, both_{k}, period_{k})', asked),
-    -- clusters, and the variances by them
-    gnomon_estimators.for_each_metric('sum(n_{k}) as n_{k}, sum(live_{k}) as live_{k}, sum(shadow_{k}) as shadow_{k},'
-        ' sum(live2_{k}) as live2_{k}, sum(shadow2_{k}) as shadow2_{k}, sum(difference2_{k}) as difference2_{k}', asked),
-    gnomon_estimators.for_each_metric(
-        'array[sum(case when cluster is null then live2_{k} else live_{k} * live_{k} end),'
-        ' sum(case when cluster is null then shadow2_{k} else shadow_{k} * shadow_{k} end),'
-        ' sum(case when cluster is null then difference2_{k} else (shadow_{k} - live_{k}) * (shadow_{k} - live_{k}) end)]'
-        ' as cluster_{k}, sum(case when cluster is null then n_{k} else sign(n_{k}) end)::bigint as clusters_{k}', asked),
-    -- cells of the ledger, and the variance by drawing from them. Where the service itself sampled, each capture was kept
-    -- with probability 1 / (weight * chance), on its own.
-    gnomon_estimators.for_each_metric(
-        'sum(w.live_{k}) as live_{k}, sum(w.shadow_{k}) as shadow_{k}, sum(w.live_{k} ^ 2) as live2_{k},'
-        ' sum(w.shadow_{k} ^ 2) as shadow2_{k}, sum((w.shadow_{k} - w.live_{k}) ^ 2) as difference2_{k},'
-        ' sum(w.live_{k} ^ 2 * (w.chance - 1 / w.weight)) as live_kept_{k},'
-        ' sum(w.shadow_{k} ^ 2 * (w.chance - 1 / w.weight)) as shadow_kept_{k},'
-        ' sum((w.shadow_{k} - w.live_{k}) ^ 2 * (w.chance - 1 / w.weight)) as difference_kept_{k}', asked),
-    gnomon_estimators.for_each_metric(
-        'array[sum(factor * greatest(live2_{k} - live_{k} ^ 2 / k, 0) + greatest(live_kept_{k}, 0)),'
-        ' sum(factor * greatest(shadow2_{k} - shadow_{k} ^ 2 / k, 0) + greatest(shadow_kept_{k}, 0)),'
+                                      ' array(select live_s_{k} from totals order by at)', asked, 'paired')
+    || gnomon_estimators.for_each_metric('array(select shadow_{k} from totals order by at),'
+                                         ' array(select shadow_s_{k} from totals order by at)', asked),
+    gnomon_estimators.for_each_metric('live_{k}, live_s_{k}', asked, 'paired')
+    || gnomon_estimators.for_each_metric('shadow_{k}, shadow_s_{k}', asked),
+    -- drawn
+    gnomon_estimators.for_each_metric('sum(w_{g} * w_{g}) as w2_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('sum(live_{k}) as live_{k}, sum(live_{k} * live_{k}) as live2_{k},'
+        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k}', asked, 'paired')
+    || gnomon_estimators.for_each_metric('sum(shadow_{k}) as shadow_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k}', asked)
+    || gnomon_estimators.for_each_metric('sum((w_{g} * live_x_{k}) ^ 2) as live_x2_{k},'
+                                         ' sum((w_{g} * shadow_x_{k}) ^ 2) as shadow_x2_{k}', asked, 'ratio'),
+    -- cells
+    gnomon_estimators.for_each_metric('sum(w2_{g}) as w2_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('sum(live_{k}) as live_{k}, sum(live2_{k}) as live2_{k},'
+        ' sum(live2_{k}) filter (where alone) as live_alone_{k}, sum(live2_{k} * (chance - 1 / weight)) as live_kept_{k},'
+        ' sum(difference2_{k}) as difference2_{k}, sum(difference2_{k}) filter (where alone) as difference_alone_{k},'
+        ' sum(difference2_{k} * (chance - 1 / weight)) as difference_kept_{k}', asked, 'paired')
+    || gnomon_estimators.for_each_metric('sum(shadow_{k}) as shadow_{k}, sum(shadow2_{k}) as shadow2_{k},'
+        ' sum(shadow2_{k}) filter (where alone) as shadow_alone_{k},'
+        ' sum(shadow2_{k} * (chance - 1 / weight)) as shadow_kept_{k}', asked)
+    || gnomon_estimators.for_each_metric('sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k}', asked, 'ratio'),
+    -- by_cell: Kish's sums, the variances by row and of drawing from cells, and the squares of rows without a cluster
+    gnomon_estimators.for_each_metric('sum(w2_{g}) as w2_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('sum(live2_{k}) as live_{k}, sum(difference2_{k}) as difference_{k},'
+        ' sum(live_alone_{k}) as live_alone_{k}, sum(difference_alone_{k}) as difference_alone_{k},'
+        ' sum(factor * greatest(live2_{k} - live_{k} ^ 2 / k, 0) + greatest(live_kept_{k}, 0)) as live_period_{k},'
         ' sum(factor * greatest(difference2_{k} - (shadow_{k} - live_{k}) ^ 2 / k, 0)'
-        ' + greatest(difference_kept_{k}, 0))] as period_{k}', asked))
+        ' + greatest(difference_kept_{k}, 0)) as difference_period_{k}', asked, 'paired')
+    || gnomon_estimators.for_each_metric('sum(shadow2_{k}) as shadow_{k}, sum(shadow_alone_{k}) as shadow_alone_{k},'
+        ' sum(factor * greatest(shadow2_{k} - shadow_{k} ^ 2 / k, 0) + greatest(shadow_kept_{k}, 0)) as shadow_period_{k}',
+        asked)
+    || gnomon_estimators.for_each_metric('sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k}', asked, 'ratio'),
+    -- one row a metric
+    substr(gnomon_estimators.for_each_metric('({k}, t.n_{g}::bigint, t.w_{g},'
+        ' array[{only} t.of_live_{k} ^ 2 / nullif(p.{live_x2}, 0) {end}, t.of_shadow_{k} ^ 2 / nullif(p.{shadow_x2}, 0)],'
+        ' c.clusters_{g}, d.days_{g}, c.cells_{g}, {only} t.live_{k} {end}, t.shadow_{k},'
+        ' array[{only} p.live_{k} {end}, p.shadow_{k}, {only} p.difference_{k} {end}],'
+        ' array[{only} coalesce(c.live_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},'
+        ' coalesce(c.shadow_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),'
+        ' {only} coalesce(c.difference_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],'
+        ' array[{only} d.live_{k} {end}, d.shadow_{k}, {only} d.difference_{k} {end}],'
+        ' array[{only} coalesce(c.live2_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},'
+        ' coalesce(c.shadow2_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),'
+        ' {only} coalesce(c.difference2_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],'
+        ' array[{only} p.live_period_{k} {end}, p.shadow_period_{k}, {only} p.difference_period_{k} {end}])', asked), 3))
     using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slice,
           measured.time_zone, measured.horizon,
           one_by_one, measured.horizon is not null and not one_by_one and gnomon_estimators.has_versions(measured.stream);
 end
 $$;
--- sides: 'live', 'shadow', 'difference' (shadow less live, the covariance included), or 'pair' for what has no sides.
+-- sides: 'live', 'shadow', 'difference' (shadow minus live, with the covariance), or 'pair' for metrics without sides.
 -- slice: all, stratum, hour, weekday, day, or segment:KEY. horizon: null for the metrics that need no label.
--- exact: true reads the pairs, false the rollups where these can say it, null whichever the size bids (takes_sums).
--- interval_by: what the interval knows, 'clusters, days' of these pairs; 'cohort, days' where the clusters are those of
--- the newest kept cohort (by_cluster); 'rows, days' where none is kept.
--- low, high: days like these; period_low, period_high: the traffic of this very period, of which sampling is the only
--- error (null from the rollups).
+-- exact: true reads the pairs, false the rollups if they hold the numbers, null decides by the size (takes_sums).
+-- interval_by: what the interval is based on: 'clusters, days' of these pairs; 'cohort, days' if the clusters are those
+-- of the newest stored cohort (by_cluster); 'rows, days' if none is stored.
+-- low, high: days like these; period_low, period_high: the traffic of this period, for which sampling is the only error
+-- (null from the rollups).
 create function gnomon_estimators.estimates(stream text, deployment text default null, since timestamptz default null,
                                     until timestamptz default null, segment jsonb default null,
                                     slice text default 'all', metrics text[] default '{agreement}',
@@ -224,7 +262,8 @@ $$
                and gnomon_estimators.takes_sums(estimates.stream, estimates.deployment, estimates.since,
                                                 estimates.until, estimates.segment, estimates.exact) as rolled
     ),
-    -- Materialized, as wherever this is joined with other tables: once, however often the rows are looked through.
+    -- Materialized, as everywhere when this is joined with other tables: evaluated once, however often the rows are
+    -- read.
     computed as materialized (
         select x.*, null::timestamptz as kept_until
         from gnomon_estimators.measured(estimates.stream, estimates.deployment, estimates.since, estimates.until,
@@ -237,13 +276,13 @@ $$
                                       estimates.metrics, estimates.time_zone) x
         where (select rolled from way)
     ),
-    -- NaN: a value was taken for a probability and is none, in whichever slice (`chance`).
+    -- NaN: a value in some slice was taken for a probability and is not one (`chance`).
     judged as (
         select *, bool_or(coalesce(live, 0) = 'NaN' or coalesce(shadow, 0) = 'NaN')
                       over (partition by deployment_id, code) as outside
         from computed
     ),
-    -- Of each side: the effective number of rows that it is of, a cluster being one at most.
+    -- For each side: the effective number of its rows, in which a cluster is one row at most.
     sides as (
         select x.deployment_id, x.value, x.code, e.side, m.kind, x.n, e.kish, x.weight, x.clusters, x.days,
                e.estimate, x.v_period[v.at] as v_period, x.outside, d.*, greatest(abs(r.live), abs(r.shadow)) as scale,
@@ -259,7 +298,7 @@ $$
                                    (case when m.paired then 'shadow' else 'pair' end, 2, r.shadow, x.kish[2]),
                                    ('difference', 3, r.shadow - r.live, least(x.kish[1], x.kish[2])))
             e(side, at, estimate, kish)
-        -- Of element null there is none.
+        -- The element of an array at index null is null.
         cross join lateral (select case when not x.outside then e.at end as at) v
         cross join lateral gnomon_estimators.spread(x.v_row[v.at], x.v_cluster[v.at], x.v_day[v.at], x.v_both[v.at], x.n,
                                                     x.clusters, x.days, x.cells) d
@@ -275,7 +314,7 @@ $$
             case s.side when 'difference' then 'mean' else s.kind end, s.estimate, s.v_period, s.kish, s.n, s.weight,
             s.scale) p on true
     ),
-    -- A difference of shares that never varied: square and add the intervals of both shares (Newcombe 1998).
+    -- A difference of shares that never varied: combine the intervals of both shares by squares (Newcombe 1998).
     added as (
         select b.deployment_id, b.value, b.code, b.side,
                case when q.low is not null then greatest(b.estimate - q.low, -1) else b.low end as low,

@@ -9,9 +9,9 @@ create function gnomon_estimators.kappa(stream text, deployment text default nul
     -- planner notes 4, 5
     language sql stable parallel safe set work_mem = '64MB' set enable_sort = off set enable_incremental_sort = off as
 $$
-    -- se_row is the published one, without a factor for few rows.
-    -- The residual of a pair depends on its two labels alone, so sums by labels, cluster and day say all of it. The
-    -- rollups have them by day alone; then the design effect of the kept cohort stands for the clusters.
+    -- se_row is the published standard error, without a factor for few rows.
+    -- The residual of a pair depends only on its two labels, so sums by labels, cluster and day suffice. The rollups
+    -- have them only by day; then the design effect of the stored cohort replaces the clusters.
     with way as materialized (
         select gnomon_estimators.takes_sums(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment,
                                     kappa.exact) as sums),
@@ -62,7 +62,7 @@ $$
         join unit_residuals z using (deployment_id, b, a)
         group by 1, 2, 3
     ),
-    -- The same by cells of the ledger: sampling is the only error of what happened in the period.
+    -- The same by cells of the ledger: sampling is the only error of a statement about the period itself.
     cells as (
         select s.deployment_id, s.b, s.a, s.window_id, s.stratum, min(s.chance) as chance, count(*) as n, sum(s.w) as w,
                sum(s.w * s.w) as w2, sum(s.w * s.w * (s.chance - 1 / s.w)) as kept
@@ -81,7 +81,7 @@ $$
         from drawn d
         left join gnomon_estimators.cell_sizes(array(select deployment_id from totals)) l using (deployment_id, cell)
         group by 1
-        -- The rollups know no cells: each row drawn by itself, which is rather too wide.
+        -- The rollups have no cells: each row counts as drawn by itself, which is rather too wide.
         union all
         select c.deployment_id, sum((c.w2 - c.w) * z.z * z.z)
         from sums c join unit_residuals z using (deployment_id, b, a)

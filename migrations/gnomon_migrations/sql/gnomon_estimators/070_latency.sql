@@ -1,14 +1,15 @@
 -- Weighted quantiles of latency, µs: q = min{x : F(x) >= p}, and the interval of F at p (share_interval, by cluster and
--- day) carried back through F (Woodruff 1952).
+-- day) transformed back through F (Woodruff 1952).
 --
--- Only rows that the shadow scored one at a time (batch size 1, the probe of each window) say what a caller would have
--- waited. The probe takes the lowest ranks of each cell, so a capture is in it with a probability of its own, whose
--- inverse is the weight of its latency; windows of earlier versions have an approximate one, and the status says so.
--- measure: live, shadow, difference (shadow less live, request by request), all over the same probe rows, and live_all
--- over every pair. Compare a challenger's shadow with the control's shadow: like with like.
+-- Only rows that the shadow scored one at a time (batch size 1, the probe of each window) show how long a caller would
+-- have waited. The probe takes the lowest ranks of each cell, so a capture is in it with a known probability, whose
+-- inverse is the weight of its latency; windows of earlier versions have an approximate one, and the status reports it.
+-- measure: live, shadow, difference (shadow minus live, request by request), all over the same probe rows, and live_all
+-- over every pair. Compare a challenger's shadow with the control's shadow, which is measured in the same way.
 --
--- Quantiles cannot be added up. Of everything (no period, no segment, UTC days), and more than a million pairs unless
--- exact is false, the answer is what is kept of all pairs before the end of the newest sealed cohort: kept_until.
+-- Quantiles cannot be summed. For a question about everything (no period, no segment, UTC days), over more than a
+-- million pairs or with exact false, the answer is the stored result of all pairs before the end of the newest sealed
+-- cohort: kept_until.
 create function gnomon_estimators.latency(stream text, deployment text default null, since timestamptz default null,
                                   until timestamptz default null, segment jsonb default null,
                                   time_zone text default 'UTC', exact boolean default null)
@@ -28,8 +29,8 @@ $$
                              and gnomon_estimators.takes_sums(latency.stream, latency.deployment, null, null, latency.segment,
                                                       latency.exact)) as kept) k
     ),
-    -- Read some times rather than kept: of every pair only sums leave a scan, which workers can share (`offset`, as a
-    -- text: otherwise the planner expects as many days as moments, too many for that).
+    -- Read several times rather than stored: only sums of every pair leave a scan, which workers can share (`offset` is
+    -- a text: otherwise the planner expects as many days as moments, too many for that).
     pairs as not materialized (
         select p.*
         from (select q.deployment_id, q.cluster, (q.event_time at time zone latency.time_zone)::date as day, q.weight,
@@ -72,7 +73,7 @@ $$
         from heights g
         join totals t using (deployment_id, measure)
     ),
-    -- Every reading of the curve is one join with it, so that it is looked through once, however many deployments.
+    -- Every reading of the curve is one join with it, so that it is scanned once, however many deployments.
     points as materialized (
         select t.deployment_id, t.measure, r.at, r.p, t.n, t.weight, t.kish, r.x
         from totals t
@@ -85,13 +86,13 @@ $$
                min(x) filter (where at = 3) as x3
         from points group by 1, 2
     ),
-    -- A residual is w (1[x <= q] - p) / W. A pair falls into one of four places between the three quantiles, and sums of w
-    -- and w² by place are all that it takes.
+    -- A residual is w (1[x <= q] - p) / W. A pair is in one of the four intervals between the three quantiles, so sums
+    -- of w and w² by interval suffice.
     placed as not materialized (
         select p.deployment_id, 'live_all' as measure, p.cluster, p.day, p.weight as w, p.window_id, p.stratum, p.chance,
                p.live_latency_us > q.x1 as over1, p.live_latency_us > q.x2 as over2, p.live_latency_us > q.x3 as over3
         from pairs p
-        -- As arrays, which workers are handed; they see no other part of this statement.
+        -- As arrays, which are passed to workers; workers see no other part of this statement.
         -- planner note 8
         left join unnest(array(select deployment_id from quantiles where measure = 'live_all' order by deployment_id),
                     array(select x1 from quantiles where measure = 'live_all' order by deployment_id),
@@ -122,8 +123,8 @@ $$
         join points t using (deployment_id, measure)
         group by t.deployment_id, t.measure, t.p, t.weight, s.cluster, s.day
     ),
-    -- By cells of the ledger: sampling is the only error of what happened in the period. Of the probe each cell has as
-    -- many rows as have a latency.
+    -- By cells of the ledger: sampling is the only error of a statement about the period itself. In the probe, each
+    -- cell has as many rows as have a latency.
     cells as (
         select deployment_id, measure, window_id, stratum, over1::integer + over2::integer + over3::integer as place,
                min(chance) as chance, count(*) as n, sum(w) as w, sum(w * w) as w2, sum(w * w * (chance - 1 / w)) as kept
@@ -178,8 +179,8 @@ $$
         left join by_cell k using (deployment_id, measure, p)
         left join lateral gnomon_estimators.period_interval('share', t.p, k.v, t.kish, t.n, t.weight, 1) f on true
     ),
-    -- An end is open (null) where the interval reaches to the largest or the smallest value seen and these rows cannot
-    -- show that the quantile lies within: of n rows, all below a value, the share below it is 0.025^(1/n) at least.
+    -- An end is open (null) if the interval reaches the largest or the smallest observed value and these rows cannot
+    -- show that the quantile is within: if all n rows are below a value, the share below it is 0.025^(1/n) at least.
     readings as (
         select i.deployment_id, i.measure, i.p, min(c.x) as lowest, max(c.x) as highest,
                min(c.x) filter (where c.f >= i.low) as low,
@@ -204,9 +205,9 @@ $$
         from intervals i
         join readings r using (deployment_id, measure, p)
     ),
-    -- The standard errors are of the quantile, µs: half of what F leaves between 1.96 standard errors of F(q) to either
-    -- side of p, scaled to each variance. The interval itself reaches t of them, which few days make many: over so much of
-    -- F its width says nothing about the spread at q.
+    -- The standard errors are of the quantile, µs: half of the distance that F needs for 1.96 standard errors of F(q)
+    -- to either side of p, scaled to each variance. The interval itself reaches t of them. With few days t is large,
+    -- and the interval covers so much of F that its width shows nothing about the spread at q.
     measured as (
         select a.deployment_id, a.measure, a.p, a.n, a.kish, a.weight, a.x, e.width * sqrt(a.v_row / e.v) as se_row,
                e.width * sqrt(a.v_cluster / e.v) as se_cluster, e.width * sqrt(a.v_day / e.v) as se_day, e.width,

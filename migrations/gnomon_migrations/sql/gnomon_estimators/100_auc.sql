@@ -6,8 +6,8 @@
 -- cluster as in Obuchowski 1997). The difference of the sides differences the placements first. Without weights and
 -- clusters, and with m/(m-1) a class, this is DeLong's variance.
 --
--- The pairs of a deployment are read once and sorted once by either side's score: one deployment at a time, so that the
--- score alone is what is sorted by.
+-- The pairs of a deployment are read once and sorted once by each side's score: one deployment at a time, so that the
+-- score alone is the sort key.
 create function gnomon_estimators.auc(stream text, deployment text default null, since timestamptz default null,
                               until timestamptz default null, segment jsonb default null,
                               horizon interval default '1 day', time_zone text default 'UTC',
@@ -46,7 +46,7 @@ begin
           and p.live_value > '-infinity' and p.live_value < 'infinity'
           and p.shadow_value > '-infinity' and p.shadow_value < 'infinity'
     ),
-    -- Weight of the other class below, ties half: the running sum counts ties whole, half of them is taken back.
+    -- Weight of the other class below, ties half: the running sum counts ties whole, so half of them is subtracted.
     below as (
         select s.value, s.cluster, s.day, s.w, s.positive, s.cell, s.chance,
                case when s.positive then sum(s.w_neg) over live_order - 0.5 * sum(s.w_neg) over live_ties
@@ -80,7 +80,7 @@ begin
                     else p.w * (1 - p.shadow / a.w_pos - a.shadow) / a.w_neg end as shadow
         from placed p join areas a using (value) offset 0
     ),
-    -- DeLong's factor m/(m-1), by class, on what rows alone say.
+    -- DeLong's factor m/(m-1), by class, for the variance by rows only.
     residuals as materialized (
         select w.value, w.cluster, w.day, sum(w.live) as live, sum(w.shadow) as shadow,
                sum(w.live * w.live * w.factor) as live_rows, sum(w.shadow * w.shadow * w.factor) as shadow_rows,
@@ -89,7 +89,7 @@ begin
                sum((w.shadow - w.live) * (w.shadow - w.live)) as difference_alone, count(*) as n
         from weighted w group by w.value, w.cluster, w.day
     ),
-    -- By cells of the ledger: sampling is the only error of what happened in the period.
+    -- By cells of the ledger: sampling is the only error of a statement about the period itself.
     drawn as (
         select w.value, w.cell, min(w.chance) as chance, count(*) as n, array[sum(w.live), sum(w.shadow), sum(w.shadow - w.live)] as totals,
                array[sum(w.live ^ 2), sum(w.shadow ^ 2), sum((w.shadow - w.live) ^ 2)] as squares,
@@ -133,10 +133,10 @@ begin
     join by_day t using (value, side)
     cross join lateral (select case b.side when 'live' then a.live when 'shadow' then a.shadow
                                            else a.shadow - a.live end as estimate) x
-    -- The rows have their factor already.
+    -- The rows already include their factor.
     cross join lateral gnomon_estimators.spread(b.v_row, c.v, t.v, b.v, null, c.clusters, t.days, b.cells) d
     left join lateral gnomon_estimators.interval95(
-        -- An area of 1 is that of a variance of 0: no certainty, and no share of rows either.
+        -- An area of 1 has a variance of 0, which is not certainty, and it is not a share of rows either.
         case when b.side = 'difference' or d.variance <= 1e-26 then 'mean' else 'share' end, x.estimate, d.variance,
         a.kish, d.t, c.clusters, 1) i on d.variance is not null
     left join by_cell p on p.value = b.value and p.side = b.side

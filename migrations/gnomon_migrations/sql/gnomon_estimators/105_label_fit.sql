@@ -1,6 +1,6 @@
--- Decisions beside the truth: every (live decision, shadow decision, truth) of the pairs of one horizon, once for each
--- slice. A side that failed has no decision. What the confusion against the truth, the bounds for missing labels
--- and the check of the vocabularies are made of.
+-- Decisions and the truth: every (live decision, shadow decision, truth) of the pairs of one horizon, once for each
+-- slice. A side that failed has no decision. The confusion against the truth, the bounds for missing labels and the
+-- check of the vocabularies are computed from it.
 create function gnomon_estimators.truth_cells(stream text, deployment text, since timestamptz, until timestamptz,
                                               segment jsonb, horizon interval, slice text, time_zone text)
     returns table (deployment_id integer, value text, live_label text, shadow_label text, truth_label text,
@@ -36,8 +36,9 @@ $$
           from (select distinct u.name from unnest(names) u(name) where u.name is not null) d) n
 $$;
 
--- Whether the labels, the answers and what the stream declares fit together, by deployment. problem: they do not, so
--- that no metric has a meaning; mismatch: no metric of the decisions has one; remark: the numbers hold, but not for all.
+-- Whether the labels, the answers and the stream's declaration fit together, by deployment. problem: they do not, so
+-- that no metric has a meaning; mismatch: no metric of the decisions has one; remark: the numbers hold, but not for
+-- all.
 create function gnomon_estimators.label_fit(stream text, deployment text, since timestamptz, until timestamptz,
                                             segment jsonb, horizon interval)
     returns table (deployment_id integer, problem text, mismatch text, remark text)
@@ -105,8 +106,8 @@ $$
     cross join lateral (select gnomon_estimators.some_names(f.decisions) as decisions) e
 $$;
 
--- Why no pair of a deployment has labels of a horizon that can be judged: nothing is stored, nothing says until when
--- the labels are complete, or the first request is too young, and until when.
+-- Why no pair of a deployment has labels of a horizon that can be judged: no label is stored, nothing states until when
+-- the labels are complete, or the first request is too young (with the time until which it is).
 create function gnomon_estimators.immaturity(stream text, deployment_id integer, horizon interval) returns text
     language sql stable parallel safe set enable_seqscan = off as -- planner note 10
 $$

@@ -1,5 +1,5 @@
--- Every metric of quality on the pairs of one horizon, computed from them. Where labels, answers and what the stream
--- declares do not fit together there is no number, and the status says why (label_fit).
+-- Every metric of quality on the pairs of one horizon, computed from them. If labels, answers and the stream's
+-- declaration do not fit together, there is no number, and the status gives the reason (label_fit).
 create function gnomon_estimators.scored(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                  horizon interval, slice text, time_zone text)
     returns table (deployment_id integer, value text, metric text, side text, n bigint, n_effective float8,
@@ -15,7 +15,7 @@ $$
             scored.time_zone)
         where n > 0
     ),
-    -- The other nine of NDCG only where there are lists: every metric that is asked for costs each pair.
+    -- The other nine of NDCG only if there are lists, because every requested metric costs time for each pair.
     ranked as materialized (
         select x.* from (select from estimated e where e.metric = 'ndcg@10' limit 1) lists
         cross join lateral gnomon_estimators.estimates(
@@ -44,7 +44,7 @@ $$
         select m.*, case when m.metric in ('label_coverage', 'answered', 'answered_by_both') then null
                          when f.problem is not null then f.problem
                          when m.metric in ('accuracy', 'precision', 'recall', 'f1')
-                              -- of scores by class, where there are no probabilities of the positive one
+                              -- from scores by class, if there are no probabilities of the positive one
                               or m.metric = 'log_loss'
                                  and not exists (select from measured b where b.deployment_id = m.deployment_id
                                                  and b.value = m.value and b.metric = 'brier')

@@ -1,5 +1,5 @@
--- An estimate out of the sums of squares of its residuals, by nothing, by cluster, by local day and by cluster within day:
--- standard errors, the 95% interval for days like these, and why there is none.
+-- An estimate from the sums of squares of its residuals, by nothing, by cluster, by local day and by cluster within
+-- day: standard errors, the 95% interval for days like these, and the reason if there is none.
 create function gnomon_estimators.bounded(kind text, estimate float8, v_row float8, v_cluster float8, v_day float8,
                                           v_both float8, n bigint, clusters bigint, days bigint, cells bigint,
                                           n_effective float8, out se_row float8, out se_cluster float8,
@@ -14,7 +14,8 @@ $$
         on s.variance is not null
 $$;
 
--- P(χ² of df degrees of freedom > x): one less the series of the incomplete gamma function (Abramowitz and Stegun, 6.5.29).
+-- P(χ² of df degrees of freedom > x): one minus the series of the incomplete gamma function (Abramowitz and Stegun,
+-- 6.5.29).
 create function gnomon_estimators.chi2_tail(x float8, df float8) returns float8
     language plpgsql immutable strict parallel safe as
 $$

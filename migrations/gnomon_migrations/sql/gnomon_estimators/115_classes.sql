@@ -1,8 +1,8 @@
--- Precision, recall and F1 of every class, and their means: macro (every class alike, one that a side never decided having
--- precision 0) and weighted (by the share of the truth). Over the pairs that both sides answered with a decision and that
--- have a truth. The residual of a ratio y/x is w (y - R x) / Σ w x; it depends on the three labels of a pair alone, so
--- cells of labels, by cluster and day, say all of it. The residual of a mean is the mean of the residuals; of the weighted
--- one, w (1[truth = c] - share) (metric - mean) / W besides.
+-- Precision, recall and F1 of every class, and their means: macro (equal weight for every class; a class that a side
+-- never decided has precision 0) and weighted (by the share of the truth). They cover the pairs that both sides
+-- answered with a decision and that have a truth. The residual of a ratio y/x is w (y - R x) / Σ w x; it depends only
+-- on the three labels of a pair, so cells of labels, by cluster and day, suffice. The residual of a mean is the mean of
+-- the residuals; that of the weighted mean also contains w (1[truth = c] - share) (metric - mean) / W.
 create function gnomon_estimators.class_estimates(stream text, deployment text, since timestamptz, until timestamptz,
                                                   segment jsonb, horizon interval, time_zone text)
     returns table (deployment_id integer, class text, metric text, side text, n bigint, n_effective float8,
@@ -27,13 +27,13 @@ $$
                count(distinct day) as days
         from cells group by 1
     ),
-    -- The three labels of a pair are all that it says; `alone`: of the rows without a cluster.
+    -- Only the three labels of a pair matter; `alone`: the rows without a cluster.
     patterns as materialized (
         select deployment_id, l, s, t, sum(n) as n, sum(w) as w, sum(w2) as w2,
                coalesce(sum(w2) filter (where cluster is null), 0) as alone
         from cells group by 1, 2, 3, 4
     ),
-    -- What they say of a class: right, decided and true, as 0 or 1, for each side.
+    -- For each class and side: right, decided and true, as 0 or 1.
     said as materialized (
         select c.*, k.class, (c.t = k.class)::integer as a,
                (c.l = k.class)::integer as pl, (c.s = k.class)::integer as ps,
@@ -101,7 +101,7 @@ $$
         from every cross join lateral (values ('live', zl), ('shadow', zs), ('difference', zs - zl)) v(side, z)
         group by 1, 2, 3, 4
     ),
-    -- The three metrics of a class side by side, so that each cell meets a class once.
+    -- The three metrics of a class side by side, so that each cell is joined with a class once.
     wide as materialized (
         select deployment_id, label_l as l, label_s as s, label_t as t, class,
                sum(zl) filter (where metric = 'precision') as pl, sum(zs) filter (where metric = 'precision') as ps,
@@ -115,7 +115,7 @@ $$
         from cells c join wide z using (deployment_id, l, s, t)
         group by 1, 2, 3, 4
     ),
-    -- By cluster (a row without one is its own, see `rows`), by day, and by cluster within day.
+    -- By cluster (a row without one is its own cluster, see `rows`), by day, and by cluster within day.
     groups as (
         select deployment_id, class, 'cluster' as by, sum(pl) as pl, sum(ps) as ps, sum(rl) as rl, sum(rs) as rs,
                sum(fl) as fl, sum(fs) as fs

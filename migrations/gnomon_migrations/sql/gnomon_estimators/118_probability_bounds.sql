@@ -1,8 +1,8 @@
--- How far the labels that are missing could move log loss, Brier score and AUC: the worst and the best truth, 0 or 1, that
--- the unlabelled requests might have (Manski 1989). Of a mean, request by request, the difference of the sides included.
--- Of the area: the best truth gives 1 to the unlabelled scores from some score on and 0 to those below it, the worst one
--- the other way round (exchanging two of them never helps), so the bound is the best of all such scores; unlabelled
--- requests of one score share their truth. The difference of two areas: the one's least less the other's most.
+-- Bounds of log loss, Brier score and AUC for missing labels: the worst and the best truth, 0 or 1, that the unlabelled
+-- requests might have (Manski 1989). For a mean, request by request, including the difference of the sides. For the
+-- area: the best truth gives 1 to the unlabelled scores from some score on and 0 to those below it, the worst one the
+-- reverse (exchanging two of them never helps), so the bound is the best over all such scores; unlabelled requests of
+-- one score share their truth. For the difference of two areas: the minimum of one minus the maximum of the other.
 create function gnomon_estimators.probability_bounds(stream text, deployment text, since timestamptz, until timestamptz,
                                                      segment jsonb, horizon interval)
     returns table (deployment_id integer, metric text, side text, n bigint, labelled float8, estimate float8, low float8,
@@ -21,12 +21,13 @@ $$
           and p.shadow_value > '-infinity' and p.shadow_value < 'infinity'
           and (p.truth_value in (0, 1) or p.truth_value is null and p.truth_label is null)
     ),
-    -- Scores that are no probabilities have an area, and no loss.
+    -- Scores that are not probabilities have an area, but no loss.
     losing as (select deployment_id from said group by 1
                having bool_and(gnomon_estimators.chance(live) < 'NaN' and gnomon_estimators.chance(shadow) < 'NaN')),
     whole as (select deployment_id, count(*) as n, sum(w) as w, coalesce(sum(w) filter (where truth is not null), 0) as known
               from said group by 1),
-    -- Of each request the loss of either side if the truth is 0, and if it is 1; one row a request, since there are many.
+    -- For each request, the loss of either side if the truth is 0, and if it is 1; one row a request, because there are
+    -- many.
     losses as (
         select s.deployment_id, s.w, s.truth, c.*, -ln(1 - c.l) as log_l0, -ln(c.l) as log_l1, -ln(1 - c.s) as log_s0,
                -ln(c.s) as log_s1, gnomon_estimators.square(s.live) as brier_l0,
@@ -87,7 +88,8 @@ $$
                sum(open) over (partition by deployment_id, side) as all_open
         from scores window below as (partition by deployment_id, side order by score)
     ),
-    -- For the unlabelled below each score (this one not): their weight, and how many pairs they win as 1 and as 0.
+    -- For the unlabelled below each score (without this one): their weight, and the number of pairs that they win as 1
+    -- and as 0.
     cuts as (
         select *, sum(open) over below - open as open_below, sum(open * neg_below) over below - open * neg_below as won_below,
                sum(open * pos_above) over below - open * pos_above as lost_below,

@@ -1,5 +1,5 @@
--- Is a probability of 0.3 followed by the event three times in ten? Bins of equal weight for each side (tied scores
--- stay together), with the mean probability (confidence) and the share of events (observed) of each.
+-- Does the event follow a probability of 0.3 three times in ten? Bins of equal weight for each side (tied scores stay
+-- together), with the mean probability (confidence) and the share of events (observed) of each.
 create function gnomon_estimators.calibration_bins(stream text, deployment text, since timestamptz, until timestamptz,
                                            segment jsonb, horizon interval, bins integer)
     returns table (deployment_id integer, side text, bin integer, bucket integer, day date, low float8, high float8, n bigint,
@@ -23,7 +23,7 @@ $$
           and p.task is distinct from 'multiclass' and p.live_value > '-infinity' and p.live_value < 'infinity'
           and p.shadow_value > '-infinity' and p.shadow_value < 'infinity'
     ),
-    -- A side with one value that is no probability has none.
+    -- A side with one value that is not a probability has no bins.
     said as (select a.* from answers a
              join (select deployment_id, side from answers group by 1, 2 having max(p) < 'NaN') fine
                  using (deployment_id, side)),

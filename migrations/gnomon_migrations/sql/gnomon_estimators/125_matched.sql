@@ -1,5 +1,5 @@
--- The first k items of a ranking as a sorted list, the same whatever their order; all of a shorter one. Null where there
--- is none of them.
+-- The first k items of a ranking as a sorted list, the same in any order; all items of a shorter one. Null if there are
+-- no items.
 create function gnomon_estimators.first_items(items text[], scores float8[], k integer) returns text[]
     language sql immutable parallel safe as
 $$
@@ -7,8 +7,8 @@ $$
     from unnest((gnomon_estimators.ranked(first_items.items, first_items.scores))[1:first_items.k]) i(item)
 $$;
 
--- The condition over the columns of gnomon_estimators.pairs by which two answers match; null where it finds nothing to
--- compare. Raises 22023 for what makes no sense. Only an expression of the caller's is put in as it stands.
+-- The condition over the columns of gnomon_estimators.pairs by which two answers match; null if it finds nothing to
+-- compare. Raises 22023 for invalid arguments. Only the caller's expression is inserted unchanged.
 create function gnomon_estimators.compare_rule(compare text, tolerance float8, k integer, expression text) returns text
     language plpgsql immutable as
 $$
@@ -113,7 +113,7 @@ begin
     $sql$, rule) using matched.stream, matched.deployment, matched.since, matched.until, matched.segment,
                        matched.time_zone;
 exception when others then
-    -- What PostgreSQL says against the caller's own expression: its class is of the statement or of the data.
+    -- PostgreSQL's error for the caller's own expression: its class is that of the statement or of the data.
     if matched.compare = 'sql' and left(sqlstate, 2) in ('22', '42', '0A') and sqlstate <> '22023' then
         raise exception using errcode = '22023', message = format('the expression: %s', sqlerrm);
     end if;

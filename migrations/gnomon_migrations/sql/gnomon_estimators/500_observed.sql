@@ -1,13 +1,13 @@
--- The frozen profiles; a question that names none is answered by the newest of its stream.
+-- The frozen profiles; for a question that names none, the newest of its stream.
 create view gnomon_estimators.reference_profiles as
 select r.stream_id, s.name as stream, r.name, r.deployment, r.feature, r.kind, r.n, r.n_effective, r.null_share,
        r.nan_share, r.edges, r.categories, r.complete, r.shares, r.points, r.masses, r.source, r.built_at
 from gnomon.reference_profiles r
 join gnomon.streams s using (stream_id);
 
--- The pairs of a question that the reports on features read: of a deployment with more than 30,000 of them those whose
--- request id has a low hash, about 30,000 (each with the same chance, whatever it holds, and the same ones every time);
--- with exact all of them. bucket: one of 100 groups, in which a cluster stays whole.
+-- The pairs that the reports on features read: for a deployment with more than 30,000 of them, those whose request id
+-- has a low hash, about 30,000 (each with the same probability, whatever it holds, and the same ones every time); with
+-- exact, all of them. bucket: one of 100 groups; all pairs of a cluster are in one.
 create function gnomon_estimators.drawn(stream text, deployment text, since timestamptz, until timestamptz,
                                         segment jsonb, exact boolean, time_zone text)
     returns table (deployment_id integer, deployment text, pairs bigint, bucket integer, day date, w float8,
@@ -31,9 +31,9 @@ $$
        or hashtextextended(p.request_id, 30000) < (60000.0 / s.pairs - 1) * 9223372036854775808::float8
 $$;
 
--- The 95% quantile of a sum of squares whose parts have the means `whole` (of so many `squares`) and by_cluster and by_day
--- (of one square each, estimated from so many groups): a multiple of an F distribution (Satterthwaite 1946; Rao and Scott
--- 1981; Thomas and Rao 1987).
+-- The 95% quantile of a sum of squares whose parts have the means `whole` (of so many `squares`) and by_cluster and
+-- by_day (of one square each, estimated from so many groups): a multiple of an F distribution (Satterthwaite 1946; Rao
+-- and Scott 1981; Thomas and Rao 1987).
 create function gnomon_estimators.squares_quantile(whole float8, by_cluster float8, by_day float8, squares float8,
                                                    clusters bigint, days bigint)
     returns float8 language sql immutable parallel safe as
@@ -48,7 +48,7 @@ $$
     where t.mean > 0
 $$;
 
--- Which profile a question means: the one it names, or the newest.
+-- The profile of a question: the named one, or the newest.
 create function gnomon_estimators.reference_of(stream text, reference text) returns text language sql stable as
 $$
     select r.name from gnomon_estimators.reference_profiles r

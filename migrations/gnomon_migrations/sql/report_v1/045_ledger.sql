@@ -1,7 +1,7 @@
 -- Every captured request in exactly one bucket: seen = sampled_out + scored + failed + timed_out + dead_lettered +
--- orphaned. unaccounted is what is left over, miscounted how far the scorer's claims and the joiner's own count lie
--- apart, holes and overlaps how many offsets the windows of a partition leave out or hold twice; all four are 0 in a
--- closed ledger. gaps: windows that state what was lost before it could be read.
+-- orphaned. unaccounted is the remainder, miscounted the difference between the scorer's claims and the joiner's own
+-- count, holes and overlaps the number of offsets that the windows of a partition leave out or contain twice; all four
+-- are 0 in a closed ledger. gaps: windows that record what was lost before it could be read.
 create function report_v1.ledger(stream text, deployment text default null, since timestamptz default null,
                                  until timestamptz default null)
     returns table (stream text, deployment text, role text, windows bigint, seen bigint, sampled_out bigint,
@@ -23,7 +23,7 @@ $$
     by_window as (
         select deployment_id, count(*) as windows, sum(seen) as seen, count(gap_reason) as gaps, sum(gap_lost) as lost,
                sum(abs(seen - joined_seen - joined_missing)) as miscounted,
-               -- A period cuts the line of windows, so a step proves a hole only where the whole line is asked for.
+               -- A period cuts the sequence of windows, so only the whole sequence can prove a hole.
                case when ledger.since is null and ledger.until is null
                     then sum(greatest(step, 0)) end as holes,
                case when ledger.since is null and ledger.until is null

@@ -30,8 +30,9 @@ $$
     order by c.role, c.deployment, x.live_label, x.shadow_label
 $$;
 
--- How often live and shadow answer alike, by deployment. low and high, and those of kappa and of the mean difference, say
--- what days like these will bring; period_low and period_high what happened in this period, sampling being the only error.
+-- How often live and shadow give the same answer, by deployment. low and high, also of kappa and of the mean
+-- difference, are for days like these; period_low and period_high are for this period, where sampling is the only
+-- error.
 create function report_v1.agreement(stream text, deployment text default null, since timestamptz default null,
                                     until timestamptz default null, segment jsonb default null,
                                     time_zone text default 'UTC', exact boolean default null)
@@ -46,7 +47,7 @@ create function report_v1.agreement(stream text, deployment text default null, s
                    kappa_period_low float8, kappa_period_high float8)
     language sql stable parallel safe as
 $$
-    -- Time-outs are a share of all pairs, so that metric counts them without reading them once more.
+    -- Time-outs are a share of all pairs, so that metric counts the pairs without a second scan.
     with estimated as materialized (
         select * from gnomon_estimators.estimates(agreement.stream, agreement.deployment, agreement.since, agreement.until,
                                           agreement.segment, 'all',

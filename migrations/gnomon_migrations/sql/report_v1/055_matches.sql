@@ -1,12 +1,13 @@
--- How often both answers match by a rule that the question names, weighted to all live traffic. compare:
+-- How often both answers match by a rule of the question, weighted to all live traffic. compare:
 --   label       equal labels
---   absolute    values that differ by `tolerance` at most
---   relative    values that differ by the share `tolerance` of the larger one at most
+--   absolute    values that differ by at most `tolerance`
+--   relative    values that differ by at most the share `tolerance` of the larger one
 --   top-k       the same k best items, in any order
 --   sql         `expression`, a condition over the columns of report_v1.pairs
 -- A pair in which the rule finds nothing to compare (a side failed, a field is missing or not finite, the expression is
--- null) is no match: it is counted in not_compared. What the rule does not read is counted where it differs: ignored_label,
--- ignored_value and ignored_ranking, null for what the rule reads and for expressions.
+-- null) does not match: it is counted in not_compared. For fields that the rule does not read, the pairs in which they
+-- differ are counted: ignored_label, ignored_value and ignored_ranking, null for fields that the rule reads and for
+-- expressions.
 create function report_v1.matches(stream text, deployment text default null, since timestamptz default null,
                                   until timestamptz default null, segment jsonb default null,
                                   compare text default 'label', tolerance float8 default null,

@@ -1,4 +1,4 @@
--- low, high: what days like these will bring. period_low, period_high: what happened in this period.
+-- low, high: for days like these. period_low, period_high: for this period.
 -- The errors of both sides: each side's rate, their difference, and the four cells of live × shadow.
 create function report_v1.errors(stream text, deployment text default null, since timestamptz default null,
                                  until timestamptz default null, segment jsonb default null,
@@ -17,7 +17,7 @@ $$
                              '{error,timed_out,error_cells}', null, errors.time_zone, errors.exact) e
 $$;
 
--- What the errors were, by side and kind.
+-- The kinds of errors, by side.
 create function report_v1.error_kinds(stream text, deployment text default null, since timestamptz default null,
                                       until timestamptz default null, segment jsonb default null)
     returns table (stream text, deployment text, role text, side text, kind text, n bigint, weight float8,

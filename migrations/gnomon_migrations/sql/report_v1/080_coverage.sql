@@ -1,10 +1,11 @@
--- What was seen, sampled and scored. slice all, stratum and limit (why windows did not sample all that they saw) come
--- from the ledger's cells, hour and day from the rollups, segment:KEY from the pairs themselves (seen is then the
--- weighted estimate, with no ledger to check it).
+-- The numbers of seen, sampled and scored requests. slice all, stratum and limit (why windows did not sample all
+-- captures) come from the ledger's cells, hour and day from the rollups, segment:KEY from the pairs themselves (seen is
+-- then the weighted estimate, which no ledger checks).
 --
--- coverage counts against what was offered: dead letters, orphans, gaps (lost), and what the live services say they
--- offered and nobody received (unreceived). A run of a service loses without saying when; of one that reaches beyond
--- the period the row says so (undated) and does not count them. Gaps and runs have no stratum and no hour: they count in the whole.
+-- coverage is relative to what was offered: it includes dead letters, orphans, gaps (lost), and what the live services
+-- report as offered and nobody received (unreceived). The time of a run's losses is unknown: if a run extends beyond
+-- the period, the row reports it (undated) and does not count its losses. Gaps and runs have no stratum and no hour:
+-- they count in the total.
 create function report_v1.coverage(stream text, deployment text default null, since timestamptz default null,
                                    until timestamptz default null, slice text default 'all',
                                    time_zone text default 'UTC')

@@ -1,8 +1,8 @@
--- Quality against the truth, by horizon: what both sides scored on the requests whose labels have come due, and the
--- difference with its three standard errors side by side. Only what the labels allow is listed: decisions give
--- accuracy, precision, recall and F1, probabilities log loss (clipped to [1e-6, 1 - 1e-6]), Brier score and AUC, numbers
--- RMSE and MAE, ranked lists NDCG at 1, 3, 5, 10 and 20 by linear and by exponential gain. answered: the share of requests that each side, and both, answered; the other metrics
--- compare those that both answered.
+-- Quality against the truth, by horizon: the metrics of both sides on the requests whose labels are mature, and the
+-- difference with its three standard errors. Only metrics that the labels allow are listed: decisions give accuracy,
+-- precision, recall and F1, probabilities log loss (clipped to [1e-6, 1 - 1e-6]), Brier score and AUC, numbers RMSE and
+-- MAE, ranked lists NDCG at 1, 3, 5, 10 and 20 by linear and by exponential gain. answered: the share of requests that
+-- each side, and both, answered; the other metrics compare those that both answered.
 create function report_v1.quality(stream text, deployment text default null, since timestamptz default null,
                                   until timestamptz default null, segment jsonb default null,
                                   horizon interval default null, slice text default 'all',
@@ -24,7 +24,7 @@ $$
         select c.deployment_id, c.horizon, max(c.until) as until, bool_and(c.sealed) as sealed
         from report_v1.cohorts c group by 1, 2
     ),
-    -- Of sealed cohorts, asked for whole, what was computed before; the rest is read from the pairs.
+    -- For whole sealed cohorts the stored results, for everything else the pairs.
     kept as (
         select e.* from report_v1.cohort_estimates e
         where e.report = 'quality' and quality.since is null and quality.until is null and quality.segment is null and quality.slice = 'all'

@@ -1,5 +1,5 @@
--- Multi-class: precision, recall, F1 and one-against-rest AUC of every class, with macro and weighted means; n of a class
--- is how often it came true. Live, shadow, and the difference on the same requests.
+-- Multi-class: precision, recall, F1 and one-against-rest AUC of every class, with macro and weighted means; n of a
+-- class is the number of requests with this true class. Live, shadow, and the difference on the same requests.
 create function report_v1.classes(stream text, deployment text default null, since timestamptz default null,
                                   until timestamptz default null, segment jsonb default null,
                                   horizon interval default '1 day', time_zone text default 'UTC')
@@ -87,8 +87,9 @@ $$
     order by c.role, c.deployment, x.side, x.truth_label, x.decision
 $$;
 
--- How far the labels that are missing could move accuracy, precision, recall and F1, and, of probabilities, log loss, Brier
--- score and AUC: the worst and the best truth that the unlabelled requests might have (Manski 1989). labelled: the share of requests, answered by both, whose truth is known.
+-- Bounds of accuracy, precision, recall and F1, and, for probabilities, log loss, Brier score and AUC, for missing
+-- labels: the worst and the best truth that the unlabelled requests might have (Manski 1989). labelled: the share of
+-- requests, answered by both, whose truth is known.
 create function report_v1.label_bounds(stream text, deployment text default null, since timestamptz default null,
                                        until timestamptz default null, segment jsonb default null,
                                        horizon interval default '1 day')
@@ -109,7 +110,8 @@ $$
         join gnomon_estimators.streams s on s.name = d.stream
         group by 1
     ),
-    -- w of what is known: right, decided positive, truly positive, both; u of what is not: decided positive, negative.
+    -- w of the known requests: right, decided positive, truly positive, both; u of the unknown ones: decided positive,
+    -- negative.
     sums as (
         select c.deployment_id, v.side, sum(c.n)::bigint as n, sum(c.weight) as w,
                coalesce(sum(c.weight) filter (where c.truth_label is not null), 0) as known,
@@ -144,7 +146,7 @@ $$
     bounds as (
         select deployment_id, metric, side, n, labelled, estimate, low, high from sides
         union all
-        -- Where both decide alike, no truth moves the difference of accuracies.
+        -- If both decide alike, no truth changes the difference of accuracies.
         select l.deployment_id, l.metric, 'difference', l.n, l.labelled, s.estimate - l.estimate,
                case when l.metric = 'accuracy' then s.low - l.low - l.disputed / l.w else s.low - l.high end,
                case when l.metric = 'accuracy' then s.low - l.low + l.disputed / l.w else s.high - l.low end

@@ -34,9 +34,9 @@ $$
 $$;
 
 -- Expected calibration error of both sides, Σ (W_b / W) |observed - confidence|. It is biased upward: noise has no sign
--- in it, and adds up to Σ (W_b / W) sqrt(2/π) se_b where every bin is calibrated. The lower end of the interval is less that
--- much, so that it reaches 0 for a calibrated model. The standard error is the larger of two delete-a-group jackknives, over
--- 100 groups of whole clusters and over days, bins held fixed.
+-- in it, and adds up to Σ (W_b / W) sqrt(2/π) se_b if every bin is calibrated. This amount is subtracted from the lower
+-- end of the interval, so that it reaches 0 for a calibrated model. The standard error is the larger of two
+-- delete-a-group jackknives, over 100 groups of whole clusters and over days, with fixed bins.
 create function report_v1.calibration_error(stream text, deployment text default null,
                                             since timestamptz default null, until timestamptz default null,
                                             segment jsonb default null, horizon interval default '1 day',

@@ -1,6 +1,6 @@
--- For whom the answers differ: agreement, error rates and mean answers of each value of each segment key (or of the one
--- asked for). The keys are read from the newest 10,000 pairs; @live_version is one where they hold several versions of the
--- live model.
+-- Where the answers differ: agreement, error rates and mean answers of each value of each segment key (or of the
+-- requested one). The keys are read from the newest 10,000 pairs; @live_version is added if they hold several versions
+-- of the live model.
 create function report_v1.segments(stream text, deployment text default null, since timestamptz default null,
                                    until timestamptz default null, key text default null,
                                    time_zone text default 'UTC')
@@ -61,9 +61,9 @@ $$
     order by e.role, e.deployment, e.value, e.metric, array_position(array['live', 'shadow', 'pair', 'difference'], e.side)
 $$;
 
--- The pairs that differ most, for a person to read: both answers, the features by name, the truth, and what the
--- control said to the same request, where it was sampled too (its own distance is the noise floor). Values that differ by
--- no more than the stream's tolerance do not differ. A list: its first three items, best first.
+-- The pairs that differ most, for a person to read: both answers, the features by name, the truth, and the control's
+-- answer to the same request, if it was sampled too (its own distance is the noise floor). Values that differ by no
+-- more than the stream's tolerance count as equal. A list: its first three items, best first.
 create function report_v1.disagreements(stream text, deployment text default null, since timestamptz default null,
                                         until timestamptz default null, segment jsonb default null,
                                         top integer default 20)
@@ -85,7 +85,7 @@ $$
     from gnomon_estimators.scope(disagreements.stream, disagreements.deployment) c
     left join report_v1.streams s on s.name = c.stream
     left join lateral (
-        -- The first of them, then numbered: numbered first, all of them would be sorted.
+        -- Select the first of them before numbering: if all were numbered first, all of them would be sorted.
         select t.*, row_number() over (order by t.agrees, abs(t.difference) desc nulls last, t.event_time,
                                                 t.source_partition, t.source_offset) as place
         from (select p.*, p.shadow_value - p.live_value as difference

@@ -1,6 +1,6 @@
--- Do the values of a segment differ by more than noise? Cochran's (1954) Q = Σ (θ_i - mean)² / V_i over the values, the mean
--- weighted by 1/V_i; without any difference it is χ² of (values - 1) degrees of freedom, roughly so with few clusters or
--- days. Values without a variance are left out and counted.
+-- Do the values of a segment differ by more than noise? Cochran's (1954) Q = Σ (θ_i - mean)² / V_i over the values,
+-- with the mean weighted by 1/V_i; without any difference it is χ² with (values - 1) degrees of freedom, only roughly
+-- so with few clusters or days. Values without a variance are left out and counted.
 create function report_v1.heterogeneity(stream text, deployment text default null, since timestamptz default null,
                                         until timestamptz default null, key text default null,
                                         horizon interval default '1 day', time_zone text default 'UTC')

@@ -1,7 +1,8 @@
--- A challenger against the control, or against another challenger, on the requests that both were scored on: the mean
--- difference of each metric, first less second, request by request, with its 95% interval. Where the two do not have one
--- and the same sample (replay --like makes one), a request is weighted by the smaller of its two probabilities, which is
--- right for samples by one seed over like windows, and the status says what share of the first's requests both have.
+-- A challenger against the control, or against another challenger, on the requests that both scored: the mean
+-- difference of each metric, first minus second, request by request, with its 95% interval. If the two do not have the
+-- same sample (replay --like creates one), a request is weighted by the smaller of its two probabilities, which is
+-- correct for samples with one seed over similar windows, and the status reports the share of the first's requests that
+-- both have.
 create function report_v1.contrast(stream text, deployment text default null, since timestamptz default null,
                                    until timestamptz default null, segment jsonb default null,
                                    against text default null, horizon interval default '1 day',

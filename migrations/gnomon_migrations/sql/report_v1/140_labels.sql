@@ -1,6 +1,7 @@
--- How much of the traffic the truth has come for, by horizon: labelled in time, negative by absence, late, missing.
--- Pairs too young for the horizon are pending and in no share. low, high: the labelled share of days like these.
--- early: pairs whose label was observed before the capture, which no truth is: a wrong zone or unit, or an id used twice.
+-- The share of the traffic whose truth has arrived, by horizon: labelled in time, negative by absence, late, missing.
+-- Pairs too young for the horizon are pending and in no share. low, high: the labelled share for days like these.
+-- early: pairs whose label was observed before the capture, which cannot be true: a wrong zone or unit, or an id used
+-- twice.
 create function report_v1.labels(stream text, deployment text default null, since timestamptz default null,
                                  until timestamptz default null, segment jsonb default null,
                                  horizon interval default null)
@@ -48,7 +49,7 @@ $$
         join counted c using (deployment_id, horizon)
         cross join lateral (select c.labelled / c.w as share) s
     ),
-    -- By cluster (a row without one is its own), by day, and by cluster within day.
+    -- By cluster (a row without one is its own cluster), by day, and by cluster within day.
     groups as (
         select deployment_id, horizon, 'both' as by, cluster is null as alone, n, total, rows from residuals
         union all
@@ -98,8 +99,8 @@ $$
     order by c.role, c.deployment, h.horizon
 $$;
 
--- Label coverage of each (live decision, shadow decision): where live said no and the shadow says yes the truth may
--- never come, and no verdict may rest on that cell.
+-- Label coverage of each (live decision, shadow decision): if live decides no and the shadow yes, the truth may never
+-- arrive, and no verdict may rest on that cell.
 create function report_v1.label_cells(stream text, deployment text default null, since timestamptz default null,
                                       until timestamptz default null, segment jsonb default null,
                                       horizon interval default '1 day')
@@ -124,11 +125,12 @@ $$
     order by c.role, c.deployment, x.live_label, x.shadow_label
 $$;
 
--- Kaplan and Meier's (1958) curve of label delay: the weighted share of requests whose first label came within a delay,
--- those without one censored at the watermark. The curve is made of the exact delays and read off at whole steps, each of
--- which says how much was at risk at its beginning and arrived within it. low, high: days like these. Greenwood's variance,
--- Σ d / (r (r - d)) with the squared weights Σw²/Σw of a row, times the design effect of the share that has come at all
--- (what clusters and days share), on the scale of log(-log S) (Kalbfleisch and Prentice 2002, 1.4).
+-- Kaplan and Meier's (1958) curve of label delay: the weighted share of requests whose first label arrived within a
+-- delay; requests without a label are censored at the watermark. The curve is computed from the exact delays and read
+-- at whole steps; each row reports how much was at risk at the beginning of the step and arrived within it. low, high:
+-- for days like these. Greenwood's variance, Σ d / (r (r - d)) with the squared weights Σw²/Σw of a row, times the
+-- design effect of the arrived share (the common effect of clusters and days), on the scale of log(-log S) (Kalbfleisch
+-- and Prentice 2002, 1.4).
 create function report_v1.label_delay(stream text, deployment text default null, since timestamptz default null,
                                       until timestamptz default null, step interval default '1 hour')
     returns table (stream text, deployment text, role text, delay interval, at_risk float8, arrived float8,
@@ -203,7 +205,7 @@ $$
     from gnomon_estimators.scope(label_delay.stream, label_delay.deployment) c
     left join read_off k on k.deployment_id = c.deployment_id and k.came > 0
     left join effects e on e.deployment_id = c.deployment_id
-    -- Where nothing is left at risk, the curve has reached 1 and has no variance.
+    -- If nothing is left at risk, the curve has reached 1 and has no variance.
     left join lateral (select e.reach * sqrt(e.a_row * k.greenwood) / -k.log_left as half
                        where k.log_left between -600 and -1e-12 and e.reach > 0) i on true
     order by c.role, c.deployment, k.steps

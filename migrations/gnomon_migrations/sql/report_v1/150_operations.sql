@@ -1,5 +1,5 @@
--- Every run of a live service beside what was received of it. A run that is not closed, and of which neither a
--- heartbeat nor a capture has come for a minute, ended uncleanly.
+-- Every run of a live service, with what was received from it. A run ended uncleanly if it is not closed, and neither a
+-- heartbeat nor a capture has arrived for a minute.
 create function report_v1.producers(stream text, deployment text default null)
     returns table (stream text, deployment text, role text, producer_id uuid, service text, host text, pid integer,
                    started_at timestamptz, reported_at timestamptz, closed boolean, offered bigint, delivered bigint,
@@ -20,7 +20,7 @@ $$
     order by c.role, c.deployment, p.started_at, p.producer_id
 $$;
 
--- What scoring cost: CPU and memory of the workers by the ledger, service time and queue by the pairs.
+-- The cost of scoring: CPU and memory of the workers from the ledger, service time and queue from the pairs.
 create function report_v1.resources(stream text, deployment text default null, since timestamptz default null,
                                     until timestamptz default null)
     returns table (stream text, deployment text, role text, windows bigint, n bigint, cpu_seconds float8,
@@ -52,8 +52,8 @@ $$
     order by c.role, c.deployment
 $$;
 
--- The run of things from the rollups, so at any size in a moment; unit hour, day, week, month or all. Rows carry their
--- rates' standard errors by row and, over more than one day, by day together; clusters need the pairs (`agreement`).
+-- The trend from the rollups, fast at any size; unit hour, day, week, month or all. Rows contain their rates' standard
+-- errors by row and, over more than one day, by day; standard errors by cluster need the pairs (`agreement`).
 create function report_v1.timeline(stream text, deployment text default null, since timestamptz default null,
                                    until timestamptz default null, unit text default 'day',
                                    time_zone text default 'UTC')
@@ -66,7 +66,7 @@ create function report_v1.timeline(stream text, deployment text default null, si
 $$
     with days as (
         select r.deployment_id,
-               -- No null for the whole: what is equal can be joined by hash.
+               -- No null for the total, because only equality can be joined by hash.
                case when timeline.unit = 'all' then '-infinity'
                     else date_trunc(timeline.unit, r.hour, timeline.time_zone) end as at,
                (r.hour at time zone timeline.time_zone)::date as day,
@@ -111,7 +111,7 @@ $$
     left join lateral (
         select (t.a2 * (1 - t.a) ^ 2 + (t.c2 - t.a2) * t.a ^ 2) / t.c ^ 2 as a,
                (t.e2 * (1 - t.e) ^ 2 + (t.w2 - t.e2) * t.e ^ 2) / nullif(t.w, 0) ^ 2 as e) r on true
-    -- An hour or a day speaks of itself: its rows are all that is unsure. Several days speak of days like these.
+    -- For an hour or a day, only its rows are uncertain. Several days are for days like these.
     left join lateral gnomon_estimators.spread(r.a, null, s.a, null, null, null, t.days, null) da on true
     left join lateral gnomon_estimators.spread(r.e, null, s.e, null, null, null, t.days, null) de on true
     left join lateral (select case when t.days > 1 then da.variance else r.a end as a,

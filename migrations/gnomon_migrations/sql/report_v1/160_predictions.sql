@@ -1,6 +1,6 @@
--- What both sides answer, whatever the truth: range, mean, rate an hour, and the share of each class. not_finite counts
--- NaN, infinity and numbers beyond 1e70, which enter no other number. A row with a label is that class alone; without, the
--- side as a whole.
+-- The answers of both sides, whatever the truth: range, mean, rate an hour, and the share of each class. not_finite
+-- counts NaN, infinity and numbers beyond 1e70, which no other number includes. A row with a label is that class alone;
+-- a row without one is the whole side.
 create function report_v1.predictions(stream text, deployment text default null, since timestamptz default null,
                                       until timestamptz default null, segment jsonb default null)
     returns table (stream text, deployment text, role text, side text, label text, n bigint, n_effective float8,

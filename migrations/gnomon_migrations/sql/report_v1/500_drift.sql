@@ -1,13 +1,13 @@
 -- Drift of every feature and of both models' answers against a frozen reference.
 --
--- psi = Σ (q - p) ln(q / p) over the frozen bins, one of them for null and NaN, each with half a pseudo-row. Without drift
--- its mean is Σ V_b / q_b, V_b the variance of the share of bin b by rows, with what clusters (in 100 groups) and days add to
--- it, plus (B - 1) / n_ref of the reference, B the bins that are not empty on both sides.
--- psi_threshold is the 95% quantile of what has this mean (`squares_quantile`; Rao and Scott 1981). psi_low, psi_high:
--- psi less that mean, and t standard errors by the delta method to either side, for days like these.
--- js: Jensen-Shannon divergence over the same bins, in nats (at most ln 2). ks, wasserstein: largest distance and area
--- between the weighted distribution functions of the finite values. unseen_share: of a category that the reference does
--- not know. n: the pairs that were read, of `pairs` (`drawn`); n_effective: Kish's.
+-- psi = Σ (q - p) ln(q / p) over the frozen bins, one of them for null and NaN, each with half a pseudo-row. Without
+-- drift its mean is Σ V_b / q_b, where V_b is the variance of the share of bin b by rows, increased by clusters (in 100
+-- groups) and days, plus (B - 1) / n_ref of the reference, where B is the number of bins that are not empty on both
+-- sides. psi_threshold is the 95% quantile of a sum of squares with this mean (`squares_quantile`; Rao and Scott 1981).
+-- psi_low, psi_high: psi minus that mean, and t standard errors by the delta method to either side, for days like
+-- these. js: Jensen-Shannon divergence over the same bins, in nats (at most ln 2). ks, wasserstein: largest distance
+-- and area between the weighted distribution functions of the finite values. unseen_share: for a category, the share
+-- that the reference does not contain. n: the pairs that were read, out of `pairs` (`drawn`); n_effective: Kish's.
 create function report_v1.drift(stream text, deployment text default null, since timestamptz default null,
                                 until timestamptz default null, segment jsonb default null,
                                 reference text default null, exact boolean default null, time_zone text default 'UTC')
@@ -85,7 +85,7 @@ $$
                                         else p.shares[b.bin] * (1 - p.null_share - p.nan_share) end as share) r
         left join bins q on q.deployment_id = t.deployment_id and q.id = t.id and q.bin = b.bin
     ),
-    -- score: how much a row of this bin adds to psi, less the mean of the rows.
+    -- score: the amount that a row of this bin adds to psi, minus the mean of the rows.
     scored as materialized (
         select c.*, g.score - sum(c.share * g.score) over (partition by c.deployment_id, c.id) as score
         from compared c cross join lateral (select ln(q / p) + 1 - p / q as score) g
@@ -98,7 +98,8 @@ $$
                (sum(p * (ln(p / q) + 1 - q / p) ^ 2) - sum(p * (ln(p / q) + 1 - q / p)) ^ 2) / min(n_ref) as v_reference
         from scored group by 1, 2
     ),
-    -- Σ r² of a group's share of psi, and Σ (Σ_b w_b² / q_b - w²), which is Σ_b of its squared residuals over q_b.
+    -- Σ r² of a group's share of psi, and Σ (Σ_b w_b² / q_b - w²), which is Σ_b of its squared residuals divided by
+    -- q_b.
     groups as (
         select b.deployment_id, b.id, true as by_cluster, b.bucket as one, sum(b.w / t.w * s.score) as r,
                greatest(sum((b.w / t.w) ^ 2 / s.share) - sum(b.w / t.w) ^ 2, 0) as noise
@@ -125,7 +126,7 @@ $$
         from divergences d
         join variances v using (deployment_id, id)
         join totals t using (deployment_id, id)
-        -- What clusters and days add to what rows alone would give.
+        -- The amount that clusters and days add to that of rows alone.
         cross join lateral (
             select d.noise + d.squares / d.n_ref as whole,
                    greatest(coalesce(v.noise_cluster * v.clusters / nullif(v.clusters - 1, 0)::float8 - d.noise, 0), 0)
@@ -170,9 +171,9 @@ $$
     order by c.role, c.deployment, j.psi desc nulls last, p.feature
 $$;
 
--- Whether features arrive as they should: shares that are missing, invalid (NaN or infinite), or outside what the
--- reference has seen (beyond its extremes; a category it does not know), and the extremes themselves. n: the pairs that
--- were read, of `pairs` (`drawn`).
+-- Whether features arrive as expected: shares that are missing, invalid (NaN or infinite), or outside of the
+-- reference's values (beyond its extremes; an unknown category), and the extremes themselves. n: the pairs that were
+-- read, out of `pairs` (`drawn`).
 create function report_v1.feature_health(stream text, deployment text default null, since timestamptz default null,
                                          until timestamptz default null, segment jsonb default null,
                                          reference text default null, exact boolean default null)
@@ -198,7 +199,7 @@ $$
         select * from gnomon_estimators.drawn(feature_health.stream, feature_health.deployment, feature_health.since,
                                               feature_health.until, feature_health.segment, feature_health.exact, 'UTC')
     ),
-    -- Equal values once.
+    -- Group equal values first.
     counted as (
         select d.deployment_id, f.id, v.x, v.t, count(*) as n, sum(d.w) as w, sum(d.w * d.w) as w2
         from pairs d

@@ -1,6 +1,6 @@
--- The present of every deployment, for a live view: where it stands, its last windows, and the answers of the pairs
--- joined in the last `seconds`. Cheap at any size: by primary key into the windows, by joined_at into the pairs.
--- joined: source offsets passed so far; two looks at it give a rate. mean_difference: shadow less live, with its standard
+-- The current state of every deployment, for a live view: its progress, its last windows, and the answers of the pairs
+-- joined in the last `seconds`. Cheap at any size: by primary key in the windows, by joined_at in the pairs. joined:
+-- source offsets passed so far; two looks at it give a rate. mean_difference: shadow minus live, with its standard
 -- error by row.
 create function report_v1.tail(stream text, deployment text default null, seconds float8 default 60)
     returns table (stream text, deployment text, role text, joined bigint, event_time timestamptz,

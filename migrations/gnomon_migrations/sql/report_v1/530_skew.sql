@@ -1,16 +1,16 @@
--- The features of the pairs beside the same features recomputed offline: a column that is wrong but plausible (shifted,
--- swapped, of the day before) has the distribution that it should have, so no other report can see it.
+-- Compares the features of the pairs with the same features recomputed offline: a column that is wrong but plausible
+-- (shifted, swapped, of the day before) has the expected distribution, so no other report can detect it.
 --
--- The recomputed rows stand in a temporary table of the session, which `gnomon report skew FILE` makes:
--- offline_features (request_id text, unique; numbers float8[], texts text[]), laid out like features_numeric and
--- features_text; `features` names the columns that it has. Two numbers differ where |file - live| > tolerance · max(1,
--- |live|, |file|), or where one is missing or not finite and the other is not the same; texts differ where they are not
--- equal, and an empty one is a missing one.
+-- The recomputed rows are in a temporary table of the session, which `gnomon report skew FILE` creates:
+-- offline_features (request_id text, unique; numbers float8[], texts text[]), with the layout of features_numeric and
+-- features_text; `features` names its columns. Two numbers differ if |file - live| > tolerance · max(1, |live|,
+-- |file|), or if one is missing or not finite and the other is not the same; texts differ if they are not equal, and an
+-- empty text counts as missing.
 --
 -- mismatch: share of all live traffic; size and shift: mean |file - live| and mean (file - live) of the numbers that
--- differ. Each is a Hájek mean with the three linearised variances of `estimates`. only_live: pairs without a row in the
--- file; only_file: rows without a pair (left out by the sampler, or of another period).
--- The temporary table is there when the function is called, and not yet when it is made.
+-- differ. Each is a Hájek mean with the three linearised variances of `estimates`. only_live: pairs without a row in
+-- the file; only_file: rows without a pair (left out by the sampler, or from another period). The temporary table
+-- exists when the function is called, but not yet when it is created.
 set local check_function_bodies = off;
 
 create function report_v1.skew(stream text, deployment text default null, since timestamptz default null,
@@ -54,7 +54,7 @@ $$
                    case when f.kind = 'numeric' then p.numbers[f.position] end as y,
                    case when f.kind = 'text' then nullif(p.features_text[f.position], '') end as s,
                    case when f.kind = 'text' then nullif(p.texts[f.position], '') end as t) a
-        -- Beyond 1e100 squares leave what a double can hold: such numbers differ or not, and have no size.
+        -- Beyond 1e100, squares exceed the range of a double: such numbers differ or not, and have no size.
         cross join lateral (select a.*, a.x between -1e100 and 1e100 and a.y between -1e100 and 1e100 as plain) v
         cross join lateral (
             select case when v.plain then abs(v.y - v.x) > skew.tolerance * greatest(1, abs(v.x), abs(v.y))

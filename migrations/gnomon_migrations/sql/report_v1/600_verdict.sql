@@ -1,10 +1,10 @@
--- Plans, verdicts and promotions as readers see them.
+-- The public views of plans, verdicts and promotions.
 
 create view report_v1.plans as
 select d.stream, d.deployment, p.plan_id, p.deployment_id, p.sha256, p.process, p.plan, p.evidence_from, p.recorded_at
 from gnomon.plans p join report_v1.deployments d using (deployment_id);
 
-comment on view report_v1.plans is 'The plans of every deployment''s verdict; the newest holds.';
+comment on view report_v1.plans is 'The plans of every deployment''s verdict; the newest is valid.';
 
 create view report_v1.verdicts as
 select d.stream, d.deployment, v.verdict_id, v.deployment_id, v.plan_id, v.cohort_id, v.as_of, v.decision, v.sentence,

@@ -1,8 +1,8 @@
--- Planner notes 1 and 2. Stock servers compile a statement (`jit`, on by default up to PostgreSQL 18) when its estimated cost is high. The
--- statements of the estimators have hundreds of expressions, and compiling them takes 16 to 220 times as long as running
--- them. So each function that plans a statement of its own, which is one that has settings, runs with `jit` off, and so do
--- the reports that only reckon with the rows of such functions: an SQL client of a stock server would wait for them.
--- The others are inlined into the statement that calls them; a setting would prevent that.
+-- Planner notes 1 and 2. Stock servers compile a statement (`jit`, on by default up to PostgreSQL 18) if its estimated
+-- cost is high. The statements of the estimators have hundreds of expressions, and compiling them takes 16 to 220 times
+-- as long as running them. So each function that plans its own statement (recognised by its settings) runs with `jit`
+-- off, and so do the reports that only compute with the rows of such functions: an SQL client of a stock server would
+-- wait for them. The other functions are inlined into the calling statement, which a setting would prevent.
 do $$
 declare
     planned regprocedure;

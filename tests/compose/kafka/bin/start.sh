@@ -8,5 +8,5 @@ env | sed -n 's/^KAFKA_\([A-Z_]*\)=/\1=/p' | while IFS='=' read -r name value; d
 done >"$properties"
 export CLASSPATH="/opt/kafka/libs/*"
 run="java ${KAFKA_HEAP_OPTS:--Xmx512m}"
-$run kafka.tools.StorageTool format --ignore-formatted --cluster-id "$CLUSTER_ID" --config "$properties"
+$run kafka.tools.StorageTool format --ignore-formatted --cluster-id "${CLUSTER_ID:-Z25vbW9uLXRlc3RzLTAwMQ}" --config "$properties"
 exec $run kafka.Kafka "$properties"

@@ -1,0 +1,92 @@
+"""The captures of each producer run: how many, which numbers, and when. Columns; no Python code per capture. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gnomon_consumer.joiner.merge.shadow_records import Numbers
+from gnomon_schemas.peeks import Peeks
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """Counts of producer runs; row i is the run `producers[i]`.
+
+    `repeated` is how many sequence numbers came more than once in one window.
+    """
+
+    producers: Sequence[str]
+    received: Numbers
+    repeated: Numbers
+    lowest_sequence: Numbers
+    highest_sequence: Numbers
+    first_captured_at: Numbers
+    last_captured_at: Numbers
+
+    @classmethod
+    def none(cls) -> "RunCounts":
+        """Return the counts of a window without a readable capture."""
+        return cls((), *(np.empty(0, np.int64) for _ in range(6)))
+
+    def by(self, run_of: Numbers, runs: Sequence[str]) -> "RunCounts":
+        """Return the counts of `runs`, each of which has a row here: row i is of `runs[run_of[i]]`; -1: of none."""
+        order = np.argsort(run_of, kind="stable")[np.count_nonzero(run_of < 0) :]
+        starts = np.flatnonzero(np.diff(run_of[order], prepend=-1))
+        return RunCounts(
+            runs,
+            np.add.reduceat(self.received[order], starts),
+            np.add.reduceat(self.repeated[order], starts),
+            np.minimum.reduceat(self.lowest_sequence[order], starts),
+            np.maximum.reduceat(self.highest_sequence[order], starts),
+            np.minimum.reduceat(self.first_captured_at[order], starts),
+            np.maximum.reduceat(self.last_captured_at[order], starts),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["RunCounts"]) -> "RunCounts":
+        """Return the rows of all parts; a run that several parts have stands there several times."""
+        return cls(
+            [producer for part in parts for producer in part.producers],
+            np.concatenate([part.received for part in parts]),
+            np.concatenate([part.repeated for part in parts]),
+            np.concatenate([part.lowest_sequence for part in parts]),
+            np.concatenate([part.highest_sequence for part in parts]),
+            np.concatenate([part.first_captured_at for part in parts]),
+            np.concatenate([part.last_captured_at for part in parts]),
+        )
+
+
+class ProducerRuns:
+    """The captures of a window by producer run, while the window is read."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+        self._parts: list[tuple[Numbers, Numbers, Numbers]] = []
+
+    def add(self, read: Peeks, places: Numbers) -> None:
+        """Add the captures at `places` of `read`."""
+        known = self._known
+        number = np.array([known.setdefault(name, len(known)) for name in read.producers], np.int64)
+        self._parts.append((number[read.producer_of[places]], read.sequences[places], read.captured_at[places]))
+
+    def counts(self) -> RunCounts:
+        """Return the counts of the runs that have a capture: one sort for any number of runs."""
+        if not any(len(runs) for runs, _, _ in self._parts):
+            return RunCounts.none()
+        runs, sequences, times = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        order = np.lexsort((sequences, runs))
+        runs, sequences, times = runs[order], sequences[order], times[order]
+        starts = np.flatnonzero(np.diff(runs, prepend=-1))
+        again = np.append(0, (np.diff(runs) == 0) & (np.diff(sequences) == 0))
+        received = np.diff(starts, append=len(runs))
+        names = list(self._known)
+        return RunCounts(
+            [names[run] for run in runs[starts].tolist()],
+            received,
+            np.add.reduceat(again, starts),
+            sequences[starts],
+            sequences[starts + received - 1],
+            np.minimum.reduceat(times, starts),
+            np.maximum.reduceat(times, starts),
+        )
