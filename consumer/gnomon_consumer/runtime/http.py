@@ -68,7 +68,7 @@ def observed(
 
 
 class _Server(ThreadingHTTPServer):
-    """A server that says nothing of clients that went away before their answer."""
+    """A server that does not report clients that went away before their answer."""
 
     @override
     def handle_error(self, request: Any, client_address: Any) -> None:
