@@ -1,4 +1,4 @@
-"""A model that waits and takes no processor, as one on another machine does: 8,000 rows/s a worker."""
+"""A model that waits without using the processor, like one on another machine: 8,000 rows/s a worker."""
 
 import time
 from collections.abc import Callable, Mapping
