@@ -88,7 +88,7 @@ def recomputed(url: str, file: Path) -> None:
 
 
 def pictures(page: Path) -> None:
-    """The first screen of the page, light and dark, as small PNG files."""
+    """Save the first screen of the page, light and dark, as small PNG files."""
     browser = shutil.which("chromium")
     if browser is None:
         sys.exit("no chromium on this machine")

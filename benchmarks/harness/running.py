@@ -189,7 +189,7 @@ class Job:
 
     @property
     def pid(self) -> int:
-        """The process that was started."""
+        """Return the id of the started process."""
         return self._child.pid
 
     def pids(self) -> list[int]:

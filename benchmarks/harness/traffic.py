@@ -97,7 +97,7 @@ def last_day(url: str) -> datetime:
 
 
 def _subjects(connection: psycopg.Connection[Any], end: datetime, challengers: int) -> tuple[int, int, list[int]]:
-    """The stream with its features, a load of labels that is complete, the challengers and a control."""
+    """Insert the stream with its features, a complete load of labels, the challengers and a control."""
 
     def new(statement: str, *arguments: object) -> int:
         row = connection.execute(statement, arguments).fetchone()

@@ -8,7 +8,7 @@ SECONDS_A_ROW = 125e-6
 
 
 def model() -> Callable[[Mapping[str, Any]], Any]:
-    """The factory that `--model benchmarks.harness.waits:model` names."""
+    """Return the model of `--model benchmarks.harness.waits:model`."""
 
     def predict(columns: Mapping[str, Any]) -> Any:
         answer = next(iter(columns.values()))

@@ -95,7 +95,7 @@ def wanted(only: str | None) -> list[str]:
 
 @contextlib.contextmanager
 def database(url: str | None) -> Iterator[str]:
-    """The database given, or one of an embedded server that lasts as long as the block."""
+    """Yield the given database, or one of an embedded server that lasts as long as the block."""
     if url is not None:
         yield url
         return

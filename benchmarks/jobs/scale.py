@@ -69,7 +69,7 @@ class Bench:
         self.bootstrap, self.folder, self.rows, self.seconds = bootstrap, folder, rows, seconds
 
     def setting(self, rows: int, stream: str) -> scorer.Setting:
-        """What a run of `gnomon score` needs."""
+        """Return the setting of a run of `gnomon score`."""
         return scorer.Setting(self.bootstrap, stream, self.folder, rows, 5.0)
 
     def drained(self, setting: scorer.Setting, at: dict[str, Any], *arguments: str) -> Point:

@@ -101,7 +101,7 @@ def peer(setting: Setting, module: str, batch: int) -> Callable[[int], Measured]
 
 
 def command(setting: Setting, *arguments: str) -> tuple[str, list[object]]:
-    """The topic of a new deployment, and the command that scores for it."""
+    """Return the topic of a new deployment, and the command that scores for it."""
     name = f"d-{uuid.uuid4().hex[:8]}"
     started = [
         COMMAND, "score", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,

@@ -166,7 +166,7 @@ def _two(delay: Data, part: str) -> str:
 
 
 def split() -> list[str]:
-    """A live scorer's CPU by thread."""
+    """Return a running scorer's CPU by thread."""
     data = kept("split")
     lines = [
         ("all", f"{data['cpu_us']:.2f}", f"{data['cpu_us'] / data['model_us']:.2f} ×"),
@@ -178,14 +178,14 @@ def split() -> list[str]:
 
 
 def guard() -> list[str]:
-    """The stages' shares of a plain loop."""
+    """Return the stages' shares of a plain loop."""
     data = kept("guard")
     lines = [(name, f"{share:.3f}") for name, share in data["share_of_plain_loop"].items()]
     return [tables.measured(data["machine"]), "", *tables.table(("stage", "share of the plain loop's CPU"), lines)]
 
 
 def reports() -> list[str]:
-    """Every report over one and ten million pairs, in seconds."""
+    """Return every report over one and ten million pairs, in seconds."""
     sizes = (_MILLION, 10 * _MILLION)
     data = [kept(f"reports-{size}") for size in sizes]
     found = [{one["report"]: one for one in each["reports"]} for each in data]
@@ -225,7 +225,7 @@ def seconds(value: Any) -> str:
 
 
 def replayed() -> list[str]:
-    """The load test."""
+    """Return the table of the load test."""
     data = kept("replay")
     lines = [replay.cells(point) for point in data["points"]]
     return [tables.measured(data["machine"]), "", *tables.table(replay.COLUMNS, lines)]

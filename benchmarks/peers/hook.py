@@ -104,7 +104,7 @@ def on_threads(name: str, bootstrap: str, rate: float, seconds: float, threads: 
 
 
 async def aiokafka(bootstrap: str, rate: float, seconds: float, tasks: int) -> dict[str, float]:
-    """The same requests on an event loop; its threads are tasks."""
+    """Serve the same requests on an event loop; its threads are tasks."""
     import fastavro
     from aiokafka import AIOKafkaProducer
 

@@ -77,7 +77,7 @@ def row(live: dict[str, Any], shadow: dict[str, Any], numeric: list[str]) -> tup
 
 
 def executemany(connection: "psycopg.Connection[Any]", rows: list[tuple[Any, ...]]) -> None:
-    """One prepared statement in a pipeline."""
+    """Write by one prepared statement in a pipeline."""
     places = ", ".join(["%s"] * len(COLUMNS))
     with connection.cursor() as cursor:
         cursor.executemany(

@@ -33,7 +33,7 @@ WEIGHTS = {f"n{i}": (i - 10) / 1000 for i in range(NUMERIC)}
 
 
 def predict(features: dict[str, Any]) -> float:
-    """The live model: about 40 microseconds of Python, as a small service has them."""
+    """Run the live model: about 40 microseconds of Python, as in a small service."""
     total = 0.0
     for _ in range(8):
         for name, weight in WEIGHTS.items():

@@ -20,7 +20,7 @@ app.wsgi_app = GnomonWSGIMiddleware(app.wsgi_app)  # type: ignore[method-assign]
 
 
 def score(features: dict[str, float | str | None]) -> float:
-    """The live model."""
+    """Score with the live model."""
     return 1 / (1 + math.exp(3 - float(features["amount"] or 0) / 40))
 
 

@@ -13,7 +13,7 @@ FEATURES = {"amount": "double", "country": ["null", "string"]}
 
 
 def score(features: dict[str, float | str | None]) -> float:
-    """The live model."""
+    """Score with the live model."""
     return 1 / (1 + math.exp(3 - float(features["amount"] or 0) / 40))
 
 

@@ -197,7 +197,7 @@ class Delivery:
             self._limit = TopicLimit(self._settings.librdkafka() | quiet, self._settings.topics)
 
     def _keep_limit(self) -> None:
-        """When the topics' limit is known, replace the producer if its batches could exceed it.
+        """Replace the producer once the topics' limit is known, if its batches could exceed it.
 
         librdkafka reads `batch.size` only when a producer is created. The old producer still delivers its messages.
         """
