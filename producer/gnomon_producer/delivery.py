@@ -29,7 +29,7 @@ RETRY_SECONDS = 60.0
 DEAD_SECONDS = 10.0  # a full buffer without an acknowledgement for this long means that there is no publisher
 _REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
 _STUCK = (
-    "captures of this process are dropped (publisher_dead): it was forked while librdkafka was at work,"
+    "captures of this process are dropped (publisher_dead): it was forked while librdkafka was busy,"
     " and cannot use it; make the first capture after the fork, or end the process"
 )
 Headers = list[tuple[str, bytes]]
