@@ -45,7 +45,6 @@ REFUSED = {
     r"\bwhat stands\b": "name the thing",
     r"\bto be had\b": "available",
     r"\bgets? on with\b": "make progress",
-    r"(?<![.\"{])\bbeside\b(?![\"}])": "next to, with, in addition to, while",
     r"\bin silence\b": "silently",
     r"\bpassed over\b": "skipped, ignored",
     r"\bput together\b": "composed, combined",
