@@ -31,7 +31,7 @@ def test_everything_in_favour_is_promote() -> None:
     verdict = decide(plan(), evidence())
     assert verdict.decision is Decision.PROMOTE
     assert verdict.sentence.startswith("Promote: right on 5 points more of the requests (at least 4.")
-    assert "after 14 whole days; 0 of 7,000 units failed" in verdict.sentence
+    assert "after 14 whole days; 0 of 7,000 requests failed" in verdict.sentence
 
 
 def test_three_requests_with_one_error_are_no_evidence() -> None:
