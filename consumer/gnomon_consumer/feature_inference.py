@@ -14,6 +14,7 @@ from gnomon_schemas.checking import avro_name
 from gnomon_schemas.drawing import record_of
 from gnomon_schemas.errors import ConfigurationError, SchemaError
 from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.json_text import load_json
 from gnomon_schemas.schema import Json
 
 _LONG_MAX = 2**63 - 1
@@ -46,14 +47,15 @@ def _read(path: Path) -> pa.Table:
     readers = {"csv": _read_csv, "parquet": _read_parquet, "json": _read_json}
     try:
         table = readers[kind](path)
+        names = table.column_names  # decodes them
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror or error}") from error
+        raise ConfigurationError(f"{path}: {error.strerror or ' '.join(str(error).split())}") from error
     except (pa.ArrowException, ValueError) as error:
         hint = "; one JSON object a line is expected" if kind == "json" else ""
         raise ConfigurationError(f"{path} cannot be read as {kind}: {' '.join(str(error).split())}{hint}") from error
     if not table.num_rows:
         raise ConfigurationError(f"{path} has no rows to infer anything from")
-    tabular.refuse_repeated(path, table.column_names)
+    tabular.refuse_repeated(path, names)
     return table.drop_columns(_index_columns(table))
 
 
@@ -104,7 +106,7 @@ def _read_json(path: Path) -> pa.Table:
     with tabular.opened(path) as stream:
         for line in bytes(stream.read()).splitlines():
             if line.strip():
-                row = json.loads(line)
+                row = load_json(line)
                 for name in suspects:
                     written[name].append(row.get(name))
     for name, values in written.items():
@@ -121,7 +123,10 @@ def _has_large_whole(column: pa.ChunkedArray) -> bool:
 def _index_columns(table: pa.Table) -> list[str]:
     """Return the columns that are a frame's index."""
     found = [name for name in table.column_names[:1] if name in _INDEX_NAMES and types.is_integer(table[name].type)]
-    stated = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    try:
+        stated = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        stated = []  # the note that pandas leaves in a Parquet file
     return found + [name for name in stated if isinstance(name, str) and name in table.column_names]
 
 

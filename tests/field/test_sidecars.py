@@ -12,6 +12,7 @@ from tests.support.live_stream import save, write_sidecar
 from tests.support.model_runners import load, outcomes
 
 from gnomon_consumer.scorer.worker import models
+from gnomon_consumer.scorer.worker.models.names import classes_in
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.records import Failure, Prediction
@@ -289,3 +290,9 @@ def test_tensors_in_the_models_own_folder_are_under_its_hash(tmp_path: Path) -> 
     (tmp_path / "weights.bin").rename(tmp_path / "elsewhere.bin")
     with pytest.raises(ConfigurationError, match=r"'weights\.bin', which is not a file in the model's own folder"):
         load(path, FEATURES)
+
+
+@pytest.mark.parametrize("text", ['{"0": "no", "0": "yes"}', "{0: 'no', 0: 'yes'}"])
+def test_a_class_that_another_tool_names_twice_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="has a key twice"):
+        classes_in(text, "the ONNX metadata's `classes`")

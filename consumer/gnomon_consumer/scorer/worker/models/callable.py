@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from gnomon_consumer.scorer.worker.models.base import LIVE_ITEMS, Answers, Batch, FeatureColumn, ModelInput, check_fit
+from gnomon_consumer.scorer.worker.models.external import is_file
 from gnomon_consumer.scorer.worker.models.python_answers import read_answer
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import Feature
@@ -36,7 +37,7 @@ def locate(location: str, folder: Path) -> Path:
         raise ConfigurationError(f"--model {location}: neither a file, nor module:factory, nor http://…")
     for root in (folder, *map(Path, filter(None, sys.path))):
         for path in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
-            if path.is_file():
+            if is_file(path):
                 return path
     raise ConfigurationError(f"--model {location}: no module {module!r} in {folder} nor on the Python path")
 
