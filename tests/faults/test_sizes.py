@@ -132,7 +132,7 @@ def test_an_outcome_that_is_too_large_fails_and_those_beside_it_are_scored(sized
     assert "bytes, over the limit of 1048576" in found[1]["error"]["message"]
 
 
-@pytest.mark.parametrize("limit", [70_000, 20_000])
+@pytest.mark.parametrize("limit", [70_000, 65_536, 20_000])
 def test_the_hooks_batches_keep_to_the_limit_of_a_small_topic(
     sized: Sized, limit: int, caplog: pytest.LogCaptureFixture
 ) -> None:

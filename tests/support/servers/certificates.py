@@ -1,7 +1,12 @@
 """Certificates as a company creates them: its own authority, and the certificates that it signed."""
 
+import contextlib
 import shutil
+import socket
+import ssl
 import subprocess
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,3 +62,27 @@ class Authority:
         done = subprocess.run([openssl, *arguments], cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ServerUnavailableError(f"openssl: {done.stderr}")
+
+
+@contextlib.contextmanager
+def listening(issued: Issued) -> Iterator[str]:
+    """Yield the address of a listener that sends a certificate, which is all that a client needs to refuse it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issued.certificate, issued.key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(5)
+                    context.wrap_socket(connection, server_side=True).recv(100)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()

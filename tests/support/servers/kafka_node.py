@@ -16,7 +16,7 @@ from gnomon_consumer.runtime.parent_death import tie_to_parent
 from tests.support.servers.shared import ROOT, ServerUnavailableError
 
 POM = Path(__file__).with_name("pom.xml")
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 _LOG_LEVELS = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -61,13 +61,19 @@ class KafkaNode:
             f"{broker_jars()}/*",
             *_LOG_LEVELS,
         ]
-        tool = [*run, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), *format_options]
-        formatted = subprocess.run(tool, capture_output=True, text=True, check=False)
+        self._storage = folder / name
+        self._format = [*run, "kafka.tools.StorageTool", "format", "-c", str(properties), *format_options, "-t"]
+        self._command = [*run, "kafka.Kafka", str(properties)]
+        self.empty(CLUSTER_ID)
+
+    def empty(self, cluster_id: str) -> None:
+        """Start as a new cluster without topics, on the same address."""
+        shutil.rmtree(self._storage, ignore_errors=True)
+        formatted = subprocess.run([*self._format, cluster_id], capture_output=True, text=True, check=False)
         if formatted.returncode != 0:
             raise ServerUnavailableError(
                 f"no real Kafka: formatting its storage failed:\n{formatted.stdout}{formatted.stderr}"
             )
-        self._command = [*run, "kafka.Kafka", str(properties)]
         self.start()
 
     def start(self) -> None:
@@ -86,7 +92,7 @@ class KafkaNode:
         """Return when the node reports that it has started.
 
         Raises:
-            ServerUnavailableError: it ended, or does not report it within a minute.
+            ServerUnavailableError: it ended, or does not report it in time.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while "Kafka Server started" not in (said := self._log.read_text(errors="replace")):

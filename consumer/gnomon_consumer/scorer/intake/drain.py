@@ -122,7 +122,7 @@ class Drain:
                 self._reach(owned, message.offset() or 0)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET and owned is not None:
             self._truncated(owned)
-        elif denied := refusal(error, f"{self._topic} or the group of this deployment"):
+        elif denied := refusal(error, *self._assignment.needs):
             raise denied
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART or not (error.retriable() or error.code() in _PASSING):
             raise ConfigurationError(f"{self._topic} cannot be read: {error.str()}")
