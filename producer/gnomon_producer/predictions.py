@@ -78,7 +78,7 @@ def with_class(truth: dict[str, Any], classes: tuple[str, str] | None) -> dict[s
 
 
 def prediction_of_result(result: Any) -> Fields | None:
-    """Read what an `observe(predicted=…)` callable returned: a mapping, Prediction, number, or a label (text, boolean)."""
+    """Read the result of an `observe(predicted=…)` callable: mapping, Prediction, number, or label (text, boolean)."""
     if isinstance(result, Mapping):
         names = set(islice(result, len(PREDICTION) + 1))  # a mapping may iterate for ever
         if not names <= set(PREDICTION):

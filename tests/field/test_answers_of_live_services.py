@@ -19,7 +19,8 @@ class Decision(enum.Enum):
     ("result", "value", "label"),
     [
         (0.3, 0.3, None), (np.array([0.3]), 0.3, None), (Decimal("0.3"), 0.3, None), (1, 1.0, None),
-        (np.float32(0.5), 0.5, None), ("late", None, "late"), (b"late", None, "late"), (Decision.REVIEW, None, "review"), (["late"], None, "late"),
+        (np.float32(0.5), 0.5, None), ("late", None, "late"), (b"late", None, "late"),
+        (Decision.REVIEW, None, "review"), (["late"], None, "late"),
         (True, None, "True"), (np.False_, None, "False"), (np.array([True]), None, "True"),
     ],
 )  # fmt: skip
