@@ -200,6 +200,30 @@ $$
     ) p
 $$;
 
+-- Of what share of its pairs a deployment's quality is computed: of about 200,000, unless exact (docs/adr/0044). One row a
+-- deployment that has more than that.
+create function gnomon_estimators.thinned(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                          exact boolean)
+    returns table (deployment_id integer, share float8)
+    language sql stable parallel safe rows 1 as -- planner note 9
+$$
+    select p.deployment_id, 200000.0 / count(*)
+    from gnomon_estimators.pairs_of(thinned.stream, thinned.deployment, thinned.since, thinned.until, thinned.segment) p
+    where thinned.exact is not true
+    group by 1 having count(*) > 200000
+$$;
+
+-- The share that holds for a deployment: 1 where it is not among those thinned.
+create function gnomon_estimators.share_of(deployment_id integer, ids integer[], shares float8[]) returns float8
+    language sql immutable parallel safe as
+$$ select coalesce(shares[array_position(ids, deployment_id)], 1) $$;
+
+-- Whether a request is among such a share. The hash knows nothing of its content, so this is as if the service itself had
+-- captured so much less: the weight is divided by the share.
+create function gnomon_estimators.within_share(request_id text, share float8) returns boolean
+    language sql immutable parallel safe as
+$$ select share >= 1 or hashtextextended(request_id, 200000) < (2 * share - 1) * 9223372036854775808::float8 $$;
+
 -- Normalised discounted cumulative gain of the first 1, 3, 5, 10 and 20 items, by linear gain and by exponential gain,
 -- 2^relevance - 1: ten numbers in the order of `ndcg_metrics`. Discount log2(1 + place), items matched by name, items
 -- without a relevance count 0 (Järvelin and Kekäläinen 2002; Burges et al. 2005). Null if no item has a relevance above
