@@ -200,26 +200,29 @@ $$
     ) p
 $$;
 
--- Of what share of its pairs a deployment's quality is computed: of about 200,000, unless exact (docs/adr/0044). One row a
--- deployment that has more than that.
+-- The number of pairs of a deployment above which the reports on quality read about that many (docs/adr/0044).
+create function gnomon_estimators.read_at_most() returns float8 language sql immutable parallel safe as
+$$ select 200000::float8 $$;
+
+-- The share of its pairs that is read, for each deployment that has more; none if exact.
 create function gnomon_estimators.thinned(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                           exact boolean)
     returns table (deployment_id integer, share float8)
     language sql stable parallel safe rows 1 as -- planner note 9
 $$
-    select p.deployment_id, 200000.0 / count(*)
+    select p.deployment_id, gnomon_estimators.read_at_most() / count(*)
     from gnomon_estimators.pairs_of(thinned.stream, thinned.deployment, thinned.since, thinned.until, thinned.segment) p
     where thinned.exact is not true
-    group by 1 having count(*) > 200000
+    group by 1 having count(*) > gnomon_estimators.read_at_most()
 $$;
 
--- The share that holds for a deployment: 1 where it is not among those thinned.
+-- The share for a deployment: 1 if it is not in the list.
 create function gnomon_estimators.share_of(deployment_id integer, ids integer[], shares float8[]) returns float8
     language sql immutable parallel safe as
 $$ select coalesce(shares[array_position(ids, deployment_id)], 1) $$;
 
--- Whether a request is among such a share. The hash knows nothing of its content, so this is as if the service itself had
--- captured so much less: the weight is divided by the share.
+-- Whether a request belongs to such a share. The hash is independent of its content, so this is as if the service itself
+-- had captured only this share: the weight is divided by it.
 create function gnomon_estimators.within_share(request_id text, share float8) returns boolean
     language sql immutable parallel safe as
 $$ select share >= 1 or hashtextextended(request_id, 200000) < (2 * share - 1) * 9223372036854775808::float8 $$;

@@ -27,7 +27,7 @@ declare
     asked text[] := measured.metrics;
     one_by_one boolean := measured.horizon is not null
         and gnomon_estimators.holds_little(measured.stream, measured.deployment, measured.since, measured.until);
-    -- Of labelled pairs, unless all are to be read.
+    -- The deployments of which a share of the labelled pairs is read.
     ids integer[] := '{}';
     shares float8[] := '{}';
     pairs text := case when measured.horizon is null then 'select p.*, 1::float8 as share, null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
