@@ -1,4 +1,4 @@
-"""The test kit of the models under its earlier name, for small scripts outside of the repository."""
+"""The former name of the models' test kit, for small scripts outside of the repository."""
 
 from tests.support.model_runners import load, outcomes
 

@@ -1,4 +1,4 @@
-"""The test kit of the scorer under its earlier name, for small scripts outside of the repository."""
+"""The former name of the scorer's test kit, for small scripts outside of the repository."""
 
 from tests.support.live_stream import save, write_sidecar
 

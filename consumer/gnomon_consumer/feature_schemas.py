@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
+from confluent_kafka import KafkaError
+
 from gnomon_consumer.feature_inference import infer
-from gnomon_consumer.kafka.clients import client_config, list_topics, make_producer
+from gnomon_consumer.kafka.clients import client_config, is_mock, list_topics, make_producer
+from gnomon_consumer.kafka.errors import refusal, write
+from gnomon_consumer.kafka.topic_ids import denial_of
 from gnomon_consumer.settings import Settings
-from gnomon_schemas.errors import DependencyUnreachableError
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.features import Feature, FeatureSchema, by_any_name
 from gnomon_schemas.flattening import with_definitions_everywhere
 from gnomon_schemas.framing import SchemaKey
@@ -97,20 +101,27 @@ def publish(settings: Settings, features: FeatureSchema) -> SchemaKey:
     if registry_properties(settings.kafka.properties):
         with registry_client(settings.kafka.properties) as client:
             return register(client, topics.live, features.live)
-    list_topics(settings)  # fails within a moment if there is no broker
-    lost: list[str] = []
+    found = list_topics(settings)  # fails within a moment if there is no broker
+    if topics.schemas not in found.topics and not is_mock(found):
+        # A broker with automatic creation would create it with other settings.
+        raise denial_of(settings, topics.schemas) or ConfigurationError(
+            f"no topic {topics.schemas}: run `gnomon topics create`"
+        )
+    lost: list[KafkaError] = []
     producer = make_producer(settings)
     producer.produce(
         topics.schemas,
         features.live.text.encode(),
         str(features.live.fingerprint).encode(),
         partition=0,
-        on_delivery=lambda error, _message: lost.append(error.str()) if error else None,
+        on_delivery=lambda error, _message: lost.append(error) if error else None,
     )
     left = producer.flush(settings.kafka.timeout_seconds)
+    if lost and (denied := refusal(lost[0], write(topics.schemas))):
+        raise denied
     if left or lost:
         raise DependencyUnreachableError(
-            f"{topics.schemas} does not accept the schema: {lost[0] if lost else 'no answer'}"
+            f"{topics.schemas} does not accept the schema: {lost[0].str() if lost else 'no answer'}"
         )
     return features.live.fingerprint
 
@@ -119,6 +130,8 @@ def published(settings: Settings) -> list[Schema]:
     """Return the schemas in the stream's `schemas` topic, oldest first."""
     topics = Topics(settings.require_stream(), settings.topic_prefix)
     if topics.schemas not in list_topics(settings).topics:
+        if denied := denial_of(settings, topics.schemas):
+            raise denied
         return []
     store = TopicSchemas(client_config(settings), topics.schemas, timeout_s=settings.kafka.timeout_seconds)
     try:

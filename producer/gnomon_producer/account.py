@@ -1,7 +1,7 @@
 """The account of what was offered: offered = delivered + dropped(reason) + in flight, at any moment."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,7 +33,9 @@ class Account:
     The lock is reentrant because a signal handler that drains may interrupt a thread inside it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Callable[[KafkaError, Any], None] = lambda _error, _message: None) -> None:
+        """Create an empty one; `lost` is called with each message that could not be delivered."""
+        self._lost = lost
         self._lock = threading.RLock()
         self._offered = 0
         self._delivered = 0
@@ -57,13 +59,14 @@ class Account:
         with self._lock:
             self._apart[why] += 1
 
-    def on_delivery(self, error: KafkaError | None, _message: Any) -> None:
+    def on_delivery(self, error: KafkaError | None, message: Any) -> None:
         """Handle librdkafka's delivery report."""
         if error is None:
             with self._lock:
                 self._delivered += 1
         else:
             self.drop("too_large" if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else "delivery_failed")
+            self._lost(error, message)
 
     def counts(self) -> Counts:
         """Return all counters of one moment."""

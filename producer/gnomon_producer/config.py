@@ -1,6 +1,5 @@
 """The configuration of a Tap, from code or from the environment: every field with its unit, default and limits."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from gnomon_producer.privacy import BeforeSend
 from gnomon_producer.rejections import Ignored, checked_ignored
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import FeatureSource
+from gnomon_schemas.json_text import load_json
 from gnomon_schemas.topics import Topics
 
 Features = Mapping[str, Any]
@@ -154,7 +154,7 @@ def _truth(text: str) -> bool:
 
 
 def _properties(text: str) -> dict[str, Any]:
-    loaded = json.loads(text)
+    loaded = load_json(text)
     if isinstance(loaded, dict):
         return loaded
     raise ValueError("not a JSON object of librdkafka properties")

@@ -28,8 +28,10 @@ POLL_SECONDS = 0.1
 RETRY_SECONDS = 60.0
 DEAD_SECONDS = 10.0  # a full buffer without an acknowledgement for this long means that there is no publisher
 _REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED)
+# Purged by us, at the end or after a fatal error, which has its own line; or too large, which has its own count.
+_ABANDONED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError.MSG_SIZE_TOO_LARGE)
 _STUCK = (
-    "captures of this process are dropped (publisher_dead): it was forked while librdkafka was at work,"
+    "captures of this process are dropped (publisher_dead): it was forked while librdkafka was busy,"
     " and cannot use it; make the first capture after the fork, or end the process"
 )
 Headers = list[tuple[str, bytes]]
@@ -55,9 +57,9 @@ class Delivery:
         self.producer_id = str(uuid.uuid4())
         self.started_at = time.time_ns() // 1000
         self.exit_timeout_s = settings.exit_timeout_s
-        self.captures = Account()
-        self.labels = Account()
-        self.service_messages = Account()
+        self.captures = Account(self._lost)
+        self.labels = Account(self._lost)
+        self.service_messages = Account(self._lost)
         self.log = OncePerMinute()
         self._settings = settings
         self._on_start = on_start
@@ -197,7 +199,7 @@ class Delivery:
             self._limit = TopicLimit(self._settings.librdkafka() | quiet, self._settings.topics)
 
     def _keep_limit(self) -> None:
-        """When the topics' limit is known, replace the producer if its batches could exceed it.
+        """Replace the producer once the topics' limit is known, if its batches could exceed it.
 
         librdkafka reads `batch.size` only when a producer is created. The old producer still delivers its messages.
         """
@@ -218,6 +220,20 @@ class Delivery:
             self.log.note("login", f"Kafka refuses the login or the TLS connection: {error.str()}")
         else:
             self.log.note("kafka", f"Kafka: {error.str()}")
+
+    def _lost(self, error: KafkaError, message: Any) -> None:
+        """Say why a topic does not take messages, with a line for each reason."""
+        code = error.code()
+        if code in _ABANDONED or message is None:
+            return
+        topic = message.topic()
+        said = f"{topic} does not take messages (delivery_failed): {error.str()}"
+        if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            said += (
+                f": grant Write on the topic {topic} (kafka-acls --add --allow-principal User:NAME --operation Write"
+                f" --topic {topic})"
+            )
+        self.log.note(f"lost {topic} {code}", said)
 
     def _run(self) -> None:
         report_at = 0.0

@@ -12,6 +12,7 @@ from gnomon_schemas.checking import first_repeated, full_name
 from gnomon_schemas.drawing import draw_record, record_of
 from gnomon_schemas.errors import SchemaError
 from gnomon_schemas.flattening import display_name, flat_record
+from gnomon_schemas.json_text import load_json
 from gnomon_schemas.schema import MAX_SCHEMA_BYTES, Json, Schema, checked, features_of, live_schema
 
 Kind = Literal["null", "boolean", "int", "long", "float", "double", "string", "enum", "array", "map"]
@@ -148,7 +149,7 @@ def _read(path: Path) -> Json:
     if len(content) > _MAX_FILE_BYTES:
         raise SchemaError(f"{path}: over the limit of {_MAX_FILE_BYTES} bytes")
     try:
-        return json.loads(content)
+        return load_json(content)
     except (ValueError, RecursionError) as error:
         raise SchemaError(f"{path}: not JSON: {error}") from error
 

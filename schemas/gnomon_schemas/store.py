@@ -159,7 +159,7 @@ class TopicSchemas:
     def _unreadable(self, error: KafkaError) -> GnomonError:
         said = f"the topic {self._topic} cannot be read: {error.str()}"
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            return ConfigurationError(f"{said}: grant Read on it")
+            return ConfigurationError(f"{said}: grant Read on the topic {self._topic}")
         return DependencyUnreachableError(said)
 
     def _take(self, message: Message) -> None:

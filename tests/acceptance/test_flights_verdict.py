@@ -74,4 +74,4 @@ def test_the_page_says_what_was_said(story: Story) -> None:
     for look, cell in found.items():
         decision, _, numbers = cell.partition(": ")
         assert story.said[look]["decision"] == decision, look
-        assert numbers in story.said[look]["sentence"].replace(" (Brier score)", ""), look
+        assert numbers in story.said[look]["sentence"].replace("Brier score, ", ""), look

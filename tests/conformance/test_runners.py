@@ -201,7 +201,7 @@ def test_python_models(tmp_path: Path) -> None:
     assert (state.version, state.cache_hits, state.cache_misses) == ("dictionary-7", 3, 1)
     assert outcomes(make("constant"), ROWS[:1]) == [Prediction(1.0, "yes")]
     assert outcomes(make("ranked"), ROWS[:1]) == [Prediction(scores=[0.5, 0.1], items=["a", "b"])]
-    with pytest.raises(ValueError, match="3 numbers are needed"):
+    with pytest.raises(ValueError, match="has 1 rows for 3 captures"):
         predict(make("wrong"), ROWS)
     with pytest.raises(ConfigurationError, match="no callable 'absent'"):
         make("absent")

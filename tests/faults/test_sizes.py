@@ -34,7 +34,7 @@ def test_of_a_dead_letter_the_address_stays_and_as_many_bytes_as_fit(key: int, v
 
 
 def scores_model(path: Path, width: int) -> Path:
-    """One score for each of `width` items, of every capture."""
+    """Return a model with one score for each of `width` items of every capture."""
     write_sidecar(path, task="ranking")
     return save(
         path,
@@ -132,7 +132,7 @@ def test_an_outcome_that_is_too_large_fails_and_those_beside_it_are_scored(sized
     assert "bytes, over the limit of 1048576" in found[1]["error"]["message"]
 
 
-@pytest.mark.parametrize("limit", [70_000, 20_000])
+@pytest.mark.parametrize("limit", [70_000, 65_536, 20_000])
 def test_the_hooks_batches_keep_to_the_limit_of_a_small_topic(
     sized: Sized, limit: int, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from gnomon_consumer.labels.files import RowError, read_labels
 from gnomon_consumer.labels.store import LabelStore
-from gnomon_consumer.labels.values import Formats
+from gnomon_consumer.labels.values import Formats, number
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.texts import NotTextError
@@ -198,8 +198,8 @@ def test_a_damaged_file_is_refused_by_an_error_of_ours(tmp_path: Path) -> None:
     table = pa.table({"request_id": ["a", "b"], "value": [1.0, 2.0], "observed_at": [DAY, DAY]})
     pq.write_table(table, tmp_path / "good.parquet")
     contents = [CSV, CSV.replace(b",", b";"), gzip.compress(CSV), (tmp_path / "good.parquet").read_bytes()]
-    for number in range(4000):
-        if number % 2:
+    for attempt in range(4000):
+        if attempt % 2:
             changed = row | {name: draw.choice(junk) for name in draw.sample(sorted(row), draw.randint(1, 3))}
             path = tmp_path / "labels.jsonl"
             path.write_bytes(json.dumps(changed).encode())
@@ -269,3 +269,21 @@ def test_a_text_is_one_value_in_files_too(tmp_path: Path) -> None:
     (found,) = read(tmp_path / "labels.jsonl")
     assert (found["request_id"], found["label"]) == ("a", "1")
     assert issubclass(NotTextError, ValueError)
+
+
+@pytest.mark.parametrize(("cell", "value"), [("0,5", 0.5), ("1.234,5", 1234.5), ("1.234.567", 1234567.0), ("-3", -3.0)])
+def test_numbers_with_a_decimal_comma(cell: str, value: float) -> None:
+    assert number("value", cell, Formats(decimal_comma=True)) == value
+
+
+@pytest.mark.parametrize("cell", ["0.5", "1.5e3", "12.34", "1.23,4", "1,234.5"])
+def test_a_decimal_point_next_to_a_decimal_comma_is_refused(cell: str) -> None:
+    """Without the points it would be a number ten or a hundred times as large."""
+    with pytest.raises(ValueError, match="a point that separates no thousands"):
+        number("value", cell, Formats(decimal_comma=True))
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_text('{"request_id": "a", "value": 1, "value": 2, "observed_at": "2026-01-02"}')
+    with pytest.raises(ConfigurationError, match="line 1: not JSON: the key 'value' is there twice"):
+        read(tmp_path / "labels.jsonl")

@@ -12,6 +12,7 @@ from tests.support.live_stream import save, write_sidecar
 from tests.support.model_runners import load, outcomes
 
 from gnomon_consumer.scorer.worker import models
+from gnomon_consumer.scorer.worker.models.names import classes_in
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.records import Failure, Prediction
@@ -118,6 +119,10 @@ def test_what_cannot_be_read_is_refused_by_its_key(tmp_path: Path, line: str, re
         ({"missing": {"c": "0"}}, "'c', which is not a feature of the model"),
         ({"inputs": {"y": ["a", "b"]}}, "the model has no input 'y'"),
         ({"features": ["a", "b", "c"]}, "takes 2 columns, but 3 features"),
+        ({"features": ["a", "a"]}, "is given the feature 'a' twice"),
+        ({"inputs": {"x": ["b", "b"]}}, "is given the feature 'b' twice"),
+        ({"missing": {"a": "1e400"}}, "the default of 'a' is '1e400'"),
+        ({"missing": {"a": "1_0"}}, "the default of 'a' is '1_0'"),
     ],
     ids=str,
 )
@@ -289,3 +294,9 @@ def test_tensors_in_the_models_own_folder_are_under_its_hash(tmp_path: Path) -> 
     (tmp_path / "weights.bin").rename(tmp_path / "elsewhere.bin")
     with pytest.raises(ConfigurationError, match=r"'weights\.bin', which is not a file in the model's own folder"):
         load(path, FEATURES)
+
+
+@pytest.mark.parametrize("text", ['{"0": "no", "0": "yes"}', "{0: 'no', 0: 'yes'}"])
+def test_a_class_that_another_tool_names_twice_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="has a key twice"):
+        classes_in(text, "the ONNX metadata's `classes`")

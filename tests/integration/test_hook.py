@@ -90,7 +90,7 @@ def test_observe_serves_functions_and_coroutines_alike(mock_bootstrap: str, stre
 
     @tap.observe(**options)
     def handler(request: dict[str, Any]) -> float:
-        """Return an answer."""
+        """Answer."""
         return float(request["features"]["amount"] / 100)
 
     @tap.observe(**options)

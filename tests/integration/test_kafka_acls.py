@@ -2,73 +2,15 @@
 
 import json
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    ResourcePatternType,
-    ResourceType,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialAlteration,
-    UserScramCredentialUpsertion,
-)
+from tests.support.acls import documented, grant
 from tests.support.live_stream import Stream, sum_model
 from tests.support.servers.process import Gnomon
-from tests.support.servers.secured import ADMIN, PASSWORD, Secured
-from tests.support.servers.shared import ROOT
-
-KINDS = {
-    "topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactional id": ResourceType.TRANSACTIONAL_ID,
-}  # fmt: skip
-OPERATIONS = {
-    "Read": AclOperation.READ, "Write": AclOperation.WRITE, "Alter": AclOperation.ALTER,
-    "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
-}  # fmt: skip
-Rule = tuple[str, ResourceType, str, list[AclOperation]]
-
-
-def documented(stream: str, deployment: str) -> list[Rule]:
-    """Return the table of the page: component, kind of resource, name, operations."""
-    rules: list[Rule] = []
-    for line in (ROOT / "docs/kafka-acls.md").read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 4 and cells[1] in KINDS:
-            name = cells[2].strip("`").replace(".S.", f".{stream}.")
-            name = ".".join(deployment if part == "D" else part for part in name.split("."))
-            rules.append((cells[0], KINDS[cells[1]], name, [OPERATIONS[one.strip()] for one in cells[3].split(",")]))
-    return rules
-
-
-def grant(cluster: Secured, users: dict[str, str], rules: Sequence[Rule]) -> None:
-    admin = cluster.admin()
-    credentials = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
-    added: list[UserScramCredentialAlteration] = [
-        UserScramCredentialUpsertion(user, credentials, PASSWORD.encode()) for user in users.values()
-    ]
-    for future in admin.alter_user_scram_credentials(added).values():
-        future.result()
-    bindings = [
-        AclBinding(
-            kind,
-            name.rstrip("*"),
-            ResourcePatternType.PREFIXED if name.endswith("*") else ResourcePatternType.LITERAL,
-            f"User:{users[component]}",
-            "*",
-            operation,
-            AclPermissionType.ALLOW,
-        )
-        for component, kind, name, operations in rules
-        for operation in operations
-    ]
-    for made in admin.create_acls(bindings).values():
-        made.result()
+from tests.support.servers.secured import ADMIN, Secured
 
 
 def test_a_stream_runs_under_the_documented_rights_and_no_others(

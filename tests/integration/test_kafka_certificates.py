@@ -1,17 +1,12 @@
 """A broker with an untrusted certificate: each command reports it in one line, and ends with 2."""
 
-import contextlib
 import json
-import socket
-import ssl
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.door import enter
 from tests.support.live_stream import FEATURES
-from tests.support.servers.certificates import Authority, Issued
+from tests.support.servers.certificates import Authority, listening
 from tests.support.servers.shared import ServerUnavailableError
 from tests.support.servers.tools import missing
 
@@ -25,30 +20,6 @@ def authority(tmp_path: Path) -> Authority:
         return Authority.made(tmp_path)
     except ServerUnavailableError as reason:
         missing(str(reason))
-
-
-@contextlib.contextmanager
-def listening(issued: Issued) -> Iterator[str]:
-    """Yield the address of a listener that sends a certificate, which is all that a client needs to refuse it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(issued.certificate, issued.key)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                with connection, contextlib.suppress(OSError):
-                    connection.settimeout(5)
-                    context.wrap_socket(connection, server_side=True).recv(100)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
 
 
 @pytest.mark.parametrize("reason", ["expired", "another host", "another authority"])

@@ -258,7 +258,7 @@ from gnomon_consumer.scorer.worker import keeper
 from gnomon_consumer.scorer.worker import sandbox
 if sys.argv[2] == "subreaper":
     sandbox._unshare = lambda _: "refused by this test"
-def work(report):
+def work(report, seen):
     assert (report["processes"] == sandbox.NAMESPACE) == (sys.argv[2] != "subreaper")
     for _ in range(5):
         if os.fork() == 0:

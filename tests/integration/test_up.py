@@ -2,7 +2,9 @@
 
 import json
 import os
+import shlex
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import psutil
 import psycopg
 import pytest
 from confluent_kafka import Producer
+from tests.support import ordinary_user
 from tests.support.servers.process import Gnomon
 
 
@@ -72,3 +75,39 @@ def test_a_folder_that_cannot_be_made_is_one_line(gnomon: Gnomon, tmp_path: Path
     assert ended.returncode == 2
     assert "cannot be made" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_of_somebody_else_is_one_line(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or (python := ordinary_user.interpreter()) is None:
+        pytest.skip("only root can make a folder that another user may not write")
+    with ordinary_user.folder() as folder:
+        folder.chmod(0o755)
+        for command in ("up", "down"):
+            ended = subprocess.run(
+                [python, "-m", "gnomon_consumer", command, "--folder", str(folder)], cwd="/", capture_output=True,
+                text=True, check=False, timeout=120, env=ordinary_user.environment(), user=54321, group=54321,
+                extra_groups=[],
+            )  # fmt: skip
+            said = {"up": (2, f"gnomon: {folder} cannot be written: Permission denied")}
+            nothing = (1, f"gnomon: no server of `gnomon up` is running for {folder}")
+            assert (ended.returncode, ended.stderr.strip()) == said.get(command, nothing)
+
+
+def test_two_at_once_get_the_same_servers(gnomon: Gnomon, tmp_path: Path) -> None:
+    folder = str(tmp_path / "it's here")
+    started = [gnomon.start("up", "--folder", folder) for _ in range(3)]
+    assert [process.wait(180) for process in started] == [0, 0, 0], [process.output for process in started]
+    said = {line for process in started for line in process.stdout.splitlines()}
+    assert len(said) == 2, said
+    assert f"`gnomon down --folder {shlex.quote(folder)}` stops them" in started[0].output
+    assert gnomon.run("down", "--folder", folder).returncode == 0
+
+
+def test_down_waits_for_a_start(gnomon: Gnomon, tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    begun = gnomon.start("up", "--folder", str(folder))
+    while not (folder / "kafka.log").exists():
+        assert begun.popen.poll() is None, begun.output
+    assert gnomon.run("down", "--folder", str(folder)).returncode == 0
+    begun.wait(180)
+    assert gnomon.run("down", "--folder", str(folder)).returncode == 1

@@ -18,7 +18,8 @@ from gnomon_consumer.verdict.plans import record_plan, stored_plans
 from gnomon_consumer.verdict.rules.evidence import Evidence, Series
 from gnomon_consumer.verdict.rules.gate import decide
 from gnomon_consumer.verdict.rules.plan import AnswerComparison, Plan
-from gnomon_consumer.verdict.service import decide_now, stored_verdict, verify
+from gnomon_consumer.verdict.service import decide_now, stored_verdict
+from gnomon_consumer.verdict.verification import verify
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.schema import RECORDS
 
@@ -258,7 +259,7 @@ def test_the_manifest_names_the_features_of_its_time(db: Database) -> None:
     assert said.evidence.manifest["features"] == {"distance": "double"}
     db.add("feature_columns", [{**column, "name": "hour", "position": 2}])
     assert said.verdict_id is not None
-    assert verify(db.connection, row, stored_verdict(db.connection, said.verdict_id)) == []
+    assert verify(db.connection, row, stored_verdict(db.connection, said.verdict_id)).problems == ()
 
 
 def test_agreement_needs_no_labels(db: Database) -> None:
@@ -368,7 +369,7 @@ def test_what_cannot_be_compared_is_no_match_and_stands_in_the_way(db: Database)
     verdict = decide(plan, found)
     assert verdict.decision == "INSUFFICIENT_DATA"
     (why,) = [reason for reason in verdict.reasons if reason.code == "COMPARED"]
-    assert why.text.startswith("90.00% of answered requests that could be compared; it takes 99.00%; ignored where")
+    assert why.text.startswith("90.00% of answered requests that could be compared (needed: 99.00%); ignored where")
     top = {"compare": "top-k", "k": 3}
     nothing = evidence(db, lenient(metric="agreement", goal="not_worse", margin=0.9, comparison=top))
     assert nothing.compared is not None

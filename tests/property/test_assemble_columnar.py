@@ -1,4 +1,4 @@
-"""What the join lays out in columns is, value for value, what plain Python makes of each pair."""
+"""The joiner's columns equal, value for value, the results of plain Python on each pair."""
 
 import json
 import math
@@ -60,7 +60,7 @@ SHADOW_SCHEMA = record_schema("ShadowPrediction")
 
 
 def layout_of(schema: Schema) -> Layout:
-    """Every second position of either array belongs to a feature of an earlier schema."""
+    """Return a layout in which every second position of either array belongs to a feature of an earlier schema."""
     features = FeatureSchema.in_live(schema).features
     numeric = [name for f in features if kind_of(f) == "numeric" for name in (None, f.name)]
     textual = [name for f in features if kind_of(f) == "text" for name in (None, f.name)]
@@ -85,14 +85,14 @@ def matches(draw: st.DrawFn) -> tuple[Schema, Match]:
 
 
 def expected(match: Match, schemas: MemorySchemas) -> dict[str, Any] | tuple[str, str]:
-    """One pair in plain Python, or the reason and detail of its refusal."""
+    """Return one pair in plain Python, or the reason and detail of its refusal."""
     shadow = match.shadow
     try:
         _, schema, live = Reader(schemas).decode(match.value)
     except DecodeError as error:
         return error.reason, str(error)
     if not LEAST_PROBABILITY <= live["capture_probability"] <= 1:
-        return "invalid", f"capture_probability {live['capture_probability']} lies outside {LEAST_PROBABILITY} to 1"
+        return "invalid", f"capture_probability {live['capture_probability']} is outside {LEAST_PROBABILITY} to 1"
     if not FIRST_US <= live["captured_at"] <= LAST_US:
         return "invalid", f"captured_at {live['captured_at']} is not a valid timestamp"
     if live["request_id"] != shadow["request_id"]:
@@ -133,7 +133,7 @@ def expected(match: Match, schemas: MemorySchemas) -> dict[str, Any] | tuple[str
 
 
 def number(value: Any) -> float | None:
-    """A number that may be summed; what lies beyond counts as infinite."""
+    """Return a number that may be summed; larger numbers count as infinite."""
     if value is None or not abs(float(value)) > LARGEST_NUMBER:
         return None if value is None else float(value)
     return math.copysign(math.inf, value)
@@ -174,7 +174,7 @@ def answers(side: str, record: Record) -> dict[str, Any]:
 def test_pairs_in_columns_equal_pairs_in_python(
     drawn: Sequence[tuple[Schema, Match]], through_the_log: bool, windows: int
 ) -> None:
-    """Of several writer schemas, in several windows; outcomes as dicts or as rows of what was read from the log."""
+    """With several writer schemas, in several windows; outcomes as dicts or as rows read from the log."""
     schemas = MemorySchemas([SHADOW_SCHEMA, *(schema for schema, _ in drawn)])
     reader = ColumnarReader(schemas)
     pairs = [match for _, match in drawn]

@@ -1,4 +1,4 @@
-"""Any record of any feature schema comes back as it went in, and no damage to its bytes goes unnoticed."""
+"""Any record of any feature schema is decoded to the same record, and damage to its bytes is always detected."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How often the intervals of the reports hold the truth, over traffic drawn and sampled anew."""
+"""How often the intervals of the reports contain the truth, over simulated and sampled traffic."""
 
 import math
 
@@ -20,7 +20,7 @@ def test_coverage_within_the_targets(name: str) -> None:
     for metric in METRICS:
         share, counted = found[metric]
         if case.setting.days == 1:
-            assert counted == 0, metric  # one day says nothing of days like these
+            assert counted == 0, metric  # one day shows nothing about days like it
         else:
             assert case.least - noise <= share <= case.largest + noise, (metric, share)
     share, counted = found["agreement, period"]
@@ -52,7 +52,7 @@ def test_a_quick_look() -> None:
 
 
 def test_what_is_true_is_known() -> None:
-    """Against one population that is as large as many."""
+    """The known truth equals that of one very large population."""
     true = truths(Setting(1, agree=0.9, positive=0.3, strata=3))
     assert true["agreement"] == pytest.approx(0.9)
     assert true["accuracy, difference"] == pytest.approx(-0.1 * (1 - 2 * 0.2), abs=0.02)

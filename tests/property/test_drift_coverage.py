@@ -1,4 +1,4 @@
-"""How often drift's interval holds the truth, and how often its threshold is exceeded without any drift."""
+"""How often drift's interval contains the truth, and how often its threshold is exceeded without any drift."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 from tests.support.drift_simulation import Traffic, covered
 
 PERIODS = 300
-# Traffic, the least share covered, the most exceeded. Three Monte Carlo errors are about 4 points.
+# Traffic, the minimum coverage, the maximum share exceeded. Three Monte Carlo errors are about 4 points.
 SETTINGS = {
     "1 day": (Traffic(1), None, 0.09),
     "2 days, nothing shared": (Traffic(2), 0.93, 0.09),
@@ -24,7 +24,7 @@ def test_the_interval_holds_the_truth(name: str) -> None:
     traffic, least, _ = SETTINGS[name]
     moved = Traffic(**{**vars(traffic), "moved": 0.3})
     share, detected = covered(moved, PERIODS, seed=2013)
-    assert detected > 0.97  # a mean that moved by .3 of a deviation is seen
+    assert detected > 0.97  # a shift of the mean by .3 of a deviation is detected
     assert math.isnan(share) if least is None else share >= least
 
 

@@ -1,4 +1,4 @@
-"""The generated encoder writes what fastavro writes, byte for byte, and refuses what has no such bytes."""
+"""The generated encoder writes the same bytes as fastavro, and refuses values without such bytes."""
 
 import struct
 from typing import Any
@@ -14,7 +14,7 @@ from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.schema import record_schema
 
 
-@settings(deadline=None)  # it compiles code each time, on whatever machine
+@settings(deadline=None)  # it compiles code each time, on any machine
 @given(captures())
 def test_captures_equal_fastavro(capture: tuple[FeatureSchema, dict[str, Any]]) -> None:
     schema, record = capture
@@ -51,7 +51,7 @@ def test_numbers_equal_fastavro(number: int) -> None:
 
 
 def _capture(features: dict[str, Any]) -> dict[str, Any]:
-    """A capture whose features follow the marker FEATURES, which is the model's version."""
+    """Return a capture whose features follow the marker FEATURES, which is the model's version."""
     return {
         "producer_id": "",
         "sequence": 0,
@@ -104,7 +104,7 @@ def test_a_union_of_several_types_is_left_to_fastavro() -> None:
 
 
 def test_names_of_a_schema_are_never_code() -> None:
-    """A name that would be code if it were pasted into it (fastavro refuses it)."""
+    """A name that would be code if it were inserted into it (fastavro refuses it)."""
     name = 'x"]; raise SystemExit #'
     encode = compile_encoder({"type": "record", "name": "R", "fields": [{"name": name, "type": "long"}]})
     assert encode({name: 1}) == b"\x02"

@@ -1,4 +1,4 @@
-"""A replay samples what the other deployment sampled: the same captures and cells, and so the same probabilities."""
+"""A replay has the sample of the other deployment: the same captures and cells, and so the same probabilities."""
 
 import uuid
 from typing import Any
@@ -22,7 +22,7 @@ DEAD = {"prediction": None, "error": {"kind": "dead_letter", "message": "framing
 
 @st.composite
 def windows(draw: st.DrawFn) -> list[Records]:
-    """Windows of one partition that follow one another: rows in any order, and the seal."""
+    """Draw consecutive windows of one partition: rows in any order, and the seal."""
     found = []
     start = draw(st.integers(0, 5))
     for _ in range(draw(st.integers(1, 4))):
@@ -84,7 +84,7 @@ def test_the_same_captures_with_the_same_probabilities(drawn: list[Records]) -> 
 
 @given(windows(), st.data())
 def test_what_a_joiner_would_pass_over_is_passed_over(drawn: list[Records], data: st.DataObject) -> None:
-    """Rows that were never sealed, rows and windows that were written twice."""
+    """Rows that were never sealed, and rows and windows that were written twice, are skipped as by the joiner."""
     log: Records = []
     for at, window in enumerate(drawn):
         unsealed = [row(3, n, "ghost", str(uuid.UUID(int=at)), rank=1) for n in range(data.draw(st.integers(0, 2)))]
@@ -98,7 +98,7 @@ def test_what_a_joiner_would_pass_over_is_passed_over(drawn: list[Records], data
 
 @given(windows(), st.data())
 def test_a_window_that_lacks_rows_is_not_whole(drawn: list[Records], data: st.DataObject) -> None:
-    """Retention removes from the front: only the first windows may be hit, and they say so."""
+    """Retention removes from the front: only the first windows may be affected, and they report it."""
     log = [record for window in drawn for record in window]
     gone = data.draw(st.integers(0, len(log)))
     ends = [sum(len(window) for window in drawn[: at + 1]) for at in range(len(drawn))]

@@ -1,4 +1,4 @@
-"""The hook's account closes after every step, and nothing that is made of features gets through to the caller."""
+"""The hook's account closes after every step, and no exception of a feature object reaches the caller."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,7 @@ LIVE = "gnomon.s.live"
 
 
 class Held:
-    """A producer that holds every message until it is told what becomes of it."""
+    """A producer that holds every message until the test decides its delivery."""
 
     def __init__(self) -> None:
         self.held: list[tuple[bytes, Callable[..., None]]] = []
@@ -52,14 +52,14 @@ class Held:
 
 
 def tap_on(producer: Held, **given: Any) -> Tap:
-    """A Tap whose client is the stand-in."""
+    """Return a Tap with the stand-in as client."""
     tap = make_tap("nowhere", "s", **given)
     tap.delivery._make_producer = lambda _config: producer
     return tap
 
 
 class Account(RuleBasedStateMachine):
-    """Beside the Tap a second account is kept by hand: what was offered, what the client holds, what became of it."""
+    """A second account, kept by hand: what was offered, what the client holds, and the results."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ def test_the_account_closes_after_every_step() -> None:
 
 
 class Trouble(Exception):  # noqa: N818 - anybody's exception
-    """What hostile objects raise."""
+    """The exception that hostile objects raise."""
 
 
 def _raise(*_: Any, **__: Any) -> Any:
@@ -154,7 +154,7 @@ _BASES: list[type] = [object, dict, str, int, float, list]
 
 @st.composite
 def hostile(draw: st.DrawFn) -> Any:
-    """An object of a class of its own, some of whose special methods raise, never end or answer nonsense."""
+    """Return an object of its own class, some of whose special methods raise, never end or return nonsense."""
     body: dict[str, Any] = {
         name: property(_raise) if name in ("__class__", "__dict__") else draw(st.sampled_from(_ANSWERS))
         for name in draw(st.sets(st.sampled_from(HOOKS), max_size=6))

@@ -1,4 +1,4 @@
-"""The merge join against an oracle that sees both logs at once: any interleaving, torn windows, replays, truncation."""
+"""The merge join against an oracle with both logs at once: any interleaving, torn windows, replays, truncation."""
 
 import uuid
 from collections.abc import Callable
@@ -20,7 +20,7 @@ UNREAD, FOREIGN = ("score", "truncated"), ("join", "correlation")
 
 
 def drive(logs: Logs, choose: Callable[[], int]) -> tuple[Pairing, list[JoinedWindow]]:
-    """Feed both logs in the interleaving that `choose` makes: how many shadow steps, then how many live messages."""
+    """Feed both logs in the interleaving that `choose` determines: a number of shadow steps, then of live messages."""
     pairing = Pairing(0)
     shadow, live = list(enumerate(logs.shadow)), list(logs.live)
     done: list[JoinedWindow] = []
@@ -29,7 +29,7 @@ def drive(logs: Logs, choose: Callable[[], int]) -> tuple[Pairing, list[JoinedWi
         for _ in range(min(len(shadow), choose())):
             offset, step = shadow.pop(0)
             pairing.shadow(offset, step.name, step.record)
-        # Also when the shadow log is through: a `choose` that is never odd must not wait for ever.
+        # Also at the end of the shadow log, because a `choose` that is never odd must not wait for ever.
         if not told and (choose() % 2 or not shadow):
             pairing.live_reached(logs.low)
             told = True
@@ -104,7 +104,7 @@ W = str(uuid.UUID(int=1))
         ([("SamplingWindow", seal(1, 0, 3, [], W))], "a window of partition 1"),
         (
             [("ShadowPrediction", row(0, 9, "r9", W)), ("SamplingWindow", seal(0, 0, 3, [], W))],
-            "offset 9 lies outside",
+            "offset 9 is outside",
         ),
         ([("Label", {})], "has no place"),
     ],

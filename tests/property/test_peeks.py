@@ -1,4 +1,4 @@
-"""Reading the first fields of many captures at once gives what reading each by itself gives."""
+"""Reading the first fields of many captures at once equals reading each capture alone."""
 
 from collections.abc import Sequence
 

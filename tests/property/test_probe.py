@@ -1,4 +1,4 @@
-"""The latency probe: nested in the sample of its cell, with an exact probability, whatever the cells are."""
+"""The latency probe is nested in the sample of its cell, with an exact probability, for any cells."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ POLICIES = st.sampled_from(["house", "senate", "default"])
 
 
 def sealed(sizes: dict[str, int], budget: int, seed: int, policy: Allocation) -> list[SealedCell[int]]:
-    """Cells of one window, sampled by the sampler; the payload of a capture is its place in its stratum."""
+    """Return cells of one window, sampled by the sampler; the payload of a capture is its index in its stratum."""
     ranks = ranker_of_many(seed)
     strata: dict[str, Reservoir[int]] = {}
     first = 0
@@ -53,7 +53,7 @@ def test_the_probe_is_the_lowest_ranks_of_each_cell(
 
 
 def test_each_capture_is_in_the_probe_as_often_as_it_says() -> None:
-    """Over many seeds: a dense small stratum beside a thin large one, where the lowest ranks of both together lie."""
+    """Over many seeds: a dense small stratum and a sparse large one, to which the lowest overall ranks belong."""
     sizes, runs = {"large": 90, "small": 10}, 3000
     found: Counter[tuple[str, int]] = Counter()
     said: dict[str, float] = {}

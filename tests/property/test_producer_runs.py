@@ -1,4 +1,4 @@
-"""Counts of producer runs by columns are those of a loop over captures."""
+"""Counts of producer runs from columns equal those of a loop over captures."""
 
 from collections import defaultdict
 
@@ -17,7 +17,7 @@ blocks = st.lists(st.lists(captures, max_size=12), max_size=4)
 
 
 def read(block: list[Capture]) -> Peeks:
-    """What `peeks` makes of a block: producers in the order in which they first come."""
+    """Return the result of `peeks` for a block: producers in the order in which they first occur."""
     producers = list(dict.fromkeys(name for name, _, _ in block))
     columns = ([producers.index(name) for name, _, _ in block], [n for _, n, _ in block], [at for _, _, at in block])
     return Peeks(np.arange(len(block)), producers, *(np.array(column, np.int64) for column in columns))
@@ -44,7 +44,7 @@ def one_by_one(window: list[Capture]) -> dict[str, Row]:
 
 
 def counted(window: list[list[Capture]], kept: int) -> RunCounts:
-    """Count the captures of a window whose sequence is below `kept`; the others stand for unreadable ones."""
+    """Count the captures of a window whose sequence is below `kept`; the others represent unreadable ones."""
     runs = ProducerRuns()
     for block in window:
         peeked = read(block)
@@ -60,7 +60,7 @@ def test_a_window(window: list[list[Capture]], kept: int) -> None:
 
 @given(st.lists(blocks, min_size=1, max_size=3), st.sets(st.sampled_from(NAMES)))
 def test_windows_together(windows: list[list[list[Capture]]], wanted: set[str]) -> None:
-    """Those of no wanted run count nowhere; repeats count within a window alone."""
+    """Captures of unwanted runs are not counted; repeats count only within a window."""
     together = RunCounts.joined([counted(window, 6) for window in windows])
     runs = sorted(wanted & set(together.producers))
     if not runs:

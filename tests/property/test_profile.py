@@ -1,4 +1,4 @@
-"""The frozen profile of a feature: nothing of its weight is lost, equal values share a bin."""
+"""The frozen profile of a feature loses no weight, and equal values share a bin."""
 
 import math
 
@@ -34,7 +34,7 @@ def test_a_numeric_profile_keeps_the_whole_weight(drawn: list[float | None], ran
     assert sum(made.masses) == pytest.approx(1)
     x = np.array([v for v in drawn if v is not None and math.isfinite(v)])
     assert (made.points[0], made.points[-1]) == (x.min(), x.max())
-    # The database's width_bucket puts an edge into the bin above it: so did we.
+    # The database's width_bucket puts an edge into the bin above it, and so does the profile.
     bins = np.searchsorted(made.edges, x, side="right")
     expected = np.bincount(bins, weights=weights[finite], minlength=len(made.shares)) / weights[finite].sum()
     assert made.shares == pytest.approx(expected)

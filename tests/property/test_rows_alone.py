@@ -1,4 +1,4 @@
-"""A row is scored as it is alone, whoever is next to it, by every kind of runner; and no row ends the worker."""
+"""Every kind of runner gives a row the same score in any batch as alone, and no row ends the worker."""
 
 import json
 import sys
@@ -83,7 +83,7 @@ def lists_of_any_length(folder: Path) -> Path:
 
 
 def several_inputs(folder: Path, rows: int | None = None) -> Path:
-    """Narrow inputs of several types: a float16, an int32 and a list of exactly two, summed."""
+    """Return a model with narrow inputs of several types: a float16, an int32 and a list of exactly two, summed."""
     nodes = [
         *(helper.make_node("Cast", [name], [f"{name}_f"], to=TensorProto.DOUBLE) for name in ("amount", "visits", "x")),
         helper.make_node("ReduceSum", ["x_f", "axis"], ["sum"], keepdims=1),
@@ -137,7 +137,7 @@ def capture(features: dict[str, Any]) -> dict[str, Any]:
 
 
 def said(outcomes: Outcomes) -> list[str]:
-    """What each outcome says; the size of its batch may differ."""
+    """Return the content of each outcome without the size of its batch, which may differ."""
     records = [Reader(packaged_schemas()).decode(one.message).record for one in outcomes]
     return [json.dumps([one["prediction"], one["error"]]) for one in records]
 

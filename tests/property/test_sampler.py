@@ -1,4 +1,4 @@
-"""The sampler: bottom-k whatever the order, exact inclusion probabilities, and the statistics that follow."""
+"""The sampler: bottom-k in any order, exact inclusion probabilities, and the resulting statistics."""
 
 import random
 from collections import Counter
@@ -21,7 +21,7 @@ captures = st.lists(st.tuples(st.integers(0, 30), st.binary(max_size=2)), max_si
 
 
 def sample(rows: Sequence[tuple[int, bytes]], first_offset: int = 0) -> Sample[int]:
-    """Captures with these ranks and request ids; the payload is the offset."""
+    """Return captures with these ranks and request ids; the payload is the offset."""
     ranks, request_ids = [rank for rank, _ in rows], [request_id for _, request_id in rows]
     offsets = range(first_offset, first_offset + len(ranks))
     return Sample(np.array(ranks, np.int64), request_ids, np.array(offsets, np.int64), list(offsets))
@@ -43,7 +43,7 @@ def order(entry: Entry[int]) -> tuple[int, bytes, int]:
 
 
 def bottom_k(reservoir: Reservoir[int], k: int) -> tuple[list[Entry[int]], int | None]:
-    """What is sampled, in order of rank."""
+    """Return the sample, in order of rank."""
     kept, threshold = reservoir.smallest(k)
     return sorted(kept, key=order), threshold
 
@@ -62,7 +62,7 @@ def test_reservoir_is_the_bottom_k(rows: list[tuple[int, bytes]], cap: int, k: i
 @pytest.mark.parametrize("step", [1, 7, 100])
 @pytest.mark.parametrize("cap", [2, 40])
 def test_a_reservoir_that_dropped_captures_counts_the_next_ones(cap: int, step: int) -> None:
-    """Far more captures than twice the cap: most of them are dropped as they come, and all are counted."""
+    """With far more captures than twice the cap, most are dropped immediately, and all are counted."""
     dice = random.Random(cap)
     rows = [(dice.randrange(10_000), b"%d" % at) for at in range(1000)]
     reservoir = fill(rows, cap, step=step)
@@ -127,7 +127,7 @@ def test_allocations_by_hand() -> None:
     assert allocate(seen, wide, 100, "house") == [89, 9, 2]
     assert allocate(seen, wide, 30, "senate") == [10, 10, 10]
     assert allocate(seen, wide, 60, "senate") == [25, 25, 10]
-    # max(house, senate) = .9, 1/3, 1/3; the smallest cell can give 10 rows only, the others share 90 as .9 : 1/3
+    # max(house, senate) = .9, 1/3, 1/3; the smallest cell has only 10 rows, the others share 90 as .9 : 1/3
     assert allocate(seen, wide, 100, "default") == [66, 24, 10]
 
 
@@ -256,7 +256,7 @@ def test_order_of_arrival_does_not_matter(arrival: list[int], k: int) -> None:
 
 def test_rank_is_the_same_everywhere() -> None:
     assert ranker(0)(b"request") == ranker(0)(b"request") != ranker(1)(b"request")
-    # Frozen: another value would silently break the replay of every stored sample.
+    # A fixed value: another one would silently break the replay of every stored sample.
     assert [ranker(seed)(b"request") for seed in (0, -1)] == [2749782486184156706, 8729861127765981951]
     names = [random.Random(i).randbytes(8) for i in range(1000)]
     ranks = ranker_of_many(5)(names).tolist()

@@ -1,4 +1,4 @@
-"""What a worker makes of a batch in columns is, byte for byte, what it would make of its rows one by one in Python."""
+"""A worker's result for a batch in columns equals, byte for byte, plain Python on its rows one by one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,7 @@ ITEMS = ("no", "yes")
 
 
 class Adder:
-    """A model in the open: value = a, and every kind of answer and failure that depends on it."""
+    """A transparent model: value = a, and every kind of answer and failure that depends on it."""
 
     inputs: tuple[ModelInput, ...] = (ModelInput("x", "any", ("a", "t")),)
     reading = "value: all of it"
@@ -65,7 +65,7 @@ class Adder:
 
 
 def expected(row: Row, schemas: MemorySchemas, window: str, queued_us: int, size: int) -> tuple[str, bytes]:
-    """The outcome of one row, in plain Python."""
+    """Return the outcome of one row, in plain Python."""
     model = as_dict(SPEC.artefact)
     try:
         schema, record = capture_of(row, schemas)

@@ -1,4 +1,4 @@
-"""A shadow log taken in batches, of any cut and with redelivery, is what it is record by record."""
+"""A shadow log read in batches of any division, with redelivery, gives the same result as record by record."""
 
 import uuid
 from typing import Any
@@ -33,7 +33,7 @@ def messages(logs: Logs) -> list[bytes]:
 
 
 def outcome(partition: Partition, found: list[int | None], live: list[Live]) -> Any:
-    """Everything that can be told of a partition from outside."""
+    """Return everything about a partition that is visible from outside."""
     partition.live(live)
     windows = [
         (window.seal.start_offset, window.shadow_offset, window.matches.shadow.to_pylist(), window.matches.values)

@@ -1,4 +1,4 @@
-"""Whatever a sidecar, an MLflow signature or a model's metadata says: it is read, or refused in our own words."""
+"""Any sidecar, MLflow signature or model metadata is read, or refused with one of the product's errors."""
 
 import json
 import random
@@ -88,7 +88,7 @@ def mutated(text: str, source: random.Random) -> str:
 
 
 def attempt(folder: Path, sidecar: str, mlmodel: str, metadata: dict[str, str]) -> bool:
-    """Whether a model binds with all of this; anything but our own refusal fails the test."""
+    """Return whether a model binds with all of this; any exception but our own refusal fails the test."""
     model = folder / "model.onnx"
     model.with_suffix(".yaml").write_bytes(sidecar.encode("utf-8", "surrogatepass"))
     (folder / "MLmodel").write_bytes(mlmodel.encode("utf-8", "surrogatepass"))
@@ -122,7 +122,7 @@ def run(folder: Path, seeds: range) -> None:
         except Exception:
             print(f"seed {seed}")
             raise
-    assert taken > len(seeds) // 10  # some mutations hurt nothing
+    assert taken > len(seeds) // 10  # some mutations do no harm
 
 
 @pytest.mark.parametrize("sidecar", SIDECARS, ids=range(len(SIDECARS)))

@@ -1,4 +1,4 @@
-"""One text for a label, an id or a segment, whatever carries it: the hook, a model's answer and a file agree."""
+"""A label, an id or a segment has the same text in the hook, in a model's answer and in a file."""
 
 import enum
 import math
@@ -24,7 +24,7 @@ SAFE = 2**53
 
 
 def carriers(value: Any) -> list[Any]:
-    """The same one value as callers hold it."""
+    """Return the same value in all types that callers use."""
     return [
         value,
         [value],

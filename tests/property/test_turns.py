@@ -1,4 +1,4 @@
-"""Whose turn it is at the workers: probes never beside batches, and nobody starves."""
+"""The order of jobs: probes never run next to batches, and every job is executed."""
 
 from collections import deque
 
@@ -16,7 +16,7 @@ def job(name: int, single: bool) -> Job:
     return Job(str(name), 0, 0, NOTHING, NOWHERE, single)
 
 
-# A new probe or batch; the oldest job at work is done, or has killed its worker; a window is cancelled.
+# A new probe or batch; the oldest running job is done, or has killed its worker; a window is cancelled.
 EVENTS = st.lists(st.sampled_from(["probe", "batch", "done", "died", "cancel"]), max_size=60)
 
 
@@ -51,7 +51,7 @@ def test_probes_and_batches_take_turns_and_nothing_is_lost(events: list[str], wo
             at_work.append(taken)
         assert len({one.single for one in at_work}) <= 1
         assert at_work or not waiting, "everybody waits for nobody"
-    # Neither kind lets the other pass twice.
+    # Neither kind is overtaken twice.
     assert all(changes <= 2 for changes in waited.values())
 
 

@@ -1,4 +1,4 @@
-"""How often a challenger at the margin is promoted, by the code that decides: a quick look, and the long suite."""
+"""How often a challenger at the margin is promoted by the deciding code: a short version, and the long suite."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_the_known_limit_rare_very_bad_days() -> None:
 
 
 def false_harm(runs: int, segments: int, seed: int) -> float:
-    """Return the share of runs in which a segment at its margin is ever called harmed, with looks every day."""
+    """Return the share of runs in which a segment at its margin is ever reported as harmed, with looks every day."""
     rng = np.random.default_rng(seed)
     g = tuning(PLAN.days, PLAN.weeks, PLAN.alpha)[0]
     days = rng.normal(size=(runs, segments, 91)) + 0.7 * rng.normal(size=(runs, 1, 91))
@@ -62,7 +62,7 @@ def false_harm(runs: int, segments: int, seed: int) -> float:
         first = days[..., :look]
         mean, error = first.mean(-1), first.std(-1, ddof=1) / np.sqrt(look)
         values = harm_evalue(mean, error, 0.0, look, g)
-        # e-BH rejects something exactly where some k of the largest reach their level.
+        # e-BH rejects something exactly if some k of the largest reach their level.
         ordered = -np.sort(-values, axis=1)
         harmed |= (ordered * np.arange(1, segments + 1) >= segments / PLAN.alpha).any(1)
     assert bool(harmed[0]) or not e_bh(list(values[0]), PLAN.alpha)

@@ -1,6 +1,6 @@
 """Check a release before it is tagged: `make release-check`. Builds from a clean tree and installs as users do.
 
-Nothing of the working folder takes part: sources come from git, environments are new. Ends with status 1 at the first
+No file of the working folder is used: sources come from git, environments are new. Ends with status 1 at the first
 failure, whose output is shown.
 """
 
@@ -29,7 +29,7 @@ SMOKE = "import numpy, onnxruntime, pyruhvro, pgpq, scipy.special"
 
 
 def run(command: Sequence[str | Path], **options: object) -> str:
-    """Run one step; its output is shown where it fails."""
+    """Run one step; show its output if it fails."""
     done = subprocess.run(
         [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         **options,  # type: ignore[call-overload]
@@ -42,7 +42,7 @@ def run(command: Sequence[str | Path], **options: object) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line of the protocol with the time since the start."""
+    """Print a line of the log with the time since the start."""
     print(f"{time.monotonic() - BEGAN:6.0f} s  {text}", flush=True)
 
 
@@ -50,7 +50,7 @@ BEGAN = time.monotonic()
 
 
 def clean_tree(folder: Path) -> Path:
-    """Return a checkout of HEAD; refuse where something is not committed."""
+    """Return a checkout of HEAD; refuse uncommitted changes."""
     if changes := run(["git", "-C", ROOT, "status", "--porcelain"]):
         sys.exit(f"release-check: commit first:\n{changes}")
     tree = folder / "tree"
@@ -70,8 +70,8 @@ def build(tree: Path, out: Path) -> tuple[Path, Path]:
 
 
 def interpreter(uv: str, version: str) -> str | None:
-    """Return an interpreter of this version that is here; None where there is none."""
-    # pyenv keeps each version in a folder of its own, which uv does not search.
+    """Return an installed interpreter of this version; None if there is none."""
+    # pyenv keeps each version in a separate folder, which uv does not search.
     for found in sorted(
         Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python")
     ):
@@ -83,7 +83,7 @@ def interpreter(uv: str, version: str) -> str | None:
 
 
 def resolve(uv: str, version: str, tree: Path, folder: Path) -> None:
-    """For a Python that is not here: every dependency has a wheel for it, in versions that fit together."""
+    """Check for a Python that is not installed that every dependency has a wheel for it, in compatible versions."""
     extras = [part for name in EXTRAS for part in ("--extra", name)]
     run(
         [uv, "pip", "compile", "--quiet", "--no-python-downloads", "--python-version", version, "--only-binary",
@@ -92,7 +92,7 @@ def resolve(uv: str, version: str, tree: Path, folder: Path) -> None:
 
 
 def install(uv: str, python: str, wheel: Path, folder: Path, resolution: str) -> Path:
-    """Make an environment with the wheel, its extras and the lowest or the newest versions that the ranges allow."""
+    """Create an environment with the wheel, its extras and the lowest or the newest versions that the ranges allow."""
     environment = folder / f"{Path(python).parts[-3]}-{resolution}"
     run([uv, "venv", "--quiet", "--python", python, environment])
     target = environment / "bin" / "python"
@@ -104,7 +104,7 @@ def install(uv: str, python: str, wheel: Path, folder: Path, resolution: str) ->
 
 
 def smoke(python: Path, tree: Path, folder: Path) -> str:
-    """Import, call and test what was installed, from a folder without the sources."""
+    """Import, call and test the installed packages, from a folder without the sources."""
     gnomon = python.with_name("gnomon")
     run([gnomon, "--help"], cwd=folder)
     version = run([gnomon, "--version"], cwd=folder).splitlines()[0]
@@ -162,7 +162,7 @@ def main() -> None:
 
 
 def demo(uv: str, wheel: Path, folder: Path) -> None:
-    """Run the demo from the wheel in an environment of its own."""
+    """Run the demo from the wheel in a separate environment."""
     environment = folder / "demo"
     run([uv, "venv", "--quiet", "--python", sys.executable, environment])
     target = environment / "bin" / "python"

@@ -10,7 +10,7 @@ from tests.simulation.simulation import Course, Result, lasting, run
 
 
 def main() -> int:
-    """Return 1 where a seed failed."""
+    """Return 1 if a seed failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=2000, help="how many seeds; default 2000")
     parser.add_argument("--first", type=int, default=0, help="the first seed; default 0")
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def summary(results: list[Result], seconds: float) -> None:
-    """Print what was simulated."""
+    """Print the simulated time and faults."""
     faults: Counter[str] = Counter()
     for result in results:
         faults.update(result.faults)

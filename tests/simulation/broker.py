@@ -1,7 +1,7 @@
 """A Kafka cluster in memory: partitions with offsets, markers and a last stable offset, and the transactions' state.
 
-It has the properties of a cluster without KIP-890: the end of a transaction that arrives late ends whatever transaction
-its producer has open then.
+It behaves like a cluster without KIP-890: a late end of a transaction ends whatever transaction its producer has open
+then.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ Headers = list[tuple[str, str | bytes | None]] | None
 
 @dataclass(eq=False)
 class Transaction:
-    """What one producer writes together; `state` is open, committed or aborted."""
+    """The records that one producer writes together; `state` is open, committed or aborted."""
 
     producer: str
     started_at: float
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class Log:
-    """One partition; `low` is its first offset that is still there."""
+    """One partition; `low` is its first existing offset."""
 
     def __init__(self, topic: str, number: int) -> None:
         self.topic = topic
@@ -52,12 +52,12 @@ class Log:
 
     @property
     def high(self) -> int:
-        """The end."""
+        """Return the end."""
         return len(self.entries)
 
     @property
     def stable(self) -> int:
-        """The last stable offset: below it no transaction is open."""
+        """Return the last stable offset: no transaction is open below it."""
         return min(self._open.values(), default=self.high)
 
     def append(
@@ -69,7 +69,7 @@ class Log:
         transaction: Transaction | None = None,
         marker: bool = False,
     ) -> int:
-        """Write at the end; return the offset."""
+        """Append at the end; return the offset."""
         offset = self.high
         if transaction is not None and not marker:
             self._open.setdefault(transaction, offset)
@@ -83,7 +83,7 @@ class Log:
         self.append(None, b"", None, at_ms, transaction, marker=True)
 
     def read(self, position: int, committed: bool) -> Iterator[Entry]:
-        """What a consumer gets from a position on; it leaves out markers and what was aborted."""
+        """Return what a consumer gets from a position on; markers and aborted records are left out."""
         end = self.stable if committed else self.high
         for entry in self.entries[max(position, self.low) : end]:
             hidden = committed and entry.transaction is not None and entry.transaction.state == "aborted"
@@ -93,7 +93,7 @@ class Log:
 
 @dataclass
 class ProducerState:
-    """What the coordinator knows of one transactional id."""
+    """The coordinator's state of one transactional id."""
 
     epoch: int = 0
     transaction: Transaction | None = None
@@ -113,24 +113,24 @@ class Broker:
         self._producers: dict[str, ProducerState] = {}
 
     def grow(self, topic: str, partitions: int) -> None:
-        """Give a topic so many partitions at least."""
+        """Grow a topic to at least so many partitions."""
         logs = self.topics.setdefault(topic, [])
         logs += [Log(topic, number) for number in range(len(logs), partitions)]
 
     def log(self, topic: str, partition: int) -> Log | None:
-        """A partition, None where there is none."""
+        """Return a partition, None if there is none."""
         logs = self.topics.get(topic, [])
         return logs[partition] if partition < len(logs) else None
 
     @property
     def now_ms(self) -> int:
-        """The wall clock."""
+        """Return the wall clock."""
         return self.world.now_us() // 1000
 
     # Transactions.
 
     def init(self, producer: str) -> int:
-        """Fence the namesakes of a producer, and abort what they left open; return its epoch."""
+        """Fence earlier producers of the same id and abort their open transactions; return the new epoch."""
         state = self._producers.setdefault(producer, ProducerState())
         state.epoch += 1
         self._finish(state, "aborted")
@@ -167,7 +167,7 @@ class Broker:
         return None
 
     def end(self, producer: str, epoch: int, commit: bool) -> KafkaError | None:
-        """Take the request that ends the transaction which this producer has open now, whichever that is."""
+        """Accept the request that ends the transaction which this producer has open now, whichever it is."""
         state = self._producers[producer]
         outcome = "committed" if commit else "aborted"
         if epoch != state.epoch:
@@ -180,7 +180,7 @@ class Broker:
         return None
 
     def tick(self) -> None:
-        """Abort what is open for too long, and fence its producer; look after the groups."""
+        """Abort transactions that are open for too long, and fence their producers; update the groups."""
         for state in self._producers.values():
             transaction = state.transaction
             if transaction is not None and self.world.now - transaction.started_at > TRANSACTION_S:
@@ -213,5 +213,5 @@ class Broker:
 
 
 def fenced() -> KafkaError:
-    """A newer producer has the same transactional id."""
+    """Another producer is newer and has the same transactional id."""
     return KafkaError(KafkaError._FENCED, "fenced", True)

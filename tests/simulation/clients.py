@@ -1,7 +1,7 @@
-"""confluent-kafka's clients as far as the product uses them, over the broker in memory.
+"""The parts of confluent-kafka's clients that the product uses, over the broker in memory.
 
-Callbacks come out of `consume` and `poll`, whichever call that is. A request of the same consumer inside of a callback
-is a violation: librdkafka ends the process at its next callback.
+Callbacks run in `consume` and `poll`, whichever is called. A request of the same consumer inside of a callback is a
+violation: librdkafka ends the process at its next callback.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ HANGS_S = 1e9
 
 
 def timed_out(retriable: bool = True) -> KafkaException:
-    """No answer came in time."""
+    """Return the error for a missing answer."""
     return KafkaException(KafkaError(KafkaError._TIMED_OUT, "timed out", False, retriable))
 
 
 class Client:
-    """What all clients share."""
+    """Common behaviour of all clients."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -36,7 +36,7 @@ class Client:
         self.within_callback = False
 
     def request(self, timeout: float) -> None:
-        """Ask the broker; raises KafkaException where it does not answer."""
+        """Ask the broker; raise KafkaException if it does not answer."""
         if self.within_callback:
             raise ViolationError("a request inside of a rebalance callback")
         self.world.pause()
@@ -47,7 +47,7 @@ class Client:
                 raise timed_out()
 
     def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:
-        """Metadata."""
+        """Return metadata."""
         self.request(timeout)
         names = self.broker.topics if topic is None else [topic]
         found = {
@@ -59,7 +59,7 @@ class Client:
         return SimpleNamespace(cluster_id=CLUSTER, topics=found)
 
     def describe_topics(self, topics: Any, request_timeout: float) -> dict[str, Any]:
-        """The ids of topics, as futures."""
+        """Return the ids of topics, as futures."""
         refused: KafkaException | None = None
         try:
             self.request(request_timeout)
@@ -74,7 +74,7 @@ class Client:
         return {name: SimpleNamespace(result=result) for name in topics.topic_names}
 
     def list_offsets(self, wanted: dict[TopicPartition, Any], request_timeout: float) -> dict[TopicPartition, Any]:
-        """The ends of partitions, as futures; the answer is there after a moment."""
+        """Return the ends of partitions, as futures; the answer arrives after a moment."""
         asked: dict[TopicPartition, Future[Any]] = {place: Future() for place in wanted}
         self.world.later(self.world.dice.uniform(0.001, request_timeout), lambda: self._answer(asked))
         return asked
@@ -137,10 +137,10 @@ class Consumer(Client):
         ]
 
     def commit(self, **_: Any) -> None:
-        """Lag tools may be told or not."""
+        """Commit for lag tools, or fail."""
 
     def _serve(self) -> None:
-        """Call the callbacks that are due, one rebalance at most."""
+        """Call the pending callbacks, at most one rebalance."""
         member = self._member
         event = None if member is None else self._group.next_event(member)
         if member is None or event is None:
@@ -366,7 +366,7 @@ class Producer(Client):
             _raise(self.broker.write(self.id, self._epoch, topic, partition, key, value, headers))
 
     def _ask_to_end(self, commit: bool) -> None:
-        """Send the request; it, or its answer, may come late or never."""
+        """Send the request; it, or its answer, may arrive late or never."""
         fate = self.world.dice.random()
         if fate < 0.06:
             self.world.count("EndTxn late")

@@ -1,4 +1,4 @@
-"""A consumer group's coordinator: members, generations, and who has which partition."""
+"""A consumer group's coordinator: members, generations, and the owner of each partition."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ SESSION_S = 10.0
 
 @dataclass(eq=False)
 class Member:
-    """One member as the coordinator knows it, and what its client was told (`has`, `generation`)."""
+    """One member as the coordinator knows it, and as its client was informed (`has`, `generation`)."""
 
     id: str
     process: Process
@@ -23,7 +23,7 @@ class Member:
 
 
 class Group:
-    """`eager`: each rebalance takes all partitions away first."""
+    """A group. With `eager`, each rebalance revokes all partitions first."""
 
     def __init__(self, world: World, partitions: Callable[[], int], eager: bool, silent: Callable[[], bool]) -> None:
         self.world = world
@@ -40,7 +40,7 @@ class Group:
         self._number = 0
 
     def join(self, process: Process) -> Member:
-        """Take a new member; a rebalance follows."""
+        """Add a member; a rebalance follows."""
         self._number += 1
         member = Member(f"{process.name}-{self._number}", process, last_heard=self.world.now)
         self.members[member.id] = member
@@ -48,12 +48,12 @@ class Group:
         return member
 
     def leave(self, member: Member) -> None:
-        """A member says goodbye."""
+        """Remove a member that leaves."""
         self.members.pop(member.id, None)
         self.wanted = True
 
     def refuses(self, member: tuple[str, int]) -> KafkaError | None:
-        """Why a member may not commit: it is fenced by the group's generation."""
+        """Return why a member may not commit: the group's generation fences it."""
         if member[0] not in self.members:
             return KafkaError(KafkaError.UNKNOWN_MEMBER_ID, "unknown member", False, False, True)
         if member[1] != self.generation:
@@ -61,7 +61,7 @@ class Group:
         return None
 
     def tick(self) -> None:
-        """Hear the living, expire the silent, and rebalance when every member can be asked."""
+        """Process heartbeats, expire silent members, and rebalance when every member can be asked."""
         now = self.world.now
         for member in list(self.members.values()):
             reachable = not member.process.dead and member.process.frozen_until <= now and not self._silent()
@@ -89,7 +89,7 @@ class Group:
             member.generation = self.generation
 
     def next_event(self, member: Member) -> tuple[str, set[int]] | None:
-        """What a member's client has to tell it now: partitions lost, revoked or assigned."""
+        """Return the next event for a member's client: partitions lost, revoked or assigned."""
         if member.expired:
             return "lost", set(member.has)
         target = {partition for partition, owner in self._target.items() if owner == member.id}

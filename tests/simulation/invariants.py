@@ -1,7 +1,7 @@
-"""What must always hold, checked at every commit of a transaction in Kafka and in the database.
+"""The invariants, checked at every commit of a transaction in Kafka and in the database.
 
 The letters are those of docs/architecture.md. Nothing here uses the product's sampling, join or COPY: ranks are
-hashed, cells counted and rows compared anew, with the ledger that the traffic kept.
+hashed, cells counted and rows compared again, with the ledger that the traffic kept.
 """
 
 import math
@@ -31,7 +31,7 @@ class Sealed:
 
 @dataclass
 class ShadowPartition:
-    """How far the committed part of a shadow partition is checked."""
+    """The position up to which the committed part of a shadow partition is checked."""
 
     read_to: int = 0
     position: int | None = None
@@ -40,13 +40,13 @@ class ShadowPartition:
 
 
 def must(holds: bool, text: str) -> None:
-    """Raise ViolationError unless something holds."""
+    """Raise ViolationError unless something is true."""
     if not holds:
         raise ViolationError(text)
 
 
 class Invariants:
-    """The judge. `shadow_log` and `applied` are called at each commit."""
+    """Checks the invariants. `shadow_log` and `applied` are called at each commit."""
 
     def __init__(self, shadow_topic: str, traffic: Traffic, database: Database, seed: int) -> None:
         self.shadow: dict[int, ShadowPartition] = defaultdict(ShadowPartition)
@@ -59,10 +59,10 @@ class Invariants:
         self._joined_to: dict[int, int] = {}
         self.seen = self.pairs = self.rows = self.windows = self.lost = 0
 
-    # The shadow log: windows tile, and sample what the seed says (A, B, G, H).
+    # The shadow log: windows cover the log, and their samples follow from the seed (A, B, G, H).
 
     def shadow_log(self, log: Log) -> None:
-        """Check what was committed to a shadow partition."""
+        """Check the records that were committed to a shadow partition."""
         if log.topic != self._topic:
             return
         state = self.shadow[log.number]
@@ -192,10 +192,10 @@ class Invariants:
             self.rows += claim["sampled"]
         must({cell["stratum"] for cell in rows.cells} >= claims.keys(), f"{where}: a cell is missing")
 
-    # The end: nothing is left over.
+    # The end: nothing remains.
 
     def at_the_end(self, ends: dict[int, int]) -> None:
-        """Everything that was captured before `ends` is in the database, in one bucket."""
+        """Check that everything captured before `ends` is in the database, in one bucket."""
         for partition, end in ends.items():
             reached = self._database.progress.get(partition, {"next_source_offset": 0})["next_source_offset"]
             must(reached >= end, f"partition {partition} is joined to {reached}, and was captured to {end}")

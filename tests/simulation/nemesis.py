@@ -1,4 +1,4 @@
-"""The faults of a simulation: drawn, several at a time, and none after the faults' time."""
+"""The faults of a simulation: random, several at a time, and none after the faults' time."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ _MOST_PARTITIONS = 5
 
 
 class Nemesis:
-    """Causes faults until it is stopped; `fleet_names` are the processes that there are."""
+    """Causes faults until it is stopped; `fleet_names` are the existing processes."""
 
     def __init__(self, world: World, broker: Broker, database: Database, fleet: Fleet, invariants: Invariants) -> None:
         self.fleet_names = [
@@ -37,7 +37,7 @@ class Nemesis:
             self._world.later(self._world.dice.uniform(1, seconds), self._strike)
 
     def stop(self) -> None:
-        """No more faults; those that go on by themselves end."""
+        """Cause no more faults, and end those that continue by themselves."""
         self._stopped = self._world.calm = True
         self._broker.silent_until = self._database.away_until = self._database.full_until = 0.0
         for process in self._fleet.running.values():
@@ -85,7 +85,7 @@ class Nemesis:
             group.wanted = True
 
     def _remove(self) -> None:
-        """Retention or DeleteRecords: the beginning of a live partition goes."""
+        """Remove the beginning of a live partition, as retention or DeleteRecords does."""
         log = self._world.dice.choice(self._broker.topics[NAMES.live])
         if log.high > log.low:
             self._world.count("live log truncated")
@@ -94,7 +94,7 @@ class Nemesis:
             self._world.note(f"partition {log.number} begins at {log.low}")
 
     def _forget_offsets(self) -> None:
-        """The group was empty for too long once, or somebody deleted its offsets."""
+        """Delete the group's offsets, as if it was empty for too long or somebody deleted them."""
         self._world.count("group offsets forgotten")
         for group in self._broker.groups.values():
             group.committed.clear()

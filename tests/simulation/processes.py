@@ -47,7 +47,7 @@ _LIVE = FEATURES.live
 
 @cache
 def settings_of(window_seconds: float, budget: float, reservoir: int, allocation: str, seed: int) -> Settings:
-    """Settings of a simulation; none of them changes what is promised."""
+    """Return settings of a simulation; none of them changes a guarantee."""
     return load_settings(
         {
             "stream": STREAM,
@@ -73,7 +73,7 @@ def settings_of(window_seconds: float, budget: float, reservoir: int, allocation
 
 
 class Fleet:
-    """The processes of one simulation, each started again when it has ended."""
+    """The processes of one simulation, each restarted when it has ended."""
 
     def __init__(self, world: World, broker: Broker, database: Database, settings: Settings, dice_rate: float) -> None:
         self.world = world
@@ -84,13 +84,13 @@ class Fleet:
         self._row_seconds = dice_rate
 
     def start(self, name: str) -> None:
-        """Start a process, of the kind that its name begins with."""
+        """Start a process; its name begins with its kind."""
         process = self.running[name] = Process(name)
         main = self._score if name.startswith("score") else self._join
         self.world.spawn(process, lambda: self._run(process, main))
 
     def kill(self, name: str, pause: float) -> None:
-        """`kill -9`, and a new one after a pause."""
+        """Kill as `kill -9` does, and start a new one after a pause."""
         process = self.running[name]
         self.world.kill(process)
         self.world.later(pause, lambda: self.start(name))
@@ -119,7 +119,7 @@ class Fleet:
         join_service.Joiner(self.settings, DEPLOYMENT, stop, clock=self.world.clock).run()
 
     def workers(self, *_: Any, **__: Any) -> Any:
-        """In the place of `ready_workers`."""
+        """Replace `ready_workers`."""
         return _ready(Workers(self.world, self._row_seconds), Gate(self.world))
 
 
@@ -129,7 +129,7 @@ def _ready(workers: Workers, gate: Gate) -> Iterator[Any]:
 
 
 class _Stop:
-    """The event that ends a joiner: it never does."""
+    """The event that ends a joiner; it is never set."""
 
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
@@ -144,7 +144,7 @@ class _Stop:
 
 
 class _Schemas(MemorySchemas):
-    """In the place of `TopicSchemas`, at the end of its topic."""
+    """Replaces `TopicSchemas`; it is at the end of its topic."""
 
     failing = False
 
@@ -152,22 +152,22 @@ class _Schemas(MemorySchemas):
         super().__init__([_LIVE])
 
     def refresh(self, timeout_s: float | None = None) -> None:
-        """Nothing is new."""
+        """Do nothing: there are no new schemas."""
 
     def live_schemas(self) -> list[Schema]:
         return [_LIVE]
 
     def holds(self, _: Fingerprint) -> bool:
-        """Everything is published already."""
+        """Return true: every schema is already published."""
         return True
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 @cache
 def _reader() -> ColumnarReader:
-    """One for all seeds: it proves each codec when it first meets a schema."""
+    """Return one reader for all seeds, because it proves each codec when it first meets a schema."""
     return ColumnarReader(ChainedSchemas(packaged_schemas(), MemorySchemas([_LIVE])))
 
 
@@ -176,7 +176,7 @@ _packaged = cache(packaged_schemas)
 
 @contextmanager
 def simulated(fleet: Fleet) -> Iterator[None]:
-    """Put the world in the place of clocks, dice, threads and clients for the length of a block."""
+    """Replace clocks, random sources, threads and clients by the world's for the length of a block."""
     world, broker, database = fleet.world, fleet.broker, fleet.database
 
     def client(kind: Any, config: dict[str, Any], **_: Any) -> Client:
@@ -221,5 +221,5 @@ def simulated(fleet: Fleet) -> Iterator[None]:
 
 
 def be_quiet() -> None:
-    """Let the product log nothing: a seed tells its own history."""
+    """Switch the product's log off: a seed prints its own history."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -1,4 +1,4 @@
-"""One seed: a world with faults, then a quiet time in which everything has to get through."""
+"""One seed: a world with faults, then a quiet time in which everything must be joined."""
 
 import traceback
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from tests.simulation.world import World
 
 @dataclass(frozen=True)
 class Course:
-    """The length of a history and the pace of what happens in it; times in seconds."""
+    """The length of a history and the rate of its events; times in seconds."""
 
     faults_s: float = 15.0
     recovery_s: float = 30.0
@@ -26,7 +26,7 @@ class Course:
     most_faults: int = 10
     tick_s: float = 0.5
     idle: float = 1.0
-    """How many times longer than asked a process waits when it has nothing to do."""
+    """The factor by which an idle process waits longer than it asked."""
 
 
 def lasting(hours: float) -> Course:
@@ -38,7 +38,7 @@ def lasting(hours: float) -> Course:
 
 @dataclass
 class Result:
-    """What came of a seed; `violation` is empty when everything held."""
+    """The result of a seed; `violation` is empty if every invariant held."""
 
     seed: int
     violation: str = ""

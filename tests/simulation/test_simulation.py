@@ -22,7 +22,7 @@ def quiet() -> Iterator[None]:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_everything_holds_in_every_seed(shard: int) -> None:
-    """Invariants A, B, D, E, G and H, whatever fails, at every commit and at the end."""
+    """Invariants A, B, D, E, G and H hold at every commit and at the end, whatever fails."""
     pairs = 0
     for seed in range(shard, SEEDS, SHARDS):
         result = run(seed)

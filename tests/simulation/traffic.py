@@ -1,4 +1,4 @@
-"""What the live service captures, and the simulation's own ledger of it."""
+"""The captures of the live service, and the simulation's own ledger of them."""
 
 from functools import cache
 from typing import NamedTuple
@@ -31,7 +31,7 @@ def _message(sequence: int, request_id: str) -> bytes:
 
 
 class Traffic:
-    """Writes captures to the live topic; `captured[partition][offset]` says what is there."""
+    """Writes captures to the live topic; `captured[partition][offset]` is what is there."""
 
     def __init__(self, world: World, broker: Broker, topic: str, rate: float) -> None:
         self.captured: dict[int, dict[int, Captured]] = {}
@@ -43,7 +43,7 @@ class Traffic:
         self._sequence = 0
 
     def start(self) -> None:
-        """Begin."""
+        """Start."""
         self._burst()
 
     def _burst(self) -> None:
@@ -75,7 +75,7 @@ class Traffic:
             self.captured.setdefault(partition, {})[offset] = Captured(request_id, stratum)
 
     def _transaction(self, partition: int) -> None:
-        """Somebody else's transaction in the live log: markers, and records that were aborted."""
+        """Write another program's transaction into the live log: markers, and aborted records."""
         log = self._broker.topics[self._topic][partition]
         transaction = Transaction("service", self._world.now)
         committed = self._world.chance(0.5)

@@ -1,4 +1,4 @@
-"""The scorer's workers: outcomes come back after a drawn time, some fail, some never come."""
+"""The scorer's workers: outcomes arrive after a random time, some fail, some never arrive."""
 
 from functools import cache
 from types import SimpleNamespace
@@ -18,12 +18,12 @@ _WORST_S = 1e9
 
 @cache
 def model() -> Any:
-    """What the scorer asks of a model."""
+    """The part of a model that the scorer uses."""
     return SimpleNamespace(artefact=MODEL, name=MODEL.name, sha256=MODEL.sha256, kind="native")
 
 
 class Workers:
-    """Has what the product's `Pool` has for the scorer."""
+    """The part of the product's `Pool` that the scorer uses."""
 
     restarts = 0
 
@@ -44,7 +44,7 @@ class Workers:
         return len(self._jobs) < 2
 
     def submit(self, job: Job) -> None:
-        """Begin when the job before is done."""
+        """Start when the job before is done."""
         seconds = len(job.rows) * self._seconds * self._world.dice.uniform(0.5, 2)
         if self._world.chance(0.01):
             self._world.count("a model hangs")
@@ -54,7 +54,7 @@ class Workers:
         self._jobs.append((self._free_at, job))
 
     def poll(self, wait: float = 0.0) -> list[Finished]:
-        """Return what is done; waits for the first answer, `wait` seconds at most."""
+        """Return finished jobs; wait for the first answer, at most `wait` seconds."""
         if wait > 0 and self._jobs:
             first = min(due for due, _ in self._jobs)
             self._world.sleep(max(0.0001, min(10 * wait, first - self._world.now)))
@@ -94,14 +94,14 @@ class Workers:
 
 
 class Gate:
-    """What the product's `WriterSchemas` says: a schema is known, or its topic does not answer for a while."""
+    """Replaces the product's `WriterSchemas`: a schema is known, or its topic does not answer for a while."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._silent_until = 0.0
 
     def ready(self, values: Any, now: float) -> bool:
-        """Whether captures may go to the workers."""
+        """Return whether captures may go to the workers."""
         if self._world.chance(0.003):
             self._world.count("the schemas topic is silent")
             self._silent_until = now + self._world.dice.uniform(1, 8)

@@ -1,7 +1,7 @@
-"""Virtual time, and the processes in it. Which of them goes on next is drawn, so a seed is a whole history.
+"""Virtual time, and the processes in it. Random draws choose the next process, so a seed is a whole history.
 
-Each process runs the product's own code in a greenlet. It gives way wherever it calls a server: there it may be
-frozen, or killed like by `kill -9` (nothing of it runs any more, its clients say nothing to anybody).
+Each process runs the product's own code in a greenlet. It yields wherever it calls a server: there it may be frozen, or
+killed as by `kill -9` (none of its code runs any more, and its clients send nothing).
 """
 
 import contextlib
@@ -14,20 +14,20 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 START_S = 1_700_000_000.0
-"""The wall clock at the begin of a simulation, seconds since the Unix epoch."""
+"""The wall clock at the beginning of a simulation, seconds since the Unix epoch."""
 
 
 class Killed(BaseException):
-    """The process was killed; like KeyboardInterrupt, it is no error of anybody."""
+    """The process was killed; like KeyboardInterrupt, it is not an error."""
 
 
 class ViolationError(AssertionError):
-    """Something does not hold that must always hold."""
+    """An invariant is violated."""
 
 
 @dataclass(eq=False)
 class Process:
-    """One process: frozen until a time, or dead. `closes` are called by the kernel when it is killed."""
+    """One process: frozen until a time, or dead. The kernel calls `closes` when it is killed."""
 
     name: str
     frozen_until: float = 0.0
@@ -36,7 +36,7 @@ class Process:
 
 
 _Turn = tuple[float, int, Process | None, Any]
-"""When, in which order of those that are due together, of which process, and what goes on then."""
+"""The time, the order among events of the same time, the process, and the action."""
 
 
 class World:
@@ -44,29 +44,29 @@ class World:
 
     def __init__(self, seed: int, idle: float = 1.0) -> None:
         self.dice = random.Random(seed)
-        self.idle = idle  # how many times longer than asked a process waits that has nothing to do
+        self.idle = idle  # the factor by which an idle process waits longer than it asked
         self.now = 0.0
         self.steps = 0
         self.process: Process | None = None
         self.log: list[str] = []
         self.counts: dict[str, int] = {}
-        self.calm = False  # from here on nothing hangs for ever: all has to be joined within the time of recovery
+        self.calm = False  # from here on nothing hangs for ever: everything must be joined within the recovery time
         self._turns: list[_Turn] = []
         self._number = 0
         self._hub = getcurrent()
 
-    # What the processes see.
+    # The interface for processes.
 
     def clock(self) -> float:
-        """Monotonic time in seconds."""
+        """Return monotonic time in seconds."""
         return self.now
 
     def now_us(self) -> int:
-        """The wall clock, in microseconds since the Unix epoch."""
+        """Return the wall clock, in microseconds since the Unix epoch."""
         return round((START_S + self.now) * 1e6)
 
     def sleep(self, seconds: float) -> None:
-        """Let the others go on for so long; raises Killed where this process was killed meanwhile."""
+        """Let the others run for so long; raise Killed if this process was killed meanwhile."""
         process = self.process
         assert process is not None
         if not process.dead:
@@ -77,10 +77,10 @@ class World:
             raise Killed
 
     def pause(self) -> None:
-        """Give way for a moment of drawn length, as a request to a server takes it."""
+        """Yield for a random moment, as a request to a server does."""
         self.sleep(self.dice.uniform(0.0002, 0.004))
 
-    # What drives it.
+    # The interface for the driver.
 
     def spawn(self, process: Process, main: Callable[[], None]) -> None:
         """Start to run `main` in a process."""
@@ -92,24 +92,24 @@ class World:
         self._add(self.now, process, greenlet(mortal, parent=self._hub))
 
     def later(self, seconds: float, event: Callable[[], None]) -> None:
-        """Let something happen, in no process."""
+        """Schedule an event outside of any process."""
         self._add(self.now + seconds, None, event)
 
     def end(self) -> None:
-        """Let every process unwind at the place where it is."""
+        """Unwind every process at its current position."""
         for _, _, process, turn in self._turns:
             if process is not None and not turn.dead:
                 process.dead = True
                 _end(turn)
 
     def kill(self, process: Process) -> None:
-        """End a process at the place where it is."""
+        """End a process at its current position."""
         process.dead = True
         for close in process.closes:
             close()
 
     def run(self, until: float) -> None:
-        """Go on until a time."""
+        """Run until a time."""
         while self._turns and self._turns[0][0] <= until:
             due, _, process, turn = heapq.heappop(self._turns)
             self.now = max(self.now, due)
@@ -127,7 +127,7 @@ class World:
         self.now = until
 
     def chance(self, probability: float) -> bool:
-        """Whether something of this probability happens."""
+        """Return whether an event of this probability happens."""
         return self.dice.random() < probability
 
     def note(self, text: str) -> None:
@@ -145,12 +145,12 @@ class World:
 
 
 def _end(turn: greenlet) -> None:
-    with contextlib.suppress(Killed):  # one that never began
+    with contextlib.suppress(Killed):  # a process that never began
         turn.throw(Killed)
 
 
 class Thread:
-    """What `threading.Thread` does, in virtual time."""
+    """Replaces `threading.Thread`, in virtual time."""
 
     def __init__(self, world: World, target: Callable[[], None]) -> None:
         self._world = world
@@ -159,7 +159,7 @@ class Thread:
         self._waits = 0.002
 
     def start(self) -> None:
-        """Let it run beside its creator."""
+        """Let it run concurrently with its creator."""
         process = self._world.process
         assert process is not None
         self._world.spawn(process, self._run)
@@ -169,10 +169,10 @@ class Thread:
         self._running = False
 
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """Return whether it still runs."""
         return self._running
 
     def join(self, timeout: float) -> None:
-        """Wait for it, longer than asked where it takes long: a loop around this call asks again at once."""
+        """Wait for it, longer than asked if it takes long, because a loop around this call asks again at once."""
         self._waits = min(2 * self._waits, 0.5)
         self._world.sleep(max(timeout, self._waits))

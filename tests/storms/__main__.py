@@ -1,4 +1,4 @@
-"""`python -m tests.storms`: storms of given seeds, each verified; what a seed drew is drawn again when it is given."""
+"""`python -m tests.storms`: storms of given seeds, each verified; a seed always draws the same faults."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from tests.storms.storm import storm
 
 
 def main() -> int:
-    """Return 1 where something was lost, doubled or torn."""
+    """Return 1 if something was lost, doubled or torn."""
     parser = argparse.ArgumentParser(prog="python -m tests.storms", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1, help="how many storms; default 1")
     parser.add_argument("--first", type=int, default=int(time.time()), help="the first seed; default by the clock")

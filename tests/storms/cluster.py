@@ -1,4 +1,4 @@
-"""Three Kafka nodes on this machine, each of which can be killed, frozen, slowed, cut off and started again."""
+"""Three Kafka nodes on this machine, each of which can be killed, frozen, slowed, disconnected and restarted."""
 
 import contextlib
 import signal
@@ -53,7 +53,7 @@ class Cluster:
         wait_until_ready(self.bootstrap)
 
     def heal(self) -> None:
-        """Let every node run and be reached."""
+        """Let every node run and be reachable."""
         for node in self.nodes:
             node.cut(False)
             node.link.delay_s = 0.0

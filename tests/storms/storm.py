@@ -1,4 +1,4 @@
-"""One storm: the shipped scorers and joiners at work, faults drawn from a seed, and the verification after it."""
+"""One storm: the shipped scorers and joiners under load, faults drawn from a seed, and the verification afterwards."""
 
 import contextlib
 import random
@@ -38,7 +38,7 @@ _SETTINGS = {
 
 @dataclass
 class Report:
-    """What a storm did and what was left."""
+    """The faults of a storm and its result."""
 
     seed: int
     faults: Counter[str] = field(default_factory=Counter)
@@ -69,7 +69,7 @@ class Storm:
         self._partitions = _PARTITIONS
 
     def rage(self, seconds: float) -> Report:
-        """Blow for so long, let everything recover, and verify."""
+        """Cause faults for so long, let everything recover, and verify."""
         created = self._gnomon.run(
             "topics", "create", "--deployment", _DEPLOYMENT, "--partitions", str(_PARTITIONS), env=self._env
         )
@@ -96,7 +96,8 @@ class Storm:
     def _capture(self) -> None:
         skew_ms = self._dice.choice((0, 0, -3_600_000, 3_600_000))  # a service whose clock is wrong by an hour
         timestamp = int(time.time() * 1000) + skew_ms if skew_ms else 0
-        with contextlib.suppress(AssertionError):  # brokers are away for long; what is stored is noted when they say so
+        # brokers are unreachable for long; what is stored is recorded when they confirm it
+        with contextlib.suppress(AssertionError):
             self._live.send(20, features=lambda at: {"amount": float(at)}, timestamp=timestamp)
 
     def _start(self, name: str) -> None:
@@ -123,7 +124,7 @@ class Storm:
         name, fault = self._dice.choice(faults)
         self.report.faults[name] += 1
         fault()
-        time.sleep(self._dice.uniform(0.2, 2))  # a fault lasts as long as the seed says
+        time.sleep(self._dice.uniform(0.2, 2))  # a fault lasts as long as the seed determines
         for name, process in list(self._running.items()):
             if process.popen.poll() is not None:
                 self._start(name)
@@ -180,7 +181,7 @@ class Storm:
             admin = AdminClient({"bootstrap.servers": self._cluster.bootstrap})
             topic = f"gnomon.{self._stream}.live"
             asked = admin.create_partitions([NewPartitions(topic, self._partitions + 1)], request_timeout=30)
-            with contextlib.suppress(Exception):  # the controller may be the broker that is away
+            with contextlib.suppress(Exception):  # the unreachable broker may be the controller
                 asked[topic].result()
                 self._partitions += 1
 
@@ -232,7 +233,7 @@ def _put_tables_on(disk: Path, url: str) -> None:
 
 
 def storm(seed: int, seconds: float) -> Report:
-    """Raise one storm on servers of its own."""
+    """Run one storm on separate servers."""
     with tempfile.TemporaryDirectory(prefix="gnomon-storm-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # the database's account must be able to enter it

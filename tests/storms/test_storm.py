@@ -1,4 +1,4 @@
-"""A short storm in the long suite; `make soak` raises longer ones."""
+"""A short storm in the long suite; `make soak` runs longer ones."""
 
 import os
 

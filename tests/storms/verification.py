@@ -1,6 +1,6 @@
-"""What is left after a storm, against what was captured. Reads Avro by fastavro and the schemas' files, and SQL.
+"""Compares the result of a storm with the captures. Reads Avro by fastavro and the schemas' files, and SQL.
 
-Nothing of the product's codecs, sampling or reports is used.
+It uses nothing of the product's codecs, sampling or reports.
 """
 
 import io
@@ -23,7 +23,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Counts of what must not be: `lost` captures in no bucket, `doubled` in two, `torn` rows of no sealed window."""
+    """Counts that must be 0: `lost` captures in no bucket, `doubled` in two, `torn` rows of no sealed window."""
 
     captures: int
     windows: int
@@ -35,12 +35,12 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether everything is as it must be."""
+        """Return whether all of them are 0."""
         return not (self.lost or self.doubled or self.torn or self.wrong)
 
 
 def verify(bootstrap: str, stream: str, deployment: str, database: str, sent: dict[Place, str]) -> Verdict:
-    """Compare what producers were told is stored with live log, shadow log and database, as sets."""
+    """Compare the stored captures, as reported to the producers, with live log, shadow log and database, as sets."""
     wrong: list[str] = []
     live = {
         (partition, offset): key.decode()
@@ -95,7 +95,7 @@ def verify(bootstrap: str, stream: str, deployment: str, database: str, sent: di
 def _weights(
     bounds: dict[str, tuple[int, int, int]], pairs: list[tuple[Any, ...]], cells: list[tuple[Any, ...]]
 ) -> list[str]:
-    """The inverse probabilities of a cell's pairs sum to what the cell saw."""
+    """Check that the inverse probabilities of a cell's pairs sum to its seen captures."""
     spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for partition, start, end in bounds.values():
         spans[partition].append((start, end))
@@ -112,7 +112,7 @@ def _weights(
 
 
 def _shadow(bootstrap: str, topic: str, wrong: list[str]) -> tuple[dict[str, tuple[int, int, int]], dict[Place, str]]:
-    """Sealed windows by id, and the place of each of their rows; windows must tile."""
+    """Return sealed windows by id, and the position of each of their rows; windows must cover the log."""
     schemas = {name: _schema(name) for name in ("DeploymentStart", "ShadowPrediction", "SamplingWindow")}
     sealed: dict[str, tuple[int, int, int]] = {}
     rows: dict[Place, str] = {}
@@ -161,7 +161,7 @@ def _record(schemas: dict[str, tuple[bytes, Any]], value: bytes) -> tuple[str, d
 
 
 def read_topic(bootstrap: str, topic: str) -> dict[int, list[tuple[int, bytes, bytes]]]:
-    """Offset, key and value of every committed message, by partition."""
+    """Return offset, key and value of every committed message, by partition."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,

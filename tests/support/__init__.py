@@ -1,1 +1,1 @@
-"""What tests share and what is not a test."""
+"""Shared helpers of the tests."""

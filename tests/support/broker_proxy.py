@@ -1,4 +1,4 @@
-"""A proxy in front of a broker that holds back or kills at an armed request."""
+"""A proxy in front of a broker that delays an armed request, or kills the broker instead."""
 
 from pathlib import Path
 

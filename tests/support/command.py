@@ -1,4 +1,4 @@
-"""The `gnomon` command line within the test's own process: a tenth of the time of a process of its own."""
+"""The `gnomon` command line within the test's own process, which takes a tenth of the time of a separate process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from gnomon_consumer.cli import main
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended and what it wrote."""
+    """The exit status of a command and its output."""
 
     returncode: int
     stdout: str

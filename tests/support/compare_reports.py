@@ -1,10 +1,10 @@
-"""Whether every report says the same before and after a change of its SQL, column by column.
+"""Compare every report before and after a change of its SQL, column by column.
 
     python -m tests.support.compare_reports keep DATABASE_URL STREAM before.json
     gnomon db upgrade --database-url DATABASE_URL
     python -m tests.support.compare_reports compare DATABASE_URL STREAM before.json
 
-The order in which workers add numbers up differs from run to run, so floats may differ by 1e-9 of themselves.
+The order in which workers add numbers differs from run to run, so floats may differ by 1e-9 of themselves.
 """
 
 import json
@@ -23,7 +23,7 @@ SEGMENT = {"device": "phone"}
 
 
 def questions(stream: str) -> Iterator[tuple[str, Question]]:
-    """Yield every report whole, of a segment, and by each slice that it knows."""
+    """Yield every report as a whole, for a segment, and by each slice that it has."""
     for name, report in REPORTS.items():
         yield name, Question(stream)
         if "segment" in report.arguments:
@@ -36,7 +36,7 @@ def questions(stream: str) -> Iterator[tuple[str, Question]]:
 
 
 def answers(url: str, stream: str) -> dict[str, Any]:
-    """Return the columns and rows of every question, values as JSON knows them."""
+    """Return the columns and rows of every question, values in JSON's types."""
     found = {}
     with psycopg.connect(url, autocommit=True) as connection:
         for name, question in questions(stream):
@@ -47,7 +47,7 @@ def answers(url: str, stream: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it; a float that is not finite as text."""
+    """Return a value in JSON's types; a float that is not finite as text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     return value if value is None or isinstance(value, bool | int | str) else str(value)
@@ -69,14 +69,14 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Return whether two values are equal, floats to within the tolerance."""
+    """Return whether two values are equal, floats within the tolerance."""
     if isinstance(a, float) and isinstance(b, float):
         return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return bool(a == b)
 
 
 def main() -> None:
-    """Keep the answers in a file, or compare the present ones with those of a file."""
+    """Store the answers in a file, or compare the present ones with those of a file."""
     what, url, stream, file = sys.argv[1:]
     found = answers(url, stream)
     if what == "keep":

@@ -1,4 +1,4 @@
-"""The settings of the coverage simulation, and what each must keep."""
+"""The settings of the coverage simulation, and the required coverage of each."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from tests.support.coverage_simulation import Setting
 
 @dataclass(frozen=True)
 class Case:
-    """A setting with the least and the largest coverage of its intervals."""
+    """A setting with the minimum and maximum coverage of its intervals."""
 
     setting: Setting
     least: float = 0.93
     largest: float = 0.975
 
 
-# Over few days, or few clusters, the target is one-sided (docs/adr/0041): nothing tells two days from days that differ.
+# For few days, or few clusters, the target is one-sided (docs/adr/0041): two days cannot show whether days differ.
 FEW = {"least": 0.90, "largest": 1.0}
 SETTINGS: dict[str, Case] = {
     "1 day": Case(Setting(1)),
@@ -26,7 +26,7 @@ SETTINGS: dict[str, Case] = {
     "7 days, shocks": Case(Setting(7, 0.2)),
     "14 days, shocks": Case(Setting(14, 0.2)),
     "30 days, shocks": Case(Setting(30, 0.2)),
-    # The rates of days run from 1 to 30%: so skewed that a symmetric interval of 14 of them is too short.
+    # The rates of days range from 1 to 30%: so skewed that a symmetric interval of 14 days is too short.
     "14 days, shocks of very different size": Case(Setting(14, 0.5), least=0.87),
     "14 days, 10 clusters": Case(Setting(14, 0.1, 10, 0.2), **FEW),
     "14 days, 25 clusters": Case(Setting(14, 0.1, 25, 0.2)),
@@ -37,9 +37,9 @@ SETTINGS: dict[str, Case] = {
     "default, 3 strata, 100 clusters": Case(Setting(14, 0.2, 100, 0.2, strata=3)),
     "rare: 0.5% disagree, 2% positive": Case(
         Setting(14, 0.1, agree=0.995, positive=0.02),
-        largest=0.985,  # whole events: no interval of shares is exact
+        largest=0.985,  # discrete events: no interval of shares is exact
     ),
-    # Some ten requests carry most of the weight: shares are covered too often, what is symmetric too seldom.
+    # Some ten requests carry most of the weight: shares are covered too often, symmetric intervals too rarely.
     "weights 1 to 10,000": Case(
         Setting(14, agree=0.99, weights=1e3, captures=12000, sampled=1200), least=0.82, largest=1.0
     ),

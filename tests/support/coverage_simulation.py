@@ -1,7 +1,7 @@
-"""How often the 95% intervals of the reports hold the truth: traffic is drawn, sampled by the sampler, and estimated.
+"""How often the 95% intervals of the reports contain the truth: traffic is drawn, sampled by the sampler, estimated.
 
 Requests differ in three hidden respects: whether the shadow disagrees, whether the live model is wrong, and which class
-the live model names. Each is a normal number of its own above a limit: a part that the requests of a day share, a part
+the live model names. Each is a normal number above a limit: the sum of a part that the requests of a day share, a part
 that those of a cluster share, one of the stratum and one of the request alone. So every share is known exactly. The
 logarithm of the latency is such a number too.
 """
@@ -21,15 +21,15 @@ from tests.support.estimators import Array, interval, period_error, quantile_int
 Integers = NDArray[np.int64]
 Interval = tuple[float | None, float | None]
 METRICS = ("agreement", "accuracy, difference", "precision", "kappa", "latency p95", "agreement, period")
-# Where the requests of a stratum lie, in standard deviations of a request, by number of strata.
+# The means of strata, in standard deviations of a request, by number of strata.
 STRATA: dict[int, tuple[float, ...]] = {1: (0.0,), 3: (-0.3, 0.2, 0.8)}
 SIZES: dict[int, tuple[float, ...]] = {1: (1.0,), 3: (0.75, 0.2, 0.05)}
-WINDOWS = 30  # at least; a day has whole ones
+WINDOWS = 30  # at least; a day has complete ones
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the traffic is like. `day`, `cluster`: standard deviations of what is shared, that of a request being 1."""
+    """The properties of the traffic. `day`, `cluster`: standard deviations of the shared parts; a request's is 1."""
 
     days: int
     day: float = 0.0
@@ -41,7 +41,8 @@ class Setting:
     allocation: Allocation = "default"
     captures: int = 6000
     sampled: int = 1000
-    weights: float = 1.0  # the largest over the smallest that the service's own sampling adds, window by window
+    # the ratio of the largest to the smallest weight from the service's own sampling, window by window
+    weights: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _hidden(
 def _sample(
     setting: Setting, rng: np.random.Generator, window: Integers, stratum: Integers, ids: Sequence[bytes]
 ) -> tuple[Integers, Array, Integers]:
-    """Return the places that the sampler keeps, and of each the probability and the rows sampled of its cell."""
+    """Return the indices that the sampler keeps, and for each the probability and the sampled rows of its cell."""
     ranks = ranker_of_many(int(rng.integers(2**62)))(ids)
     kept: list[Integers] = []
     chance: list[Array] = []
@@ -122,13 +123,13 @@ def _sample(
 
 
 def _budgets(setting: Setting, window: Integers) -> tuple[Integers, Integers]:
-    """Return the windows and what each may sample: all alike, whatever their traffic, as a slow challenger does."""
+    """Return the windows and the budget of each: equal for all, whatever their traffic, as for a slow challenger."""
     windows = np.unique(window)
     return windows, np.full(len(windows), max(setting.sampled // len(windows), 2 * setting.strata))
 
 
 def limit(setting: Setting, share: float) -> float:
-    """Return the limit above which a hidden number of this share of all requests lies."""
+    """Return the limit that a hidden number exceeds in this share of all requests."""
     spread_ = (1 + setting.day**2 + setting.cluster**2 * bool(setting.clusters)) ** 0.5
 
     def above(x: float) -> float:
@@ -139,7 +140,7 @@ def limit(setting: Setting, share: float) -> float:
 
 
 def truths(setting: Setting) -> dict[str, float]:
-    """Return what each metric is over all days and clusters that could have come."""
+    """Return the true value of each metric over all possible days and clusters."""
     spread_ = (1 + setting.day**2 + setting.cluster**2 * bool(setting.clusters)) ** 0.5
     cells = np.zeros((2, 2, 2))  # live, shadow, truth
     for size, middle in zip(SIZES[setting.strata], STRATA[setting.strata], strict=True):
@@ -165,7 +166,7 @@ def truths(setting: Setting) -> dict[str, float]:
 
 
 def intervals(d: Drawn) -> dict[str, Interval]:
-    """Return the intervals that the reports give of a sample, by the formulas of their SQL."""
+    """Return the intervals of the reports for a sample, by the formulas of their SQL."""
     w, total = d.weight, float(d.weight.sum())
     kish = total**2 / float((w**2).sum())
     agrees = d.live == d.shadow
@@ -215,16 +216,16 @@ def _p95(d: Drawn, kish: float) -> Interval:
 
 
 def _period(d: Drawn, agreement: float, residual: Array, kish: float) -> Interval:
-    """Return the interval of what happened in the period: only sampling is unsure."""
+    """Return the interval for the period itself: only sampling is uncertain."""
     if abs(d.weight.sum() - len(d.weight)) <= 1e-9 * len(d.weight):
         return agreement, agreement
     return share_interval(agreement, period_error(residual, d.cell, d.chance, d.sampled) ** 2, kish)
 
 
 def covered(setting: Setting, populations: int, seed: int) -> dict[str, tuple[float, int]]:
-    """Return, by metric, the share of the populations whose interval holds the truth, and how many had an interval.
+    """Return, by metric, the share of the populations whose interval contains the truth, and how many had an interval.
 
-    An open end reaches to infinity. A population without an interval is left out: there is nothing to be wrong.
+    An open end counts as infinity. A population without an interval is left out, because it cannot be wrong.
     """
     rng = np.random.default_rng(seed)
     ids = [b"%d" % number for number in range(setting.captures)]

@@ -1,4 +1,4 @@
-"""The commands that ask the database, each with arguments that it needs."""
+"""The commands that use the database, each with the arguments that it needs."""
 
 from collections.abc import Mapping
 
@@ -34,7 +34,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
     "doctor": (),
     "db upgrade": (),
 }
-# Those of which another one stands for all, with the reason.
+# Commands that another one represents, with the reason.
 LEFT_OUT = {
     "run": "starts `score`, `join` and `labels consume`; asked below",
 }

@@ -1,4 +1,4 @@
-"""What the reports of a demo must say, computed anew by pandas and scikit-learn from an export of its pairs.
+"""The expected numbers of a demo's reports, computed by pandas and scikit-learn from an export of its pairs.
 
 The truth comes from the published data on the flights, not from the labels in the database.
 """
@@ -22,7 +22,7 @@ from gnomon.pairs p join gnomon.deployments d using (deployment_id)
 
 
 def export(connection: psycopg.Connection, query: str) -> pd.DataFrame:
-    """The rows of a query, by COPY … TO as CSV."""
+    """Return the rows of a query, by COPY … TO as CSV."""
     with connection.cursor().copy(f"copy ({query}) to stdout with (format csv, header)") as copy:
         return pd.read_csv(io.BytesIO(b"".join(bytes(part) for part in copy)))
 
@@ -44,12 +44,12 @@ class Agreement:
 
 
 def agreement(pairs: pd.DataFrame) -> Agreement:
-    """Agreement of one deployment's pairs: the Hájek mean, and linearised variances by row, aircraft and local day."""
+    """Return the agreement of one deployment: the Hájek mean, and variances by row, aircraft and local day."""
     weight = 1.0 / (pairs["inclusion_probability"] * pairs["capture_probability"])
     same = (pairs["live_label"] == pairs["shadow_label"]).astype(float)
     estimate = float(np.average(same, weights=weight))
     residual = weight * (same - estimate)
-    # A request without a cluster is a cluster of its own.
+    # A request without a cluster is its own cluster.
     aircraft = pairs["cluster"].fillna("row " + pairs.index.astype(str).to_series(index=pairs.index))
     day = pd.to_datetime(pairs["event_time"], utc=True, format="ISO8601").dt.tz_convert(TIME_ZONE).dt.date
 
@@ -77,9 +77,9 @@ def agreement(pairs: pd.DataFrame) -> Agreement:
 
 
 def outcomes() -> pd.DataFrame:
-    """What became of every flight of 2013, by request id, from the published CSV file alone.
+    """Return the outcome of every flight of 2013, by request id, from the published CSV file alone.
 
-    Columns: event_time (the scheduled departure), late (1, 0, or NaN where there is no arrival), observed_at (when that
+    Columns: event_time (the scheduled departure), late (1, 0, or NaN without an arrival), observed_at (when that
     became known, NaT if never): 15 minutes of taxiing after the minutes of delay and of flight, and for a seeded 2% of
     the flights two to ten days after that.
     """
@@ -112,7 +112,7 @@ def outcomes() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The pairs old enough for a horizon, and how much of their truth had come; shares are weighted."""
+    """The pairs old enough for a horizon, and how much of their truth had arrived; shares are weighted."""
 
     n: int
     weight: float
@@ -123,7 +123,7 @@ class Cohort:
 
 
 def cohort(pairs: pd.DataFrame, known: pd.DataFrame, until: pd.Timestamp, horizon: pd.Timedelta) -> Cohort:
-    """The labels of one deployment's pairs before `until`: in time, late, never; the younger ones are pending."""
+    """Return the labels of one deployment's pairs before `until`: in time, late, never; younger ones are pending."""
     joined = pairs[["request_id", "inclusion_probability", "capture_probability"]].join(known, on="request_id")
     old = joined[joined["event_time"] < until]
     weight = 1.0 / (old["inclusion_probability"] * old["capture_probability"])
@@ -140,7 +140,7 @@ def cohort(pairs: pd.DataFrame, known: pd.DataFrame, until: pd.Timestamp, horizo
 
 
 def quality(pairs: pd.DataFrame, known: pd.DataFrame, until: pd.Timestamp, horizon: pd.Timedelta) -> dict[str, float]:
-    """Quality of both sides on the pairs before `until` whose outcome was known within the horizon."""
+    """Return the quality of both sides on the pairs before `until` whose outcome was known within the horizon."""
     joined = pairs.drop(columns="event_time").join(known, on="request_id")
     joined = joined[(joined["event_time"] < until) & (joined["observed_at"] <= joined["event_time"] + horizon)]
     weight = 1.0 / (joined["inclusion_probability"] * joined["capture_probability"])

@@ -1,4 +1,4 @@
-"""The command's door without a new process: status and both outputs of `gnomon …`, many times in a second."""
+"""The command line without a new process: status and both outputs of `gnomon …`, many times in a second."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from gnomon_consumer.cli import main
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What a command left behind."""
+    """The status and outputs of a command."""
 
     status: int
     stdout: str
@@ -21,13 +21,13 @@ class Ended:
 
     @property
     def line(self) -> str:
-        """Return what the command said about an error, without its log."""
+        """Return the command's error line, without its log."""
         said = [line for line in self.stderr.splitlines() if line.startswith("gnomon: ")]
         return said[-1].removeprefix("gnomon: ") if said else ""
 
 
 def enter(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> Ended:
-    """Run `gnomon` with arguments in this process, as the shipped script does; a fault of ours escapes as raised."""
+    """Run `gnomon` with arguments in this process, as the shipped script does; raise an internal error unchanged."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("GNOMON_", "PG"))}
     stdout, stderr = io.StringIO(), io.StringIO()
     status = 0

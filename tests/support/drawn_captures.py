@@ -24,7 +24,7 @@ FEATURE_STATES = st.fixed_dictionaries(
 
 @st.composite
 def captures(draw: st.DrawFn) -> tuple[FeatureSchema, dict[str, Any]]:
-    """Return a feature schema and a whole LivePrediction of it."""
+    """Return a feature schema and a complete LivePrediction with it."""
     schema, features = draw(schemas_and_features())
     text = st.text(max_size=10)
     prediction = st.fixed_dictionaries(

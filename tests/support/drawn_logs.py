@@ -45,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Logs:
-    """Both logs, and what must come of them."""
+    """Both logs, and the expected result."""
 
     shadow: list[Step]
     live: list[Live]
@@ -59,7 +59,7 @@ class Logs:
 
 @st.composite
 def logs(draw: st.DrawFn) -> Logs:
-    """Windows that tile [begin, end), torn ones and replays among them, over a live log whose beginning may be gone."""
+    """Draw consecutive windows over [begin, end), with torn ones and replays, over a possibly truncated live log."""
     begin = draw(st.integers(0, 5))
     sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=8))
     strata = draw(st.lists(st.sampled_from(["", "a", "b"]), min_size=64, max_size=64))

@@ -1,4 +1,4 @@
-"""PSI with its threshold and its interval in NumPy, as `report_v1.drift` has them, and traffic to try them on."""
+"""PSI with its threshold and its interval in NumPy, as in `report_v1.drift`, and traffic to test them."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ def psi_of(place: Ints, weight: Floats, group: Ints, day: Ints, shares: Floats, 
 
     clusters, noise_cluster, v_cluster = by(group)
     days, noise_day, v_day = by(day)
-    # What clusters and days add to what rows alone would give.
+    # The amount that clusters and days add to that of rows alone.
     extra = [
         max(noise * n / (n - 1) - alone, 0.0) if n > 1 else 0.0
         for n, noise in ((clusters, noise_cluster), (days, noise_day))
@@ -74,7 +74,7 @@ def psi_of(place: Ints, weight: Floats, group: Ints, day: Ints, shares: Floats, 
 
 @dataclass(frozen=True)
 class Traffic:
-    """A feature of variance 1, of which days and clusters share a part, and whose mean has moved by `moved`."""
+    """A feature of variance 1, of which days and clusters share a part, with the mean shifted by `moved`."""
 
     days: int
     rows: int = 2000
@@ -87,14 +87,14 @@ class Traffic:
 
 
 def truth(traffic: Traffic) -> float:
-    """Return the PSI of all such traffic against all of what the reference was drawn from, over its tenths."""
+    """Return the PSI of all such traffic against the population of the reference, over its tenths."""
     edges = stats.norm.ppf(np.arange(1, BINS) / BINS)
     q = np.diff(np.concatenate([[0.0], stats.norm.cdf(edges - traffic.moved), [1.0]]))
     return float(((q - 1 / BINS) * np.log(q * BINS)).sum())
 
 
 def drawn(traffic: Traffic, random: np.random.Generator) -> Psi:
-    """Return what the report says of one period."""
+    """Return the report's numbers for one period."""
     before = random.normal(size=traffic.reference)
     edges = np.quantile(before, np.arange(1, BINS) / BINS)
     shares = np.append(np.bincount(np.searchsorted(edges, before, "right"), minlength=BINS) / traffic.reference, 0.0)
@@ -112,7 +112,7 @@ def drawn(traffic: Traffic, random: np.random.Generator) -> Psi:
 
 
 def covered(traffic: Traffic, periods: int, seed: int) -> tuple[float, float]:
-    """Return how often the interval holds the truth (NaN: there is none), and how often PSI exceeds its threshold."""
+    """Return how often the interval contains the truth (NaN: no interval), and how often PSI exceeds its threshold."""
     random = np.random.default_rng(seed)
     found = [drawn(traffic, random) for _ in range(periods)]
     right = truth(traffic)

@@ -1,4 +1,4 @@
-"""What the SQL of the estimators computes, in NumPy: variances of residuals, and the intervals made of them."""
+"""The estimators' SQL in NumPy: variances of residuals, and the intervals computed from them."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard errors by row, cluster, local day and all together, and how many of these last an interval reaches."""
+    """Standard errors by row, cluster, local day and all together, and the number of the last ones in an interval."""
 
     row: float
     cluster: float
@@ -27,7 +27,7 @@ class Spread:
 
 
 def spread(residual: Array, cluster: NDArray[np.int64], day: NDArray[np.int64]) -> Spread:
-    """Return the errors of Σ residual; a cluster below 0 is a row of its own.
+    """Return the errors of Σ residual; a negative cluster number means a row without a cluster.
 
     Cameron, Gelbach and Miller (2011): max(V_c, V_d, V_c + V_d - V_cd), each with n/(n-1) of its own groups. The
     interval is the widest of the three, each with the degrees of freedom of its own groups.
@@ -45,7 +45,7 @@ def spread(residual: Array, cluster: NDArray[np.int64], day: NDArray[np.int64]) 
         reach(days - 1) * by_day**0.5,
         reach(min(clusters, days) - 1) * max(two_way, 0) ** 0.5,
     )
-    if min(clusters, days) == 1:  # nothing says how one differs from another
+    if min(clusters, days) == 1:  # a single group shows no variation
         together = float("nan")
     t = half / together**0.5 if together > 0 else float("nan")
     return Spread(by_row**0.5, by_cluster**0.5, by_day**0.5, together**0.5, t, clusters)
@@ -65,14 +65,14 @@ def sums(values: Array, groups: NDArray[np.int64]) -> Array:
 
 @cache
 def reach(df: float | None) -> float:
-    """Return how many standard errors a 95% interval reaches."""
+    """Return the number of standard errors in a 95% interval."""
     return float(stats.norm.ppf(0.975) if df is None else stats.t.ppf(0.975, df))
 
 
 def share_interval(
     share: float, variance: float, kish: float, t: float | None = None, clusters: int | None = None
 ) -> tuple[float, float]:
-    """Return Korn and Graubard's interval by SciPy, Wilson's where both sides are large."""
+    """Return Korn and Graubard's interval by SciPy, Wilson's if both sides are large."""
     z = reach(None)
     if variance > 1e-26 and 0 < share < 1:
         n = min(kish, share * (1 - share) / variance * (z / (t or z)) ** 2)
@@ -104,7 +104,7 @@ def period_error(residual: Array, cells: NDArray[np.int64], chance: Array, sampl
 def assert_estimate(
     row: dict[str, Any], s: Sample, estimate: float, residual: Array, kept: NDArray[np.bool_] | None = None
 ) -> None:
-    """The row holds this estimate, and the three variances of the residual that already has its weight."""
+    """Assert that the row has this estimate, and the three variances of the residual, which includes its weight."""
     kept = np.ones(len(residual), bool) if kept is None else kept
     expected = spread(residual[kept], s.cluster[kept], s.day[kept])
     assert row["estimate"] == pytest.approx(estimate, rel=1e-9, abs=1e-12)
@@ -130,7 +130,7 @@ def interval(kind: str, estimate: float, errors: Spread, kish: float | None) -> 
 def quantile_interval(
     p: float, values: NDArray[np.int64], heights: Array, errors: Spread, kish: float
 ) -> tuple[float | None, float | None]:
-    """Return Woodruff's interval of the quantile p out of the distribution function; an open end is None."""
+    """Return Woodruff's interval of the quantile p from the distribution function; an open end is None."""
     if np.isnan(errors.together):
         return None, None
     low, high = share_interval(p, errors.together**2, kish, errors.t, errors.clusters)

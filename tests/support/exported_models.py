@@ -1,4 +1,4 @@
-"""Models of scikit-learn as its converter writes them, with the data that they learned from."""
+"""Models of scikit-learn as its converter writes them, with their training data."""
 
 import warnings
 from pathlib import Path

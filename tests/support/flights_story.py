@@ -1,4 +1,4 @@
-"""What the shipped commands say of the flights over twenty weeks: the story of docs/verdict-flights.md."""
+"""The output of the shipped commands on the flights over twenty weeks: the content of docs/verdict-flights.md."""
 
 import json
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ LOOKS = {
     133: (CHALLENGER,),
     140: (CHALLENGER, CONTROL, BROKEN),
 }
-"""After how many whole days which deployments are asked with `gnomon verdict`."""
+"""The numbers of whole days after which `gnomon verdict` runs, with the deployments."""
 COINS = 2000
 TAKEN = {
     "Half of the labels": (
@@ -38,12 +38,12 @@ TAKEN = {
         "delete from gnomon.pairs where event_time >= '2013-04-09 04:00+00' and event_time < '2013-04-10 04:00+00'",
     ),
 }  # fmt: skip
-"""Statements on a copy of the database, each of which takes one kind of evidence away."""
+"""Statements on a copy of the database, each of which removes one kind of evidence."""
 
 
 @dataclass
 class Story:
-    """Everything that was said, in order."""
+    """All outputs, in order."""
 
     golden: str = ""
     skew: dict[str, Any] = field(default_factory=dict)
@@ -54,12 +54,12 @@ class Story:
     promoted_by_coin: float = 1.0
 
     def first(self, deployment: str, decision: str) -> int | None:
-        """Return after how many days a deployment got a decision first."""
+        """Return after how many days a deployment got a decision for the first time."""
         return next((n for (n, name), s in self.said.items() if (name, s["decision"]) == (deployment, decision)), None)
 
 
 def tell(weeks: Weeks) -> Story:
-    """Run the weeks and return what was said."""
+    """Run the weeks and return all outputs."""
     story = Story()
     for days, deployments in LOOKS.items():
         weeks.publish(days)
@@ -81,14 +81,14 @@ def tell(weeks: Weeks) -> Story:
 
 
 def _golden(weeks: Weeks) -> str:
-    """Return what `gnomon score --golden` says before it scores anything; the features' schema must have come."""
+    """Return the error of `gnomon score --golden` before it scores anything; the features' schema must have arrived."""
     model, rows = weeks.models.files[BROKEN], weeks.golden()
     refused = weeks.gnomon("score", "--deployment", "golden", "--model", model, "--golden", rows, status=2)
     return next(line for line in reversed(refused.splitlines()) if line.startswith("gnomon: "))
 
 
 def _skew(weeks: Weeks) -> dict[str, Any]:
-    """Return what `gnomon report skew` says of the scheduled departure."""
+    """Return the output of `gnomon report skew` on the scheduled departure."""
     answer = weeks.gnomon("report", "skew", weeks.offline(), "--deployment", BROKEN, "--format", "json")
     row: dict[str, Any] = next(row for row in json.loads(answer)["rows"] if row["feature"] == MINUTES)
     return row
@@ -102,8 +102,8 @@ def _export(weeks: Weeks, verdict_id: int) -> dict[str, Any]:
 def every_day(plan: Plan, evidence: dict[str, Any]) -> list[str]:
     """Return the decision on the first 1, 2, … days of stored evidence.
 
-    Sealed day sums never change; an earlier REJECT is left out. The variances of clusters are left out, for they are
-    stored for two looks only, so these decisions are bolder than those of `gnomon verdict` on that day.
+    Sealed day sums never change; an earlier REJECT is left out. The variances of clusters are left out, because they
+    are stored for two looks only, so these decisions are less strict than those of `gnomon verdict` on that day.
     """
     series = [{**one, "clusters": {}} for one in evidence["series"]]
     days = evidence["days"]
@@ -112,7 +112,7 @@ def every_day(plan: Plan, evidence: dict[str, Any]) -> list[str]:
 
 
 def by_coin(evidence: Evidence, seed: int = 2013) -> float:
-    """Return how often one of two equal models would be promoted: the sides of each day are swapped by a coin.
+    """Return how often one of two equal models would be promoted, with the sides of each day swapped at random.
 
     Looks at whole weeks from the fourteenth day on, `COINS` times, by the bounds that the verdict uses.
     """

@@ -1,8 +1,8 @@
-"""The flights of 2013, week by week in simulated time, through the shipped commands, and what they say of each week.
+"""The flights of 2013, week by week in simulated time, through the shipped commands.
 
-Beside the demo's challenger and control runs a challenger that is broken as such things are: it was trained on the
-scheduled departure in minutes since midnight (15:30 is 930), and the live service sends it as hhmm (1530). Everything
-is scored (`--no-sampling`), so the numbers are the same on every machine.
+Besides the demo's challenger and control there is a challenger with a typical fault: it was trained on the scheduled
+departure in minutes since midnight (15:30 is 930), and the live service sends it as hhmm (1530). Every capture is
+scored (`--no-sampling`), so the numbers are the same on every machine.
 """
 
 import json
@@ -41,7 +41,7 @@ from tests.support.servers.process import Gnomon
 STREAM = data.STREAM
 ZONE = ZoneInfo("America/New_York")
 FIRST_DAY = date(2013, 4, 2)
-"""The first whole day: the stream begins in the small hours of the first of April."""
+"""The first whole day, because the stream begins in the early hours of the first of April."""
 CHALLENGER, CONTROL, BROKEN = "gradient-boosting", "control", "broken"
 ROLES = {CHALLENGER: "challenger", CONTROL: "control", BROKEN: "challenger"}
 MINUTES = "scheduled_minutes"
@@ -55,13 +55,13 @@ def sent_time(flights: Flights) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def meant_time(flights: Flights) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the scheduled departure as research computes it: minutes since midnight."""
+    """Return the scheduled departure as in the training: minutes since midnight."""
     sent = sent_time(flights)
     return sent // 100 * 60 + sent % 100
 
 
 class Models:
-    """The three models' files in a folder, and what research says of the broken one."""
+    """The three models' files in a folder, and the trained answers of the broken one."""
 
     def __init__(self, folder: Path, train: Flights) -> None:
         self.live, challenger = training.train(train)
@@ -99,7 +99,7 @@ class Models:
 
 
 def features_file(folder: Path) -> Path:
-    """Write the demo's feature record with the scheduled departure of the broken challenger in it."""
+    """Write the demo's feature record with the scheduled departure for the broken challenger."""
     schema = json.loads(data.FEATURES_FILE.read_text(encoding="utf-8"))
     schema["fields"].append({"name": MINUTES, "type": "int"})
     file = folder / "features.avsc"
@@ -108,7 +108,7 @@ def features_file(folder: Path) -> Path:
 
 
 class Weeks:
-    """The pipeline under way: publish up to a whole day, let everything settle and seal, ask."""
+    """The running pipeline: publish up to a whole day, wait until everything is sealed, ask."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
@@ -153,7 +153,7 @@ class Weeks:
         )
 
     def gnomon(self, *arguments: object, status: int = 0, database_url: str | None = None) -> str:
-        """Run a command to its end; return its standard output, or its standard error where the status is not 0."""
+        """Run a command to its end; return its standard output, or its standard error if the status is not 0."""
         env = {"GNOMON_DATABASE_URL": database_url} if database_url else {}
         ended = self.command.run(*map(str, arguments), env=env, timeout=600)
         assert ended.returncode == status, f"{arguments}: status {ended.returncode}\n{ended.stdout}{ended.stderr}"
@@ -171,7 +171,7 @@ class Weeks:
         self.children.start_gnomon("labels", "labels", "consume", *config)
 
     def publish(self, days: int) -> None:
-        """Publish what happens until so many whole days can be sealed, wait until all of it is stored, and seal."""
+        """Publish events until so many whole days can be sealed, wait until all of them are stored, and seal."""
         # Cohorts end at midnight UTC, which is the evening before in New York; a label may take a day.
         until = datetime.combine(FIRST_DAY + timedelta(days=days + 2), datetime.min.time(), ZONE)
         last = int(until.timestamp() * 1e6)
@@ -229,7 +229,7 @@ class Weeks:
         return {**dict(joined), "labels": (stored.fetchone() or (0,))[0]}
 
     def ask(self, deployment: str, database_url: str | None = None) -> dict[str, Any]:
-        """Return what `gnomon verdict` says of a deployment now."""
+        """Return the current `gnomon verdict` on a deployment."""
         statuses = {"PROMOTE": 0, "HOLD": 10, "REJECT": 11, "INSUFFICIENT_DATA": 12}
         env = {"GNOMON_DATABASE_URL": database_url} if database_url else {}
         ended = self.command.run("verdict", "--deployment", deployment, "--format", "json", env=env, timeout=600)
@@ -240,7 +240,7 @@ class Weeks:
 
     @contextmanager
     def without(self, *statements: str) -> Iterator[str]:
-        """Yield the URL of a copy of the database from which something was taken; nothing may be connected to it."""
+        """Yield the URL of a copy of the database without some rows; no other connection to it may be open."""
         name = "taken"
         own = urlsplit(self.database_url)
         with psycopg.connect(own._replace(path="/template1").geturl(), autocommit=True) as server:
@@ -255,7 +255,7 @@ class Weeks:
                 server.execute(f"drop database {name}".encode())
 
     def golden(self, rows: int = 200) -> Path:
-        """Write requests as the live service sends them, each with the answer that research has for that flight."""
+        """Write requests as the live service sends them, each with the trained model's answer for that flight."""
         some = self.flights.take(slice(0, rows))
         frame = some.features.assign(**{MINUTES: meant_time(some)})
         answers = self.models.research.predict_proba(frame)[:, 1]
@@ -267,7 +267,7 @@ class Weeks:
         return file
 
     def offline(self, rows: int = 2000) -> Path:
-        """Write the scheduled departures of some flights as research computes them."""
+        """Write the scheduled departures of some flights as the training computes them."""
         some = self.flights.take(slice(0, rows))
         file = self.folder / "offline.csv"
         pairs = zip(some.request_id, meant_time(some), strict=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def fill(disk: Path) -> Path:
-    """Leave no byte free; return the file that has to go."""
+    """Fill the disk completely; return the file to delete afterwards."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"\0" * 65_536):

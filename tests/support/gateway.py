@@ -1,4 +1,4 @@
-"""What companies put before a schema registry: a path prefix, a login, compression, redirects, a page of their own."""
+"""A gateway in front of a schema registry: a path prefix, a login, compression, redirects, its own pages."""
 
 import gzip
 import threading
@@ -12,7 +12,7 @@ PAGE = b"<html><body><h1>Please sign in</h1></body></html>"
 
 
 class Gateway:
-    """Forwards `/prefix/…` to `upstream`; `mood` changes how, and `authorization` is asked for if it is set."""
+    """Forwards `/prefix/…` to `upstream`; `mood` changes how, and `authorization`, if set, is required."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream

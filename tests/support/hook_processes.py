@@ -1,4 +1,4 @@
-"""Processes with the hook in them, for tests that end them.
+"""Processes with the hook, for tests that end them.
 
 `python -m tests.support.hook_processes MODE BOOTSTRAP STREAM …`
 """
@@ -28,12 +28,12 @@ def _work(tap: Tap, name: str, number: int) -> None:
 
 
 def end_by_itself(bootstrap: str, stream: str) -> None:
-    """Capture and come to the end of the program, nothing else."""
+    """Capture and reach the end of the program, nothing else."""
     _work(make_tap(bootstrap, stream), "r", 200)
 
 
 def wait_for_sigterm(bootstrap: str, stream: str) -> None:
-    """Capture, say so, and wait for the signal."""
+    """Capture, report it, and wait for the signal."""
     _work(make_tap(bootstrap, stream, handle_sigterm=True), "r", 200)
     print("ready", flush=True)
     while True:
@@ -41,7 +41,7 @@ def wait_for_sigterm(bootstrap: str, stream: str) -> None:
 
 
 def two_taps_wait_for_sigterm(bootstrap: str, stream: str) -> None:
-    """As above with two hooks on a broker that may be dead: they share one deadline."""
+    """Do the same with two hooks on a broker that may be unreachable: they share one deadline."""
     for number in range(2):
         _work(make_tap(bootstrap, f"{stream}{number}", handle_sigterm=True), "r", 5)
     print("ready", flush=True)
@@ -50,7 +50,7 @@ def two_taps_wait_for_sigterm(bootstrap: str, stream: str) -> None:
 
 
 TAP: Tap | None = None
-"""A Tap as services have it: a global of the module, made on import, before any fork."""
+"""A Tap as services have it: a global of the module, created on import, before any fork."""
 
 
 def _child(name: str, number: int) -> None:
@@ -59,7 +59,7 @@ def _child(name: str, number: int) -> None:
 
 
 def _spawned(bootstrap: str, stream: str, name: str, number: int) -> None:
-    """A spawned process imports its service anew."""
+    """Import the service again, in a spawned process."""
     _work(make_tap(bootstrap, stream), name, number)
 
 
@@ -71,11 +71,11 @@ def _fork_here(name: str) -> None:
         _work(TAP, name, 50)
         os._exit(0 if TAP.close() else 1)
     if os.waitpid(pid, 0)[1]:
-        os._exit(1)  # seen by the test, unlike an exception of a thread
+        os._exit(1)  # the test sees it, unlike an exception of a thread
 
 
 def fork(bootstrap: str, stream: str, how: str, used: str) -> None:
-    """Fork in every way that Python knows, from a parent that has or has not `used` its Tap; each child captures 50."""
+    """Fork in every way of Python, from a parent that has or has not `used` its Tap; each child captures 50."""
     global TAP
     TAP = make_tap(bootstrap, stream)
     if used == "used":
@@ -89,7 +89,7 @@ def fork(bootstrap: str, stream: str, how: str, used: str) -> None:
             pid = os.fork()
             if pid == 0:
                 _work(TAP, f"child{number}", 50)
-                sys.exit(0)  # an orderly end, as a gunicorn worker's
+                sys.exit(0)  # a normal exit, like a gunicorn worker's
             children.append(pid)
         assert all(os.waitpid(pid, 0)[1] == 0 for pid in children)
     elif how == "nested":
@@ -113,7 +113,7 @@ def fork(bootstrap: str, stream: str, how: str, used: str) -> None:
         with concurrent.futures.ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("fork")) as pool:
             list(pool.map(_child, [f"child{number}" for number in range(3)], [50] * 3))
     else:
-        context: Any = multiprocessing.get_context(how)  # its stubs know each kind of context by itself only
+        context: Any = multiprocessing.get_context(how)  # its type stubs have separate types for each kind of context
         arguments = [(bootstrap, stream)] * 3 if how != "fork" else [()] * 3
         target = _child if how == "fork" else _spawned
         processes = [
@@ -130,13 +130,13 @@ def fork(bootstrap: str, stream: str, how: str, used: str) -> None:
 
 
 def _peak_bytes() -> int:
-    """The most memory that this program ever held. (getrusage tells the most of what ran before the exec, too.)"""
+    """Return the peak memory of this program. (getrusage includes the program before the exec.)"""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
 def storm(bootstrap: str, stream: str, calls: str) -> None:
-    """Capture without a broker, and tell what it cost: errors, peak memory over the start's, the account, the exit."""
+    """Capture without a broker, and report the cost: errors, peak memory over the start's, the account, the exit."""
     started = time.monotonic()
     tap = make_tap(bootstrap, stream, max_buffer_bytes=32 * 1024 * 1024)
     _work(tap, "warm-up", 1)
@@ -170,7 +170,7 @@ def storm(bootstrap: str, stream: str, calls: str) -> None:
 
 
 def until_killed(bootstrap: str, stream: str, ledger: str) -> None:
-    """Capture for ever, noting in a mapped file how many were offered and dropped: a ledger that survives SIGKILL."""
+    """Capture for ever, counting offered and dropped captures in a mapped file, which survives SIGKILL."""
     tap = make_tap(bootstrap, stream, max_buffer_bytes=BUFFER_BYTES)
     with Path(ledger).open("r+b") as file, mmap.mmap(file.fileno(), 16) as noted:
         index = 0
@@ -193,5 +193,5 @@ MODES = {
 }
 
 if __name__ == "__main__":
-    signal.alarm(1800)  # whatever a test forgets ends by itself
+    signal.alarm(1800)  # a process that a test forgets ends by itself
     MODES[sys.argv[1]](*sys.argv[2:])  # type: ignore[operator]  # the tests give each mode its arguments

@@ -1,7 +1,7 @@
-"""A model that attacks: each function tries one thing and raises where it is refused. It runs in a worker only.
+"""A model that attacks: each function tries one thing and raises if it is refused. It runs in a worker only.
 
-The feature `visits` says which attack a row is, by its place in ATTACKS. `world.json` beside the model says what there
-is to attack; see tests.support.hostile_world.
+The feature `visits` is the index of the row's attack in ATTACKS. `world.json` next to the model lists the targets; see
+tests.support.hostile_world.
 """
 # mypy: ignore-errors
 
@@ -464,7 +464,7 @@ def restart_the_machine():
 
 
 def other_architecture():
-    """The numbers of 32 bit: 5 is open there."""
+    """Use the system call numbers of 32 bit: 5 is open there."""
     code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     if kernel.MACHINE != "x86_64":
         raise OSError("not on this machine")

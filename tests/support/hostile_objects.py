@@ -1,11 +1,11 @@
-"""Objects that do harm when they are looked at."""
+"""Objects that do harm when they are read."""
 
 from typing import Any
 
 
-# Where an ignored argument type has no reason beside it, it is the test: a caller that no type checker has held back.
+# An ignored argument type without a reason is the test itself: a call that a type checker would refuse.
 class Hostile:
-    """Raises whatever is asked of it."""
+    """Raises for any operation."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError("hostile")

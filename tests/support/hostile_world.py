@@ -1,9 +1,9 @@
-"""Run every attack of hostile_models in a worker, and look after each what it has changed outside.
+"""Run every attack of hostile_models in a worker, and check after each what it has changed outside.
 
     python -m tests.support.hostile_world FOLDER plain|container|bare FILE
 
-FOLDER belongs to the user that this runs as; FILE gets the findings as JSON. `container`: under a filter of system
-calls like Docker's default one (no namespaces, no mounts); `bare`: without Landlock too, as older engines have it.
+FOLDER belongs to the user that runs this; FILE gets the findings as JSON. `container`: under a filter of system
+calls like Docker's default one (no namespaces, no mounts); `bare`: also without Landlock, as in older engines.
 """
 
 import errno
@@ -50,7 +50,7 @@ _LONGEST_SECONDS = 60.0
 
 
 def like_a_container(*, landlock: bool) -> None:
-    """Filter this process and all that it starts as a container engine does."""
+    """Filter the system calls of this process and its children as a container engine does."""
     rules = [line for name in _DOCKER for line in seccomp.deny(name)]
     rules += seccomp.any_bit("clone", 0, 0x7E020000) + seccomp.deny("clone3", errno.ENOSYS)
     if not landlock:
@@ -59,7 +59,7 @@ def like_a_container(*, landlock: bool) -> None:
 
 
 class World:
-    """What there is to attack, and how it looked before."""
+    """The targets of the attacks, and their state before."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -107,7 +107,7 @@ class World:
             signal.signal(number, lambda got, _: self._signals.append(got))
 
     def look(self) -> dict[str, Any]:
-        """Return all that an attack could have changed, in a form that can be compared."""
+        """Return everything that an attack could have changed, in a comparable form."""
         victim = psutil.Process(self.victim.pid)
         files: dict[str, Any] = {}
         for path in sorted([*self.folder.rglob("*"), self.folder]):
@@ -137,13 +137,13 @@ class World:
         }
 
     def left_over(self) -> list[int]:
-        """Return processes that a worker has left behind: they keep the folder as theirs."""
+        """Return processes that a worker has left behind, which have the folder as theirs."""
         ours = (os.getpid(), self.victim.pid)
         there = psutil.process_iter(["cwd"])
         return [one.pid for one in there if one.info["cwd"] == str(self.folder) and one.pid not in ours]
 
     def close(self) -> None:
-        """End what was started for it."""
+        """End the processes that were started for it."""
         self.victim.kill()
         self.victim.communicate()
         for one in self._sockets.values():
@@ -186,7 +186,7 @@ def _pool(folder: Path, secret: Path, *, required: bool) -> Iterator[Pool]:
 
 
 def _ask(pool: Pool, visits: int) -> str:
-    """Return what came of one attack, for people."""
+    """Return the result of one attack, for people."""
     value = Stream("127.0.0.1:1", "none").capture("r", amount=1.0, visits=visits)
     pool.submit(Job("w", 0, 0, Rows.of([Row(0, 0, b"r", value, None, 0, 1.0)]), np.arange(1), single=False))
     deadline = time.monotonic() + _LONGEST_SECONDS
@@ -200,7 +200,7 @@ def _ask(pool: Pool, visits: int) -> str:
 
 
 def run(folder: Path, mode: str) -> dict[str, Any]:
-    """Return {"sandbox": …, "required": …, "attacks": {name: [what came of it, what it changed]}}."""
+    """Return {"sandbox": …, "required": …, "attacks": {name: [the result, what it changed]}}."""
     keep_memory_private()
     if mode != "plain":
         like_a_container(landlock=mode == "container")
@@ -224,7 +224,7 @@ def run(folder: Path, mode: str) -> dict[str, Any]:
                 if attack is hostile_models.read_environments and not changed:
                     said = "got its own environment"
                 found["attacks"][attack.__name__] = [said.replace(SECRET, "<the secret>"), changed]
-            assert _ask(pool, -1) == "nothing refused"  # and it goes on scoring
+            assert _ask(pool, -1) == "nothing refused"  # and it continues to score
         found["left over"] = world.left_over()
     finally:
         world.close()

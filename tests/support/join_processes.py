@@ -1,4 +1,4 @@
-"""The join in a process of its own that starts at once (imports are done) and can be killed anywhere."""
+"""The join in a separate process that starts at once (imports are done) and can be killed anywhere."""
 
 import multiprocessing
 import os
@@ -22,25 +22,25 @@ _context.set_forkserver_preload(
 
 
 def shipped(*arguments: str) -> ForkServerProcess:
-    """The shipped command, started."""
+    """Start the shipped command."""
     return _start(_command, list(arguments))
 
 
 def killed_at(settings: Mapping[str, Any], point: str, turn: int) -> ForkServerProcess:
-    """A joiner that kills itself with SIGKILL when it is at `point` for the `turn`-th time, started."""
+    """Start a joiner that kills itself with SIGKILL when it reaches `point` for the `turn`-th time."""
     return _start(_join_until, dict(settings), point, turn)
 
 
 def replay_killed_at(url: str, point: str, shadow: Mapping[str, Any], value: bytes) -> ForkServerProcess:
-    """The replay of one dead letter at partition 0 that kills itself with SIGKILL at `point`, started."""
+    """Start the replay of one dead letter at partition 0 that kills itself with SIGKILL at `point`."""
     return _start(_replay_until, url, point, dict(shadow), value)
 
 
 @contextmanager
 def running(*arguments: str) -> Iterator[ForkServerProcess]:
-    """The shipped command for the length of a block; it must end in time when asked to.
+    """Run the shipped command for the length of a block; it must end in time after SIGTERM.
 
-    The block is entered once the command listens to SIGTERM, so that it cannot be asked before.
+    The block begins once the command listens to SIGTERM, so that the signal cannot arrive earlier.
     """
     process = shipped(*arguments)
     try:
@@ -92,7 +92,7 @@ def _replay_until(url: str, point: str, shadow: dict[str, Any], value: bytes) ->
 
 
 def _killer(point: str, turn: int) -> Callable[[str], None]:
-    """What kills this process when it is at `point` for the `turn`-th time."""
+    """Return a function that kills this process when it reaches `point` for the `turn`-th time."""
     seen = 0
 
     def at(place: str) -> None:

@@ -1,4 +1,4 @@
-"""What joiners have written, seen through SQL; and waiting for it."""
+"""The rows of joiners, read through SQL; and waiting for them."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.support import join_processes
 from tests.support.join_processes import arguments
 from tests.support.logs import Logs
 
-# A member that is killed comes back under its name: the group need not wait for its session to end.
+# A killed member comes back under its name, so the group need not wait for its session to end.
 STATIC = ("-X", "group.instance.id=joiner-1")
 
 
@@ -31,7 +31,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def members(bootstrap: str, stream: str) -> set[str]:
-    """The member ids of the joiner's group."""
+    """Return the member ids of the joiner's group."""
     group = f"gnomon.{stream}.join.challenger"
     admin = AdminClient({"bootstrap.servers": bootstrap})
     return {member.member_id for member in admin.describe_consumer_groups([group])[group].result().members}
@@ -44,7 +44,7 @@ def drain(logs: Logs, url: str, *more: str) -> None:
 
 
 def assert_all_joined(logs: Logs, url: str) -> None:
-    """Invariants A, B and D: each offset in one bucket, each sampled one in one pair, progress at the end."""
+    """Check invariants A, B and D: each offset in one bucket, each sampled one in one pair, progress at the end."""
     with psycopg.connect(url) as connection:
         pairs = connection.execute("select source_partition, source_offset, request_id from gnomon.pairs").fetchall()
         windows = connection.execute(
@@ -73,5 +73,5 @@ def labels(url: str) -> int:
 
 
 def stands_at(url: str, count: int) -> bool:
-    """Whether that many captures of all partitions together are joined."""
+    """Return whether that many captures of all partitions together are joined."""
     return one(url, "select coalesce(sum(next_source_offset), 0) from gnomon.join_progress") == (count,)

@@ -36,7 +36,10 @@ def window(
     changes: Mapping[int, Mapping[str, Any]] | None = None,
     answers: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> JoinedWindow:
-    """A window in which every capture is sampled; `changes` and `answers` alter captures and shadow rows by offset."""
+    """Return a window in which every capture is sampled;
+
+    `changes` and `answers` alter captures and shadow rows by offset.
+    """
     offsets = range(begin, begin + size)
     window_id = str(uuid.UUID(int=begin + 1))
     rows = [row(0, o, f"r{o}", window_id, **(answers or {}).get(o, {})) for o in offsets]

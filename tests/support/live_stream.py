@@ -1,4 +1,4 @@
-"""What tests of the scorer share: small models, captures, and a reader that audits a shadow log."""
+"""Helpers of the scorer's tests: small models, captures, and a reader that audits a shadow log."""
 
 import json
 import time
@@ -42,12 +42,12 @@ def save(
 
 
 def scalar(name: str, kind: int = TensorProto.FLOAT) -> Any:
-    """One input a feature: [rows, 1]."""
+    """Return inputs for single features: [rows, 1]."""
     return helper.make_tensor_value_info(name, kind, [None, 1])
 
 
 def sum_model(path: Path, *features: str) -> Path:
-    """value = the sum of its features."""
+    """Return a model with value = the sum of its features."""
     names = features or ("amount", "visits_")
     return save(
         path,
@@ -58,7 +58,7 @@ def sum_model(path: Path, *features: str) -> Path:
 
 
 def endless_model(path: Path, threshold: float) -> Path:
-    """value = amount, but a Loop that practically never ends where amount exceeds `threshold`."""
+    """Return a model with value = amount, but with a Loop that practically never ends if amount exceeds `threshold`."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["going"], ["going_on"]),
@@ -104,7 +104,7 @@ DEFAULTS = {"amount": 1.0, "age": None, "visits": 3, "country": "NZ"}
 
 @dataclass
 class Stream:
-    """A live service in miniature: publishes the schema and produces captures, with every id in a ledger of its own."""
+    """A small live service: publishes the schema and produces captures, and records every id."""
 
     bootstrap: str
     name: str
@@ -119,22 +119,22 @@ class Stream:
 
     @cached_property
     def producer(self) -> Producer:
-        """Made on first use: some tests only want captures."""
+        """Create the producer on first use, because some tests only need captures."""
         return Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "enable.idempotence": True})
 
     @property
     def live(self) -> str:
-        """The live topic."""
+        """Return the live topic."""
         return f"gnomon.{self.name}.live"
 
     def publish_schema(self) -> None:
-        """Put the composed schema where readers look for it."""
+        """Publish the composed schema where readers look for it."""
         schema = self.features.live
         self.producer.produce(f"gnomon.{self.name}.schemas", schema.text.encode(), str(schema.fingerprint).encode(), 0)
         assert self.producer.flush(10) == 0
 
     def capture(self, request_id: str, **features: Any) -> bytes:
-        """One framed LivePrediction."""
+        """Return one framed LivePrediction."""
         self.sequence += 1
         known = {field["name"] for field in self.features.record["fields"]}
         record = {
@@ -192,7 +192,7 @@ class Stream:
 
 @dataclass
 class Partition:
-    """One shadow partition, audited: what a joiner would apply."""
+    """One shadow partition, audited: the windows that a joiner would apply."""
 
     start: Record | None = None
     windows: list[Record] = field(default_factory=list)
@@ -200,7 +200,7 @@ class Partition:
 
 
 def read_all(bootstrap: str, topic: str, isolation: str = "read_committed") -> dict[int, list[Any]]:
-    """Every message of a topic, by partition."""
+    """Return every message of a topic, by partition."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -215,7 +215,7 @@ def read_all(bootstrap: str, topic: str, isolation: str = "read_committed") -> d
         partitions = list(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         found: dict[int, list[Any]] = {partition: [] for partition in partitions}
-        # As far as it reaches now: a log that is being written may never be seen at its end.
+        # Up to its current end, because a log that is being written may never be read to its end.
         ends = {p: log_reading.span(consumer, TopicPartition(topic, p), 10)[1] for p in partitions}
         ended = {partition for partition, end in ends.items() if end <= 0}
         deadline = time.monotonic() + 30
@@ -236,7 +236,7 @@ def read_all(bootstrap: str, topic: str, isolation: str = "read_committed") -> d
 
 
 def audit(bootstrap: str, stream: str, deployment: str) -> dict[int, Partition]:
-    """Read a shadow log as a joiner does, and check everything that must hold within it."""
+    """Read a shadow log as a joiner does, and check its consistency."""
     reader = Reader(packaged_schemas())
     result: dict[int, Partition] = {}
     for partition, messages in read_all(bootstrap, f"gnomon.{stream}.shadow.{deployment}").items():
@@ -254,7 +254,7 @@ def audit(bootstrap: str, stream: str, deployment: str) -> dict[int, Partition]:
             else:
                 assert record["start_offset"] == position, (partition, record["start_offset"], position)
                 position = record["end_offset"]
-                # Rows of a window that was never sealed are left over by a crash, and discarded.
+                # Rows of a window that was never sealed remain after a crash, and are discarded.
                 rows = [row for row in pending if row["window_id"] == record["window_id"]]
                 pending = []
                 check_window(record, rows)
@@ -264,7 +264,7 @@ def audit(bootstrap: str, stream: str, deployment: str) -> dict[int, Partition]:
 
 
 def check_window(window: Record, rows: list[Record]) -> None:
-    """The ledger of one window is closed, its rows are in order, and their probabilities are exact."""
+    """Check that the ledger of one window is closed, its rows are in order, and their probabilities are exact."""
     offsets = [row["source_offset"] for row in rows]
     assert offsets == sorted(set(offsets))
     assert all(window["start_offset"] <= offset < window["end_offset"] for offset in offsets)
@@ -287,7 +287,7 @@ def check_window(window: Record, rows: list[Record]) -> None:
             expected = cell["draw_probability"] * cell["sampled"] / cell["seen"]
             assert abs(row["inclusion_probability"] - expected) < 1e-12
         probe = [row for row in of_cell if row["probe_probability"] is not None]
-        assert len(probe) <= cell["probed"]  # of a row that no worker brought home nothing is said
+        assert len(probe) <= cell["probed"]  # nothing is known about a row that no worker returned
         assert all(row["probe_probability"] == cell["probe_probability"] for row in probe)
         ranks = sorted(row["rank"] for row in of_cell)
         assert all(row["rank"] <= ranks[cell["probed"] - 1] for row in probe)
@@ -295,19 +295,19 @@ def check_window(window: Record, rows: list[Record]) -> None:
 
 
 def status(row: Record) -> str:
-    """The ledger bucket of an outcome."""
+    """Return the ledger bucket of an outcome."""
     if row["error"] is None:
         return "scored"
     return {"timeout": "timed_out", "dead_letter": "dead_lettered"}.get(row["error"]["kind"], "failed")
 
 
 def covered(partitions: Mapping[int, Partition]) -> dict[int, int]:
-    """How far each partition is sealed."""
+    """Return up to where each partition is sealed."""
     return {p: one.windows[-1]["end_offset"] if one.windows else 0 for p, one in partitions.items()}
 
 
 def outcomes(partitions: Mapping[int, Partition]) -> dict[tuple[int, int], Record]:
-    """Every outcome by its source coordinates; each is there once."""
+    """Return every outcome by its source coordinates; each exists once."""
     rows = [row for one in partitions.values() for row in one.outcomes]
     result = {(row["source_partition"], row["source_offset"]): row for row in rows}
     assert len(result) == len(rows)
@@ -317,7 +317,7 @@ def outcomes(partitions: Mapping[int, Partition]) -> dict[tuple[int, int], Recor
 def await_sealed(
     bootstrap: str, stream: str, deployment: str, total: int, timeout: float = 60.0
 ) -> dict[int, Partition]:
-    """Wait until windows cover `total` captures; returns the audited log."""
+    """Wait until windows cover `total` captures; return the audited log."""
     deadline = time.monotonic() + timeout
     while True:
         found = audit(bootstrap, stream, deployment)
@@ -328,5 +328,5 @@ def await_sealed(
 
 
 def write_sidecar(model: Path, **content: Any) -> None:
-    """A sidecar beside a model (JSON is YAML)."""
+    """Write a sidecar next to a model (JSON is YAML)."""
     model.with_suffix(".yaml").write_text(json.dumps(content))

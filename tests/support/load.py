@@ -1,4 +1,4 @@
-"""Traffic beside a test: work done again and again in a thread of its own."""
+"""Load during a test: work that is repeated in a separate thread."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def load(work: Callable[[], object], pause: float) -> Iterator[None]:
-    """Do `work` again and again, `pause` seconds apart, until the block ends."""
+    """Repeat `work`, `pause` seconds apart, until the block ends."""
     done = threading.Event()
 
     def again() -> None:

@@ -1,4 +1,4 @@
-"""A live log and its shadow log as tests write them: what a hook and a scorer would produce, nothing left to chance."""
+"""A live log and its shadow log as tests write them: the output of a hook and a scorer, without randomness."""
 
 import random
 import uuid
@@ -26,7 +26,7 @@ CODECS = {
 
 
 def capture(sequence: int, request_id: str, **changes: Any) -> Record:
-    """A LivePrediction; `changes` overwrite fields."""
+    """Return a LivePrediction; `changes` overwrite fields."""
     return {
         "producer_id": PRODUCER,
         "sequence": sequence,
@@ -47,7 +47,7 @@ def capture(sequence: int, request_id: str, **changes: Any) -> Record:
 
 
 def start(partition: int, cluster_id: str, topic_id: str | None, **changes: Any) -> Record:
-    """A DeploymentStart."""
+    """Return a DeploymentStart."""
     return {
         "deployment": "challenger",
         "role": "challenger",
@@ -64,7 +64,7 @@ def start(partition: int, cluster_id: str, topic_id: str | None, **changes: Any)
 
 
 def row(partition: int, offset: int, request_id: str, window_id: str, **changes: Any) -> Record:
-    """A ShadowPrediction."""
+    """Return a ShadowPrediction."""
     return {
         "source_partition": partition,
         "source_offset": offset,
@@ -89,7 +89,7 @@ def row(partition: int, offset: int, request_id: str, window_id: str, **changes:
 def seal(
     partition: int, start_offset: int, end_offset: int, cells: Sequence[Record], window_id: str, **changes: Any
 ) -> Record:
-    """A SamplingWindow."""
+    """Return a SamplingWindow."""
     return {
         "window_id": window_id,
         "tick_id": str(uuid.UUID(int=9)),
@@ -113,7 +113,7 @@ def seal(
 
 
 def cell(rows: Iterable[Record], seen: int, stratum: str = "") -> Record:
-    """The claim of one cell over its rows."""
+    """Return the claim of one cell over its rows."""
     kinds = [row["error"]["kind"] if row["error"] else "scored" for row in rows]
     return {
         "stratum": stratum,
@@ -173,7 +173,7 @@ class Logs:
         self.producer.flush(10)
 
     def live(self, partition: int, request_id: str, value: bytes, stratum: str = "") -> None:
-        """Write one live message as it stands."""
+        """Write one live message unchanged."""
         headers: list[tuple[str, str | bytes | None]] | None = [("stratum", stratum.encode())] if stratum else None
         self.producer.produce(self.topics.live, value, request_id.encode(), partition=partition, headers=headers)
         self.captured[partition].append(request_id)

@@ -1,4 +1,4 @@
-"""Load a model and ask it, as a worker does."""
+"""Load a model and call it, as a worker does."""
 
 from pathlib import Path
 from typing import Any

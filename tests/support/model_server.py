@@ -1,4 +1,4 @@
-"""A model server on loopback that speaks the Open Inference Protocol v2; what it says is the test's."""
+"""A model server on loopback with the Open Inference Protocol v2; the test sets its answers."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ DOUBLE = {"datatype": "FP64", "shape": [-1, 1]}
 
 
 class ModelServer:
-    """Answers value = amount + visits by default; `metadata`, `config`, `answer` and `headers` replace what it says."""
+    """Answers value = amount + visits by default; `metadata`, `config`, `answer` and `headers` replace its answers."""
 
     def __init__(self) -> None:
         self.metadata: Any = {

@@ -1,4 +1,4 @@
-"""Run Python as an ordinary user: as the user of the tests, or as nobody where the tests run as root."""
+"""Run Python as an ordinary user: as the user of the tests, or as nobody if the tests run as root."""
 
 import os
 import shutil
@@ -14,12 +14,12 @@ NOBODY = 65534
 
 
 def popen_arguments() -> dict[str, Any]:
-    """Keyword arguments of `subprocess` that make the child an ordinary user's."""
+    """Return keyword arguments of `subprocess` that make the child an ordinary user's."""
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 def interpreter() -> str | None:
-    """Return a Python of this version that an ordinary user may run, None where root keeps the only one to itself."""
+    """Return a Python of this version that an ordinary user may run, None if only root may run it."""
     for candidate in (sys.executable, f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"):
         run: list[str] = [candidate, "-c", "import ctypes"]
         try:
@@ -31,13 +31,13 @@ def interpreter() -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment in which that interpreter finds what this one imports."""
+    """Return the environment in which that interpreter finds the modules of this one."""
     return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "LANG": "C.UTF-8"}
 
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """Make a folder that belongs to the ordinary user."""
+    """Create a folder that belongs to the ordinary user."""
     made = Path(tempfile.mkdtemp(prefix="gnomon-user-"))
     try:
         if os.geteuid() == 0:

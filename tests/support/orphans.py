@@ -1,4 +1,4 @@
-"""A parent of embedded servers and of a leashed child, for tests that kill it."""
+"""A parent of embedded servers and of a tied child, for tests that kill it."""
 
 PARENT = """
 import sys, time

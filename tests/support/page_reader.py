@@ -1,4 +1,4 @@
-"""The HTML report as a reader sees it: headings, cards and tables as text; and what a screen reader leans on."""
+"""The HTML report as a reader sees it: headings, cards and tables as text; and the attributes for screen readers."""
 
 import re
 from html.parser import HTMLParser
@@ -9,7 +9,7 @@ DRAWN = {"path", "use", "rect", "circle", "line", "polygon", "stop"}
 
 
 class PageReader(HTMLParser):
-    """Parsed as it is made; tables by caption, as lists of rows of cell texts, the header first."""
+    """Parsed when it is created; tables by caption, as lists of rows of cell texts, the header first."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class PageReader(HTMLParser):
         opened, attributes, texts = self._open.pop()
         assert opened == tag, (opened, tag)
         text = " ".join("".join(texts).split())
-        if tag == "small" and self._open:  # an interval stands on a line of its own
+        if tag == "small" and self._open:  # an interval is on a separate line
             self._open[-1][2].append(" ")
         if re.fullmatch("h[1-6]", tag):
             self.headings.append((int(tag[1]), text))
@@ -62,17 +62,17 @@ class PageReader(HTMLParser):
             self.cards[-1].setdefault(attributes.get("class", ""), text)
 
     def table(self, words: str) -> list[list[str]]:
-        """The one table whose caption has these words."""
+        """Return the one table whose caption has these words."""
         (found,) = (rows for caption, rows in self.tables.items() if words in caption)
         return found
 
     def all(self, tag: str) -> list[dict[str, Any]]:
-        """The attributes of every element of a kind."""
+        """Return the attributes of every element of a kind."""
         return [attributes for name, attributes in self.tags if name == tag]
 
 
 def said(text: str) -> tuple[float, float]:
-    """A number as the page says it, and half a unit of its last digit: what rounding may have taken."""
+    """Return a number as the page shows it, and half a unit of its last digit, the maximum rounding error."""
     match = re.match(r"[+−-]?[\d,]+(?:\.(\d+))?", text)
     assert match, text
     value = float(match[0].replace("−", "-").replace(",", ""))

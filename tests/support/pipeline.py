@@ -16,24 +16,24 @@ from tests.support.servers.process import Gnomon, GnomonProcess
 
 DEPLOYMENT = "challenger"
 CAPTURES = 100_000
-# Captures wait for the joiner by no more than this, so that the kills fall into steady work and not into its end.
+# The joiner is at most this many captures behind, so that the kills occur during steady work and not at its end.
 LEAD = 10_000
 SEED = 7
-# Small windows and a budget below the arrival rate: many transactions to die in, and captures that are sampled out.
+# Small windows and a budget below the arrival rate: many transactions to be killed in, and captures sampled out.
 SETTINGS = {
     "GNOMON_SCORE__SEED": str(SEED),
     "GNOMON_SCORE__WINDOW_CAPTURES": "1500",
     "GNOMON_SCORE__WINDOW_SECONDS": "1",
     "GNOMON_SCORE__BUDGET_ROWS_PER_SECOND": "4000",
 }
-# A killed member is missed sooner than by default, so that the test spends its time on work.
+# A killed member is detected sooner than by default, so that the test spends its time on work.
 QUICK_GROUP = ("-X", "session.timeout.ms=4000", "-X", "heartbeat.interval.ms=500")
 Place = tuple[int, int]
 """Partition and offset of a capture."""
 
 
 class Pipeline:
-    """One scorer and one joiner of a stream, and how far the joiner's progress in the database is."""
+    """One scorer and one joiner of a stream, and the joiner's progress in the database."""
 
     def __init__(self, gnomon: Gnomon, bootstrap: str, database_url: str, stream: str, model: Path) -> None:
         self.gnomon = gnomon
@@ -55,7 +55,7 @@ class Pipeline:
         return self.gnomon.start("join", "--deployment", DEPLOYMENT, *QUICK_GROUP, env=self.env)
 
     def joined(self) -> int:
-        """Captures up to which the database stands."""
+        """Return the number of captures up to which the database is joined."""
         with psycopg.connect(self.database_url) as connection:
             row = connection.execute(
                 "SELECT coalesce(sum(next_source_offset - start_offset), 0)::bigint FROM gnomon.join_progress"
@@ -64,7 +64,7 @@ class Pipeline:
         return int(row[0])
 
     def await_joined(self, wanted: int, service: "LiveService", *running: GnomonProcess, timeout: float = 120.0) -> int:
-        """Keep the live service busy until the database stands at `wanted`; return where it stands then.
+        """Keep the live service busy until `wanted` captures are joined; return the number of joined captures then.
 
         A process that ends meanwhile fails the test.
         """
@@ -80,9 +80,9 @@ class Pipeline:
         return joined
 
     def kill_at_work(self, victim: GnomonProcess, service: "LiveService") -> None:
-        """SIGKILL a process that has work in its hands: fresh captures, and a database that lacks some of them.
+        """Kill a process with SIGKILL while it has work: new captures, of which the database lacks some.
 
-        Whether it is so is looked up while the victim stands still, and so holds at its death too.
+        This is checked while the process is stopped, so it is also true at its death.
         """
         for _ in range(LEAD // 1000):
             service.serve_up_to(service.served + 1000)
@@ -115,7 +115,7 @@ class LiveService:
 
 
 def captured(bootstrap: str, stream: str) -> dict[Place, str]:
-    """Every capture of the live log: where it lies, and its request id."""
+    """Return every capture of the live log: its coordinates, and its request id."""
     return {
         (partition, message.offset()): message.key().decode()
         for partition, messages in read_all(bootstrap, Topics(stream).live).items()
@@ -125,7 +125,7 @@ def captured(bootstrap: str, stream: str) -> dict[Place, str]:
 
 def check_ledger(bootstrap: str, stream: str, database_url: str, live: dict[Place, str]) -> None:
     """Compare live log, shadow log and database as sets of offsets."""
-    shadow = audit(bootstrap, stream, DEPLOYMENT)  # checks that windows tile each partition without gap or overlap
+    shadow = audit(bootstrap, stream, DEPLOYMENT)  # checks that windows cover each partition without gap or overlap
     scored = outcomes(shadow)  # ... and that each sampled offset has one outcome
     with psycopg.connect(database_url) as connection:
         windows = connection.execute(
@@ -158,7 +158,8 @@ def check_ledger(bootstrap: str, stream: str, database_url: str, live: dict[Plac
     assert paired == {place: (live[place], status(row)) for place, row in scored.items()}
     assert {outcome for _, outcome in paired.values()} == {"scored"}
 
-    # What the seed samples, computed anew from the request ids alone, is what was paired; the rest was sampled out.
+    # The sample, computed from the request ids and the seed alone, equals the paired captures; the rest was sampled
+    # out.
     rank = ranker(SEED)
     of_window: dict[Place, dict[str, Any]] = {
         (p, start): {"end": end, "sampled": set(), "out": set()} for p, start, end, *_ in windows

@@ -1,4 +1,4 @@
-"""Asking a report of a test's database."""
+"""Run a report on a test's database."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests.support.report_database import Database
 
 
 def ask(db: Database, call: str, *arguments: Any) -> list[dict[str, Any]]:
-    """Return the rows of a function of report_v1, or of gnomon_estimators if it says so."""
+    """Return the rows of a function of report_v1, or of gnomon_estimators if requested."""
     function = call if call.startswith("gnomon_estimators.") else f"report_v1.{call}"
     with db.connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(f"select * from {function}", arguments).fetchall()

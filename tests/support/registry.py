@@ -1,6 +1,6 @@
 """A schema registry as the Confluent API documents it: references, compatibility, credentials, limits, and silence.
 
-`mood` changes what it answers: "" is a registry at work.
+`mood` changes its answers: "" is a working registry.
 """
 
 import base64
@@ -17,7 +17,7 @@ JSON = "application/vnd.schemaregistry.v1+json"
 
 
 class Registry:
-    """Subjects and schemas; `url` is where it answers. `user` (name:password) is asked for if it is set."""
+    """Subjects and schemas; `url` is its address. `user` (name:password), if set, is required."""
 
     def __init__(self) -> None:
         self.schemas: list[dict[str, Any]] = []

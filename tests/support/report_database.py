@@ -20,7 +20,7 @@ HAS_STARTED = (
     "select count(*) from information_schema.columns where table_schema = 'gnomon'"
     " and table_name = 'label_loads' and column_name = 'started_at'"
 )
-# What the joiner keeps of scored pairs by hour, made of the pairs themselves.
+# The joiner's hourly sums of scored pairs, computed from the pairs themselves.
 ROLLUP = """
 insert into gnomon.rollups (deployment_id, hour, stratum, seen, sampled, scored, comparable, agreed, weight,
     weight_squared, comparable_weight, comparable_weight_squared, agreed_weight, agreed_weight_squared)
@@ -54,7 +54,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 @dataclass
 class Database:
-    """A stream with its deployments, and a way to put rows in."""
+    """A stream with its deployments, and methods to insert rows."""
 
     connection: psycopg.Connection[Any]
     stream: str = "s"
@@ -62,7 +62,7 @@ class Database:
     deployments: dict[str, int] = field(default_factory=dict)
 
     def add_stream(self, **settings: Any) -> None:
-        """Make the stream."""
+        """Create the stream."""
         columns = ["name", *settings]
         row = self.connection.execute(
             f"insert into gnomon.streams ({', '.join(columns)}) values ({', '.join(['%s'] * len(columns))})"
@@ -73,7 +73,7 @@ class Database:
         self.stream_id = row[0]
 
     def add_deployment(self, name: str = "new", role: str = "challenger") -> int:
-        """Make a deployment of the stream; its id."""
+        """Create a deployment of the stream; return its id."""
         row = self.connection.execute(
             "insert into gnomon.deployments (stream_id, name, role, model_name, model_version)"
             " values (%s, %s, %s, 'm', '1') returning deployment_id",
@@ -96,7 +96,7 @@ class Database:
             )
 
     def add_pairs(self, rows: Sequence[Mapping[str, Any]], deployment: str = "new") -> None:
-        """Insert pairs; offsets follow the order, what is not given has a plain default."""
+        """Insert pairs; offsets follow the order, missing values have plain defaults."""
         first = self.value("select coalesce(max(source_offset) + 1, 0) from gnomon.pairs")
         self.add(
             "pairs",
@@ -127,14 +127,14 @@ class Database:
         self.add("labels", [{"stream_id": self.stream_id, "load_id": load, **row} for row in rows])
 
     def value(self, statement: str, *arguments: Any) -> Any:
-        """The first value of the first row."""
+        """Return the first value of the first row."""
         row = self.connection.execute(statement, arguments).fetchone()
         assert row is not None
         return row[0]
 
 
 def _probe_probability(row: Mapping[str, Any]) -> float | None:
-    """Of a row that was scored by itself and says no other: all that was sampled was scored so."""
+    """Return the probe probability of a row without its own: every sampled row scored alone is in the probe."""
     chance: float = row.get("inclusion_probability", 1.0)
     return chance if row.get("shadow_batch_size", 1) == 1 else None
 
@@ -152,7 +152,7 @@ class Sample:
     event_time: Sequence[datetime]
 
     def rows(self) -> list[dict[str, Any]]:
-        """The sample as rows of `pairs`: probabilities with a decision at one half."""
+        """Return the sample as rows of `pairs`: probabilities with a decision at one half."""
         return [
             {
                 "request_id": f"r{i}",
@@ -171,7 +171,7 @@ class Sample:
         ]
 
     def labels(self) -> list[dict[str, Any]]:
-        """One label a pair, an hour later."""
+        """Return one label a pair, an hour later."""
         return [
             {
                 "request_id": f"r{i}",
@@ -184,7 +184,7 @@ class Sample:
 
 
 def sample(rng: np.random.Generator, n: int = 400, clusters: int = 40, ties: bool = True) -> Sample:
-    """Draw a sample: a few days, clusters that matter, some rows without one, tied scores."""
+    """Draw a sample: a few days, clusters with an effect, some rows without one, tied scores."""
     cluster = rng.integers(-5, clusters, n)
     effect = rng.normal(0, 0.8, clusters + 5)[cluster]
     day = np.sort(rng.integers(0, 6, n))
@@ -207,7 +207,7 @@ def sample(rng: np.random.Generator, n: int = 400, clusters: int = 40, ties: boo
 
 
 def roll_up(db: Database, rows: Sequence[Mapping[str, Any]], tolerance: float = 0.0, deployment: str = "new") -> None:
-    """What the joiner would have written with these pairs, by its own sums, in two windows."""
+    """Write the rollups of these pairs with the joiner's own sums, in two windows."""
     written = {**DEFAULTS, "scored_at": 0}
     for part in (rows[::2], rows[1::2]):
         batch = [
@@ -244,7 +244,7 @@ def micros(moment: datetime) -> int:
 
 
 def to_ten_digits(value: Any) -> Any:
-    """Rows with their floats rounded: another plan adds up in another order, which the last digits show."""
+    """Return rows with rounded floats: another plan adds in another order, which changes the last digits."""
     if isinstance(value, float):
         return float(f"{value:.10g}")
     if isinstance(value, dict):

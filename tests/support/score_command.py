@@ -1,4 +1,4 @@
-"""The shipped  on a stream of a test."""
+"""The shipped `gnomon score` on a stream of a test."""
 
 from pathlib import Path
 

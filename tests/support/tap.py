@@ -1,4 +1,4 @@
-"""What the tests of the hook share: a Tap on a stream of their own, and everything that reached its topics."""
+"""Helpers of the hook's tests: a Tap on its own stream, and everything that reached its topics."""
 
 import time
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ GOOD = {"amount": 12.5, "country": "CH", "visits": 3}
 
 
 def make_tap(bootstrap: str, stream: str, **settings: Any) -> Tap:
-    """A Tap of the small feature record above, unless told otherwise."""
+    """Return a Tap of the small feature record above, unless changed by arguments."""
     given: dict[str, Any] = {"features": FEATURES, "model": ("live", "1"), "handle_sigterm": False} | settings
     return Tap(stream=stream, bootstrap_servers=bootstrap, **given)
 
 
 class Raw(NamedTuple):
-    """One message as it lies in its topic."""
+    """One message as it is in its topic."""
 
     key: bytes
     value: bytes
@@ -29,7 +29,7 @@ class Raw(NamedTuple):
 
 
 def raw_messages(bootstrap: str, topic: str) -> list[Raw]:
-    """Everything in a topic, to the end of each partition."""
+    """Return everything in a topic, to the end of each partition."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "tests", "enable.partition.eof": True})
     try:
         return list(_until_the_end(consumer, topic))
@@ -62,7 +62,7 @@ def _headers(headers: Any) -> list[tuple[str, bytes]]:
 
 
 def records(bootstrap: str, stream: str, kind: str, known: SchemaFinder | None = None) -> list[Record]:
-    """Every record of `gnomon.<stream>.<kind>`, decoded with the schemas that the hook published, or `known` ones."""
+    """Return every record of `gnomon.<stream>.<kind>`, decoded with the hook's published schemas, or `known` ones."""
     published = TopicSchemas({"bootstrap.servers": bootstrap}, f"gnomon.{stream}.schemas")
     try:
         reader = Reader(ChainedSchemas(packaged_schemas(), known or published))
@@ -72,13 +72,13 @@ def records(bootstrap: str, stream: str, kind: str, known: SchemaFinder | None =
 
 
 def captures(bootstrap: str, stream: str, known: SchemaFinder | None = None) -> list[Record]:
-    """Every capture, by sequence."""
+    """Return every capture, by sequence."""
     return sorted(
         records(bootstrap, stream, "live", known), key=lambda record: (record["producer_id"], record["sequence"])
     )
 
 
 def assert_closed_account(stats: TapStats) -> None:
-    """The account closes and nothing is in flight any more."""
+    """Assert that the account closes and nothing is in flight."""
     assert stats.in_flight == 0, stats
     assert stats.offered == stats.delivered + sum(stats.dropped.values()), stats

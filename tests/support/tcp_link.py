@@ -1,4 +1,4 @@
-"""A TCP way to a server: it can delay data, or drop the packets of both directions without telling either end."""
+"""A TCP connection to a server that can delay data, or drop the packets of both directions silently."""
 
 import contextlib
 import os
@@ -100,7 +100,7 @@ class TcpLink:
 
 @contextlib.contextmanager
 def silent_link(family: int, address: Address) -> Iterator[TcpLink]:
-    """Yield a way to a server that can be cut; skip where packets cannot be dropped here."""
+    """Yield a connection to a server that can be cut; skip if packets cannot be dropped here."""
     usable = os.geteuid() == 0 and shutil.which("iptables")
     if not usable or subprocess.run(["iptables", "-w", "-L", "-n"], capture_output=True).returncode:
         pytest.skip("packets are dropped by iptables, which only root may change")

@@ -25,7 +25,7 @@ def lenient(**changes: Any) -> Plan:
 
 @dataclass
 class Traffic:
-    """Requests of many days: `live` and `shadow` are the shares that each side gets right."""
+    """Requests of many days: `live` and `shadow` are the shares that each side decides correctly."""
 
     live: float = 0.7
     shadow: float = 0.95
@@ -128,7 +128,7 @@ def day(n: int) -> date:
 
 
 def made(db: Database, days: int, traffic: Traffic | None = None, plan: Plan | None = None) -> Traffic:
-    """Make the stream, a challenger, its plan, and sealed days."""
+    """Create the stream, a challenger, its plan, and sealed days."""
     db.add_stream(horizons=[DAY])
     identity = db.add_deployment("new", "challenger")
     record_plan(db.connection, identity, plan or lenient(), given=True)

@@ -1,4 +1,4 @@
-"""Evidence for the tests of the gate: everything in favour, from which a test takes one thing away."""
+"""Evidence for the tests of the gate: everything in favour, from which a test removes one thing."""
 
 from collections.abc import Sequence
 from dataclasses import replace

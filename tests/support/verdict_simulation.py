@@ -22,7 +22,7 @@ PLAN = Plan()
 
 @dataclass(frozen=True)
 class Setting:
-    """What the days of a run are like. `groups`: clusters (users) that stay the same over all days, 0 for none."""
+    """The properties of a run's days. `groups`: clusters (users) that stay the same over all days, 0 for none."""
 
     ratio: float = 1.0
     correlation: float = 0.0

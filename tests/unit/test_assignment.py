@@ -1,4 +1,4 @@
-"""A partition that cannot be read yet holds up no other."""
+"""A partition that cannot be read yet does not delay others."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class Consumer:
 
 
 class Broker:
-    """Says where partitions go on, but for those in `silent`."""
+    """Returns the start offsets of partitions, except those in `silent`."""
 
     def __init__(self, *silent: int) -> None:
         self.silent = set(silent)
@@ -41,7 +41,9 @@ class Broker:
 def member(broker: Broker, given: int) -> tuple[Assignment, Consumer, list[float]]:
     consumer, now = Consumer(), [0.0]
     one: Any = consumer
-    assignment = Assignment(one, "live", resume=broker.resume, drop_unowned=lambda _: None, clock=lambda: now[0])
+    assignment = Assignment(
+        one, "live", "group", resume=broker.resume, drop_unowned=lambda _: None, clock=lambda: now[0]
+    )
     assignment.subscribe()
     consumer.callbacks["on_assign"](consumer, [TopicPartition("live", partition) for partition in range(given)])
     assert (broker.asked, consumer.assigned) == ([], []), "a request inside a callback ends the process"

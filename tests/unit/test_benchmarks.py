@@ -1,4 +1,4 @@
-"""The pages' tables are what the results say, and what is drawn and written from results is right."""
+"""The pages' tables equal the results, and their drawings and texts are correct."""
 
 import json
 import re

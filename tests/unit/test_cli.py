@@ -106,7 +106,7 @@ def test_the_installed_command_has_a_version() -> None:
 
 
 def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    """Every command below one, by its words."""
+    """Return every command below one, by its words."""
     if not isinstance(command, click.Group):
         yield " ".join(path), command
         return

@@ -1,4 +1,4 @@
-"""The bytes of COPY do not depend on how many pieces they are made in."""
+"""The bytes of COPY do not depend on the number of pieces."""
 
 import random
 from typing import Any
@@ -37,7 +37,7 @@ EMPTY = {one.name: "" if one.type == pa.string() else bytes(16) for one in PAIRS
 
 
 def by_the_encoder(name: str, lists: list[Any], monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, bytes]:
-    """What is copied of a column of lists, and what the encoder alone makes of it; of a part of a batch."""
+    """Return the COPY bytes of a column of lists, and the encoder's own bytes; also for a part of a batch."""
     rows = pa.RecordBatch.from_pylist([{**EMPTY, name: one} for one in lists], schema=PAIRS)
     batch = rows.slice(1) if rows.num_rows > 1 else rows
     made = copy_format.copy_bytes(batch)

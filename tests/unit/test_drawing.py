@@ -1,4 +1,4 @@
-"""A feature record is drawn from whatever class a service has anyway, and says which field has no place in it."""
+"""A feature record is derived from a service's existing class; an error names a field that does not fit."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum

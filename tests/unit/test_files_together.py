@@ -1,4 +1,4 @@
-"""Tests that share one thing run in one worker: the mark of pytest-xdist is followed."""
+"""Tests that share one thing run in one worker: pytest-xdist obeys the mark."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# The first to get a test of the free file waits for the other worker, which may be slow to start.
+# The first worker with a test of the free file waits for the other worker, which may start slowly.
 WAIT = """
     deadline = time.monotonic() + 120
     while len({file.read_text() for file in Path(__file__).parent.glob("test_free-*")} - {""}) < 2:

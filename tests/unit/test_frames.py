@@ -1,4 +1,4 @@
-"""What the pool believes of a worker whose model may have got hold of its pipe."""
+"""The pool's checks of a worker whose model may have written into its pipe."""
 
 import dataclasses
 import io
@@ -32,7 +32,7 @@ def job(careful: bool = False) -> Job:
 
 
 def answered(rows: Rows = ROWS, window: str = "w", **changes: Any) -> list[bytes]:
-    """Outcomes as a worker writes them, one by one."""
+    """Return outcomes as a worker writes them, one by one."""
     said = SAID | changes
     lines = [
         encode(row, window, as_dict(MODEL), Prediction(value=1.0), **(said | {"request_id": row.key.decode()}))
@@ -42,7 +42,7 @@ def answered(rows: Rows = ROWS, window: str = "w", **changes: Any) -> list[bytes
 
 
 def columns(**changes: Any) -> tuple[dict[str, Any], list[bytes]]:
-    """Outcomes as a worker gives them together."""
+    """Return outcomes as a worker returns them together."""
     told: dict[str, Any] = {
         "request_ids": pa.array(["r0", "r1", "r2"]), "scored_at": 5, "latency_us": [1, 2, 3], "batch_size": 3,
         "queued_us": 0, "feature_state": FeatureState("v1", 1, 2),
@@ -125,7 +125,7 @@ def test_columns_that_do_not_hold_what_they_announce_are_none(at: int, how: str)
         found = messages.finished(job(), MODEL, header, buffers)
     except pipe.WireError:
         return
-    # What passes is an answer to the rows that were asked, whatever it says.
+    # An accepted answer is one to the requested rows, whatever its content.
     assert [one["source_offset"] for one in records(found)] == [10, 11, 12]
 
 

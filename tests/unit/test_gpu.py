@@ -60,7 +60,7 @@ def test_time_is_utilisation_times_the_time_between_samples() -> None:
     nvml.samples[0] = [(1_000_000, OURS, 90)]
     nvml.memory = [{OURS: 300, OTHER: 5000}, {OURS: 40}]
     meter = GpuMeter(nvml, OURS)
-    assert meter.read() == (None, 340)  # what was before the first reading is nobody's
+    assert meter.read() == (None, 340)  # usage before the first reading belongs to nobody
     nvml.samples[0] += [(1_200_000, OURS, 50), (1_300_000, OTHER, 100), (1_400_000, OURS, 25)]
     assert meter.read() == (100_000 + 50_000, 340)
     assert meter.read() == (None, 340)

@@ -1,4 +1,4 @@
-"""The delivery's rare paths, with a stand-in for librdkafka that fails when told to."""
+"""The delivery's rare paths, with a stand-in for librdkafka that fails on request."""
 
 import logging
 import threading
@@ -19,7 +19,7 @@ from gnomon_producer.trouble import OncePerMinute, logger
 
 
 class StandIn:
-    """A producer that keeps what it is given until it is polled, flushed or purged."""
+    """A producer that keeps its messages until it is polled, flushed or purged."""
 
     made: list["StandIn"]
 
@@ -86,7 +86,7 @@ def send(delivery: Delivery) -> None:
 
 
 def test_no_caller_ever_waits_for_the_client(producers: list[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a client may wait in is left to the delivery's own thread, so an event loop goes on as well."""
+    """Anything for which a client may wait runs in the delivery's own thread, so an event loop continues."""
     waited: dict[str, set[str]] = {"poll": set(), "flush": set(), "purge": set()}
     for name, threads in waited.items():
         monkeypatch.setattr(
@@ -161,13 +161,13 @@ def test_a_publisher_that_is_slow_and_one_that_is_dead_are_two_reasons(
     now[0] += module.DEAD_SECONDS + 1
     send(delivery)
     assert dict(delivery.captures.counts().dropped) == {"queue_full": 1, "publisher_dead": 1}
-    # An acknowledgement comes: it is slow, and not dead.
+    # An acknowledgement arrives: it is slow, and not dead.
     producers[0].waiting.pop(0)(None, None)
     seen = delivery._alive_at
     until(lambda: delivery._alive_at > seen)
     send(delivery)
     assert dict(delivery.captures.counts().dropped) == {"queue_full": 2, "publisher_dead": 1}
-    # It is idle for long, and then more comes at once than there is room for.
+    # It is idle for long, and then more messages arrive at once than there is room for.
     while producers[0].waiting:
         producers[0].waiting.pop()(None, None)
     now[0] += 3600
@@ -218,7 +218,7 @@ def test_a_producer_that_cannot_be_made_is_tried_again_after_a_minute_only(monke
 def test_a_forked_process_that_cannot_use_librdkafka_drops_and_does_not_touch_it(
     producers: list[StandIn], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As after a fork that copied a lock which nobody releases, until it is released all the same."""
+    """As after a fork that copied a lock which nobody releases, until it is released after all."""
     released = threading.Event()
     settings = DeliverySettings("b", 65536, 0.1, 0.5)
     check = ForkCheck(released.wait)
@@ -227,7 +227,7 @@ def test_a_forked_process_that_cannot_use_librdkafka_drops_and_does_not_touch_it
         send(delivery)
     assert producers == []
     assert dict(delivery.captures.counts().dropped) == {"publisher_dead": 100}
-    assert "forked while librdkafka was at work" in caplog.text
+    assert "forked while librdkafka was busy" in caplog.text
     released.set()
     until(check.passed)
     send(delivery)
@@ -237,13 +237,13 @@ def test_a_forked_process_that_cannot_use_librdkafka_drops_and_does_not_touch_it
 
 
 def test_random_bytes_of_librdkafka_are_drawn_after_a_fork() -> None:
-    """By the function that the check is about, which a newer librdkafka may lack."""
+    """By the function that the check uses, which a newer librdkafka may lack."""
     assert fork_check.draw_bytes is not None
     assert ForkCheck().passed()
 
 
 class HostileHandler(logging.Handler):
-    """Somebody's logging that breaks."""
+    """A logging handler that raises."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         raise RuntimeError("no space left on device")

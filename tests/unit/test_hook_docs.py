@@ -1,4 +1,4 @@
-"""The hook's page says what the code says: every variable, drop reason and keyword."""
+"""The hook's page agrees with the code: every variable, drop reason and keyword."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""A shadow log is gone on with only by whoever it was begun by."""
+"""A shadow log is continued only under the identity with which it began."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ BEGUN = DeploymentStart(
 
 def test_the_same_goes_on_under_another_policy() -> None:
     check_identity(replace(BEGUN, policy="other", started_at=9), BEGUN, "shadow")
-    check_identity(BEGUN, replace(BEGUN, topic_id=None), "shadow")  # begun where no id could be had
+    check_identity(BEGUN, replace(BEGUN, topic_id=None), "shadow")  # begun when no id was available
 
 
 @pytest.mark.parametrize(

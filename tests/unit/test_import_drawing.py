@@ -1,4 +1,4 @@
-"""docs/images/imports.svg is drawn from the source as it is, and folders form no circle."""
+"""docs/images/imports.svg agrees with the source, and folders form no circle."""
 
 import importlib.util
 from pathlib import Path

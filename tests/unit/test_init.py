@@ -30,7 +30,7 @@ def test_the_file_loads_and_sets_nothing_but_the_stream(tmp_path: Path) -> None:
 
 def test_every_setting_is_there_and_its_comment_is_its_default(tmp_path: Path) -> None:
     text = commented_file("orders")
-    # Take the '#' of every `key = value` away; a key without any default stays a comment.
+    # Remove the '#' of every `key = value`; a key without any default stays a comment.
     opened = re.sub(r"^# (\w+ = .+)$", r"\1", text, flags=re.MULTILINE)
     assert opened != text
     file = tmp_path / "gnomon.toml"

@@ -1,4 +1,4 @@
-"""Properties that Gnomon owns are refused with the reason; what librdkafka says becomes a line with the way out."""
+"""Properties that Gnomon sets itself are refused with the reason; librdkafka's errors become one line."""
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException

@@ -1,4 +1,4 @@
-"""A partition whose leader is being chosen is asked again; anything else is said at once."""
+"""A partition during a leader election is asked again; any other error is raised at once."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -13,10 +13,10 @@ W, ARRIVALS, RATE, ETA = 10.0, 300.0, 100.0, 0.8
 
 
 def fluid(slowdown: float, with_queue_term: bool) -> float:
-    """Worst delay from a row's arrival to its scoring, seconds, when the model slows down for 300 s.
+    """Return the worst delay from a row's arrival to its scoring, seconds, when the model slows down for 300 s.
 
-    Every W seconds what arrived in the window seals; sealed rows are scored first in, first out, at a rate that falls
-    to `slowdown` * RATE between t = 100 s and t = 400 s, while the estimate of the rate stays at RATE.
+    Every W seconds the captures of the window are sealed; sealed rows are scored first in, first out, at a rate that
+    falls to `slowdown` * RATE between t = 100 s and t = 400 s, while the estimate of the rate stays at RATE.
     """
     bucket = TokenBucket(ETA, W, RATE, 0.0)
     queue: list[tuple[float, float]] = []  # (opened at, rows unscored)

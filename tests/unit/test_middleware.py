@@ -1,4 +1,4 @@
-"""The middleware puts a request's id and trace into the context, and touches nothing else."""
+"""The middleware puts a request's id and trace into the context, and changes nothing else."""
 
 import asyncio
 import subprocess
@@ -149,7 +149,7 @@ def test_exactly_one_traceparent_beside_the_real_instrumentation(
     assert done.returncode == 0, done.stderr
     traceparent = done.stdout.strip().encode()
     headers = {raw.key: raw.headers for raw in raw_messages(mock_bootstrap, f"gnomon.{stream_name}.live")}
-    # The service's own message shows that the instrumentation was at work: the same trace, a span of its own.
+    # The service's own message proves that the instrumentation was active: the same trace, a separate span.
     ((name, own),) = headers.pop(b"own")
     assert (name, own[:36]) == ("traceparent", traceparent[:36])
     assert own != traceparent

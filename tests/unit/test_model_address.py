@@ -1,4 +1,4 @@
-"""What is meant as the address of a model server is refused without repeating it: it may hold a password."""
+"""An invalid address of a model server is refused without repeating it, because it may hold a password."""
 
 import pytest
 

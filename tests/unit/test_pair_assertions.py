@@ -1,4 +1,4 @@
-"""What a scorer claims of a window is held against its own rows when the window is joined."""
+"""A scorer's claims about a window are compared with its own rows when the window is joined."""
 
 import uuid
 from typing import Any

@@ -1,4 +1,4 @@
-"""Statements stand in `queries.sql` of their package: each is named once, used, and found where it is asked for."""
+"""Statements are in the `queries.sql` of their package: each is named once, used, and found by its users."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ FILES = sorted(ROOT.rglob("queries.sql"))
 
 
 def asked_for(package: Path) -> set[str]:
-    """The names that the modules of a package ask their own statements for."""
+    """Return the names of the statements that the modules of a package use."""
     name = ".".join(package.relative_to(ROOT).parts)
     here = "".join(module.read_text(encoding="utf-8") for module in package.glob("*.py"))
     found = set(re.findall(r'SQL(?:\[|\.template\()"(\w+)"', here))

@@ -1,4 +1,4 @@
-"""What the demo shows while it works: bars where they can be drawn, plain lines elsewhere."""
+"""The demo's progress display: bars if they can be drawn, else plain lines."""
 
 import io
 

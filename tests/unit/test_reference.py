@@ -1,4 +1,4 @@
-"""The generated pages of the documentation are what the commands and settings say today."""
+"""The generated pages of the documentation agree with the current commands and settings."""
 
 import importlib.util
 import re

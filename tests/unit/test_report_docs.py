@@ -1,4 +1,4 @@
-"""The document names every report, and no other; bounds are understood as it says."""
+"""The document names every report, and no other; its bounds can be parsed."""
 
 import re
 from datetime import timedelta
@@ -24,7 +24,7 @@ def test_every_report_is_documented() -> None:
 
 
 def test_every_report_has_an_example_with_its_columns() -> None:
-    """`make report-examples` is due when a report, its summary, its note or a column is called otherwise."""
+    """Run `make report-examples` after a report, its summary, its note or a column has changed its name."""
     text = (DOCS / "report-examples.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## `([a-z-]+)`\n\n```console\n(.*?)```$", text, re.MULTILINE | re.DOTALL))
     assert set(sections) == {name.replace("_", "-") for name in REPORTS} | {"skew", "check"}

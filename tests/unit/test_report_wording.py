@@ -1,4 +1,4 @@
-"""What the one-file report calls equal."""
+"""Numbers that the one-file report calls equal."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ def entry(metric: str, size: float, difference: float, half: float) -> dict[str,
     ("metric", "size", "difference", "half", "equal"),
     [
         ("brier", 0.18, 1e-8, 1e-8, True),
-        ("brier", 0.18, 1e-6, 0.0, False),  # the same model rounds to less
+        ("brier", 0.18, 1e-6, 0.0, False),  # rounding of the same model gives less
         ("brier", 0.18, 0.0, 1e-3, False),  # equal by chance: rows differ, so the error is not 0
         ("rmse", 2000.0, 1e-4, 1e-4, True),  # relative to its size
-        ("auc", 0.67, -1e-6, 2e-6, True),  # one pair of 650 positives and 1,500 negatives changed places
+        ("auc", 0.67, -1e-6, 2e-6, True),  # one pair of 650 positives and 1,500 negatives swapped places
         ("auc", 0.67, -2e-5, 0.0, False),
     ],
 )

@@ -1,4 +1,4 @@
-"""Services that end are started again, later and later; one that refuses its configuration ends all."""
+"""Services that end are restarted with growing pauses; one that refuses its configuration ends all."""
 
 from types import SimpleNamespace
 from typing import cast
@@ -11,7 +11,7 @@ from gnomon_schemas.errors import ConfigurationError
 
 
 class FakeChildren:
-    """Children that end when the test says so."""
+    """Children that end when the test requests it."""
 
     def __init__(self) -> None:
         self.started: list[str] = []

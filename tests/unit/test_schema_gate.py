@@ -38,7 +38,7 @@ class Source:
 
 
 class Workers:
-    """Remembers what the workers were taught."""
+    """Remembers the schemas that the workers learnt."""
 
     def __init__(self) -> None:
         self.learned: list[SchemaKey] = []

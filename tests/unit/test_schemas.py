@@ -1,4 +1,4 @@
-"""The contract: packaged records, composed feature schemas, framing, and what is refused."""
+"""The contract: packaged records, composed feature schemas, framing, and refused ones."""
 
 import json
 from importlib.resources import files
@@ -140,11 +140,11 @@ GOOD = {"choice": "C", "count": 3, "flag": True, "text": "abc", "maybe": 1.0, "m
 @pytest.mark.parametrize(
     ("at", "replacement", "reason"),
     [
-        (0, b"\x01", "invalid"),  # a negative enum index, which fastavro takes from the end of the list
+        (0, b"\x01", "invalid"),  # a negative enum index, which fastavro counts from the end of the list
         (0, b"\x06", "invalid"),  # one past the last symbol
         (1, b"\xfe\xff\xff\xff\xff\x01", "invalid"),  # an int of 34 bits
         (2, b"\x02", "invalid"),  # a boolean of 2
-        (4, b"\xff\xff\xff", "invalid"),  # no UTF-8
+        (4, b"\xff\xff\xff", "invalid"),  # not UTF-8
         (3, b"\x7e", "truncated"),  # a string longer than the message
         (7, b"\x01", "invalid"),  # a negative union index
         (7, b"\x04", "invalid"),  # a union branch too many
@@ -173,7 +173,7 @@ def test_trailing_bytes_are_refused_and_truncation_everywhere() -> None:
 
 
 def test_unusual_but_right_bytes_are_accepted() -> None:
-    """Overlong numbers and arrays in sized blocks are legal Avro that other writers produce."""
+    """Overlong numbers and arrays in sized blocks are valid Avro that other writers produce."""
     codec = Codec(LIMITED)
     message = codec.encode(GOOD)
     array = message.index(b"\x04\x02\x04\x00")

@@ -1,4 +1,4 @@
-"""`gnomon schemas`: what it infers, compares, publishes and refuses."""
+"""`gnomon schemas`: inferring, comparing, publishing and refusing schemas."""
 
 import json
 from pathlib import Path

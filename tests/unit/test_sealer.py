@@ -1,4 +1,4 @@
-"""Windows say why they did not sample all that they saw."""
+"""Windows record why they did not sample all captures."""
 
 import numpy as np
 import pytest
@@ -16,13 +16,13 @@ START = 100.0
 
 
 def sealer(rate: float = 100.0, no_sampling: bool = False, **settings: float) -> Sealer:
-    """W = 1 s and eta = 1, so that the bucket holds `rate` rows."""
+    """Return a sealer with W = 1 s and eta = 1, so that the bucket holds `rate` rows."""
     score = ScoreSettings.model_validate({"window_seconds": 1.0, "efficiency": 1.0} | settings)
     return Sealer(score, rate, no_sampling=no_sampling, now=START, now_us=lambda: 0)
 
 
 def fill(one: Sealer, *captures: int) -> None:
-    """So many captures to each partition."""
+    """Add so many captures to each partition."""
     for partition, count in enumerate(captures):
         keys = [f"{partition}/{offset}".encode() for offset in range(count)]
         messages = [

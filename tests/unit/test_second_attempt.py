@@ -1,4 +1,4 @@
-"""CI asks a failed test once more (ADR 0051): its second attempt has a time-out, too."""
+"""CI repeats a failed test once (ADR 0051): its second attempt has a time-out, too."""
 
 import os
 import subprocess

@@ -1,6 +1,9 @@
-"""Precedence, limits and the one line that an error becomes."""
+"""Precedence, limits and one-line errors of the settings."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -112,6 +115,53 @@ def test_required_settings_say_how_to_give_them() -> None:
         load_settings().require_database_url()
 
 
+def leaves(model: type[Section] | type[Settings] = Settings, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from leaves(annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+WRONG = (
+    "", " ", "\n", "many", "-1", "1e400", "nan", "inf", "[", "{}", "null", "true", "0x10", "20130401", "9" * 20,
+    os.fsdecode(b"\xff"), '["a", 1]', '{"a": "b"}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", list(leaves()))
+def test_no_value_of_any_variable_is_more_than_one_line(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = environment_name(key)
+    table = environment_name(key.rpartition(".")[0])
+    for value in WRONG:
+        monkeypatch.setenv(name, value)
+        try:
+            load_settings()
+        except ConfigurationError as error:
+            said = str(error)
+            assert said.startswith((f"{name} (file key {key}", f"{table} (file key ")), (value, said)
+            assert said.isprintable(), (value, said)
+            assert not any(word in said for word in ("tuple", "dictionary", "Value error")), (value, said)
+
+
+def test_a_time_without_a_zone_and_a_number_are_no_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("20130401", "-1", "1364774400", "2013-04-01", "2013-04-01T00:00:00", "1. April"):
+        monkeypatch.setenv("GNOMON_JOIN__REPLAY_FROM", value)
+        with pytest.raises(ConfigurationError, match=r"must be a time with its zone, such as 2013-04-01T00:00:00Z$"):
+            load_settings()
+    monkeypatch.setenv("GNOMON_JOIN__REPLAY_FROM", "2013-04-01T02:00:00+02:00")
+    assert str(load_settings().join.replay_from) == "2013-04-01 02:00:00+02:00"
+    monkeypatch.delenv("GNOMON_JOIN__REPLAY_FROM")
+    for text, zoned in (("2013-04-01T00:00:00Z", True), ("2013-04-01T00:00:00", False), ("2013-04-01", False)):
+        Path("gnomon.toml").write_text(f"[join]\nreplay_from = {text}\n")
+        if zoned:
+            assert str(load_settings().join.replay_from) == "2013-04-01 00:00:00+00:00"
+        else:
+            with pytest.raises(ConfigurationError, match=r"file key join\.replay_from.*with its zone"):
+                load_settings()
+
+
 def test_every_field_is_described_and_every_number_has_limits() -> None:
     def walk(model: type[Section] | type[Settings], prefix: str = "") -> None:
         for name, field in model.model_fields.items():
@@ -121,11 +171,11 @@ def test_every_field_is_described_and_every_number_has_limits() -> None:
                 continue
             key = prefix + name
             assert field.description, key
-            if annotation in (int, float):
+            if annotation in (int, float) or set(get_args(annotation)) in ({int, type(None)}, {float, type(None)}):
                 limits = {type(limit).__name__ for limit in field.metadata}
                 assert limits & {"Ge", "Gt"}, key
                 assert limits & {"Le", "Lt"}, key
-                assert "default" in field.description, key
+                assert "default" in field.description or annotation not in (int, float), key
 
     walk(Settings)
     assert environment_name("score.workers") == "GNOMON_SCORE__WORKERS"

@@ -1,4 +1,4 @@
-"""A partition that has something to read and does not move is named once, and its stall is measured."""
+"""A partition with messages to read that makes no progress is named once, and its stall is measured."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The end of a long-running command, in processes of its own with real signals."""
+"""The end of a long-running command, in separate processes with real signals."""
 
 import signal
 import subprocess
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-# The main thread is inside one long call of a C library: Python's own handlers would wait for its end.
+# The main thread is inside one long call of a C library, for whose end Python's own handlers would wait.
 DEAF = """
 import hashlib
 from gnomon_consumer.runtime.signals import stop_on_signals
@@ -22,6 +22,17 @@ with stop_on_signals({grace}) as stop:
     stop.wait()
     print("asked", flush=True)
 print("ended", flush=True)
+"""
+
+HOLDING = """
+import os, signal
+from gnomon_consumer.runtime.signals import stop_on_signals
+with stop_on_signals({grace}) as stop:
+    print("up", flush=True)
+    with stop._cond:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.wait(30)
+    print("asked", flush=True)
 """
 
 
@@ -70,3 +81,12 @@ def test_what_has_left_the_block_is_left_alone() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=30) == ("asked\nended\ndone\n", "")
         assert process.returncode == 0
+
+
+def test_a_signal_while_the_main_thread_holds_the_lock_of_the_event() -> None:
+    """As at the beginning and the end of each wait: handlers run there, and one that took that lock would hang."""
+    process = started(HOLDING, 60)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.read() == "asked\n"
+    assert process.returncode == 0

@@ -1,4 +1,4 @@
-"""How a sealed window is cut into jobs: the probe over all workers, the rest in batches, every row once."""
+"""The division of a sealed window into jobs: the probe over all workers, the rest in batches, every row once."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from gnomon_consumer.scorer.sealed.window import Seal, SealedWindow
 
 
 def window(rows: int, probe: int) -> SealedWindow:
-    """A window of which every capture was sampled; ranks fall as offsets rise."""
+    """Return a window of which every capture was sampled; ranks fall as offsets rise."""
     keys = [f"r{at}".encode() for at in range(rows)]
     ranks, offsets = np.arange(rows, 0, -1, dtype=np.int64), np.arange(rows)
     cells = [SealedCell(NO_STRATUM, rows, Sample(ranks, keys, offsets, keys), 1.0, None)]
@@ -37,4 +37,4 @@ def test_jobs(rows: int, probe: int, workers: int, singles: list[int], batches: 
     assert sorted(int(place) for job in jobs for place in job.places) == list(range(rows))
     assert all(job.rows.keys == [f"r{place}".encode() for place in job.places] for job in jobs)
     probed = {int(place) for job in jobs if job.single for place in job.places}
-    assert probed == set(range(rows - min(rows, probe), rows))  # those of the lowest rank
+    assert probed == set(range(rows - min(rows, probe), rows))  # the rows of the lowest ranks

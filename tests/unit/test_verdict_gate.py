@@ -1,4 +1,4 @@
-"""Situations that a verdict must get right: one evidence in favour, from which one thing is taken away."""
+"""Situations that a verdict must decide correctly: favourable evidence, from which one thing is removed."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -31,7 +31,7 @@ def test_everything_in_favour_is_promote() -> None:
     verdict = decide(plan(), evidence())
     assert verdict.decision is Decision.PROMOTE
     assert verdict.sentence.startswith("Promote: right on 5 points more of the requests (at least 4.")
-    assert "after 14 whole days; 0 of 7,000 units failed" in verdict.sentence
+    assert "after 14 whole days; 0 of 7,000 requests failed" in verdict.sentence
 
 
 def test_three_requests_with_one_error_are_no_evidence() -> None:
@@ -127,7 +127,7 @@ def test_thirteen_days_are_not_fourteen() -> None:
 
 def test_the_answer_of_day_14_stands_until_day_21() -> None:
     good = evidence(20)
-    # The days after the fourteenth turn against it; the answer of the last whole week stands.
+    # The days after the fourteenth are against it; the answer of the last whole week stays valid.
     turned = series([*effects(14), *(-0.02,) * 6])
     verdict = decide(plan(), replace(good, series=(turned, replace(turned, variant="weighted"))))
     assert (verdict.decision, verdict.look) == (Decision.PROMOTE, 14)
@@ -279,6 +279,12 @@ def test_promote_never_without_days_coverage_or_rows(
         ({"margin": float("inf")}, "less than or equal to 1000000000000"),
         ({"time_zone": "Mars"}, "there is no time zone Mars"),
         ({"days": 13}, "greater than or equal to 14"),
+        ({"days": 10_000}, "less than or equal to 366"),
+        ({"alpha": 1e-300}, "greater than or equal to"),
+        ({"alpha": 0}, "greater than or equal to"),
+        ({"alpha": float("nan")}, "Input should be"),
+        ({"margin": 0}, "greater than 0"),
+        ({"margin": float("nan")}, "Input should be"),
         ({"days_": 14}, "Extra inputs"),
         ({"way_back": {"kind": "mlflow"}}, "needs mlflow_model, mlflow_version"),
         ({"way_back": {"kind": "command", "promote_command": ["x"]}}, "needs rollback_command"),

@@ -1,4 +1,4 @@
-"""What others wrote reaches a terminal, a log and a spreadsheet as text and nothing else."""
+"""External text reaches a terminal, a log and a spreadsheet as text and nothing else."""
 
 import csv
 import io

@@ -19,7 +19,7 @@ ROWS = [Row(0, at, b"r", b"", None, at, 1.0) for at in range(8)]
 
 
 class Pool:
-    """Answers so many jobs, and then never again."""
+    """Returns so many answers, and then none."""
 
     def __init__(self, answers: int) -> None:
         self.jobs: list[Job] = []

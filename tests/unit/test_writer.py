@@ -1,4 +1,4 @@
-"""How outcomes are handed to librdkafka where its queue is full now and then."""
+"""How outcomes are passed to librdkafka if its queue is sometimes full."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,7 +12,7 @@ from gnomon_schemas.topics import Topics
 
 
 class Producer:
-    """Takes records until its queue of `room` is full; a poll empties it, unless it is stuck."""
+    """Accepts records until its queue of `room` is full; a poll empties it, unless it is stuck."""
 
     def __init__(self, room: int, stuck: bool = False) -> None:
         self.taken: list[tuple[str, bytes, bytes, int]] = []
@@ -34,7 +34,7 @@ class Producer:
 
 
 def writer(clock: Callable[[], float] = lambda: 0.0) -> Writer:
-    return Writer(Settings(), Topics("s", "gnomon"), "d", "m", clock=clock, stopping=lambda: False)
+    return Writer(Settings(), Topics("s", "gnomon"), "d", "m", "g", clock=clock, stopping=lambda: False)
 
 
 @pytest.mark.parametrize(("count", "room"), [(0, 1), (1, 1), (7, 1), (7, 3), (6, 3), (7, 7), (7, 100)])
@@ -94,7 +94,7 @@ class Committing:
 
 @pytest.mark.parametrize("timeouts", [0, 1, 2])
 def test_after_a_commit_that_took_several_tries_the_producer_is_replaced(timeouts: int) -> None:
-    """The first try may still be on its way, and would end the next transaction."""
+    """The first attempt may still be in progress, and would end the next transaction."""
     one, producer = writer(), Committing(timeouts)
     one._producer = cast(Any, producer)
     one._transaction(lambda _: None)

@@ -1,5 +1,6 @@
 """`gnomon up` and `gnomon down`: embedded servers to try the hook in your own service."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +41,7 @@ def up(folder: Path, as_json: bool) -> None:
         return
     click.echo(f"export GNOMON_BOOTSTRAP_SERVERS='{held.bootstrap_servers}'")
     click.echo(f"export GNOMON_DATABASE_URL='{held.database_url}'")
-    click.echo(f"Kafka and PostgreSQL are up; `gnomon down --folder {folder}` stops them.", err=True)
+    click.echo(f"Kafka and PostgreSQL are up; `gnomon down --folder {shlex.quote(str(folder))}` stops them.", err=True)
 
 
 @click.command()

@@ -12,20 +12,23 @@ from rich.console import Console
 
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.cli.report_options import Moment
-from gnomon_consumer.database.connections import explain
+from gnomon_consumer.database.connections import Access, explain
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.signals import stop_on_signals
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.verdict import events, render
-from gnomon_consumer.verdict.database import Connection, deployment_row, opened
+from gnomon_consumer.verdict.database import Connection, Row, deployment_row, opened
 from gnomon_consumer.verdict.expectation import expectation_of
 from gnomon_consumer.verdict.http_gate import serve
 from gnomon_consumer.verdict.rules.answer import Decision
 from gnomon_consumer.verdict.rules.evidence import finite
 from gnomon_consumer.verdict.rules.planning import expect, least_day_sd
-from gnomon_consumer.verdict.service import Decided, decide_now, export, said_as_of, stored_verdict, verify
+from gnomon_consumer.verdict.service import Decided, decide_now, export, said_as_of, stored_verdict
+from gnomon_consumer.verdict.service import dry_run as dry_run_now
+from gnomon_consumer.verdict.verification import verify
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
+READ, WRITE = Access.READ, Access.WRITE
 STATUS = {
     Decision.PROMOTE: 0,
     Decision.ROLLBACK: 0,
@@ -44,14 +47,17 @@ STATUS = {
 @click.option(
     "--as-of", type=Moment(), help="Decide with the sealed cohorts and plans of that time; nothing is stored."
 )
+@click.option(
+    "--dry-run", is_flag=True, help="Decide, but store nothing and send no events: for roles that can only read."
+)
 @click.option("--verify", type=int, metavar="ID", help="Compute a stored verdict again; status 1 if it differs.")
 @click.option("--plan", "planning", is_flag=True, help="Show what to expect of the plan: days, margins, cost.")
-@click.option("--day-sd", type=click.FloatRange(min=0, min_open=True), metavar="SD",
+@click.option("--day-sd", type=click.FloatRange(min=0, max=1e12, min_open=True), metavar="SD",
               help="With --plan: standard deviation of the daily difference to assume, before data exist.")  # fmt: skip
 @click.option("--differ", type=click.FloatRange(min=0, max=1, min_open=True, max_open=True), metavar="SHARE",
               help="With --plan and --rows-a-day, in place of --day-sd: the share of requests on which both sides are"
               " expected to differ.")  # fmt: skip
-@click.option("--rows-a-day", type=click.FloatRange(min=0, min_open=True), metavar="N",
+@click.option("--rows-a-day", type=click.FloatRange(min=0, max=1e12, min_open=True), metavar="N",
               help="With --plan: expected number of scored requests per day.")  # fmt: skip
 @click.option(
     "--serve", "address", metavar="HOST:PORT", help="Serve the verdict over HTTP, for Argo Rollouts and Flagger."
@@ -63,6 +69,7 @@ def verdict(
     deployment: str | None,
     output: str,
     as_of: datetime | None,
+    dry_run: bool,
     verify: int | None,
     planning: bool,
     day_sd: float | None,
@@ -83,16 +90,25 @@ def verdict(
     if planning:
         return _plan(settings, deployment, output, day_sd, differ, rows_a_day)
     if address is not None:
-        return _serve(settings, address)
-    with opened(settings.require_database_url()) as connection:
+        return _serve(settings, address, dry_run)
+    with opened(settings.require_database_url(), READ if as_of or dry_run else WRITE) as connection:
         row = deployment_row(connection, settings.require_stream(), deployment)
-        if as_of is None:
-            decided = decide_now(connection, row, settings.verdict, "verdict" in settings.model_fields_set)
+        decided = said_as_of(connection, row, as_of) if as_of else _decide(connection, settings, row, dry_run)
+        if not as_of and not dry_run:
             send_events(connection, settings)
-        else:
-            decided = said_as_of(connection, row, as_of)
     _show(decided, output)
     return STATUS[decided.verdict.decision]
+
+
+def _decide(connection: Connection, settings: Settings, row: Row, dry: bool) -> Decided:
+    """Decide now; store the verdict unless it is a dry run. Raises ConfigurationError if the role may not store it."""
+    given = "verdict" in settings.model_fields_set
+    if dry:
+        return dry_run_now(connection, row, settings.verdict, given)
+    try:
+        return decide_now(connection, row, settings.verdict, given)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigurationError(f"{explain(error)}; or decide without storing the verdict: --dry-run") from error
 
 
 def send_events(connection: Connection, settings: Settings) -> None:
@@ -105,21 +121,19 @@ def send_events(connection: Connection, settings: Settings) -> None:
         click.echo(f"gnomon: events wait in the outbox: {problem}", err=True)
 
 
-def _serve(settings: Settings, address: str) -> int:
+def _serve(settings: Settings, address: str, dry: bool) -> int:
     url, stream = settings.require_database_url(), settings.require_stream()
     log = get_logger("verdict", stream=stream)
 
     def decide(deployment: str | None) -> dict[str, Any]:
         try:
-            with opened(url) as connection:
-                row = deployment_row(connection, stream, deployment)
-                given = "verdict" in settings.model_fields_set
-                return decide_now(connection, row, settings.verdict, given).as_json()
+            with opened(url, READ if dry else WRITE) as connection:
+                return _decide(connection, settings, deployment_row(connection, stream, deployment), dry).as_json()
         except psycopg.Error as error:
             raise explain(error) or GnomonError(" ".join(str(error).split())) from error
 
     def send() -> None:
-        if settings.events.url is None:
+        if settings.events.url is None or dry:
             return
         try:
             with opened(url) as connection:
@@ -142,14 +156,14 @@ def _show(decided: Decided, output: str) -> None:
 
 
 def _verify(settings: Settings, verdict_id: int) -> int:
-    with opened(settings.require_database_url()) as connection:
+    with opened(settings.require_database_url(), READ) as connection:
         row = stored_verdict(connection, verdict_id)
-        problems = verify(connection, deployment_row(connection, row["stream"], row["deployment"]), row)
-    for problem in problems:
+        found = verify(connection, deployment_row(connection, row["stream"], row["deployment"]), row)
+    for problem in found.problems:
         click.echo(problem)
-    if not problems:
-        click.echo(f"verdict {verdict_id}, {row['decision']}: equal")
-    return 1 if problems else 0
+    by = f" ({found.versions})" if found.versions else ""
+    click.echo(f"verdict {verdict_id}, {row['decision']}: {'not equal' if found.problems else 'equal'}{by}")
+    return 1 if found.problems else 0
 
 
 def _plan(
@@ -166,7 +180,7 @@ def _plan(
     source = "as given"
     if differ is not None:
         if day_sd is not None or rows_a_day is None:
-            raise ConfigurationError("--differ stands in place of --day-sd, and needs --rows-a-day")
+            raise ConfigurationError("--differ replaces --day-sd and needs --rows-a-day")
         try:
             day_sd = least_day_sd(settings.verdict, differ, rows_a_day)
         except ValueError as error:
@@ -180,7 +194,7 @@ def _plan(
             " (--database-url)"
         )
     else:
-        with opened(settings.require_database_url()) as connection:
+        with opened(settings.require_database_url(), READ) as connection:
             expected = expectation_of(connection, settings, deployment, rows_a_day)
     if output == "table":
         Console(highlight=False).print(render.expectation(expected))
@@ -195,7 +209,7 @@ def _plan(
 @click.pass_obj
 def export_command(settings: Settings, verdict_id: int, output: str | None) -> None:
     """Write a stored verdict as one JSON file; with it anyone can compute the decision again (see docs/verdict.md)."""
-    with opened(settings.require_database_url()) as connection:
+    with opened(settings.require_database_url(), READ) as connection:
         whole: dict[str, Any] = export(stored_verdict(connection, verdict_id))
     text = render.as_json(whole)
     if output is None:

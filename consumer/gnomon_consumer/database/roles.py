@@ -37,7 +37,10 @@ def make_roles(connection: Connection) -> list[str]:
         for role in ROLES:
             if connection.execute(SQL["role"], [role]).fetchone() is None:
                 try:
-                    connection.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))
+                    with connection.transaction():
+                        connection.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))
+                except (errors.DuplicateObject, errors.UniqueViolation):
+                    continue  # roles belong to the server: another database's `db roles` was quicker
                 except errors.InsufficientPrivilege as error:
                     raise ConfigurationError(
                         f"role {connection.info.user} may not create {role}: it has no CREATEROLE; give the output of"

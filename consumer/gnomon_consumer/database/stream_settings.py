@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from gnomon_consumer.database.queries import queries_of
-from gnomon_consumer.settings import DeclaredSettings
+from gnomon_consumer.settings import DeclaredSettings, environment_name
 from gnomon_consumer.times import interval_text
 from gnomon_schemas.errors import ConfigurationError
 
@@ -82,16 +82,24 @@ def _stored(connection: Connection, name: str, value: Any) -> Any:
         with connection.transaction():
             row = connection.execute(question, argument).fetchone()
     except psycopg.DataError as error:
-        raise ConfigurationError(f"{name} {plain(value)!r}: {' '.join(str(error).splitlines()[0].split())}") from None
+        raise ConfigurationError(f"{_given(name, value)}: {' '.join(str(error).splitlines()[0].split())}") from None
+    except (ValueError, OverflowError):  # PostgreSQL has longer spans than Python, and infinite ones
+        raise ConfigurationError(f"{_given(name, value)}: is too long; write a span such as '90 days'") from None
     assert row is not None
     return row[0]
+
+
+def _given(name: str, value: Any) -> str:
+    """Return a setting of a stream with its value, as messages about other settings name them."""
+    key = f"stream_settings.{name}"
+    return f"{environment_name(key)} (file key {key}): {plain(value)!r}"
 
 
 def _check(settings: Mapping[str, Any]) -> None:
     """Raise ConfigurationError if settings contradict one another."""
     task, positive, negative = (settings[name] for name in ("task", "positive_class", "negative_class"))
     classes = settings["classes"]
-    spans = [*settings["horizons"], settings["retention"]]
+    horizons, retention, grace = (settings[name] for name in ("horizons", "retention", "label_grace"))
     for wrong, text in (
         ((positive is None) != (negative is None), "positive_class and negative_class belong together: give both"),
         (positive is not None and positive == negative, f"positive_class and negative_class are both {positive!r}"),
@@ -108,8 +116,12 @@ def _check(settings: Mapping[str, Any]) -> None:
             settings["label_kind"] == "absence_is_negative" and task not in (None, "binary"),
             f"absence_is_negative is for a binary stream, and task is {task}",
         ),
-        (any(span <= timedelta(0) for span in spans), "horizons and retention must be longer than 0"),
-        (settings["label_grace"] < timedelta(0), "label_grace must not be negative"),
+        (
+            any(span <= timedelta(0) for span in horizons),
+            f"{_given('horizons', horizons)}: each must be longer than 0",
+        ),
+        (retention <= timedelta(0), f"{_given('retention', retention)}: must be longer than 0"),
+        (grace < timedelta(0), f"{_given('label_grace', grace)}: must not be negative"),
     ):
         if wrong:
             raise ConfigurationError(text)

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import ClusterMetadata, ConfigResource, ResourceType
 
 from gnomon_consumer.doctor.finding import Finding
-from gnomon_consumer.kafka import clients, log_reading, topic_ids
+from gnomon_consumer.kafka import clients, log_reading, sizes, topic_ids
 from gnomon_consumer.kafka.errors import kafka_error
 from gnomon_consumer.kafka.topics import TopicPlan, plan
 from gnomon_consumer.settings import Settings
@@ -47,7 +47,10 @@ def examine_topics(settings: Settings, metadata: ClusterMetadata) -> Iterator[Fi
     for wanted in planned:
         topic = metadata.topics.get(wanted.name)
         if topic is None:
-            yield Finding("topics", "failed", f"{wanted.name} is missing", "run `gnomon topics create`")
+            denied = None if clients.is_mock(metadata) else topic_ids.denial_of(settings, wanted.name)
+            said = f"{wanted.name} is missing" if denied is None else str(denied)
+            remedy = "run `gnomon topics create`" if denied is None else "grant it, also the other rights of that page"
+            yield Finding("topics", "failed", said, remedy)
         elif len(topic.partitions) < wanted.partitions and wanted.name.startswith(shadow_prefix):
             yield Finding(
                 "topics",
@@ -100,6 +103,11 @@ def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str,
         if has != wanted:
             policy = f"cleanup.policy={','.join(sorted(has))}"
             yield wrong(item.name, policy, f"cleanup.policy=[{','.join(sorted(wanted))}]")
+        limit = int(found[item.name]["max.message.bytes"])
+        if limit < sizes.LEAST_BYTES:
+            yield wrong(
+                item.name, f"max.message.bytes={limit}, too few for Gnomon's records", "max.message.bytes=1048588"
+            )
     if names.live not in found:
         return
     live = kept(names.live)
@@ -162,7 +170,8 @@ def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[F
                 chained = ChainedSchemas(packaged_schemas(), store, registry)
                 yield from _newest(settings, names.live, len(live.partitions), Reader(chained))
     except GnomonError as error:
-        yield Finding("schemas", "unreachable", str(error), "check the topic and its rights")
+        away = isinstance(error, DependencyUnreachableError)
+        yield Finding("schemas", "unreachable" if away else "failed", str(error), "check the topic and its rights")
     finally:
         store.close()
 

@@ -13,7 +13,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
-from gnomon_consumer.kafka.errors import kafka_error, no_broker, refusal
+from gnomon_consumer.kafka.errors import Right, kafka_error, no_broker, refusal
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 from gnomon_schemas.registry import PREFIX as REGISTRY
@@ -44,6 +44,11 @@ def client_config(settings: Settings, defaults: Mapping[str, Any] | None = None)
     }
 
 
+def reader_group(settings: Settings) -> str:
+    """Return the group name of readers without a group."""
+    return f"{settings.topic_prefix}.reader"
+
+
 def make_consumer(
     settings: Settings, group: str | None = None, defaults: Mapping[str, Any] | None = None, **callbacks: Any
 ) -> Consumer:
@@ -52,7 +57,7 @@ def make_consumer(
     The consumer never jumps: an offset out of range is an error, and a read beyond the last stable offset waits.
     """
     base: dict[str, Any] = {
-        "group.id": group or f"{settings.topic_prefix}.reader",
+        "group.id": group or reader_group(settings),
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
@@ -130,9 +135,9 @@ def list_topics(settings: Settings, topic: str | None = None, client: Any = None
                 raise no_broker(settings.bootstrap_servers, kafka_error(error), heard) from None
 
 
-def unreachable(settings: Settings, error: KafkaException) -> GnomonError:
-    """Return the one-line error for a broker that does not answer or refuses."""
-    return no_broker(settings.bootstrap_servers, kafka_error(error))
+def unreachable(settings: Settings, error: KafkaException, *needed: Right) -> GnomonError:
+    """Return the one-line error for a broker that does not answer, or that refuses for want of a right of `needed`."""
+    return no_broker(settings.bootstrap_servers, kafka_error(error), needed=needed)
 
 
 def is_mock(metadata: ClusterMetadata) -> bool:

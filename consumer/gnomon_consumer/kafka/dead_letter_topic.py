@@ -3,6 +3,7 @@
 from confluent_kafka import KafkaError, Message, Producer
 
 from gnomon_consumer.kafka import clients, sizes
+from gnomon_consumer.kafka.errors import refusal, write
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import DependencyUnreachableError
 
@@ -41,7 +42,7 @@ class DeadLetterTopic:
     def flush(self) -> None:
         """Wait until the broker has all of them; otherwise discard them and raise DependencyUnreachableError.
 
-        Raises ConfigurationError if the topic refuses even the smallest.
+        Raises ConfigurationError if the topic refuses even the smallest, or this user.
         """
         left = self._producer.flush(self._timeout)
         refused, self._refused = self._refused, None
@@ -54,9 +55,11 @@ class DeadLetterTopic:
                 raise sizes.too_small(self._topic, self._limit)
             self._limit = max(sizes.LEAST_BYTES, self._limit // 2)
             self._producer = self._made()
+        if refused is not None and (denied := refusal(refused, write(self._topic))):
+            raise denied
         if left or refused is not None:
             reason = "no answer" if refused is None else refused.str()
-            raise DependencyUnreachableError(f"{self._topic} cannot be written ({reason}); no message is passed over")
+            raise DependencyUnreachableError(f"{self._topic} cannot be written ({reason}); no message is skipped")
 
     def _delivered(self, error: KafkaError | None, _: Message) -> None:
         self._refused = error or self._refused

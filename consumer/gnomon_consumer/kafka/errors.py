@@ -5,6 +5,7 @@ Status 2: somebody must change a login, TLS or a right; status 3: no broker answ
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -20,18 +21,22 @@ TLS = (KafkaError._SSL,)
 # An address that a broker gave, with its number; those of our own settings end with /bootstrap.
 _SENT_TO = re.compile(r"(?:\w+://)?(?P<address>\S+)/\d+: (?:Failed to resolve|Connect to )")
 # librdkafka also reports a refused login if the endpoint that issues tokens does not answer.
+_CLOSED = re.compile(r"(Send|Receive) failed|Disconnected|reset by peer|Broken pipe")
 _NO_TOKEN = re.compile(
     r"acquire SASL OAUTHBEARER token.*(connect to|could ?n.t connect|resolve|timed? ?out|HTTP (429|5\d\d))",
     re.IGNORECASE,
 )
 RIGHTS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "a right to a topic: Describe and Read to consume, Write to produce",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "Read on the consumer group (kafka-acls --group PREFIX"
-    " --resource-pattern-type prefixed)",
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Write and Describe on the transactional id (kafka-acls"
-    " --transactional-id PREFIX --resource-pattern-type prefixed)",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "Read on the consumer group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Write on the transactional id",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "a right to the cluster: Create to make topics, IdempotentWrite on brokers"
     " before 3.0",
+}
+_KINDS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactional-id",
 }
 _AWAY = (
     KafkaError._TRANSPORT,
@@ -48,18 +53,49 @@ _AWAY = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Right:
+    """An operation that a client needs; `kind` is kafka-acls' own word: topic, group or transactional-id."""
+
+    operation: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        kind = self.kind.replace("-", " ")
+        return (
+            f"{self.operation} on the {kind} {self.name} (kafka-acls --add --allow-principal User:NAME --operation"
+            f" {self.operation} --{self.kind} {self.name})"
+        )
+
+
+def read(topic: str) -> Right:
+    """Return the right to consume a topic, which includes the right to see it."""
+    return Right("Read", "topic", topic)
+
+
+def write(topic: str) -> Right:
+    """Return the right to produce to a topic."""
+    return Right("Write", "topic", topic)
+
+
+def join(group: str) -> Right:
+    """Return the right to be a member of a consumer group and to commit in it."""
+    return Right("Read", "group", group)
+
+
 def kafka_error(error: KafkaException) -> KafkaError:
     """Return the librdkafka error inside an exception."""
     inner: KafkaError = error.args[0]
     return inner
 
 
-def refusal(error: KafkaError, subject: str = "") -> ConfigurationError | None:
+def refusal(error: KafkaError, *needed: Right) -> ConfigurationError | None:
     """Return the error for a refused login, TLS connection or right; None if waiting may help.
 
-    `subject` is the name of the requested topic or group.
+    `needed` are the rights that the request needs: the error names those that it may lack.
     """
-    code, said, about = error.code(), one_line(error.str()), f" {subject}" if subject else ""
+    code, said = error.code(), one_line(error.str())
     if code in LOGIN and _NO_TOKEN.search(said):
         return None
     if code in LOGIN:
@@ -79,23 +115,25 @@ def refusal(error: KafkaError, subject: str = "") -> ConfigurationError | None:
             " ssl.certificate.location and ssl.key.location in [kafka.properties] or -X"
         )
     if code in RIGHTS:
+        lacking = " or ".join(str(right) for right in needed if right.kind == _KINDS.get(code)) or RIGHTS[code]
         return ConfigurationError(
-            f"Kafka denies this user{about}: {said}: grant {RIGHTS[code]}; docs/servers.md lists the rights of"
-            " every command"
+            f"Kafka denies this user: {said}: grant {lacking}; docs/kafka-acls.md lists the rights of each component"
         )
     return None
 
 
-def denial(error: BaseException, subject: str = "") -> ConfigurationError | None:
+def denial(error: BaseException, *needed: Right) -> ConfigurationError | None:
     """Return `refusal` of an exception; None for any exception but librdkafka's."""
-    return refusal(kafka_error(error), subject) if isinstance(error, KafkaException) else None
+    return refusal(kafka_error(error), *needed) if isinstance(error, KafkaException) else None
 
 
-def no_broker(servers: str, error: KafkaError, heard: Sequence[KafkaError] = ()) -> GnomonError:
+def no_broker(
+    servers: str, error: KafkaError, heard: Sequence[KafkaError] = (), needed: Sequence[Right] = ()
+) -> GnomonError:
     """Return the error for a failed request to `servers`; `heard` holds librdkafka's messages meanwhile."""
     told = [one for one in heard if one.code() != KafkaError._ALL_BROKERS_DOWN]  # the reason is in another message
     for one in (error, *told):
-        if found := refusal(one):
+        if found := refusal(one, *needed):
             return found
     reasons = [one_line(one.str()) for one in (error, *told[-1:])]
     for one in told:
@@ -105,8 +143,8 @@ def no_broker(servers: str, error: KafkaError, heard: Sequence[KafkaError] = ())
                 f"the cluster sends its clients to {sent['address']}: check the brokers' advertised.listeners"
             )
             break
-    if heard and not told:
-        reasons.append("it accepts the connection and closes it: check security.protocol, SASL and TLS")
+    if heard and all(_CLOSED.search(one.str()) for one in told):
+        reasons[1:] = ["it accepts the connection and closes it: check security.protocol, SASL and TLS"]
     return DependencyUnreachableError(
         f"no Kafka broker answers at {servers} ({'; '.join(dict.fromkeys(reasons))}):"
         " start it, or set --bootstrap-servers or GNOMON_BOOTSTRAP_SERVERS"

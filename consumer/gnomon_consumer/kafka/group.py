@@ -5,20 +5,21 @@ from collections.abc import Callable, Iterable, Mapping
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from gnomon_consumer.kafka import clients, log_reading
-from gnomon_consumer.kafka.errors import kafka_error
+from gnomon_consumer.kafka.errors import join, kafka_error, read
 from gnomon_consumer.settings import Settings
 
 
 class GroupTopic:
     """This member's partitions of a topic; each is paused until it is opened at an offset.
 
-    `unopened` are those that wait to be opened. `gone` is called with revoked partitions.
+    `unopened` are those that wait to be opened. `gone` is called with revoked partitions. `needs` are the rights.
     """
 
     def __init__(self, settings: Settings, group: str, topic: str, gone: Callable[[list[int]], None]) -> None:
         defaults = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384}
         self._consumer: Consumer = clients.make_consumer(settings, group, defaults)
         self._topic = topic
+        self.needs = (read(topic), join(group))
         self._timeout = settings.kafka.timeout_seconds
         self._gone = gone
         properties = settings.kafka.properties

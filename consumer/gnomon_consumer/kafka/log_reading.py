@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from gnomon_consumer.kafka.clients import unreachable
-from gnomon_consumer.kafka.errors import kafka_error
+from gnomon_consumer.kafka.clients import reader_group, unreachable
+from gnomon_consumer.kafka.errors import Right, join, kafka_error
+from gnomon_consumer.kafka.errors import read as read_right
 from gnomon_consumer.settings import Settings
 
 _READ_WAIT_S = 0.2
@@ -42,7 +43,11 @@ def watermarks(settings: Settings, consumer: Consumer, place: TopicPartition) ->
     try:
         return span(consumer, place, settings.kafka.timeout_seconds)
     except KafkaException as error:
-        raise unreachable(settings, error) from None
+        raise unreachable(settings, error, *_needs(settings, place)) from None
+
+
+def _needs(settings: Settings, place: TopicPartition) -> tuple[Right, ...]:
+    return read_right(place.topic), join(reader_group(settings))
 
 
 def read(settings: Settings, consumer: Consumer, place: TopicPartition, end: int) -> Iterator[Message]:
@@ -71,7 +76,7 @@ def read(settings: Settings, consumer: Consumer, place: TopicPartition, end: int
                         return
                     consumer.assign([TopicPartition(place.topic, place.partition, max(low, place.offset))])
                 elif error.fatal() or not error.retriable():
-                    raise unreachable(settings, KafkaException(error))
+                    raise unreachable(settings, KafkaException(error), *_needs(settings, place))
             if consumer.position([place])[0].offset >= end:
                 return
         raise unreachable(settings, KafkaException(KafkaError(KafkaError._TIMED_OUT)))

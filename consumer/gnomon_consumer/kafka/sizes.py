@@ -1,15 +1,18 @@
 """The maximum size of a message, and the part of a dead letter that fits."""
 
+import logging
 from collections.abc import Sequence
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from gnomon_consumer.kafka import clients
+from gnomon_consumer.kafka.errors import Right, denial, kafka_error, one_line
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.framing import MAX_MESSAGE_BYTES
 
+_LOG = logging.getLogger("kafka")
 Headers = list[tuple[str, str | bytes | None]]
 
 DEFAULT_BYTES = 1_000_000
@@ -24,7 +27,8 @@ _OF_A_HEADER = 10
 def largest_message(settings: Settings, *topics: str) -> int:
     """Return the size of the largest message, in bytes, that all these topics and all their readers accept.
 
-    The broker is asked for it; DEFAULT_BYTES if it does not answer (the mock, no right to DescribeConfigs). Raises
+    The broker is asked for it; DEFAULT_BYTES for a topic of which it does not tell (the mock, no right to
+    DescribeConfigs). Raises
     ConfigurationError if a topic accepts less than LEAST_BYTES.
     """
     asked = _asked(settings, topics)
@@ -32,8 +36,8 @@ def largest_message(settings: Settings, *topics: str) -> int:
         if limit < LEAST_BYTES:
             raise too_small(topic, limit)
     own = settings.kafka.properties.get("message.max.bytes")
-    limits: list[int] = [*(asked.values() or [DEFAULT_BYTES]), MAX_MESSAGE_BYTES, *([] if own is None else [int(own)])]
-    return min(limits)
+    limits = [*asked.values(), MAX_MESSAGE_BYTES, *([] if len(asked) == len(topics) else [DEFAULT_BYTES])]
+    return min([*limits, *([] if own is None else [int(own)])])
 
 
 def too_small(topic: str, limit: int) -> ConfigurationError:
@@ -45,16 +49,21 @@ def too_small(topic: str, limit: int) -> ConfigurationError:
 
 
 def _asked(settings: Settings, topics: Sequence[str]) -> dict[str, int]:
-    """Return the limit of each topic in bytes; nothing if the broker does not answer."""
+    """Return the limit of each topic in bytes, if the broker reports it."""
     if clients.is_mock(clients.list_topics(settings)):
         return {}
     admin = clients.make_admin(settings)
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-    try:
-        futures = admin.describe_configs(resources, request_timeout=settings.kafka.timeout_seconds)
-        return {resource.name: int(futures[resource].result()["max.message.bytes"].value) for resource in resources}
-    except KafkaException:
-        return {}
+    futures = admin.describe_configs(resources, request_timeout=settings.kafka.timeout_seconds)
+    limits: dict[str, int] = {}
+    for resource in resources:
+        try:
+            limits[resource.name] = int(futures[resource].result()["max.message.bytes"].value)
+        except KafkaException as error:
+            needed = Right("DescribeConfigs", "topic", resource.name)
+            said = denial(error, needed) or one_line(kafka_error(error).str())
+            _LOG.warning("the limit of %s is unknown, %d bytes are assumed: %s", resource.name, DEFAULT_BYTES, said)
+    return limits
 
 
 def fits(limit: int, key: bytes | None, value: bytes) -> bool:

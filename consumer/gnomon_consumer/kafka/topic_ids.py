@@ -6,7 +6,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import ClusterMetadata
 
 from gnomon_consumer.kafka.clients import is_mock, make_admin, unreachable
-from gnomon_consumer.kafka.errors import kafka_error, refusal
+from gnomon_consumer.kafka.errors import Right, kafka_error, read, refusal
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 
@@ -18,7 +18,7 @@ class TopicIds:
     """
 
     def __init__(self, settings: Settings, metadata: ClusterMetadata, *topics: str) -> None:
-        """Raises ConfigurationError for a topic that is missing, DependencyUnreachableError."""
+        """Read the ids; raise ConfigurationError for a missing topic, DependencyUnreachableError without an answer."""
         self._settings = settings
         self._topics = topics
         self._admin = None if is_mock(metadata) else make_admin(settings)
@@ -57,7 +57,7 @@ class TopicIds:
         except KafkaException as error:
             if kafka_error(error).code() == KafkaError._UNSUPPORTED_FEATURE:
                 return None
-            if denied := refusal(kafka_error(error), f"the topic {topic}"):
+            if denied := refusal(kafka_error(error), read(topic)):
                 raise denied from None
             if kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise ConfigurationError(f"no topic {topic}: run `gnomon topics create`") from None
@@ -71,8 +71,25 @@ def denial_of(settings: Settings, topic: str) -> ConfigurationError | None:
     try:
         asked[topic].result()
     except KafkaException as error:
-        return refusal(kafka_error(error), f"the topic {topic}")
+        return refusal(kafka_error(error), read(topic))
     return None
+
+
+def lacking(settings: Settings, *needed: Right) -> list[Right]:
+    """Return those of `needed`, rights on topics, that this user lacks; all of them if the broker does not tell."""
+    admin = make_admin(settings)
+    asked = admin.describe_topics(
+        TopicCollection(sorted({right.name for right in needed})),
+        include_authorized_operations=True,
+        request_timeout=settings.kafka.timeout_seconds,
+    )
+    given: dict[str, set[str]] = {}
+    for name, future in asked.items():
+        try:
+            given[name] = {one.name.replace("_", "").lower() for one in future.result().authorized_operations or ()}
+        except KafkaException:
+            given[name] = set()  # it may not even be seen
+    return [right for right in needed if right.operation.lower() not in given[right.name]] or list(needed)
 
 
 def topic_id(settings: Settings, topic: str, metadata: ClusterMetadata) -> str | None:

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, NewPartitions, NewTopic, ResourceType
 
 from gnomon_consumer.kafka import clients
-from gnomon_consumer.kafka.errors import kafka_error
+from gnomon_consumer.kafka.errors import Right, kafka_error, refusal
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.topics import Topics
@@ -110,5 +110,8 @@ def _create_one(settings: Settings, item: TopicPlan, existing: int, replication:
             return TopicResult(item.name, item.partitions, "exists")
         if cause.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
             raise clients.unreachable(settings, error) from None
-        raise ConfigurationError(f"topic {item.name} cannot be created: {cause.str()}") from None
+        needed = Right("Alter" if existing else "Create", "topic", item.name)
+        raise refusal(cause, needed) or ConfigurationError(
+            f"topic {item.name} cannot be {'grown' if existing else 'created'}: {cause.str()}"
+        ) from None
     return TopicResult(item.name, item.partitions, "created")

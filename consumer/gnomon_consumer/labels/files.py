@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from gnomon_consumer.labels.store import fault_of
 from gnomon_consumer.labels.values import Formats
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.json_text import load_json
 
 FIELDS = ("request_id", "value", "label", "relevance", "items", "occurred_at", "observed_at", "source")
 REQUIRED = ("request_id", "observed_at")
@@ -73,7 +73,7 @@ def read_labels(
     except (pa.ArrowException, UnicodeDecodeError, EOFError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror or error}") from error
+        raise ConfigurationError(f"{path}: {error.strerror or ' '.join(str(error).split())}") from error
 
 
 Batches = Iterator[tuple[list[str], Iterator[Mapping[str, Any]]]]
@@ -138,7 +138,7 @@ def _json_lines(path: Path) -> Batches:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = load_json(line)
             except (ValueError, RecursionError) as error:
                 raise ConfigurationError(f"{path}, line {number}: not JSON: {error}") from error
             if not isinstance(row, dict):
@@ -150,13 +150,14 @@ def _json_lines(path: Path) -> Batches:
 def _choose(path: Path, names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
     chosen = {name: columns.get(name, name) for name in FIELDS if name in columns or name in names}
     is_json = names == list(FIELDS)
+    there = " ".join(", ".join(names)[:500].split())
     for name in columns:
         if not is_json and columns[name] not in names:
-            raise ConfigurationError(f"{path}: no column {columns[name]!r}; it has {', '.join(names)}")
+            raise ConfigurationError(f"{path}: no column {columns[name]!r}; it has {there}")
     missing = [name for name in REQUIRED if name not in chosen]
     if missing:
         raise ConfigurationError(
-            f"{path}: no column for {' and '.join(missing)}; it has {', '.join(names)}; give --map COLUMN={missing[0]}"
+            f"{path}: no column for {' and '.join(missing)}; it has {there}; give --map COLUMN={missing[0]}"
         )
     for column in chosen.values():
         if names.count(column) > 1:

@@ -6,7 +6,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from gnomon_consumer.kafka import clients
-from gnomon_consumer.kafka.errors import refusal
+from gnomon_consumer.kafka.errors import join, read, refusal
 from gnomon_consumer.labels.store import FIRST_US, LAST_US
 from gnomon_consumer.runtime.outage import Complaints
 from gnomon_consumer.settings import Settings
@@ -22,6 +22,7 @@ class Heartbeats:
 
     def __init__(self, settings: Settings, topic: str, *, reader: Reader, complaints: Complaints, log: Any) -> None:
         self._reader = reader
+        self._needs = (read(topic), join(clients.reader_group(settings)))
         self._complaints = complaints
         self._log = log
         self._batch = settings.labels.batch_messages
@@ -29,7 +30,7 @@ class Heartbeats:
         self._consumer: Consumer = clients.make_consumer(settings, None, {"enable.partition.eof": True})
         # Ask for the topic by its name: a list of all topics leaves out those that this user may not see.
         found = clients.list_topics(settings, topic, self._consumer).topics[topic]
-        if found.error is not None and (denied := refusal(found.error, topic)):
+        if found.error is not None and (denied := refusal(found.error, *self._needs)):
             self._consumer.close()
             raise denied
         partitions = sorted(found.partitions) if found.error is None else []
@@ -52,7 +53,7 @@ class Heartbeats:
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._left.discard(message.partition() or 0)
             else:
-                self._complaints.hear(error, message.topic() or "")
+                self._complaints.hear(error, *self._needs)
 
     def _take(self, message: Message) -> None:
         if message.value() is None:

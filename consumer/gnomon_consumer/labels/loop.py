@@ -217,7 +217,7 @@ class LabelLoop:
                 " label_watermarks.next_offset, or start again in another database"
             )
         else:
-            self.complaints.hear(error)
+            self.complaints.hear(error, *self.labels.needs)
 
     def _reopen(self, partitions: list[int]) -> None:
         forget(self.owned, partitions)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -11,6 +12,9 @@ from gnomon_consumer.times import EPOCH
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.texts import is_missing, text_of
 from gnomon_schemas.times import checked_microseconds
+
+_GROUPED = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d*)?")
+"""A number whose points separate thousands; `0.5` is none, and would be read as 5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,10 @@ def number(name: str, value: Any, formats: Formats = Formats()) -> float | None:
     if is_empty(value):
         return None
     if isinstance(value, str) and formats.decimal_comma:
+        if "." in value and not _GROUPED.fullmatch(value.strip()):
+            raise ValueError(
+                f"{name}: {value!r} has a point that separates no thousands, in a file with --decimal-comma"
+            )
         value = value.replace(".", "").replace(",", ".")
     try:
         found = float(value)

@@ -5,13 +5,15 @@ A holder process keeps both servers, in a session of its own. A folder contains 
 stop the servers, and the remaining file names a process that no longer exists.
 """
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,13 +59,34 @@ def start(folder: Path) -> Held:
 
     Raises ConfigurationError if the folder cannot be created, DependencyUnreachableError if a server does not start.
     """
-    if (running := held(folder)) is not None:
-        return running
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be made: {error.strerror}") from None
-    with (folder / "servers.log").open("ab") as log:
+    with _alone(folder):
+        return held(folder) or _start(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other command starts or stops the servers of a folder; the lock ends with its process."""
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be used: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _start(folder: Path) -> Held:
+    try:
+        log = (folder / "servers.log").open("ab")
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be written: {error.strerror}") from None
+    with log:
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(folder)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
@@ -79,29 +102,36 @@ def start(folder: Path) -> Held:
 
 def stop(folder: Path) -> bool:
     """Stop the servers of a folder and wait until they have ended; return whether there were any."""
-    running = held(folder)
-    if running is not None:
-        descriptor = os.pidfd_open(running.pid)
-        try:
-            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-            ended = threading.Event()
-            while _started(running.pid) == running.started and not ended.wait(0.05):
-                pass
-        finally:
-            os.close(descriptor)
-    (folder / STATE).unlink(missing_ok=True)
+    if not folder.is_dir():
+        return False
+    with _alone(folder):
+        running = held(folder)
+        if running is not None:
+            _end(running)
+        (folder / STATE).unlink(missing_ok=True)
     return running is not None
+
+
+def _end(running: Held) -> None:
+    """End a holder, and wait until it has ended."""
+    descriptor = os.pidfd_open(running.pid)
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        while _started(running.pid) == running.started:
+            time.sleep(0.05)
+    finally:
+        os.close(descriptor)
 
 
 def main(folder: Path) -> int:
     """Hold the servers until SIGTERM, or until one of them ends; return the exit status."""
-    asked = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: asked.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with ExitStack() as stack:
             kafka = stack.enter_context(start_kafka(log=folder / "kafka.log"))
             postgres = stack.enter_context(start_postgres(folder / DATABASE, log=folder / "postgres.log"))
+            # Waited for below, without a handler; before, SIGTERM ends this process, and the keepers stop the servers.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             here = Held(os.getpid(), _started(os.getpid()) or "", kafka.address, postgres.address)
             text = json.dumps(asdict(here))
             state = folder / STATE
@@ -109,8 +139,9 @@ def main(folder: Path) -> int:
             state.write_text(text, encoding="utf-8")
             print(text, flush=True)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads it from here on
-            while not asked.wait(_LOOK_SECONDS) and kafka.running() and postgres.running():
-                pass
+            while kafka.running() and postgres.running():
+                if signal.sigtimedwait({signal.SIGTERM}, _LOOK_SECONDS) is not None:
+                    break
             state.unlink(missing_ok=True)
     except (GnomonError, OSError) as error:
         print(json.dumps({"error": str(error)}), flush=True)

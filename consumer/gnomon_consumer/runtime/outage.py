@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError
 from psycopg import errors
 
 from gnomon_consumer.database.errors import explain
-from gnomon_consumer.kafka.errors import refusal
+from gnomon_consumer.kafka.errors import Right, refusal
 from gnomon_schemas.errors import DependencyUnreachableError, GnomonError
 
 AWAY = (
@@ -103,9 +103,9 @@ class Complaints:
         self._log = log
         self._said: set[str] = set()
 
-    def hear(self, error: KafkaError, topic: str = "") -> None:
-        """Handle one error, of a topic; raise ConfigurationError for a missing right, GnomonError for a fatal error."""
-        if denied := refusal(error, topic):
+    def hear(self, error: KafkaError, *needed: Right) -> None:
+        """Handle one; raise ConfigurationError for a missing right of those `needed`, GnomonError for a fatal error."""
+        if denied := refusal(error, *needed):
             raise denied
         if error.fatal():
             raise GnomonError(f"Kafka: {error.str()}")

@@ -25,14 +25,15 @@ def stop_on_signals(grace_seconds: float = GRACE_SECONDS) -> Iterator[threading.
 
     A second signal, or the end of the grace time within the block, exits at once with 128 + the signal's number; the
     next run repeats uncommitted work. Both also work while the main thread is inside a call of a C library, for which
-    Python's own handlers wait.
+    Python's own handlers wait. A thread sets the event and not a handler: a handler runs in the main thread, also while
+    that thread holds the event's lock, and would wait for itself.
     """
     stop = threading.Event()
     heard, told = socket.socketpair()
     told.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in SIGNALS}
+    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     others = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-    watch = threading.Thread(target=_watch, args=(heard, grace_seconds), name="gnomon-stop", daemon=True)
+    watch = threading.Thread(target=_watch, args=(heard, stop, grace_seconds), name="gnomon-stop", daemon=True)
     watch.start()
     try:
         yield stop
@@ -45,11 +46,12 @@ def stop_on_signals(grace_seconds: float = GRACE_SECONDS) -> Iterator[threading.
         heard.close()
 
 
-def _watch(heard: socket.socket, grace_seconds: float) -> None:
+def _watch(heard: socket.socket, stop: threading.Event, grace_seconds: float) -> None:
     """Wait for the first signal, then for the second one; the socket closes at the end of the block."""
     first = _next_signal(heard)
     if first is None:
         return
+    stop.set()
     heard.settimeout(grace_seconds)
     try:
         second = _next_signal(heard)

@@ -110,9 +110,8 @@ class ScoreService:
         resources.callback(self._say_stopped, recorder)
         shadow = ShadowLog(settings, names.shadow(options.deployment), names.schemas, self.clock)
         resources.callback(shadow.close)
-        consumer = clients.make_consumer(
-            settings, options.group(names), {"enable.partition.eof": True, **_strategy(settings)}
-        )
+        group = options.group(names)
+        consumer = clients.make_consumer(settings, group, {"enable.partition.eof": True, **_strategy(settings)})
         resources.callback(consumer.close)
         in_flight = WindowsInFlight(
             sealer,
@@ -127,6 +126,7 @@ class ScoreService:
             names,
             options.deployment,
             options.member,
+            group,
             clock=self.clock,
             stopping=self.stopping,
             # The workers continue while a transaction waits for the broker; no partition can be revoked before the next
@@ -137,6 +137,7 @@ class ScoreService:
         assignment = self._assignment = Assignment(
             consumer,
             names.live,
+            group,
             resume=partial(resumption.resume, consumer, shadow, writer),
             drop_unowned=in_flight.drop_unowned,
             clock=self.clock,

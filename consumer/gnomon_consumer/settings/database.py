@@ -1,10 +1,25 @@
 """The settings of what writes to the database and reads it: joiner, label consumer, reports, streams, events."""
 
-from typing import Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, SecretStr
+from pydantic import AwareDatetime, BeforeValidator, Field, SecretStr
 
 from gnomon_consumer.sections import Section
+
+
+def _written(value: Any) -> Any:
+    """Read a time that a person wrote; a number is refused, because 20130401 may be a date or seconds."""
+    try:
+        found = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
+    except ValueError:
+        found = None
+    if not isinstance(found, datetime) or found.tzinfo is None:
+        raise ValueError("must be a time with its zone, such as 2013-04-01T00:00:00Z")
+    return found
+
+
+ZonedTime = Annotated[AwareDatetime, BeforeValidator(_written)]
 
 
 class JoinSettings(Section):
@@ -19,11 +34,11 @@ class JoinSettings(Section):
     poll_seconds: float = Field(
         default=0.02, gt=0, le=10, description="Longest wait for a batch of messages, seconds; default 0.02."
     )
-    replay_from: AwareDatetime | None = Field(
+    replay_from: ZonedTime | None = Field(
         default=None,
         description="Start of a past period to join again (ISO 8601 with zone); it gets partitions; no default.",
     )
-    replay_until: AwareDatetime | None = Field(
+    replay_until: ZonedTime | None = Field(
         default=None, description="End of a past period to join again (ISO 8601 with zone); no default."
     )
     held_messages: int = Field(
@@ -67,7 +82,7 @@ class ReportSettings(Section):
         description="Bounds that `gnomon report check` checks, such as 'agreement.low >= 0.9'; default none.",
     )
     last_seconds: float | None = Field(
-        default=None, gt=0, description="Check only the last seconds of event time; default: all data."
+        default=None, gt=0, le=3e9, description="Check only the last seconds of event time; default: all data."
     )
 
 
@@ -90,7 +105,10 @@ class DeclaredSettings(Section):
         default=None, description="All classes of a multi-class stream, as the decisions name them; no default."
     )
     value_tolerance: float | None = Field(
-        default=None, ge=0, description="Two values agree when they differ by at most this; stream default 0."
+        default=None,
+        ge=0,
+        lt=float("inf"),
+        description="Two values agree when they differ by at most this; stream default 0.",
     )
     relative_tolerance: float | None = Field(
         default=None,

@@ -127,6 +127,9 @@ def load_settings(overrides: Mapping[str, Any] | None = None, config: str | Path
     if config is not None and not path.is_file():
         raise ConfigurationError(f"--config {path}: no such file")
 
+    if wrong := list(_not_text()):
+        raise ConfigurationError("; ".join(wrong))
+
     class WithFile(Settings):
         @classmethod
         @override
@@ -178,13 +181,47 @@ def _describe(error: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"unknown setting: file key {key} (environment {environment_name(key)})"
-    # A whole table given as one text may contain a password.
-    hidden = is_secret(key) or key in ("kafka", "kafka.properties") or "@" in str(error["input"])
-    shown = "…" if hidden else repr(error["input"])
-    if len(shown) > 80:
-        shown = shown[:79] + "…"
-    message = " ".join(str(error["msg"]).split())
-    return f"{environment_name(key)} (file key {key}): {shown}: {message}"
+    message = _PLAIN.get(error["type"]) or " ".join(str(error["msg"]).removeprefix("Value error, ").split())
+    if error["type"] == "too_short" and error["ctx"]["field_type"] == "Value":  # a text that is not shown
+        message = f"must have at least {error['ctx']['min_length']} characters"
+    return f"{_variable(key)} (file key {key}): {_shown(key, error['input'])}: {message}"
+
+
+def _variable(key: str) -> str:
+    """Return the environment variable that holds a value, also one that is inside of a list or table."""
+    model: Any = Settings
+    parts: list[str] = []
+    for part in key.split("."):
+        if not (isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields):
+            break
+        parts.append(part)
+        model = model.model_fields[part].annotation
+    return environment_name(".".join(parts))
+
+
+_PLAIN = {
+    "tuple_type": 'must be a list, such as ["…"]',
+    "dict_type": 'must be a table, such as {"…": …} in the environment',
+    "model_type": 'must be a table, such as {"…": …} in the environment',
+}
+"""What to write instead of a value of another kind, by pydantic's name of the error."""
+
+
+def _shown(key: str, value: Any) -> str:
+    """Return a value as messages show it; a whole table given as one text may contain a password."""
+    shown = "…" if is_secret(key) or key in ("kafka", "kafka.properties") or "@" in str(value) else repr(value)
+    return shown[:79] + "…" if len(shown) > 80 else shown
+
+
+def _not_text() -> Iterator[str]:
+    """Name the variables whose bytes are not UTF-8: nothing that reads them later could say whose they are."""
+    for name, value in os.environ.items():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            key = name.upper().removeprefix(ENV_PREFIX).lower().replace("__", ".")
+            if name.upper().startswith(ENV_PREFIX) and key.split(".")[0] in Settings.model_fields:
+                yield f"{name.upper()} (file key {key}): {_shown(key, value)}: is not UTF-8 text"
 
 
 def _not_json(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
@@ -200,8 +237,7 @@ def _not_json(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[s
         else:
             wanted = 'JSON, such as ["…"] or {"…": …}'
         if value is not None and not _is_json(value) and _structured(section):
-            shown = "…" if is_secret(key) or key.startswith("kafka") or "@" in value else repr(value[:80])
-            yield f"{environment_name(key)} (file key {key}): {shown}: must be {wanted}"
+            yield f"{environment_name(key)} (file key {key}): {_shown(key, value)}: must be {wanted}"
 
 
 def _structured(annotation: Any) -> bool:

@@ -66,17 +66,17 @@ class _Collector:
         plan, subject = self._plan, self._subject
         failed = subject.ask("verdict_errors", time_zone=plan.time_zone, **period.limits)[0]
         keys, every = self._watched(period)
-        series, labelled, compared = series_of(
-            subject, plan, period, keys, every=every, clustered=failed["clustered"], as_of=self._as_of
-        )
+        sums = series_of(subject, plan, period, keys, every=every, clustered=failed["clustered"], as_of=self._as_of)
+        labelled = sums.labelled
         control = self._control_name()
         # A window of a replay may hold many days of event time, so coverage is that of all windows.
         covered = subject.ask("coverage", **({} if replayed else period.limits))[0]
         return replace(
             whole,
             days=period.days,
-            series=series,
-            compared=compared,
+            series=sums.series,
+            compared=sums.compared,
+            silent=sums.silent,
             latency=latency_of(subject, plan, period, control),
             errors=Errors(failed["units"], failed["shadow_failed"], failed["shadow_only"], failed["live_only"]),
             rows=failed["n"],
@@ -124,8 +124,8 @@ class _Collector:
 
     def _control(self, name: str, period: Period) -> Control | None:
         asked: dict[str, Any] = {"stream": self._subject.row["stream"], "deployment": name, **period.limits}
-        row = ask(self._subject.connection, "agreement", **asked)[0]
-        if row["agreement"] is None:
+        row = one(self._subject.connection, SQL["control_agreement"], **asked)
+        if row is None or row["agreement"] is None:
             return None
         high = 1.0 if row["high"] is None else row["high"]
         features: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from gnomon_consumer.database import connections
+from gnomon_consumer.database.connections import Access
 from gnomon_consumer.database.queries import queries_of
 from gnomon_migrations.views import stale
 from gnomon_schemas.errors import ConfigurationError, GnomonError
@@ -20,9 +21,9 @@ SQL = queries_of(__package__)
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Connection]:
-    """Yield a connection that may write; raise an error with the solution if tables or views have another version."""
-    connection = connections.connect(url, "gnomon verdict")
+def opened(url: str, access: Access = Access.WRITE) -> Iterator[Connection]:
+    """Yield a connection; raise an error with the solution if tables or views have another version."""
+    connection = connections.connect(url, "gnomon verdict", access)
     try:
         if stale({row["name"]: row["sha256"] for row in rows(connection, SQL["view_versions"], {})}):
             raise ConfigurationError(

@@ -2,14 +2,25 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 
 from gnomon_consumer.verdict.database import Row, Subject, ask
 from gnomon_consumer.verdict.pair_arrays import compared_pairs, labelled_pairs
 from gnomon_consumer.verdict.rules.evidence import Compared, Series
 from gnomon_consumer.verdict.rules.gate import look_of
-from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_consumer.verdict.rules.plan import RANKINGS, Plan
+from gnomon_consumer.verdict.rules.silence import Why, silence
 from gnomon_consumer.verdict.rules.summing import Labelled, Summing, agreement, labelled, sides
 from gnomon_consumer.verdict.sealed import Period, horizon_of
+
+
+class DaySums(NamedTuple):
+    """The sums, what is labelled, what could be compared, and why a metric has no sums."""
+
+    series: tuple[Series, ...]
+    labelled: Labelled
+    compared: Compared | None
+    silent: dict[str, Why]
 
 
 def series_of(
@@ -21,8 +32,8 @@ def series_of(
     every: bool,
     clustered: bool,
     as_of: datetime | None,
-) -> tuple[tuple[Series, ...], Labelled, Compared | None]:
-    """Return the sums of every metric, segment and variant, how much of them is labelled, and how much was comparable.
+) -> DaySums:
+    """Return the sums of every metric, segment and variant, what is labelled of them, and what could be compared.
 
     `keys` are the watched segment keys; `every`: there are no others. Each pair is read once for the metrics
     that need labels, and once for agreement, which needs no label.
@@ -30,15 +41,20 @@ def series_of(
     days = len(period.days)
     looks = sorted({days, look_of(days, plan)} - {0})
     found: list[Series] = []
+    silent: dict[str, Why] = {}
     how_much, compared, horizon = Labelled(), None, horizon_of(plan)
     if horizon is not None:
-        summing = Summing(labelled_pairs(subject, period, horizon, None if every else keys, clustered), days, looks)
-        how_much = labelled(summing.pairs)
-        for metric in plan.margins():
-            if metric != "agreement":
-                found += summing.variants(metric)
+        ranked = not plan.margins().keys().isdisjoint(RANKINGS)
+        pairs = labelled_pairs(subject, period, horizon, None if every else keys, clustered, ranked)
+        summing = Summing(pairs, days, looks)
+        how_much = labelled(pairs)
+        for metric in plan.margins().keys() - {"agreement"}:
+            series = list(summing.variants(metric))
+            found += series
+            if not any(one.variant == "complete" for one in series) and (why := silence(pairs, metric)) is not None:
+                silent[metric] = why
         if plan.metric != "agreement":
-            found += summing.segments(plan.metric, sides(summing.pairs, plan.metric), keys)
+            found += summing.segments(plan.metric, sides(pairs, plan.metric), keys)
     if "agreement" in plan.margins():
         pairs, differ = compared_pairs(subject, period, as_of, None if every else keys, clustered, plan.comparison)
         summing = Summing(pairs, days, looks)
@@ -48,7 +64,7 @@ def series_of(
             found += summing.segments("agreement", matches, keys)
         ignored = {field: differ[field] for field in plan.comparison.ignored}
         compared = Compared(plan.comparison.compare, len(pairs.kind), int(matches.given.sum()), ignored)
-    return tuple(sorted(found, key=lambda s: (s.metric, s.segment, s.variant))), how_much, compared
+    return DaySums(tuple(sorted(found, key=lambda s: (s.metric, s.segment, s.variant))), how_much, compared, silent)
 
 
 def latency_of(subject: Subject, plan: Plan, period: Period, control: str | None) -> tuple[Series, ...]:

@@ -5,6 +5,7 @@ PostgreSQL sends arrays in its binary format, which NumPy reads without conversi
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from psycopg import sql
 from psycopg.pq.abc import PGresult
 
 from gnomon_consumer.verdict.database import Subject
-from gnomon_consumer.verdict.rules.plan import AnswerComparison
+from gnomon_consumer.verdict.rules.plan import RANKINGS, AnswerComparison
 from gnomon_consumer.verdict.rules.summing import Kind, Pairs
 from gnomon_consumer.verdict.sealed import Period
 
@@ -26,11 +27,11 @@ _EPOCH = np.datetime64("2000-01-01")
 
 
 def labelled_pairs(
-    subject: Subject, period: Period, horizon: timedelta, keys: Sequence[str] | None, clustered: bool
+    subject: Subject, period: Period, horizon: timedelta, keys: Sequence[str] | None, clustered: bool, ranked: bool
 ) -> Pairs:
-    """Return the answered pairs of sealed days, each with its valid label."""
+    """Return the answered pairs of sealed days, each with the label that counts; `ranked`: with their NDCG."""
     columns, count = _asked(subject, "verdict_pairs", **period.limits, horizon=horizon, time_zone=period.time_zone,
-                            keys=None if keys is None else list(keys), clustered=clustered)  # fmt: skip
+                            keys=None if keys is None else list(keys), clustered=clustered, ranked=ranked)  # fmt: skip
     first = np.datetime64(period.days[0])
     kinds = [
         Kind(
@@ -45,7 +46,12 @@ def labelled_pairs(
     ]
     weights, live, shadow, truth = ([_array(columns[n](at)) for at in range(count)] for n in (6, 7, 8, 9))
     units = [_array(columns[10](at), ">i8") for at in range(count)] if clustered else None
-    return _pairs(kinds, weights, live, shadow, truth, units)
+    pairs = _pairs(kinds, weights, live, shadow, truth, units)
+    if not ranked:
+        return pairs
+    lists = (np.concatenate([np.zeros((0, len(RANKINGS))), *(_lists(columns[n](at)) for at in range(count))])
+             for n in (11, 12))  # fmt: skip
+    return replace(pairs, live_lists=next(lists), shadow_lists=next(lists))
 
 
 def compared_pairs(
@@ -106,11 +112,16 @@ def _pairs(
     return Pairs(kinds, kind, w, x, y, t, None if units is None or not kinds else np.concatenate(units))
 
 
-def _array(value: bytes | None, element: str = ">f8") -> NDArray[Any]:
-    """Return a one-dimensional array of eight-byte elements, none of which is null."""
+def _array(value: bytes | None, element: str = ">f8", head: int = _HEAD) -> NDArray[Any]:
+    """Return a one-dimensional array of eight-byte elements, none of which is null; each further dimension: 8 bytes."""
     assert value is not None
-    elements = np.frombuffer(value, dtype=[("bytes", ">i4"), ("value", element)], offset=_HEAD)
+    elements = np.frombuffer(value, dtype=[("bytes", ">i4"), ("value", element)], offset=head)
     return elements["value"].astype(element[1:])
+
+
+def _lists(value: bytes | None) -> NDArray[np.float64]:
+    """Return a two-dimensional array of floats, a row a pair."""
+    return _array(value, head=_HEAD + 8).reshape(-1, len(RANKINGS))
 
 
 def _day(value: bytes | None, first: np.datetime64) -> int:

@@ -38,20 +38,30 @@ def record_plan(connection: Connection, deployment_id: int, plan: Plan, given: b
     _check_expression(connection, plan)
     with connection.transaction():
         connection.execute(SQL["lock_plans"], {"id": deployment_id})
-        known = stored_plans(connection, deployment_id)
-        if known and (not given or known[-1].sha256 == plan.sha256):
-            return known[-1]
-        if known and known[-1].process == plan.process:
-            since = known[-1].evidence_from
-        else:
-            reached = one(connection, SQL["captured_until"], id=deployment_id)
-            since = reached["at"] if reached else None
+        valid = plans_with(connection, deployment_id, plan, given)[-1]
+        if valid.plan_id:
+            return valid
         connection.execute(
             SQL["add_plan"],
-            {"id": deployment_id, "sha256": plan.sha256, "process": plan.process, "since": since,
+            {"id": deployment_id, "sha256": plan.sha256, "process": plan.process, "since": valid.evidence_from,
              "plan": Jsonb(plan.model_dump(mode="json"))},
         )  # fmt: skip
         return stored_plans(connection, deployment_id)[-1]
+
+
+def plans_with(connection: Connection, deployment_id: int, plan: Plan, given: bool) -> list[StoredPlan]:
+    """Return the plans that would be stored if this one were recorded now: a new one is the last, numbered 0."""
+    known = stored_plans(connection, deployment_id)
+    if known and (not given or known[-1].sha256 == plan.sha256):
+        return known
+    if known and known[-1].process == plan.process:
+        since = known[-1].evidence_from
+    else:
+        reached = one(connection, SQL["captured_until"], id=deployment_id)
+        since = reached["at"] if reached else None
+    now = one(connection, SQL["now"])
+    assert now is not None
+    return [*known, StoredPlan(0, plan, plan.sha256, plan.process, since, now["at"])]
 
 
 def _check_expression(connection: Connection, plan: Plan) -> None:

@@ -142,7 +142,9 @@ def _carry_out(connection: Connection, way: Way, intent: Intent) -> Promotion:
             finish(connection, intent)
             # A switch that was moved back by hand is only recorded.
             if intent.undoes is None or intent.way_back.kind == "command" or way.state() != after:
-                moved.make(before, after, intent.note)
+                moved.make(
+                    before, after, intent.note, uncertain=intent.way_back.kind == "command" and intent.undoes is None
+                )
     except StuckError:
         raise
     except GnomonError:
@@ -213,9 +215,14 @@ class _Move:
     way: Way
     done: list[tuple[State, State]] = field(default_factory=list)
 
-    def make(self, before: State, after: State, note: dict[str, str]) -> None:
-        """Move the switch."""
-        self.way.move(before, after, note)
+    def make(self, before: State, after: State, note: dict[str, str], *, uncertain: bool) -> None:
+        """Move the switch. `uncertain`: a move that fails may have acted in part, so it is undone too."""
+        try:
+            self.way.move(before, after, note)
+        except BaseException:
+            if uncertain:
+                self.done.append((before, after))
+            raise
         self.done.append((before, after))
 
     def undo(self, reason: BaseException) -> None:
@@ -247,6 +254,8 @@ def _together(way: Way) -> Iterator[_Move]:
                 f"PostgreSQL did not confirm the record ({_line(error)}); the switch was moved back:"
                 " run `gnomon promote --resume` when PostgreSQL is there again"
             ) from error
+        if move.done and isinstance(error, GnomonError):
+            raise GnomonError(f"{_line(error)}; it was taken back, so the former model is live") from error
         raise
 
 

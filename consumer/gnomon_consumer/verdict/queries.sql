@@ -10,6 +10,12 @@ select name from report_v1.streams order by name
 -- name: controls
 select * from report_v1.deployments where stream = %(stream)s and role = 'control' order by deployment_id
 
+-- name: control_agreement
+-- What report_v1.agreement says of agreement; kappa and the differences of values would take longer than all else.
+select n, estimate as agreement, high
+from gnomon_estimators.estimates(%(stream)s, %(deployment)s, %(since)s, %(until)s, metrics => '{agreement}', exact => null)
+where side = 'pair'
+
 -- name: now
 select now() as at
 
@@ -17,7 +23,7 @@ select now() as at
 select pg_advisory_xact_lock(hashtextextended('gnomon.plans', %(id)s))
 
 -- name: stored_plans
-select plan_id, plan, sha256, process, evidence_from, recorded_at from gnomon.plans
+select plan_id, plan, sha256, process, evidence_from, recorded_at from report_v1.plans
 where deployment_id = %(id)s and recorded_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
 order by plan_id
 
@@ -32,14 +38,14 @@ select count(*) from gnomon_estimators.verdict_compared(
     keys => '{}', clustered => false, compare => 'sql', tolerance => null, k => null, expression => %(expression)s)
 
 -- name: captured_until
-select max(last_captured_at) as at from gnomon.windows where deployment_id = %(id)s
+select max(last_captured_at) as at from gnomon_estimators.windows where deployment_id = %(id)s
 
 -- name: add_plan
 insert into gnomon.plans (deployment_id, sha256, process, plan, evidence_from)
 values (%(id)s, %(sha256)s, %(process)s, %(plan)s, %(since)s)
 
 -- name: sealed_cohort
-select until, cohort_id from gnomon.cohorts
+select until, cohort_id from gnomon_estimators.sealed_cohorts
 where deployment_id = %(id)s and horizon = %(horizon)s::interval
   and sealed_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
 order by until desc limit 1
@@ -47,7 +53,7 @@ order by until desc limit 1
 -- name: joined_until
 -- The event time up to which every partition had been joined by a time; it serves as the seal if no label is needed.
 select min(w.reached) as until
-from (select max(last_captured_at) as reached from gnomon.windows
+from (select max(last_captured_at) as reached from gnomon_estimators.windows
       where deployment_id = %(id)s and applied_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
       group by source_partition) w
 
@@ -57,7 +63,7 @@ select horizons from report_v1.streams where name = %(stream)s
 -- name: replayed_until
 -- The last capture, and whether windows opened long after it, which shows that the past is replayed.
 select max(last_captured_at) as last, min(opened_at - last_captured_at) > interval '1 day' as past
-from gnomon.windows
+from gnomon_estimators.windows
 where deployment_id = %(id)s and last_captured_at is not null
 
 -- name: segments
@@ -69,23 +75,22 @@ cross join lateral jsonb_each_text(found.segments) s
 group by 1 order by 1
 
 -- name: ledger_differences
-select count(*) as n from gnomon.ledger_differences(%(id)s)
+select gnomon_estimators.verdict_ledger_differences(%(id)s) as n
 
 -- name: standing_former
 -- The model that was live before the stream's newest promotion that was in effect at a time.
-select p.former from gnomon.promotions p
-join gnomon.deployments d using (stream_id)
+select p.former from report_v1.promotions p
+join report_v1.deployments d using (stream)
 where d.deployment_id = %(id)s and p.undoes is null
   and p.decided_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
-  and not exists (select from gnomon.promotions u
+  and not exists (select from report_v1.promotions u
                   where u.undoes = p.promotion_id and u.decided_at <= coalesce(%(as_of)s::timestamptz, 'infinity'))
 order by p.promotion_id desc limit 1
 
 -- name: first_rejection
 -- The verdict by which a process was rejected before a time.
-select v.verdict_id, v.days, v.decided_at, v.verdict from gnomon.verdicts v
-join gnomon.plans p using (plan_id)
-where v.deployment_id = %(id)s and v.decision = 'REJECT' and p.plan_id >= %(since_plan)s
+select v.verdict_id, v.days, v.decided_at, v.verdict from report_v1.verdicts v
+where v.deployment_id = %(id)s and v.decision = 'REJECT' and v.plan_id >= %(since_plan)s
   and v.decided_at < coalesce(%(as_of)s::timestamptz, 'infinity')
 order by v.verdict_id limit 1
 
@@ -105,39 +110,38 @@ values (%(deployment_id)s, %(plan_id)s, %(cohort_id)s, %(as_of)s, %(decision)s, 
 returning verdict_id
 
 -- name: verdict
-select v.*, d.stream, d.deployment, p.plan, p.sha256 as plan_sha256
-from gnomon.verdicts v
-join report_v1.deployments d using (deployment_id)
-join gnomon.plans p using (plan_id)
+select v.*, p.plan, p.sha256 as plan_sha256
+from report_v1.verdicts v
+join report_v1.plans p using (plan_id)
 where v.verdict_id = %(id)s
 
 -- name: known_verdicts
-select min(verdict_id) as low, max(verdict_id) as high from gnomon.verdicts
+select min(verdict_id) as low, max(verdict_id) as high from report_v1.verdicts
 
 -- name: cohort_of_evidence
-select cohort_id, until, source_offsets, label_offsets, load_ids from gnomon.cohorts
+select cohort_id, until, source_offsets, label_offsets, load_ids from gnomon_estimators.sealed_cohorts
 where deployment_id = %(id)s and horizon = %(horizon)s::interval
   and sealed_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
 order by until desc limit 1
 
 -- name: partitions
-select source_partition, start_offset, topic_id, seed, policy from gnomon.join_progress
+select source_partition, start_offset, topic_id, seed, policy from gnomon_estimators.joined_partitions
 where deployment_id = %(id)s
 order by 1
 
 -- name: features
-select f.name, f.avro_type from gnomon.feature_columns f
-join gnomon.deployments d using (stream_id)
+select f.name, f.avro_type from gnomon_estimators.feature_columns f
+join report_v1.deployments d using (stream)
 where d.deployment_id = %(id)s and f.added_at <= coalesce(%(as_of)s::timestamptz, 'infinity')
 order by 1
 
 -- name: view_versions
-select name, sha256 from gnomon.view_versions order by 1
+select name, sha256 from gnomon_estimators.view_versions order by 1
 
 -- name: cpu_a_row
 select sum(w.cpu_us)::float8 / nullif(sum(c.sampled), 0)::float8 as us
-from gnomon.windows w
-join gnomon.cells c using (deployment_id, source_partition, start_offset)
+from gnomon_estimators.windows w
+join gnomon_estimators.cells c using (deployment_id, source_partition, start_offset)
 where w.deployment_id = %(id)s and w.cpu_us is not null
 
 -- name: add_event

@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gnomon_consumer.verdict.rules.answer import Decision, State
+from gnomon_consumer.verdict.rules.judged import Judged
 from gnomon_consumer.verdict.rules.planning import Expected
+from gnomon_consumer.verdict.rules.words import number
 from gnomon_consumer.verdict.service import Decided
 
 STYLES = {
@@ -41,8 +43,7 @@ def as_table(decided: Decided) -> RenderableType:
     )
     metrics = Table("metric", "difference", "at least", "at most", "margin", "n", box=box.SIMPLE_HEAD, pad_edge=False)
     for judged in verdict.metrics:
-        values = (figure(v) for v in (judged.estimate, judged.low, judged.high, judged.margin))
-        metrics.add_row(judged.name, *values, f"{judged.n} {judged.unit}s")
+        metrics.add_row(judged.name, *figures(judged), f"{judged.n} {judged.unit}s")
     reasons = Table("gate", "says", "because", box=box.SIMPLE_HEAD, pad_edge=False)
     for reason in verdict.reasons:
         reasons.add_row(reason.code, SAYS[reason.state], reason.text)
@@ -60,9 +61,7 @@ def as_markdown(decided: Decided) -> str:
         "| metric (positive: the challenger is better) | difference | at least | at most | margin | n |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for judged in verdict.metrics:
-        values = " | ".join(figure(v) for v in (judged.estimate, judged.low, judged.high, judged.margin))
-        lines.append(f"| {escape(judged.name)} | {values} | {judged.n} {judged.unit}s |")
+    lines += [f"| {escape(m.name)} | {' | '.join(figures(m))} | {m.n} {m.unit}s |" for m in verdict.metrics]
     lines += ["", "| gate | says | because |", "|---|---|---|"]
     lines += [f"| {reason.code} | {SAYS[reason.state]} | {escape(reason.text)} |" for reason in verdict.reasons]
     number = f"Verdict {decided.verdict_id}, " if decided.verdict_id else ""
@@ -95,6 +94,11 @@ def expectation(expected: Expected) -> RenderableType:
 
 def infeasible(expected: Expected) -> str:
     """Return why a plan can never be met, and what to change."""
+    if not expected.attainable:
+        return (
+            "This plan cannot be met: nothing agrees with live more than live itself, so no challenger is superior in"
+            ' agreement. Set goal = "not_worse".'
+        )
     return (
         f"This plan cannot be met: a year of days shows a margin of {figure(expected.smallest_margin)} at best, and the"
         f" plan asks for {figure(expected.margin)}. Plan a wider margin, more requests a day, or another metric."
@@ -106,9 +110,15 @@ def as_json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2, sort_keys=True, default=str)
 
 
+def figures(judged: Judged) -> list[str]:
+    """Return the difference, its bounds and the margin; rounding noise next to the metric becomes 0."""
+    ends = (judged.estimate, judged.low, judged.high)
+    return [number(value, judged.level) if isfinite(value) else "–" for value in ends] + [figure(judged.margin)]
+
+
 def figure(value: float) -> str:
-    """Return a number with four digits, or a dash for an infinite bound."""
-    return f"{value:.4g}" if isfinite(value) else "–"
+    """Return a number with four digits, an open end as a dash."""
+    return number(value) if isfinite(value) else "–"
 
 
 def days(value: int | None) -> str:

@@ -1,11 +1,7 @@
-"""Decide, store, verify and export verdicts."""
+"""Decide, store and export verdicts."""
 
-import hashlib
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from math import isclose
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -14,16 +10,15 @@ from gnomon_consumer.runtime.user import user_name
 from gnomon_consumer.verdict import events
 from gnomon_consumer.verdict.collect import collect
 from gnomon_consumer.verdict.database import SQL, Connection, Row, one
-from gnomon_consumer.verdict.plans import StoredPlan, record_plan, stored_plans
+from gnomon_consumer.verdict.plans import StoredPlan, plans_with, record_plan, stored_plans
 from gnomon_consumer.verdict.rules.answer import Verdict
 from gnomon_consumer.verdict.rules.evidence import Evidence
 from gnomon_consumer.verdict.rules.gate import decide
 from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_consumer.verdict.verification import differences, digest
 from gnomon_schemas.errors import ConfigurationError
 
 FORMAT = "gnomon.verdict.v1"
-CLOSE = 1e-9
-"""PostgreSQL's parallel workers add in varying order, so sums may differ in their last digits."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ def _same(last: Row, found: Decided) -> bool:
     now, rejected = found.evidence.as_json(), found.evidence.rejected
     if rejected is not None and rejected.verdict_id == last["verdict_id"]:
         now["rejected"] = None
-    return not list(differences({"rejected": None, **last["evidence"]}, now))
+    return not list(differences({"rejected": None, "silent": {}, **last["evidence"]}, now))
 
 
 def _store(connection: Connection, found: Decided, last: Row | None) -> Decided:
@@ -104,16 +99,29 @@ def _store(connection: Connection, found: Decided, last: Row | None) -> Decided:
     return decided
 
 
+def dry_run(connection: Connection, deployment: Row, plan: Plan, given: bool) -> Decided:
+    """Return what `decide_now` would, and store nothing: a role that can only read may ask."""
+    plans = plans_with(connection, deployment["deployment_id"], plan, given)
+    return _said(connection, deployment, _now(connection), plans)
+
+
 def said_as_of(connection: Connection, deployment: Row, as_of: datetime | None) -> Decided:
     """Return the verdict by the seals and plans of a time (default: now), without storing it."""
-    if as_of is None:
-        now = one(connection, SQL["now"])
-        assert now is not None
-        as_of = now["at"]
-        assert isinstance(as_of, datetime)
-    plans = stored_plans(connection, deployment["deployment_id"], as_of)
+    at = as_of or _now(connection)
+    plans = stored_plans(connection, deployment["deployment_id"], at)
     if not plans:
         raise ConfigurationError(f"deployment {deployment['deployment']} had no plan by then")
+    return _said(connection, deployment, at, plans)
+
+
+def _now(connection: Connection) -> datetime:
+    now = one(connection, SQL["now"])
+    assert now is not None
+    at: datetime = now["at"]
+    return at
+
+
+def _said(connection: Connection, deployment: Row, as_of: datetime, plans: list[StoredPlan]) -> Decided:
     evidence = collect(connection, deployment, plans, as_of)
     return Decided(deployment, plans[-1], evidence, decide(plans[-1].plan, evidence), as_of)
 
@@ -144,49 +152,3 @@ def export(row: Row) -> dict[str, Any]:
         "evidence_sha256": row["evidence_sha256"],
         "verdict": row["verdict"],
     }
-
-
-def verify(connection: Connection, deployment: Row, row: Row) -> list[str]:
-    """Return how a stored verdict differs from what its plan and evidence, and the database, give now; empty: equal."""
-    problems = []
-    if Plan.model_validate(row["plan"]).sha256 != row["plan_sha256"]:
-        problems.append("the plan does not have its hash")
-    if digest(row["evidence"]) != row["evidence_sha256"]:
-        problems.append("the stored evidence does not have its hash")
-    again = decide(Plan.model_validate(row["plan"]), Evidence.from_json(row["evidence"]))
-    if again.decision != row["decision"]:
-        problems.append(f"the stored evidence gives {again.decision} by this version, {row['decision']} was stored")
-    plans = [p for p in stored_plans(connection, row["deployment_id"]) if p.plan_id <= row["plan_id"]]
-    found = collect(connection, deployment, plans, row["as_of"])
-    for path, before, now in differences(row["evidence"], found.as_json()):
-        by = f" ({now - before:+.6g})" if isinstance(before, int | float) and isinstance(now, int | float) else ""
-        problems.append(f"{path}: {_short(before)} was stored, the database says {_short(now)}{by}")
-    decision = decide(plans[-1].plan, found).decision
-    if decision != row["decision"]:
-        problems.append(f"the database gives {decision} now")
-    return problems
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def differences(before: Any, now: Any, path: str = "evidence") -> Iterator[tuple[str, Any, Any]]:
-    """Yield (path, before, now) of every value that differs by more than rounding."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted(before.keys() | now.keys()):
-            yield from differences(before.get(key), now.get(key), f"{path}.{key}")
-    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for at, (one_value, other) in enumerate(zip(before, now, strict=True)):
-            yield from differences(one_value, other, f"{path}[{at}]")
-    elif isinstance(before, int | float) and isinstance(now, int | float):
-        if not isclose(before, now, rel_tol=CLOSE, abs_tol=CLOSE):
-            yield path, before, now
-    elif before != now:
-        yield path, before, now
-
-
-def digest(evidence: dict[str, Any]) -> str:
-    """Return the SHA-256 of the evidence as JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(evidence, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

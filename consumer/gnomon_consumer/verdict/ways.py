@@ -7,12 +7,15 @@ state has changed meanwhile, it changes nothing and raises WayMovedError.
 import fcntl
 import json
 import os
+import signal
 import subprocess
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from typing_extensions import override
 
@@ -147,13 +150,25 @@ class FlagFile(Way):
 
     @override
     def check(self, target: State) -> None:
-        """Raise if the flag has no such variant or the file cannot be replaced."""
-        variants = self._read()[1].get("variants", {})
-        if target["variant"] not in variants:
+        """Raise if the variant does not exist or would have no effect, or if the file cannot be replaced."""
+        flag = self._read()[1]
+        variants = flag.get("variants")
+        if not isinstance(variants, dict):
+            raise ConfigurationError(f"flag {self._flag} of {self._path} has no table `variants`")
+        # Without a default variant the service's own default is live.
+        if target["variant"] is not None and target["variant"] not in variants:
             there = ", ".join(sorted(variants)) or "none"
             raise ConfigurationError(f"flag {self._flag} has no variant {target['variant']}; there are {there}")
-        if not os.access(self._path.parent, os.W_OK):
-            raise ConfigurationError(f"{self._path.parent} may not be written")
+        if flag.get("state") != "ENABLED":
+            raise ConfigurationError(f"flag {self._flag} is not ENABLED, so its default variant has no effect")
+        if flag.get("targeting"):
+            raise ConfigurationError(
+                f"flag {self._flag} has targeting rules, which decide before its default variant: remove them, or move"
+                " the switch by a command (way_back.kind)"
+            )
+        folder = self._path.resolve().parent
+        if not os.access(folder, os.W_OK):
+            raise ConfigurationError(f"{folder} may not be written")
 
     @override
     def move(self, expected: State, target: State, note: dict[str, str]) -> None:
@@ -162,17 +177,21 @@ class FlagFile(Way):
                 raise WayMovedError(f"flag {self._flag} is {self.state()['variant']}, not {expected['variant']}")
             whole, flag = self._read()
             flag["defaultVariant"] = target["variant"]
-            flag["metadata"] = {**flag.get("metadata", {}), **{f"{TAG}.{key}": value for key, value in note.items()}}
-            # A fixed name: the next run overwrites the file that a killed process left.
-            made = self._path.with_name(f".{self._path.name}.gnomon")
+            flag["metadata"] = {
+                **(flag.get("metadata") or {}),
+                **{f"{TAG}.{key}": value for key, value in note.items()},
+            }
+            # The file itself, not a link to it. One name: what a killed process left behind is written over.
+            file_itself = self._path.resolve()
+            made = file_itself.with_name(f".{file_itself.name}.gnomon")
             try:
                 with made.open("w", encoding="utf-8") as file:
-                    json.dump(whole, file, indent=2)
+                    json.dump(whole, file, indent=2, ensure_ascii=False)
                     file.write("\n")
                     file.flush()
                     os.fsync(file.fileno())
-                made.chmod(self._path.stat().st_mode & 0o777)
-                made.replace(self._path)
+                made.chmod(file_itself.stat().st_mode & 0o777)
+                made.replace(file_itself)
             except OSError as error:
                 made.unlink(missing_ok=True)
                 raise GnomonError(f"{self._path} cannot be replaced: {error.strerror}") from error
@@ -181,7 +200,7 @@ class FlagFile(Way):
     def _alone(self) -> Iterator[None]:
         """Keep other streams, whose flags may be in the same file, from writing it at the same time."""
         try:
-            folder = os.open(self._path.parent, os.O_RDONLY)
+            folder = os.open(self._path.resolve().parent, os.O_RDONLY)
         except OSError as error:
             raise GnomonError(f"{self._path.parent} cannot be opened: {error.strerror}") from error
         try:
@@ -192,17 +211,20 @@ class FlagFile(Way):
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
-            whole = json.loads(self._path.read_text(encoding="utf-8"))
+            text = self._path.read_text(encoding="utf-8-sig")
+            whole = json.loads(text, parse_constant=_refuse, parse_float=_finite)
             flags = whole["flags"]
             known = ", ".join(sorted(flags)) or "none"
         except OSError as error:
             raise ConfigurationError(f"flag file {self._path} cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
-                f"{self._path} is not a flag file in flagd's format: it needs a table `flags`"
+                f"{self._path} is not a flag file in flagd's format, which is JSON with a table `flags`: {_line(error)}"
             ) from error
-        if not isinstance(flags.get(self._flag), dict):
+        if not isinstance(flags, dict) or not isinstance(flags.get(self._flag), dict):
             raise ConfigurationError(f"{self._path} has no flag {self._flag}; there are {known}")
+        if not isinstance(flags[self._flag].get("metadata") or {}, dict):
+            raise ConfigurationError(f"flag {self._flag} of {self._path} has metadata that is no table")
         return whole, flags[self._flag]
 
 
@@ -237,16 +259,45 @@ class Command(Way):
 
     def _run(self, command: tuple[str, ...], note: dict[str, str]) -> None:
         environment = {**os.environ, **{f"GNOMON_{key.upper()}": value for key, value in note.items()}}
-        try:
-            # Tied to this process: a command that outlived it would continue while `promote --resume` reverts it.
-            ended = subprocess.run(
-                leashed(command), env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise GnomonError(f"{command[0]}: {_line(error)}") from error
-        if ended.returncode != 0:
-            said = " ".join((ended.stderr or ended.stdout).split())[-300:]
-            raise GnomonError(f"{command[0]} ended with status {ended.returncode}: {said}")
+        # Files, not pipes: what the command leaves running in the background would hold a pipe open.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            try:
+                # Tied to this process: a command that outlived it would continue while `promote --resume` reverts it.
+                process = subprocess.Popen(
+                    leashed(command), env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                    start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                raise GnomonError(f"{command[0]}: {_line(error)}") from error
+            try:
+                status = process.wait(COMMAND_SECONDS)
+            except BaseException as error:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                if isinstance(error, subprocess.TimeoutExpired):
+                    # Its arguments may hold secrets, so only its name is shown.
+                    raise GnomonError(f"{command[0]} did not end within {COMMAND_SECONDS} s and was killed") from None
+                raise
+            if status != 0:
+                raise GnomonError(f"{command[0]} ended with status {status}: {_end(err) or _end(out)}")
+
+
+def _end(file: IO[bytes]) -> str:
+    """Return the last words of a command's output."""
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - 2000))
+    return " ".join(file.read().decode(errors="replace").split())[-300:]
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    """Return a number that can be written again. Raises ValueError for one beyond all floats."""
+    number = float(text)
+    return number if isfinite(number) else _refuse(text)
 
 
 def _line(error: BaseException) -> str:

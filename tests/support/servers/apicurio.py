@@ -1,4 +1,4 @@
-"""Apicurio, a schema registry with the Confluent API, as its makers publish it for Maven; it keeps all in memory."""
+"""Apicurio, a schema registry with the Confluent API, as its makers publish it for Maven; all data is in memory."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ from gnomon_consumer.runtime.parent_death import tie_to_parent
 from tests.support.servers.kafka_node import free_port
 from tests.support.servers.shared import ROOT, ServerUnavailableError
 
-# The last line of versions that runs on Java 17.
+# The last version line that runs on Java 17.
 VERSION = "2.6.13.Final"
 API = "/apis/ccompat/v7"
 START_SECONDS = 180.0
@@ -67,7 +67,7 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -
 
 
 def _program() -> Path:
-    """The runnable jar, fetched by Maven once and kept in `.cache/` of the checkout."""
+    """Return the runnable jar, fetched by Maven once and stored in `.cache/` of the checkout."""
     home = ROOT / ".cache" / f"apicurio-{VERSION}"
     home.parent.mkdir(exist_ok=True)
     with (home.parent / "apicurio.lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""Is there a Docker engine, and which images do tests and docker-compose.yml run?"""
+"""Whether there is a Docker engine, and the images of tests and docker-compose.yml."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from tests.support.servers.shared import ROOT
 
 
 def engine_answers(timeout_s: float = 1.0) -> bool:
-    """Ask the engine's socket itself: a client may be there without an engine, and is slow to say so."""
+    """Ask the engine's socket itself: a client may exist without an engine, and reports that slowly."""
     host = urlsplit(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
     address: str | tuple[str, int]
     try:
@@ -27,7 +27,7 @@ def engine_answers(timeout_s: float = 1.0) -> bool:
 
 
 def image(variable: str, file: Path = ROOT / ".env") -> str:
-    """Name of an image as docker-compose.yml knows it: the environment, else the `.env` beside it."""
+    """Return the name of an image as in docker-compose.yml: from the environment, else from `.env`."""
     defaults = dict(
         line.split("=", 1) for line in file.read_text().splitlines() if "=" in line and not line.startswith("#")
     )

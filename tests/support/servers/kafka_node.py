@@ -16,7 +16,7 @@ from gnomon_consumer.runtime.parent_death import tie_to_parent
 from tests.support.servers.shared import ROOT, ServerUnavailableError
 
 POM = Path(__file__).with_name("pom.xml")
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 CLUSTER_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 _LOG_LEVELS = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -25,9 +25,9 @@ _LOG_LEVELS = (
 
 
 class KafkaNode:
-    """A node with settings, which can be killed and started again; what it says goes to `NAME.log` in its folder.
+    """A node with settings, which can be killed and restarted; its log is `NAME.log` in its folder.
 
-    `format_options` are for the tool that formats the storage, such as users that are there from the start.
+    `format_options` are for the tool that formats the storage, such as users that exist from the start.
     """
 
     def __init__(
@@ -61,13 +61,19 @@ class KafkaNode:
             f"{broker_jars()}/*",
             *_LOG_LEVELS,
         ]
-        tool = [*run, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), *format_options]
-        formatted = subprocess.run(tool, capture_output=True, text=True, check=False)
+        self._storage = folder / name
+        self._format = [*run, "kafka.tools.StorageTool", "format", "-c", str(properties), *format_options, "-t"]
+        self._command = [*run, "kafka.Kafka", str(properties)]
+        self.empty(CLUSTER_ID)
+
+    def empty(self, cluster_id: str) -> None:
+        """Start as a new cluster without topics, on the same address."""
+        shutil.rmtree(self._storage, ignore_errors=True)
+        formatted = subprocess.run([*self._format, cluster_id], capture_output=True, text=True, check=False)
         if formatted.returncode != 0:
             raise ServerUnavailableError(
                 f"no real Kafka: formatting its storage failed:\n{formatted.stdout}{formatted.stderr}"
             )
-        self._command = [*run, "kafka.Kafka", str(properties)]
         self.start()
 
     def start(self) -> None:
@@ -83,10 +89,10 @@ class KafkaNode:
             )
 
     def wait_until_started(self) -> None:
-        """Return when the node says that it has started.
+        """Return when the node reports that it has started.
 
         Raises:
-            ServerUnavailableError: it ended, or says nothing of it within a minute.
+            ServerUnavailableError: it ended, or does not report it in time.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while "Kafka Server started" not in (said := self._log.read_text(errors="replace")):
@@ -102,7 +108,7 @@ class KafkaNode:
 
 
 def single_node(port: int, advertised: int | None = None) -> dict[str, str]:
-    """The settings of a cluster of one on loopback; clients are told `advertised` where a proxy listens there."""
+    """Return the settings of a cluster of one on loopback; clients get `advertised` if a proxy listens there."""
     controller = free_port()
     return {
         "process.roles": "broker,controller",
@@ -115,7 +121,7 @@ def single_node(port: int, advertised: int | None = None) -> dict[str, str]:
 
 
 def broker_jars() -> Path:
-    """Folder of the broker's jars, resolved by Maven once and kept in `.cache/` of the checkout."""
+    """Return the folder of the broker's jars, resolved by Maven once and stored in `.cache/` of the checkout."""
     version = next(
         element.text
         for element in ET.parse(POM).iter()

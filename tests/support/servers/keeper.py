@@ -1,7 +1,7 @@
-"""`python -m tests.support.servers.keeper KIND FOLDER OWNER`: run one server until the test run ends, somehow.
+"""`python -m tests.support.servers.keeper KIND FOLDER OWNER`: run one server until the test run ends, in any way.
 
 Prints one line of JSON, the address or the reason why there is none, then waits for SIGTERM or for the end of
-process OWNER (a pidfd tells, so that a run killed with SIGKILL leaves nothing behind) and stops the server.
+process OWNER (by a pidfd, so that a run killed with SIGKILL leaves nothing behind) and stops the server.
 """
 
 import json
@@ -28,7 +28,7 @@ def main(kind: str, folder: Path, owner: int) -> None:
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
-    # Only noted while the server starts, so that a half-started one is never left alone.
+    # Only recorded while the server starts, so that a server that is still starting is never abandoned.
     signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         with KINDS[kind](folder) as address:

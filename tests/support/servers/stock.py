@@ -22,7 +22,7 @@ from tests.support.servers.kafka_node import free_port
 from tests.support.servers.shared import ServerUnavailableError
 
 PASSWORD = "a b/c@d:e%f?g#h"
-"""Of every role: one that must be escaped in a URL, and that no output may show."""
+"""The password of every role, with characters that must be escaped in a URL; no output may show it."""
 ESCAPED = "a%20b%2Fc%40d%3Ae%25f%3Fg%23h"
 OWNER, READER, WRITER, NOBODY = "stock_owner", "stock_reader", "stock_writer", "stock_nobody"
 START_SECONDS = 60.0
@@ -42,7 +42,7 @@ class Stock:
 
     @property
     def admin(self) -> str:
-        """The URL of the superuser."""
+        """Return the URL of the superuser."""
         return self.url("postgres", "postgres")
 
     def execute(self, statement: str, database: str = "postgres") -> None:
@@ -60,7 +60,7 @@ class Stock:
             self.execute(f"drop database {name} with (force)")
 
     def wait_for_replica(self) -> None:
-        """Return when the replica has replayed what the primary has written by now."""
+        """Return when the replica has replayed everything that the primary has written by now."""
         with psycopg.connect(self.admin) as primary, psycopg.connect(
             self.url("postgres", "postgres", self.replica), autocommit=True
         ) as replica:  # fmt: skip
@@ -146,7 +146,7 @@ def open_stock(address: str) -> Stock:
 def _postgres(
     bin_folder: Path, account: ServerUser, data: Path, port: int
 ) -> "contextlib.AbstractContextManager[None]":
-    # Nothing that changes a plan: only that a test's data need not survive the machine.
+    # No setting that changes a plan, only that a test's data need not survive a crash of the machine.
     durability = ("-c", "fsync=off", "-c", "synchronous_commit=off")
     arguments = (
         str(bin_folder / "postgres"), "-D", str(data), "-p", str(port), "-c", "listen_addresses=127.0.0.1",
@@ -175,7 +175,7 @@ def _pooler(account: ServerUser, root: Path, stock: Stock) -> "contextlib.Abstra
 def child(
     account: ServerUser, arguments: tuple[str, ...], log: Path, stop: signal.Signals, **env: str
 ) -> Iterator[None]:
-    """Run a program under the account while the block runs, which `stop` ends."""
+    """Run a program under the account while the block runs; `stop` ends it."""
     keeper = os.getpid()
     with log.open("w") as lines:
         child = subprocess.Popen(
@@ -194,7 +194,7 @@ def child(
 
 
 def wait_until_ready(url: str) -> None:
-    """Return when a server takes a connection."""
+    """Return when a server accepts a connection."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""A PostgreSQL that lets nobody in without TLS, some only with a certificate, and that can speak German."""
+"""A PostgreSQL that requires TLS, for some users with a certificate, and whose messages can be German."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Other people's programs that a test asks for an opinion."""
+"""Other programs that a test needs."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import pytest
 
 
 def tool(*names: str, package: str) -> str:
-    """Return the path of a program, by whichever of its names; `package` is what brings it on Debian and Ubuntu."""
+    """Return the path of a program, by any of its names; `package` provides it on Debian and Ubuntu."""
     found = next(filter(None, map(shutil.which, names)), None)
     return found or missing(f"no {names[0]} on this machine (Debian and Ubuntu: apt install {package})")
 

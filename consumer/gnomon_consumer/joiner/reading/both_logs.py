@@ -189,7 +189,7 @@ class Logs:
             self._still_ours()
             self._fail(state, state.shadow_lost())
         else:
-            self._complaints.hear(error)
+            self._complaints.hear(error, *self._shadow.needs)
 
     def _live_event(self, error: KafkaError, state: Partition, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -197,7 +197,7 @@ class Logs:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._live_out_of_range(state)
         else:
-            self._complaints.hear(error)
+            self._complaints.hear(error, *self._live.needs)
 
     def _live_out_of_range(self, state: Partition) -> None:
         """Handle a live log that begins after the join's position, or ends before it."""

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from gnomon_consumer.kafka import clients
+from gnomon_consumer.kafka.errors import join, read
 from gnomon_consumer.settings import Settings
 
 UNKNOWN_END = 2**63 - 1
 
 
 class LiveLog:
-    """The partitions of the live topic that this member follows."""
+    """The partitions of the live topic that this member follows; `needs` are the rights to read it."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
         defaults = {"enable.partition.eof": True, "queued.max.messages.kbytes": 16_384}
@@ -20,6 +21,7 @@ class LiveLog:
         # (`fetch.wait.max.ms`).
         self._asking: Consumer = clients.make_consumer(settings)
         self._topic = topic
+        self.needs = (read(topic), join(clients.reader_group(settings)))
         self._timeout = settings.kafka.timeout_seconds
         self._followed: set[int] = set()
         self._held: set[int] = set()

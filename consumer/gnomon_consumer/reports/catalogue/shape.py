@@ -47,7 +47,7 @@ class Report:
     # Terminal only. pivot: (columns that name a row, columns whose values become its cells' prefix: `live.estimate`).
     pivot: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     upright: bool = False  # one column a deployment, the columns above as lines
-    section: tuple[str, ...] = ()  # columns that, like the deployment, head a table of their own
+    section: tuple[str, ...] = ()  # columns that, like the deployment, have a separate table for each value
     of_values: ValueLayout | None = None
 
 

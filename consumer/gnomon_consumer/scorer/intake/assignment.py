@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from gnomon_consumer.kafka.errors import denial
+from gnomon_consumer.kafka.errors import denial, join, read
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.stalls import PartitionPosition
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
@@ -24,7 +24,7 @@ class AssignedPartition:
 
 
 class Assignment:
-    """The partitions that the group has assigned to this member.
+    """The partitions that the group has assigned to this member; `needs` are the rights to be that.
 
     `resume` finds the offset at which partitions continue. It may raise DependencyUnreachableError or KafkaException:
     the assignment then asks again later and reads nothing of them before. `drop_unowned` is called with `owns` when
@@ -38,6 +38,7 @@ class Assignment:
         self,
         consumer: Consumer,
         topic: str,
+        group: str,
         *,
         resume: Callable[[list[int]], dict[int, int]],
         drop_unowned: Callable[[Callable[[AssignmentToken], bool]], None],
@@ -45,6 +46,7 @@ class Assignment:
     ) -> None:
         self._consumer = consumer
         self._topic = topic
+        self.needs = (read(topic), join(group))
         self._resume_at = resume
         self._drop_unowned = drop_unowned
         self._clock = clock
@@ -69,7 +71,7 @@ class Assignment:
 
     @property
     def settled(self) -> bool:
-        """Whether this member has partitions and reads all of them."""
+        """Return whether this member has partitions and reads all of them."""
         return bool(self.owned) and not self._pending
 
     def positions(self) -> dict[int, PartitionPosition]:
@@ -129,7 +131,7 @@ class Assignment:
         try:
             self._resume(partitions)
         except (DependencyUnreachableError, KafkaException) as error:
-            if denied := denial(error):
+            if denied := denial(error, *self.needs):
                 raise denied from error
             self._pending = [*others, *partitions]
             self._retry_at = self._clock() + _RETRY_SECONDS

@@ -122,7 +122,7 @@ class Drain:
                 self._reach(owned, message.offset() or 0)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET and owned is not None:
             self._truncated(owned)
-        elif denied := refusal(error, f"{self._topic} or the group of this deployment"):
+        elif denied := refusal(error, *self._assignment.needs):
             raise denied
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART or not (error.retriable() or error.code() in _PASSING):
             raise ConfigurationError(f"{self._topic} cannot be read: {error.str()}")
@@ -150,7 +150,7 @@ class Drain:
         return log_reading.watermarks(self._settings, self._consumer, TopicPartition(self._topic, partition))
 
     def _skip_backlog(self) -> None:
-        """When the scorer is too far behind, skip captures older than half of the allowed delay and record a gap.
+        """Skip captures older than half of the allowed delay if the scorer is too far behind, and record a gap.
 
         It skips half of the delay at once, so that a scorer that stays overloaded skips rarely, and not at every poll.
         """

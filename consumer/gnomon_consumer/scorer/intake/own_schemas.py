@@ -6,6 +6,7 @@ Each version of Gnomon contains its own record schemas and the earlier ones, but
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from gnomon_consumer.kafka import clients
+from gnomon_consumer.kafka.errors import refusal, write
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import DependencyUnreachableError
@@ -42,7 +43,7 @@ def _publish(settings: Settings, topic: str) -> str:
 
     def delivered(error: KafkaError | None, _: Message) -> None:
         if error is not None:
-            refused.append(error.str())
+            refused.append(str(refusal(error, write(topic)) or error.str()))
 
     if missing:
         producer = clients.make_producer(settings)

@@ -6,6 +6,7 @@ from typing import Any
 from confluent_kafka import Consumer, TopicPartition
 
 from gnomon_consumer.kafka import clients, topic_ids, topics
+from gnomon_consumer.kafka.errors import Right
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog, check_identity
 from gnomon_consumer.scorer.options import Options, StartAt
@@ -74,8 +75,8 @@ class Resumption:
         compacted = topics.is_compacted(self._settings, self._names.live)
         if compacted is None:
             log.warning(
-                "holes in the live topic count as markers of transactions: allow DescribeConfigs to know its policy",
-                topic=self._names.live,
+                "holes in the live topic count as markers of transactions: its policy is unknown",
+                grant=str(Right("DescribeConfigs", "topic", self._names.live)),
             )
         elif compacted:
             log.warning("the live topic is compacted: captures are lost unread", topic=self._names.live)

@@ -81,6 +81,11 @@ def files(header: dict[str, Any]) -> dict[str, str]:
     return {str(name): str(digest)[:64] for name, digest in listed}
 
 
+def unseen(header: dict[str, Any]) -> str:
+    """Return a ready worker's report on why files that libraries in C open were not seen; empty where they were."""
+    return str(header.get("unseen", ""))[:500]
+
+
 def widths(header: dict[str, Any]) -> dict[str, int]:
     """Return a ready worker's report on the lists that its model takes: the number of items, by feature."""
     found = header.get("widths")

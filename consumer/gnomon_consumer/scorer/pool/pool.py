@@ -9,7 +9,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ class Pool:
         self._spec = spec
         self.model = spec
         """The SHA-256 of the loaded model: for a Python model it covers the files that it opened."""
-        self._limits = limits
+        self._limits = replace(limits, opens=spec.kind == "callable")
         self._call_seconds = call_seconds
         self._clock = clock
         self._now_us = now_us
@@ -87,6 +87,9 @@ class Pool:
         self.sandbox: Mapping[str, Any] = {}
         self.reading = ""
         self.widths: Mapping[str, int] = {}
+        self.files: list[str] = []
+        """What a Python model opened while it loaded, besides its own source; `unseen`: why some may be missing."""
+        self.unseen = ""
 
     def learn(self, key: SchemaKey, schema: Schema) -> None:
         """Give the workers a writer schema, with the header at the start of its messages."""
@@ -218,6 +221,8 @@ class Pool:
             self.sandbox = messages.sandbox(header)
             self.reading = messages.reading(header)
             self.widths = messages.widths(header)
+            self.files = sorted(messages.files(header))
+            self.unseen = messages.unseen(header)
         elif not worker.ready and said == "refused":
             self._refuse(header)
         elif worker.job is not None and said == "progress":

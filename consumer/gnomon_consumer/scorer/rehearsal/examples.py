@@ -15,6 +15,7 @@ from gnomon_consumer.scorer.captures import Row
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import Feature, FeatureSchema
+from gnomon_schemas.json_text import load_json
 from gnomon_schemas.schema import Schema
 from gnomon_schemas.texts import text_of
 
@@ -40,7 +41,7 @@ def read_examples(path: Path) -> list[Example]:
         with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    examples.append(_example(json.loads(line), number))
+                    examples.append(_example(load_json(line), number))
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from None
     except UnicodeDecodeError as error:

@@ -37,6 +37,7 @@ _REVERSED = (
     " reverse order: turn `classes` of the sidecar around, or say which output is the value, such as"
     " `outputs: {{NAME: [value, null]}}`"
 )
+NAME_THEM = "list them in the model's attribute `files` (docs/models.md)"
 log = get_logger("rehearsal")
 
 
@@ -47,7 +48,9 @@ def rehearsed(
 
     Raises ConfigurationError if the answers differ, or if the model fails on every row.
     """
-    log.info("model", name=options.model.name, reads=pool.reading)
+    log.info("model", name=options.model.name, reads=pool.reading, **({"files": pool.files[:50]} if pool.files else {}))
+    if pool.unseen:
+        log.warning("files that C libraries open are not in the model's SHA-256", reason=pool.unseen, way_out=NAME_THEM)
     if options.golden is not None:
         examples = read_examples(options.golden)
         found, _ = rehearse(pool, captures(live, examples, options.golden), settings.batch_rows, stopping)
@@ -128,7 +131,7 @@ def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool
             )
         undecided = next((one["message"] for one in failures if UNDECIDED in one["message"]), None)
         if undecided is not None and not allow_failing:
-            raise ConfigurationError(f"what the model's scores are cannot be told: {undecided}")
+            raise ConfigurationError(f"the meaning of the model's scores is undecided: {undecided}")
         log.warning("rows failed in the warm-up", failed=len(failures), rows=len(outcomes), first=first)
     answers = [one["prediction"] for one in outcomes if one["error"] is None]
     unlike = [one for one in answers if _unlike_its_scores(one)]

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ClusterMetadata
 
 from gnomon_consumer.kafka import clients
-from gnomon_consumer.kafka.errors import kafka_error
+from gnomon_consumer.kafka.errors import Right, kafka_error
 from gnomon_consumer.scorer.intake import own_schemas
 from gnomon_consumer.scorer.intake.resume import Resumption
 from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog
@@ -78,7 +78,7 @@ class Replay:
             return run.done
 
     def _refuse_beside_a_scorer(self, metadata: ClusterMetadata) -> None:
-        """Refuse to start beside another writer of the shadow log; the mock cannot detect one."""
+        """Refuse to start while another process writes the shadow log; the mock cannot detect one."""
         if clients.is_mock(metadata):
             return
         group = self.options.group(self._names)
@@ -88,7 +88,7 @@ class Replay:
             members = admin.describe_consumer_groups([group], request_timeout=seconds)[group].result().members
         except KafkaException as error:
             if kafka_error(error).code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise clients.unreachable(self.settings, error) from None
+                raise clients.unreachable(self.settings, error, Right("Describe", "group", group)) from None
         else:
             if members:
                 raise ConfigurationError(
@@ -117,7 +117,10 @@ class Replay:
         )
         live = clients.make_consumer(settings, defaults={"enable.partition.eof": True})
         resources.callback(live.close)
-        writer = Writer(settings, names, options.deployment, options.member, clock=self.clock, stopping=self.stopping)
+        group = options.group(names)
+        writer = Writer(
+            settings, names, options.deployment, options.member, group, clock=self.clock, stopping=self.stopping
+        )
         resources.callback(writer.close)
         writer.open()
         return ReplayRun(

@@ -11,9 +11,9 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from gnomon_consumer.kafka import clients, sizes
+from gnomon_consumer.kafka import clients, sizes, topic_ids
 from gnomon_consumer.kafka.dead_letter_topic import TOO_LARGE
-from gnomon_consumer.kafka.errors import kafka_error, refusal
+from gnomon_consumer.kafka.errors import Right, join, kafka_error, refusal, write
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.tracing import HEADER
 from gnomon_consumer.scorer.sealed.window import SealedWindow, Tick
@@ -53,6 +53,7 @@ class Writer:
     topics: Topics
     deployment: str
     member: str
+    group: str
     _: KW_ONLY
     clock: Callable[[], float]
     stopping: Callable[[], bool]
@@ -69,6 +70,11 @@ class Writer:
     def transactional_id(self) -> str:
         """Return the transactional id; it is fixed for each member slot, so that a successor fences its predecessor."""
         return f"{self.topics.prefix}.{self.topics.stream}.{self.deployment}.{self.member}"
+
+    @property
+    def _needs(self) -> tuple[Right, ...]:
+        """Return the rights of a transaction, beside those to the topics."""
+        return Right("Write", "transactional-id", self.transactional_id), join(self.group)
 
     def open(self) -> None:
         """Create the producer and fence others of its id; raise DependencyUnreachableError after the Kafka time-out."""
@@ -87,7 +93,7 @@ class Writer:
                 break
             except KafkaException as error:
                 if self.stopping() or not kafka_error(error).retriable() or self.clock() > deadline:
-                    raise clients.unreachable(self.settings, error) from None
+                    raise clients.unreachable(self.settings, error, *self._needs) from None
         self._producer = producer
 
     def ready(self) -> None:
@@ -272,9 +278,13 @@ class Writer:
 
     def _end_if_denied(self, error: KafkaError) -> None:
         """Raise ConfigurationError for a missing right, which a second attempt would not change."""
-        if denied := refusal(error, f"{self._shadow}, {self.topics.dead_letters} or {self.transactional_id}"):
-            self._discard()
-            raise denied
+        if refusal(error) is None:
+            return
+        self._discard()
+        needed = [write(self._shadow), write(self.topics.dead_letters)]
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:  # it does not say which
+            needed = topic_ids.lacking(self.settings, *needed)
+        raise refusal(error, *needed, *self._needs) or Uncertain(error.str())
 
     def _send_offsets(self, producer: Producer, offsets: list[TopicPartition], consumer: Consumer) -> None:
         """Add offsets to the transaction; raise KafkaException, or Uncertain when no answer comes.

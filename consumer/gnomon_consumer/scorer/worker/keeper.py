@@ -19,14 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gnomon_consumer.scorer.worker import process_limit, sandbox
+from gnomon_consumer.scorer.worker import opens, process_limit, sandbox
 
 
 def main(told: dict[str, Any]) -> None:
     """Keep a worker whose frames are this process's standard streams; for the arguments see `launch.command`."""
     limits = sandbox.Limits(**told["limits"] | {"hidden": tuple(told["limits"]["hidden"])})
 
-    def work(report: dict[str, str]) -> None:
+    def work(report: dict[str, str], seen: opens.Seen) -> None:
         if told["probe"]:
             from gnomon_consumer.scorer.worker import sandbox_probe
 
@@ -35,13 +35,16 @@ def main(told: dict[str, Any]) -> None:
         _import_like_the_scorer(told["path"])
         from gnomon_consumer.scorer.worker import main as worker
 
-        worker.main(report)
+        worker.main(report, seen)
 
     keep(told["parent"], limits, work)
 
 
-def keep(parent: int, limits: sandbox.Limits, work: Callable[[dict[str, str]], None]) -> None:
-    """Run `work` in a sandboxed child, with the sandbox's report; exit as it exits, after all its processes."""
+def keep(parent: int, limits: sandbox.Limits, work: Callable[[dict[str, str], opens.Seen], None]) -> None:
+    """Run `work` in a sandboxed child; exit as it exits, after all its processes.
+
+    `work` gets the sandbox's report, and what this process sees of the files that it opens.
+    """
     sandbox.end_with(parent, signal.SIGTERM)
     held = sandbox.hold(limits.network)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -50,14 +53,13 @@ def keep(parent: int, limits: sandbox.Limits, work: Callable[[dict[str, str]], N
 
     def limited() -> None:
         ours.close()
-        process_limit.hand_over(theirs)
-        theirs.close()
+        seen = process_limit.hand_over(theirs, limits.opens)
         host = Path("/proc/self").readlink().name  # before this process has a /proc of its own namespace
         try:
             report = sandbox.enter(limits, held)
         except sandbox.SandboxError as refused:
             report = {"refused": str(refused)}
-        work(report | {"pid": host})
+        work(report | {"pid": host}, seen)
 
     worker = _child(limited)
     theirs.close()

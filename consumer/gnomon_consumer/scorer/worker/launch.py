@@ -8,7 +8,7 @@ from pathlib import Path
 from gnomon_consumer.scorer.worker.sandbox import Limits
 
 _PACKAGE = "gnomon_consumer.scorer.worker"
-_MODULES = ("kernel", "seccomp", "landlock", "process_limit", "sandbox", "sandbox_probe", "keeper")
+_MODULES = ("kernel", "seccomp", "landlock", "opens", "process_limit", "sandbox", "sandbox_probe", "keeper")
 _PROGRAM = """
 import json, sys, types
 name = ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gnomon_consumer.runtime.memory import collect_rarely
-from gnomon_consumer.scorer.worker import encoding, gpu, models, pipe, process_limit, sandbox
+from gnomon_consumer.scorer.worker import encoding, gpu, models, opens, pipe, process_limit, sandbox
 from gnomon_consumer.scorer.worker.models import opened
 from gnomon_consumer.scorer.worker.models.base import LIVE_ITEMS, list_widths
 from gnomon_consumer.scorer.worker.models.callable import locate
@@ -24,8 +24,11 @@ from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import MemorySchemas
 
 
-def main(held: dict[str, str]) -> None:
-    """Serve frames until the parent closes the pipe; `held` is the report on its sandbox."""
+def main(held: dict[str, str], seen: opens.Seen) -> None:
+    """Serve frames until the parent closes the pipe.
+
+    `held` is the report on its sandbox, `seen` knows the files that it opens.
+    """
     # The protocol gets separate descriptors, so that a model that prints does not break it.
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDONLY)  # without Landlock no file can be opened for writing
@@ -33,7 +36,7 @@ def main(held: dict[str, str]) -> None:
     os.dup2(2, 1)
     try:
         header, texts = pipe.read(source)
-        scorer = _load(header, texts, sink, held)
+        scorer = _load(header, texts, sink, held, seen)
         meter = None if scorer is None else gpu.open_meter(int(held["pid"]))
         while scorer is not None:
             header, blobs = pipe.read(source)
@@ -49,7 +52,9 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO, held: dict[str, str]) -> BatchScorer | None:
+def _load(
+    header: dict[str, Any], texts: list[bytes], sink: BinaryIO, held: dict[str, str], seen: opens.Seen
+) -> BatchScorer | None:
     """Load and bind the model, and report it; print a refusal as one line and exit with its status."""
     if "refused" in held:
         pipe.write(sink, {"op": "refused", "message": held["refused"], "status": ConfigurationError.exit_status})
@@ -61,9 +66,11 @@ def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO, held: dict
         spec = models.ModelSpec(**header["model"])
         features = FeatureSchema.in_live(Schema.parse(texts[-1])).features
         folder = Path(header["folder"])
+        seen.begin()
         with opened.recorded() as recorded:
             runner = models.load_without_doubt(spec, features, folder)
-        files = recorded.digests(folder, locate(spec.location, folder)) if spec.kind == "callable" else {}
+        paths, unseen = seen.end()
+        files = recorded.digests(folder, locate(spec.location, folder), paths) if spec.kind == "callable" else {}
         spec = spec.covering(files)
     except GnomonError as error:
         pipe.write(sink, {"op": "refused", "message": str(error), "status": error.exit_status})
@@ -81,6 +88,7 @@ def _load(header: dict[str, Any], texts: list[bytes], sink: BinaryIO, held: dict
             "sandbox": held,
             "reading": runner.reading,
             "files": files,
+            "unseen": unseen,
             "widths": list_widths(runner.inputs, (*features, LIVE_ITEMS)),
         },
     )

@@ -17,13 +17,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from gnomon_consumer.scorer.worker import kernel, seccomp
+from gnomon_consumer.scorer.worker import kernel, opens, seccomp
 
 _STARTS = ("clone", "fork", "vfork", "clone3")
 _NOTIFICATION = struct.Struct("<QII64s")
 _CALL = struct.Struct("<iI3Q")  # in it: number, architecture, address, two arguments
 _RECEIVE = 0xC0502100  # _IOWR('!', 0, struct seccomp_notif)
 _ANSWER = 0xC0182101  # _IOWR('!', 1, struct seccomp_notif_resp)
+_SET_FLAGS = 0x40082104  # _IOW('!', 4, __u64)
+_SAME_CPU = 1  # Linux 6.6: who is asked runs where the caller waits, instead of being woken up elsewhere
 _CONTINUE = 1
 _CLONE_THREAD = 0x10000
 _POLL_MILLISECONDS = 20
@@ -43,18 +45,25 @@ def explained(error: BaseException, limit: int) -> str:
     return f"{text} ({advice(limit)})" if refused else text
 
 
-def hand_over(channel: socket.socket) -> None:
+def hand_over(channel: socket.socket, also_opens: bool) -> opens.Seen:
     """Let the other end of `channel` decide on each process and thread that this process starts from now on.
 
-    Sends the reason instead if the kernel refuses.
+    Sends the reason instead if the kernel refuses. Returns what the other end sees of opened files: nothing without
+    `also_opens`.
     """
     try:
-        listener = _listener()
+        listener = _listener((*_STARTS, *opens.CALLS) if also_opens else _STARTS)
     except OSError as refused:
-        channel.sendall((refused.strerror or "refused").encode())
-        return
+        reason = refused.strerror or "refused"
+        channel.sendall(reason.encode())
+        channel.close()
+        return opens.Seen(None, f"the kernel notifies of no calls ({reason})")
     socket.send_fds(channel, [b"listener"], [listener])
     os.close(listener)
+    if also_opens:
+        return opens.Seen(channel)
+    channel.close()
+    return opens.Seen(None)
 
 
 def enforce(channel: socket.socket, kept: Sequence[int], limit: int, memory_bytes: int) -> None:
@@ -63,17 +72,25 @@ def enforce(channel: socket.socket, kept: Sequence[int], limit: int, memory_byte
     The kernel limits each process to `memory_bytes` (RLIMIT_AS); this function limits their sum.
     """
     _, descriptors, _, _ = socket.recv_fds(channel, 200, 1)
-    channel.close()
-    count = _Count(limit, len(kept) - 1)
+    notes = opens.Notes(channel)
+    count = _Count(limit, len(kept) - 1, notes)
     end = os.pidfd_open(kept[-1])
+    told = channel.fileno()
     ready = select.poll()
-    for descriptor in (end, *descriptors):
+    for descriptor in (end, told, *descriptors):
         ready.register(descriptor, select.POLLIN)
+    for listener in descriptors:
+        with suppress(OSError):
+            fcntl.ioctl(listener, _SET_FLAGS, _SAME_CPU)
     while True:
         pause = _MEMORY_MILLISECONDS if count.forked else None
         events = dict(ready.poll(pause if descriptors else _POLL_MILLISECONDS))
         if end in events:
             return
+        if told in events:  # before the calls that followed
+            notes.hear()
+            if notes.channel is None:
+                ready.unregister(told)
         for listener in descriptors:
             if events.get(listener, 0) & select.POLLIN:
                 count.answer(listener)
@@ -95,10 +112,10 @@ def descendants(ancestor: int) -> Iterator[int]:
         waiting += found
 
 
-def _listener() -> int:
+def _listener(calls: Sequence[str]) -> int:
     """Install the filter for this process and return the descriptor for its notifications."""
     rules = []
-    for name in _STARTS:
+    for name in calls:
         number = kernel.number(name)
         if number is not None:
             rules += [(seccomp.JUMP_EQUAL, 0, 1, number), (seccomp.RETURN, 0, 0, seccomp.NOTIFY)]
@@ -108,8 +125,8 @@ def _listener() -> int:
 class _Count:
     """The number of processes and threads below this process, without the `own` ones that do not count."""
 
-    def __init__(self, limit: int, own: int) -> None:
-        self._limit, self._own = limit, own
+    def __init__(self, limit: int, own: int, notes: opens.Notes) -> None:
+        self._limit, self._own, self._notes = limit, own, notes
         self._said = -_SILENT_SECONDS
         self.forked = False  # whether the worker has started another process
 
@@ -118,14 +135,19 @@ class _Count:
         return sum(map(_threads, descendants(os.getpid()))) - self._own + more <= self._limit
 
     def answer(self, listener: int) -> None:
-        """Allow what stays within the limit; refuse the rest with EAGAIN, as the kernel does for its limits."""
+        """Allow an opening, and a start within the limit; refuse the rest with EAGAIN, as the kernel does."""
         buffer = bytearray(_NOTIFICATION.size)
         try:
             fcntl.ioctl(listener, _RECEIVE, buffer)
         except OSError:  # the caller has ended meanwhile
             return
-        call, _, _, data = _NOTIFICATION.unpack(buffer)
-        number, _, _, flags, _ = _CALL.unpack(data[: _CALL.size])
+        call, process, _, data = _NOTIFICATION.unpack(buffer)
+        number, architecture, _, flags, second = _CALL.unpack(data[: _CALL.size])
+        if architecture == kernel.AUDIT_ARCH and self._notes.is_opening(number):
+            self._notes.note(process, number, (flags, second))
+            with suppress(OSError):
+                fcntl.ioctl(listener, _ANSWER, struct.pack("<QqiI", call, 0, 0, _CONTINUE))
+            return
         self.forked |= number != kernel.number("clone") or not flags & _CLONE_THREAD
         fits = self.fits(1)
         error, answer = (0, _CONTINUE) if fits else (-errno.EAGAIN, 0)

@@ -36,7 +36,8 @@ class SandboxError(Exception):
 class Limits:
     """The limits of a worker: bytes of memory and of a file, processes with threads; `network`: connections.
 
-    `hidden` files cannot be read. With `required`, a worker refuses to load a model if a layer does not work.
+    `hidden` files cannot be read. With `required`, a worker refuses to load a model if a layer does not work. With
+    `opens`, its keeper notes the files that it opens.
     """
 
     memory_bytes: int
@@ -45,6 +46,7 @@ class Limits:
     network: bool = False
     hidden: tuple[str, ...] = ()
     required: bool = False
+    opens: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields for a keeper, and for a frame to a worker."""
@@ -212,7 +214,7 @@ def _mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int) 
 
 
 def _leave_root() -> bool:
-    """If this process is root, become a separate user that can only read what root can; return whether it did."""
+    """Become a separate user that can only read what root can, if this process is root; return whether it did."""
     had = _capabilities()
     reading = next((1 << one for one in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE) if had >> one & 1), 0)
     changed = False

@@ -1,6 +1,8 @@
 """The codes of reasons: a closed vocabulary, each with one line of meaning."""
 
 NO_METRIC = "NO_METRIC"
+NOT_PROBABILITIES = "NOT_PROBABILITIES"
+LABELS_DO_NOT_FIT = "LABELS_DO_NOT_FIT"
 REJECTED_BEFORE = "REJECTED_BEFORE"
 WORSE = "WORSE"
 SEGMENT_WORSE = "SEGMENT_WORSE"
@@ -30,6 +32,8 @@ PLAN_CHANGED = "PLAN_CHANGED"
 
 MEANINGS: dict[str, str] = {
     NO_METRIC: "No sealed request says anything about the metric, or one side has no denominator.",
+    NOT_PROBABILITIES: "The metric needs probabilities, and a value lies outside of 0 to 1.",
+    LABELS_DO_NOT_FIT: "No decision ever equals a label, or no label has what the metric compares with.",
     REJECTED_BEFORE: "An earlier verdict of the same plan rejected the challenger; another plan starts again.",
     WORSE: "The upper bound of a metric is below minus its margin.",
     SEGMENT_WORSE: "The upper bound of a required segment is below minus its margin.",

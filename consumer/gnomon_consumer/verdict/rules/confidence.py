@@ -14,6 +14,9 @@ from scipy.optimize import minimize_scalar
 Floats = NDArray[np.float64]
 
 WEEK = 7
+NOISE = 1e-6
+"""The share of a metric's own size below which a difference is none: single precision carries 24 bits, so the same
+model in another runtime differs from itself by some 1e-7."""
 DEPENDENT = 0.2
 """The estimated lag-1 correlation above which weeks, not days, are the sample."""
 
@@ -39,9 +42,16 @@ def tuned(planned: int, alpha: float) -> float:
 
     Raises ValueError if no g gives a finite radius at that number.
     """
-    best = minimize_scalar(
-        lambda log_g: min(float(t_radius(planned, alpha, float(np.exp(log_g)))), 1e9), bounds=(-12, 6), method="bounded"
-    )
+
+    def radius(log_g: float) -> float:
+        return min(float(t_radius(planned, alpha, float(np.exp(log_g)))), 1e9)
+
+    best = minimize_scalar(radius, bounds=(-12, 6), method="bounded")
+    if best.fun >= 1e9:
+        # The radius is finite where r < alpha^(2/(n - 1)), which the search missed.
+        largest = alpha ** (2 / (planned - 1))
+        end = float(np.log(planned * largest / (1 - largest)))
+        best = minimize_scalar(radius, bounds=(end - 12, end), method="bounded")
     if best.fun >= 1e9:
         raise ValueError(f"{planned} observations can never exclude anything at alpha = {alpha}; plan more of them")
     return float(np.exp(best.x))
@@ -100,10 +110,21 @@ def _side(y: Floats, x: Floats, root: bool) -> tuple[Floats, Floats]:
 
 
 def difference(sums: Sums) -> tuple[Floats, Floats]:
-    """Return shadow minus live, and the residual r_d of each day; NaN if a side has no denominator."""
+    """Return shadow minus live, and the residual r_d of each day; NaN if a side has no denominator.
+
+    A difference that is rounding noise is 0.
+    """
     live, of_live = _side(sums.live_y, sums.live_x, sums.root)
     shadow, of_shadow = _side(sums.shadow_y, sums.shadow_x, sums.root)
-    return shadow - live, of_shadow - of_live
+    between = shadow - live
+    level = np.maximum(np.abs(live), np.abs(shadow))
+    return np.where(np.abs(between) <= NOISE * level, 0.0, between), of_shadow - of_live
+
+
+def level_of(sums: Sums) -> float:
+    """Return the size of a metric: the larger of its two sides."""
+    sides = (_side(sums.live_y, sums.live_x, sums.root), _side(sums.shadow_y, sums.shadow_x, sums.root))
+    return max(abs(float(side[0])) for side in sides)
 
 
 def correlation(residuals: Floats) -> Floats:

@@ -105,7 +105,10 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that the gate reads. `days`: the whole local days of sealed cohorts since live last changed."""
+    """Everything that the gate reads. `days`: the whole local days of sealed cohorts since live last changed.
+
+    `silent`: of each metric that no request says anything about, the code and the text of the reason if it is known.
+    """
 
     stream: str
     deployment: str
@@ -131,6 +134,7 @@ class Evidence:
     promoted_from: bool = False
     rejected: Rejection | None = None
     compared: Compared | None = None
+    silent: dict[str, tuple[str, str]] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
 
     def find(self, metric: str, segment: str = "", variant: str = "complete") -> Series | None:

@@ -15,6 +15,7 @@ from gnomon_consumer.verdict.rules.evidence import Evidence, Series
 from gnomon_consumer.verdict.rules.judged import FIRST_REJECT, Judged, days_until, judge, tuning
 from gnomon_consumer.verdict.rules.plan import Plan
 from gnomon_consumer.verdict.rules.sentence import sentence
+from gnomon_consumer.verdict.rules.words import name_of, number
 
 FULL_LABELS = 0.9
 """Below this label coverage, PROMOTE must hold even if all missing labels have their worst values."""
@@ -28,6 +29,14 @@ WAITABLE = {
     codes.NO_METRIC,
 }
 """The reasons that more days can resolve. Any other reason needs a person, so no date is given."""
+
+
+HOW = {
+    "complete": "",
+    "weighted": "with weights for the missing labels, ",
+    "worst": "with the worst values for the missing labels, ",
+}
+"""The words for each variant of a series."""
 
 
 def look_of(days: int, plan: Plan) -> int:
@@ -82,20 +91,27 @@ def _metrics(plan: Plan, evidence: Evidence, days: int, look: int) -> tuple[tupl
     for metric, segment, margin in asked:
         series = evidence.find(metric, segment)
         if series is None or not days:
-            what = metric + (f" of {segment}" if segment else "")
-            reasons.append(Reason(codes.NO_METRIC, State.NO_DATA, f"there is no request from which {what} follows"))
+            reasons.append(_without(evidence, metric, segment))
             continue
         judged = judge(series, plan, margin, days)
         now.append(judge(series, plan, margin, look) if look else judged)
         if not judged.known:
             reasons.append(Reason(codes.NO_METRIC, State.NO_DATA, f"{judged.name} has no denominator on one side"))
         elif days >= FIRST_REJECT and judged.high < -margin:
-            text = f"{judged.name} is worse by more than {margin:g}: at best {judged.high:.4g}"
+            text = f"{judged.name} is worse by {number(-judged.high)} at best, more than {number(margin)}"
             reasons.append(Reason(codes.SEGMENT_WORSE if segment else codes.WORSE, State.HARM, text, asdict(judged)))
         elif look:
             beyond = -margin if segment else target(plan, metric)
             reasons.extend(_shown(plan, evidence, series, margin, look, beyond))
     return tuple(now), reasons
+
+
+def _without(evidence: Evidence, metric: str, segment: str) -> Reason:
+    """Say that there is nothing to judge a metric by, and why where that is known."""
+    code, text = evidence.silent.get(metric, ("", "")) if not segment else ("", "")
+    if not code:
+        code, text = codes.NO_METRIC, f"no request says anything about {name_of(metric)}"
+    return Reason(code, State.NO_DATA, text + (f" of {segment}" if segment else ""), {"metric": metric})
 
 
 def _variants(evidence: Evidence, series: Series) -> Iterator[tuple[str, Series | None]]:
@@ -111,20 +127,20 @@ def _shown(plan: Plan, evidence: Evidence, series: Series, margin: float, look: 
     """Return whether the lower bound passed at the last look, also with the label corrections."""
     for variant, candidate in _variants(evidence, series):
         if candidate is None:
-            text = f"labels are missing and {series.metric} has no bound on what they could say"
+            text = f"labels are missing, and {name_of(series.metric)} has no bound on what they could say"
             yield Reason(codes.LABELS_DECIDE, State.NOT_YET, text)
             continue
         judged = judge(candidate, plan, margin, look)
         passed = judged.low > beyond
         code = codes.SHOWN if variant == "complete" else codes.LABELS_DECIDE
-        how = {"complete": "", "weighted": " with weights for the missing labels", "worst": " at the worst"}[variant]
-        text = f"{judged.name}{how}: at least {judged.low:.4g} after {look} days; it takes more than {beyond:g}"
+        text = f"{HOW[variant]}{judged.name} {judged.at_least} after {look} days, and must be above {number(beyond)}"
         yield Reason(code, State.PASS if passed else State.NOT_YET, text, asdict(judged))
         if judged.unit == "week" and variant == "complete":
             missing = max(0, plan.weeks - judged.n)
+            why = f"days depend on each other ({judged.name}: correlation {number(judged.correlation, digits=2)}), so"
             text = (
-                f"days depend on each other ({judged.name}: correlation {judged.correlation:.2f}), so whole weeks are"
-                f" counted: {judged.n} so far, {missing} of {plan.weeks} planned still to come"
+                f"{'as the plan says,' if plan.blocks == 'week' else why} whole weeks are counted: {judged.n} so far,"
+                f" {missing} of {plan.weeks} planned still to come"
             )
             yield Reason(codes.DAYS_DEPEND, State.NOTE, text, {"weeks": judged.n, "missing": missing,
                                                                "correlation": judged.correlation})  # fmt: skip
@@ -143,7 +159,8 @@ def _harm(plan: Plan, evidence: Evidence, days: int) -> Iterator[Reason]:
         for j in judged
     ]
     for at in e_bh(values, plan.alpha):
-        text = f"{judged[at].name} is worse by more than {judged[at].margin:g}: {judged[at].estimate:.4g}"
+        one = judged[at]
+        text = f"{one.name} is worse by {number(-one.estimate)}, more than {number(one.margin)}"
         yield Reason(codes.SEGMENT_HARM, State.HARM, text, asdict(judged[at]) | {"e": values[at], "of": len(values)})
 
 
@@ -162,7 +179,7 @@ def _standing(evidence: Evidence) -> Iterator[Reason]:
 def _expected(plan: Plan, evidence: Evidence, metrics: tuple[Judged, ...], days: int) -> date | None:
     """Return the day on which the metric would pass if the difference does not change."""
     first = next((judged for judged in metrics if judged.metric == plan.metric and not judged.segment), None)
-    if first is None or not evidence.days:
+    if first is None or not evidence.days or not plan.attainable:
         return None
     reached = days_until(first, plan, target(plan, plan.metric))
     return evidence.days[-1] + timedelta(days=max(reached - days, 1)) if reached else None

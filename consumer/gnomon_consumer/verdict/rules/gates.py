@@ -10,6 +10,7 @@ from gnomon_consumer.verdict.rules.evalues import discordant, log_errors_above, 
 from gnomon_consumer.verdict.rules.evidence import Evidence
 from gnomon_consumer.verdict.rules.judged import FIRST_REJECT, judge, rarest
 from gnomon_consumer.verdict.rules.plan import Plan
+from gnomon_consumer.verdict.rules.words import counted
 
 
 def errors(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
@@ -52,23 +53,26 @@ def latency(plan: Plan, evidence: Evidence, days: int, look: int) -> Iterator[Re
     for name, limit in limits.items():
         if limit is None:
             continue
+        agreed = name == "latency_sla"
+        slower = f"slower than {gates.latency_sla_ms:g} ms" if agreed else "slower than the control's p95"
         series = next((s for s in evidence.latency if s.metric == name), None)
-        code = codes.LATENCY_SLA if name == "latency_sla" else codes.LATENCY_CONTROL
+        code = codes.LATENCY_SLA if agreed else codes.LATENCY_CONTROL
         if series is None or not days:
-            yield Reason(code, State.NO_DATA, f"no request was scored alone, so nothing is known of {name}")
+            yield Reason(code, State.NO_DATA, f"no request was scored alone, so none is known to be {slower}")
             continue
         judged = judge(series, plan, limit, days)
         numbers = asdict(judged) | {"limit": limit}
-        over = f"{-judged.estimate:.2%} of the requests beyond" if judged.known else "nothing known"
+        more = "" if agreed else " more than of the control's"
+        over = f"{-judged.estimate:.2%} of the requests{more} are {slower}".replace("-", "−") if judged.known else ""
         at = judge(series, plan, limit, look) if look else judged
         if not judged.known:
-            yield Reason(code, State.NO_DATA, f"{name}: no latency on one side", numbers)
+            yield Reason(code, State.NO_DATA, f"no latency on one side, so none is known to be {slower}", numbers)
         elif days >= FIRST_REJECT and judged.high < -limit:
-            yield Reason(code, State.HARM, f"{name}: {over}, more than {limit:.2%}", numbers)
+            yield Reason(code, State.HARM, f"{over}, and at most {limit:.2%} may be", numbers)
         elif at.low > -limit or (not at.estimate and rarest(sum(series.rows), plan.alpha) < limit):
-            yield Reason(code, State.PASS, f"{name}: {over}, at most {limit:.2%} allowed", numbers)
+            yield Reason(code, State.PASS, f"{over}, and at most {limit:.2%} may be", numbers)
         else:
-            yield Reason(code, State.NOT_YET, f"{name}: {over}, not yet shown to be at most {limit:.2%}", numbers)
+            yield Reason(code, State.NOT_YET, f"{over}, not yet shown to be at most {limit:.2%}", numbers)
 
 
 def enough(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
@@ -96,7 +100,7 @@ def enough(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
         if len(evidence.classes) > 1:
             least["labelled rows of the rarest class"] = (min(evidence.classes.values()), gates.class_rows)
     for what, (found, wanted) in least.items():
-        yield _at_least(codes.VOLUME, what, found, wanted, f"{found:,.0f} {what}; it takes {wanted:,.0f}")
+        yield _at_least(codes.VOLUME, what, found, wanted, f"{found:,.0f} {what} (needed: {wanted:,.0f})")
     shares = {codes.ANSWERED: ("requests that both sides answered", evidence.answered, gates.answered),
               codes.COVERAGE: ("offered captures that were judged", evidence.coverage, gates.coverage)}  # fmt: skip
     for code, (what, share, wanted) in shares.items():
@@ -109,7 +113,8 @@ def enough(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
         text = _percent(what, share, wanted) + (f"; ignored where it differs: {ignored}" if ignored else "")
         yield replace(_at_least(codes.COMPARED, what, share, wanted, text), numbers=asdict(compared))
     if evidence.ledger_differences or evidence.orphaned:
-        text = f"the ledger does not close: {evidence.ledger_differences} differences, {evidence.orphaned} orphans"
+        differences = counted(evidence.ledger_differences, "difference")
+        text = f"the ledger does not close: {differences}, {counted(evidence.orphaned, 'orphan')}"
         yield Reason(codes.LEDGER, State.NO_DATA, text, {"differences": evidence.ledger_differences,
                                                          "orphaned": evidence.orphaned})  # fmt: skip
 
@@ -124,7 +129,7 @@ def labels(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
     for cell in evidence.cells:
         if cell.share >= plan.gates.cell_share and cell.labelled < plan.gates.cell_coverage:
             text = (
-                f"of requests where live said {cell.live} and the challenger {cell.shadow}, "
+                f"of requests where live said {cell.live or 'nothing'} and the challenger {cell.shadow or 'nothing'}, "
                 f"{cell.labelled:.1%} have a label"
             )
             yield Reason(codes.LABEL_CELL, State.NO_DATA, text, asdict(cell))
@@ -141,9 +146,10 @@ def outside(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
     control = evidence.control
     if control is not None:
         differs = control.low > plan.gates.control_disagreement
-        text = f"the control {control.deployment} differs from live on {control.disagreement:.2%}"
+        named = "" if control.deployment == "control" else f" {control.deployment}"
+        text = f"the control{named} differs from live on {control.disagreement:.2%} of the requests"
         if differs and control.features:
-            text += f"; features that differ most there: {', '.join(control.features)}"
+            text += f", where these features differ most: {', '.join(control.features)}"
         state = State.FAIL if differs and evidence.role != "control" else State.NOTE
         yield Reason(codes.CONTROL_DISAGREES if differs else codes.NOISE_FLOOR, state, text, asdict(control))
     if plan.way_back.kind == "none" and evidence.role != "control":
@@ -157,4 +163,4 @@ def _at_least(code: str, what: str, found: float | None, wanted: float, text: st
 
 
 def _percent(what: str, share: float | None, wanted: float) -> str:
-    return f"{'nothing known of' if share is None else f'{share:.2%} of'} {what}; it takes {wanted:.2%}"
+    return f"{'nothing known of' if share is None else f'{share:.2%} of'} {what} (needed: {wanted:.2%})"

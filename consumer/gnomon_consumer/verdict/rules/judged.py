@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import log
+from math import isfinite, log
 
 import numpy as np
 from scipy.optimize import brentq
 
-from gnomon_consumer.verdict.rules.confidence import WEEK, Bounds, bounds, t_radius, tuned
+from gnomon_consumer.verdict.rules.confidence import NOISE, WEEK, Bounds, bounds, level_of, t_radius, tuned
 from gnomon_consumer.verdict.rules.evalues import log_errors_below
 from gnomon_consumer.verdict.rules.evidence import Series
 from gnomon_consumer.verdict.rules.plan import METRICS, Plan
+from gnomon_consumer.verdict.rules.words import name_of, number
 
 FOREVER = 366
 FIRST_REJECT = 7
@@ -41,6 +42,8 @@ class Judged:
     high: float
     correlation: float
     skewness: float
+    level: float = 0.0
+    """The size of the metric itself, relative to which rounding noise is measured."""
 
     @property
     def known(self) -> bool:
@@ -50,7 +53,12 @@ class Judged:
     @property
     def name(self) -> str:
         """Return metric and segment, for a text."""
-        return self.metric + (f" of {self.segment}" if self.segment else "")
+        return name_of(self.metric) + (f" of {self.segment}" if self.segment else "")
+
+    @property
+    def at_least(self) -> str:
+        """Return the lower bound, for a text."""
+        return f"is at least {number(self.low, self.level)}" if isfinite(self.low) else "has no lower bound"
 
 
 def orientation(metric: str) -> int:
@@ -62,13 +70,14 @@ def judge(series: Series, plan: Plan, margin: float, days: int) -> Judged:
     """Return the bounds after the first days of a series, with one-sided error `plan.alpha` on each side."""
     g_days, g_weeks = tuning(plan.days, plan.weeks, plan.alpha)
     weeks = {"auto": None, "day": False, "week": True}[plan.blocks]
+    sums = series.sums(days)
     with np.errstate(invalid="ignore"):
-        found: Bounds = bounds(
-            series.sums(days), plan.alpha, g_days, g_weeks, weeks=weeks, clusters=series.between_clusters(days)
-        )
+        found: Bounds = bounds(sums, plan.alpha, g_days, g_weeks, weeks=weeks, clusters=series.between_clusters(days))
+    level = level_of(sums)
     sign = orientation(series.metric)
     rows = sum(series.rows[:days])
-    if series.metric in BOUNDED and rows and found.standard_error == 0 and found.estimate == 0:
+    nothing = found.standard_error <= NOISE * level and found.estimate == 0
+    if series.metric in BOUNDED and rows and nothing:
         # No request differed: the share of requests that differ may still be too small to have been observed.
         found = replace(found, standard_error=rarest(rows, plan.alpha), radius=1.0)
     ends = sorted((sign * float(found.low), sign * float(found.high)))
@@ -85,6 +94,7 @@ def judge(series: Series, plan: Plan, margin: float, days: int) -> Judged:
         high=ends[1],
         correlation=float(found.correlation),
         skewness=sign * float(found.skewness),
+        level=level,
     )
 
 

@@ -16,6 +16,8 @@ Goal = Literal["superior", "not_worse"]
 WIDEST = 1e12
 """The widest margin: an infinite margin would not limit anything, and JSON cannot hold it."""
 
+RANKINGS = tuple(f"ndcg{gain}@{k}" for gain in ("", "_exp") for k in (1, 3, 5, 10, 20))
+"""NDCG of so many first items by linear and by exponential gain, in the order of the database's `ndcg_metrics`."""
 METRICS: dict[str, tuple[int, float | None]] = {
     # metric: (1 where more is better, -1 where less is; the margin that holds unless the plan names another)
     "accuracy": (1, 0.005),
@@ -26,6 +28,7 @@ METRICS: dict[str, tuple[int, float | None]] = {
     "squared_error": (-1, None),
     "absolute_error": (-1, None),
     "rmse": (-1, None),
+    **dict.fromkeys(RANKINGS, (1, None)),
     "agreement": (1, 0.01),
 }
 """The metrics that a plan may name. `agreement` compares the challenger with live itself (1) and needs no labels."""
@@ -209,7 +212,7 @@ class Plan(Section):
     )
     alpha: float = Field(
         default=0.05,
-        gt=0,
+        ge=1e-6,
         le=0.2,
         description="Probability of a false PROMOTE over the whole process, however often it is checked; default 0.05.",
     )
@@ -269,6 +272,11 @@ class Plan(Section):
         margin = self.margin if self.margin is not None else METRICS[self.metric][1]
         assert margin is not None
         return {self.metric: margin} | {name: m for name, m in self.guardrails.items() if name != self.metric}
+
+    @property
+    def attainable(self) -> bool:
+        """Return whether a challenger can reach the goal: none can agree with live more than live itself."""
+        return self.metric != "agreement" or self.goal == "not_worse"
 
     def canonical(self) -> str:
         """Return the plan as one line of JSON with sorted keys: the text that is hashed.

@@ -30,11 +30,12 @@ class Expected:
     smallest_margin: float
     rows: int | None
     cpu_hours: float | None
+    attainable: bool = True
 
     @property
     def feasible(self) -> bool:
-        """Return whether a year of days can show the margin."""
-        return self.margin >= self.smallest_margin
+        """Return whether a year of days can show the margin, and whether a challenger can reach the goal."""
+        return self.attainable and self.margin >= self.smallest_margin
 
 
 def expect(
@@ -59,7 +60,19 @@ def expect(
     rows = None if rows_a_day is None else round(rows_a_day * days)
     hours = None if rows is None or cpu_us_a_row is None else rows * cpu_us_a_row / 3.6e9
     return Expected(
-        plan.metric, margin, plan.goal, source, day_sd, difference, stays, none, margins, smallest, rows, hours
+        plan.metric,
+        margin,
+        plan.goal,
+        source,
+        day_sd,
+        difference,
+        stays,
+        none,
+        margins,
+        smallest,
+        rows,
+        hours,
+        plan.attainable,
     )
 
 

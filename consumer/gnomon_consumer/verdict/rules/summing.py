@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon_consumer.verdict.rules.evidence import AnswerCell, Series
+from gnomon_consumer.verdict.rules.plan import RANKINGS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,11 +39,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs that both sides answered, one element each;
+    """Pairs that both sides answered, one element each.
 
     `kind` is an index into `kinds`. `unit`: equal for equal clusters.
 
-    A missing value is NaN. `unit` is None if no request has a cluster.
+    A missing value is NaN. `unit` is None if no request has a cluster. The lists have a row for each pair and a column
+    for each metric of RANKINGS; None if the plan has no such metric.
     """
 
     kinds: Sequence[Kind]
@@ -52,6 +54,8 @@ class Pairs:
     shadow: Floats
     truth: Floats
     unit: Ints | None = None
+    live_lists: Floats | None = None
+    shadow_lists: Floats | None = None
 
     def each(self, of: Callable[[Kind], object], dtype: Any = np.bool_) -> NDArray[Any]:
         """Return a property of the kinds, one element a pair."""
@@ -73,9 +77,30 @@ class Pairs:
         return np.asarray(self.each(lambda kind: kind.live is not None and kind.shadow is not None))
 
     @cached_property
+    def names(self) -> tuple[set[str], set[str]]:
+        """All decisions, and all true classes that count."""
+        decisions = {name for kind in self.kinds for name in (kind.live, kind.shadow) if name is not None}
+        return decisions, {kind.truth for kind in self.kinds if kind.known and kind.truth is not None}
+
+    @cached_property
+    def fits(self) -> bool:
+        """Return whether any decision can equal a label: with two vocabularies every accuracy would be 0."""
+        decisions, truths = self.names
+        return not (decisions and truths and decisions.isdisjoint(truths))
+
+    @cached_property
+    def probable(self) -> Booleans:
+        """Return whether both values are probabilities; no pair if any value is outside of 0 to 1."""
+        there = np.isfinite(self.live) & np.isfinite(self.shadow)
+        for side in (self.live, self.shadow):
+            if np.any((side[there] < -1e-4) | (side[there] > 1 + 1e-4)):
+                return np.zeros_like(there)
+        return there
+
+    @cached_property
     def judged(self) -> Booleans:
         """Return whether both decisions can be compared with a true class."""
-        return np.asarray(self.known & self.decided & self.each(lambda kind: kind.truth is not None))
+        return np.asarray(self.fits & self.known & self.decided & self.each(lambda kind: kind.truth is not None))
 
     @cached_property
     def right(self) -> tuple[Booleans, Booleans]:
@@ -127,10 +152,9 @@ def sides(pairs: Pairs, metric: str, *, worst: bool = False) -> Sides:
         late = truth == 1
         says = (live_right == late, shadow_right == late) if metric == "precision" else (late, late)
         return Sides(pairs.judged & binary, live_right & late, says[0], shadow_right & late, says[1])
-    # If one value is outside of 0 to 1 by more than rounding, the values are not probabilities: see docs/statistics.md.
-    probable = np.isfinite(live) & np.isfinite(shadow)
-    if any(np.any((side[probable] < -1e-4) | (side[probable] > 1 + 1e-4)) for side in (live, shadow)):
-        probable = np.zeros_like(probable)
+    if metric in RANKINGS:
+        return _lists(pairs, RANKINGS.index(metric))
+    probable = pairs.probable  # see docs/statistics.md
     with np.errstate(invalid="ignore", over="ignore"):
         if metric == "brier" and worst:
             hurts = (shadow - 1) ** 2 - (live - 1) ** 2 > shadow**2 - live**2
@@ -145,6 +169,14 @@ def sides(pairs: Pairs, metric: str, *, worst: bool = False) -> Sides:
         if metric == "absolute_error":
             return Sides(finite, np.abs(live - truth), None, np.abs(shadow - truth), None)
         return Sides(finite, (live - truth) ** 2, None, (shadow - truth) ** 2, None)
+
+
+def _lists(pairs: Pairs, at: int) -> Sides:
+    """Return what an NDCG sums: the lists of which it is known on both sides."""
+    assert pairs.live_lists is not None
+    assert pairs.shadow_lists is not None
+    live, shadow = pairs.live_lists[:, at], pairs.shadow_lists[:, at]
+    return Sides(pairs.known & np.isfinite(live) & np.isfinite(shadow), live, None, shadow, None)
 
 
 def agreement(pairs: Pairs) -> Sides:

@@ -1,14 +1,33 @@
 -- The evidence of a verdict, by whole local days of sealed cohorts (docs/verdict.md). The client requests each part;
--- the decision itself is not made in SQL.
+-- the decision itself is not made in SQL. A role that can only read may decide and verify, so the views that it needs
+-- are here.
+
+create view gnomon_estimators.view_versions as select name, sha256 from gnomon.view_versions;
+
+create view gnomon_estimators.sealed_cohorts as
+select cohort_id, deployment_id, horizon, until, sealed_at, source_offsets, label_offsets, load_ids from gnomon.cohorts;
+
+create view gnomon_estimators.joined_partitions as
+select deployment_id, source_partition, start_offset, topic_id, seed, policy from gnomon.join_progress;
+
+-- The number of differences in the ledger of a deployment. With the owner's rights, because it reads the tables.
+create function gnomon_estimators.verdict_ledger_differences(deployment integer) returns bigint
+    language sql stable security definer set search_path = pg_catalog, pg_temp as
+$$
+    select count(*) from gnomon.ledger_differences(verdict_ledger_differences.deployment)
+$$;
 
 -- The pairs of sealed cohorts that both sides answered, grouped by everything that has few different values; weights,
 -- values and units are arrays of the same length, one element a pair, so that the client sums them as vectors, and each
 -- pair is read once. A unit is the hash of a cluster; a request without one is its own unit; null if no request has a
--- cluster. A missing value is NaN. watched: the values of the requested segment keys, null: of all of them.
+-- cluster. A missing value is NaN. watched: the values of the requested segment keys, null: of all of them. ranked: with
+-- the NDCG of both lists of each pair, in the order of `ndcg_metrics`.
 create function gnomon_estimators.verdict_pairs(stream text, deployment text, since timestamptz, until timestamptz,
-                                        horizon interval, time_zone text, keys text[], clustered boolean)
+                                        horizon interval, time_zone text, keys text[], clustered boolean,
+                                        ranked boolean)
     returns table (day date, watched jsonb, live_label text, shadow_label text, truth_label text, known boolean,
-                   weights float8[], live_values float8[], shadow_values float8[], truths float8[], units bigint[])
+                   weights float8[], live_values float8[], shadow_values float8[], truths float8[], units bigint[],
+                   live_lists float8[], shadow_lists float8[])
     language plpgsql stable set enable_nestloop = off set enable_sort = off
     set work_mem = '128MB' as -- planner note 6; few groups, whose arrays a sort would carry
 $$
@@ -21,14 +40,30 @@ begin
            p.live_label, p.shadow_label, p.truth_label, p.known, array_agg(p.weight),
            array_agg(coalesce(p.live_value, 'NaN'::float8)), array_agg(coalesce(p.shadow_value, 'NaN'::float8)),
            array_agg(coalesce(p.truth_value, 'NaN'::float8)),
-           case when $8 then array_agg(gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)) end
+           case when $8 then array_agg(gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)) end,
+           case when $10 then array_agg(gnomon_estimators.verdict_ndcgs(p.live_items, p.live_scores, p.relevance_items,
+                                                                        p.relevance)) end,
+           case when $10 then array_agg(gnomon_estimators.verdict_ndcgs(p.shadow_items, p.shadow_scores,
+                                                                        p.relevance_items, p.relevance)) end
     from gnomon_estimators.labelled($1, $2, $3, $4, null, $5, false, $9) p
     where p.live_error_kind is null and p.outcome = 'scored'
     group by 1, 2, 3, 4, 5, 6
     $sql$ using verdict_pairs.stream, verdict_pairs.deployment, verdict_pairs.since, verdict_pairs.until,
                 verdict_pairs.horizon, verdict_pairs.time_zone, verdict_pairs.keys, verdict_pairs.clustered,
-                gnomon_estimators.has_versions(verdict_pairs.stream);
+                gnomon_estimators.has_versions(verdict_pairs.stream), verdict_pairs.ranked;
 end
+$$;
+
+-- The NDCG of a list in the order of `ndcg_metrics`; NaN if it is not defined.
+create function gnomon_estimators.verdict_ndcgs(items text[], scores float8[], relevant_items text[], relevance float8[])
+    returns float8[] language sql immutable parallel safe as
+$$
+    select coalesce(
+        case when array_position(verdict_ndcgs.relevance, 'NaN') is null
+             then array_replace(gnomon_estimators.ndcgs(
+                      gnomon_estimators.ranked(verdict_ndcgs.items, verdict_ndcgs.scores),
+                      verdict_ndcgs.relevant_items, verdict_ndcgs.relevance), null, 'NaN') end,
+        array_fill('NaN'::float8, array[cardinality(gnomon_estimators.ndcg_metrics())]))
 $$;
 
 -- The number of a pair's cluster: equal for equal clusters, unique for a pair without a cluster.
@@ -77,28 +112,46 @@ exception when others then
 end
 $$;
 
--- Units (a cluster on a day) by which side failed in them, and the share of the traffic that both sides answered.
+-- Units (a cluster on a day) by which side failed in them, and the share of the traffic that both sides answered. Only
+-- clusters take a group a unit; failures are few, and workers share the scan of everything else.
 create function gnomon_estimators.verdict_errors(stream text, deployment text, since timestamptz, until timestamptz,
                                          time_zone text)
     returns table (n bigint, units bigint, shadow_failed bigint, shadow_only bigint, live_only bigint, answered float8,
                    clustered boolean)
     language sql stable parallel safe as
 $$
-    with units as (
-        select count(*) as n, bool_or(p.outcome <> 'scored') as shadow_failed,
-               bool_or(p.outcome <> 'scored' and p.live_error_kind is null) as shadow_alone,
-               bool_or(p.outcome = 'scored' and p.live_error_kind is not null) as live_alone, sum(p.weight) as w,
-               coalesce(sum(p.weight) filter (where p.outcome = 'scored' and p.live_error_kind is null), 0) as both_answered,
-               bool_or(p.cluster is not null) as clustered
+    with whole as materialized (
+        select count(*) as n, sum(p.weight) as w, coalesce(bool_or(p.cluster is not null), false) as clustered,
+               coalesce(sum(p.weight) filter (where p.outcome = 'scored' and p.live_error_kind is null), 0) as both_answered
         from gnomon_estimators.pairs_of(verdict_errors.stream, verdict_errors.deployment, verdict_errors.since,
                                 verdict_errors.until, null) p
+    ),
+    failed as (
+        select bool_or(p.outcome <> 'scored') as shadow,
+               bool_or(p.outcome <> 'scored' and p.live_error_kind is null) as shadow_alone,
+               bool_or(p.outcome = 'scored') as live_alone
+        from gnomon_estimators.pairs_of(verdict_errors.stream, verdict_errors.deployment, verdict_errors.since,
+                                verdict_errors.until, null) p
+        where p.outcome <> 'scored' or p.live_error_kind is not null
         group by (p.event_time at time zone verdict_errors.time_zone)::date,
                  gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)
+    ),
+    counted as (
+        select count(*) filter (where shadow) as shadow, count(*) filter (where shadow_alone and not live_alone) as shadow_only,
+               count(*) filter (where live_alone and not shadow_alone) as live_only
+        from failed
+    ),
+    grouped as (
+        select count(*) as units from (
+            select from gnomon_estimators.pairs_of(verdict_errors.stream, verdict_errors.deployment, verdict_errors.since,
+                                           verdict_errors.until, null) p
+            where (select clustered from whole)
+            group by (p.event_time at time zone verdict_errors.time_zone)::date,
+                     gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)) u
     )
-    select coalesce(sum(n), 0)::bigint, count(*), count(*) filter (where shadow_failed),
-           count(*) filter (where shadow_alone and not live_alone), count(*) filter (where live_alone and not shadow_alone),
-           sum(both_answered) / sum(w), coalesce(bool_or(clustered), false)
-    from units
+    select w.n, case when w.clustered then g.units else w.n end, c.shadow, c.shadow_only, c.live_only,
+           w.both_answered / w.w, w.clustered
+    from whole w cross join counted c cross join grouped g
 $$;
 
 -- By local day, the number of requests scored alone that took longer than a limit, with the weights of the latency
@@ -132,19 +185,28 @@ $$
 $$;
 
 -- The features in which requests that a deployment answers as live does differ most from the others: by the distance of
--- their means in standard deviations, or the largest difference of a value's share.
+-- their means in standard deviations, or the largest difference of a value's share. Of more than 30,000 pairs about
+-- 30,000 are read, as for drift.
 create function gnomon_estimators.verdict_disagreeing_features(stream text, deployment text, since timestamptz,
                                                        until timestamptz)
     returns table (feature text, distance float8)
     language sql stable as
 $$
-    with pairs as (
+    with counted as materialized (
+        select count(*) as pairs
+        from gnomon_estimators.pairs_of(verdict_disagreeing_features.stream, verdict_disagreeing_features.deployment,
+                                verdict_disagreeing_features.since, verdict_disagreeing_features.until, null) p
+    ),
+    pairs as (
         select p.agrees, f.name, f.kind, case when f.kind = 'numeric' then p.features_numeric[f.position] end as x,
                case when f.kind = 'text' then p.features_text[f.position] end as t
         from gnomon_estimators.pairs_of(verdict_disagreeing_features.stream, verdict_disagreeing_features.deployment,
                                 verdict_disagreeing_features.since, verdict_disagreeing_features.until, null) p
         join gnomon_estimators.feature_columns f on f.stream_id = p.stream_id
+        cross join counted c
         where p.agrees is not null
+          and (c.pairs <= 30000
+               or hashtextextended(p.request_id, 30000) < (60000.0 / c.pairs - 1) * 9223372036854775808::float8)
     ),
     numeric_distance as (
         select name, abs(avg(x) filter (where agrees) - avg(x) filter (where not agrees)) / nullif(stddev_samp(x), 0) as d

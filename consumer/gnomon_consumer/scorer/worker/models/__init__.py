@@ -80,7 +80,7 @@ def describe(
         raise ConfigurationError(
             "score.model_authorization holds characters that no header can: a line break or another alphabet"
         )
-    if signature is not None and not Path(signature).is_file():
+    if signature is not None and not external.is_file(Path(signature)):
         raise ConfigurationError(f"--signature {signature}: no such file")
     if signature is not None and kind == "callable":
         raise ConfigurationError(
@@ -115,14 +115,14 @@ def _kind(location: str) -> tuple[Kind, str, str, str, str | None]:
             "--model: the address of a model server begins with http:// or https://, in lower case"
         )
     path = Path(location)
-    if path.is_dir():
+    if external.is_folder(path):
         from gnomon_consumer.scorer.worker.models.mlflow import model_in
 
         return _kind(model_in(path))
     library, _, file = location.partition(":")
-    if library in _LIBRARIES and file and not path.is_file():
+    if library in _LIBRARIES and file and not external.is_file(path):
         return "native", location, _digest(Path(file), location), Path(file).stem, None
-    if path.is_file():
+    if external.is_file(path):
         if path.suffix in _ENDINGS:
             raise ConfigurationError(f"--model {location}: not an ONNX file; say `{_ENDINGS[path.suffix]}:{location}`")
         return "onnx", location, _digest(path, location), path.stem, None
@@ -136,7 +136,7 @@ def _kind(location: str) -> tuple[Kind, str, str, str, str | None]:
 
 def _digest(path: Path, location: str) -> str:
     """Return the SHA-256 of a model file, and of the files that hold its tensors."""
-    if not path.is_file():
+    if not external.is_file(path):
         raise ConfigurationError(f"--model {location}: no such file")
     size = path.stat().st_size
     if size > MAX_MODEL_BYTES:

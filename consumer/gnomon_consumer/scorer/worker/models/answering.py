@@ -121,7 +121,8 @@ def _at(source: Source, plane: NDArray[Any]) -> NDArray[Any]:
     if source.column is None and plane.shape[1] != 1:
         raise ValueError(
             f"the output {source.output!r} has {plane.shape[1]} values for a capture; one is needed: say in a sidecar"
-            f" what its columns are, such as `outputs: {{{source.output}: scores}}`"
+            f" what its columns are, such as `outputs: {{{source.output}: scores}}` or `outputs: {{{source.output}:"
+            f" [{', '.join(['value', *['null'] * (plane.shape[1] - 1)][:10])}]}}`"
         )
     if source.column is not None and plane.shape[1] <= source.column:
         raise ValueError(

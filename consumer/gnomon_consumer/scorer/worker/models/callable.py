@@ -5,26 +5,26 @@ maps feature names to NumPy arrays: numbers are float64 (a missing one is NaN), 
 booleans that cannot be null bool, texts objects (a missing one is None), lists [rows, width] (missing ones [rows] of
 None). All rows of a call have lists of the same length. The answer is an array of one number a row, or a mapping with
 any of `value`, `label`, `scores` and `items`. Optional attributes: `features`, the names that it needs (None: all of
-them; `prediction.items` gives the items that the live model ranked), `files`, the paths that a library in C opens by
-itself (see `opened`), and `feature_state()`, which returns version, hits and misses of its cache since the last call.
+them; `prediction.items` gives the items that the live model ranked), `files`, paths that it opens only later (see
+`opened`), and `feature_state()`, which returns version, hits and misses of its cache since the last call.
 """
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gnomon_consumer.scorer.worker.models.base import LIVE_ITEMS, Answers, Batch, FeatureColumn, ModelInput, check_fit
+from gnomon_consumer.scorer.worker.models.external import is_file
+from gnomon_consumer.scorer.worker.models.python_answers import read_answer
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import Feature
 from gnomon_schemas.records import Failure, FailureKind, FeatureState
-from gnomon_schemas.texts import NotTextError, text_of
+from gnomon_schemas.texts import text_of
 
-_PARTS = ("value", "label", "scores", "items")
 _EXACT = 2**53
 _MOST_COUNTS = 2**31 - 1
 
@@ -37,7 +37,7 @@ def locate(location: str, folder: Path) -> Path:
         raise ConfigurationError(f"--model {location}: neither a file, nor module:factory, nor http://…")
     for root in (folder, *map(Path, filter(None, sys.path))):
         for path in (root.joinpath(*parts).with_suffix(".py"), root.joinpath(*parts, "__init__.py")):
-            if path.is_file():
+            if is_file(path):
                 return path
     raise ConfigurationError(f"--model {location}: no module {module!r} in {folder} nor on the Python path")
 
@@ -92,33 +92,12 @@ class CallableRunner:
         """Call the model once, without the rows whose whole numbers float64 cannot hold."""
         failures = _inexact(batch, self.inputs)
         if not failures:
-            return self._answers({one.name: _plain(batch[one.name]) for one in self.inputs}, rows)
+            return read_answer(self._predict({one.name: _plain(batch[one.name]) for one in self.inputs}), rows)
         kept = np.array([row for row in range(rows) if row not in failures], np.int64)
         if not len(kept):
             return Answers(rows, failures=failures)
         shown = {one.name: _plain(batch[one.name])[kept] for one in self.inputs}
-        return self._answers(shown, len(kept)).spread(kept, rows, failures)
-
-    def _answers(self, columns: dict[str, Any], rows: int) -> Answers:
-        answer = self._predict(columns)
-        if not isinstance(answer, Mapping):
-            return Answers(rows, value=_numbers(answer, rows, "its answer"))
-        unknown = sorted(str(key) for key in answer.keys() - set(_PARTS))
-        if unknown:
-            raise ValueError(f"the model answered {unknown[0]!r}; value, label, scores and items are known")
-        value, label, scores, items = (answer.get(part) for part in _PARTS)
-        if value is None and label is None and scores is None:
-            raise ValueError("the model answered none of value, label and scores")
-        result = Answers(rows)
-        if value is not None:
-            result.value = _numbers(value, rows, "`value`")
-        if label is not None:
-            result.label = _labels(label, rows, result.failures)
-        if scores is not None:
-            result.scores = [_row_of_numbers(row) for row in _rows(scores, rows, "`scores`")]
-        if items is not None:
-            _take_items(items, rows, result)
-        return result
+        return read_answer(self._predict(shown), len(kept)).spread(kept, rows, failures)
 
     def feature_state(self) -> FeatureState | None:
         """Return the result of the model's `feature_state()`, if it has one; raise ValueError for an impossible one."""
@@ -167,54 +146,3 @@ def _plain(column: FeatureColumn) -> Any:
         return values
     values = values.astype(np.float64)
     return values if missing is None else np.where(missing, np.nan, values)
-
-
-def _rows(answer: Any, rows: int, what: str) -> Any:
-    """Return the rows of an answer: an array, a list, or a data frame (iterating it gives its columns' names)."""
-    if hasattr(answer, "to_numpy"):
-        answer = answer.to_numpy()
-    if isinstance(answer, (str, bytes, Mapping)) or not hasattr(answer, "__len__"):
-        raise ValueError(f"{what} is {type(answer).__name__}; {rows} rows are needed")
-    if len(answer) != rows:
-        raise ValueError(f"{what} has {len(answer)} rows for {rows} captures")
-    return answer
-
-
-def _labels(answer: Any, rows: int, failures: dict[int, Failure]) -> list[str]:
-    """Return one text for each row; a value without a text form fails that row."""
-    found = []
-    for row, item in enumerate(_rows(answer, rows, "`label`")):
-        try:
-            found.append(text_of("label", item))
-        except NotTextError as error:
-            failures[row] = Failure(FailureKind.MODEL_ERROR, str(error))
-            found.append("")
-    return found
-
-
-def _row_of_numbers(row: Any) -> list[float]:
-    if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__iter__"):
-        raise ValueError(f"`scores` has {type(row).__name__} for a capture; a list of numbers is needed")
-    return [float(one) for one in row]
-
-
-def _take_items(items: Any, rows: int, result: Answers) -> None:
-    """Store the names of the scores: one list for all rows, or one for each."""
-    if isinstance(items, (str, bytes, Mapping)) or not hasattr(items, "__len__"):
-        raise ValueError(f"`items` is {type(items).__name__}; a list of names is needed")
-    if len(items) and not isinstance(items[0], (str, bytes, int, np.generic)):
-        result.row_items = [[text_of("item", one) for one in row] for row in _rows(items, rows, "`items`")]
-    else:
-        result.items = [text_of("item", one) for one in items]
-
-
-def _numbers(answer: Any, rows: int, what: str) -> NDArray[np.float64]:
-    """Return one number a row, of an array [rows] or [rows, 1], a list or a series."""
-    array = np.asarray(answer.to_numpy() if hasattr(answer, "to_numpy") else answer)
-    if array.dtype == object:
-        array = np.array([np.nan if one is None else one for one in array.reshape(-1).tolist()]).reshape(array.shape)
-    if array.dtype.kind == "b":
-        raise ValueError(f"{what} holds booleans: answer {{'label': …}} for a decision, or numbers for a value")
-    if array.dtype.kind not in "fiu" or array.ndim == 0 or array.size != rows or array.shape[0] != rows:
-        raise ValueError(f"{what} is {array.dtype.name} of the shape {list(array.shape)}; {rows} numbers are needed")
-    return array.reshape(rows).astype(np.float64)

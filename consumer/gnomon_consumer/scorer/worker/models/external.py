@@ -7,6 +7,7 @@ search did not find.
 
 import hashlib
 import mmap
+import os
 import re
 from pathlib import Path
 
@@ -16,11 +17,28 @@ _LOCATION = re.compile(rb"\n\x08location\x12([\x00-\xff])", re.DOTALL)
 """An entry of `external_data` in protobuf: field 1 is the key, field 2 the value, after its length."""
 
 
-def own_file(model: Path, name: str) -> Path:
+def is_file(path: Path) -> bool:
+    """Return whether there is such a file; a name that no file can have, such as one with a NUL, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether there is such a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def own_file(model: Path, name: str | bytes) -> Path:
     """Return the file `name` in the model's own folder; raise ConfigurationError if it is not a plain file there."""
-    name = Path(name).as_posix()  # without a leading ./
+    # Text in an ONNX file that is not UTF-8 stays bytes.
+    name = Path(os.fsdecode(name)).as_posix()  # without a leading ./
     place = model.parent / name
-    if Path(name).name != name or place.is_symlink() or not place.is_file():
+    if Path(name).name != name or not is_file(place) or place.is_symlink():
         raise ConfigurationError(
             f"{model}: a tensor is in another file, {name[:200]!r}, which is not a file in the model's own folder;"
             " put it there, or save the model as one file"
@@ -37,7 +55,7 @@ def named_in(content: bytes | mmap.mmap, model: Path) -> tuple[str, ...]:
             name = Path(text.decode()).as_posix()
         except UnicodeDecodeError:
             continue
-        if "\0" not in name and Path(name).name == name and (model.parent / name).is_file():
+        if "\0" not in name and Path(name).name == name and is_file(model.parent / name):
             found.add(name)
     return tuple(sorted(found))
 

@@ -1,11 +1,12 @@
 """The MLflow `MLmodel` file of a model's folder: its column-based signature, and the path of the model's own file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from gnomon_consumer.scorer.worker.models.external import is_file
 from gnomon_consumer.scorer.worker.models.sidecar import load_texts
 from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.json_text import load_json
 
 _FLAVORS = {"onnx": "", "xgboost": "xgboost:", "lightgbm": "lightgbm:", "catboost": "catboost:"}
 
@@ -25,7 +26,7 @@ def read(path: Path) -> dict[str, Any]:
         return {}
     fault = ConfigurationError(f"{path}: the signature's inputs are not a list of named columns")
     try:
-        columns = json.loads(signature["inputs"])
+        columns = load_json(signature["inputs"])
     except (ValueError, RecursionError):
         return {"features": fault}
     if not isinstance(columns, list) or not all(isinstance(column, dict) for column in columns):
@@ -51,8 +52,7 @@ def model_in(folder: Path) -> str:
         said = flavors.get(flavor)
         data = said.get("data") if isinstance(said, dict) else None
         if isinstance(data, str):
-            file = (folder / data).resolve()
-            if not file.is_relative_to(folder.resolve()) or not file.is_file():
+            if not is_file(folder / data) or not (folder / data).resolve().is_relative_to(folder.resolve()):
                 raise ConfigurationError(f"{path}: {data[:200]!r} of the flavor {flavor} is not a file in this folder")
             return f"{prefix}{folder / data}"
     there = ", ".join(sorted(map(str, flavors))) or "none"

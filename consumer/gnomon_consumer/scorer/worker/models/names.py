@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.json_text import load_json
 
 _SHOWN = 80
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -86,9 +87,9 @@ def _broken(part: str) -> bool:
 def _json(text: str) -> Any:
     """Return the list or mapping in a JSON text, numbers and booleans as they are written; None if it is not JSON."""
     try:
-        loaded = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        loaded = load_json(text, parse_int=str, parse_float=str, parse_constant=str)
         if isinstance(loaded, str) and loaded[:1] in ("[", "{"):  # encoded twice
-            loaded = json.loads(loaded, parse_int=str, parse_float=str, parse_constant=str)
+            loaded = load_json(loaded, parse_int=str, parse_float=str, parse_constant=str)
     except (ValueError, RecursionError):
         return None
     if isinstance(loaded, str):
@@ -113,6 +114,8 @@ def _python(text: str, shown: str) -> Any:
         whole = None not in found
     elif isinstance(node, ast.Dict):
         found = {_literal(key, text): _literal(one, text) for key, one in zip(node.keys, node.values, strict=True)}
+        if len(found) < len(node.keys):
+            raise ConfigurationError(f"{shown} has a key twice")
         whole = None not in found and None not in found.values()
     else:
         found = [_literal(node, text)]

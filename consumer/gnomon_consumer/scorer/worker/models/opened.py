@@ -1,15 +1,16 @@
 """The files that a Python model opens while it loads. They influence its answers, so its SHA-256 covers them.
 
-Python reports each file that it opens by an audit event. Files that a C library opens by itself are not reported; the
-model names them in its attribute `files`. Files of the system and of installed packages are left out.
+Python reports each file that it opens by an audit event; the keeper reports those that C libraries open by themselves
+(see `worker.opens`). If the kernel does not let the keeper see them, the model names them in its attribute `files`.
+Files of the system and of installed packages are left out.
 """
 
 import hashlib
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,26 @@ class OpenedFiles:
             if flags & os.O_ACCMODE != os.O_WRONLY:
                 self._paths.add(os.fsdecode(arguments[0]))
 
-    def digests(self, folder: Path, own: Path) -> dict[str, str]:
+    def digests(self, folder: Path, own: Path, also: Iterable[str] = ()) -> dict[str, str]:
         """Return the SHA-256 of each file by its path, relative to `folder` if it is inside.
 
-        `own`, the file of the model's factory, is left out, because it has its own SHA-256.
+        `own`, the file of the model's factory, is left out, because it has its own SHA-256. `also`: paths that the
+        keeper saw. A file that cannot be read, such as one that the sandbox hides, is left out.
         """
         installed = [Path(path) for key, path in sysconfig.get_paths().items() if key not in ("data", "scripts")]
         ours = [Path(str(sys.modules[name].__file__)).parent for name in _OURS if name in sys.modules]
-        left_out = [path.resolve() for path in (*installed, *ours, *map(Path, _SYSTEM))]
+        libraries = [Path(prefix) / "lib" for prefix in (sys.prefix, sys.base_prefix)]
+        left_out = [path.resolve() for path in (*installed, *libraries, *ours, *map(Path, _SYSTEM))]
         found = {}
-        for path in sorted({one.resolve() for one in map(Path, (*self._paths, *self._modules()))} - {own.resolve()}):
-            if path.suffix == ".pyc" or any(path.is_relative_to(one) for one in left_out) or not path.is_file():
+        paths = {one.resolve() for one in map(Path, (*self._paths, *self._modules(), *also))}
+        for path in sorted(paths - {own.resolve()}):
+            if path.suffix == ".pyc" or any(path.is_relative_to(one) for one in left_out):
                 continue
             name = path.relative_to(folder.resolve()) if path.is_relative_to(folder.resolve()) else path
-            with path.open("rb") as stream:
-                found[name.as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+            with suppress(OSError):
+                if path.is_file():
+                    with path.open("rb") as stream:
+                        found[name.as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
         return found
 
     def _modules(self) -> Iterator[str]:

@@ -142,7 +142,7 @@ class _Choice:
         widths = {one.name: one.width for one in self.outputs}
         for name, roles in self.signature.outputs.items():
             if isinstance(roles, tuple):
-                if widths[name] not in (None, len(roles)):
+                if widths[name] not in (None, 1, len(roles)):  # 1: converters declare it for several targets too
                     raise ConfigurationError(
                         f"the output {name!r} has {widths[name]} columns, and the sidecar gives {len(roles)} roles"
                     )
@@ -190,7 +190,9 @@ class _Choice:
         own = self.own.get(self.label.output, ()) if self.label else ()
         if len(columns) < 2:
             return ()
-        if own and columns in ([f"i{one}" for one in own], [f"s{one}" for one in own]):
+        of_texts = [f"s{one}" for one in own]
+        of_floats = [f"s{one}.0" for one in own]
+        if own and columns in ([f"i{one}" for one in own], of_texts, of_floats):
             self.columns_of_classes = own
         elif not own and all(_COLUMN_OF_CLASS.fullmatch(name) for name in columns):
             self.columns_of_classes = tuple(name[1:] for name in columns)
@@ -240,6 +242,7 @@ class _Choice:
         maps = any(self.shapes[source.output] == "maps" for source in self.scores)
         own = next((self.own[source.output] for source in sources if source and self.own.get(source.output)), ())
         self._check_said()
+        self._check_labels()
         width = self._width()
         classes = resolve(
             self.signature,
@@ -288,6 +291,20 @@ class _Choice:
                 "the sidecar says `task: ranking`, but no output is read as scores: say which one it is, such as"
                 f" `outputs: {{{(self.value or self.label or Source('NAME')).output}: scores}}`"
             )
+
+    def _check_labels(self) -> None:
+        """Raise ConfigurationError for an output of several labels a row: the scores are those of several targets."""
+        if self.label is not None or self.signature.task == "regression":
+            return
+        for one in self.outputs:
+            unread = self.shapes[one.name] == "other" and one.name not in self.signature.outputs
+            by_row = one.takes in ("string", "int", "bool") and one.dims[0] in (None, 1, self.rows)
+            if unread and by_row and (self.own.get(one.name) or _LABEL.search(one.name.lower())):
+                raise ConfigurationError(
+                    f"the output {one.name!r} ({one}) seems to hold several labels of a row, so the scores are those"
+                    " of several targets, of which Gnomon reads one: export a model for each. If the other outputs"
+                    f" are right without this one, say `outputs: {{{one.name}: null}}` in a sidecar"
+                )
 
     def _width(self) -> int | None:
         """Return the number of scores of a row, if the model states it."""
