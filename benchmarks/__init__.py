@@ -1,1 +1,1 @@
-"""Measures Gnomon beside other ways to do the same work; `python -m benchmarks --help`."""
+"""Measures Gnomon and comparable tools on the same work; `python -m benchmarks --help`."""

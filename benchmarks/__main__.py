@@ -1,7 +1,7 @@
 """`make bench`: the one entry of all benchmarks.
 
 `python -m benchmarks NAME …` (or `make bench ARGS="NAME …"`) runs one of the measurements of Gnomon alone, or writes
-pages from what was measured; `python -m benchmarks NAME --help` says what it takes. All other calls measure Gnomon and
+pages from the results; `python -m benchmarks NAME --help` shows its options. All other calls measure Gnomon and
 its peers side by side and write the tables into benchmarks/results/.
 
 Without arguments: every job, on Apache Kafka, five runs of each contender in turns. On two cores that takes about 40
@@ -25,7 +25,7 @@ from benchmarks.jobs import hook, joiner, scorer
 from benchmarks.output import tables
 from benchmarks.output.tables import Result
 
-# Captures in the topic, unless the command line says how many; what is only drained goes by in a second otherwise.
+# Captures in the topic, unless the command line sets the number; with fewer, a drain would take only a second.
 ROWS = {"scorer": 1_000_000, "drain": 2_000_000, "joiner": 400_000}
 HOOK = "hook"
 JOBS = (*ROWS, HOOK)
@@ -93,8 +93,8 @@ def measure_beside_peers() -> None:
 
 
 def run(job: str, arguments: argparse.Namespace) -> Path:
-    """Run one job on a broker of its own; its table is written anew after every round. Returns where."""
-    # Everything that is started from here on, brokers above all, stays off the core of the jobs.
+    """Run one job on its own broker; write its table again after every round. Return the table's path."""
+    # All processes started from here on, especially brokers, stay off the core of the jobs.
     os.sched_setaffinity(0, cores()[1])
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -119,7 +119,7 @@ def run(job: str, arguments: argparse.Namespace) -> Path:
 def contending(
     job: str, setting: scorer.Setting, stack: contextlib.ExitStack
 ) -> tuple[str, str, Mapping[str, Callable[[int], Measured]]]:
-    """What a job does, whom its ratios are against, and who does it."""
+    """Return what a job does, the baseline of its ratios, and its contenders."""
     if job == "scorer":
         return "Every capture scored by 100 trees", scorer.PLAIN, scorer.scored(setting)
     if job == "drain":

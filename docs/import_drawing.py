@@ -15,7 +15,7 @@ SOURCES = ("producer", "schemas", "consumer", "migrations")
 # These are drawn by their own folders; everything else of the consumer is one box a folder.
 STAGED = {f"gnomon_consumer.{name}" for name in ("scorer", "joiner", "quickstart", "verdict")}
 CONSUMER = "gnomon_consumer"
-# Their modules outside of a stage are the service itself, what it is asked to do, or types that stages share.
+# Their modules outside of a stage are the service itself, its options, or types that stages share.
 TYPED = {"scorer", "joiner"}
 SERVICES = {"service": "service", "loop": "service", "recorder": "service", "options": "options"}
 BOX, GAP, ROW, MARGIN = (134, 30), 18, 84, 24
@@ -25,7 +25,7 @@ Edges = dict[str, dict[str, int]]
 
 
 def box_of(module: str) -> str:
-    """Return the box that a module is drawn in: a distribution, a folder of the consumer, or a stage of it."""
+    """Return the box of a module: a distribution, a folder of the consumer, or a stage of it."""
     parts = module.replace(".__main__", ".cli.__main__").split(".")
     if parts[0] != CONSUMER:
         return parts[0]
@@ -81,9 +81,9 @@ def reduced(graph: Edges) -> Edges:
 
 
 def rows(graph: Edges) -> list[list[str]]:
-    """Return the boxes by row, the lowest first; a box stands one row above the highest that it imports.
+    """Return the boxes by row, the lowest first; a box is one row above the highest that it imports.
 
-    Where two boxes import each other, the arrow with fewer imports does not lift its box.
+    If two boxes import each other, the arrow with fewer imports does not raise its box.
     """
     lifts = {
         box: {other for other, count in targets.items() if graph.get(other, {}).get(box, 0) < count}
@@ -117,7 +117,7 @@ def drawing() -> str:
         for target in targets:
             above[target].append(box)
     for level, row in reversed(list(enumerate(levels))):
-        # A box stands below what imports it, within its row.
+        # A box is below the boxes that import it, within its row.
         row.sort(key=lambda box: (sum(places[x][0] for x in above[box]) / len(above[box]) if above[box] else 0, box))
         left = (width - len(row) * (BOX[0] + GAP) + GAP) / 2
         for index, box in enumerate(row):

@@ -1,6 +1,6 @@
-"""Writes the generated pages of docs/ (`PAGES`, below) from what they describe: `make reference`.
+"""Writes the generated pages of docs/ (`PAGES`, below) from the code that they describe: `make reference`.
 
-A test compares, so the pages cannot lie.
+A test compares pages and code.
 """
 
 import re
@@ -21,14 +21,14 @@ from gnomon_migrations.views import scripts
 HERE = Path(__file__).parent
 _FUNCTION = re.compile(r"create function report_v1\.(\w+)\([^$]*?returns table\s*\(([^)]*)\)")
 _COMMENT = re.compile(r"comment on column report_v1\.pairs\.(\w+) is '((?:[^']|'')*)';")
-# Not a report: described beside report_v1.pairs, or with the verdict.
+# Not a report: described with report_v1.pairs, or with the verdict.
 _INNER = {"pair_features"}
 
 
 def commands(
     command: click.Command, path: str, parent: click.Context | None = None
 ) -> Iterator[tuple[str, click.Context]]:
-    """Yield every command that does something, with its full name, in the order of the help."""
+    """Yield every command without subcommands, with its full name, in the order of the help."""
     context = click.Context(command, info_name=path.rsplit(" ", 1)[-1], parent=parent)
     if isinstance(command, click.Group):
         if command.invoke_without_command:
@@ -49,7 +49,7 @@ def cli_page() -> str:
         usage = " ".join([path, *command.collect_usage_pieces(context)])
         parts.append(f"\n## `{path}`\n\n{_paragraphs(command.help or '')}\n\n```\n{usage}\n```\n")
         rows = [row for parameter in command.params if (row := parameter.get_help_record(context))]
-        # Click keeps a command's help option as the first caller's context named it; here it is as users see it.
+        # Click names a command's help option after the first caller's context; here it has the name that users see.
         rows.append((", ".join(context.help_option_names), "Show this message and exit."))
         parts.append("\n| option | meaning |\n|---|---|\n")
         parts += [f"| `{_cell(names)}` | {_cell(' '.join(meaning.split()))} |\n" for names, meaning in rows]
@@ -125,7 +125,7 @@ def decisions_page() -> str:
 def report_columns() -> dict[str, list[tuple[str, str]]]:
     """Return, for each report function of report_v1, its columns with their meaning, in the order of the file.
 
-    Raises KeyError for a column that nobody has described.
+    Raises KeyError for a column without a description.
     """
     described = tomllib.loads((HERE / "report_columns.toml").read_text(encoding="utf-8"))
     common = described.pop("all")
@@ -145,7 +145,7 @@ def report_columns_page() -> str:
         "# Columns of the reports\n\nWritten by `make reference` from the functions of `report_v1`, the comments in the"
         " database and docs/report_columns.toml; do not edit.\n\nJSON, CSV and SQL have these columns; a terminal shows"
         " some of them. Shares are between 0 and 1, times have a zone.\n\n## `report_v1.pairs`\n\n"
-        "One row a pair. The comments stand in the database too: `\\d+ report_v1.pairs` in psql. Features by name:"
+        "One row a pair. The comments are in the database too: `\\d+ report_v1.pairs` in psql. Features by name:"
         " `select * from report_v1.pair_features('STREAM')`.\n\n| column | meaning |\n|---|---|\n"
     )
     parts = [introduction]

@@ -1,6 +1,6 @@
-"""Writes docs/report-examples.md and its pictures: `make report-examples`, beside `gnomon demo --open`.
+"""Writes docs/report-examples.md and its pictures: `make report-examples`, while `gnomon demo --open` runs.
 
-The numbers are those of one demo, so no test compares them; one holds every table's head to what the command prints.
+The numbers are those of one demo, so no test compares them; a test compares every table's head with the command's.
 """
 
 import csv
@@ -18,7 +18,7 @@ from PIL import Image
 from gnomon_consumer.reports import REPORTS
 
 HERE = Path(__file__).parent
-# Beside the challenger: what makes an example short, or says something.
+# Apart from the challenger: options that make an example short or informative.
 OPTIONS = {
     "agreement": [],
     "errors": [],
@@ -56,7 +56,7 @@ The first nine days were frozen as a reference before: `gnomon reference build 2
 
 
 def run(configuration: Path, *arguments: str) -> str:
-    """What a command prints on a terminal of 80 columns; status 1 is an answer, too."""
+    """Return the output of a command on a terminal of 80 columns; status 1 is an answer, too."""
     ended = subprocess.run(
         [sys.executable, "-m", "gnomon_consumer", *arguments, "--config", str(configuration)],
         env={**os.environ, "COLUMNS": "80"}, capture_output=True, text=True, check=False,
@@ -67,13 +67,13 @@ def run(configuration: Path, *arguments: str) -> str:
 
 
 def example(configuration: Path, title: str, *arguments: str) -> str:
-    """A section: the command, and what it prints."""
+    """Return a section: the command, and its output."""
     said = " ".join(f"'{word}'" if " " in word else word for word in arguments)
     return f"\n## {title}\n\n```console\n$ gnomon {said}\n{run(configuration, *arguments)}\n```\n"
 
 
 def recomputed(url: str, file: Path) -> None:
-    """Two features: wind speed as it was sent, and visibility as it was sent with the request before."""
+    """Return two features: wind speed as it was sent, and visibility as it was sent with the previous request."""
     with psycopg.connect(url) as connection:
         found = connection.execute("select name, position - 1 from report_v1.feature_columns where kind = 'numeric'")
         at: dict[str, int] = dict(found.fetchall())
@@ -88,7 +88,7 @@ def recomputed(url: str, file: Path) -> None:
 
 
 def pictures(page: Path) -> None:
-    """The first screen of the page, light and dark, as small PNG files."""
+    """Save the first screen of the page, light and dark, as small PNG files."""
     browser = shutil.which("chromium")
     if browser is None:
         sys.exit("no chromium on this machine")

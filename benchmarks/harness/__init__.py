@@ -1,1 +1,1 @@
-"""What measurements stand on: brokers, processes on a core of their own, captures, models."""
+"""The basis of measurements: brokers, processes on separate cores, captures, models."""

@@ -1,4 +1,4 @@
-"""The brokers that benchmarks use: Apache Kafka, or librdkafka's mock with more partitions than it makes by itself."""
+"""The brokers of the benchmarks: Apache Kafka, or librdkafka's mock with more partitions than by default."""
 
 import contextlib
 import ctypes
@@ -16,12 +16,12 @@ _ERROR_BYTES = 512
 class Mock:
     """A mock cluster of one broker in this process, through librdkafka's own interface.
 
-    The one that a client makes has four partitions a topic and keeps about 5 MB in each. Only whoever made a mock can
-    tell it how many partitions a topic has, and the Python client has no call for that.
+    A mock that a client creates has four partitions a topic and keeps about 5 MB in each. Only the creator of a mock
+    can set the number of a topic's partitions, and the Python client has no call for that.
     """
 
     def __init__(self) -> None:
-        """Raises RuntimeError where librdkafka has none."""
+        """Create it; raise RuntimeError if librdkafka has no mock."""
         self._library = ctypes.CDLL(_librdkafka())
         pointer, number, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
         for name, result, arguments in (
@@ -50,12 +50,12 @@ class Mock:
         self.bootstrap: str = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
 
     def create(self, topic: str, partitions: int) -> None:
-        """Make a topic. Raises RuntimeError for one that exists."""
+        """Create a topic; raise RuntimeError if it exists."""
         if error := self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1):
             raise RuntimeError(f"the mock does not make {topic}: error {error}")
 
     def close(self) -> None:
-        """End it, with all that it holds."""
+        """End it, with all its data."""
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
         self._library.rd_kafka_destroy(self._owner)
 
@@ -65,7 +65,7 @@ MOCKS: dict[str, Mock] = {}
 
 
 def _librdkafka() -> str:
-    """The library that the Python client has loaded."""
+    """Return the library that the Python client has loaded."""
     mapped = Path("/proc/self/maps").read_text().split()
     found = next((part for part in mapped if "librdkafka" in part.rpartition("/")[2]), None)
     if found is None:
@@ -75,9 +75,9 @@ def _librdkafka() -> str:
 
 @contextlib.contextmanager
 def broker(kind: str, folder: Path) -> Iterator[str]:
-    """A broker of the benchmarks' own, `kafka` or `mock`; yields its bootstrap servers.
+    """Yield the bootstrap servers of a separate broker, `kafka` or `mock`.
 
-    From here on a SIGTERM unwinds the process, so that whoever is told to stop leaves no broker and no job behind.
+    From here on a SIGTERM unwinds the process, so that a stop leaves no broker and no job behind.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if kind == "mock":

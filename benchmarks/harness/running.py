@@ -1,4 +1,4 @@
-"""Runs a job as a process on a core of its own and watches from outside how fast it gets on, and at what cost."""
+"""Runs a job as a process on a separate core and measures from outside its speed and its cost."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ _MEMORY_LOOK_S = 0.2
 _START_S = 60.0
 _STALL_S = 15.0
 _END_S = 5.0
-# Before this process, for its brokers' sake, leaves the core of the jobs: afterwards it may see the others only.
+# Before this process leaves the core of the jobs (for its brokers); afterwards it sees only the others.
 _AVAILABLE = sorted(os.sched_getaffinity(0))
 
 
@@ -33,7 +33,7 @@ class BenchmarkError(Exception):
 class Measured:
     """One run: rows a second of wall time, microseconds of CPU a row (all processes of the job), peak memory.
 
-    Memory is looked at five times a second: the proportional set sizes of the job's processes together, so that a page
+    Memory is measured five times a second: the proportional set sizes of the job's processes together, so that a page
     which several of them share counts once.
     """
 
@@ -63,9 +63,9 @@ def interleaved(
     say: Callable[[str], None],
     keep: Callable[[list[Series]], None] = lambda _: None,
 ) -> list[Series]:
-    """Run each contender once, then each once more, …: what the machine does meanwhile meets them all alike.
+    """Run each contender once, then each once more, and so on, so that changes of the machine affect them all alike.
 
-    One that fails twice is left out from then on, and its error stands in its series. `keep` is given what there is
+    A contender that fails twice is left out from then on, and its series contains the error. `keep` gets the results
     after every round.
     """
     series = {name: Series(name) for name in contenders}
@@ -127,7 +127,7 @@ class Job:
         self._log.close()
 
     def cpu_s(self) -> float:
-        """CPU time of the process and all below it so far, user and system, in seconds."""
+        """Return the CPU time of the process and all below it so far, user and system, in seconds."""
         for process in [self._process, *self._process.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
@@ -135,31 +135,31 @@ class Job:
         return sum(self._ended_s.values())
 
     def look_at_memory(self) -> int:
-        """The most bytes that the process and all below it held together at any look so far, this one included."""
+        """Return the maximum bytes of the process and all below it so far, after another measurement."""
         held = 0
         for process in [self._process, *self._process.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 try:
                     held += process.memory_full_info().pss
                 except psutil.AccessDenied:
-                    held += process.memory_info().rss  # rather too much than too little
+                    held += process.memory_info().rss  # too much rather than too little
         self._peak = max(self._peak, held)
         return self._peak
 
     def check(self) -> None:
-        """Raise BenchmarkError with its last words when it has ended."""
+        """Raise BenchmarkError with its last output if it has ended."""
         if self._child.poll() is not None:
             raise BenchmarkError(f"ended with status {self._child.returncode}: {self.said()}")
 
     def said(self) -> str:
-        """The end of what it printed."""
+        """Return the end of its output."""
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 1500))
         return self._log.read().decode("utf-8", "replace").strip()
 
     def watch(self, progress: Callable[[], int], rows: int, seconds: float, *, stall_s: float = _STALL_S) -> Measured:
-        """Measure from when the first 5,000 rows (or a tenth) are done until all are, or until `seconds` later.
+        """Measure from the first 5,000 rows (or a tenth) until all rows, or until `seconds` later.
 
-        So that start-up counts for nobody. `progress` says how many rows are done. Raises BenchmarkError when the
+        So start-up time does not count. `progress` returns the number of finished rows. Raises BenchmarkError if the
         job ends or stalls.
         """
         first = self.until(progress, max(1, min(rows // 10, 5000)))
@@ -189,15 +189,15 @@ class Job:
 
     @property
     def pid(self) -> int:
-        """The process that was started."""
+        """Return the id of the started process."""
         return self._child.pid
 
     def pids(self) -> list[int]:
-        """The process and all below it."""
+        """Return the process and all below it."""
         return [self.pid, *(process.pid for process in self._process.children(recursive=True))]
 
     def until(self, progress: Callable[[], int], rows: int, timeout_s: float = _START_S) -> int:
-        """Wait until that many rows are done, and return how many are; BenchmarkError after `timeout_s`."""
+        """Wait until that many rows are done, and return their number; raise BenchmarkError after `timeout_s`."""
         deadline = time.perf_counter() + timeout_s
         while (done := progress()) < rows:
             self.check()

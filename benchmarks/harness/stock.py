@@ -1,6 +1,6 @@
-"""PostgreSQL as a Debian package starts it: its own settings, an owner who is no superuser, a reader.
+"""PostgreSQL as a Debian package starts it: default settings, an owner who is not a superuser, a reader.
 
-The embedded server of the quickstart has settings of its own, and an owner who may do everything.
+The embedded server of the quickstart has other settings, and an owner with all rights.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class Stock:
 
 
 def programs() -> Path | None:
-    """Return the programs of the newest PostgreSQL that Debian's packages installed; None without one."""
+    """Return the programs of the newest PostgreSQL from Debian's packages, None if there is none."""
     found = sorted(PACKAGES.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else None
 
@@ -44,8 +44,8 @@ def programs() -> Path | None:
 def running(bin_folder: Path) -> Iterator[Stock]:
     """Run the server on a Unix socket and yield an empty database of OWNER's.
 
-    It has the settings that initdb writes. READER gets its rights by `gnomon db roles`: a role to be granted stands
-    there already, since its name is the whole server's.
+    It has the settings that initdb writes. `gnomon db roles` grants READER its rights; the role itself already exists,
+    because its name belongs to the whole server.
     """
     account, root = ServerUser.suitable(), Path(tempfile.mkdtemp(prefix="gnomon-stock-"))
     root.chmod(0o711)
@@ -103,4 +103,4 @@ def _connected(url: str) -> "psycopg.Connection[tuple[str]]":
         except psycopg.OperationalError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)  # the server was just started: only a connection tells that it takes some
+            time.sleep(0.1)  # the server was just started: only a connection shows that it accepts some

@@ -1,4 +1,4 @@
-"""Fills a migrated database with pairs as a joiner leaves them: days, strata, clusters, labels, ledger, rollups."""
+"""Fills a migrated database with pairs as a joiner writes them: days, strata, clusters, labels, ledger, rollups."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +54,7 @@ where random() < 0.97
 def fill(
     url: str, pairs: int, say: Callable[[str], None] = lambda _: None, challengers: int = 1, days: int = DAYS
 ) -> datetime:
-    """Put `pairs` pairs over some days into the database, nine in ten the challengers', the rest a control's.
+    """Insert `pairs` pairs over some days into the database, nine in ten the challengers', the rest a control's.
 
     Returns the end of the last day (UTC). Two connections fill days in turn; statistics are gathered at the end.
     """
@@ -88,7 +88,7 @@ def fill(
 
 
 def last_day(url: str) -> datetime:
-    """The end of the last day of a database that was filled before."""
+    """Return the end of the last day of a database that was filled before."""
     with psycopg.connect(url) as connection:
         row = connection.execute("select max(complete_until) from gnomon.label_loads").fetchone()
     assert row is not None
@@ -97,7 +97,7 @@ def last_day(url: str) -> datetime:
 
 
 def _subjects(connection: psycopg.Connection[Any], end: datetime, challengers: int) -> tuple[int, int, list[int]]:
-    """The stream with its features, a load of labels that is complete, the challengers and a control."""
+    """Insert the stream with its features, a complete load of labels, the challengers and a control."""
 
     def new(statement: str, *arguments: object) -> int:
         row = connection.execute(statement, arguments).fetchone()

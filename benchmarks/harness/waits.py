@@ -1,4 +1,4 @@
-"""A model that waits and takes no processor, as one on another machine does: 8,000 rows/s a worker."""
+"""A model that waits without using the processor, like one on another machine: 8,000 rows/s a worker."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ SECONDS_A_ROW = 125e-6
 
 
 def model() -> Callable[[Mapping[str, Any]], Any]:
-    """The factory that `--model benchmarks.harness.waits:model` names."""
+    """Return the model of `--model benchmarks.harness.waits:model`."""
 
     def predict(columns: Mapping[str, Any]) -> Any:
         answer = next(iter(columns.values()))

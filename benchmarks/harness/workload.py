@@ -68,21 +68,21 @@ def captures(schema: FeatureSchema, rows: int) -> Iterator[tuple[str, bytes]]:
 
 
 def write(folder: Path, schema: FeatureSchema) -> None:
-    """Leave in a folder what the peers need: schemas as plain Avro, the model, the order of its inputs."""
+    """Write the peers' files into a folder: schemas as plain Avro, the model, the order of its inputs."""
     shadow = record_schema("ShadowPrediction")
-    # Without logical types the peers are spared a datetime a field.
+    # Without logical types the peers need not create a datetime for each field.
     (folder / "live.avsc").write_text(json.dumps(without_logical_types(schema.live.json)))
     (folder / "shadow.avsc").write_text(json.dumps(without_logical_types(shadow.json)))
     (folder / "shadow.header").write_text(shadow.fingerprint.header.hex())
     names = [feature.name for feature in schema.features if feature.numeric]
     (folder / "numeric.json").write_text(json.dumps(names))
     (folder / "features.avsc").write_text(json.dumps(schema.record))
-    # Training in a process of its own: scikit-learn's threads and memory stay out of the one that measures.
+    # Training in a separate process, so that scikit-learn's threads and memory are not measured.
     subprocess.run([sys.executable, "-m", "benchmarks.harness.trees", str(folder), str(len(names))], check=True)
 
 
 def create(bootstrap: str, *topics: str, partitions: int = PARTITIONS, config: dict[str, str] | None = None) -> None:
-    """Make topics; the mock has no admin API, but it is ours."""
+    """Create topics; the mock has no admin API, but it is in this process."""
     if bootstrap in MOCKS:
         for topic in topics:
             MOCKS[bootstrap].create(topic, partitions)
@@ -119,7 +119,7 @@ def publish_schema(bootstrap: str, topic: str, schema: FeatureSchema) -> None:
 
 
 def high_watermarks(consumer: Consumer, topic: str, partitions: int = PARTITIONS) -> int:
-    """Return how many offsets a topic has been given."""
+    """Return how many offsets a topic has."""
     try:
         return sum(
             consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)[1]

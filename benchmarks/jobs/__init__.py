@@ -1,1 +1,1 @@
-"""One benchmark a module: what is measured, against what."""
+"""One benchmark for each module: what is measured, and the baseline."""

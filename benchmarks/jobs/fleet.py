@@ -1,9 +1,9 @@
 """`python -m benchmarks fleet`: sampler and ledger at the size of a fleet, on one core and a simulated clock.
 
-Every member's own code runs over every capture: its Sealer counts, samples and seals; the merge join reads the same
-captures again beside what was sealed; its Sink writes into PostgreSQL. The database's ledger and its report of
-agreement are asked at the end. Kafka and the model are left out: captures are made, and each sampled one is answered at
-once; nine of ten answers are the live ones. What is printed for a day is what was counted, times the seconds of a day.
+Every member's own code processes every capture: its Sealer counts, samples and seals; the merge join reads the same
+captures again with the seals; its Sink writes into PostgreSQL. At the end the database's ledger and its report of
+agreement are queried. Kafka and the model are left out: captures are generated, and each sampled one is answered at
+once; nine of ten answers are the live ones. Figures for a day are the counts, times the seconds of a day.
 """
 
 import argparse
@@ -50,7 +50,7 @@ DAY = 86_400
 _STEP_S = 0.1
 _BLOCK = 20_000  # captures that the joiner reads at once
 _FIRST = 2**27  # the first sequence number: from here to 2**34 all are written with five bytes
-_SEQUENCE, _TIME, _ID = slice(47, 52), slice(52, 60), slice(61, 77)  # where they stand in a framed capture
+_SEQUENCE, _TIME, _ID = slice(47, 52), slice(52, 60), slice(61, 77)  # their positions in a framed capture
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -74,7 +74,7 @@ SIZES = (
 
 
 class Captures:
-    """Makes captures by partition and offset, always the same at one place; `began` in microseconds."""
+    """Generates captures by partition and offset, always the same for one coordinate; `began` in microseconds."""
 
     def __init__(self, size: Size, began: int) -> None:
         self._size = size
@@ -147,6 +147,7 @@ class Counts:
     weights: float = 0.0
     sampler_s: float = 0.0
     joiner_s: float = 0.0
+    waited_s: float = 0.0
 
 
 class Member:
@@ -184,7 +185,7 @@ class Member:
         }  # fmt: skip
 
     def run(self) -> None:
-        """Read for the simulated time; what is still open then is sealed as at a stop."""
+        """Read for the simulated time; windows that are still open then are sealed as at a stop."""
         for step in range(round(self._size.seconds / _STEP_S)):
             before, self._now = step * _STEP_S, (step + 1) * _STEP_S
             for partition, owner in self._owners.items():
@@ -212,12 +213,14 @@ class Member:
             self._join(window, tick)
             self._count(window)
         self._counts.reasons[reason] += len(tick.windows)
-        began = time.process_time()
+        began, since = time.process_time(), time.monotonic()
         windows = [one for state in self._states.values() for one in state.complete_windows()]
         self._sink.apply(windows, self._reader)
         for state in self._states.values():
             state.ready.clear()
-        self._counts.joiner_s += time.process_time() - began
+        worked = time.process_time() - began
+        self._counts.joiner_s += worked
+        self._counts.waited_s += time.monotonic() - since - worked
 
     def _score(self, window: SealedWindow) -> None:
         """Answer each sampled capture: nine of ten as live did."""
@@ -273,7 +276,7 @@ class Member:
 
 
 def began_us(captures: Captures) -> int:
-    """When the first capture was made."""
+    """Return the time of the first capture."""
     return captures._began
 
 
@@ -325,12 +328,13 @@ def simulate(size: Size, server: str) -> Iterator[str]:
     )
     yield (
         f"  CPU of one member for a second of traffic: sampler {counts.sampler_s / size.seconds / size.members:.2f} s,"
-        f" joiner {counts.joiner_s / size.seconds / size.members:.2f} s"
+        f" joiner {counts.joiner_s / size.seconds / size.members:.2f} s;"
+        f" it waits {counts.waited_s / size.seconds / size.members:.2f} s for PostgreSQL"
     )
 
 
 def sizes(connection: psycopg.Connection[Any]) -> dict[str, int]:
-    """Bytes of the tables that grow with traffic, indexes included."""
+    """Return the bytes of the tables that grow with traffic, indexes included."""
     return {
         name: one(
             connection,
@@ -342,7 +346,7 @@ def sizes(connection: psycopg.Connection[Any]) -> dict[str, int]:
 
 
 def one(connection: psycopg.Connection[Any], query: str) -> int:
-    """Return the one number that a query gives."""
+    """Return the one number of a query's result."""
     row = connection.execute(query.encode()).fetchone()
     assert row is not None
     return int(row[0])

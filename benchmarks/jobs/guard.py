@@ -1,4 +1,4 @@
-"""`make bench-guard`: fails when a stage costs over twice what it did, against the plain loop of the same run."""
+"""`make bench-guard`: fails if a stage costs more than twice its former share of the plain loop of the same run."""
 
 import json
 import statistics
@@ -18,7 +18,7 @@ TRIES = 4
 
 
 def main() -> None:
-    """Measure; with `--write` keep the ratios as what later runs are compared with."""
+    """Measure; with `--write` store the ratios for comparison with later runs."""
     with tempfile.TemporaryDirectory() as folder:
         work = stages.stages(Path(folder))
         if "--write" in sys.argv:
@@ -27,7 +27,7 @@ def main() -> None:
                 json.dumps({"machine": tables.machine(), "share_of_plain_loop": found}, indent=1) + "\n"
             )
         before: dict[str, float] = json.loads(BASELINE.read_text())["share_of_plain_loop"]
-        # A neighbour on the machine makes some measurements dear, slower code makes all of them so.
+        # Other work on the machine makes some measurements expensive, slower code makes all of them expensive.
         for _ in range(TRIES):
             found = shares(work, RUNS)
             worse = [name for name, share in found.items() if share > FACTOR * before[name]]
@@ -40,6 +40,6 @@ def main() -> None:
 
 
 def shares(work: Mapping[str, stages.Stage], runs: int) -> dict[str, float]:
-    """The CPU time of each guarded stage over the plain loop's, the median of the runs."""
+    """Return the CPU time of each guarded stage divided by the plain loop's, the median of the runs."""
     measured = [{name: stages.measured(work[name]).cpu_us for name in (stages.LOOP, *GUARDED)} for _ in range(runs)]
     return {name: statistics.median(run[name] / run[stages.LOOP] for run in measured) for name in GUARDED}

@@ -1,9 +1,8 @@
-"""What the hook costs a live service, beside its peers: `python -m benchmarks hook-loads`.
+"""The cost of the hook for a live service, compared with its peers: `python -m benchmarks hook-loads`.
 
-Each contender runs in a process of its own on one core, all with the same interpreter and libraries, one after the
-other and then all over again; the broker has the other cores. There are four loads, a steady rate and as fast as it
-goes, each on one thread and on eight; runs that are there already are kept, so that the loads may be measured one at a
-time. The tables go to benchmarks/results/.
+Each contender runs in a separate process on one core, all with the same interpreter and libraries, in turns; the broker
+has the other cores. There are four loads: a steady rate and full speed, each on one thread and on eight. Existing runs
+are kept, so that the loads may be measured one at a time. The tables go to benchmarks/results/.
 """
 
 import argparse
@@ -51,7 +50,7 @@ Runs = dict[str, list[dict[str, float]]]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests a second, 0 for as many as there may be, and the threads that make them."""
+    """Requests a second, 0 for full speed, and the threads that make them."""
 
     rate: float
     threads: int
@@ -97,7 +96,7 @@ def measure(bootstrap: str, names: list[str], runs: int, load: Load, seconds: fl
 
 
 def rows(result: tables.Data, columns: Sequence[str] = COLUMNS) -> list[str]:
-    """One load's table: medians over the runs with their spread in microseconds, and the call against the baseline."""
+    """Return one load's table: medians over the runs with their spread in microseconds, and ratios to the baseline."""
     runs, errors = result["runs"], result["errors"]
     base = tables.median(runs[BASELINE], "call_p50") if BASELINE in runs else None
     heads = [column.replace("_", " ").replace("p999", "p99.9") for column in columns]
@@ -121,7 +120,7 @@ def rows(result: tables.Data, columns: Sequence[str] = COLUMNS) -> list[str]:
 
 
 def how(result: tables.Data) -> str:
-    """The load, and where and when it was measured."""
+    """Return the load, and where and when it was measured."""
     load = Load(result["rate"], result["threads"])
     return f"{load}, runs of {result['seconds']:g} s: {tables.measured(result['machine'])}"
 
@@ -134,7 +133,7 @@ def measure_all(
     only: str | None = None,
     seconds: float = SECONDS,
 ) -> Path:
-    """Measure loads and put their runs beside those that are kept; returns where the tables are."""
+    """Measure loads and add their runs to the stored ones; return the paths of the tables."""
     names = [name for name in NAMES if any(part in name for part in (only or "").split(";"))]
     kept = output / f"hook-{kind}.json"
     output.mkdir(parents=True, exist_ok=True)
@@ -161,7 +160,7 @@ def measure_all(
 
 
 def markdown(kind: str, results: tables.Data) -> str:
-    """The tables of all loads."""
+    """Return the tables of all loads."""
     place = "Apache Kafka" if kind == "kafka" else "librdkafka's mock"
     lines = [f"## What a capture costs the live service, in microseconds, on {place}", ""]
     for name in LOADS:
@@ -171,7 +170,7 @@ def markdown(kind: str, results: tables.Data) -> str:
 
 
 def main() -> None:
-    """Measure the loads that the command line names, and write the tables of all that were measured."""
+    """Measure the loads that the command line names, and write the tables of all measured loads."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks hook-loads", description=__doc__)
     parser.add_argument("loads", nargs="*", default=list(LOADS), help=f"of {', '.join(LOADS)}; default: all")
     parser.add_argument("--only", help="contenders whose names hold one of these texts (a;b;c)")

@@ -17,7 +17,7 @@ from benchmarks.jobs.scorer import Setting
 GNOMON = "Gnomon"
 QUIX = "Quix Streams, PostgreSQLSink, spared the join"
 
-# Name, module, how rows are written.
+# Name, module, method of writing rows.
 PEERS = (
     (QUIX, "join_quix", 1),
     ("dict join, executemany", "join_confluent", 0),
@@ -32,7 +32,7 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Joining:
-    """A stream whose captures have been scored, every one of them, and a database server."""
+    """A stream with scored captures, and a database server."""
 
     scoring: Setting
     server: str
@@ -40,7 +40,7 @@ class Joining:
 
     @property
     def shadow(self) -> str:
-        """The topic of the outcomes."""
+        """Return the topic of the outcomes."""
         return f"gnomon.{self.scoring.stream}.shadow.{self.deployment}"
 
 
@@ -59,7 +59,7 @@ def score(setting: Setting) -> str:
 
 
 class Counted:
-    """How far a job is, asked at most every _LOOK_S so that the question costs the database little."""
+    """The progress of a job, read at most every _LOOK_S so that the query costs the database little."""
 
     def __init__(self, url: str, query: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
@@ -130,7 +130,7 @@ def peer(joining: Joining, module: str, way: int) -> Callable[[int], Measured]:
 
 
 def joined(joining: Joining) -> dict[str, Callable[[int], Measured]]:
-    """Ours and every peer's."""
+    """Return our joiner's and every peer's results."""
     return {
         GNOMON: gnomon(joining),
         **{name: peer(joining, module, way) for name, module, way in PEERS},

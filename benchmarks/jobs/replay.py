@@ -1,7 +1,7 @@
-"""`python -m benchmarks replay`: the load test of `gnomon replay --batch 1` on the hundred trees, at rate after rate.
+"""`python -m benchmarks replay`: the load test of `gnomon replay --batch 1` on the hundred trees, at several rates.
 
-One worker; nothing is pinned, so that whoever sends and whoever scores have a core each, where there are two. The
-figures go to `benchmarks/results/replay.json`, the table to the terminal.
+One worker; nothing is pinned, so that sender and worker have a core each, if there are two. The figures go to
+`benchmarks/results/replay.json`, the table to the terminal.
 """
 
 import argparse
@@ -24,7 +24,7 @@ COLUMNS = ("offered/s", "answered/s", "response p50", "p95", "p99", "service p50
 
 
 def main() -> None:
-    """Measure every rate, each with requests for the same time, and keep what was found."""
+    """Measure every rate, each with requests for the same time, and store the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks replay", description=__doc__)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="requests a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each rate; default: 10")
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def replayed(bootstrap: str, stream: str, folder: Path, rate: float, captures: int) -> dict[str, Any]:
-    """What `gnomon replay --json` says."""
+    """Return the output of `gnomon replay --json`."""
     command = [
         COMMAND, "replay", "--bootstrap-servers", bootstrap, "--stream", stream,
         "--model", folder / "trees.onnx", "--rate", rate, "--batch", 1, "--captures", captures, "--json",
@@ -55,12 +55,12 @@ def replayed(bootstrap: str, stream: str, folder: Path, rate: float, captures: i
 
 
 def cells(point: dict[str, Any]) -> list[str]:
-    """One line of the table; times in milliseconds."""
+    """Return one line of the table; times in milliseconds."""
     times = [f"{point[name][part]:.2f}" for name in ("response_ms", "service_ms") for part in ("p50", "p95", "p99")]
     rates = [f"{point[name]:,.0f}" for name in ("offered_per_second", "achieved_per_second")]
     return [*rates, *times, f"{point['cpu_cores']:.2f}", f"{point['peak_rss_bytes'] / 2**20:.0f}"]
 
 
 def line(cells: Sequence[str]) -> str:
-    """A line of a Markdown table."""
+    """Return a line of a Markdown table."""
     return f"| {' | '.join(cells)} |"

@@ -1,9 +1,9 @@
-"""`python -m benchmarks reports --pairs N`: fill a database with N pairs, ask every report once, write the times down.
+"""`python -m benchmarks reports --pairs N`: fill a database with N pairs, run every report once, write the times.
 
-The times are in seconds, over the whole period and over one day two days before its end; beside them stands which
-tables of pairs or labels were read from end to end for that day, by the server's own count of scans. What answers from
-the rollups is asked to read the pairs, too ("exact"). At last a cohort is sealed and kept, as `gnomon db maintain` does
-it, and what answers from there is asked again.
+The times are in seconds, over the whole period and over one day two days before its end; next to them are the tables of
+pairs or labels that were scanned completely for that day, by the server's own count of scans. Reports that use the
+rollups are also run on the pairs ("exact"). Finally a cohort is sealed and stored, as `gnomon db maintain` does, and
+the reports that use it are run again.
 
 `--growth` fills smaller databases instead, of 5 and of 20 deployments with 1,000 pairs each, and writes how much longer
 each report takes over the larger one: four times as long is linear.
@@ -37,7 +37,7 @@ from gnomon_migrations import runner
 from gnomon_schemas.errors import GnomonError
 
 TIMEOUT = "300s"
-# Of `quality` one horizon is asked for: each is a question of its own.
+# Only one horizon of `quality`, because each is a separate query.
 EXTRA: dict[str, dict[str, Any]] = {"quality": {"horizon": "1 day"}, "labels": {"horizon": "1 day"}}
 PAGE, SKEWED = "the page", "skew"
 RECOMPUTED = 20_000  # requests in the file that `skew` compares with
@@ -57,7 +57,7 @@ from report_v1.cohorts c where c.horizon = '1 day' and not c.sealed
 
 
 def main() -> None:
-    """Fill, ask, write."""
+    """Fill, query, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks reports", description=__doc__)
     parser.add_argument("--pairs", type=int, default=1_000_000, help="default: 1,000,000")
     parser.add_argument("--database", help="URL of a migrated, empty database; default: an embedded server's")
@@ -88,14 +88,14 @@ def main() -> None:
 
 
 def wanted(only: str | None) -> list[str]:
-    """The reports to ask, in the order of the catalogue; what seals a cohort comes last, for it changes the answers."""
+    """Return the reports to run, in the order of the catalogue; a report that seals a cohort comes last."""
     names = [*REPORTS, SKEWED, PAGE, *EXACT, KEEPING]
     return [name for name in names if only is None or name in only.split(";")]
 
 
 @contextlib.contextmanager
 def database(url: str | None) -> Iterator[str]:
-    """The database given, or one of an embedded server that lasts as long as the block."""
+    """Yield the given database, or one of an embedded server that lasts as long as the block."""
     if url is not None:
         yield url
         return
@@ -104,7 +104,7 @@ def database(url: str | None) -> Iterator[str]:
 
 
 def measure(connection: psycopg.Connection[Any], name: str, end: datetime, whole: bool = True) -> dict[str, Any]:
-    """Times of one report, and what it reads whole for a day; without the whole period's time if not `whole`."""
+    """Return the times of one report, and the tables that it scans for a day; without the total time if not `whole`."""
     row: dict[str, Any] = {"report": name, "day_s": None, "read_whole": []}
     if name in ALONE:
         row["whole_s"] = ALONE[name](connection)
@@ -124,7 +124,7 @@ def measure(connection: psycopg.Connection[Any], name: str, end: datetime, whole
 
 
 def keep(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
-    """Seal a cohort, compute and keep what is kept of it; the times of that and of asking for it afterwards."""
+    """Seal a cohort, compute and store its results; return the times of that and of queries afterwards."""
     connection.execute("set statement_timeout = 0")
     connection.execute(SEAL)
     began = time.perf_counter()
@@ -139,7 +139,7 @@ def keep(connection: psycopg.Connection[Any]) -> list[dict[str, Any]]:
 
 
 def timed(connection: psycopg.Connection[Any], name: str, question: Question) -> float | str:
-    """Seconds, or why there are none."""
+    """Return seconds, or the error."""
     began = time.perf_counter()
     try:
         ask(connection, name, question)
@@ -149,7 +149,7 @@ def timed(connection: psycopg.Connection[Any], name: str, question: Question) ->
 
 
 def refer(connection: psycopg.Connection[Any], end: datetime) -> None:
-    """Freeze the oldest day as the reference that drift and feature health compare with, if there is none."""
+    """Freeze the oldest day as the reference for drift and feature health, if there is none."""
     if connection.execute("select from gnomon.reference_profiles limit 1").fetchone() is None:
         row = connection.execute("select min(event_time) from gnomon.pairs where event_time < %s", [end]).fetchone()
         assert row is not None
@@ -158,7 +158,7 @@ def refer(connection: psycopg.Connection[Any], end: datetime) -> None:
 
 
 def page(connection: psycopg.Connection[Any]) -> float | str:
-    """Seconds that the HTML page takes, from the first question to the last character."""
+    """Return the seconds for the HTML page, from the first query to the last character."""
     began = time.perf_counter()
     try:
         render(gather(connection, Question(traffic.STREAM), datetime.now(UTC)))
@@ -168,7 +168,7 @@ def page(connection: psycopg.Connection[Any]) -> float | str:
 
 
 def skewed(connection: psycopg.Connection[Any]) -> float | str:
-    """Seconds of `skew` over all pairs and a file of RECOMPUTED requests with every feature, the file read before."""
+    """Return the seconds of `skew` over all pairs and a file of RECOMPUTED requests, already read."""
     with connection.transaction(force_rollback=True):
         columns = skew.feature_columns(connection, traffic.STREAM)
         numbers = [name for name in columns if columns[name].kind == "numeric"]
@@ -248,12 +248,12 @@ def grow(folder: Path) -> None:
 
 
 def ratio(few: float | str, many: float | str) -> float | None:
-    """How many times as long the second one took."""
+    """Return how many times as long the second one took."""
     return round(many / few, 1) if isinstance(few, float) and isinstance(many, float) and few > 0 else None
 
 
 def scans(connection: psycopg.Connection[Any]) -> dict[str, int]:
-    """How often each table of pairs or labels was read from end to end, functions planned on their own included."""
+    """Return how often each table of pairs or labels was scanned, also by functions that are planned separately."""
     connection.execute("select pg_stat_force_next_flush()")
     connection.execute("select pg_stat_clear_snapshot()")
     rows = connection.execute(
@@ -263,7 +263,7 @@ def scans(connection: psycopg.Connection[Any]) -> dict[str, int]:
 
 
 def write(folder: Path, pairs: int, filled: float | None, row: dict[str, Any]) -> None:
-    """Put a row into reports-PAIRS.json, where others may stand, and write the table beside it."""
+    """Write a row into reports-PAIRS.json, which may hold others, and write the table next to it."""
     folder.mkdir(parents=True, exist_ok=True)
     where = tables.machine()
     path = folder / f"reports-{pairs}"
@@ -294,11 +294,11 @@ def write(folder: Path, pairs: int, filled: float | None, row: dict[str, Any]) -
 
 
 def cell(value: float | str | None) -> str:
-    """A number, the reason why there is none, or nothing."""
+    """Return a number, the reason why there is none, or nothing."""
     return "" if value is None else str(value)
 
 
 def say(text: str) -> None:
-    """To the terminal, at once."""
+    """Print at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -1,8 +1,8 @@
-"""`python -m benchmarks rows`: the joiner's rate against how many pairs the database holds already.
+"""`python -m benchmarks rows`: the joiner's rate as a function of the number of stored pairs.
 
-Each size has a database of its own, and the sizes take turns: the same logs are joined again and again, each time as a
-new deployment. Before, the pairs of the first one were multiplied, all of them in the table partition that the joiner
-writes to. A pair takes about 800 bytes of disk. The points are kept in `benchmarks/results/rows.json`.
+Each size has a separate database, and the sizes take turns: the same logs are joined repeatedly, each time as a
+new deployment. Before, the pairs of the first one are multiplied, all in the table partition that the joiner
+writes to. A pair takes about 800 bytes of disk. The points are stored in `benchmarks/results/rows.json`.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def point(held: int, runs: list[Measured]) -> dict[str, Any]:
-    """What is kept of the runs at one size."""
+    """Return the stored result of the runs at one size."""
     return {
         "rows": held,
         "rows_per_second": round(statistics.median(run.rows_per_second for run in runs)),
@@ -67,7 +67,7 @@ def point(held: int, runs: list[Measured]) -> dict[str, Any]:
 
 
 def joined(joining: joiner.Joining, url: str, started: list[object]) -> Measured:
-    """Join the logs as a new deployment; afterwards it has another name, so that the next run is new too."""
+    """Join the logs as a new deployment; afterwards rename it, so that the next run is new too."""
     name = joining.deployment
     mine = f"({joiner.PROGRESS} where deployment_id = (select max(deployment_id) from gnomon.deployments))"
     setting = joining.scoring
@@ -82,7 +82,7 @@ def joined(joining: joiner.Joining, url: str, started: list[object]) -> Measured
 
 
 def grow(url: str, size: int) -> int:
-    """Multiply the first deployment's pairs until there are at least so many; return how many there are."""
+    """Multiply the first deployment's pairs until there are at least so many; return their number."""
     with psycopg.connect(url, autocommit=True) as connection:
         found = connection.execute(
             "select count(*), count(*) filter (where source_partition = 0), max(source_partition) from gnomon.pairs"

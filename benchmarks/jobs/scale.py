@@ -1,8 +1,8 @@
-"""`python -m benchmarks scale`: how throughput and delay of the scorer move with what surrounds it.
+"""`python -m benchmarks scale`: throughput and delay of the scorer as functions of its environment.
 
 Each point is a run of the shipped command on one core, real Apache Kafka on the others. Throughput is measured over
 full topics, delay while captures arrive at a steady rate. The points go to `benchmarks/results/scale.json` (a part
-measured again replaces its own), and the picture is drawn anew. All parts take about ten minutes.
+measured again replaces its own), and the picture is drawn again. All parts take about ten minutes.
 """
 
 import argparse
@@ -29,23 +29,23 @@ from gnomon_schemas.codec import Record
 from gnomon_schemas.features import FeatureSchema
 
 RESULT = tables.RESULTS / "scale.json"
-# What the scorer may score in the runs of the arrival rate: so low that ten times of it can still be produced.
+# The scoring limit in the runs of the arrival rate: so low that ten times as many captures can be produced.
 BUDGET = 3000
 ARRIVALS = (0.1, 0.3, 1.0, 3.0, 10.0)
-EFFICIENCY = 0.8  # of the budget that is planned with: the default of `score.efficiency`
+EFFICIENCY = 0.8  # of the planned budget: the default of `score.efficiency`
 WINDOW_S = 1.0
-# Captures a second where it is not the rate that is varied: what even a thousand features leave time for.
+# Captures a second if another quantity is varied: low enough for a thousand features.
 STEADY = 200.0
 _EVERYWHERE = os.sched_getaffinity(0)
 # Windows of about half a second, so that progress is seen.
 _SHORT = {"GNOMON_SCORE__RESERVOIR_ROWS": "4000", "GNOMON_SCORE__BATCH_ROWS": "500"}
-_SETTLED_S = 6.0  # from the first window: the others have joined by then
+_SETTLED_S = 6.0  # from the first window: the other members have joined by then
 Point = dict[str, Any]
 _WAITS = "benchmarks.harness.waits:model"
 
 
 def main() -> None:
-    """Measure the parts that the command line names, keep them, and draw what is kept."""
+    """Measure the parts that the command line names, store them, and draw the stored points."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks scale", description=__doc__)
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--rows", type=int, default=300_000, help="captures of 25 features; default: 300,000")
@@ -63,19 +63,19 @@ def main() -> None:
 
 
 class Bench:
-    """A broker and how much is to be measured on it."""
+    """A broker and the amount to measure on it."""
 
     def __init__(self, bootstrap: str, folder: Path, rows: int, seconds: float) -> None:
         self.bootstrap, self.folder, self.rows, self.seconds = bootstrap, folder, rows, seconds
 
     def setting(self, rows: int, stream: str) -> scorer.Setting:
-        """What a run of `gnomon score` needs."""
+        """Return the setting of a run of `gnomon score`."""
         return scorer.Setting(self.bootstrap, stream, self.folder, rows, 5.0)
 
     def drained(self, setting: scorer.Setting, at: dict[str, Any], *arguments: str) -> Point:
-        """One run over a full topic, every capture scored, as a point."""
+        """Return one run over a full topic, every capture scored, as a point."""
         try:
-            # Windows of a tenth of the topic at most: in one that holds it all no progress could be seen.
+            # Windows of a tenth of the topic at most: with one window, no progress could be measured.
             environment = {"GNOMON_SCORE__RESERVOIR_ROWS": str(min(200_000, setting.rows // 10))}
             measured = scorer.gnomon(setting, "--no-sampling", *arguments, environment=environment)(0)
         except BenchmarkError as error:
@@ -85,7 +85,7 @@ class Bench:
 
 
 def told(at: dict[str, Any], measured: Measured) -> Point:
-    """A measured run as a point."""
+    """Return a measured run as a point."""
     point = {
         **at,
         "rows_per_second": round(measured.rows_per_second),
@@ -97,7 +97,7 @@ def told(at: dict[str, Any], measured: Measured) -> Point:
 
 
 def partitions(bench: Bench) -> list[Point]:
-    """Every capture scored, from topics of 1 to 64 partitions."""
+    """Score every capture, from topics of 1 to 64 partitions."""
     points = []
     for count in (1, 4, 16, 64):
         stream = scorer.fill(bench.bootstrap, bench.folder, bench.rows, workload.features(), partitions=count)
@@ -109,7 +109,7 @@ def partitions(bench: Bench) -> list[Point]:
 
 
 def features(bench: Bench) -> list[Point]:
-    """Every capture scored, of 10 to 1,000 numbers."""
+    """Score every capture, of 10 to 1,000 numbers."""
     points = []
     for count in (10, 30, 100, 300, 1000):
         rows = max(6_000, min(bench.rows, bench.rows * 30 // count))
@@ -122,7 +122,7 @@ def features(bench: Bench) -> list[Point]:
 
 
 def members(bench: Bench) -> list[Point]:
-    """One, two and four members of a group whose model is elsewhere, on all cores, from when the group has settled."""
+    """Measure one, two and four members of a group whose model is elsewhere, on all cores, after the group settled."""
     stream = scorer.fill(bench.bootstrap, bench.folder, max(bench.rows, 800_000), workload.features(), partitions=8)
     setting = replace(bench.setting(bench.rows, stream), partitions=8)
     points = []
@@ -139,7 +139,7 @@ def members(bench: Bench) -> list[Point]:
             jobs[0].until(seals.seen, 1)
             settled = time.monotonic() + _SETTLED_S
             while time.monotonic() < settled:
-                time.sleep(0.05)  # a look at the log from outside now and then costs the members little
+                time.sleep(0.05)  # reading the log from outside occasionally costs the members little
                 seals.seen()
             before, began, spent = seals.seen(), time.monotonic(), sum(job.cpu_s() for job in jobs)
             while time.monotonic() < began + bench.seconds:
@@ -160,7 +160,7 @@ def members(bench: Bench) -> list[Point]:
 
 
 def window(bench: Bench) -> list[Point]:
-    """Three times what may be scored arrives, in windows of at most 0.25 to 20 seconds."""
+    """Send three times the scoring limit, in windows of at most 0.25 to 20 seconds."""
     stream = scorer.fill(bench.bootstrap, bench.folder, bench.rows, workload.features())
     points = []
     for seconds in (0.25, 1.0, 5.0, 20.0):
@@ -170,7 +170,7 @@ def window(bench: Bench) -> list[Point]:
 
 
 def arrival(bench: Bench) -> list[Point]:
-    """From a tenth to ten times of what may be scored: sampled share, delay of a window, throughput."""
+    """Send from a tenth to ten times the scoring limit: sampled share, delay of a window, throughput."""
     stream = scorer.fill(bench.bootstrap, bench.folder, 5_000, workload.features())
     points = []
     for share in ARRIVALS:
@@ -181,17 +181,17 @@ def arrival(bench: Bench) -> list[Point]:
 
 
 def delays(point: Point) -> Point:
-    """What was measured at the steady rate, beside the throughput over a full topic."""
+    """Return the results at the steady rate, with the throughput over a full topic."""
     return {name: point[name] for name in ("delay_median_s", "delay_most_s", "bound_s")}
 
 
 def paced(
     bench: Bench, arrivals: "Arrivals", window_s: float = WINDOW_S, members: int = 1, model: str | None = None
 ) -> Point:
-    """Score what arrives at a steady rate; a window's delay is from its first capture to its being readable.
+    """Score captures at a steady rate; a window's delay is from its first capture until it is readable.
 
-    The bound is W + K/S of docs/scorer.md: a window's life, and the time that what it may sample takes. Reading and
-    writing come on top.
+    The bound is W + K/S of docs/scorer.md: a window's life, and the time to score its sample. Reading and writing are
+    additional.
     """
     setting = replace(bench.setting(bench.rows, arrivals.stream), partitions=arrivals.partitions)
     topic, started = scorer.command(setting, "--budget", str(BUDGET), "--window", str(window_s), "--from", "latest")

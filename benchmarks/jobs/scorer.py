@@ -39,7 +39,7 @@ PEERS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """A broker with a filled live topic, and a folder with what the peers read."""
+    """A broker with a filled live topic, and a folder with the peers' files."""
 
     bootstrap: str
     stream: str
@@ -50,13 +50,13 @@ class Setting:
 
     @property
     def live(self) -> str:
-        """The topic that everybody reads."""
+        """Return the topic that all contenders read."""
         return f"gnomon.{self.stream}.live"
 
 
 @contextlib.contextmanager
 def filled(rows: int, seconds: float) -> Iterator[Setting]:
-    """A topic full of captures on an Apache Kafka of its own; it and this process stay off the core of the jobs."""
+    """Yield a full topic of captures on a separate Apache Kafka, which stays off the core of the jobs."""
     os.sched_setaffinity(0, cores()[1])
     with tempfile.TemporaryDirectory() as scratch, broker("kafka", Path(scratch)) as bootstrap:
         stream = fill(bootstrap, Path(scratch), rows, workload.features())
@@ -101,7 +101,7 @@ def peer(setting: Setting, module: str, batch: int) -> Callable[[int], Measured]
 
 
 def command(setting: Setting, *arguments: str) -> tuple[str, list[object]]:
-    """The topic of a new deployment, and the command that scores for it."""
+    """Return the topic of a new deployment, and the command that scores for it."""
     name = f"d-{uuid.uuid4().hex[:8]}"
     started = [
         COMMAND, "score", "--bootstrap-servers", setting.bootstrap, "--stream", setting.stream,
@@ -118,24 +118,24 @@ def gnomon(
     def run(_: int) -> Measured:
         topic, started = command(setting, *arguments)
         workload.create(setting.bootstrap, topic, partitions=setting.partitions)
-        # In a window that holds a whole short topic no progress could be seen.
+        # With one window for a whole short topic, no progress could be measured.
         short = {"GNOMON_SCORE__RESERVOIR_ROWS": str(min(200_000, setting.rows // 5))}
         with watching(setting, topic) as progress, Job(started, cores()[0], environment or short) as job:
-            # A window is committed whole, so a short look would see no progress at all.
+            # A window is committed whole, so a short measurement would see no progress at all.
             return job.watch(progress.seen, setting.rows, 10 * setting.seconds, stall_s=40.0)
 
     return run
 
 
 def watching(setting: Setting, topic: str) -> "Committed | Seals":
-    """How many captures a scorer's committed windows have counted, for as little as can be where that is stored."""
+    """Return how many captures a scorer's committed windows have counted, at the lowest cost."""
     if setting.bootstrap in MOCKS:
         return Seals(setting.bootstrap, topic, partitions=setting.partitions)
     return Committed(setting, topic.rpartition(".")[2])
 
 
 class Committed:
-    """Asks for the offsets that a scorer commits with its windows: nothing of what it writes is read for that."""
+    """Reads the offsets that a scorer commits with its windows, without reading its records."""
 
     def __init__(self, setting: Setting, deployment: str) -> None:
         group = f"gnomon.{setting.stream}.score.{deployment}"
@@ -159,7 +159,7 @@ class Committed:
 
 
 class Seals:
-    """Counts the captures of the windows that a shadow topic holds, by the last record of each; tells `each` of it."""
+    """Counts the captures of the windows in a shadow topic, by the last record of each; calls `each` with it."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class Seals:
         self._consumer.close()
 
     def seen(self) -> int:
-        """Read what is new, and return the captures counted so far."""
+        """Read new records, and return the captures counted so far."""
         while messages := self._consumer.consume(10_000, timeout=0.0):
             for message in messages:
                 error = message.error()
@@ -235,7 +235,7 @@ class Tally:
         self._consumer.close()
 
     def seen(self) -> int:
-        """Return it."""
+        """Return the number."""
         for message in self._consumer.consume(10_000, timeout=0.0):
             if message.error() is None:
                 self._seen = int(message.value() or b"0")
@@ -243,7 +243,7 @@ class Tally:
 
 
 def scored(setting: Setting) -> dict[str, Callable[[int], Measured]]:
-    """Everything scored: ours and every peer's."""
+    """Compare ours and every peer's scoring."""
     return {
         GNOMON: gnomon(setting, "--no-sampling"),
         **{name: peer(setting, module, batch) for name, module, batch in PEERS},
@@ -251,7 +251,7 @@ def scored(setting: Setting) -> dict[str, Callable[[int], Measured]]:
 
 
 def sampled_out(setting: Setting) -> dict[str, Callable[[int], Measured]]:
-    """Ours with next to nothing sampled, beside reading alone."""
-    # Short windows, each of which says how far the scorer is.
+    """Compare ours with almost nothing sampled, and reading alone."""
+    # Short windows, each of which shows the scorer's progress.
     ours = gnomon(setting, "--budget", "100", "--window", "0.25")
     return {ALONE: drain(setting), "Gnomon, sampled out": ours}

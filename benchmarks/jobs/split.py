@@ -20,7 +20,7 @@ _MODEL_ROWS, _MODEL_CALLS = 4096, 100
 
 
 def main() -> None:
-    """Score a full topic, every capture; print and keep what each thread took from the first windows to the last."""
+    """Score a full topic, every capture; print and store the time of each thread from the first windows to the last."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks split", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="captures in the topic; default: 1,000,000")
     rows = parser.parse_args().rows
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def threads(pids: list[int]) -> dict[str, float]:
-    """Seconds on a processor so far by thread: its process's place in `pids`, its name, its number there."""
+    """Return the processor seconds so far by thread: the index of its process in `pids`, its name, its number there."""
     found: dict[str, float] = {}
     for place, pid in enumerate(pids):
         with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def threads(pids: list[int]) -> dict[str, float]:
 
 
 def model(folder: Path) -> float:
-    """Microseconds of CPU a row of the trees alone, in large batches on one thread."""
+    """Return microseconds of CPU a row of the trees alone, in large batches on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(folder / "trees.onnx", options, providers=["CPUExecutionProvider"])

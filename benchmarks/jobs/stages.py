@@ -1,4 +1,4 @@
-"""Single stages in one process, without a broker: CPU time a row, ours beside the plain way, in one run."""
+"""Single stages in one process, without a broker: CPU time a row, compared with the plain way, in one run."""
 
 import hashlib
 import time
@@ -43,7 +43,7 @@ Stage = Callable[[], object]
 
 
 def stages(folder: Path) -> dict[str, Stage]:
-    """Each works on ROWS captures a call; `folder` takes the model."""
+    """Return stages, each of which works on ROWS captures a call; `folder` holds the model."""
     features = workload.features()
     workload.write(folder, features)
     live, shadow = features.live, record_schema("ShadowPrediction")

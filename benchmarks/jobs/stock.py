@@ -1,8 +1,8 @@
 """`python -m benchmarks stock --pairs N`: every report on the embedded PostgreSQL and on Debian's, over N pairs.
 
-Both get the same traffic. Each report is asked once for the whole period, in seconds: of the embedded server, of
-Debian's with its own settings as an owner without superuser rights and as `gnomon_reader`, and of the same where no
-table was ever analyzed. A connection is a plain one: what any SQL client has, without what Gnomon's own sessions set.
+Both get the same traffic. Each report runs once for the whole period, in seconds: on the embedded server, on Debian's
+with default settings as an owner without superuser rights and as `gnomon_reader`, and on the same before any table was
+analyzed. The connection is that of any SQL client, without the settings of Gnomon's own sessions.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _FORGET = (
 
 
 def main() -> None:
-    """Fill both servers, ask, write benchmarks/results/stock.json."""
+    """Fill both servers, query them, write benchmarks/results/stock.json."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks stock", description=__doc__)
     parser.add_argument("--pairs", type=int, default=100_000, help="default: 100,000")
     parser.add_argument("--output", type=Path, default=tables.RESULTS, help="folder of the results")
@@ -68,13 +68,13 @@ def measured(programs: Path, pairs: int) -> Mapping[str, object]:
 
 
 def filled(url: str, pairs: int) -> None:
-    """Put the traffic into an empty database."""
+    """Insert the traffic into an empty database."""
     runner.upgrade(engine_for(url))
     traffic.fill(url, pairs)
 
 
 def ask_all(urls: Mapping[str, str], times: dict[str, list[float | str]]) -> None:
-    """Append the times of every report, asked of one server after the other: what runs beside this meets them alike."""
+    """Append the times of every report, on one server after the other, so that other work affects them alike."""
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(psycopg.connect(url, autocommit=True)) for url in urls.values()]
         for connection in connections:

@@ -1,7 +1,7 @@
 """`python -m benchmarks verdict --pairs N`: fill a database with N pairs, seal them, and decide; seconds of each part.
 
 Nine in ten pairs are the challenger's, in clusters, with labels and two segments; the rest are the control's. The plan
-asks for the Brier score, with accuracy and agreement as guardrails. Each run decides anew.
+uses the Brier score, with accuracy and agreement as guardrails. Each run decides again.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """`python -m benchmarks whole`: from the live topic to rows in PostgreSQL, everything on this machine's cores at once.
 
-First what is sustained over a full topic, then the delay at a given rate: of each window, from its first capture's
-arrival at the scorer to its rows being visible in the database. Kept in `benchmarks/results/whole.json`.
+First the sustained rate over a full topic, then the delay at a given rate: of each window, from its first capture's
+arrival at the scorer until its rows are visible in the database. Stored in `benchmarks/results/whole.json`.
 """
 
 import argparse
@@ -32,14 +32,14 @@ _SEEN = "select coalesce(sum(sampled), 0) from gnomon.cells"
 _WINDOWS = """select window_id, seen, extract(epoch from opened_at)::float8, extract(epoch from sealed_at)::float8
 from gnomon.windows"""
 Floats = npt.NDArray[Any]
-# Windows of some thousand captures each, so that both services are at work from the first second on.
+# Windows of some thousand captures each, so that both services have work from the first second on.
 _SHORT = {"GNOMON_SCORE__RESERVOIR_ROWS": "20000"}
 _CAUGHT_UP_S = 5.0
-_LOOK_S = 0.02  # how often the database is asked from outside; nothing tells when a row is there
+_LOOK_S = 0.02  # how often the database is queried from outside, because nothing announces a row
 
 
 def main() -> None:
-    """Measure and keep both."""
+    """Measure and store both."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks whole", description=__doc__)
     parser.add_argument("--rows", type=int, default=400_000, help="captures in the full topic; default: 400,000")
     parser.add_argument("--runs", type=int, default=3, help="over the full topic; default: 3")
@@ -80,7 +80,7 @@ def pipeline(bench: Bench, stream: str, server: str, *arguments: str) -> Any:
 
 
 def full(bench: Bench, stream: str, server: str) -> dict[str, float]:
-    """Pairs a second from the first to the last of a full topic, and the CPU time a pair of each service."""
+    """Return pairs a second from the first to the last of a full topic, and the CPU time a pair of each service."""
     with pipeline(bench, stream, server, "--no-sampling") as (connection, jobs):
         began, first, done = 0.0, 0, 0
         spent = [0.0, 0.0]
@@ -100,7 +100,7 @@ def full(bench: Bench, stream: str, server: str) -> dict[str, float]:
 
 
 def delay(bench: Bench, server: str, rate: float) -> dict[str, Any]:
-    """Seconds from a window's first capture to its rows, weighted by its captures, at a steady rate."""
+    """Return the seconds from a window's first capture to its rows, weighted by its captures, at a steady rate."""
     stream = scorer.fill(bench.bootstrap, bench.folder, 5_000, workload.features())
     with (
         Arrivals(bench, stream, rate),
@@ -110,7 +110,7 @@ def delay(bench: Bench, server: str, rate: float) -> dict[str, Any]:
             for job in jobs:
                 job.check()
             time.sleep(_LOOK_S)
-        time.sleep(_CAUGHT_UP_S)  # what had gathered while the services started
+        time.sleep(_CAUGHT_UP_S)  # captures that arrived while the services started
         known = {row[0] for row in connection.execute(_WINDOWS).fetchall()}
         spent, busy = [job.cpu_s() for job in jobs], _busy_s()
         found: list[tuple[float, float, float, int]] = []
@@ -139,7 +139,7 @@ def delay(bench: Bench, server: str, rate: float) -> dict[str, Any]:
 
 
 def _quantiles(name: str, seconds: Floats, weights: Floats) -> dict[str, float]:
-    """Median, 99th percentile and maximum of delays, weighted."""
+    """Return median, 99th percentile and maximum of delays, weighted."""
     order = np.argsort(seconds)
     shares = np.cumsum(weights[order]) / weights.sum()
     places = {"p50_s": int(np.searchsorted(shares, 0.5)), "p99_s": int(np.searchsorted(shares, 0.99)), "most_s": -1}
@@ -147,6 +147,6 @@ def _quantiles(name: str, seconds: Floats, weights: Floats) -> dict[str, float]:
 
 
 def _busy_s() -> float:
-    """Seconds that all cores together have been at work so far."""
+    """Return the busy seconds of all cores together so far."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)

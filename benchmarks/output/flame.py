@@ -54,9 +54,9 @@ def main() -> None:
 
 
 def record(recorder: str, job: Job, name: str, seconds: int, folder: Path) -> None:
-    """Draw where the processes of a job spend their time, threads that only wait left out."""
+    """Draw where the processes of a job spend their time, without threads that only wait."""
     recorders = {}
-    # One recorder a process: where it follows children by itself, it leaves out in silence whom it cannot read.
+    # One recorder a process: if py-spy follows children itself, it silently omits those that it cannot read.
     for pid in job.pids():
         raw = folder / f"{name}.{pid}"
         to = ["--threads", "--format", "raw", "--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds)]
@@ -78,6 +78,6 @@ def record(recorder: str, job: Job, name: str, seconds: int, folder: Path) -> No
 
 
 def native(recorder: str, pid: int) -> list[str]:
-    """The option for frames of C code where they can be read: an optimised runtime may have none to be unwound."""
+    """Return the option for frames of C code if they can be read: an optimised runtime may not be readable."""
     tried = subprocess.run([recorder, "dump", "--native", "--pid", str(pid)], capture_output=True, check=False)
     return [] if tried.returncode else ["--native"]

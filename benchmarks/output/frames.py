@@ -1,4 +1,4 @@
-"""Flame graphs out of collapsed stacks, as `py-spy record --threads --format raw` writes them. No I/O."""
+"""Flame graphs from collapsed stacks, as `py-spy record --threads --format raw` writes them. No I/O."""
 
 import re
 from collections import Counter
@@ -8,12 +8,12 @@ from html import escape
 from benchmarks.harness.running import ROOT
 
 Stack = tuple[str, ...]
-# A thread that is seen at one place so often does nothing but wait there.
+# A thread that is at one place this often only waits there.
 _WAITING = 0.95
 _WIDTH, _HEIGHT, _MARGIN, _TITLE = 1200, 16, 10, 28
 _LETTER, _NARROWEST = 6.2, 1.5
 _OF_GNOMON, _OF_PYTHON, _NATIVE, _IDLE = "#9ecae1", "#fdd99b", "#f4b9a0", "#d9d9d9"
-# How a command gets to its work says nothing about the work.
+# The frames before a command's work are not interesting.
 _WORK = re.compile(r"gnomon_(?!consumer/(cli/|__main__))")
 _WAITS = re.compile(
     r"process |cnd_timedwait|pthread_cond|PyThread_acquire_lock|_queue_SimpleQueue_get|Connection\.wait|_exactly "
@@ -22,7 +22,7 @@ _WAITS = re.compile(
 
 
 def read(raw: str) -> Counter[Stack]:
-    """Samples of each stack, outermost first: process, thread, then from our first frame on, without line numbers."""
+    """Return the samples of each stack, outermost first: process, thread, then from our first frame on."""
     stacks: Counter[Stack] = Counter()
     for line in raw.splitlines():
         frames, _, count = line.rpartition(" ")
@@ -40,7 +40,7 @@ def _named(frame: str) -> str:
 
 
 def busy(stacks: Counter[Stack]) -> tuple[Counter[Stack], int]:
-    """The stacks of the threads that do not only wait, with what tells their thread left out; the others' samples."""
+    """Return the stacks of the threads that do not only wait, without their thread names; and the others' samples."""
     threads: dict[Stack, Counter[Stack]] = {}
     for stack, count in stacks.items():
         whose = tuple(frame for frame in stack if frame.startswith(("process ", "thread ")))
@@ -57,7 +57,7 @@ def busy(stacks: Counter[Stack]) -> tuple[Counter[Stack], int]:
 
 
 def boxes(stacks: Counter[Stack]) -> Iterator[tuple[int, int, int, str]]:
-    """Depth, first sample, samples and name of every box; those with the same callers share one."""
+    """Return depth, first sample, samples and name of every box; those with the same callers share one."""
     paths = sorted(stacks)
     depth = 0
     while paths := [path for path in paths if len(path) > depth]:
@@ -75,7 +75,7 @@ def boxes(stacks: Counter[Stack]) -> Iterator[tuple[int, int, int, str]]:
 
 
 def drawn(title: str, stacks: Counter[Stack]) -> str:
-    """An SVG, callers above what they call; each box has its name, samples and share as its title."""
+    """Return an SVG, callers above what they call; each box has its name, samples and share as its title."""
     total = stacks.total()
     scale = (_WIDTH - 2 * _MARGIN) / total
     found = [box for box in boxes(stacks) if box[2] * scale >= _NARROWEST]

@@ -1,7 +1,7 @@
 """`python -m benchmarks page`: write the tables of README.md and docs/ from benchmarks/results/, and draw the plots.
 
-A page marks the place of a table by `<!-- table NAME -->` and `<!-- end -->`; what stands between is replaced. So no
-figure of a table is copied by hand, and a test holds that the pages say what the results say; so does `--check`.
+A page marks the place of a table by `<!-- table NAME -->` and `<!-- end -->`; the text between is replaced. So no
+figure of a table is copied by hand. A test checks that the pages agree with the results; so does `--check`.
 """
 
 import json
@@ -50,7 +50,7 @@ SCALE: dict[str, Columns] = {
 
 
 def main() -> None:
-    """Write the pages and the picture, or say which differ."""
+    """Write the pages and the picture, or name those that differ."""
     stale = []
     for page in PAGES:
         path = ROOT / page
@@ -65,12 +65,12 @@ def main() -> None:
 
 
 def filled(text: str) -> str:
-    """A page with its tables as the results say them."""
+    """Return a page with its tables from the results."""
     return PLACE.sub(lambda found: f"{found[1]}{block(found[2])}\n\n{found[3]}", text)
 
 
 def block(name: str) -> str:
-    """What stands between the marks of a table."""
+    """Return the text between the marks of a table."""
     try:
         if name in BLOCKS:
             lines = BLOCKS[name]()
@@ -86,31 +86,31 @@ def block(name: str) -> str:
 
 
 def kept(name: str) -> Data:
-    """A result."""
+    """Return a stored result."""
     data: Data = json.loads((tables.RESULTS / f"{name}.json").read_text())
     return data
 
 
 def job(name: str) -> list[str]:
-    """A whole job beside its peers."""
+    """Return a whole job and its peers."""
     data = kept(name)
     return [tables.measured(data["machine"]), "", *tables.contenders(data)]
 
 
 def hooked(kind: str, load: str) -> list[str]:
-    """The hook beside its peers under one load, in microseconds."""
+    """Return the hook and its peers under one load, in microseconds."""
     result = kept(f"hook-{kind}")[load]
     return [hook.how(result), "", *hook.rows(result, _HOOK_COLUMNS)]
 
 
 def scale(part: str) -> list[str]:
-    """How the scorer moves with one thing around it."""
+    """Return the scorer's results as functions of one variable."""
     data = kept("scale")[part]
     return [tables.measured(data["machine"]), "", *pointed(SCALE[part], data["points"])]
 
 
 def pointed(columns: Columns, points: Sequence[Data]) -> list[str]:
-    """Points as lines of a table; a field that a point lacks is left empty."""
+    """Return points as lines of a table; a missing field is empty."""
     return tables.table(
         [head for head, _, _ in columns],
         [[f"{point[of]:{form}}" if of in point else "" for _, of, form in columns] for point in points],
@@ -118,7 +118,7 @@ def pointed(columns: Columns, points: Sequence[Data]) -> list[str]:
 
 
 def rows() -> list[str]:
-    """The joiner against what the database holds."""
+    """Return the joiner's results by the number of stored pairs."""
     data = kept("rows")
     lines = [
         (
@@ -135,7 +135,7 @@ def rows() -> list[str]:
 
 
 def whole() -> list[str]:
-    """The whole path: over a full topic, then the delay at a rate."""
+    """Return the whole pipeline: over a full topic, then the delay at a rate."""
     data = kept("whole")
     runs, delay = data["sustained"], data["delay"]
     cells: dict[str, str] = {
@@ -150,7 +150,7 @@ def whole() -> list[str]:
         "99th percentile, s": f"{delay['p99_s']:.3f}",
         "most, s": f"{delay['most_s']:.3f}",
     }
-    if "busy_cores" in delay:  # which a result of before does not say
+    if "busy_cores" in delay:  # which an earlier result does not contain
         cells |= {
             "of it until the window's seal: median, 99th percentile, s": _two(delay, "open"),
             "from the seal to the row": _two(delay, "scored_and_joined"),
@@ -166,7 +166,7 @@ def _two(delay: Data, part: str) -> str:
 
 
 def split() -> list[str]:
-    """A live scorer's CPU by thread."""
+    """Return a running scorer's CPU by thread."""
     data = kept("split")
     lines = [
         ("all", f"{data['cpu_us']:.2f}", f"{data['cpu_us'] / data['model_us']:.2f} ×"),
@@ -178,14 +178,14 @@ def split() -> list[str]:
 
 
 def guard() -> list[str]:
-    """The stages' shares of a plain loop."""
+    """Return the stages' shares of a plain loop."""
     data = kept("guard")
     lines = [(name, f"{share:.3f}") for name, share in data["share_of_plain_loop"].items()]
     return [tables.measured(data["machine"]), "", *tables.table(("stage", "share of the plain loop's CPU"), lines)]
 
 
 def reports() -> list[str]:
-    """Every report over one and ten million pairs, in seconds."""
+    """Return every report over one and ten million pairs, in seconds."""
     sizes = (_MILLION, 10 * _MILLION)
     data = [kept(f"reports-{size}") for size in sizes]
     found = [{one["report"]: one for one in each["reports"]} for each in data]
@@ -207,7 +207,7 @@ def reports() -> list[str]:
 
 
 def stocked() -> list[str]:
-    """Every report on the embedded server beside Debian's, in seconds."""
+    """Return every report on the embedded server and on Debian's, in seconds."""
     data = kept("stock")
     debian = f"Debian's PostgreSQL {data['version']}"
     heads = ("report", "embedded", f"{debian}, owner", "gnomon_reader", "never analyzed")
@@ -216,7 +216,7 @@ def stocked() -> list[str]:
 
 
 def seconds(value: Any) -> str:
-    """A report's time; why there is none; nothing."""
+    """Return a report's time, the reason why there is none, or nothing."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -225,14 +225,14 @@ def seconds(value: Any) -> str:
 
 
 def replayed() -> list[str]:
-    """The load test."""
+    """Return the table of the load test."""
     data = kept("replay")
     lines = [replay.cells(point) for point in data["points"]]
     return [tables.measured(data["machine"]), "", *tables.table(replay.COLUMNS, lines)]
 
 
 def speed() -> list[str]:
-    """README's: ours and the peers', the quickest first."""
+    """Return README's table: ours and the peers', the fastest first."""
     where = kept("scorer-kafka")["machine"]
     core = f"One core of an {where['processor']} with {where['cores']}, the servers on the others"
     return [
@@ -253,7 +253,7 @@ def speed() -> list[str]:
 
 
 def raced(ours: str, data: Data, work: str) -> list[str]:
-    """Contenders that ran, the quickest first, and how many times their rate ours is."""
+    """Return the contenders that ran, the fastest first, and how many times their rate ours is."""
     ran = {one["name"]: one["runs"] for one in data["series"] if one["runs"]}
     rates = {name: tables.median(runs, "rows_per_second") for name, runs in ran.items()}
     lines = []

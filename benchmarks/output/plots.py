@@ -1,4 +1,4 @@
-"""`python -m benchmarks plots`: draw docs/images/scale.svg from what `benchmarks scale` and `benchmarks rows` kept."""
+"""`python -m benchmarks plots`: draw docs/images/scale.svg from the results of `scale` and `rows`."""
 
 import json
 import sys
@@ -38,7 +38,7 @@ Kept = dict[str, list[dict[str, Any]]]
 
 @dataclass
 class Panel:
-    """What is measured, and what was predicted (dashed), by the name of a line; against what, from left to right."""
+    """The measurements and predictions (dashed) by the name of a line, as functions of the horizontal axis."""
 
     title: str
     across: str
@@ -48,7 +48,7 @@ class Panel:
 
 
 def panels(kept: Kept) -> Iterator[Panel]:
-    """Share, throughput and delay where all three are known; throughput and delay, then the database's rows."""
+    """Return share, throughput and delay if all three are known; throughput and delay, then the database's rows."""
 
     def column(part: str, name: str) -> list[float]:
         return [point[name] for point in kept[part]]
@@ -90,7 +90,7 @@ def panels(kept: Kept) -> Iterator[Panel]:
 
 
 def plot(axes: Axes, panel: Panel) -> None:
-    """One panel: across on a logarithmic scale, up from zero."""
+    """Plot one panel: a logarithmic horizontal axis, a vertical axis from zero."""
     for (label, values), colour in zip(panel.measured.items(), _MEASURED, strict=False):
         axes.plot(panel.at, values, color=colour, marker="o", markersize=3.5, linewidth=1.5, label=label)
     for label, values in panel.predicted.items():
@@ -115,14 +115,14 @@ def _tick(panel: Panel, x: float) -> str:
 
 
 def kept() -> Kept:
-    """The points of every part that are no failures."""
+    """Return the points of every part without failures."""
     read: dict[str, Any] = json.loads((RESULTS / "scale.json").read_text())
     read["rows"] = json.loads((RESULTS / "rows.json").read_text())
     return {name: [point for point in part["points"] if "error" not in point] for name, part in read.items()}
 
 
 def draw(picture: Path = PICTURE) -> Path:
-    """Draw what is kept; returns the picture."""
+    """Draw the stored results; return the picture."""
     drawn = list(panels(kept()))
     down = -(-len(drawn) // _ACROSS)
     with mpl.rc_context(_STYLE):
@@ -135,5 +135,5 @@ def draw(picture: Path = PICTURE) -> Path:
 
 
 def main() -> None:
-    """Draw, and say where."""
+    """Draw, and print the path."""
     sys.stdout.write(f"{draw()}\n")

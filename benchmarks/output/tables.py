@@ -27,7 +27,10 @@ Data = dict[str, Any]
 
 @dataclass
 class Result:
-    """One table: its contenders in the order of the table; `baseline` is what ratios are of, `rows` fill the topic."""
+    """One table: its contenders in the order of the table;
+
+    `baseline` is the base of the ratios, `rows` fill the topic.
+    """
 
     name: str
     title: str
@@ -37,7 +40,7 @@ class Result:
 
 
 def machine() -> Data:
-    """Where, when and how: processor, cores, memory, Python, libraries, the load beside this, the command."""
+    """Return where, when and how: processor, cores, memory, Python, libraries, the other load, the command."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -60,7 +63,7 @@ def machine() -> Data:
 
 
 def command() -> str:
-    """What was typed to measure this."""
+    """Return the command line of this measurement."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = str(spec.name).removesuffix(".__main__") if spec else Path(sys.argv[0]).name
     # One of the measurements of Gnomon alone is the last word of the program's name: see benchmarks/__main__.py.
@@ -71,7 +74,7 @@ def command() -> str:
 
 
 def place(where: Data) -> str:
-    """When, on which machine, with how much beside it."""
+    """Return the time, the machine and its load."""
     at = f"{where['at'][:10]} {where['at'][11:16]} UTC"
     return (
         f"{at}, {where['processor']}, {where['cores']} cores, Python {where['python']},"
@@ -80,34 +83,34 @@ def place(where: Data) -> str:
 
 
 def measured(where: Data) -> str:
-    """The line above a table: the command, when and where."""
+    """Return the line above a table: the command, when and where."""
     command = where.get("command")
     return f"{f'`{command}`, ' if command else ''}{place(where)}:"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table; the first column is text."""
+    """Return the lines of a Markdown table; the first column is text."""
     return [line(heads), f"|---|{'---:|' * (len(heads) - 1)}", *map(line, rows)]
 
 
 def line(cells: Sequence[str]) -> str:
-    """A line of a Markdown table."""
+    """Return a line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
 def spread(runs: Sequence[Data], of: str, form: str = ",.0f") -> str:
-    """The median of a field of the runs (the least – the most)."""
+    """Return the median of a field of the runs (the least – the most)."""
     values = [run[of] for run in runs]
     return f"{statistics.median(values):{form}} ({min(values):{form}} – {max(values):{form}})"
 
 
 def median(runs: Sequence[Data], of: str) -> float:
-    """The median of a field of the runs."""
+    """Return the median of a field of the runs."""
     return float(statistics.median(run[of] for run in runs))
 
 
 def contenders(data: Data) -> list[str]:
-    """The table of a result, as it was kept."""
+    """Return the table of a stored result."""
     baseline = data["baseline"]
     base = next((one["runs"] for one in data["series"] if one["name"] == baseline and one["runs"]), None)
     heads = ("", "rows/s: median (least – most)", "µs CPU a row: median (least – most)", "most memory, MB", "runs")
@@ -128,13 +131,13 @@ def contenders(data: Data) -> list[str]:
 
 
 def reason(error: str) -> str:
-    """The last line of what a contender said, as a cell."""
+    """Return the last line of a contender's output, as a cell."""
     last = (error.strip().splitlines() or ["it said nothing"])[-1]
     return re.sub(r"\s+", " ", last).replace("|", "/")[:_REASON]
 
 
 def markdown(data: Data) -> str:
-    """One table with its title."""
+    """Return one table with its title, in Markdown."""
     return "\n".join([f"## {data['title']}", "", measured(data["machine"]), "", *contenders(data), ""])
 
 

@@ -1,4 +1,4 @@
-"""What every peer shares: the arguments, the schemas, the model. Imports nothing of Gnomon."""
+"""Common parts of the peers: the arguments, the schemas, the model. Imports nothing of Gnomon."""
 
 import argparse
 import io
@@ -17,7 +17,7 @@ HEADER = 10  # bytes of Avro single-object encoding before a body
 
 @dataclass(frozen=True)
 class Job:
-    """One run: where to read, where to write, and what `workload.write` left in a folder."""
+    """One run: topics to read and write, and the folder that `workload.write` filled."""
 
     bootstrap: str
     source: str
@@ -42,8 +42,8 @@ def job() -> Job:
 
 
 def subscribed(run: Job, settings: dict[str, Any], *topics: str) -> Any:
-    """A confluent-kafka consumer of topics from their beginning, quick to fetch again."""
-    from confluent_kafka import Consumer  # only by those who use it: memory is measured
+    """Return a confluent-kafka consumer of topics from their beginning, with fast fetches."""
+    from confluent_kafka import Consumer  # only used by some: memory is measured
 
     consumer = Consumer(
         {
@@ -59,7 +59,7 @@ def subscribed(run: Job, settings: dict[str, Any], *topics: str) -> Any:
 
 
 class Codec:
-    """The two records, parsed once, as fastavro's documentation says to."""
+    """The two records, parsed once, as fastavro's documentation recommends."""
 
     def __init__(self, folder: Path) -> None:
         self.live = fastavro.parse_schema(json.loads((folder / "live.avsc").read_text()))

@@ -1,4 +1,4 @@
-"""`consume()` alone, batches of 1,000: the least that any Python consumer of librdkafka pays for a message."""
+"""`consume()` alone, batches of 1,000: the minimum cost of a message for any Python consumer of librdkafka."""
 
 from confluent_kafka import Producer
 
@@ -14,7 +14,7 @@ def main() -> None:
         messages = consumer.consume(1000, timeout=0.1)
         seen += len(messages)
         if messages:
-            # One small message a batch tells the harness how far this is; its offset is what counts.
+            # One small message a batch shows the harness the progress; its offset is the count.
             report.produce(run.target, str(seen).encode(), partition=0)
             report.poll(0)
 

@@ -64,7 +64,7 @@ class Load:
 
 
 def loads(rate: float, seconds: float, threads: int) -> list[Load]:
-    """The threads' shares of the load."""
+    """Return the threads' shares of the load."""
     step = int(threads * 1e9 / rate) if rate else 0
     start = _clock()
     until = start + int(seconds * 1e9)
@@ -72,7 +72,7 @@ def loads(rate: float, seconds: float, threads: int) -> list[Load]:
 
 
 def summary(done: list[Load], seconds: float, lost: int) -> dict[str, float]:
-    """Percentiles in microseconds, without the warm-up."""
+    """Return percentiles in microseconds, without the warm-up."""
     found: dict[str, float] = {}
     for name in ("calls", "requests"):
         taken = [getattr(load, name) for load in done]
@@ -90,7 +90,7 @@ def on_threads(name: str, bootstrap: str, rate: float, seconds: float, threads: 
     lost = 0
     try:
         with CONTENDERS[name](bootstrap) as publish:
-            publish(str(uuid.uuid4()), row(0), 0.5)  # connections and imports are not what is measured
+            publish(str(uuid.uuid4()), row(0), 0.5)  # connections and imports are not measured
             done = loads(rate, seconds, threads)
             others = [threading.Thread(target=load.serve, args=(publish,)) for load in done[1:]]
             for other in others:
@@ -104,7 +104,7 @@ def on_threads(name: str, bootstrap: str, rate: float, seconds: float, threads: 
 
 
 async def aiokafka(bootstrap: str, rate: float, seconds: float, tasks: int) -> dict[str, float]:
-    """The same requests on an event loop; its threads are tasks."""
+    """Serve the same requests on an event loop; its threads are tasks."""
     import fastavro
     from aiokafka import AIOKafkaProducer
 

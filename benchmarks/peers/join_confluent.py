@@ -1,4 +1,4 @@
-"""A join by hand: both topics through one consumer, a dict of what waits for its other half, rows into PostgreSQL.
+"""A join by hand: both topics through one consumer, a dict of unmatched halves, rows into PostgreSQL.
 
 `--batch 0`: executemany; `--batch 1`: COPY to a temporary table and `insert … on conflict do nothing` from there.
 Offsets are committed after the rows, so a restart repeats rows, which the key drops.
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def row(live: dict[str, Any], shadow: dict[str, Any], numeric: list[str]) -> tuple[Any, ...]:
-    """One pair, in the order of COLUMNS."""
+    """Return one pair, in the order of COLUMNS."""
     features = live["features"]
     return (
         shadow["source_partition"],
@@ -77,7 +77,7 @@ def row(live: dict[str, Any], shadow: dict[str, Any], numeric: list[str]) -> tup
 
 
 def executemany(connection: "psycopg.Connection[Any]", rows: list[tuple[Any, ...]]) -> None:
-    """One prepared statement in a pipeline."""
+    """Write by one prepared statement in a pipeline."""
     places = ", ".join(["%s"] * len(COLUMNS))
     with connection.cursor() as cursor:
         cursor.executemany(

@@ -1,4 +1,4 @@
-"""Quix Streams into its own PostgreSQL sink: the outcomes alone, so it is spared reading the captures and the join."""
+"""Quix Streams with its own PostgreSQL sink: the outcomes only, without reading the captures and without the join."""
 
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit

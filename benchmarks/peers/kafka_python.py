@@ -1,4 +1,4 @@
-"""What both jobs of kafka-python share: how it gets on with librdkafka's mock."""
+"""Common parts of the jobs of kafka-python: its settings for librdkafka's mock."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from kafka.errors import KafkaTimeoutError
 
 
 def versions(bootstrap: str) -> dict[str, Any]:
-    """What to tell its clients of the broker's version: nothing, if they find out by themselves.
+    """Return the broker's version for its clients: nothing, if they detect it themselves.
 
-    The mock answers their ApiVersions request, version 3 and up, in a form that they do not read.
+    The mock answers their ApiVersions request, version 3 and up, in a form that they cannot read.
     """
     try:
         KafkaProducer(bootstrap_servers=bootstrap, bootstrap_timeout_ms=3000).close()

@@ -1,6 +1,6 @@
-"""The ways to get a prediction out of a live service that the hook is measured beside, one context manager each.
+"""The ways to send a prediction from a live service with which the hook is compared, one context manager each.
 
-All publish the same 25 features and answer, with the same Kafka settings where they have them. Those that write Avro
+All publish the same 25 features and answer, with the same Kafka settings if they have them. Those that write Avro
 write the hook's own record.
 """
 
@@ -23,7 +23,7 @@ PRODUCER = {"linger.ms": 20, "compression.type": "lz4", "enable.idempotence": Tr
 
 
 def row(number: int) -> dict[str, Any]:
-    """The features of a request."""
+    """Return the features of a request."""
     features: dict[str, Any] = {f"n{i}": (number * 31 + i * 17) % 1000 / 7.0 for i in range(NUMERIC)}
     features.update({f"c{i}": f"value-{(number + i) % 50}" for i in range(TEXTS)})
     return features
@@ -33,7 +33,7 @@ WEIGHTS = {f"n{i}": (i - 10) / 1000 for i in range(NUMERIC)}
 
 
 def predict(features: dict[str, Any]) -> float:
-    """The live model: about 40 microseconds of Python, as a small service has them."""
+    """Run the live model: about 40 microseconds of Python, as in a small service."""
     total = 0.0
     for _ in range(8):
         for name, weight in WEIGHTS.items():
@@ -42,7 +42,7 @@ def predict(features: dict[str, Any]) -> float:
 
 
 def envelope(number: int, request_id: str, features: dict[str, Any], value: float) -> dict[str, Any]:
-    """The whole record, for contenders that take a dict."""
+    """Return the whole record, for contenders that take a dict."""
     return {
         "producer_id": "5b1f5c9c-6b0e-4b0f-8a53-5c0a9a1b2c3d",
         "sequence": number,
@@ -92,7 +92,7 @@ def gnomon(bootstrap: str) -> Iterator[Publish]:
 
 
 class Lost(Exception):  # noqa: N818 - an outcome, not an error
-    """So many of the calls did not keep what they were given."""
+    """So many calls lost their arguments."""
 
 
 @contextlib.contextmanager
@@ -188,7 +188,7 @@ def opentelemetry(_bootstrap: str) -> Iterator[Publish]:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
     class Encoded(SpanExporter):
-        """Does all but the sending."""
+        """Does everything but the sending."""
 
         def export(self, spans: Any) -> SpanExportResult:
             encode_spans(spans).SerializeToString()
@@ -213,7 +213,7 @@ def sentry(_bootstrap: str) -> Iterator[Publish]:
     from sentry_sdk.transport import Transport
 
     class Encoded(Transport):
-        """Does all but the sending."""
+        """Does everything but the sending."""
 
         def capture_envelope(self, envelope: Any) -> None:
             envelope.serialize()
@@ -234,7 +234,7 @@ def laboratory(_bootstrap: str) -> Iterator[Publish]:
     import laboratory
 
     class Published(laboratory.Experiment):
-        """A Scientist experiment whose result is made into JSON; the candidate is the live model once more."""
+        """A Scientist experiment whose result is converted to JSON; the candidate is the live model again."""
 
         def publish(self, result: Any) -> None:
             json.dumps({"match": result.match, "value": result.control.value, **self.get_context()})
@@ -267,7 +267,7 @@ server.serve_forever()
 
 @contextlib.contextmanager
 def evidently(_bootstrap: str) -> Iterator[Publish]:
-    """Its collector's client; a server of the standard library takes the place of the collector."""
+    """Use its collector's client; a server of the standard library replaces the collector."""
     import pandas as pd
     from evidently.legacy.collector.client import CollectorClient
 

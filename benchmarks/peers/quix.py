@@ -1,4 +1,4 @@
-"""What the jobs of Quix Streams share: an application that also takes a broker which does not describe topics."""
+"""Common parts of the jobs of Quix Streams: an application for brokers that do not describe topics, too."""
 
 import logging
 from typing import Any
@@ -11,7 +11,7 @@ from benchmarks.peers.common import Job
 
 
 class Admin(TopicAdmin):
-    """Takes the metadata's word where a broker (librdkafka's mock) has no DescribeConfigs."""
+    """Uses the metadata if a broker (librdkafka's mock) has no DescribeConfigs."""
 
     def inspect_topics(self, topic_names: list[str], timeout: float = 30) -> dict[str, TopicConfig | None]:
         try:
@@ -25,12 +25,12 @@ class Admin(TopicAdmin):
 
 
 def topics(bootstrap: str, group: str) -> TopicManager:
-    """The topics of an application, none of which it makes."""
+    """Return the topics of an application, none of which it creates."""
     return TopicManager(Admin(bootstrap), group, auto_create_topics=False)
 
 
 def application(run: Job, **settings: Any) -> Application:
-    """An application that reads from the beginning and fetches again quickly."""
+    """Return an application that reads from the beginning and fetches again quickly."""
     return Application(
         broker_address=run.bootstrap,
         consumer_group=run.group,

@@ -1,4 +1,4 @@
-"""A Celery worker with the hook in it: the Tap is made before the worker forks, each child makes its own Kafka client.
+"""A Celery worker with the hook: the Tap is created before the worker forks, each child creates its own Kafka client.
 
 celery --workdir examples/celery --app tasks worker
 """
@@ -27,5 +27,5 @@ worker_process_shutdown.connect(lambda **_: tap.close(), weak=False)
     predicted=lambda answer: answer["probability"],
 )
 def predict(_task: Task, features: dict[str, Any]) -> dict[str, Any]:
-    """Answer with the live model; the hook looks on. The task's id is the request's."""
+    """Answer with the live model; the hook captures the call. The task's id is the request's."""
     return {"probability": 1 / (1 + math.exp(3 - features["amount"] / 40)), "worker": os.getpid()}

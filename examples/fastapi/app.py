@@ -1,4 +1,4 @@
-"""A FastAPI service with the hook in it.
+"""A FastAPI service with the hook.
 
 uvicorn --app-dir examples/fastapi app:app
 """
@@ -15,7 +15,7 @@ from gnomon_producer.middleware import GnomonASGIMiddleware
 
 
 class Payment(BaseModel):
-    """What the model sees: the feature record is drawn from it."""
+    """The input of the model, from which the feature record is derived."""
 
     amount: float
     country: str | None = None
@@ -26,7 +26,7 @@ tap = Tap.from_env(features=Payment)
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Drain when the server stops: uvicorn ends by re-raising the signal, past every exit handler."""
+    """Drain when the server stops: uvicorn ends by re-raising the signal, without running exit handlers."""
     yield
     tap.close()
 
@@ -37,7 +37,7 @@ app.add_middleware(GnomonASGIMiddleware)
 
 @app.post("/predict")
 async def predict(payment: Payment) -> dict[str, float | str]:
-    """Answer with the live model; the hook looks on."""
+    """Answer with the live model; the hook captures the call."""
     with tap.capture(None, payment, segments={"channel": "web"}) as shot:
         probability = 1 / (1 + math.exp(3 - payment.amount / 40))
         label = "review" if probability > 0.5 else "accept"

@@ -1,4 +1,4 @@
-"""A Flask service with the hook in it; the Tap is made before gunicorn forks, each worker makes its own Kafka client.
+"""A Flask service with the hook; the Tap is created before gunicorn forks, each worker creates its own Kafka client.
 
 gunicorn --preload --workers 2 --chdir examples/flask app:app
 """
@@ -20,13 +20,13 @@ app.wsgi_app = GnomonWSGIMiddleware(app.wsgi_app)  # type: ignore[method-assign]
 
 
 def score(features: dict[str, float | str | None]) -> float:
-    """The live model."""
+    """Score with the live model."""
     return 1 / (1 + math.exp(3 - float(features["amount"] or 0) / 40))
 
 
 @app.post("/predict")
 def predict() -> ResponseReturnValue:
-    """Answer with the live model; the hook looks on."""
+    """Answer with the live model; the hook captures the call."""
     body = request.get_json()
     features = {"amount": body["amount"], "country": body.get("country")}
     with tap.capture(None, features, cluster=body.get("customer")) as shot:

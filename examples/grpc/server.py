@@ -1,8 +1,8 @@
-"""A gRPC service with the hook in it, by the same decorator as any function.
+"""A gRPC service with the hook, by the same decorator as for any function.
 
     python examples/grpc/server.py [PORT]
 
-It speaks `google.protobuf.Struct` so that this one file is all there is to it.
+It uses `google.protobuf.Struct`, so that this one file is complete.
 """
 
 import math
@@ -25,18 +25,18 @@ tap = Tap.from_env(features=FEATURES)
 
 
 def request_id(_request: Struct, context: grpc.ServicerContext) -> str:
-    """The caller's id, from the metadata, or a new one."""
+    """Return the caller's id from the metadata, or a new one."""
     return str(dict(context.invocation_metadata()).get("x-request-id") or uuid.uuid4())
 
 
 def features(request: Struct, _context: grpc.ServicerContext) -> dict[str, Any]:
-    """What the model sees."""
+    """Return the input of the model."""
     return {"country": None, **MessageToDict(request)}
 
 
 @tap.observe(request_id=request_id, features=features, predicted=lambda answer: answer["probability"])
 def predict(request: Struct, context: grpc.ServicerContext) -> Struct:
-    """Answer with the live model; the hook looks on."""
+    """Answer with the live model; the hook captures the call."""
     answer = Struct()
     answer.update({"probability": 1 / (1 + math.exp(3 - features(request, context)["amount"] / 40))})
     return answer

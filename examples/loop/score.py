@@ -1,4 +1,4 @@
-"""A plain loop with the hook in it: payments in as JSON lines, answers out, the truth told where a line has it.
+"""A plain loop with the hook: payments in as JSON lines, answers out, and a label if the line has the truth.
 
 python examples/loop/score.py < payments.jsonl
 """
@@ -13,12 +13,12 @@ FEATURES = {"amount": "double", "country": ["null", "string"]}
 
 
 def score(features: dict[str, float | str | None]) -> float:
-    """The live model."""
+    """Score with the live model."""
     return 1 / (1 + math.exp(3 - float(features["amount"] or 0) / 40))
 
 
 def main() -> None:
-    """Answer line by line. What is still on its way is drained when the program ends, by itself."""
+    """Answer line by line. Captures in flight are drained automatically when the program ends."""
     tap = Tap.from_env(features=FEATURES)
     for line in sys.stdin:
         payment = json.loads(line)

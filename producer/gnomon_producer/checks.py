@@ -163,7 +163,7 @@ def _text(value: Any) -> str:
         raise _wrong("a string", value)
     text = str.__str__(value)
     if not text.isascii():
-        text.encode()  # a lone surrogate has no UTF-8
+        text.encode()  # a lone surrogate has no UTF-8 form
     return text
 
 

@@ -31,7 +31,7 @@ _REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENT
 # Purged by us, at the end or after a fatal error, which has its own line; or too large, which has its own count.
 _ABANDONED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError.MSG_SIZE_TOO_LARGE)
 _STUCK = (
-    "captures of this process are dropped (publisher_dead): it was forked while librdkafka was at work,"
+    "captures of this process are dropped (publisher_dead): it was forked while librdkafka was busy,"
     " and cannot use it; make the first capture after the fork, or end the process"
 )
 Headers = list[tuple[str, bytes]]
@@ -199,7 +199,7 @@ class Delivery:
             self._limit = TopicLimit(self._settings.librdkafka() | quiet, self._settings.topics)
 
     def _keep_limit(self) -> None:
-        """When the topics' limit is known, replace the producer if its batches could exceed it.
+        """Replace the producer once the topics' limit is known, if its batches could exceed it.
 
         librdkafka reads `batch.size` only when a producer is created. The old producer still delivers its messages.
         """

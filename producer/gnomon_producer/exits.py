@@ -66,7 +66,7 @@ def _close_all() -> None:
 
 
 def _close_at_multiprocessing_exit() -> None:
-    """A forked child of multiprocessing ends by os._exit and runs finalizers only (until Python 3.13)."""
+    """Close at the end of a forked child of multiprocessing, which runs finalizers only (until Python 3.13)."""
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, _close_all, exitpriority=100)

@@ -89,7 +89,7 @@ def _text(name: str, value: Any, depth: int) -> str:
         except UnicodeDecodeError:
             raise NotTextError(f"{name}: the bytes are not UTF-8") from None
     if is_missing(value):
-        raise NotTextError(f"{name}: {_kind(value)} stands for a missing value")
+        raise NotTextError(f"{name}: {_kind(value)} is a missing value")
     if isinstance(value, bool) or _kind(value) in ("bool", "bool_"):
         return str(bool(value))
     if isinstance(value, date | time):
@@ -112,7 +112,7 @@ def _written(name: str, text: str) -> str:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise NotTextError(f"{name}: the text has no UTF-8") from None
+            raise NotTextError(f"{name}: the text has no UTF-8 form") from None
     return text
 
 

@@ -3,6 +3,8 @@
 # one container of each kind and wait for it to work again, then take everything down. Called by `make compose-test`.
 set -eu
 cd "$(dirname "$0")/../.."
+began=$(date +%s)
+say() { echo "$(($(date +%s) - began)) s: $1"; }
 if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose=docker-compose; fi
 compose="$compose --project-name gnomon-compose-test --ansi never"
 settings=$(mktemp)
@@ -20,7 +22,7 @@ for target in service demo; do
     image=gnomon:local
     [ $target = service ] || image=gnomon-demo:local
     [ "${GNOMON_BUILT:-}" = yes ] || docker build ${network:-} --quiet --build-arg "PYTHON_IMAGE=$python" --target $target --tag $image . >/dev/null
-    docker image inspect --format "$image: {{.Size}} bytes" $image
+    say "$(docker image inspect --format "$image: {{.Size}} bytes" $image)"
 done
 
 seen() { # the captures that a deployment has joined, 0 where there is no report yet
@@ -33,7 +35,7 @@ wait_beyond() { # deployment, captures, seconds
         [ "$(date +%s)" -lt "$end" ] || { echo "FAILED: $1 stands at $now captures"; $compose ps; $compose logs --tail 20; exit 1; }
         sleep 2
     done
-    echo "$1: $now captures joined"
+    say "$1: $now captures joined"
 }
 
 $compose up --detach --no-build >/dev/null 2>&1 || { $compose ps; $compose logs --tail 20; exit 1; }
@@ -45,7 +47,7 @@ for service in score-challenger join-challenger score-control labels maintenance
     $compose up --detach --no-build --no-deps flights >/dev/null 2>&1
     before=$(seen challenger)
     docker kill "$($compose ps -q $service)" >/dev/null
-    echo "killed $service at $before captures"
+    say "killed $service at $before captures"
     $compose up --detach --no-build --no-deps $service >/dev/null 2>&1
     wait_beyond challenger "$before" 300
 done
@@ -55,4 +57,4 @@ $compose run --rm -T report agreement
 $compose down --volumes --timeout 20 >/dev/null 2>&1
 trap - EXIT
 rm -f "$settings"
-[ -z "$(docker ps --quiet --filter name=gnomon-compose-test)" ] && echo "nothing is left"
+[ -z "$(docker ps --quiet --filter name=gnomon-compose-test)" ] && say "nothing is left"

@@ -60,7 +60,7 @@ class Bench:
         )
 
     def check_all(self, timeout: float = 60.0) -> None:
-        """Every capture that was sent is sealed once, and scored."""
+        """Check that every sent capture is sealed once, and scored."""
         found = outcomes(await_sealed(self.bootstrap, self.stream, "boost", len(self.live.sent), timeout))
         assert {place: row["request_id"] for place, row in found.items()} == self.live.sent
         assert {status(row) for row in found.values()} == {"scored"}

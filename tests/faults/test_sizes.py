@@ -34,7 +34,7 @@ def test_of_a_dead_letter_the_address_stays_and_as_many_bytes_as_fit(key: int, v
 
 
 def scores_model(path: Path, width: int) -> Path:
-    """One score for each of `width` items, of every capture."""
+    """Return a model with one score for each of `width` items of every capture."""
     write_sidecar(path, task="ranking")
     return save(
         path,

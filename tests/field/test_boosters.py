@@ -38,7 +38,7 @@ def target(objective: str) -> Any:
 
 
 def trained(library: str, objective: str, folder: Path, names: list[str] | None = NAMES) -> tuple[str, Any]:
-    """The location of a model file, and the library's own predictions of the first rows."""
+    """Return the location of a model file, and the library's own predictions of the first rows."""
     classes = {"num_class": 3} if objective.startswith("multi") else {}
     if library == "xgboost":
         data = xgboost.DMatrix(X, label=target(objective), feature_names=names)

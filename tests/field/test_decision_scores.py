@@ -75,12 +75,12 @@ def test_the_scores_of_an_svc_stand_in_reverse_and_the_line_offered_gives_its_de
     path = exported(tmp_path / "m.onnx", model, LATE, zipmap=False)
     messages = refused_rows(path)
     assert len(messages) == len(ROWS)
-    assert all("its scores stand in reverse order" in one for one in messages)
+    assert all("its scores are in reverse order" in one for one in messages)
     write_sidecar(path, features=NAMES, outputs=lines(messages[0])[0])
     assert [one.value for one in predictions(path)] == pytest.approx(model.decision_function(X[:5]).tolist(), abs=1e-4)
     # Even if a sidecar calls them scores, they are in reverse order.
     write_sidecar(path, features=NAMES, outputs={"probabilities": "scores"})
-    assert all("its scores stand in reverse order" in one for one in refused_rows(path))
+    assert all("its scores are in reverse order" in one for one in refused_rows(path))
     write_sidecar(path, features=NAMES, positive="late")
     write_sidecar(path, features=NAMES, positive="late", outputs=lines(refused_rows(path)[0])[0])
     # `positive` names the class whose score is the value; if a column is the value, it is not needed.
@@ -133,7 +133,7 @@ def test_the_warm_up_refuses_a_model_of_which_one_row_is_undecided(tmp_path: Pat
         answered("no", [0.8, 0.2]),
         {"prediction": None, "error": {"kind": "model_error", "message": message}},
     ]
-    with pytest.raises(ConfigurationError, match=r"cannot be told: .*`outputs: \{logits: scores\}`"):
+    with pytest.raises(ConfigurationError, match=r"scores is undecided: .*`outputs: \{logits: scores\}`"):
         check_warm_up(outcomes, made_up=True, allow_failing=False)
     check_warm_up(outcomes, made_up=True, allow_failing=True)
 

@@ -67,6 +67,13 @@ def test_the_doctor_says_what_is_missing(gnomon: Gnomon, mock_bootstrap: str, em
     assert found["broker"] == ["unreachable"]
 
 
+def test_a_remedy_stands_on_a_line_of_its_own(gnomon: Gnomon) -> None:
+    asked = gnomon.run("doctor", "--bootstrap-servers", "127.0.0.1:1", env={"GNOMON_KAFKA__TIMEOUT_SECONDS": "1"})
+    assert asked.returncode == 3
+    assert "no database_url is configured\n             -> give --database-url to check it\n" in asked.stdout
+    assert "\\x0a" not in asked.stdout
+
+
 @pytest.fixture
 def stream(gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str) -> "Stream":
     """A stream on real Kafka, joined to its end."""

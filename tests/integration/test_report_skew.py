@@ -217,7 +217,7 @@ COLUMNS = {name: StoredFeature(kind, position) for name, kind, position in FEATU
             "salary is not a feature of the stream (it has balance, age, branch, ",
         ),
         ("a.csv", "request_id,balance\n1,2\n", ("age",), "has no column age"),
-        ("a.csv", "request_id\n1\n", (), "no column beside request_id"),
+        ("a.csv", "request_id\n1\n", (), "no column other than request_id"),
         ("a.csv", "request_id,balance\n1,much\n", (), "balance holds string, but the stream's feature is a number"),
         ("a.jsonl", '{"request_id": "1", "branch": 7}\n', (), "branch holds int64, but the stream's feature is text"),
         ("a.jsonl", '{"request_id": 1.5, "balance": 7}\n', (), "request_id holds double, not text"),

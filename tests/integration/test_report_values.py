@@ -105,12 +105,12 @@ def test_the_page_begins_with_the_difference(gnomon: Gnomon, db: Database, datab
     assert ended.returncode == 0, ended.stderr
     text = (gnomon.cwd / "r.html").read_text(encoding="utf-8")
     page = PageReader(text)
-    cards = [card for card in page.cards if card["title"] == "Shadow less live, on average"]
+    cards = [card for card in page.cards if card["title"] == "Shadow minus live, on average"]
     assert len(cards) == 2
     assert all(card["value"].startswith("−0.6") or card["value"].startswith("−0.7") for card in cards)
     assert not any(card["title"] == "Agreement with live" for card in page.cards)
-    assert "Shadow less live, on average, with its 95% interval, by zone." in text
-    assert "Shadow less live, by day." in text
+    assert "Shadow minus live, on average, with its 95% interval, by zone." in text
+    assert "Shadow minus live, by day." in text
     # Two challengers have different colours and shapes, in the pictures and next to their names.
     assert text.count('class="key c1 m1"') > 2
     assert text.count('class="key c2 m2"') > 2

@@ -40,7 +40,7 @@ def names(links: list[dict[str, Any]]) -> list[Name]:
 
 
 def exported(output: str) -> list[dict[str, Any]]:
-    """The spans that the console exporter wrote, one JSON object after another."""
+    """Return the spans that the console exporter wrote, one JSON object after another."""
     spans, decoder, text = [], json.JSONDecoder(), output.strip()
     while text:
         span, end = decoder.raw_decode(text)

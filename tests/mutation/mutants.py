@@ -59,7 +59,7 @@ MUTANTS = (
     Mutant("the next offset one too low", _DRAIN, "        self._sealer.add(place, offsets, run)\n        owned.next_offset = end", "        self._sealer.add(place, offsets, run)\n        owned.next_offset = end - 1"),
     Mutant("captures are counted twice", _OPEN, "self.seen += len(captures)\n        self.bytes_seen", "self.seen += 2 * len(captures)\n        self.bytes_seen", ("tests/property/test_sampler.py",)),
     Mutant("a reservoir forgets to count what it drops", _RESERVOIR, "        self.seen += len(captures)\n        if self.cut is not None:\n            captures = captures.at(np.flatnonzero(captures.ranks <= self.cut))\n", "        if self.cut is not None:\n            captures = captures.at(np.flatnonzero(captures.ranks <= self.cut))\n        self.seen += len(captures)\n", ("tests/property/test_sampler.py",)),
-    Mutant("a truncated log is skipped in silence", _DRAIN, "        self._in_flight.gap(owned.owner, owned.next_offset, until, reason, self._clock())\n", ""),
+    Mutant("a truncated log is skipped silently", _DRAIN, "        self._in_flight.gap(owned.owner, owned.next_offset, until, reason, self._clock())\n", ""),
     Mutant("a gap is one short", _SEALER, "gap=Gap(reason, end - start)", "gap=Gap(reason, end - start - 1)"),
     # Sampling.
     Mutant("pi from the rows held", _ALLOCATION, "return self.draw_probability * len(self.sample) / self.seen if self.seen else 0.0", "return self.draw_probability * len(self.sample) / (self.seen + 1)"),

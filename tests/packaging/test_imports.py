@@ -60,7 +60,7 @@ COLUMNAR = {"gnomon_schemas.columnar", "gnomon_schemas.arrow", "gnomon_schemas.p
 
 @cache
 def modules() -> dict[str, Path]:
-    """Every module of the product by its dotted name."""
+    """Return every module of the product by its dotted name."""
     found = {}
     for root in SOURCES.values():
         for path in root.rglob("*.py"):
@@ -71,7 +71,7 @@ def modules() -> dict[str, Path]:
 
 @cache
 def imports(module: str) -> frozenset[str]:
-    """What a module imports anywhere in it, functions too; type-checking blocks count as well."""
+    """Return all imports of a module, also in functions and type-checking blocks."""
     return frozenset(_imports(module, modules()[module]))
 
 

@@ -90,7 +90,7 @@ def test_long_running_pods_have_probes_and_a_disruption_budget() -> None:
 
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    """Whether a selector chooses a pod with these labels."""
+    """Return whether a selector chooses a pod with these labels."""
     assert selector.keys() <= {"matchLabels", "matchExpressions"}
     wanted = selector.get("matchLabels", {}).items()
     listed = selector.get("matchExpressions", [])

@@ -92,7 +92,7 @@ def expected(match: Match, schemas: MemorySchemas) -> dict[str, Any] | tuple[str
     except DecodeError as error:
         return error.reason, str(error)
     if not LEAST_PROBABILITY <= live["capture_probability"] <= 1:
-        return "invalid", f"capture_probability {live['capture_probability']} lies outside {LEAST_PROBABILITY} to 1"
+        return "invalid", f"capture_probability {live['capture_probability']} is outside {LEAST_PROBABILITY} to 1"
     if not FIRST_US <= live["captured_at"] <= LAST_US:
         return "invalid", f"captured_at {live['captured_at']} is not a valid timestamp"
     if live["request_id"] != shadow["request_id"]:

@@ -104,7 +104,7 @@ W = str(uuid.UUID(int=1))
         ([("SamplingWindow", seal(1, 0, 3, [], W))], "a window of partition 1"),
         (
             [("ShadowPrediction", row(0, 9, "r9", W)), ("SamplingWindow", seal(0, 0, 3, [], W))],
-            "offset 9 lies outside",
+            "offset 9 is outside",
         ),
         ([("Label", {})], "has no place"),
     ],

@@ -20,7 +20,7 @@ HANGS_S = 1e9
 
 
 def timed_out(retriable: bool = True) -> KafkaException:
-    """The error for a missing answer."""
+    """Return the error for a missing answer."""
     return KafkaException(KafkaError(KafkaError._TIMED_OUT, "timed out", False, retriable))
 
 

@@ -1,6 +1,6 @@
-"""PostgreSQL as far as the joiner uses it: transactions, row locks, unique pairs, and the ways in which it fails.
+"""The parts of PostgreSQL that the joiner uses: transactions, row locks, unique pairs, and ways to fail.
 
-The statements are the product's own; one that is not known here is an error, so that this cannot lag behind them.
+The statements are the product's own; an unknown statement is an error, so that this file cannot lag behind them.
 """
 
 import os
@@ -19,7 +19,7 @@ from tests.simulation.world import Process, ViolationError, World
 
 DEPLOYMENT = 1
 REFUSED = "!"
-"""A request id that ends so is refused by the table of pairs."""
+"""The table of pairs refuses a request id with this ending."""
 _PROGRESS = (
     "next_source_offset", "next_shadow_offset", "cluster_id", "topic_id", "start_offset", "model_name",
     "model_version", "model_sha256", "seed", "policy", "started_at",
@@ -28,7 +28,7 @@ _AT = {name: at for at, name in enumerate(PAIRS.names)}
 
 
 class Pair(NamedTuple):
-    """What is checked of one row of `pairs`."""
+    """The checked columns of one row of `pairs`."""
 
     partition: int
     offset: int
@@ -40,7 +40,7 @@ class Pair(NamedTuple):
 
 @dataclass
 class Change:
-    """What one transaction writes."""
+    """The rows that one transaction writes."""
 
     progress: dict[int, tuple[int, int]] = field(default_factory=dict)
     begun: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Database:
         self.on_commit: Callable[[Change], None] = lambda _: None
 
     def connect(self, process: Process) -> "Connection":
-        """A new session; raises OperationalError."""
+        """Return a new session; raise OperationalError."""
         self.world.pause()
         if self.away_until > self.world.now:
             raise errors.OperationalError("connection refused")
@@ -93,14 +93,14 @@ class Connection:
         self.autocommit = True
         self.broken = False
         self._change: Change | None = None
-        self._ready = os.open(os.devnull, os.O_RDWR)  # a file that never has to be waited for
+        self._ready = os.open(os.devnull, os.O_RDWR)  # a file descriptor that is always ready
         process.closes.append(self.close)
 
     def fileno(self) -> int:
         return self._ready
 
     def close(self) -> None:
-        """The server rolls back."""
+        """Roll back, as the server does."""
         self.broken = True
         self._change = None
         self.database.locks = {at: owner for at, owner in self.database.locks.items() if owner is not self}
@@ -113,7 +113,7 @@ class Connection:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """A transaction, or a savepoint in one."""
+        """Begin a transaction, or a savepoint in one."""
         if self._change is not None:
             kept = len(self._change.pairs)
             try:
@@ -194,7 +194,7 @@ class Connection:
         yield Copy(self._change.rows.setdefault(table, []), names)
 
     def copy_pairs(self, data: bytes) -> None:
-        """What `copy gnomon.pairs` does."""
+        """Run `copy gnomon.pairs`."""
         assert self._change is not None
         if self.database.full_until > self.world.now:
             raise errors.DiskFull("could not extend file: no space left on device")
@@ -275,7 +275,7 @@ _STATEMENTS: dict[str, Callable[[Connection, Change, Any], "Rows"]] = {
 
 
 def _text(query: Any) -> str:
-    """A statement on one line, without quotes."""
+    """Return a statement on one line, without quotes."""
     text = query.decode() if isinstance(query, bytes) else query if isinstance(query, str) else query.as_string(None)
     return " ".join(text.replace('"', "").split())
 
@@ -313,7 +313,7 @@ class Copy:
 
 
 def copying(connection: Connection, statement: str, parts: Iterable[bytes]) -> Generator[int, None, None]:
-    """In the place of the product's: the bytes travel, and others go on meanwhile."""
+    """Replace the product's COPY: the bytes travel, and other processes run meanwhile."""
     data = b""
     for part in parts:
         data += part
@@ -323,7 +323,7 @@ def copying(connection: Connection, statement: str, parts: Iterable[bytes]) -> G
 
 
 def read_copy(data: bytes) -> Iterator[Pair]:
-    """The rows of a binary COPY of pairs, by PostgreSQL's documentation of the format."""
+    """Return the rows of a binary COPY of pairs, by PostgreSQL's documentation of the format."""
     at = 19
     while True:
         (count,) = struct.unpack_from(">h", data, at)

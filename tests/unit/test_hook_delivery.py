@@ -227,7 +227,7 @@ def test_a_forked_process_that_cannot_use_librdkafka_drops_and_does_not_touch_it
         send(delivery)
     assert producers == []
     assert dict(delivery.captures.counts().dropped) == {"publisher_dead": 100}
-    assert "forked while librdkafka was at work" in caplog.text
+    assert "forked while librdkafka was busy" in caplog.text
     released.set()
     until(check.passed)
     send(delivery)

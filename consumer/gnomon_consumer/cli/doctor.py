@@ -39,6 +39,7 @@ def doctor(settings: Settings, location: str | None, signature: str | None, as_j
         echo_json([asdict(finding) for finding in findings], redact)
     else:
         for finding in findings:
-            remedy = f"\n             -> {finding.remedy}" if finding.remedy else ""
-            click.echo(visible(redact(f"{finding.status:<11}  {finding.check}: {finding.text}{remedy}")))
+            click.echo(visible(redact(f"{finding.status:<11}  {finding.check}: {finding.text}")))
+            if finding.remedy:
+                click.echo(visible(redact(f"             -> {finding.remedy}")))
     return exit_status(findings)

@@ -39,7 +39,7 @@ def pretty_option(text: str) -> Callable[[F], F]:
 
 
 def asked_pretty() -> bool:
-    """Whether --pretty was given to the running command."""
+    """Return whether --pretty was given to the running command."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.meta.get(_PRETTY))
 

@@ -180,7 +180,7 @@ def _plan(
     source = "as given"
     if differ is not None:
         if day_sd is not None or rows_a_day is None:
-            raise ConfigurationError("--differ stands in place of --day-sd, and needs --rows-a-day")
+            raise ConfigurationError("--differ replaces --day-sd and needs --rows-a-day")
         try:
             day_sd = least_day_sd(settings.verdict, differ, rows_a_day)
         except ValueError as error:

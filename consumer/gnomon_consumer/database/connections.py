@@ -39,7 +39,7 @@ SETTINGS: Mapping[str, str] = {
     "array_nulls": "on",
     "standard_conforming_strings": "on",
     "xmloption": "content",
-    # An error instead of rows that a policy leaves out in silence.
+    # An error instead of rows that a policy silently leaves out.
     "row_security": "off",
     # Compiling a report's statements takes many times as long as running them.
     "jit": "off",

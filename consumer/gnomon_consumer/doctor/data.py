@@ -119,7 +119,7 @@ def _partitions(connection: Connection, now: datetime) -> Iterator[Finding]:
     waiting, old = maintenance.waiting_in_default(connection), maintenance.past_retention(connection)
     if waiting:
         remedy = maintain if manager is None else f"move them with {manager.name}'s partition_data procedures"
-        yield Finding("partitions", "note", f"{waiting} pairs stand in the default one and need not", remedy)
+        yield Finding("partitions", "note", f"{waiting} pairs are in the default one without need", remedy)
     if old:
         yield Finding("partitions", "note", f"{len(old)} past retention: {', '.join(old)}", maintain)
     if not missing and not waiting and not old:
@@ -157,7 +157,7 @@ def _ledger(connection: Connection, stream: str) -> Iterator[Finding]:
             "failed",
             f"{one['deployment']}, partition {one['source_partition']}, window at {one['start_offset']}:"
             f" {one['kind']} should be {one['expected']}, is {one['found']}",
-            "a bug, or a hand at work in the database: keep both logs and report it",
+            "a bug, or a manual change in the database: keep both logs and report it",
         )
     if len(differences) > SHOWN_DIFFERENCES:
         yield Finding("ledger", "failed", f"and {len(differences) - SHOWN_DIFFERENCES} differences more")

@@ -59,7 +59,7 @@ class DeadLetterTopic:
             raise denied
         if left or refused is not None:
             reason = "no answer" if refused is None else refused.str()
-            raise DependencyUnreachableError(f"{self._topic} cannot be written ({reason}); no message is passed over")
+            raise DependencyUnreachableError(f"{self._topic} cannot be written ({reason}); no message is skipped")
 
     def _delivered(self, error: KafkaError | None, _: Message) -> None:
         self._refused = error or self._refused

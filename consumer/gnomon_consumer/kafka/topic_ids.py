@@ -18,7 +18,7 @@ class TopicIds:
     """
 
     def __init__(self, settings: Settings, metadata: ClusterMetadata, *topics: str) -> None:
-        """Raises ConfigurationError for a topic that is missing, DependencyUnreachableError."""
+        """Read the ids; raise ConfigurationError for a missing topic, DependencyUnreachableError without an answer."""
         self._settings = settings
         self._topics = topics
         self._admin = None if is_mock(metadata) else make_admin(settings)

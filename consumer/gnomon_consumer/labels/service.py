@@ -59,7 +59,7 @@ class LabelConsumer:
         self.metrics.away.set_function(lambda: self._absence.away)
 
     def run(self) -> None:
-        """Raises ConfigurationError, or DependencyUnreachableError at the start."""
+        """Consume labels; raise ConfigurationError, or DependencyUnreachableError at the start."""
         metadata = clients.list_topics(self._settings)
         ids = topic_ids.TopicIds(self._settings, metadata, self._topics.labels)
         stores = wait_for(lambda: Renewable(self._open_store), self._stop, self._absence, once=self._drain)

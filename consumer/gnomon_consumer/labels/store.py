@@ -81,7 +81,7 @@ def fault_of(record: Mapping[str, Any]) -> str | None:
     if len(record["request_id"].encode()) > MAX_REQUEST_ID:
         return f"its request id is longer than {MAX_REQUEST_ID} bytes"
     if record["value"] is not None and LARGEST_NUMBER < abs(record["value"]) < math.inf:
-        return f"its value {record['value']} lies beyond {LARGEST_NUMBER}"
+        return f"its value {record['value']} is beyond {LARGEST_NUMBER}"
     for name in ("observed_at", "occurred_at"):
         time = record[name]
         if time is not None and not FIRST_US <= time <= LAST_US:

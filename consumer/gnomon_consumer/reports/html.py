@@ -17,7 +17,7 @@ from gnomon_consumer.runtime.visible import visible
 ERRORS = (
     ("live fails", "error", "live"),
     ("shadow fails", "error", "shadow"),
-    ("shadow less live", "error", "difference"),
+    ("shadow minus live", "error", "difference"),
     ("shadow fails by time-out", "timed_out", "pair"),
     ("only live fails", "only_live_failed", "pair"),
     ("only the shadow fails", "only_shadow_failed", "pair"),
@@ -79,7 +79,7 @@ def _number(value: Any, kind: str) -> str:
 
 
 def _key(page: Page, row: Row) -> str:
-    """Return the classes of the sign beside a deployment's name: colour and shape as in the pictures."""
+    """Return the classes of the sign next to a deployment's name: colour and shape as in the pictures."""
     look = page.look(row["deployment"])
     return "control" if look < 0 else f"c{look % 4 + 1} m{look % 6 + 1}"
 
@@ -102,7 +102,7 @@ def _card(page: Page, deployment: Row) -> list[dict[str, Any]]:
         (value, interval), (control, control_interval) = say(mine), say(theirs)
         cards.append(
             {
-                "title": "Shadow less live, on average" if numbers else title,
+                "title": "Shadow minus live, on average" if numbers else title,
                 "value": value,
                 "interval": interval,
                 "status": "" if status == "ok" else status,
@@ -190,7 +190,7 @@ def _confusions(page: Page) -> list[dict[str, Any]]:
 
 def _latencies(page: Page) -> list[dict[str, Any]]:
     """Return one entry for each (deployment, measure) with its quantiles in order; live, common to all, once."""
-    names = {"live_all": "live", "shadow": "shadow", "difference": "shadow less live"}
+    names = {"live_all": "live", "shadow": "shadow", "difference": "shadow minus live"}
     found: dict[tuple[str, str], list[Row]] = {}
     for row in page.reports["latency"]:
         if row["microseconds"] is not None and row["measure"] in names:

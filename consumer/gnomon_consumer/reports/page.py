@@ -48,7 +48,7 @@ class Page:
 
     @property
     def by_values(self) -> bool:
-        """Whether every comparable answer is a number without a decision."""
+        """Return whether every comparable answer is a number without a decision."""
         return by_values(self.reports["agreement"])
 
     def look(self, deployment: str) -> int:
@@ -58,7 +58,7 @@ class Page:
 
     @property
     def deployments(self) -> list[Row]:
-        """The challengers, then the control."""
+        """Return the challengers, then the control."""
         return [*self.challengers, *([self.control] if self.control else [])]
 
 

@@ -12,7 +12,7 @@ from gnomon_consumer.reports.query import Row
 from gnomon_consumer.runtime.visible import visible
 
 AGREEMENT = ("agreement", "Agreement with live", "agreement with live", SHARES)
-DIFFERENCE = ("mean_difference", "Shadow less live", "shadow less live, on average", DIFFERENCES)
+DIFFERENCE = ("mean_difference", "Shadow minus live", "shadow minus live, on average", DIFFERENCES)
 
 
 def quality(page: Page, measures: Sequence[dict[str, Any]]) -> Markup:
@@ -30,7 +30,7 @@ def quality(page: Page, measures: Sequence[dict[str, Any]]) -> Markup:
         points.append(Estimate(wording.NAMES[entry["metric"]], name, page.look(name), scale * row["estimate"], *ends))
     if not points:
         return Markup("")
-    title = f"Difference from live with the labels that came within {last}; right of zero the shadow is better"
+    title = f"Difference from live with the labels that arrived within {last}; right of zero the shadow is better"
     axis = "← worse than live  ·  better than live →"
     return _safe(charts.intervals("quality", _plain(title), axis, points, RELATIVE))
 

@@ -56,7 +56,7 @@ def chosen(
             f" (it has {', '.join(columns) or 'none yet'}); --feature NAME compares some of the columns"
         )
     if not names:
-        raise ConfigurationError(f"{source} has no column beside {KEY}")
+        raise ConfigurationError(f"{source} has no column other than {KEY}")
     keys = _keys(table.column(KEY), source)
     arrays = [_fitting(name, table.column(name), columns[name].kind, source) for name in names]
     return pa.table([keys, *arrays], [KEY, *names]), names

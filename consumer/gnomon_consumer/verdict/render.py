@@ -111,7 +111,7 @@ def as_json(value: dict[str, Any]) -> str:
 
 
 def figures(judged: Judged) -> list[str]:
-    """Return the difference, its bounds and the margin; what is rounding noise beside the metric is 0."""
+    """Return the difference, its bounds and the margin; rounding noise next to the metric becomes 0."""
     ends = (judged.estimate, judged.low, judged.high)
     return [number(value, judged.level) if isfinite(value) else "–" for value in ends] + [figure(judged.margin)]
 

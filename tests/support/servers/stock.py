@@ -42,7 +42,7 @@ class Stock:
 
     @property
     def admin(self) -> str:
-        """The URL of the superuser."""
+        """Return the URL of the superuser."""
         return self.url("postgres", "postgres")
 
     def execute(self, statement: str, database: str = "postgres") -> None:

@@ -96,7 +96,7 @@ class Pairing:
             )
         offsets = numbers(rows, "source_offset")
         for at in offsets[(offsets < start) | (offsets >= end)][:1].tolist():
-            raise PairingError(f"{self._here(offset)}: offset {at} lies outside its window [{start}, {end})")
+            raise PairingError(f"{self._here(offset)}: offset {at} is outside its window [{start}, {end})")
         if not (np.diff(offsets) > 0).all():
             # The same offset again in one window is the same row sent twice; the first one counts.
             rows = chosen(rows, np.unique(offsets, return_index=True)[1])

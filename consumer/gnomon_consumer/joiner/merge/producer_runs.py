@@ -1,4 +1,7 @@
-"""The captures of each producer run: how many, which numbers, and when. Columns; no Python code per capture. No I/O."""
+"""The captures of each producer run: their number, sequence numbers and times.
+
+Columns; no Python per capture. No I/O.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from gnomon_schemas.peeks import Peeks
 class RunCounts:
     """Counts of producer runs; row i is the run `producers[i]`.
 
-    `repeated` is how many sequence numbers came more than once in one window.
+    `repeated` is how many sequence numbers occurred more than once in one window.
     """
 
     producers: Sequence[str]
@@ -30,7 +33,7 @@ class RunCounts:
         return cls((), *(np.empty(0, np.int64) for _ in range(6)))
 
     def by(self, run_of: Numbers, runs: Sequence[str]) -> "RunCounts":
-        """Return the counts of `runs`, each of which has a row here: row i is of `runs[run_of[i]]`; -1: of none."""
+        """Return the counts of `runs`, each of which has a row here: row i belongs to `runs[run_of[i]]` (-1: none)."""
         order = np.argsort(run_of, kind="stable")[np.count_nonzero(run_of < 0) :]
         starts = np.flatnonzero(np.diff(run_of[order], prepend=-1))
         return RunCounts(
@@ -45,7 +48,7 @@ class RunCounts:
 
     @classmethod
     def joined(cls, parts: Sequence["RunCounts"]) -> "RunCounts":
-        """Return the rows of all parts; a run that several parts have stands there several times."""
+        """Return the rows of all parts; a run in several parts has several rows."""
         return cls(
             [producer for part in parts for producer in part.producers],
             np.concatenate([part.received for part in parts]),

@@ -162,7 +162,7 @@ def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, st
         faults[int(places[at])] = ("invalid", f"captured_at {times[at].as_py()} is not a valid timestamp")
     shares = batch.column("capture_probability")
     for at in _where(pc.invert(pc.and_(pc.greater_equal(shares, LEAST_PROBABILITY), pc.less_equal(shares, 1.0)))):
-        detail = f"capture_probability {shares[at].as_py()} lies outside {LEAST_PROBABILITY} to 1"
+        detail = f"capture_probability {shares[at].as_py()} is outside {LEAST_PROBABILITY} to 1"
         faults[int(places[at])] = ("invalid", detail)
     return faults
 

@@ -113,7 +113,7 @@ def _fitted(
     frame: pd.DataFrame,
     late: npt.NDArray[np.int64],
 ) -> Trained:
-    with threadpool_limits(1):  # two threads that wait for each other are slower than one, beside other processes
+    with threadpool_limits(1):  # two threads that wait for each other are slower than one, while other processes run
         pipeline.fit(frame[list(features)], late)
     return Trained(*model, pipeline, features, _export(*model, pipeline, features))
 

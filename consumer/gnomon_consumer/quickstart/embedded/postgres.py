@@ -107,7 +107,7 @@ def _runnable(bin_directory: Path, account: ServerUser, scratch: Path) -> Path:
             check=True, capture_output=True, cwd="/", **account.popen_options(),
         )  # fmt: skip
     except PermissionError:
-        # A wheel keeps shared libraries beside the package, in NAME.libs, and finds them by relative path.
+        # A wheel keeps shared libraries next to the package, in NAME.libs, and finds them by relative path.
         install, package = bin_directory.parent, bin_directory.parents[1]
         copy = scratch / "programs" / package.name / install.name
         shutil.copytree(install, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 PERIOD = ("since", "until")
 PAIRS = ("since", "until", "segment")
 LOCAL = (*PAIRS, "time_zone")
+READ = "Of a deployment with more than 200,000 pairs about 200,000 are read; the intervals account for it."
+READ_ALL = {"exact": "yes: read all pairs; default: about 200,000 of a deployment."}
 SLICES = ("all", "stratum", "hour", "weekday", "day", "live_version")
 
 
@@ -45,7 +47,7 @@ class Report:
     # Terminal only. pivot: (columns that name a row, columns whose values become its cells' prefix: `live.estimate`).
     pivot: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     upright: bool = False  # one column a deployment, the columns above as lines
-    section: tuple[str, ...] = ()  # columns that, like the deployment, head a table of their own
+    section: tuple[str, ...] = ()  # columns that, like the deployment, have a separate table for each value
     of_values: ValueLayout | None = None
 
 

@@ -71,7 +71,7 @@ class Assignment:
 
     @property
     def settled(self) -> bool:
-        """Whether this member has partitions and reads all of them."""
+        """Return whether this member has partitions and reads all of them."""
         return bool(self.owned) and not self._pending
 
     def positions(self) -> dict[int, PartitionPosition]:

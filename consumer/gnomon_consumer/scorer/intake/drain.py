@@ -150,7 +150,7 @@ class Drain:
         return log_reading.watermarks(self._settings, self._consumer, TopicPartition(self._topic, partition))
 
     def _skip_backlog(self) -> None:
-        """When the scorer is too far behind, skip captures older than half of the allowed delay and record a gap.
+        """Skip captures older than half of the allowed delay if the scorer is too far behind, and record a gap.
 
         It skips half of the delay at once, so that a scorer that stays overloaded skips rarely, and not at every poll.
         """

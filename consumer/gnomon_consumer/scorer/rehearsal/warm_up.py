@@ -131,7 +131,7 @@ def check_warm_up(outcomes: Sequence[Record], made_up: bool, allow_failing: bool
             )
         undecided = next((one["message"] for one in failures if UNDECIDED in one["message"]), None)
         if undecided is not None and not allow_failing:
-            raise ConfigurationError(f"what the model's scores are cannot be told: {undecided}")
+            raise ConfigurationError(f"the meaning of the model's scores is undecided: {undecided}")
         log.warning("rows failed in the warm-up", failed=len(failures), rows=len(outcomes), first=first)
     answers = [one["prediction"] for one in outcomes if one["error"] is None]
     unlike = [one for one in answers if _unlike_its_scores(one)]

@@ -78,7 +78,7 @@ class Replay:
             return run.done
 
     def _refuse_beside_a_scorer(self, metadata: ClusterMetadata) -> None:
-        """Refuse to start beside another writer of the shadow log; the mock cannot detect one."""
+        """Refuse to start while another process writes the shadow log; the mock cannot detect one."""
         if clients.is_mock(metadata):
             return
         group = self.options.group(self._names)

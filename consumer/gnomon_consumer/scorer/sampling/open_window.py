@@ -93,7 +93,7 @@ class OpenWindow(Generic[T]):
             self._reservoir(stratum).offer(captures.at(np.array(those)))
 
     def reach(self, end: int) -> None:
-        """Record that no capture lies between the last one and the offset `end`."""
+        """Record that no capture is between the last one and the offset `end`."""
         self.next_offset = max(self.next_offset, end)
 
     def _reservoir(self, stratum: str) -> Reservoir[T]:

@@ -87,7 +87,7 @@ class Sealer:
         self._remember(window.traces, offsets, messages)
 
     def reach(self, place: Place, end: int) -> None:
-        """Record that no capture lies between the next offset and the offset `end`."""
+        """Record that no capture is between the next offset and the offset `end`."""
         self._window(place).reach(end)
 
     def lose(self, place: Place, count: int) -> None:

@@ -214,7 +214,7 @@ def _mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int) 
 
 
 def _leave_root() -> bool:
-    """If this process is root, become a separate user that can only read what root can; return whether it did."""
+    """Become a separate user that can only read what root can, if this process is root; return whether it did."""
     had = _capabilities()
     reading = next((1 << one for one in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE) if had >> one & 1), 0)
     changed = False

@@ -43,7 +43,7 @@ class Judged:
     correlation: float
     skewness: float
     level: float = 0.0
-    """The size of the metric itself, beside which rounding noise is measured."""
+    """The size of the metric itself, relative to which rounding noise is measured."""
 
     @property
     def known(self) -> bool:

@@ -46,7 +46,7 @@ HEADS = {
     Decision.INSUFFICIENT_DATA: "Not enough evidence yet",
 }
 ABOUT_METRIC = {codes.WORSE, codes.SHOWN, codes.LABELS_DECIDE, codes.DAYS}
-"""The reasons that the difference explains; before any other reason stands the reason itself."""
+"""The reasons that the difference explains; any other reason is shown in the sentence."""
 EXPLAIN = {codes.LIVE_CHANGED, codes.PLAN_CHANGED, codes.DAYS_DEPEND}
 """The notes that say why it takes longer."""
 MOST = 3
@@ -76,11 +76,11 @@ def sentence(plan: Plan, evidence: Evidence, verdict: Verdict) -> str:
 
 
 def _told(plan: Plan, verdict: Verdict) -> list[Reason]:
-    """Return the reasons that the sentence tells, each thing once: the first ones, those about the metric in front."""
+    """Return the reasons of the sentence, each once: the first ones, with those about the metric in front."""
     deciding = list(verdict.deciding)
     shown = {(r.code, r.numbers.get("metric"), r.numbers.get("segment")) for r in deciding}
     if (codes.ERRORS, None, None) in shown and not next(r for r in deciding if r.code == codes.ERRORS).numbers["units"]:
-        # Nothing was scored: that says everything.
+        # Nothing was scored: no other reason matters.
         return [r for r in deciding if r.code == codes.ERRORS]
     if (codes.CONTROL, None, None) in shown:
         return [r for r in deciding if r.code in (codes.CONTROL, codes.DRIFT)]
@@ -94,7 +94,7 @@ def _told(plan: Plan, verdict: Verdict) -> list[Reason]:
 
 
 def _text(plan: Plan, reason: Reason) -> str:
-    """Return a reason as the sentence says it: beside the difference the metric's own numbers are not repeated."""
+    """Return a reason as a text of the sentence, without the metric's own numbers if the difference shows them."""
     own = (reason.numbers.get("metric"), reason.numbers.get("segment")) == (plan.metric, "")
     if reason.code == codes.SHOWN and own and not plan.attainable:
         return 'nothing agrees with live more than live itself: set goal = "not_worse"'
@@ -123,7 +123,7 @@ def _failed(evidence: Evidence) -> str:
 
 
 def _gained(plan: Plan, verdict: Verdict) -> str:
-    """Return what the challenger gains or loses, and after how many days; nothing where that is not known."""
+    """Return the challenger's gain or loss, and after how many days; nothing if it is not known."""
     # A rejection may come between two looks: its own numbers are newer than those of the last look.
     own = next((r for r in verdict.reasons if r.code == codes.WORSE and r.numbers["metric"] == plan.metric), None)
     judged = (
@@ -138,7 +138,7 @@ def _gained(plan: Plan, verdict: Verdict) -> str:
 
 
 def difference(judged: Judged, *, upper: bool) -> str:
-    """Return the difference in words, with the bound that counts: what it is at best (`upper`) or at worst."""
+    """Return the difference in words, with the relevant bound: its best (`upper`) or worst value."""
     end = judged.high if upper else judged.low
     if judged.metric not in SAID:
         return _agreement(judged, end)
@@ -165,7 +165,7 @@ def _bound(judged: Judged, end: float, said: _Said, upper: bool) -> str:
 
 
 def _agreement(judged: Judged, end: float) -> str:
-    """Return how often it differs from live: it has no better or worse."""
+    """Return how often it differs from live, which is neither better nor worse."""
     share = number(-100 * judged.estimate, 100 * judged.level, 3)
     if not isfinite(end):
         bound = "with no bound yet"
@@ -179,7 +179,7 @@ def _agreement(judged: Judged, end: float) -> str:
 
 
 def _size(value: float, level: float, *, points: bool, factor: float = 1.0) -> str:
-    """Return a size with three digits, of shares in points; 0 where it is rounding noise beside `level`."""
+    """Return a size with three digits, of shares in points; 0 if it is rounding noise next to `level`."""
     if not points:
         return number(value * factor, level * factor, 3)
     size = number(100 * value, 100 * level, 3)

@@ -20,7 +20,7 @@ def name_of(metric: str) -> str:
 
 
 def number(value: float, level: float = 0.0, digits: int = 4) -> str:
-    """Return a number with a true minus, small ones without an exponent; 0 where it is noise beside `level`."""
+    """Return a number with a true minus, small ones without an exponent; 0 if it is noise next to `level`."""
     if abs(value) <= NOISE * level:
         return "0"
     text = f"{value:.{digits}g}"
@@ -30,5 +30,5 @@ def number(value: float, level: float = 0.0, digits: int = 4) -> str:
 
 
 def counted(n: int, what: str) -> str:
-    """Return how many of something there are."""
+    """Return a number of things, in words."""
     return f"{n:,} {what}" + ("" if n == 1 else "s")

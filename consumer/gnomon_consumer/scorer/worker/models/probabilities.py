@@ -62,7 +62,7 @@ def _add_reversed(reading: Reading, row: int, answers: Answers) -> None:
     if numbers[at] < 0:
         text = (
             f"the model answered the label {label[:50]!r} with the score {numbers[at]:.6g}, and {numbers[1 - at]:.6g}"
-            f" of {names[1 - at][:50]!r}: its scores stand in reverse order; {UNDECIDED}{_turned(reading)}"
+            f" of {names[1 - at][:50]!r}: its scores are in reverse order; {UNDECIDED}{_turned(reading)}"
             f"{_line(reading, 'null')} where the label alone is to be read"
         )
         answers.failures.setdefault(row, Failure(FailureKind.MODEL_ERROR, text))

@@ -1,8 +1,8 @@
-"""What a Python model may answer, whichever library made it: arrays, lists, series, frames, Arrow and sparse arrays.
+"""The possible answers of a Python model, from any library: arrays, lists, series, frames, Arrow and sparse arrays.
 
-Positions decide which row is meant, so an answer that says another order by its index is refused. A number is a number
-only if each of its rows is: a boolean or text among numbers is refused, since NumPy makes it one in some batches alone.
-Every refusal is a ValueError; the caller then asks for the rows one at a time.
+Positions determine the rows, so an answer whose index has another order is refused. Values are numbers only if each of
+their rows is: a boolean or text among numbers is refused, because NumPy converts it in some batches only. Every refusal
+is a ValueError; the caller then asks for the rows one at a time.
 """
 
 import math
@@ -68,14 +68,14 @@ def _rows(answer: Any, rows: int, what: str) -> Any:
 
 
 def _unmasked(array: np.ma.MaskedArray[Any, Any]) -> NDArray[Any]:
-    """Return None where an array is masked: the number below a mask means nothing."""
+    """Return None if an array is masked: the number below a mask means nothing."""
     plain = np.array(array.data, object)
     plain[np.ma.getmaskarray(array)] = None
     return plain
 
 
 def _check_order(answer: Any, rows: int, what: str) -> None:
-    """Refuse a series or frame whose index counts its rows in another order: the model sorted them."""
+    """Refuse a series or frame whose index counts its rows in another order, because the model sorted them."""
     index = getattr(answer, "index", None)
     if not hasattr(index, "to_numpy"):
         return
@@ -99,7 +99,7 @@ def _numbers(answer: Any, rows: int, what: str) -> NDArray[np.float64]:
 
 
 def _array(listed: Sequence[Any]) -> NDArray[Any]:
-    """Return a list as an array of what it holds, without turning booleans or texts among numbers into numbers."""
+    """Return a list as an array of its values, without converting booleans or texts among numbers to numbers."""
     array = np.empty(len(listed), object)
     array[:] = [one.reshape(-1)[0] if isinstance(one, np.ndarray) and one.size == 1 else one for one in listed]
     if any(isinstance(one, (list, tuple, np.ndarray)) for one in array):
