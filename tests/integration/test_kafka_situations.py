@@ -150,8 +150,8 @@ def test_every_command_in_every_situation(secured: Secured, folder: Path, databa
     page = written(tried, told, secured)
     if os.environ.get("GNOMON_WRITE_DOCS"):
         PAGE.write_text(page)
-    for name, reason in (("away", "Connection refused"), ("plain to TLS", "closes it"), ("no login", "closes it")):
-        assert any(reason in ended.line for ended in told[name].values()), told[name]
+    for name, words in (("away", "Connection refused"), ("plain to TLS", "closes it"), ("no login", "closes it")):
+        assert any(words in ended.line for ended in told[name].values()), told[name]
     assert (told["no rights"]["doctor"].stdout).count("denies this user") >= 5
     assert "max.message.bytes=5000" in told["small topics"]["doctor"].stdout
     assert page == PAGE.read_text(), "write it anew: GNOMON_WRITE_DOCS=1 pytest " + __file__
