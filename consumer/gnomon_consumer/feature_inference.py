@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, parquet, types
@@ -37,6 +38,7 @@ def infer(path: Path, name: str, *, leave_out: frozenset[str] = frozenset()) -> 
     kinds = {}
     for column in table.column_names:
         if column not in leave_out:
+            _refuse_rounded(column, table[column])
             kind = _avro_type(column, table.schema.field(column).type, table[column])
             kinds[column] = ["null", kind] if table[column].null_count else kind
     return FeatureSchema.of(kinds, name).record
@@ -82,7 +84,7 @@ def _read_csv(path: Path) -> pa.Table:
     for name in numbers:
         texts = written[name].drop_null()
         floating = types.is_floating(table.schema.field(name).type)
-        if (floating and _all_match(texts, r"^\s*[+-]?\d+\s*$")) or _any_match(texts, r"^\s*[+-]?0\d"):
+        if (floating and _all_match(texts, r"^\s*[+-]?\d+\s*$")) or _any_match(texts, r"^\s*[+-]?0[\dxX]"):
             table = table.set_column(table.column_names.index(name), name, written[name])
     return table
 
@@ -99,6 +101,9 @@ def _read_json(path: Path) -> pa.Table:
     """Return the table with integers beyond 64 bits as texts: Arrow converts them to doubles."""
     with tabular.opened(path) as stream:
         table = arrow_json.read_json(stream)
+    for at, field in enumerate(table.schema):
+        if types.is_timestamp(field.type):  # Arrow's guess: JSON has no times, so a service has read a text
+            table = table.set_column(at, field.name, table[at].cast(pa.string()))
     suspects = {one.name for one in table.schema if types.is_floating(one.type) and _has_large_whole(table[one.name])}
     if not suspects:
         return table
@@ -118,6 +123,19 @@ def _read_json(path: Path) -> pa.Table:
 
 def _has_large_whole(column: pa.ChunkedArray) -> bool:
     return (pc.max(pc.abs(column)).as_py() or 0.0) > _EXACT
+
+
+def _refuse_rounded(column: str, values: pa.ChunkedArray) -> None:
+    """Raise SchemaError for ids that a tool has written as floats, which have lost their last digits."""
+    if not types.is_floating(values.type) or types.is_float16(values.type):
+        return
+    numbers = values.cast(pa.float64()).drop_null().to_numpy()
+    largest = np.abs(numbers).max(initial=0.0)
+    if _EXACT < largest < 2.0**64 and (numbers == np.round(numbers)).all():
+        raise SchemaError(
+            f"column {column!r} holds whole numbers beyond 2^53 as floats, so their last digits are lost; write them as"
+            f" integers or texts, or leave the column out with --leave-out {column}"
+        )
 
 
 def _index_columns(table: pa.Table) -> list[str]:
@@ -141,7 +159,9 @@ def _avro_type(column: str, kind: pa.DataType, values: pa.ChunkedArray | None = 
     if kind == "uint64" and values is not None and (pc.max(values).as_py() or 0) <= _LONG_MAX:
         return "long"
     if types.is_decimal(kind):
-        return "long" if kind.scale == 0 and kind.precision <= 18 else "double"
+        if kind.scale:
+            return "double"
+        return "long" if kind.precision <= 18 or _within_long(values) else "string"
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return {"type": "array", "items": _avro_type(column, kind.value_type)}
     if types.is_map(kind) and types.is_string(kind.key_type):
@@ -158,6 +178,10 @@ def _avro_type(column: str, kind: pa.DataType, values: pa.ChunkedArray | None = 
         f"column {column!r} is of type {kind}, which no feature can be; leave it out with --leave-out {column},"
         " or make a number or text of it"
     )
+
+
+def _within_long(values: pa.ChunkedArray | None) -> bool:
+    return values is not None and all(abs(one) <= _LONG_MAX for one in pc.unique(values).to_pylist() if one is not None)
 
 
 def _plain_type(kind: pa.DataType) -> Json | None:

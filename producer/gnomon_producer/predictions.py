@@ -29,11 +29,15 @@ def prediction_fields(value: Any = None, label: Any = None, scores: Any = None, 
     """Return a Prediction's values, None if nothing is given; raise Dropped that names the invalid field."""
     if value is None and label is None and scores is None and items is None:
         return None
+    numbers = None if scores is None else [_number("scores", score) for score in _sequence("scores", scores)]
+    names = None if items is None else [text("items", item) for item in _sequence("items", items)]
+    if numbers is not None and names is not None and len(numbers) != len(names):
+        raise Dropped("invalid_features", f"{len(numbers)} scores or relevances are given for {len(names)} items")
     return (
         value if value is None or type(value) is float else _number("value", value),
         label if label is None or type(label) is str else text("label", label),
-        None if scores is None else [_number("scores", score) for score in _sequence("scores", scores)],
-        None if items is None else [text("items", item) for item in _sequence("items", items)],
+        numbers,
+        names,
     )
 
 
@@ -47,7 +51,8 @@ def text(name: str, value: Any) -> str:
 
 def label_fields(value: Any, label: Any, relevance: Any, items: Any) -> dict[str, Any]:
     """Return a Label's truth; raise Dropped if it is empty, or a number that is not a valid truth."""
-    truth = prediction_fields(value, label, relevance, items)
+    empty = type(label) is str and not label.strip()  # as in a file of labels
+    truth = prediction_fields(value, None if empty else label, relevance, items)
     if truth is None or truth[:3] == (None, None, None):
         raise Dropped("invalid_features", "a label with neither value nor label nor relevance")
     fields = dict(zip(LABEL, truth, strict=True))
@@ -73,7 +78,7 @@ def with_class(truth: dict[str, Any], classes: tuple[str, str] | None) -> dict[s
 
 
 def prediction_of_result(result: Any) -> Fields | None:
-    """Read what an `observe(predicted=…)` callable returned: a mapping, Prediction, text (label) or number."""
+    """Read the result of an `observe(predicted=…)` callable: mapping, Prediction, number, or label (text, boolean)."""
     if isinstance(result, Mapping):
         names = set(islice(result, len(PREDICTION) + 1))  # a mapping may iterate for ever
         if not names <= set(PREDICTION):
@@ -82,7 +87,8 @@ def prediction_of_result(result: Any) -> Fields | None:
     if isinstance(result, Prediction):
         return prediction_fields(result.value, result.label, result.scores, result.items)
     answer = _single("the result", result)
-    is_label = isinstance(answer, str | bytes | enum.Enum)
+    # A boolean is a decision, as in the answers of models. NumPy's is known by name: the hook does not import NumPy.
+    is_label = isinstance(answer, str | bytes | bool | enum.Enum) or kind_of(answer) in ("bool", "bool_")
     return prediction_fields(label=answer) if is_label else prediction_fields(value=answer)
 
 

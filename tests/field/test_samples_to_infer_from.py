@@ -14,7 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from gnomon_consumer.feature_schemas import compare, infer
-from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.errors import ConfigurationError, SchemaError
 from gnomon_schemas.features import FeatureSchema
 
 
@@ -31,6 +31,8 @@ def inferred(path: Path) -> dict[str, Any]:
         ("ids.csv", b"account\n-9223372036854775809\n", {"account": "string"}),
         ("zip.csv", b"zip,n\n01234,1\n8001,2\n", {"zip": "string", "n": "long"}),
         ("ids.jsonl", b'{"account": 9223372036854775808}\n{"account": 1}\n', {"account": "string"}),
+        ("hex.csv", b"code\n0x1F\n0x2A\n", {"code": "string"}),
+        ("times.jsonl", b'{"at": "2026-01-02"}\n', {"at": "string"}),
         ("large.jsonl", b'{"x": 1e300}\n{"x": 1}\n', {"x": "double"}),
         ("index.csv", b",a\n0,1.5\n1,2\n", {"a": "double"}),
         ("semi.csv", b"a;b\n1;x\n", {"a": "long", "b": "string"}),
@@ -132,3 +134,30 @@ def test_check_says_what_becomes_of_models() -> None:
     renamed = compare(old, FeatureSchema.of({"type": "record", "name": "F", "fields": [field]}))
     assert renamed.backward, "the reader's alias is used"
     assert [line.partition(":")[0] for line in renamed.models] == ["unit_price"], "a model that asks for price goes on"
+
+
+@pytest.mark.parametrize("name", ["ids.csv", "ids.parquet", "ids.jsonl"])
+def test_ids_that_pandas_made_floats_of_are_refused(name: str, tmp_path: Path) -> None:
+    """A missing value makes floats of a column, and 12345678901234567 becomes 1.2345678901234568e+16."""
+    frame = pd.DataFrame({"id": [12345678901234567, None], "v": [1.5, 2.5]})
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        frame.to_parquet(path)
+    elif name.endswith("csv"):
+        frame.to_csv(path, index=False)
+    else:
+        path.write_text('{"id": 1.2345678901234568e+16, "v": 1.5}\n{"id": null, "v": 2.5}\n')
+    with pytest.raises(SchemaError, match="column 'id' holds whole numbers beyond 2\\^53 as floats"):
+        infer(path, "F")
+
+
+def test_decimals_of_a_database_that_are_ids_are_no_doubles(tmp_path: Path) -> None:
+    wide = pa.decimal128(38, 0)
+    table = pa.table({
+        "small": pa.array([Decimal(7), None], wide),
+        "large": pa.array([Decimal(12345678901234567890), Decimal(1)], wide),
+        "price": pa.array([Decimal("1.10"), Decimal(2)], pa.decimal128(9, 2)),
+    })  # fmt: skip
+    parquet.write_table(table, tmp_path / "ids.parquet")
+    kinds = {field["name"]: field["type"] for field in infer(tmp_path / "ids.parquet", "F")["fields"]}
+    assert kinds == {"small": ["null", "long"], "large": "string", "price": "double"}

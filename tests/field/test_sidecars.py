@@ -119,6 +119,10 @@ def test_what_cannot_be_read_is_refused_by_its_key(tmp_path: Path, line: str, re
         ({"missing": {"c": "0"}}, "'c', which is not a feature of the model"),
         ({"inputs": {"y": ["a", "b"]}}, "the model has no input 'y'"),
         ({"features": ["a", "b", "c"]}, "takes 2 columns, but 3 features"),
+        ({"features": ["a", "a"]}, "is given the feature 'a' twice"),
+        ({"inputs": {"x": ["b", "b"]}}, "is given the feature 'b' twice"),
+        ({"missing": {"a": "1e400"}}, "the default of 'a' is '1e400'"),
+        ({"missing": {"a": "1_0"}}, "the default of 'a' is '1_0'"),
     ],
     ids=str,
 )

@@ -83,3 +83,62 @@ def test_a_truth_beyond_everything_is_left_out(db: Database) -> None:
     fill(db, [{"live_value": float(at), "shadow_value": at + 1.0} for at in range(20)], [LARGEST, *range(1, 20)])
     every_report_answers(db)
     assert quality(db)["rmse", "shadow"]["n"] == 19
+
+
+LEAST = 5e-324  # the smallest double above 0
+ENDS = [LARGEST, -LARGEST, LEAST, -LEAST, 0.0, 1e160, -1e160, 1e-160, 1.0]
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_every_end_of_a_double_meets_every_other(db: Database, labelled: bool) -> None:
+    """Differences overflow and products underflow: PostgreSQL would end the statement at both."""
+    rows = [
+        {"live_value": live, "shadow_value": shadow, "features_numeric": [live, shadow], "features_text": []}
+        | ({"live_label": "01"[live > 0], "shadow_label": "01"[shadow > 0]} if labelled else {})
+        for live in ENDS
+        for shadow in ENDS
+    ]
+    db.add("feature_columns", [
+        {"stream_id": db.stream_id, "name": name, "kind": "numeric", "position": at, "avro_type": "double"}
+        for at, name in enumerate(("a", "b"), 1)
+    ])  # fmt: skip
+    fill(db, rows, [ENDS[at % len(ENDS)] for at in range(len(rows))])
+    every_report_answers(db)
+    for options in ({"compare": "absolute", "tolerance": 0.1}, {"compare": "relative", "tolerance": 0.1}):
+        assert ask(db.connection, "matches", Question("s", "new", extra=options)).rows
+    tail = db.connection.execute("select status from report_v1.tail('s', 'new', 1e9)").fetchall()
+    assert tail == [("nothing joined yet",)]
+    agrees = db.connection.execute(
+        "select live_value, shadow_value, agrees from report_v1.pairs where deployment = 'new'"
+    ).fetchall()
+    assert all(said == ((live > 0) == (shadow > 0) if labelled else live == shadow) for live, shadow, said in agrees)
+    if not labelled:
+        found = ask(db.connection, "disagreements", Question("s", "new")).rows
+        assert abs(found[0]["difference"]) == LARGEST
+
+
+def test_the_verdict_of_numbers_at_the_ends(db: Database) -> None:
+    rows = [{"live_value": ENDS[at % 9], "shadow_value": ENDS[at // 9 % 9]} for at in range(81)]
+    fill(db, rows, [0.0] * 81)
+    found = db.connection.execute(
+        "select * from gnomon_estimators.verdict_disagreeing_features('s', 'new', null, null)"
+    ).fetchall()
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "tolerance", "relative", "close"),
+    [
+        (1.0, 1.1, 0.0, 0.1, True), (1.0, 1.12, 0.0, 0.1, False), (1.0, 1.12, 0.2, 0.0, True),
+        (LARGEST, 0.95 * LARGEST, 0.0, 0.1, True), (LARGEST, 0.85 * LARGEST, 0.0, 0.1, False),
+        (LARGEST, -LARGEST, 1.0, 1e-5, False), (LEAST, 0.0, 0.0, 1e-5, False), (LEAST, LEAST, 0.0, 0.0, True),
+        (1e-310, 1.000001e-310, 0.0, 1e-5, True), (1e-310, 1.1e-310, 0.0, 1e-5, False),
+        (LEAST, 1.0, 0.0, 1e-200, False), (3.0, 1.0, 0.0, 10.0, True), (0.0, -0.0, 0.0, 0.0, True),
+    ],
+)  # fmt: skip
+def test_close_values(db: Database, a: float, b: float, tolerance: float, relative: float, close: bool) -> None:
+    for one, other in ((a, b), (b, a), (-a, -b)):
+        assert (
+            db.value("select gnomon_estimators.close_values(%s::float8, %s, %s, %s)", one, other, tolerance, relative)
+            is close
+        )

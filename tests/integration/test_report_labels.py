@@ -1,6 +1,5 @@
 """Labels in report_v1: horizons, sealed cohorts, delays, versions; against NumPy and by hand."""
 
-import math
 import operator
 from datetime import timedelta
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.support.estimators import share_interval, spread
+from tests.support.label_simulation import Drawn, label_delay
 from tests.support.quality import ask, quality
 from tests.support.report_database import START, Database, sample, to_ten_digits
 
@@ -128,23 +128,25 @@ def test_label_delay_goes_by_exact_times(db: Database) -> None:
         START + timedelta(days=6),
     )
     seen = np.minimum(delay, end)
-    survival, greenwood, curve = 1.0, 0.0, []
+    survival, curve = 1.0, []
     for t in np.sort(seen[came]):
-        gone, risk = weight[came & (seen == t)].sum(), weight[seen >= t].sum()
-        survival *= 1 - gone / risk
-        greenwood += gone / risk / (risk - gone) if risk > gone else 0.0
-        curve.append((t, survival, greenwood))
-    share = np.average(came, weights=weight)
-    residual = weight * (came - share) / weight.sum()
-    errors = spread(residual, cluster, (at // 86400).astype(np.int64))
-    effect = max(errors.together**2 / (residual**2).sum(), 1.0)
+        survival *= 1 - weight[came & (seen == t)].sum() / weight[seen >= t].sum()
+        curve.append((t, survival))
+    groups = db.connection.execute(
+        "select abs(hashtextextended('c' || cluster, 0) % 100)::integer from report_v1.pairs order by source_offset"
+    ).fetchall()
+    nothing = np.zeros(n)
+    drawn = Drawn(
+        weight, (at // 86400).astype(np.int64), cluster, np.array([group for (group,) in groups]), at, nothing, nothing,
+        delay, 6 * 86400.0,
+    )  # fmt: skip
     for row in ask(db, "label_delay('s', step => '6 hours')"):
-        _, left, spread_ = [point for point in curve if point[0] <= row["delay"].total_seconds() + 1e-6][-1]
+        _, left = [point for point in curve if point[0] <= row["delay"].total_seconds() + 1e-6][-1]
         assert row["share_arrived"] == pytest.approx(1 - left, abs=1e-6)
         if left > 1e-6:
-            half = errors.t * (effect * spread_ * (weight**2).sum() / weight.sum()) ** 0.5 / -math.log(left)
-            assert row["low"] == pytest.approx(1 - left ** math.exp(-half), rel=1e-5)
-            assert row["high"] == pytest.approx(1 - left ** math.exp(half), rel=1e-5)
+            low, high = label_delay(drawn, int(row["delay"].total_seconds() // 3600))
+            assert row["low"] == pytest.approx(low, rel=1e-5)
+            assert row["high"] == pytest.approx(high, rel=1e-5)
 
 
 def test_the_labelled_share_has_an_interval_by_clusters_and_days(db: Database) -> None:

@@ -10,7 +10,7 @@ from tests.support.joined_windows import READER, Connection, one, sink_of, windo
 from tests.support.logs import FEATURES, START_US, capture, start
 
 from gnomon_consumer.joiner.merge.identity import IdentityError
-from gnomon_consumer.joiner.merge.window import JoinedWindow
+from gnomon_consumer.joiner.merge.window import FIRST_US, LAST_US, JoinedWindow
 from gnomon_consumer.joiner.pairs.copy_format import copy_parts
 from gnomon_consumer.joiner.postgres.sink import DoublePairError, ProgressMovedError, Sink
 from gnomon_schemas.codec import Codec
@@ -240,6 +240,13 @@ def test_a_producer_id_that_others_write_in_their_way(connection: Connection, wr
     sink_of(connection).apply([window(0, 3, changes=of_others)], READER)
     tallies = "select producer_id::text, received from gnomon.producer_tallies where producer_id <> %s"
     assert connection.execute(tallies, [capture(0, "")["producer_id"]]).fetchall() == [(name, 2) for name in stored]
+
+
+def test_the_tally_of_a_run_from_the_first_year_to_the_last(connection: Connection) -> None:
+    times: dict[int, dict[str, Any]] = {0: {"captured_at": FIRST_US}, 1: {"captured_at": LAST_US}}
+    sink_of(connection).apply([window(0, 2, changes=times)], READER)
+    micros = ", ".join(f"(extract(epoch from {end}_captured_at) * 1000000)::bigint" for end in ("first", "last"))
+    assert one(connection, f"select {micros} from gnomon.producer_tallies") == (FIRST_US, LAST_US)
 
 
 def test_rollups_are_the_sums_of_the_pairs(connection: Connection) -> None:

@@ -3,10 +3,13 @@
 import hashlib
 import hmac
 import json
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -115,6 +118,40 @@ def test_a_length_that_makes_no_sense_is_answered_at_once(gate: str, length: str
         assert connection.getresponse().status == 400
 
 
+@pytest.mark.parametrize(
+    "query", ["deploymnt=PROMOTE", "deployment=", "deployment=HOLD&deployment=PROMOTE", "stream=s"]
+)
+def test_a_misspelt_question_is_never_a_success(gate: str, query: str) -> None:
+    assert fetch(f"{gate}/verdict?{query}") == (400, "/verdict takes one parameter: deployment=NAME\n")
+
+
+def test_a_body_without_a_length_is_refused(gate: str) -> None:
+    with closing(HTTPConnection(gate.removeprefix("http://"), timeout=10)) as connection:
+        body = json.dumps({"metadata": {"deployment": "PROMOTE"}}).encode()
+        connection.request("POST", "/flagger", iter([body]), encode_chunked=True)
+        assert connection.getresponse().status == 400
+
+
+def test_clients_that_go_away_or_ask_by_head_disturb_nobody(gate: str, capfd: pytest.CaptureFixture[str]) -> None:
+    host, _, port = gate.removeprefix("http://").partition(":")
+    for sent in (
+        b"GET /verdict?deployment=PROMOTE HTTP/1.0\r\n\r\n",
+        b"GET",
+        b"\x16\x03\x01",
+        b"POST /flagger HTTP/1.0\r\n",
+    ):
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(sent)
+    with closing(HTTPConnection(host, int(port), timeout=10)) as connection:
+        connection.request("HEAD", "/verdict?deployment=PROMOTE")
+        assert connection.getresponse().status == 501
+    with ThreadPoolExecutor(30) as crowd:
+        answers = set(crowd.map(lambda _: fetch(f"{gate}/verdict?deployment=HOLD")[0], range(90)))
+    assert answers == {200}
+    assert capfd.readouterr().err == ""
+
+
 def test_pollers_share_an_answer_for_a_while() -> None:
     asked: list[str | None] = []
     now = [0.0]
@@ -151,6 +188,12 @@ def receiver() -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]], list[i
         def do_POST(self) -> None:
             got.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(statuses.pop(0) if statuses else 200)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            got.append((dict(self.headers), b""))
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
@@ -182,6 +225,18 @@ def test_events_arrive_signed_and_at_least_once(db: Database, receiver: Any) -> 
     assert (event["source"], event["subject"]) == ("/gnomon/s", "new")
     assert (event["data"]["before"], event["data"]["decision"]) == (None, "PROMOTE")
     assert db.value("select attempts from gnomon.events") == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_delivers_nothing(db: Database, receiver: Any, status: int) -> None:
+    url, got, statuses = receiver
+    made(db, 14)
+    decide_now(db.connection, deployment_row(db.connection, "s", "new"), Plan(), given=False)
+    statuses.append(status)
+    assert events.deliver(db.connection, url, "s3cret") == (0, f"the receiver answered {status}")
+    assert len(got) == 1
+    assert events.deliver(db.connection, url, "s3cret") == (1, None)
+    assert got[0][1] == got[1][1]
 
 
 def test_a_receiver_that_is_away_loses_nothing(db: Database) -> None:

@@ -1,6 +1,11 @@
 """Metrics that no request says anything about, with the reason; and metrics of lists."""
 
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,9 @@ from gnomon_consumer.verdict.rules.answer import Reason
 from gnomon_consumer.verdict.rules.evidence import Evidence
 from gnomon_consumer.verdict.rules.gate import decide
 from gnomon_consumer.verdict.rules.plan import RANKINGS, Plan
+from gnomon_consumer.verdict.service import decide_now, export, stored_verdict
+
+DOCS = Path(__file__).parents[2] / "docs" / "verdict.md"
 
 
 @pytest.fixture
@@ -125,3 +133,18 @@ def test_ndcg_by_day_is_that_of_the_report(db: Database) -> None:
     verdict = decide(plan, found)
     assert verdict.decision == "PROMOTE", verdict.sentence
     assert verdict.sentence.startswith("Promote: its lists are better by 0.")
+
+
+def test_the_script_of_the_docs_decides_a_plan_of_lists(db: Database, tmp_path: Path) -> None:
+    plan = lenient(metric="ndcg_exp@5", margin=0.05, gates={"rows": 100, "effective_rows": 50, "error_rate": 0.05})
+    lists(db, 14, plan)
+    said = decide_now(db.connection, deployment_row(db.connection, "s", "new"), plan, given=False)
+    assert said.verdict_id is not None
+    file = tmp_path / "verdict.json"
+    file.write_text(json.dumps(export(stored_verdict(db.connection, said.verdict_id))), encoding="utf-8")
+    script = re.search(r"```python\n(import json.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert script is not None
+    run = [sys.executable, "-I", "-c", script.group(1), str(file)]
+    low, again = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+    assert again == said.verdict.decision == "PROMOTE"
+    assert float(low) == pytest.approx(said.verdict.metrics[0].low, abs=1e-5)

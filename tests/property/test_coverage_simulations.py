@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from tests.support import label_simulation
 from tests.support.coverage_settings import SETTINGS, Case
 from tests.support.coverage_simulation import Setting, covered, truths
 
@@ -24,6 +25,25 @@ def test_coverage_within_the_targets(name: str) -> None:
             assert case.least - noise <= share <= case.largest + noise, (metric, share)
     share, counted = found["agreement, period"]
     assert counted == 0 if case.setting.weights > 1 else 0.93 - noise <= share <= 1.0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", label_simulation.SETTINGS)
+def test_coverage_of_the_reports_on_labels(name: str) -> None:
+    case = label_simulation.SETTINGS[name]
+    noise = 3 * math.sqrt(0.05 * 0.95 / POPULATIONS)
+    for metric, (share, _) in label_simulation.covered(case.traffic, POPULATIONS, seed=2014).items():
+        # The lower end of the calibration error is reduced by what noise adds: it covers more.
+        largest = 1.0 if metric == "calibration error" else case.largest
+        assert case.least - noise <= share <= largest + noise, (metric, share)
+
+
+def test_a_quick_look_at_the_reports_on_labels() -> None:
+    found = label_simulation.covered(label_simulation.Traffic(7, 0.2, rows=500), 40, seed=3)
+    assert all(share >= 0.8 for share, _ in found.values()), found
+    assert all(
+        count == 0 for _, count in label_simulation.covered(label_simulation.Traffic(1, rows=200), 3, 3).values()
+    )
 
 
 def test_a_quick_look() -> None:

@@ -12,6 +12,7 @@ SETTINGS = {
     "2 days, nothing shared": (Traffic(2), 0.93, 0.09),
     "7 days, shocks": (Traffic(7, by_day=0.1), 0.90, 0.12),
     "30 days, shocks": (Traffic(30, by_day=0.1), 0.91, 0.11),
+    "14 days, 10 clusters": (Traffic(14, clusters=10, by_cluster=0.3), 0.84, 0.14),
     "14 days, 25 clusters": (Traffic(14, clusters=25, by_cluster=0.3), 0.87, 0.12),
     "14 days, 600 clusters": (Traffic(14, clusters=600, by_cluster=0.7), 0.93, 0.10),
     "weights 1 to 10,000": (Traffic(14, weights=1e4), 0.93, 0.09),

@@ -42,6 +42,12 @@ def test_radii_of_the_t_mixture(alpha: float, g: float, radii: dict[int, float])
         assert float(t_radius(n, alpha, g)) == pytest.approx(radius, abs=0.006 if radius > 5 else 0.0055)
 
 
+@pytest.mark.parametrize("planned", [4, 5, 6, 14, 52, 366])
+@pytest.mark.parametrize("alpha", [2e-6, 2e-5, 0.1, 0.4])
+def test_every_plan_that_is_accepted_can_be_tuned(planned: int, alpha: float) -> None:
+    assert np.isfinite(t_radius(planned, alpha, tuned(planned, alpha)))
+
+
 @pytest.mark.parametrize(("planned", "alpha", "g"), [(14, 0.05, 1.188), (14, 0.10, 1.573), (6, 0.10, 0.417)])
 def test_g_is_tuned_at_the_planned_number(planned: int, alpha: float, g: float) -> None:
     assert tuned(planned, alpha) == pytest.approx(g, rel=0.003)

@@ -100,7 +100,8 @@ def test_agreement_is_a_share_of_requests_that_differ() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"days": (), "series": (), "rows": 0, "errors": Errors()}, "Not enough evidence yet: no request was scored."),
+        ({"days": (), "series": (), "rows": 0, "errors": Errors()},
+         "Not enough evidence yet: no whole day counts: it must be sealed, and begin after the plan was stored."),
         ({"role": "control"}, "Hold: this is a control: the live model itself, never to be promoted; right on"),
         ({"promoted_from": True}, "Roll back to the former model: right on 5 points more of the requests"),
         ({"errors": Errors(6000, 600, 600, 0)}, "Reject: 600 of 6,000 units failed: the error rate is above 0.001; "),

@@ -1,6 +1,7 @@
 """Serve /metrics, /healthz and /readyz while a command runs."""
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from prometheus_client import CollectorRegistry, exposition
+from typing_extensions import override
 
 from gnomon_consumer.runtime.metrics import Vocabulary
 from gnomon_schemas.errors import ConfigurationError
@@ -65,7 +67,16 @@ def observed(
         yield
 
 
-class _IPv6Server(ThreadingHTTPServer):
+class _Server(ThreadingHTTPServer):
+    """A server that does not report clients that went away before their answer."""
+
+    @override
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+class _IPv6Server(_Server):
     """A server on `[::]` also serves IPv4 if the system maps it."""
 
     address_family = socket.AF_INET6
@@ -73,7 +84,7 @@ class _IPv6Server(ThreadingHTTPServer):
 
 def server_of(host: str) -> type[ThreadingHTTPServer]:
     """Return the kind of server for a host's family; IPv6 addresses are in brackets, as in a URL."""
-    return _IPv6Server if host.startswith("[") else ThreadingHTTPServer
+    return _IPv6Server if host.startswith("[") else _Server
 
 
 class Answering(BaseHTTPRequestHandler):

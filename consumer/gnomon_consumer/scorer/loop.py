@@ -21,6 +21,7 @@ from gnomon_schemas.errors import DependencyUnreachableError
 
 DRAIN_SECONDS = 5.0  # how long a stop waits for outcomes
 _BUSY_POLL, _IDLE_POLL = 0.01, 0.05
+_WATCH_S = 20.0
 log = get_logger("score")
 
 
@@ -50,6 +51,7 @@ class ScoringLoop:
     clock: Callable[[], float]
     exit_when_idle: float | None
     _idle_since: float | None = None
+    _watch_at: float = 0.0
 
     def run(self) -> None:
         """Score until stopped or idle; raises GnomonError."""
@@ -72,6 +74,7 @@ class ScoringLoop:
             self.in_flight.seal(reason, now)
         self.in_flight.step(now, wait=_BUSY_POLL if self.sealer.is_full(self.in_flight.queued) else wait)
         self._commit()
+        self._watch_topic(now)
         self.recorder.show(self.in_flight.captures, self.pool.restarts)
 
     def _commit(self) -> None:
@@ -95,6 +98,17 @@ class ScoringLoop:
         self.pulse.succeed()
         for tick in ready:
             self.recorder.count(tick, self.clock())
+
+    def _watch_topic(self, now: float) -> None:
+        """Without work, ask regularly whether the topic was replaced: librdkafka may then read and report nothing."""
+        if self.in_flight or self.sealer.open:
+            self._watch_at = now + _WATCH_S  # a commit asks
+        elif now >= self._watch_at:
+            self._watch_at = now + _WATCH_S
+            try:
+                self.same_topic()
+            except DependencyUnreachableError as reason:
+                log.warning("waiting for the broker", reason=str(reason))
 
     def _is_idle(self, got: bool) -> bool:
         limit = self.exit_when_idle

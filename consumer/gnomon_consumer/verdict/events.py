@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 
 from psycopg.types.json import Jsonb
+from typing_extensions import override
 
 from gnomon_consumer.verdict.database import SQL, Connection, Row, rows
 
@@ -61,15 +62,27 @@ def deliver(connection: Connection, url: str, secret: str | None, most: int = 10
     return sent, None
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would become a GET without the event, whose answer 200 confirms nothing."""
+
+    @override
+    def redirect_request(self, *_: Any) -> None:
+        """Follow none: the status is an error."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 def _post(url: str, secret: str | None, body: bytes) -> str | None:
     headers = {"Content-Type": "application/cloudevents+json"}
     if secret:
         headers["X-Gnomon-Signature"] = signature(secret, body)
     request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310  # http(s) only
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS):  # noqa: S310  # http(s) only
+        with _OPENER.open(request, timeout=SECONDS):
             return None
     except urllib.error.HTTPError as error:
-        return f"the receiver answered {error.code}"
+        with error:
+            return f"the receiver answered {error.code}"
     except (OSError, ValueError) as error:
         return " ".join(str(getattr(error, "reason", error)).split())

@@ -58,9 +58,17 @@ class HttpGate(HttpServer):
                 if target.path == "/healthz":
                     self.answer(200, b"ok\n")
                 elif target.path == "/verdict":
-                    self._verdict(parse_qs(target.query).get("deployment", [None])[-1], flagger=False)
+                    self._asked(parse_qs(target.query, keep_blank_values=True))
                 else:
                     self.answer(404, b"GET /verdict?deployment=NAME, POST /flagger, GET /healthz\n")
+
+            def _asked(self, parameters: dict[str, list[str]]) -> None:
+                """Answer /verdict; a misspelt parameter must not get the answer of another deployment."""
+                names = parameters.pop("deployment", [None])
+                if parameters or len(names) > 1 or names[0] == "":
+                    self.answer(400, b"/verdict takes one parameter: deployment=NAME\n")
+                else:
+                    self._verdict(names[0], flagger=False)
 
             def do_POST(self) -> None:
                 """Answer one of Flagger's webhooks; `metadata.deployment` names the deployment."""
@@ -76,6 +84,8 @@ class HttpGate(HttpServer):
 
             def _named(self) -> str | None:
                 """Return the deployment that the body names. Raise GnomonError for an invalid body."""
+                if "Transfer-Encoding" in self.headers:
+                    raise ValueError("a body without a length")
                 length = int(self.headers.get("Content-Length") or 0)
                 if not 0 <= length <= LONGEST_BODY:
                     raise ValueError(f"a body of {length} bytes")

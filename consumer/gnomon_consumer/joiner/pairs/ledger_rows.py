@@ -147,7 +147,7 @@ def letter_row(deployment_id: int, window: JoinedWindow, refusal: Refusal) -> tu
 
 
 def tally_columns(windows: Sequence[JoinedWindow]) -> list[str]:
-    """Return the arguments of `add_tally`: arrays in key order, so that all writers lock in the same order.
+    """Return the arguments of `add_tallies`: arrays in key order, so that all writers lock in the same order.
 
     A producer id that is not a UUID has no tally.
     """

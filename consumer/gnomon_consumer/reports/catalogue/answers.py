@@ -7,6 +7,8 @@ from gnomon_consumer.reports.catalogue.shape import (
     LOCAL,
     PAIRS,
     PERIOD,
+    READ,
+    READ_ALL,
     WHO,
     Column,
     Report,
@@ -246,7 +248,7 @@ ANSWERS = (
         "heterogeneity",
         "Whether the values of a segment differ by more than noise",
         "heterogeneity",
-        (*PERIOD, "key", "horizon", "time_zone"),
+        (*PERIOD, "key", "horizon", "time_zone", "exact"),
         (
             *WHO,
             Column("key", "key"),
@@ -258,8 +260,9 @@ ANSWERS = (
             Column("p", "p", "short"),
             Column("status", "status"),
         ),
-        "Q: Cochran's Q; p: probability that noise alone gives at least this Q (χ²), rough with few days or clusters.",
-        {"key": "Only this segment key; default: every key.", "horizon": HORIZON},
+        "Q: Cochran's Q; p: probability that noise alone gives at least this Q (χ²), rough with few days or clusters."
+        f" Metrics with labels: {READ}",
+        {"key": "Only this segment key; default: every key.", "horizon": HORIZON, **READ_ALL},
     ),
     Report(
         "time_of_day",

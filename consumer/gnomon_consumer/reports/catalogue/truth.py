@@ -7,6 +7,8 @@ from gnomon_consumer.reports.catalogue.shape import (
     HORIZON,
     PAIRS,
     PERIOD,
+    READ,
+    READ_ALL,
     SLICE,
     WHO,
     Column,
@@ -19,7 +21,7 @@ TRUTH = (
         "quality",
         "Both sides against the truth, by horizon",
         "quality",
-        (*PAIRS, "horizon", "slice", "time_zone"),
+        (*PAIRS, "horizon", "slice", "time_zone", "exact"),
         (
             *WHO,
             Column("horizon", "horizon", "span"),
@@ -32,8 +34,8 @@ TRUTH = (
             Column("day", "difference.se_day", "error"),
         ),
         "difference: shadow minus live on the same requests; its standard error by row (naive), cluster, day."
-        f" {BOTH_QUESTIONS}",
-        {"horizon": HORIZON, "slice": SLICE},
+        f" {BOTH_QUESTIONS} {READ}",
+        {"horizon": HORIZON, "slice": SLICE, **READ_ALL},
         pivot=(("stream", "deployment", "role", "horizon", "value", "metric", "n"), ("side",)),
         section=("horizon",),
     ),
@@ -41,7 +43,7 @@ TRUTH = (
         "classes",
         "Precision, recall, F1 and AUC of every class",
         "classes",
-        (*PAIRS, "horizon", "time_zone"),
+        (*PAIRS, "horizon", "time_zone", "exact"),
         (
             *WHO,
             Column("class", "class"),
@@ -50,8 +52,8 @@ TRUTH = (
             *sides("number"),
             Column("status", "status"),
         ),
-        f"n: labels of this class. AUC: the class against the rest, by its own score. {DAYS_LIKE_THESE}",
-        {"horizon": HORIZON},
+        f"n: labels of this class. AUC: the class against the rest, by its own score. {DAYS_LIKE_THESE} {READ}",
+        {"horizon": HORIZON, **READ_ALL},
         pivot=(("stream", "deployment", "role", "class", "metric", "n"), ("side",)),
     ),
     Report(
@@ -93,7 +95,7 @@ TRUTH = (
         "calibration",
         "Predicted probabilities against observed frequencies",
         "calibration",
-        (*PAIRS, "horizon", "bins"),
+        (*PAIRS, "horizon", "bins", "exact"),
         (
             *WHO,
             Column("bin", "bin", "count"),
@@ -106,15 +108,15 @@ TRUTH = (
                 )
             ),
         ),
-        f"Bins of equal weight. {DAYS_LIKE_THESE}",
-        {"horizon": HORIZON, "bins": BINS},
+        f"Bins of equal weight. {DAYS_LIKE_THESE} {READ}",
+        {"horizon": HORIZON, "bins": BINS, **READ_ALL},
         pivot=(("stream", "deployment", "role", "bin"), ("side",)),
     ),
     Report(
         "calibration_error",
         "Expected calibration error of both sides",
         "calibration_error",
-        (*PAIRS, "horizon", "bins"),
+        (*PAIRS, "horizon", "bins", "exact"),
         (
             *WHO,
             Column("horizon", "horizon", "span"),
@@ -124,8 +126,8 @@ TRUTH = (
             Column("se", "standard_error", "number"),
             Column("status", "status"),
         ),
-        f"Biased upward: noise in either direction adds to it. {DAYS_LIKE_THESE}",
-        {"horizon": HORIZON, "bins": BINS},
+        f"Biased upward: noise in either direction adds to it. {DAYS_LIKE_THESE} {READ}",
+        {"horizon": HORIZON, "bins": BINS, **READ_ALL},
     ),
     Report(
         "labels",

@@ -18,7 +18,8 @@ def errors(plan: Plan, evidence: Evidence) -> Iterator[Reason]:
     errors, limit, alarm = evidence.errors, plan.gates.error_rate, 1 / plan.alpha
     numbers = asdict(errors) | {"limit": limit, "alarm": alarm}
     if not errors.units:
-        yield Reason(codes.ERRORS, State.NO_DATA, "no request was scored", numbers)
+        none = "no whole day counts: it must be sealed, and begin after the plan was stored"
+        yield Reason(codes.ERRORS, State.NO_DATA, "no request was scored" if evidence.days else none, numbers)
         return
     good = errors.units - errors.shadow_failed
     below = exp(min(700.0, log_errors_below(errors.shadow_failed, good, limit)))

@@ -23,6 +23,25 @@ $$
                       from unnest(items, scores) r(item, score)) end
 $$;
 
+-- a - b of finite numbers, the largest double instead of more. PostgreSQL ends a statement whose result overflows.
+create function gnomon_estimators.difference(a float8, b float8) returns float8 language sql immutable parallel safe as
+$$
+    select case when (a > 0) = (b > 0) or abs(a) <= 1.7976931348623157e308 - abs(b) then a - b
+                when a > 0 then 1.7976931348623157e308 else -1.7976931348623157e308 end
+$$;
+
+-- Whether two finite values differ by no more than a tolerance, or than a share of the larger one. A product that could
+-- leave the range of a double is avoided by a quotient; that of two different doubles is never below 1e-16.
+create function gnomon_estimators.close_values(a float8, b float8, tolerance float8, relative float8) returns boolean
+    language sql immutable parallel safe as
+$$
+    select case when a = b then true
+                when abs(gnomon_estimators.difference(a, b)) <= tolerance then true
+                when relative between 1e-100 and 1 and greatest(abs(a), abs(b)) > 1e-150
+                then abs(gnomon_estimators.difference(a, b)) <= relative * greatest(abs(a), abs(b))
+                else abs(gnomon_estimators.difference(a, b)) / greatest(abs(a), abs(b)) <= relative end
+$$;
+
 -- comparable: both answers have a label and no value that is not finite, or neither has a label and both have a finite
 -- value, or neither has either and both are rankings. agrees: equal labels, values that differ by no more than the
 -- stream's tolerance or its share of the larger one, equal rankings. NaN sorts above infinity in PostgreSQL, so the two
@@ -40,8 +59,8 @@ select s.name as stream, d.name as deployment, d.role, p.deployment_id, s.stream
        c.comparable,
        case when not c.comparable then null
             when p.live_label is not null then p.live_label = p.shadow_label
-            when p.live_value is not null then abs(p.live_value - p.shadow_value)
-                <= greatest(s.value_tolerance, s.relative_tolerance * greatest(abs(p.live_value), abs(p.shadow_value)))
+            when p.live_value is not null
+            then gnomon_estimators.close_values(p.live_value, p.shadow_value, s.value_tolerance, s.relative_tolerance)
             else gnomon_estimators.ranked(p.live_items, p.live_scores) = gnomon_estimators.ranked(p.shadow_items, p.shadow_scores)
             end as agrees
 from gnomon.pairs p

@@ -200,6 +200,33 @@ $$
     ) p
 $$;
 
+-- The number of pairs of a deployment above which the reports on quality read about that many (docs/adr/0044).
+create function gnomon_estimators.read_at_most() returns float8 language sql immutable parallel safe as
+$$ select 200000::float8 $$;
+
+-- The share of its pairs that is read, for each deployment that has more; none if exact.
+create function gnomon_estimators.thinned(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                          exact boolean)
+    returns table (deployment_id integer, share float8)
+    language sql stable parallel safe rows 1 as -- planner note 9
+$$
+    select p.deployment_id, gnomon_estimators.read_at_most() / count(*)
+    from gnomon_estimators.pairs_of(thinned.stream, thinned.deployment, thinned.since, thinned.until, thinned.segment) p
+    where thinned.exact is not true
+    group by 1 having count(*) > gnomon_estimators.read_at_most()
+$$;
+
+-- The share for a deployment: 1 if it is not in the list.
+create function gnomon_estimators.share_of(deployment_id integer, ids integer[], shares float8[]) returns float8
+    language sql immutable parallel safe as
+$$ select coalesce(shares[array_position(ids, deployment_id)], 1) $$;
+
+-- Whether a request belongs to such a share. The hash is independent of its content, so this is as if the service itself
+-- had captured only this share: the weight is divided by it.
+create function gnomon_estimators.within_share(request_id text, share float8) returns boolean
+    language sql immutable parallel safe as
+$$ select share >= 1 or hashtextextended(request_id, 200000) < (2 * share - 1) * 9223372036854775808::float8 $$;
+
 -- Normalised discounted cumulative gain of the first 1, 3, 5, 10 and 20 items, by linear gain and by exponential gain,
 -- 2^relevance - 1: ten numbers in the order of `ndcg_metrics`. Discount log2(1 + place), items matched by name, items
 -- without a relevance count 0 (Järvelin and Kekäläinen 2002; Burges et al. 2005). Null if no item has a relevance above

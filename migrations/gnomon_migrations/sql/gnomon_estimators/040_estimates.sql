@@ -16,7 +16,7 @@
 -- and day for the estimates and by cell for the residuals, because workers can share each of these scans, but neither a
 -- scan with grouping sets nor a stored intermediate result. Metrics that count the same pairs share weights: {g}.
 create function gnomon_estimators.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
-                                   slice text, metrics text[], horizon interval, time_zone text)
+                                   slice text, metrics text[], horizon interval, time_zone text, exact boolean)
     returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8[],
                    clusters bigint, days bigint, cells bigint, live float8, shadow float8, v_row float8[],
                    v_cluster float8[], v_day float8[], v_both float8[], v_period float8[])
@@ -27,10 +27,14 @@ declare
     asked text[] := measured.metrics;
     one_by_one boolean := measured.horizon is not null
         and gnomon_estimators.holds_little(measured.stream, measured.deployment, measured.since, measured.until);
-    pairs text := case when measured.horizon is null
-        then 'select p.*, null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
+    -- The deployments of which a share of the labelled pairs is read.
+    ids integer[] := '{}';
+    shares float8[] := '{}';
+    pairs text := case when measured.horizon is null then 'select p.*, 1::float8 as share, null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
              ' null::text[] as relevance_items, false as known, null::text as task from gnomon_estimators.pairs_of($1, $2, $3, $4, $5) p'
-        else 'select p.*, null::boolean as agrees from gnomon_estimators.labelled($1, $2, $3, $4, $5, $8, $9, $10) p' end;
+        else 'select p.*, gnomon_estimators.share_of(p.deployment_id, $11, $12) as share, null::boolean as agrees'
+             ' from gnomon_estimators.labelled($1, $2, $3, $4, $5, $8, $9, $10) p'
+             ' where gnomon_estimators.within_share(p.request_id, gnomon_estimators.share_of(p.deployment_id, $11, $12))' end;
     chance text := case when 'log_loss' = any (asked)
         then 'case when probabilities then case when truth_value = 1 then {}_value else 1 - {}_value end'
              -- A true class that is not among a side's classes has probability 0; the logarithm is clipped.
@@ -51,10 +55,15 @@ declare
         || gnomon_estimators.for_each_metric('(x.live_{k} - t.live_{k} * x.{live_x}) / t.live_s_{k} as live_{k}', asked, 'paired')
         || gnomon_estimators.for_each_metric('(x.shadow_{k} - t.shadow_{k} * x.{shadow_x}) / t.shadow_s_{k} as shadow_{k}', asked);
 begin
+    if measured.horizon is not null then
+        select coalesce(array_agg(t.deployment_id), '{}'), coalesce(array_agg(t.share), '{}') into ids, shares
+        from gnomon_estimators.thinned(measured.stream, measured.deployment, measured.since, measured.until,
+                                       measured.segment, measured.exact) t;
+    end if;
     return query execute format($sql$
     with said as not materialized (
         select deployment_id, value, cluster, day, gnomon_estimators.cell_key(window_id, stratum) as cell,
-               inclusion_probability as chance, weight%1$s
+               inclusion_probability as chance, weight / share as weight%1$s
         -- `offset` ensures that a step is computed once. It is a text, because the planner takes a number for a limit,
         -- which workers cannot share.
         from (select *, %2$s as live_chance, %3$s as shadow_chance, %4$s as live_ndcg, %5$s as shadow_ndcg
@@ -133,7 +142,7 @@ begin
     cross join lateral (values %20$s) m
     $sql$,
     -- said
-    gnomon_estimators.for_each_metric('case when {given} then weight end as w_{g}', asked, 'rows')
+    gnomon_estimators.for_each_metric('case when {given} then weight / share end as w_{g}', asked, 'rows')
     || gnomon_estimators.for_each_metric('({live})::float8 as live_{k}', asked, 'paired')
     || gnomon_estimators.for_each_metric('({shadow})::float8 as shadow_{k}', asked)
     || gnomon_estimators.for_each_metric('({x_of_live})::float8 as live_x_{k}, ({x_of_shadow})::float8 as shadow_x_{k}',
@@ -231,12 +240,14 @@ begin
         ' array[{only} p.live_period_{k} {end}, p.shadow_period_{k}, {only} p.difference_period_{k} {end}])', asked), 3))
     using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slice,
           measured.time_zone, measured.horizon,
-          one_by_one, measured.horizon is not null and not one_by_one and gnomon_estimators.has_versions(measured.stream);
+          one_by_one, measured.horizon is not null and not one_by_one and gnomon_estimators.has_versions(measured.stream),
+          ids, shares;
 end
 $$;
 -- sides: 'live', 'shadow', 'difference' (shadow minus live, with the covariance), or 'pair' for metrics without sides.
 -- slice: all, stratum, hour, weekday, day, or segment:KEY. horizon: null for the metrics that need no label.
--- exact: true reads the pairs, false the rollups if they hold the numbers, null decides by the size (takes_sums).
+-- exact: true reads the pairs, all of them; false the rollups where these can say it, null whichever the size bids
+-- (takes_sums); with a horizon, anything but true reads at most some 200,000 of a deployment (thinned).
 -- interval_by: what the interval is based on: 'clusters, days' of these pairs; 'cohort, days' if the clusters are those
 -- of the newest stored cohort (by_cluster); 'rows, days' if none is stored.
 -- low, high: days like these; period_low, period_high: the traffic of this period, for which sampling is the only error
@@ -268,7 +279,7 @@ $$
         select x.*, null::timestamptz as kept_until
         from gnomon_estimators.measured(estimates.stream, estimates.deployment, estimates.since, estimates.until,
                                 estimates.segment, estimates.slice, estimates.metrics, estimates.horizon,
-                                estimates.time_zone) x
+                                estimates.time_zone, estimates.exact) x
         where not (select rolled from way)
         union all
         select x.*

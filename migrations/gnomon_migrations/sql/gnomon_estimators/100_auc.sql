@@ -11,7 +11,7 @@
 create function gnomon_estimators.auc(stream text, deployment text default null, since timestamptz default null,
                               until timestamptz default null, segment jsonb default null,
                               horizon interval default '1 day', time_zone text default 'UTC',
-                              slice text default 'all')
+                              slice text default 'all', exact boolean default true)
     returns table (deployment_id integer, value text, side text, n bigint, n_effective float8, weight float8,
                    clusters bigint, days bigint, positives bigint, negatives bigint, estimate float8, se_row float8,
                    se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text,
@@ -25,22 +25,27 @@ declare
     one_by_one boolean := gnomon_estimators.holds_little(auc.stream, auc.deployment, auc.since, auc.until);
     versions boolean := not one_by_one and gnomon_estimators.has_versions(auc.stream);
     subject record;
+    share float8;
 begin
     for subject in select d.deployment_id as id, d.deployment as name from gnomon_estimators.deployments d
                    where d.stream = auc.stream and (auc.deployment is null or d.deployment = auc.deployment)
     loop
+    share := coalesce((select t.share from gnomon_estimators.thinned(auc.stream, subject.name, auc.since, auc.until, auc.segment,
+                                                                     auc.exact) t), 1);
     return query
     with said as (
         select gnomon_estimators.slice_of(auc.slice, p.event_time, p.stratum, p.segments, p.live_model_version,
                                           auc.time_zone) as value,
-               p.cluster, (p.event_time at time zone auc.time_zone)::date as day, p.weight as w,
+               hashtextextended(p.cluster, 0) as cluster, (p.event_time at time zone auc.time_zone)::date as day,
+               p.weight / share as w,
                p.live_value as live, p.shadow_value as shadow, p.truth_value = 1 as positive,
-               case when p.truth_value = 1 then p.weight else 0 end as w_pos,
-               case when p.truth_value = 1 then 0 else p.weight end as w_neg,
+               case when p.truth_value = 1 then p.weight / share else 0 end as w_pos,
+               case when p.truth_value = 1 then 0 else p.weight / share end as w_neg,
                gnomon_estimators.cell_key(p.window_id, p.stratum) as cell, p.inclusion_probability as chance
         from gnomon_estimators.labelled(auc.stream, subject.name, auc.since, auc.until, auc.segment, auc.horizon, one_by_one,
                                 versions) p
-        where p.truth_value in (0, 1) and p.live_error_kind is null and p.outcome = 'scored'
+        where gnomon_estimators.within_share(p.request_id, share)
+          and p.truth_value in (0, 1) and p.live_error_kind is null and p.outcome = 'scored'
           and (p.live_label is not null and p.shadow_label is not null or p.task = 'binary')
           and p.task is distinct from 'multiclass'
           and p.live_value > '-infinity' and p.live_value < 'infinity'

@@ -1,7 +1,7 @@
 -- Every metric of quality on the pairs of one horizon, computed from them. If labels, answers and the stream's
 -- declaration do not fit together, there is no number, and the status gives the reason (label_fit).
 create function gnomon_estimators.scored(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
-                                 horizon interval, slice text, time_zone text)
+                                 horizon interval, slice text, time_zone text, exact boolean default true)
     returns table (deployment_id integer, value text, metric text, side text, n bigint, n_effective float8,
                    weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, status text, se_period float8,
@@ -12,7 +12,7 @@ $$
         select * from gnomon_estimators.estimates(
             scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.slice,
             '{label_coverage,answered,accuracy,precision,recall,f1,log_loss,brier,rmse,mae,ndcg@10}', scored.horizon,
-            scored.time_zone)
+            scored.time_zone, scored.exact)
         where n > 0
     ),
     -- The other nine of NDCG only if there are lists, because every requested metric costs time for each pair.
@@ -20,7 +20,7 @@ $$
         select x.* from (select from estimated e where e.metric = 'ndcg@10' limit 1) lists
         cross join lateral gnomon_estimators.estimates(
             scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.slice, '{ndcg}',
-            scored.horizon, scored.time_zone) x
+            scored.horizon, scored.time_zone, scored.exact) x
         where x.n > 0
     ),
     measured as (
@@ -34,11 +34,11 @@ $$
            a.se_row, a.se_cluster, a.se_day, a.standard_error, a.low, a.high, a.status, a.se_period, a.period_low,
            a.period_high
     from gnomon_estimators.auc(scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.horizon,
-                       scored.time_zone, scored.slice) a
+                       scored.time_zone, scored.slice, scored.exact) a
     ),
     fit as materialized (
         select * from gnomon_estimators.label_fit(scored.stream, scored.deployment, scored.since, scored.until,
-                                                  scored.segment, scored.horizon)
+                                                  scored.segment, scored.horizon, scored.exact)
     ),
     judged as (
         select m.*, case when m.metric in ('label_coverage', 'answered', 'answered_by_both') then null

@@ -1,14 +1,19 @@
 -- Does the event follow a probability of 0.3 three times in ten? Bins of equal weight for each side (tied scores stay
 -- together), with the mean probability (confidence) and the share of events (observed) of each.
 create function gnomon_estimators.calibration_bins(stream text, deployment text, since timestamptz, until timestamptz,
-                                           segment jsonb, horizon interval, bins integer)
+                                           segment jsonb, horizon interval, bins integer, exact boolean)
     returns table (deployment_id integer, side text, bin integer, bucket integer, day date, low float8, high float8, n bigint,
                    w float8, w2 float8, wp float8, wy float8)
     language sql stable parallel safe set plan_cache_mode = force_custom_plan set work_mem = '64MB' -- planner note 5
     set enable_nestloop = off as -- planner note 6
 $$
-    with answers as materialized (
-        select p.deployment_id, v.side, gnomon_estimators.chance(v.p) as p, p.truth_value as y, p.weight as w,
+    with thinned as materialized (
+        select coalesce(array_agg(t.deployment_id), '{}') as ids, coalesce(array_agg(t.share), '{}') as shares
+        from gnomon_estimators.thinned(calibration_bins.stream, calibration_bins.deployment, calibration_bins.since,
+                                       calibration_bins.until, calibration_bins.segment, calibration_bins.exact) t
+    ),
+    answers as materialized (
+        select p.deployment_id, v.side, gnomon_estimators.chance(v.p) as p, p.truth_value as y, p.weight / s.share as w,
                (p.event_time at time zone 'UTC')::date as day,
                -- One of 100 groups for the jackknife: a cluster stays whole.
                abs(hashtextextended(coalesce('c' || p.cluster,
@@ -18,7 +23,9 @@ $$
                                 calibration_bins.until, calibration_bins.segment, calibration_bins.horizon) p
         cross join lateral (values ('live', gnomon_estimators.flushed(p.live_value)),
                                    ('shadow', gnomon_estimators.flushed(p.shadow_value))) v(side, p)
-        where p.truth_value in (0, 1) and p.live_error_kind is null and p.outcome = 'scored'
+        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, (select ids from thinned),
+                                                              (select shares from thinned)) as share) s
+        where gnomon_estimators.within_share(p.request_id, s.share) and p.truth_value in (0, 1) and p.live_error_kind is null and p.outcome = 'scored'
           and (p.live_label is not null and p.shadow_label is not null or p.task = 'binary')
           and p.task is distinct from 'multiclass' and p.live_value > '-infinity' and p.live_value < 'infinity'
           and p.shadow_value > '-infinity' and p.shadow_value < 'infinity'

@@ -18,10 +18,10 @@ declare
         ' and shadow_value < ''infinity''';
     rule text := case compare_rule.compare
         when 'label' then 'live_label = shadow_label'
-        when 'absolute' then format('case when %s then abs(live_value - shadow_value) <= %L::float8 end', finite,
+        when 'absolute' then format('case when %s then gnomon_estimators.close_values(live_value, shadow_value, %L, 0) end', finite,
                                     compare_rule.tolerance)
-        when 'relative' then format('case when %s then abs(live_value - shadow_value)'
-                                    ' <= %L::float8 * greatest(abs(live_value), abs(shadow_value)) end', finite,
+        when 'relative' then format('case when %s then gnomon_estimators.close_values(live_value, shadow_value, 0, %L)'
+                                    ' end', finite,
                                     compare_rule.tolerance)
         when 'top-k' then format('gnomon_estimators.first_items(live_items, live_scores, %1$s)'
                                  ' = gnomon_estimators.first_items(shadow_items, shadow_scores, %1$s)', compare_rule.k)

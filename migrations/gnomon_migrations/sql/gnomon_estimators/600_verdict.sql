@@ -210,7 +210,7 @@ $$
     ),
     numeric_distance as (
         select name, abs(avg(x) filter (where agrees) - avg(x) filter (where not agrees)) / nullif(stddev_samp(x), 0) as d
-        from pairs where kind = 'numeric' and x > '-infinity' and x < 'infinity' group by name
+        from pairs where kind = 'numeric' and x > -1e70 and x < 1e70 group by name
     ),
     totals as (select name, nullif(count(*) filter (where agrees), 0)::float8 as same,
                       nullif(count(*) filter (where not agrees), 0)::float8 as other

@@ -6,12 +6,12 @@
 create function report_v1.quality(stream text, deployment text default null, since timestamptz default null,
                                   until timestamptz default null, segment jsonb default null,
                                   horizon interval default null, slice text default 'all',
-                                  time_zone text default 'UTC')
+                                  time_zone text default 'UTC', exact boolean default null)
     returns table (stream text, deployment text, role text, horizon interval, cohort_until timestamptz,
                    sealed boolean, slice text, value text, metric text, side text, n bigint, n_effective float8,
                    weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, status text,
-                   se_period float8, period_low float8, period_high float8)
+                   se_period float8, period_low float8, period_high float8, read_share float8)
     language sql stable parallel safe as
 $$
     with horizons as (
@@ -41,7 +41,8 @@ $$
         select w.horizon, s.*
         from wanting w
         cross join lateral gnomon_estimators.scored(quality.stream, quality.deployment, quality.since, quality.until,
-                                            quality.segment, w.horizon, quality.slice, quality.time_zone) s
+                                            quality.segment, w.horizon, quality.slice, quality.time_zone,
+                                            quality.exact) s
     ),
     measured as (
         select * from computed
@@ -52,6 +53,11 @@ $$
         from kept k
         join horizons h using (horizon)
         where not exists (select from wanting w where w.horizon = k.horizon)
+    ),
+    thinned as materialized (
+        select t.* from gnomon_estimators.thinned(quality.stream, quality.deployment, quality.since, quality.until,
+                                                  quality.segment, quality.exact) t
+        where exists (select from wanting)
     ),
     due as (select deployment_id, horizon,
                    bool_or(metric not in ('label_coverage', 'answered', 'answered_by_both')) as labelled,
@@ -69,12 +75,13 @@ $$
                          then 'labels have come, but no request has two answers that fit them: see `report predictions`'
                          when not d.labelled then 'no label has come for any of these pairs'
                          else m.status end),
-           m.se_period, m.period_low, m.period_high
+           m.se_period, m.period_low, m.period_high, case when m.n > 0 then coalesce(t.share, 1) end
     from gnomon_estimators.scope(quality.stream, quality.deployment) c
     left join horizons h on c.problem is null
     left join cohorts k on k.deployment_id = c.deployment_id and k.horizon = h.horizon
     left join measured m on m.deployment_id = c.deployment_id and m.horizon = h.horizon
     left join due d on d.deployment_id = c.deployment_id and d.horizon = h.horizon
+    left join thinned t on t.deployment_id = c.deployment_id and exists (select from wanting w where w.horizon = h.horizon)
     order by c.role, c.deployment, h.horizon, m.value,
              array_position(array['task', 'label_coverage', 'answered', 'answered_by_both', 'accuracy', 'precision',
                                   'recall', 'f1', 'auc', 'log_loss', 'brier',

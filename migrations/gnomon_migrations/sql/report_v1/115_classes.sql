@@ -2,16 +2,17 @@
 -- class is the number of requests with this true class. Live, shadow, and the difference on the same requests.
 create function report_v1.classes(stream text, deployment text default null, since timestamptz default null,
                                   until timestamptz default null, segment jsonb default null,
-                                  horizon interval default '1 day', time_zone text default 'UTC')
+                                  horizon interval default '1 day', time_zone text default 'UTC',
+                                  exact boolean default null)
     returns table (stream text, deployment text, role text, horizon interval, class text, metric text, side text,
                    n bigint, n_effective float8, weight float8, clusters bigint, days bigint, estimate float8,
                    se_row float8, se_cluster float8, se_day float8, standard_error float8, low float8, high float8,
-                   status text)
+                   status text, read_share float8)
     language sql stable parallel safe as
 $$
     with areas as materialized (
         select * from gnomon_estimators.class_areas(classes.stream, classes.deployment, classes.since, classes.until,
-                                                    classes.segment, classes.horizon)
+                                                    classes.segment, classes.horizon, classes.exact)
     ),
     wide as (
         select a.deployment_id, a.class, max(a.n) as n, max(a.weight) as weight,
@@ -26,7 +27,8 @@ $$
     ),
     measured as (
         select * from gnomon_estimators.class_estimates(classes.stream, classes.deployment, classes.since, classes.until,
-                                                        classes.segment, classes.horizon, classes.time_zone)
+                                                        classes.segment, classes.horizon, classes.time_zone,
+                                                        classes.exact)
         union all
         select t.deployment_id, t.class, 'auc', e.side, t.n, null, t.weight, null, null, e.estimate, null, null, null,
                null, null, null,
@@ -39,7 +41,7 @@ $$
     fit as materialized (
         select f.deployment_id, coalesce(f.problem, f.mismatch) as fault, f.remark
         from gnomon_estimators.label_fit(classes.stream, classes.deployment, classes.since, classes.until,
-                                         classes.segment, classes.horizon) f
+                                         classes.segment, classes.horizon, classes.exact) f
     )
     select c.stream, c.deployment, c.role, classes.horizon, m.class, m.metric, m.side, coalesce(m.n, 0), m.n_effective,
            m.weight, m.clusters, m.days, m.estimate, m.se_row, m.se_cluster, m.se_day, m.standard_error, m.low, m.high,
@@ -47,9 +49,12 @@ $$
                     case when f.deployment_id is null
                          then gnomon_estimators.immaturity(c.stream, c.deployment_id, classes.horizon)
                          when m.class is null then 'no pair with two decisions and a truth'
-                         else coalesce(nullif(concat_ws('; ', f.remark, nullif(m.status, 'ok')), ''), 'ok') end)
+                         else coalesce(nullif(concat_ws('; ', f.remark, nullif(m.status, 'ok')), ''), 'ok') end),
+           case when m.n > 0 then coalesce(t.share, 1) end
     from gnomon_estimators.scope(classes.stream, classes.deployment) c
     left join fit f using (deployment_id)
+    left join gnomon_estimators.thinned(classes.stream, classes.deployment, classes.since, classes.until, classes.segment,
+                                        classes.exact) t using (deployment_id)
     left join measured m on m.deployment_id = c.deployment_id and f.fault is null
     order by c.role, c.deployment, m.class in ('macro avg', 'weighted avg'), m.class,
              array_position(array['precision', 'recall', 'f1', 'auc'], m.metric),

@@ -1,16 +1,16 @@
 create function report_v1.calibration(stream text, deployment text default null, since timestamptz default null,
                                       until timestamptz default null, segment jsonb default null,
-                                      horizon interval default '1 day', bins integer default 10)
+                                      horizon interval default '1 day', bins integer default 10, exact boolean default null)
     returns table (stream text, deployment text, role text, horizon interval, side text, bin integer,
                    score_low float8, score_high float8, n bigint, n_effective float8, weight float8,
                    confidence float8, observed float8, standard_error float8, low float8, high float8,
-                   status text)
+                   status text, read_share float8)
     language sql stable parallel safe as
 $$
     with parts as materialized (
         select * from gnomon_estimators.calibration_bins(calibration.stream, calibration.deployment, calibration.since,
                                                  calibration.until, calibration.segment, calibration.horizon,
-                                                 calibration.bins)),
+                                                 calibration.bins, calibration.exact)),
     wholes as (
         select deployment_id, side, bin, min(low) as score_low, max(high) as score_high, sum(n)::bigint as n, sum(w) as w,
                sum(w) ^ 2 / sum(w2) as kish, sum(wp) / sum(w) as confidence, sum(wy) / sum(w) as observed
@@ -25,8 +25,11 @@ $$
     select c.stream, c.deployment, c.role, calibration.horizon, t.side, t.bin, t.score_low, t.score_high,
            coalesce(t.n, 0), t.kish, t.w, t.confidence, t.observed, sqrt(v.variance), i.low, i.high,
            coalesce(c.problem, case when t.n is null then 'no labelled probability for this horizon'
-                                    else gnomon_estimators.footing(v.groups, v.days_seen, i.low) end)
+                                    else gnomon_estimators.footing(v.groups, v.days_seen, i.low) end),
+           case when t.n > 0 then coalesce(r.share, 1) end
     from gnomon_estimators.scope(calibration.stream, calibration.deployment) c
+    left join gnomon_estimators.thinned(calibration.stream, calibration.deployment, calibration.since, calibration.until, calibration.segment,
+                                        calibration.exact) r using (deployment_id)
     left join wholes t using (deployment_id)
     left join variances v using (deployment_id, side, bin)
     left join lateral gnomon_estimators.share_interval(t.observed, v.variance, t.kish, v.t, v.groups) i on v.variance is not null
@@ -40,16 +43,16 @@ $$;
 create function report_v1.calibration_error(stream text, deployment text default null,
                                             since timestamptz default null, until timestamptz default null,
                                             segment jsonb default null, horizon interval default '1 day',
-                                            bins integer default 10)
+                                            bins integer default 10, exact boolean default null)
     returns table (stream text, deployment text, role text, horizon interval, side text, n bigint, bins integer,
-                   estimate float8, standard_error float8, low float8, high float8, status text)
+                   estimate float8, standard_error float8, low float8, high float8, status text, read_share float8)
     language sql stable parallel safe as
 $$
     with parts as materialized (
         select * from gnomon_estimators.calibration_bins(calibration_error.stream, calibration_error.deployment,
                                                  calibration_error.since, calibration_error.until,
                                                  calibration_error.segment, calibration_error.horizon,
-                                                 calibration_error.bins)),
+                                                 calibration_error.bins, calibration_error.exact)),
     wholes as (select deployment_id, side, bin, sum(n) as n, sum(w) as w, sum(wy - wp) as excess
                from parts group by 1, 2, 3),
     errors as (select deployment_id, side, sum(n)::bigint as n, count(*)::integer as bins,
@@ -85,8 +88,11 @@ $$
     select c.stream, c.deployment, c.role, calibration_error.horizon, e.side, coalesce(e.n, 0), e.bins, e.ece, sqrt(s.v),
            case when x.reach is not null then greatest(e.ece - b.bias - x.reach, 0) end, e.ece + x.reach,
            coalesce(c.problem, case when e.n is null then 'no labelled probability for this horizon'
-                                    else gnomon_estimators.footing(s.groups, s.days, x.reach) end)
+                                    else gnomon_estimators.footing(s.groups, s.days, x.reach) end),
+           case when e.n > 0 then coalesce(r.share, 1) end
     from gnomon_estimators.scope(calibration_error.stream, calibration_error.deployment) c
+    left join gnomon_estimators.thinned(calibration_error.stream, calibration_error.deployment, calibration_error.since, calibration_error.until, calibration_error.segment,
+                                        calibration_error.exact) r using (deployment_id)
     left join errors e using (deployment_id)
     left join noise b using (deployment_id, side)
     left join lateral (select s.* from spread s where s.deployment_id = e.deployment_id and s.side = e.side

@@ -88,14 +88,13 @@ $$
         -- Select the first of them before numbering: if all were numbered first, all of them would be sorted.
         select t.*, row_number() over (order by t.agrees, abs(t.difference) desc nulls last, t.event_time,
                                                 t.source_partition, t.source_offset) as place
-        from (select p.*, p.shadow_value - p.live_value as difference
+        from (select p.*, gnomon_estimators.difference(p.shadow_value, p.live_value) as difference
               from gnomon_estimators.pairs_of(disagreements.stream, c.deployment, disagreements.since, disagreements.until,
                                       disagreements.segment) p
               where c.deployment_id is not null and p.comparable
-                and (not p.agrees or abs(p.shadow_value - p.live_value)
-                     > greatest(s.value_tolerance,
-                                s.relative_tolerance * greatest(abs(p.live_value), abs(p.shadow_value))))
-              order by p.agrees, abs(p.shadow_value - p.live_value) desc nulls last, p.event_time, p.source_partition,
+                and (not p.agrees or not gnomon_estimators.close_values(p.live_value, p.shadow_value, s.value_tolerance,
+                                                                    s.relative_tolerance))
+              order by p.agrees, abs(gnomon_estimators.difference(p.shadow_value, p.live_value)) desc nulls last, p.event_time, p.source_partition,
                        p.source_offset
               limit disagreements.top) t) x on true
     left join lateral (

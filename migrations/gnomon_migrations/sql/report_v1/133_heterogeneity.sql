@@ -3,7 +3,8 @@
 -- so with few clusters or days. Values without a variance are left out and counted.
 create function report_v1.heterogeneity(stream text, deployment text default null, since timestamptz default null,
                                         until timestamptz default null, key text default null,
-                                        horizon interval default '1 day', time_zone text default 'UTC')
+                                        horizon interval default '1 day', time_zone text default 'UTC',
+                                        exact boolean default null)
     returns table (stream text, deployment text, role text, key text, metric text, side text, "values" bigint,
                    left_out bigint, lowest_value text, lowest float8, highest_value text, highest float8, q float8,
                    degrees integer, p float8, status text)
@@ -32,7 +33,8 @@ $$
         select k.key, e.deployment, e.metric, e.side, e.value, e.estimate, e.standard_error
         from keys k
         cross join lateral report_v1.quality(heterogeneity.stream, heterogeneity.deployment, heterogeneity.since,
-            heterogeneity.until, null, heterogeneity.horizon, 'segment:' || k.key, heterogeneity.time_zone) e
+            heterogeneity.until, null, heterogeneity.horizon, 'segment:' || k.key, heterogeneity.time_zone,
+            heterogeneity.exact) e
         where e.n > 0 and e.value is not null and e.side = 'difference' and e.metric <> 'answered'
     ),
     means as (

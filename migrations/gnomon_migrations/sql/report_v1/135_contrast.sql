@@ -58,20 +58,21 @@ $$
     measured as materialized (
         select s.id, s.other_id, s.cluster, s.day, s.w, m.metric, m.x, m.y
         from shared s
-        cross join lateral (select s.live > '-infinity' and s.live < 'infinity' and s.a_value > '-infinity'
-                                   and s.a_value < 'infinity' and s.b_value > '-infinity'
-                                   and s.b_value < 'infinity' as finite) f
+        cross join lateral (select s.live > -1e70 and s.live < 1e70 and s.a_value > -1e70 and s.a_value < 1e70
+                                   and s.b_value > -1e70 and s.b_value < 1e70 as finite) f
         cross join lateral (values
             ('error', s.a_failed::integer::float8, s.b_failed::integer::float8),
             ('agreement', s.a_agrees::integer, s.b_agrees::integer),
-            ('absolute_difference', case when s.answered and f.finite then abs(s.a_value - s.live) end,
-             case when s.answered and f.finite then abs(s.b_value - s.live) end),
+            ('absolute_difference', case when s.answered and f.finite then abs(gnomon_estimators.flushed(s.a_value - s.live)) end,
+             case when s.answered and f.finite then abs(gnomon_estimators.flushed(s.b_value - s.live)) end),
             ('accuracy', case when s.answered then (s.a_label = s.truth_label)::integer end,
              case when s.answered then (s.b_label = s.truth_label)::integer end),
             ('absolute_error', case when s.answered and f.finite and s.a_label is null and s.b_label is null
-                                    then abs(s.a_value - s.truth_value) end,
+                                         and s.truth_value > -1e70 and s.truth_value < 1e70
+                                    then abs(gnomon_estimators.flushed(s.a_value - s.truth_value)) end,
              case when s.answered and f.finite and s.a_label is null and s.b_label is null
-                  then abs(s.b_value - s.truth_value) end),
+                       and s.truth_value > -1e70 and s.truth_value < 1e70
+                  then abs(gnomon_estimators.flushed(s.b_value - s.truth_value)) end),
             ('brier', case when s.answered and s.a_label is not null and s.truth_value in (0, 1)
                            then gnomon_estimators.flushed(gnomon_estimators.chance(s.a_value) - s.truth_value) ^ 2 end,
              case when s.answered and s.b_label is not null and s.truth_value in (0, 1)

@@ -125,20 +125,23 @@ $$
     order by c.role, c.deployment, x.live_label, x.shadow_label
 $$;
 
--- Kaplan and Meier's (1958) curve of label delay: the weighted share of requests whose first label arrived within a
--- delay; requests without a label are censored at the watermark. The curve is computed from the exact delays and read
--- at whole steps; each row reports how much was at risk at the beginning of the step and arrived within it. low, high:
--- for days like these. Greenwood's variance, Σ d / (r (r - d)) with the squared weights Σw²/Σw of a row, times the
--- design effect of the arrived share (the common effect of clusters and days), on the scale of log(-log S) (Kalbfleisch
--- and Prentice 2002, 1.4).
+-- Kaplan and Meier's (1958) curve of label delay: the weighted share of requests whose first label arrived within a delay;
+-- requests without a label are censored at the watermark. The curve is computed from the exact delays and read at whole
+-- steps; each step shows the weight at risk at its beginning and the weight that arrived within it. low, high: days like
+-- these, on the scale of log(-log S) (Kalbfleisch and Prentice 2002, 1.4). The residual of log S(t) of a request with delay
+-- x is w (G(min(x, t)) - 1[it arrived by t] / (r - d)), G = Σ d / (r (r - d)) Greenwood's sum, r at risk and d arrived at
+-- x; its squares are summed by row, by 100 groups of whole clusters and by day.
 create function report_v1.label_delay(stream text, deployment text default null, since timestamptz default null,
                                       until timestamptz default null, step interval default '1 hour')
     returns table (stream text, deployment text, role text, delay interval, at_risk float8, arrived float8,
                    share_arrived float8, status text, low float8, high float8)
-    language sql stable parallel safe set jit = off as -- planner note 1
+    language sql stable parallel safe set work_mem = '128MB' set jit = off as -- planner notes 1, 5
 $$
     with said as materialized (
-        select p.deployment_id, p.weight as w, p.cluster, (p.event_time at time zone 'UTC')::date as day,
+        select p.deployment_id, p.weight as w, (p.event_time at time zone 'UTC')::date as day,
+               abs(hashtextextended(coalesce('c' || p.cluster,
+                                             'r' || p.source_partition || ':' || p.source_offset), 0) % 100)::integer
+                   as bucket,
                l.observed_at is not null as came,
                extract(epoch from greatest(coalesce(l.observed_at, g.watermark) - p.event_time, '0'))::float8 as seconds
         from gnomon_estimators.pairs_of(label_delay.stream, label_delay.deployment, label_delay.since, label_delay.until,
@@ -152,8 +155,8 @@ $$
     counted as (select deployment_id, seconds, sum(w) as w, coalesce(sum(w) filter (where came), 0) as came
                 from said group by 1, 2),
     risk as (select *, sum(w) over (partition by deployment_id order by seconds desc) as at_risk from counted),
-    curve as (
-        select *, sum(ln(greatest(1 - came / at_risk, 1e-300))) over in_time as log_left,
+    curve as materialized (
+        select deployment_id, seconds, came, at_risk, sum(ln(greatest(1 - came / at_risk, 1e-300))) over in_time as log_left,
                sum(came / at_risk / nullif(at_risk - came, 0)) over in_time as greenwood,
                ceil(seconds / extract(epoch from label_delay.step)::float8) as steps
         from risk window in_time as (partition by deployment_id order by seconds)
@@ -163,50 +166,71 @@ $$
                max(greenwood) as greenwood
         from curve group by 1, 2
     ),
-    whole as (select deployment_id, count(*) as n, sum(w) as w, sum(w * w) as w2,
-                     coalesce(sum(w) filter (where came), 0) / sum(w) as share
-              from said group by 1),
-    crossed as (
-        select s.deployment_id, s.cluster, s.day, count(*) as n, sum(r.r) as total, sum(r.r * r.r) as rows
-        from said s
-        join whole t using (deployment_id)
-        cross join lateral (select s.w * (s.came::integer - t.share) / t.w as r) r
-        group by 1, 2, 3
+    placed as (
+        select s.deployment_id, s.bucket, s.day, c.steps, s.w,
+               s.w * (coalesce(c.greenwood, 0) - case when s.came then 1 / nullif(c.at_risk - c.came, 0) else 0 end) as a
+        from said s join curve c using (deployment_id, seconds)
+    ),
+    -- a: the residuals of the requests whose delay is in this step; w: their weight. A request at risk after a step has the
+    -- residual w G there.
+    parts as materialized (
+        select deployment_id, bucket, day, steps, count(*) as n, sum(a) as a, sum(w) as w, sum(a * a) as a2, sum(w * w) as w2
+        from placed group by 1, 2, 3, 4
     ),
     groups as (
-        select deployment_id, 'both' as by, cluster is null as alone, n, total, rows from crossed
+        select deployment_id, true as by_cluster, bucket as one, steps, sum(a) as a, sum(w) as w
+        from parts group by deployment_id, bucket, steps
         union all
-        select deployment_id, 'cluster', cluster is null, sum(n), sum(total), sum(rows)
-        from crossed group by deployment_id, cluster
-        union all
-        select deployment_id, 'day', false, sum(n), sum(total), sum(rows) from crossed group by deployment_id, day
+        select deployment_id, false, day - date '2000-01-01', steps, sum(a), sum(w) from parts group by deployment_id, day, steps
     ),
-    effects as (
-        select t.deployment_id, t.w2 / t.w as a_row, v.clusters, v.days,
-               s.t * sqrt(greatest(s.variance / nullif(v.v_row, 0), 1)) as reach
-        from whole t
-        join (select deployment_id, sum(rows) filter (where by = 'day') as v_row,
-                     sum(case when alone then rows else total ^ 2 end) filter (where by = 'cluster') as v_cluster,
-                     sum(total ^ 2) filter (where by = 'day') as v_day, count(*) filter (where by = 'day') as days,
-                     sum(case when alone then rows else total ^ 2 end) filter (where by = 'both') as v_both,
-                     sum(case when alone then n else 1 end) filter (where by = 'both')::bigint as cells,
-                     sum(case when alone then n else 1 end) filter (where by = 'cluster')::bigint as clusters
-              from groups group by 1) v using (deployment_id)
-        cross join lateral gnomon_estimators.spread(v.v_row, v.v_cluster, v.v_day, v.v_both, t.n, v.clusters, v.days,
-                                                    v.cells) s
+    -- Of a group up to a step: residuals of what has arrived (a1, before the step a0), and the weight left (b1, b0).
+    moved as (
+        select deployment_id, by_cluster, one, steps, sum(a) over up as a1, sum(a) over up - a as a0,
+               sum(w) over (partition by deployment_id, by_cluster, one) - sum(w) over up as b1,
+               sum(w) over (partition by deployment_id, by_cluster, one) - sum(w) over up + w as b0
+        from groups window up as (partition by deployment_id, by_cluster, one order by steps)
+    ),
+    steps as (
+        select deployment_id, by_cluster, steps, sum(a1 * a1 - a0 * a0) as aa, sum(a1 * b1 - a0 * b0) as ab,
+               sum(b1 * b1 - b0 * b0) as bb
+        from moved group by 1, 2, 3
+    ),
+    wholes as (
+        select deployment_id, sum(n)::bigint as n, sum(w2) as w2, count(distinct bucket) as clusters, count(distinct day) as days
+        from parts group by 1
+    ),
+    squared as (
+        select m.deployment_id, m.by_cluster, m.steps, sum(m.aa) over up as aa, sum(m.ab) over up as ab,
+               sum(m.bb) over up - sum(m.bb) over (partition by m.deployment_id, m.by_cluster) as bb
+        from steps m window up as (partition by m.deployment_id, m.by_cluster order by m.steps)
+    ),
+    by_row as (
+        select deployment_id, steps, sum(sum(a2)) over up as aa, sum(sum(w2)) over up as w2
+        from parts group by deployment_id, steps window up as (partition by deployment_id order by steps)
+    ),
+    variances as (
+        select k.deployment_id, k.steps, w.clusters, w.days, s.variance, s.t
+        from read_off k
+        join wholes w using (deployment_id)
+        join by_row r using (deployment_id, steps)
+        join squared c on c.deployment_id = k.deployment_id and c.steps = k.steps and c.by_cluster
+        join squared d on d.deployment_id = k.deployment_id and d.steps = k.steps and not d.by_cluster
+        cross join lateral gnomon_estimators.spread(
+            r.aa + k.greenwood ^ 2 * greatest(w.w2 - r.w2, 0), greatest(c.aa + 2 * k.greenwood * c.ab + k.greenwood ^ 2 * c.bb, 0),
+            greatest(d.aa + 2 * k.greenwood * d.ab + k.greenwood ^ 2 * d.bb, 0), null, w.n, w.clusters, w.days, null) s
     )
     select c.stream, c.deployment, c.role, k.steps * label_delay.step, k.at_risk, k.came, 1 - exp(k.log_left),
            coalesce(c.problem,
-                    case when k.steps is not null then gnomon_estimators.footing(e.clusters, e.days, i.half)
+                    case when k.steps is not null then gnomon_estimators.footing(v.clusters, v.days, i.half)
                          when c.deployment_id in (select s.deployment_id from said s)
                          then 'no label has come for any of these pairs'
                          else gnomon_estimators.immaturity(c.stream, c.deployment_id, '0') end),
            1 - exp(k.log_left * exp(-i.half)), 1 - exp(k.log_left * exp(i.half))
     from gnomon_estimators.scope(label_delay.stream, label_delay.deployment) c
     left join read_off k on k.deployment_id = c.deployment_id and k.came > 0
-    left join effects e on e.deployment_id = c.deployment_id
+    left join variances v on v.deployment_id = k.deployment_id and v.steps = k.steps
     -- If nothing is left at risk, the curve has reached 1 and has no variance.
-    left join lateral (select e.reach * sqrt(e.a_row * k.greenwood) / -k.log_left as half
-                       where k.log_left between -600 and -1e-12 and e.reach > 0) i on true
+    left join lateral (select v.t * sqrt(v.variance) / -k.log_left as half
+                       where k.log_left between -600 and -1e-12 and v.variance > 1e-26) i on true
     order by c.role, c.deployment, k.steps
 $$;

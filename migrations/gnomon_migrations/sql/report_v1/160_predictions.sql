@@ -12,8 +12,9 @@ $$
         select p.deployment_id, v.side, v.label, grouping(v.label) = 1 as whole, count(*) as n, sum(p.weight) as w,
                sum(p.weight) ^ 2 / sum(p.weight * p.weight) as kish, sum(p.weight * p.weight) as w2,
                min(v.value) filter (where f.finite) as lowest, max(v.value) filter (where f.finite) as highest,
-               sum(p.weight * v.value) filter (where f.finite) / nullif(sum(p.weight) filter (where f.finite), 0) as mean,
-               stddev_pop(v.value) filter (where f.finite) as deviation,
+               sum(p.weight * gnomon_estimators.flushed(v.value)) filter (where f.finite)
+                   / nullif(sum(p.weight) filter (where f.finite), 0) as mean,
+               stddev_pop(gnomon_estimators.flushed(v.value)) filter (where f.finite) as deviation,
                count(*) filter (where not f.finite) as not_finite, min(p.event_time) as first_at,
                max(p.event_time) as last_at
         from gnomon_estimators.pairs_of(predictions.stream, predictions.deployment, predictions.since, predictions.until,

@@ -44,9 +44,9 @@ $$
                     when bool_or(p.live_value is not null) filter (where p.comparable) then 'values'
                     when bool_or(p.comparable) then 'rankings' end as compares
         from report_v1.pairs p
-        cross join lateral (select p.comparable and p.live_value > '-infinity' and p.live_value < 'infinity'
-                                   and p.shadow_value > '-infinity' and p.shadow_value < 'infinity' as finite,
-                                   p.shadow_value - p.live_value as d) v
+        cross join lateral (select p.comparable and p.live_value > -1e70 and p.live_value < 1e70
+                                   and p.shadow_value > -1e70 and p.shadow_value < 1e70 as finite,
+                                   gnomon_estimators.flushed(p.shadow_value - p.live_value) as d) v
         where p.deployment_id = any (gnomon_estimators.deployment_ids(tail.stream, tail.deployment))
           and p.joined_at >= now() - make_interval(secs => tail.seconds)
         group by 1

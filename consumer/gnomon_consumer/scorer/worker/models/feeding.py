@@ -45,20 +45,28 @@ def defaults(
 def _default(name: str, text: str, takes: Takes, dtype: Any) -> Any:
     try:
         if takes == "float":
-            number = float(text)
-            with np.errstate(over="raise"):
-                np.float64(number).astype(dtype)
-            return number
+            return _number(text, dtype)
         if takes == "int":
-            return _whole(int(text), dtype)
+            return _whole(text, dtype)
         return _TRUTHS[text.lower()] if takes == "bool" else text
     except (ValueError, KeyError, FloatingPointError):
         kind = np.dtype(dtype).name if takes in ("float", "int") else takes
         raise ConfigurationError(f"`missing`: the default of {name!r} is {text[:50]!r}, which is not {kind}") from None
 
 
-def _whole(number: int, dtype: Any) -> int:
-    limits = np.iinfo(dtype)
+def _number(text: str, dtype: Any) -> float:
+    number = float(text)
+    if "_" in text or (np.isinf(number) and "inf" not in text.lower()):
+        raise ValueError("a notation of Python's, or out of range")
+    with np.errstate(over="raise"):
+        np.float64(number).astype(dtype)
+    return number
+
+
+def _whole(text: str, dtype: Any) -> int:
+    number, limits = int(text), np.iinfo(dtype)
+    if "_" in text:
+        raise ValueError("a notation of Python's")
     if not limits.min <= number <= limits.max:
         raise ValueError("out of range")
     return number

@@ -13,6 +13,7 @@ from gnomon_consumer.scorer.worker.models.reading import read_outputs
 from gnomon_consumer.scorer.worker.models.sidecar import nearest
 from gnomon_consumer.scorer.worker.models.signature import Signature
 from gnomon_consumer.scorer.worker.models.tensor import Tensor
+from gnomon_schemas.checking import first_repeated
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import Feature
 from gnomon_schemas.records import Failure
@@ -115,6 +116,8 @@ def _bound(one: Tensor, inputs: Sequence[Tensor], signature: Signature, known: S
         )
     if not features:
         raise ConfigurationError(f"the model's input {one.name!r} is given no features")
+    if (twice := first_repeated(features)) is not None:
+        raise ConfigurationError(f"the model's input {one.name!r} is given the feature {twice!r} twice")
     if len(one.dims) == 1 and len(features) > 1:
         raise ConfigurationError(
             f"the model's input {one.name!r} has one dimension, which holds one number a row, but {len(features)}"
