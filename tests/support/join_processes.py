@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from gnomon_consumer.runtime.parent_death import tie_to_parent
 from gnomon_consumer.settings import load_settings
 
 _context = multiprocessing.get_context("forkserver")
@@ -65,9 +66,15 @@ def _catches_sigterm(process: ForkServerProcess) -> bool:
 
 
 def _start(target: Any, *arguments: Any) -> ForkServerProcess:
-    process = _context.Process(target=target, args=arguments)
+    # A daemon is ended at the exit of an interrupted run, which would else wait for it for ever.
+    process = _context.Process(target=_tied, args=(target, *arguments), daemon=True)
     process.start()
     return process
+
+
+def _tied(target: Any, *arguments: Any) -> None:
+    tie_to_parent(os.getppid(), signal.SIGKILL)  # the parent is the fork server, which ends with the run
+    target(*arguments)
 
 
 def _command(arguments: list[str]) -> None:
