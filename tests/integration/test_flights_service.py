@@ -121,7 +121,7 @@ def test_paced_it_goes_as_far_as_it_may_and_ends_with_its_input(model: Path, moc
         assert len(read(mock_bootstrap, [TOPICS.live, TOPICS.labels], 1024)) == 1024
         output, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert errors == "flights service: the process that paced the live service is gone\n"
+    assert errors == "flights service: the process that paced the live service has ended\n"
     reports = [json.loads(line) for line in output.splitlines()]
     assert not any(report.get("done") for report in reports)
     # It asks once for each block, before the block begins.

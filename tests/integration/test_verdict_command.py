@@ -322,7 +322,7 @@ def test_what_to_expect_before_anything_runs(command: Any, tmp_path: Path) -> No
     assert re.search(r"days until PROMOTE if it is 0 +14 *\n", shown.stdout)
     for arguments, said in (
         (("--differ", "0.04"), "needs --rows-a-day"),
-        (("--differ", "0.04", "--rows-a-day", "10", "--day-sd", "1"), "in place of --day-sd"),
+        (("--differ", "0.04", "--rows-a-day", "10", "--day-sd", "1"), "replaces --day-sd"),
         (("--differ", "1.5", "--rows-a-day", "10"), "is not in the range"),
     ):
         refused = command("verdict", "--plan", *arguments)

@@ -30,9 +30,12 @@ class Course:
 
 
 def lasting(hours: float) -> Course:
-    """Return the course of a long history: windows of minutes, little traffic, about two faults an hour."""
+    """Return the course of a long history: windows of minutes, little traffic, about two faults an hour.
+
+    It ends hours later: a window may last one, and a process that has nothing to do waits half of one.
+    """
     return Course(
-        hours * 3600, 3600.0, (60.0, 900.0, 3600.0), (0.002, 0.01, 0.1), max(10, round(4 * hours)), 8.0, 1000.0
+        hours * 3600, 4 * 3600.0, (60.0, 900.0, 3600.0), (0.002, 0.01, 0.1), max(10, round(4 * hours)), 8.0, 1000.0
     )
 
 

@@ -114,8 +114,12 @@ def refusal(error: KafkaError, *needed: Right) -> ConfigurationError | None:
             f"no connection to Kafka by this protocol: {said}: check security.protocol, ssl.ca.location,"
             " ssl.certificate.location and ssl.key.location in [kafka.properties] or -X"
         )
-    if code in RIGHTS:
-        lacking = " or ".join(str(right) for right in needed if right.kind == _KINDS.get(code)) or RIGHTS[code]
+    # A broker gives an idempotent producer its id only if the user may write to some topic; librdkafka may call the
+    # refusal a fatal error, with the reason in its text.
+    no_id = "idempotence PID" in said and "authorization failed" in said.lower()
+    if code in RIGHTS or no_id:
+        kind = "topic" if no_id else _KINDS.get(code)
+        lacking = " or ".join(str(right) for right in needed if right.kind == kind) or RIGHTS.get(code)
         return ConfigurationError(
             f"Kafka denies this user: {said}: grant {lacking}; docs/kafka-acls.md lists the rights of each component"
         )

@@ -23,10 +23,12 @@ $$
                       from unnest(items, scores) r(item, score)) end
 $$;
 
--- a - b of finite numbers, the largest double instead of more. PostgreSQL ends a statement whose result overflows.
+-- a - b of finite numbers, the largest double instead of more; null if one is null. PostgreSQL ends a statement whose
+-- result overflows.
 create function gnomon_estimators.difference(a float8, b float8) returns float8 language sql immutable parallel safe as
 $$
-    select case when (a > 0) = (b > 0) or abs(a) <= 1.7976931348623157e308 - abs(b) then a - b
+    select case when a is null or b is null then null
+                when (a > 0) = (b > 0) or abs(a) <= 1.7976931348623157e308 - abs(b) then a - b
                 when a > 0 then 1.7976931348623157e308 else -1.7976931348623157e308 end
 $$;
 
