@@ -67,7 +67,8 @@ def _misfits_of(own: Feature, other: Feature | None, reader: Json, writer: Json 
         kept = [{key: value for key, value in field.items() if key != "aliases"}] if field else []
         return make_avsc_object({"type": "record", "name": "Features", "fields": kept})
 
-    if other is not None and own.logical != other.logical and {own.logical, other.logical} != {"uuid", None}:
+    meanings = {one.logical or one.items_logical for one in (own, other or own)}
+    if other is not None and len(meanings) > 1 and meanings != {"uuid", None}:
         return [f"{own.written} and {other.written} are not the same: one number means another time"]
     checker: Any = ReaderWriterCompatibilityChecker
     result = checker().get_compatibility(alone(reader), alone(writer))

@@ -43,7 +43,8 @@ class Feature:
     """One field: its own name, its Avro kind (of the branch that is not null), and what an enum, array or map holds.
 
     `field` is its name in the Avro record: another one where its own has dots, blanks or letters that Avro lacks.
-    `others` are further names that it may be given by, `logical` the logical type of a date, time or UUID.
+    `others` are further names that it may be given by, `logical` the logical type of a date, time or UUID. Values of an
+    array or map are stored as plain numbers, whatever their logical type `items_logical`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Feature:
     logical: str | None = None
     field: str = ""
     others: tuple[str, ...] = ()
+    items_logical: str | None = None
 
     def __post_init__(self) -> None:
         if not self.field:
@@ -62,7 +64,7 @@ class Feature:
     @property
     def written(self) -> str:
         """Return the type as people read it: `array of string`, `timestamp-micros`, `double`."""
-        return self.logical or (f"{self.kind} of {self.items}" if self.items else self.kind)
+        return self.logical or (f"{self.kind} of {self.items_logical or self.items}" if self.items else self.kind)
 
     @property
     def numeric(self) -> bool:
@@ -170,9 +172,9 @@ def _told_apart(record: Json) -> Json:
     A fingerprint is of the canonical form, which leaves both out: milliseconds would be read as microseconds.
     """
     meant = [
-        (feature.field, feature.name, feature.logical, feature.others)
+        (feature.field, feature.name, feature.logical or feature.items_logical, feature.others)
         for feature in _features(record)
-        if feature.logical or feature.others or feature.name != feature.field
+        if feature.logical or feature.items_logical or feature.others or feature.name != feature.field
     ]
     if not meant:
         return record
@@ -206,11 +208,16 @@ def _defined(kind: Json, enums: dict[str, Any], space: str) -> Json:
     return kind
 
 
+def _logical_of(kind: Mapping[str, Json]) -> str | None:
+    """Return the logical type of a scalar type if a feature may have it."""
+    logical = kind.get("logicalType")
+    return logical if isinstance(logical, str) and LOGICAL.get(logical) == kind["type"] else None
+
+
 def _feature(name: str, kind: Json, nullable: bool, field: str, others: tuple[str, ...]) -> Feature:
     logical = None
     if isinstance(kind, Mapping) and isinstance(kind.get("type"), str) and kind["type"] in _SCALARS:
-        logical = kind.get("logicalType")
-        logical = logical if isinstance(logical, str) and LOGICAL.get(logical) == kind["type"] else None
+        logical = _logical_of(kind)
         kind = kind["type"]
     if isinstance(kind, str) and kind in _SCALARS:
         nullable = nullable or kind == "null"
@@ -220,12 +227,13 @@ def _feature(name: str, kind: Json, nullable: bool, field: str, others: tuple[st
         return Feature(name, "enum", nullable, symbols=tuple(kind["symbols"]), field=field, others=others)
     if isinstance(kind, Mapping):
         for shape, part, allowed in (("array", "items", _ITEMS), ("map", "values", _NUMBERS)):
-            items = kind.get(part)
+            items, of_items = kind.get(part), None
             if isinstance(items, Mapping) and isinstance(items.get("type"), str):
+                of_items = _logical_of(items)
                 items = items["type"]
             if kind.get("type") == shape and isinstance(items, str) and items in allowed:
                 carried: Any = shape
-                return Feature(name, carried, nullable, items=items, field=field, others=others)
+                return Feature(name, carried, nullable, items=items, field=field, others=others, items_logical=of_items)
     raise SchemaError(
         f"feature {name!r}: {json.dumps(kind)} is not a boolean, int, long, float, double, string, enum, array of"
         " these, map of numbers, or a union of null with one of them"

@@ -17,6 +17,7 @@ import pydantic
 import pytest
 from tests.support.binding import bound
 
+from gnomon_consumer.feature_schemas import compare
 from gnomon_consumer.joiner.pairs.feature_layout import stored_type
 from gnomon_consumer.joiner.postgres.feature_columns import FeatureColumns
 from gnomon_consumer.scorer.worker.columns import columns
@@ -190,6 +191,25 @@ def test_milliseconds_and_microseconds_stand_in_one_unit() -> None:
         layout = FeatureColumns(1).layout(recorded, schema.live)
         found.add((stored_type(schema.features[0]), layout.numbers(captured(schema, {"at": NOON}))[0].as_py()[0]))
     assert found == {("timestamp-micros", float(NOON.timestamp() * 1e6))}
+
+
+@pytest.mark.parametrize(("shape", "part"), [("array", "items"), ("map", "values")])
+def test_units_of_times_in_arrays_and_maps_are_not_interchangeable(shape: str, part: str) -> None:
+    millis, micros, plain = (
+        FeatureSchema.of({"seen": {"type": shape, part: kind}})
+        for kind in (
+            {"type": "long", "logicalType": "timestamp-millis"},
+            {"type": "long", "logicalType": "timestamp-micros"},
+            "long",
+        )
+    )
+    assert len({one.live.fingerprint for one in (millis, micros, plain)}) == 3
+    for old, new in ((millis, micros), (micros, millis), (plain, millis)):
+        told = compare(old, new)
+        assert not told.backward
+        assert not told.forward
+        assert "one number means another time" in " ".join(told.backward_reasons)
+    assert compare(millis, millis).backward
 
 
 NESTED = {
