@@ -73,7 +73,7 @@ def test_types_that_parquet_has(tmp_path: Path) -> None:
     parquet.write_table(pa.table(table), tmp_path / "table.parquet")
     assert inferred(tmp_path / "table.parquet") == {
         "embedding": "array of float", "counts": "map of double", "price": "double", "half": "float",
-        "times": "array of long",
+        "times": "array of local-timestamp-micros",
     }  # fmt: skip
 
 
