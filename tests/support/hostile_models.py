@@ -1,7 +1,7 @@
 """A model that attacks: each function tries one thing and raises if it is refused. It runs in a worker only.
 
-The feature `visits` is the index of the row's attack in ATTACKS. `world.json` next to the model lists the targets; see
-tests.support.hostile_world.
+It is one file because a scorer gives a worker its model as one file. The feature `visits` is the index of the row's
+attack in ATTACKS. `world.json` next to the model lists the targets; see tests.support.hostile_world.
 """
 # mypy: ignore-errors
 

@@ -5,7 +5,6 @@ A holder process keeps both servers, in a session of its own. A folder contains 
 stop the servers, and the remaining file names a process that no longer exists.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from gnomon_consumer.quickstart.embedded.keeper import STOP_SECONDS
 from gnomon_consumer.quickstart.embedded.start import start_kafka, start_postgres
+from gnomon_consumer.runtime.folder_lock import alone_in
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
 
 STATE = "up.json"
@@ -70,15 +70,12 @@ def start(folder: Path) -> Held:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Wait until no other command starts or stops the servers of a folder; the lock ends with its process."""
-    try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise ConfigurationError(f"{folder} cannot be used: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone_in(folder))
+        except OSError as error:
+            raise ConfigurationError(f"{folder} cannot be used: {error.strerror}") from None
         yield
-    finally:
-        os.close(lock)
 
 
 def _start(folder: Path) -> Held:
@@ -118,7 +115,7 @@ def _end(running: Held) -> None:
     try:
         signal.pidfd_send_signal(descriptor, signal.SIGTERM)
         while _started(running.pid) == running.started:
-            time.sleep(0.05)
+            time.sleep(0.05)  # until init has taken its exit status: before that, `held` would still find it
     finally:
         os.close(descriptor)
 

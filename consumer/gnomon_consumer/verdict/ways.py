@@ -4,7 +4,6 @@ Each switch reads its state (`state`), checks that the change would work (`check
 state has changed meanwhile, it changes nothing and raises WayMovedError.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -12,13 +11,14 @@ import subprocess
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from math import isfinite
 from pathlib import Path
 from typing import IO, Any
 
 from typing_extensions import override
 
+from gnomon_consumer.runtime.folder_lock import alone_in
 from gnomon_consumer.runtime.parent_death import leashed
 from gnomon_consumer.verdict.rules.plan import WayBack
 from gnomon_schemas.errors import ConfigurationError, GnomonError
@@ -199,15 +199,12 @@ class FlagFile(Way):
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other streams, whose flags may be in the same file, from writing it at the same time."""
-        try:
-            folder = os.open(self._path.resolve().parent, os.O_RDONLY)
-        except OSError as error:
-            raise GnomonError(f"{self._path.parent} cannot be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(alone_in(self._path.resolve().parent))
+            except OSError as error:
+                raise GnomonError(f"{self._path.parent} cannot be opened: {error.strerror}") from error
             yield
-        finally:
-            os.close(folder)
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
