@@ -69,7 +69,7 @@ def _misfits_of(own: Feature, other: Feature | None, reader: Json, writer: Json 
 
     meanings = {one.logical or one.items_logical for one in (own, other or own)}
     if other is not None and len(meanings) > 1 and meanings != {"uuid", None}:
-        return [f"{own.written} and {other.written} are not the same: one number means another time"]
+        return [f"{own.written} and {other.written} are not the same: the same number means a different time"]
     checker: Any = ReaderWriterCompatibilityChecker
     result = checker().get_compatibility(alone(reader), alone(writer))
     if result.compatibility is SchemaCompatibilityType.compatible:

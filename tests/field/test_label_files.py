@@ -285,5 +285,5 @@ def test_a_decimal_point_next_to_a_decimal_comma_is_refused(cell: str) -> None:
 
 def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.jsonl").write_text('{"request_id": "a", "value": 1, "value": 2, "observed_at": "2026-01-02"}')
-    with pytest.raises(ConfigurationError, match="line 1: not JSON: the key 'value' is there twice"):
+    with pytest.raises(ConfigurationError, match="line 1: not JSON: the key 'value' occurs twice"):
         read(tmp_path / "labels.jsonl")

@@ -88,7 +88,7 @@ def test_classes_are_texts_as_they_are_written(tmp_path: Path, line: str, expect
         ("classes: [no, no]", "lists 'no' twice"),
         ("classes: [no, [yes]]", "is not a list of names"),
         ("classes: [1, 2]", "may be the model's own labels or the names of the indices"),
-        ("classes: [no, yes]\nclasses: [yes, no]", "the key 'classes' is there twice"),
+        ("classes: [no, yes]\nclasses: [yes, no]", "the key 'classes' occurs twice"),
         ("clases: [no, yes]", "unknown key 'clases' .did you mean 'classes'"),
         ("outputs: {label: lable}", "'lable', not one of value, label, scores or null"),
         ("task: regressoin", "not one of classification, regression, ranking"),

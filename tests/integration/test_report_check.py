@@ -53,7 +53,7 @@ def test_bounds_are_met_broken_or_unknown(gnomon: Gnomon, db: Database, database
         "predictions.lowest[side=shadow,label=] >= 0": (MET, 0.9, ""),  # the older pair is outside of the hour
         "predictions.not_finite[side=shadow,label=] = 0": (BROKEN, 1, ""),
         "predictions.share[side=shadow,label=late] < 0.2": (MET, 1 / 7, ""),
-        "predictions.share[side=shadow,label=ghost] < 0.2": (UNKNOWN, None, "no row fits it"),
+        "predictions.share[side=shadow,label=ghost] < 0.2": (UNKNOWN, None, "no row matches it"),
     }
     environment = {
         "GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s", "GNOMON_REPORT__BOUNDS": json.dumps(list(bounds)),

@@ -29,7 +29,7 @@ def drive(logs: Logs, choose: Callable[[], int]) -> tuple[Pairing, list[JoinedWi
         for _ in range(min(len(shadow), choose())):
             offset, step = shadow.pop(0)
             pairing.shadow(offset, step.name, step.record)
-        # Also at the end of the shadow log, because a `choose` that is never odd must not wait for ever.
+        # Also at the end of the shadow log, because a `choose` that is never odd must not wait forever.
         if not told and (choose() % 2 or not shadow):
             pairing.live_reached(logs.low)
             told = True

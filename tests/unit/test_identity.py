@@ -34,6 +34,6 @@ def test_the_same_goes_on_under_another_policy() -> None:
 )
 def test_another_is_refused_and_told_what_differs(other: dict[str, Any]) -> None:
     with pytest.raises(
-        ConfigurationError, match=f"was begun with {next(iter(other))} .*: use another --deployment name"
+        ConfigurationError, match=f"was started with {next(iter(other))} .*: use another --deployment name"
     ):
         check_identity(replace(BEGUN, **other), BEGUN, "shadow")

@@ -94,7 +94,7 @@ def test_agreement_is_a_share_of_requests_that_differ() -> None:
     same = of_metric("agreement", 0.0, 0.0, goal="not_worse", margin=0.1)
     assert same.startswith("Promote: it answers every request as live does (at most 0.0541% differ), after 14 whole")
     never = of_metric("agreement", -0.02, margin=0.1)
-    assert never.endswith('nothing agrees with live more than live itself: set goal = "not_worse".')
+    assert never.endswith('no model can agree with live more than live itself: set goal = "not_worse".')
 
 
 @pytest.mark.parametrize(

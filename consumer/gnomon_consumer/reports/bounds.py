@@ -119,7 +119,7 @@ def hold(bound: Bound, columns: Iterable[str], rows: Iterable[Row]) -> list[Boun
     if findings:
         return findings
     problems = [str(row["status"]) for row in rows if row.get("status", "ok") != "ok"]
-    return [BoundResult(bound.text, None, None, None, UNKNOWN, problems[0] if problems else "no row fits it")]
+    return [BoundResult(bound.text, None, None, None, UNKNOWN, problems[0] if problems else "no row matches it")]
 
 
 def _finding(bound: Bound, row: Row) -> BoundResult:
@@ -164,11 +164,11 @@ def metrics(stream: str, findings: Sequence[BoundResult], now: float) -> Collect
     labels = ["stream", "deployment", "role", "bound"]
     state = Gauge(
         "gnomon_bound_state",
-        "1: the bound is met, 0: it is broken, -1: too little is known.",
+        "1: the bound is met, 0: it is broken, -1: unknown, for lack of data.",
         labels,
         registry=registry,
     )
-    value = Gauge("gnomon_bound_value", "The number that the bound is about.", labels, registry=registry)
+    value = Gauge("gnomon_bound_value", "The value that the bound limits.", labels, registry=registry)
     worst: dict[tuple[str, str, str, str], BoundResult] = {}
     for finding in findings:
         key = (stream, finding.deployment or "", finding.role or "", finding.bound)
@@ -179,7 +179,7 @@ def metrics(stream: str, findings: Sequence[BoundResult], now: float) -> Collect
         if finding.value is not None:
             value.labels(*key).set(finding.value)
     Gauge(
-        "gnomon_bound_time_seconds", "When the bounds were looked at last, Unix seconds.", ["stream"], registry=registry
+        "gnomon_bound_time_seconds", "When the bounds were last checked, Unix seconds.", ["stream"], registry=registry
     ).labels(stream).set(now)
     return registry
 

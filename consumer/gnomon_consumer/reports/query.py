@@ -54,12 +54,12 @@ class Question:
         given = {name: value for name, value in given.items() if value is not None}
         unknown = sorted(set(given) - set(report.arguments))
         if unknown:
-            raise ConfigurationError(f"report {report.name} cannot be narrowed by {', '.join(unknown)}")
+            raise ConfigurationError(f"report {report.name} has no filter {', '.join(unknown)}")
         slice_ = given.get("slice")
         if slice_ is not None and slice_ not in report.slices and not self._by_segment(report, slice_):
             known = (*report.slices, *(("segment:KEY",) if "all" in report.slices else ()))
             raise ConfigurationError(
-                f"report {report.name.replace('_', '-')} knows no slice {slice_}; there are {', '.join(known)}"
+                f"report {report.name.replace('_', '-')} has no slice {slice_}; there are {', '.join(known)}"
             )
         return {"stream": self.stream, "deployment": self.deployment, **given}
 

@@ -110,4 +110,4 @@ def give_up(connection: Connection, intent: Intent) -> None:
 
 def _settle(connection: Connection, intent: Intent, outcome: Outcome) -> None:
     if one(connection, SQL["resolve_intent"], promotion=intent.promotion_id, outcome=outcome) is None:
-        raise RefusedError(f"{intent.what} was settled by somebody else")
+        raise RefusedError(f"{intent.what} was settled by another process")

@@ -221,7 +221,7 @@ class FlagFile(Way):
         if not isinstance(flags, dict) or not isinstance(flags.get(self._flag), dict):
             raise ConfigurationError(f"{self._path} has no flag {self._flag}; there are {known}")
         if not isinstance(flags[self._flag].get("metadata") or {}, dict):
-            raise ConfigurationError(f"flag {self._flag} of {self._path} has metadata that is no table")
+            raise ConfigurationError(f"flag {self._flag} of {self._path} has metadata that is not a table")
         return whole, flags[self._flag]
 
 
@@ -288,7 +288,7 @@ def _end(file: IO[bytes]) -> str:
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is not a number of JSON")
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def _finite(text: str) -> float:

@@ -156,7 +156,7 @@ def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, st
         ids = f"{batch.column('request_id')[at].as_py()!r}, the shadow log {wanted[at].as_py()!r}"
         faults[int(places[at])] = ("correlation", f"the live log has request id {ids}")
     for at in _where(pc.is_null(_uuids(batch.column("producer_id")))):
-        faults[int(places[at])] = ("invalid", f"producer id {batch.column('producer_id')[at].as_py()!r} is no UUID")
+        faults[int(places[at])] = ("invalid", f"producer id {batch.column('producer_id')[at].as_py()!r} is not a UUID")
     times = batch.column("captured_at")
     for at in _where(pc.or_(pc.less(times, FIRST_US), pc.greater(times, LAST_US))):
         faults[int(places[at])] = ("invalid", f"captured_at {times[at].as_py()} is not a valid timestamp")

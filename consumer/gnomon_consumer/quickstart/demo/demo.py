@@ -270,7 +270,7 @@ class DemoRun:
             if stand != previous:
                 previous, moved = stand, time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:
-                raise GnomonError(f"nothing has moved for {STALL_SECONDS:.0f} s ({stand}); see {self.demo.output}/logs")
+                raise GnomonError(f"no progress for {STALL_SECONDS:.0f} s ({stand}); see {self.demo.output}/logs")
             time.sleep(TICK_SECONDS)
 
     def _check(self, stand: Stand) -> None:

@@ -165,7 +165,7 @@ ANSWERS = (
     ),
     Report(
         "error_kinds",
-        "What the errors were",
+        "Errors by kind",
         "error_kinds",
         PAIRS,
         (

@@ -2,7 +2,7 @@
 
 from gnomon_consumer.reports.catalogue.shape import DAYS_LIKE_THESE, LOCAL, PAIRS, WHO, Column, Report
 
-DRAWN = "Of a deployment with more than 30,000 pairs about 30,000 are read, chosen by a hash of the request id."
+DRAWN = "If a deployment has more than 30,000 pairs, about 30,000 of them are read, chosen by a hash of the request id."
 EXACT = {"exact": "yes: read all pairs; default: about 30,000 of a deployment."}
 
 FEATURES = (
@@ -42,7 +42,7 @@ FEATURES = (
             Column("status", "status"),
         ),
         "outside: beyond the reference's minimum or maximum, or a category that is not in the reference."
-        f" {DRAWN} What is rare, such as an extreme, may not be among them: --exact yes reads all.",
+        f" {DRAWN} Rare values, such as extremes, may be missed; --exact yes reads all pairs.",
         {"reference": "Name of the reference; default: the newest.", **EXACT},
     ),
     Report(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 PERIOD = ("since", "until")
 PAIRS = ("since", "until", "segment")
 LOCAL = (*PAIRS, "time_zone")
-READ = "Of a deployment with more than 200,000 pairs about 200,000 are read; the intervals account for it."
+READ = "If a deployment has more than 200,000 pairs, about 200,000 of them are read; the intervals account for this."
 READ_ALL = {"exact": "yes: read all pairs; default: about 200,000 of a deployment."}
 SLICES = ("all", "stratum", "hour", "weekday", "day", "live_version")
 
@@ -66,6 +66,6 @@ def sides(kind: str, low: str = "low", high: str = "high", source: str = "estima
 # The guarantee of an interval; statistics.md explains it under "What an interval promises".
 DAYS_LIKE_THESE = "Intervals: 95%, for days like these."
 BOTH_QUESTIONS = f"{DAYS_LIKE_THESE} period_low and period_high (JSON, CSV, SQL): for what happened in this period."
-HORIZON = "How late a label may come, such as '3 days'; it must be one of the stream's horizons."
+HORIZON = "How late a label may arrive, such as '3 days'; one of the stream's horizons."
 SLICE = f"{', '.join(SLICES)} or segment:KEY; default all."
 BINS = "Number of bins; default 10."

@@ -139,7 +139,7 @@ def _columns(job: Job, model: Artefact, present: list[int], blobs: list[bytes]) 
         return completed(answers, rows, window, as_dict(model), request_ids)
     codes, texts = blobs[0], pipe.parted(*blobs[1:])
     if not len(codes) == len(texts) == len(rows):
-        raise pipe.WireError("not one outcome a row")
+        raise pipe.WireError("not one outcome per row")
     if not pc.all(pc.starts_with(texts, pattern=OUTCOME), min_count=0).as_py():
         raise pipe.WireError("invalid outcomes")
     found = shadow_codec().decode(texts.to_pylist(), texts)
@@ -186,5 +186,5 @@ def _check_measures(columns: pa.RecordBatch) -> None:
 
 def _number(value: Any) -> float:
     if not isinstance(value, int | float) or not 0 <= value < _MOST:
-        raise pipe.WireError(f"{value!r} is no measure")
+        raise pipe.WireError(f"{value!r} is not a valid measurement")
     return value

@@ -34,7 +34,7 @@ ALONE_ROWS = 16  # rows that are scored both in a batch and alone
 _ALIKE = 1e-3
 _REVERSED = (
     "the label is the class of the lower of two scores in {} of {} rows of the warm-up, so the classes are named in"
-    " reverse order: turn `classes` of the sidecar around, or say which output is the value, such as"
+    " reverse order: reverse `classes` in the sidecar, or say which output is the value, such as"
     " `outputs: {{NAME: [value, null]}}`"
 )
 NAME_THEM = "list them in the model's attribute `files` (docs/models.md)"

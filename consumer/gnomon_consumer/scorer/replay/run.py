@@ -86,7 +86,7 @@ class ReplayRun:
             if window.start < position:
                 raise ConfigurationError(
                     f"{self.options.deployment} ends at offset {position} of partition {partition}, inside a window of"
-                    f" {self.like}: it was not replayed like it; use another --deployment name"
+                    f" {self.like}: it was not written by this replay; use another --deployment name"
                 )
             if window.start > position:
                 self._append(self._gap(window, position, window.start))
@@ -107,7 +107,7 @@ class ReplayRun:
         if tail.start is not None:
             check_identity(wanted, tail.start, topic)
         elif tail.expired:
-            raise ConfigurationError(f"{topic} [{partition}]: retention has removed its beginning; use another name")
+            raise ConfigurationError(f"{topic} [{partition}]: its beginning has expired; use another name")
         else:
             self._certainly(lambda: self.writer.start([wanted], None))
         return start if tail.end_offset is None else tail.end_offset

@@ -76,7 +76,7 @@ class OpenWindow(Generic[T]):
         """
         offset = int(captures.offsets[0])
         if offset < self.next_offset:
-            raise ValueError(f"offset {offset} where {self.next_offset} was due")
+            raise ValueError(f"offset {offset} where {self.next_offset} was expected")
         self.next_offset = int(captures.offsets[-1]) + 1
         self.seen += len(captures)
         self.bytes_seen += size

@@ -48,9 +48,9 @@ def read(stream: BinaryIO, most: int | None = None) -> tuple[dict[str, Any], lis
     try:
         header = json.loads(_exactly(stream, text_length))
     except (ValueError, RecursionError):
-        raise WireError("not a frame: no JSON") from None
+        raise WireError("not a frame: not JSON") from None
     if not isinstance(header, dict):
-        raise WireError("not a frame: no object")
+        raise WireError("not a frame: not an object")
     return header, [_exactly(stream, length) for length in lengths]
 
 

@@ -160,7 +160,7 @@ def _require(limits: Limits, report: dict[str, str]) -> None:
     open_layers = failures(report, limits.network)
     if limits.required and open_layers:
         told = "; ".join(f"{name}: {text}" for name, text in open_layers.items())
-        raise SandboxError(f"the sandbox does not hold here ({told}): {_WAYS_OUT}")
+        raise SandboxError(f"the sandbox is incomplete here ({told}): {_WAYS_OUT}")
 
 
 def _unshare(kind: int) -> str:

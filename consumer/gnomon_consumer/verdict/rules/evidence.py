@@ -107,7 +107,7 @@ class Rejection:
 class Evidence:
     """Everything that the gate reads. `days`: the whole local days of sealed cohorts since live last changed.
 
-    `silent`: of each metric that no request says anything about, the code and the text of the reason if it is known.
+    `silent`: of each metric that no request has the data for, the code and the text of the reason if it is known.
     """
 
     stream: str

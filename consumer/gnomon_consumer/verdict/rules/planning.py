@@ -87,7 +87,9 @@ def least_day_sd(plan: Plan, differ: float, rows_a_day: float) -> float:
         return float((differ / rows_a_day) ** 0.5)
     if plan.metric == "agreement":
         return float((differ * (1 - differ) / rows_a_day) ** 0.5)
-    raise ValueError(f"how far apart {plan.metric} is does not follow from the share that differs; give --day-sd")
+    raise ValueError(
+        f"the difference in {plan.metric} does not follow from the share of requests that differ; give --day-sd"
+    )
 
 
 def shown_margin(plan: Plan, day_sd: float, days: int) -> float:

@@ -78,7 +78,8 @@ def describe(
         raise ConfigurationError(f"{location}: its SHA-256 is {digest or 'unknown'}, not the pinned {sha256}")
     if authorization is not None and not (authorization.isascii() and authorization.isprintable()):
         raise ConfigurationError(
-            "score.model_authorization holds characters that no header can: a line break or another alphabet"
+            "score.model_authorization has characters that an HTTP header cannot contain:"
+            " a line break, or characters outside of ASCII"
         )
     if signature is not None and not external.is_file(Path(signature)):
         raise ConfigurationError(f"--signature {signature}: no such file")

@@ -178,7 +178,7 @@ def joined(parts: Sequence[Answers]) -> Answers:
             odd = next(name for name, one, other in zip(_COLUMNS, columns, wanted, strict=True) if one != other)
             raise ValueError(f"only some of the answers have {odd}")
         if part.items is not items and list(part.items or ()) != list(items or ()):
-            raise ValueError("the answers are over different items")
+            raise ValueError("the answers are for different items")
         if part.failures:
             failures.update((rows + row, failure) for row, failure in part.failures.items())
         rows += part.rows

@@ -151,7 +151,7 @@ def _xgboost(package: Any, content: bytes) -> _Booster:
             "categorical features of XGBoost have no names in its files: encode them, or export to ONNX"
         )
     if objective == "binary:hinge":
-        raise ConfigurationError("its objective binary:hinge answers no number but a class: train with binary:logistic")
+        raise ConfigurationError("its objective binary:hinge answers a class, not a number: train with binary:logistic")
     if objective == "multi:softmax":  # the same model; only its answer is the class's index
         booster.set_param({"objective": "multi:softprob"})
     kind = "classes" if objective.startswith("multi:") else "positive" if objective == "binary:logistic" else "value"
@@ -179,7 +179,7 @@ def _xgboost_trees(booster: Any) -> tuple[int, int]:
         return 0, 0
     if booster.attr("scikit_learn") is None:
         raise ConfigurationError(
-            f"its training went on for {booster.num_boosted_rounds()} rounds, the best being {best}, and nothing says"
+            f"it was trained for {booster.num_boosted_rounds()} rounds, the best being {best}, and nothing says"
             " which rounds predict: save booster[: booster.best_iteration + 1], or drop the attribute best_iteration"
         )
     return 0, int(best) + 1

@@ -87,7 +87,7 @@ class Reading:
             return None
         output = self.scores[0].output if self.scores else ""
         return (
-            f"the output {output!r} has several columns, and nothing says what they are: say in a sidecar"
+            f"the output {output!r} has several columns, and their meaning is unknown: say in a sidecar"
             f" `classes: [a, b]` where they are scores of classes, `outputs: {{{output}: [value, null]}}` where the"
             " first of two is the value, or `task: ranking` where they rank a list"
         )
@@ -219,12 +219,12 @@ class _Choice:
         described = {one.name: one for one in self.outputs}
         listed = " or ".join(f"{name!r} ({described[name]})" for name in candidates)
         others = [name for name in self.shapes if name not in candidates and name not in self.signature.outputs]
-        beside = f" next to {', '.join(map(repr, others))}" if others and len(candidates) == 1 else ""
+        others_too = f" next to {', '.join(map(repr, others))}" if others and len(candidates) == 1 else ""
         first, *rest = candidates
         role_of_first = "label" if "label" in role else role.rpartition(" ")[2]
         line = ", ".join([f"{first}: {role_of_first}", *(f"{name}: null" for name in rest)])
         return ConfigurationError(
-            f"the model's outputs leave open which is {role}: {listed}{beside};"
+            f"the model's outputs do not show which is the {role}: {listed}{others_too};"
             f" say it in a sidecar, such as `outputs: {{{line}}}`"
         )
 

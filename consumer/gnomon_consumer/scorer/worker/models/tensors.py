@@ -141,6 +141,6 @@ def _fixed_rows(inputs: Sequence[Tensor], said: int | None) -> int | None:
     if size not in (None, 1, said):
         raise ConfigurationError(
             f"the model's inputs are made for exactly {size} rows: export it with a dynamic first dimension, or say"
-            f" `batch: {size}` in a sidecar to have it fed so, the last call filled up"
+            f" `batch: {size}` in a sidecar to call it with that many rows, the last call padded"
         )
     return size
