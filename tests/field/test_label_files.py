@@ -279,7 +279,7 @@ def test_numbers_with_a_decimal_comma(cell: str, value: float) -> None:
 @pytest.mark.parametrize("cell", ["0.5", "1.5e3", "12.34", "1.23,4", "1,234.5"])
 def test_a_decimal_point_next_to_a_decimal_comma_is_refused(cell: str) -> None:
     """Without the points it would be a number ten or a hundred times as large."""
-    with pytest.raises(ValueError, match="a point that separates no thousands"):
+    with pytest.raises(ValueError, match="a point that is not a thousands separator"):
         number("value", cell, Formats(decimal_comma=True))
 
 

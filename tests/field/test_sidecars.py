@@ -228,14 +228,20 @@ def test_an_embedding_and_numbers_in_one_tensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("outputs", "reason"),
     [
-        ({"mean": [None, 1], "deviation": [None, 1]}, "leave open which is the value: 'mean' .* or 'deviation'"),
+        (
+            {"mean": [None, 1], "deviation": [None, 1]},
+            "which output of the model is the value: 'mean' .* or 'deviation'",
+        ),
         ({"probabilities": [None, 3], "raw": [None, 3], "label": [None]}, None),
-        ({"logits": [None, 3], "hidden": [None, 3]}, "leave open which is the scores: 'logits' .* or 'hidden'"),
+        (
+            {"logits": [None, 3], "hidden": [None, 3]},
+            "which output of the model is the scores: 'logits' .* or 'hidden'",
+        ),
         (
             {"score": [None, 1], "pred": [None]},
-            "leave open which is a label or a value: 'pred' .*`outputs: {pred: label}`",
+            "which output of the model is a label or a value: 'pred' .*`outputs: {pred: label}`",
         ),
-        ({"count": [None]}, "leave open which is a label or a value: 'count'"),
+        ({"count": [None]}, "which output of the model is a label or a value: 'count'"),
     ],
     ids=str,
 )

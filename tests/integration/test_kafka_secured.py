@@ -36,7 +36,7 @@ def ask(secured: Secured, cwd: Path, servers: str, properties: Mapping[str, str]
         ("plain", {"sasl.username": "absent-user"}, 2, "refuses the login: .*invalid credentials"),
         ("plain", {"sasl.mechanism": "PLAIN"}, 2, "supported mechanisms: SCRAM-SHA-256"),
         ("plain", {"sasl.mechanism": "SCRAM-SHA-512"}, 2, "supported mechanisms: SCRAM-SHA-256"),
-        ("plain", {"security.protocol": "SASL_SSL"}, 2, "by this protocol: .*check security.protocol"),
+        ("plain", {"security.protocol": "SASL_SSL"}, 2, "with this protocol: .*check security.protocol"),
         (
             "plain",
             {"security.protocol": "PLAINTEXT"},

@@ -106,7 +106,7 @@ W = str(uuid.UUID(int=1))
             [("ShadowPrediction", row(0, 9, "r9", W)), ("SamplingWindow", seal(0, 0, 3, [], W))],
             "offset 9 is outside",
         ),
-        ([("Label", {})], "has no place"),
+        ([("Label", {})], "is not allowed"),
     ],
 )
 def test_contradictions_stop_the_partition(steps: list[tuple[str, dict[str, Any]]], words: str) -> None:

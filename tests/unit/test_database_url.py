@@ -42,7 +42,7 @@ SECRET = "canary7Secret"
         (f"postgresql://u:{SECRET}@{SECRET}@h/d", "unescaped character"),
         (f"postgresql://u:a/{SECRET}@h/d", "unescaped character"),
         (f"postgresql://u:a?{SECRET}@h/d", "unescaped character"),
-        (f"postgresql://u:a%zz{SECRET}@h/d", "begins no escape"),
+        (f"postgresql://u:a%zz{SECRET}@h/d", "does not begin an escape"),
         (f"postgresql://u:{SECRET}", "the port"),
         (f"postgresql://u:p@h:{SECRET}/d", "the port"),
         (f"postgresql://h/d?password=a&{SECRET}", "without a value"),
@@ -96,7 +96,7 @@ def test_of_several_hosts_a_writer_looks_for_the_primary() -> None:
     [
         ("FATAL:  Passwort-Authentifizierung für Benutzer »g« fehlgeschlagen", 3, "check password, role and database"),
         ("FATAL :  le rôle « g » n'existe pas", 3, "lc_messages = 'C'"),
-        ("FATAL:  kein pg_hba.conf-Eintrag für Host »127.0.0.1«", 2, "does not let this role in"),
+        ("FATAL:  kein pg_hba.conf-Eintrag für Host »127.0.0.1«", 2, "does not allow this role"),
         ('FATAL:  password authentication failed for user "g"', 2, "the password is wrong"),
         ("FATAL:  the database system is starting up", 3, "accepts no connections now"),
         ("FATAL:  sorry, too many clients already", 3, "accepts no connections now"),

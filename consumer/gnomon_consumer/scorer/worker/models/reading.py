@@ -224,8 +224,8 @@ class _Choice:
         role_of_first = "label" if "label" in role else role.rpartition(" ")[2]
         line = ", ".join([f"{first}: {role_of_first}", *(f"{name}: null" for name in rest)])
         return ConfigurationError(
-            f"the model's outputs do not show which is the {role}: {listed}{others_too};"
-            f" say it in a sidecar, such as `outputs: {{{line}}}`"
+            f"it is unclear which output of the model is {role}: {listed}{others_too};"
+            f" state it in a sidecar, such as `outputs: {{{line}}}`"
         )
 
     def reading(self) -> Reading:
