@@ -61,6 +61,7 @@ class Shot:
         request_id: Any,
         features: Any,
         segments: Any,
+        *,
         cluster: Any,
         feature_state: Any,
         dropped: Dropped | None = None,

@@ -140,7 +140,7 @@ def test_the_shipped_bounds_are_held_and_no_evidence_is_no_good_news(
 
 def test_a_bound_on_many_rows_is_as_good_as_the_worst() -> None:
     def finding(state: str, value: float | None) -> BoundResult:
-        return BoundResult("b", "new", "challenger", value, state, "")
+        return BoundResult(bound="b", deployment="new", role="challenger", value=value, state=state, reason="")
 
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
         made = [finding(MET, 1.0), finding(UNKNOWN, None), finding(BROKEN, 7.0)]

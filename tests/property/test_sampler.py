@@ -265,7 +265,7 @@ def test_rank_is_the_same_everywhere() -> None:
 
 
 def test_window_tiles_its_offsets_and_counts_strata() -> None:
-    window: OpenWindow[int] = OpenWindow(AssignmentToken(3), 10, 0, Caps(8), 2)
+    window: OpenWindow[int] = OpenWindow(owner=AssignmentToken(3), start=10, opened_at=0, caps=Caps(8), max_strata=2)
     window.add(sample([(5, b"10"), (6, b"11")], 10), 200, ["a", "b"])
     window.add(sample([(7, b"12"), (8, b"13"), (9, b"14")], 12), 300, ["c", "d", "a"])
     assert (window.start, window.next_offset, window.seen, window.bytes_seen) == (10, 15, 5, 500)

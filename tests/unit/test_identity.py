@@ -10,7 +10,16 @@ from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.records import Artefact, DeploymentStart
 
 BEGUN = DeploymentStart(
-    "boost", "challenger", "cluster", "topic", 2, 100, Artefact("m", "1", "ab" * 32), 7, "policy", 0
+    deployment="boost",
+    role="challenger",
+    cluster_id="cluster",
+    topic_id="topic",
+    source_partition=2,
+    start_offset=100,
+    model=Artefact("m", "1", "ab" * 32),
+    seed=7,
+    policy="policy",
+    started_at=0,
 )
 
 

@@ -79,7 +79,15 @@ def replay(
             from gnomon_consumer.scorer.options import Options, StartAt
             from gnomon_consumer.scorer.replay.replay import Replay
 
-            options = Options(deployment, cast(Role, role), model, "replay", StartAt("earliest"), True, allow_network)
+            options = Options(
+                deployment=deployment,
+                role=cast(Role, role),
+                model=model,
+                member="replay",
+                start=StartAt("earliest"),
+                no_sampling=True,
+                allow_network=allow_network,
+            )
             done = Replay(settings, options, like, stop.is_set).run()
             _show(done, as_json)
         elif rate is not None:

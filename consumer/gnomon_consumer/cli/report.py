@@ -32,7 +32,15 @@ def _command(kind: Report) -> click.Command:
         time_zone: str | None = None,
         **extra: str | None,
     ) -> None:
-        question = Question(settings.require_stream(), deployment, since, until, segment_of(segment), time_zone, extra)
+        question = Question(
+            settings.require_stream(),
+            deployment,
+            since=since,
+            until=until,
+            segment=segment_of(segment),
+            time_zone=time_zone,
+            extra=extra,
+        )
         with open_reports(settings.require_database_url()) as connection:
             answer = ask(connection, kind.name, question)
             if remark := hint(connection, question, list(answer.rows)):

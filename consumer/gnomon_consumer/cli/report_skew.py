@@ -73,7 +73,9 @@ def _question(
     until: datetime | None, segment: tuple[str, ...], time_zone: str | None,
 ) -> Question:  # fmt: skip
     extra = {"features": features, "tolerance": tolerance}
-    return Question(stream, deployment, since, until, segment_of(segment), time_zone, extra)
+    return Question(
+        stream, deployment, since=since, until=until, segment=segment_of(segment), time_zone=time_zone, extra=extra
+    )
 
 
 def _meeting(answer: Answer) -> list[str]:

@@ -1,7 +1,7 @@
 """Query one report from the database."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,7 @@ class Question:
 
     stream: str
     deployment: str | None = None
+    _: KW_ONLY
     since: datetime | None = None
     until: datetime | None = None
     segment: Mapping[str, str] | None = None

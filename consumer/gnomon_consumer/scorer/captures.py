@@ -37,7 +37,7 @@ class RowCell(NamedTuple):
     probe_probability: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
     """Sampled captures of one partition; `cells[cell_of[i]]` is the cell of row i."""
 
@@ -79,26 +79,26 @@ class Rows:
     def take(self, places: Indices) -> "Rows":
         """Return the rows at these indices."""
         return Rows(
-            self.partition,
-            self.offsets[places],
-            self.ranks[places],
-            self.cell_of[places],
-            self.cells,
-            taken(self.keys, places),
-            taken(self.values, places),
+            partition=self.partition,
+            offsets=self.offsets[places],
+            ranks=self.ranks[places],
+            cell_of=self.cell_of[places],
+            cells=self.cells,
+            keys=taken(self.keys, places),
+            values=taken(self.values, places),
         )
 
     def cut(self, first: int, end: int) -> "Rows":
         """Return rows `first` to `end` - 1."""
         here = slice(first, end)
         return Rows(
-            self.partition,
-            self.offsets[here],
-            self.ranks[here],
-            self.cell_of[here],
-            self.cells,
-            self.keys[here],
-            self.values[here],
+            partition=self.partition,
+            offsets=self.offsets[here],
+            ranks=self.ranks[here],
+            cell_of=self.cell_of[here],
+            cells=self.cells,
+            keys=self.keys[here],
+            values=self.values[here],
         )
 
     @property

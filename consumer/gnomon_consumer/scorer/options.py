@@ -46,7 +46,7 @@ class StartAt:
         return high
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """One deployment: its name, role and model, and where and how it scores."""
 

@@ -21,7 +21,7 @@ class RefusedError(GnomonError):
     exit_status = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Intent:
     """The change of a switch from `former["state"]` to `promoted["state"]`, and the number of its future record."""
 

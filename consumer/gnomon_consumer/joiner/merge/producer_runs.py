@@ -12,7 +12,7 @@ from gnomon_consumer.joiner.merge.shadow_records import Numbers
 from gnomon_schemas.peeks import Peeks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunCounts:
     """Counts of producer runs; row i is the run `producers[i]`.
 
@@ -37,13 +37,13 @@ class RunCounts:
         order = np.argsort(run_of, kind="stable")[np.count_nonzero(run_of < 0) :]
         starts = np.flatnonzero(np.diff(run_of[order], prepend=-1))
         return RunCounts(
-            runs,
-            np.add.reduceat(self.received[order], starts),
-            np.add.reduceat(self.repeated[order], starts),
-            np.minimum.reduceat(self.lowest_sequence[order], starts),
-            np.maximum.reduceat(self.highest_sequence[order], starts),
-            np.minimum.reduceat(self.first_captured_at[order], starts),
-            np.maximum.reduceat(self.last_captured_at[order], starts),
+            producers=runs,
+            received=np.add.reduceat(self.received[order], starts),
+            repeated=np.add.reduceat(self.repeated[order], starts),
+            lowest_sequence=np.minimum.reduceat(self.lowest_sequence[order], starts),
+            highest_sequence=np.maximum.reduceat(self.highest_sequence[order], starts),
+            first_captured_at=np.minimum.reduceat(self.first_captured_at[order], starts),
+            last_captured_at=np.maximum.reduceat(self.last_captured_at[order], starts),
         )
 
     @classmethod
@@ -85,11 +85,11 @@ class ProducerRuns:
         received = np.diff(starts, append=len(runs))
         names = list(self._known)
         return RunCounts(
-            [names[run] for run in runs[starts].tolist()],
-            received,
-            np.add.reduceat(again, starts),
-            sequences[starts],
-            sequences[starts + received - 1],
-            np.minimum.reduceat(times, starts),
-            np.maximum.reduceat(times, starts),
+            producers=[names[run] for run in runs[starts].tolist()],
+            received=received,
+            repeated=np.add.reduceat(again, starts),
+            lowest_sequence=sequences[starts],
+            highest_sequence=sequences[starts + received - 1],
+            first_captured_at=np.minimum.reduceat(times, starts),
+            last_captured_at=np.maximum.reduceat(times, starts),
         )

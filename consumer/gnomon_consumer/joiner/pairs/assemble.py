@@ -96,7 +96,7 @@ PAIRS = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assembled:
     """The pairs of some windows as one batch; row i of it is match `places[i]`, of window `window_of[i]`."""
 
@@ -142,7 +142,7 @@ def assemble(
     if len(parts) > 1:
         order = np.argsort(places)
         batch, places = pa.concat_batches(parts).take(pa.array(order)), places[order]
-    return Assembled(batch, window_of[places], refusals, matches, places)
+    return Assembled(batch=batch, window_of=window_of[places], refusals=refusals, matches=matches, places=places)
 
 
 def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, str]]:
@@ -197,7 +197,7 @@ def _where(flags: pa.Array) -> list[int]:
 def refused(match: Match, reason: str, detail: str) -> Refusal:
     """Return a match that the joiner cannot turn into a pair."""
     size = len(match.value) if match.value is not None else 0
-    return Refusal(match.shadow, match.cell, "join", reason, detail, size)
+    return Refusal(shadow=match.shadow, cell=match.cell, stage="join", reason=reason, detail=detail, size=size)
 
 
 def outcome_of(shadow: Record) -> str:

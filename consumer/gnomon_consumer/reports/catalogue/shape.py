@@ -1,6 +1,6 @@
 """The description of a report: its SQL function, its arguments, its columns on a terminal."""
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 # The arguments of a function of report_v1, in addition to the stream and the deployment.
 PERIOD = ("since", "until")
@@ -19,6 +19,7 @@ class Column:
     source: str
     kind: str = "text"  # text, name, count, share, number, figure, short, µs, bytes, span, yes
     interval: tuple[str, str] | None = None
+    _: KW_ONLY
     below: str | None = None  # a text of the row that is shown under the number
     otherwise: tuple[str, ...] = ()  # shown when `source` is null: the first of these columns that is not null
     precision: tuple[str, str] | None = None  # two numbers whose distance decides the decimals; they are not shown
@@ -32,7 +33,7 @@ class ValueLayout:
     columns: tuple[Column, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """One report: its function, its arguments, its columns on a terminal, and a note on how to read it."""
 

@@ -96,7 +96,16 @@ def rehearse(
     for at in range(0, len(rows), batch):
         part = Rows.of(rows[at : at + batch])
         now_us = time.time_ns() // 1000
-        pool.submit(Job(REHEARSAL, 0, now_us, part, np.arange(at, at + len(part)), single))
+        pool.submit(
+            Job(
+                window_id=REHEARSAL,
+                partition=0,
+                sealed_at=now_us,
+                rows=part,
+                places=np.arange(at, at + len(part)),
+                single=single,
+            )
+        )
     found: dict[int, Scored] = {}
     seconds = 0.0
     until = time.monotonic() + WARM_UP_SECONDS

@@ -25,7 +25,7 @@ Captures = dict[int, tuple[bytes, bytes]]
 log = get_logger("replay")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ReplaySummary:
     """Counts of written windows, of rows by bucket of the ledger, and of captures in windows that no longer exist."""
 
@@ -141,7 +141,7 @@ class ReplayRun:
             probe_rows=self.settings.score.probe_rows,
             allocation=self.settings.score.allocation,
         )
-        return Tick([one], float("inf"), seal.seed, seal.policy, seal.tick_id)
+        return Tick(windows=[one], deadline=float("inf"), seed=seal.seed, policy=seal.policy, tick_id=seal.tick_id)
 
     def _gap(self, window: FrozenWindow, start: int | None = None, end: int | None = None) -> Tick:
         """Return a gap for a window, or for the offsets before it, that can no longer be scored."""

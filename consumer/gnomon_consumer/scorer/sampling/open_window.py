@@ -39,7 +39,7 @@ class Caps:
         return max(2, self._rows // max(1, self._cells))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class OpenWindow(Generic[T]):
     """Captures `[start, next_offset)` of one partition, counted by stratum; times in microseconds since the epoch.
 

@@ -41,7 +41,7 @@ class Uncertain(Exception):  # noqa: N818 - a state, not a fault of the caller
     """The transaction did not certainly commit: positions have to be read again from the shadow log."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Writer:
     """The transactional producer of one member; it is created again under the same id after an ambiguous result.
 

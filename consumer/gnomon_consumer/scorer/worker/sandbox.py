@@ -11,7 +11,7 @@ import socket
 import stat
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Limits:
     """
 
     memory_bytes: int
+    _: KW_ONLY
     file_bytes: int = 0
     processes: int = 64
     network: bool = False

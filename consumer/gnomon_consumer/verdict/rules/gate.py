@@ -61,7 +61,7 @@ def decide(plan: Plan, evidence: Evidence) -> Verdict:
         *gates.outside(plan, evidence),
     )
     decision = _decision({reason.state for reason in reasons}, evidence)
-    verdict = Verdict(decision, reasons, days, look, metrics, "")
+    verdict = Verdict(decision=decision, reasons=reasons, days=days, look=look, metrics=metrics, sentence="")
     if decision in (Decision.HOLD, Decision.INSUFFICIENT_DATA) and {r.code for r in verdict.blocking} <= WAITABLE:
         verdict = replace(verdict, expected=_expected(plan, evidence, metrics, days))
     return replace(verdict, sentence=sentence(plan, evidence, verdict))

@@ -23,7 +23,6 @@ from gnomon_schemas.features import Feature
 from gnomon_schemas.records import Failure, FeatureState
 
 Numbers = NDArray[np.float64]
-LIBRARIES = ("xgboost", "lightgbm", "catboost")
 _KEYS = ("batch", "features", "missing", "name", "task", "version")
 _OF_CLASSES = ("classes", "positive")
 _CATBOOST_CLASSES = ("Logloss", "CrossEntropy", "Focal", "MultiClass", "MultiClassOneVsAll")
@@ -60,7 +59,7 @@ class NativeRunner:
             raise ConfigurationError(f"{path}: the model's features are {', '.join(booster.features[:20])}")
         names = booster.features if booster.named else names
         self._optional = said.optional & frozenset(names)
-        one = ModelInput("features", "float", tuple(names), booster.width, optional=self._optional)
+        one = ModelInput("features", "float", tuple(names), width=booster.width, optional=self._optional)
         self.inputs: tuple[ModelInput, ...] = (one,)
         check_fit(self.inputs, features)
         self._defaults = defaults(said.missing, self.inputs, {one.name: np.float64}, features)

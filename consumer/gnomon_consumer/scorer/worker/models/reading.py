@@ -7,7 +7,7 @@ line.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal, NamedTuple
 
 from gnomon_consumer.scorer.worker.models.classes import Classes, resolve
@@ -33,7 +33,7 @@ class Source(NamedTuple):
         return self.output if self.column is None else f"{self.output}[{self.column}]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """The decided roles. `positive` is the column of the scores that is the value.
 
@@ -124,6 +124,7 @@ class _Choice:
     signature: Signature
     own: Mapping[str, tuple[str, ...]]
     rows: int | None
+    _: KW_ONLY
     value: Source | None = None
     label: Source | None = None
     scores: tuple[Source, ...] = ()
@@ -258,16 +259,16 @@ class _Choice:
         if flexible and positive is None:
             positive = classes.positive_place
         return Reading(
-            self.value,
-            self.label,
-            self.scores,
-            maps,
-            flexible,
-            classes,
-            positive if self.value is None or flexible else None,
-            self.signature.task == "ranking",
-            all(source.output not in self.signature.outputs for source in self.scores),
-            tuple(name for name in self.shapes if name not in read),
+            value=self.value,
+            label=self.label,
+            scores=self.scores,
+            maps=maps,
+            flexible=flexible,
+            classes=classes,
+            positive=positive if self.value is None or flexible else None,
+            ranking=self.signature.task == "ranking",
+            guessed=all(source.output not in self.signature.outputs for source in self.scores),
+            unread=tuple(name for name in self.shapes if name not in read),
         )
 
     def _check_said(self) -> None:
