@@ -55,13 +55,13 @@ class Rows:
         kinds = [RowCell(row.stratum, row.inclusion_probability, row.probe_probability) for row in rows]
         cells = {cell: at for at, cell in enumerate(dict.fromkeys(kinds))}
         return cls(
-            rows[0].partition if rows else 0,
-            np.array([row.offset for row in rows], np.int64),
-            np.array([row.rank for row in rows], np.int64),
-            np.array([cells[kind] for kind in kinds], np.int32),
-            list(cells),
-            [row.key for row in rows],
-            [row.value for row in rows],
+            partition=rows[0].partition if rows else 0,
+            offsets=np.array([row.offset for row in rows], np.int64),
+            ranks=np.array([row.rank for row in rows], np.int64),
+            cell_of=np.array([cells[kind] for kind in kinds], np.int32),
+            cells=list(cells),
+            keys=[row.key for row in rows],
+            values=[row.value for row in rows],
         )
 
     def __len__(self) -> int:

@@ -30,7 +30,16 @@ class RunCounts:
     @classmethod
     def none(cls) -> "RunCounts":
         """Return the counts of a window without a readable capture."""
-        return cls((), *(np.empty(0, np.int64) for _ in range(6)))
+        none = np.empty(0, np.int64)
+        return cls(
+            producers=(),
+            received=none,
+            repeated=none,
+            lowest_sequence=none,
+            highest_sequence=none,
+            first_captured_at=none,
+            last_captured_at=none,
+        )
 
     def by(self, run_of: Numbers, runs: Sequence[str]) -> "RunCounts":
         """Return the counts of `runs`, each of which has a row here: row i belongs to `runs[run_of[i]]` (-1: none)."""
@@ -50,13 +59,13 @@ class RunCounts:
     def joined(cls, parts: Sequence["RunCounts"]) -> "RunCounts":
         """Return the rows of all parts; a run in several parts has several rows."""
         return cls(
-            [producer for part in parts for producer in part.producers],
-            np.concatenate([part.received for part in parts]),
-            np.concatenate([part.repeated for part in parts]),
-            np.concatenate([part.lowest_sequence for part in parts]),
-            np.concatenate([part.highest_sequence for part in parts]),
-            np.concatenate([part.first_captured_at for part in parts]),
-            np.concatenate([part.last_captured_at for part in parts]),
+            producers=[producer for part in parts for producer in part.producers],
+            received=np.concatenate([part.received for part in parts]),
+            repeated=np.concatenate([part.repeated for part in parts]),
+            lowest_sequence=np.concatenate([part.lowest_sequence for part in parts]),
+            highest_sequence=np.concatenate([part.highest_sequence for part in parts]),
+            first_captured_at=np.concatenate([part.first_captured_at for part in parts]),
+            last_captured_at=np.concatenate([part.last_captured_at for part in parts]),
         )
 
 

@@ -58,7 +58,15 @@ class SampledRows:
     def none(cls, partition: int) -> "SampledRows":
         """Return the empty sample."""
         rows = replace(Rows.of([]), partition=partition)
-        return cls([], rows, np.empty(0, np.int64), [], np.empty(0, np.uint8), [], 0)
+        return cls(
+            cells=[],
+            rows=rows,
+            probe=np.empty(0, np.int64),
+            probe_cells=[],
+            codes=np.empty(0, np.uint8),
+            messages=[],
+            open=0,
+        )
 
     @classmethod
     def of(
@@ -110,7 +118,15 @@ class SampledRows:
         ]
         count = len(sample)
         codes = np.full(count, OPEN, np.uint8)
-        return cls(counted, rows, np.flatnonzero(probed), probe_kinds, codes, [b""] * count, count)
+        return cls(
+            cells=counted,
+            rows=rows,
+            probe=np.flatnonzero(probed),
+            probe_cells=probe_kinds,
+            codes=codes,
+            messages=[b""] * count,
+            open=count,
+        )
 
     def batches(self, batch_rows: int, workers: int) -> Iterator[WorkerBatch]:
         """Yield the probe, which is scored one at a time by all workers, and batches of the rest."""
