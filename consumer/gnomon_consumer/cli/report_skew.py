@@ -60,7 +60,7 @@ def skew(
             )
         texts = [files.KEY, *(name for name, column in columns.items() if column.kind == "text")]
         table, names = files.chosen(read_table(file, texts), columns, features, str(file))
-        files.put(connection, table, columns)
+        files.copy_file(connection, table, columns)
         answer = ask_report(connection, SKEW, _question(stream, names, tolerance, **asked))
     show(answer, output)
     if output == "table":

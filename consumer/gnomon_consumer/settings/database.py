@@ -36,7 +36,7 @@ class JoinSettings(Section):
     )
     replay_from: ZonedTime | None = Field(
         default=None,
-        description="Start of a past period to join again (ISO 8601 with zone); it gets partitions; no default.",
+        description="Start of a past period to join again (ISO 8601 with zone), with its partitions; no default.",
     )
     replay_until: ZonedTime | None = Field(
         default=None, description="End of a past period to join again (ISO 8601 with zone); no default."

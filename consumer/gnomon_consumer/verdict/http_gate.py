@@ -30,7 +30,7 @@ class FreshVerdicts:
         self._lock = threading.Lock()
         self._known: dict[str | None, tuple[float, dict[str, Any]]] = {}
 
-    def of(self, deployment: str | None) -> dict[str, Any]:
+    def verdict_of(self, deployment: str | None) -> dict[str, Any]:
         """Return the verdict of a deployment. Raise GnomonError if there is none."""
         with self._lock:
             made, answer = self._known.get(deployment, (float("-inf"), {}))
@@ -91,7 +91,7 @@ class VerdictHandler(Answering):
 
     def _verdict(self, deployment: str | None, *, flagger: bool) -> None:
         try:
-            answer = self.answers.of(deployment)
+            answer = self.answers.verdict_of(deployment)
         except DependencyUnreachableError as error:
             self.answer(503, f"{error}\n".encode())
         except ConfigurationError as error:

@@ -281,7 +281,7 @@ class Command(Way):
 
 
 def _end(file: IO[bytes]) -> str:
-    """Return the last words of a command's output."""
+    """Return the end of a command's output."""
     file.seek(0, os.SEEK_END)
     file.seek(max(0, file.tell() - 2000))
     return " ".join(file.read().decode(errors="replace").split())[-300:]

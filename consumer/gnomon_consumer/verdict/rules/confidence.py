@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 WEEK = 7
 NOISE = 1e-6
-"""The share of a metric's own size below which a difference is none: single precision carries 24 bits, so the same
+"""A difference below this share of the metric itself counts as 0: single precision carries 24 bits, so the same
 model in another runtime differs from itself by some 1e-7."""
 DEPENDENT = 0.2
 """The estimated lag-1 correlation above which weeks, not days, are the sample."""

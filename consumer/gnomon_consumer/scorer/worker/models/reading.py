@@ -107,7 +107,7 @@ def read_outputs(
             f"the model has no output {unknown!r}{nearest(unknown, [one.name for one in outputs])}"
         )
     choice = _Choice(outputs, signature, own, rows)
-    choice.said()
+    choice.take_from_sidecar()
     if not (signature.task == "regression" or choice.label):
         choice.guess_label()
     if signature.task != "regression":
@@ -133,11 +133,11 @@ class _Choice:
     def __post_init__(self) -> None:
         self.shapes = {one.name: _shape(one, self.rows) for one in self.outputs}
 
-    def of(self, *shapes: Shape) -> list[str]:
+    def unmentioned(self, *shapes: Shape) -> list[str]:
         """Return the outputs of these shapes that a sidecar does not mention."""
         return [name for name, shape in self.shapes.items() if shape in shapes and name not in self.signature.outputs]
 
-    def said(self) -> None:
+    def take_from_sidecar(self) -> None:
         """Take the roles that a sidecar gives."""
         found: dict[str, list[Source]] = {"value": [], "label": [], "scores": []}
         widths = {one.name: one.width for one in self.outputs}
@@ -162,13 +162,13 @@ class _Choice:
 
     def guess_label(self) -> None:
         """Take the one column of texts or integers that is a label, by the model's own classes or its name."""
-        candidates = self.of("text", "truth", "whole")
+        candidates = self.unmentioned("text", "truth", "whole")
         certain = [name for name in candidates if self.own.get(name)]
         named = certain or [name for name in candidates if _LABEL.search(name.lower())]
         texts = [name for name in candidates if self.shapes[name] != "whole"]
         if len(named) == 1:
             self.label = Source(named[0])
-        elif len(candidates) == 1 and (texts or self.of("maps")):
+        elif len(candidates) == 1 and (texts or self.unmentioned("maps")):
             self.label = Source(candidates[0])
         elif candidates:
             raise self.unclear("a label or a value" if len(candidates) == 1 else "the label", candidates)
@@ -177,7 +177,7 @@ class _Choice:
         """Take the one output of maps, or of several numbers for each row."""
         if self.scores:
             return
-        candidates = self.of("maps", "wide", *(("open",) if self.label else ()))
+        candidates = self.unmentioned("maps", "wide", *(("open",) if self.label else ()))
         named = [name for name in candidates if _PROBABILITIES.search(name.lower())]
         if len(candidates) > 1 and len(named) != 1:
             raise self.unclear("the scores", candidates)
@@ -187,7 +187,7 @@ class _Choice:
 
     def _columns_of_classes(self) -> tuple[Source, ...]:
         """Return one output for each class, as skl2onnx writes them with `zipmap="columns"`; else an empty list."""
-        columns = self.of("number")
+        columns = self.unmentioned("number")
         own = self.own.get(self.label.output, ()) if self.label else ()
         if len(columns) < 2:
             return ()
@@ -208,7 +208,7 @@ class _Choice:
         shapes: tuple[Shape, ...] = ("number", "whole", "open") if regression else ("number",)
         if not regression and self.label is None and not self.scores:
             shapes = ("number", "open")  # next to a label it would hold scores
-        candidates = [name for name in self.of(*shapes) if name not in taken]
+        candidates = [name for name in self.unmentioned(*shapes) if name not in taken]
         named = [name for name in candidates if name == "value"]
         if len(candidates) > 1 and len(named) != 1:
             raise self.unclear("the value", candidates)
