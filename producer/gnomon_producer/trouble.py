@@ -35,4 +35,4 @@ class OncePerMinute:
                 self._written[kind] = now
                 # Handlers and filters of the service run here; their exceptions must not reach the caller.
                 with contextlib.suppress(Exception):
-                    logger.warning("%s (%d times since the last such line)", text, times)
+                    logger.warning("%s (%d since the last such line)", text, times)

@@ -271,7 +271,7 @@ def test_window_tiles_its_offsets_and_counts_strata() -> None:
     assert (window.start, window.next_offset, window.seen, window.bytes_seen) == (10, 15, 5, 500)
     assert {name: r.seen for name, r in window.strata.items()} == {"a": 2, "b": 1, "other": 2}
     assert (window.first, window.last) == (10, 14)
-    with pytest.raises(ValueError, match="offset 14 where 15 was due"):
+    with pytest.raises(ValueError, match="offset 14 where 15 was expected"):
         window.add(sample([(1, b"x")], 14), 1, ["a"])
     window.reach(20)
     window.reach(18)
