@@ -17,7 +17,6 @@ import pandas as pd
 
 from gnomon_schemas.errors import ConfigurationError
 
-STREAM = "flight-delay"
 LIVE_MODEL = ("logistic-regression", "2013.03")
 CHALLENGER_MODEL = ("gradient-boosting", "2013.03")
 FEATURES_FILE = Path(__file__).with_name("flight_features.avsc")
