@@ -18,7 +18,7 @@ from gnomon_consumer.reports.catalogue.shape import (
 EXACT = {
     "exact": "yes: always read the pairs; no: use the hourly sums where they exist; default: by the number of pairs."
 }
-BY = "Third line: what the interval accounts for. cohort: the clusters of the newest stored cohort."
+BY = "The third line says what the interval accounts for (cohort: the clusters of the newest stored cohort)."
 FAILS = tuple(
     Column(f"{side} fails", f"error.{side}.estimate", "share", precision=(f"error.{side}.low", f"error.{side}.high"))
     for side in ("live", "shadow")
@@ -131,7 +131,8 @@ ANSWERS = (
             Column("p99", "0.99.microseconds", "µs", ("0.99.low", "0.99.high")),
         ),
         note="Compare the shadow latency of a challenger with that of the control. live_all: all pairs; other rows: the"
-        f" latency probe. A time below: stored numbers of the pairs captured before it. {BOTH_QUESTIONS}",
+        " latency probe. A time below a measure: its numbers were stored, for the pairs captured before."
+        f" {BOTH_QUESTIONS}",
         extra=EXACT,
         pivot=(("stream", "deployment", "role", "measure"), ("quantile",)),
     ),
@@ -149,7 +150,7 @@ ANSWERS = (
                     ("live fails", "error.live"),
                     ("shadow fails", "error.shadow"),
                     ("shadow - live", "error.difference"),
-                    ("of it timed out", "timed_out.pair"),
+                    ("shadow timed out", "timed_out.pair"),
                     ("only live fails", "only_live_failed.pair"),
                     ("only shadow fails", "only_shadow_failed.pair"),
                     ("both fail", "both_failed.pair"),
@@ -158,7 +159,8 @@ ANSWERS = (
             ),
             Column("interval by", "error.live.interval_by"),
         ),
-        note=f"{BOTH_QUESTIONS} interval by: what they account for. cohort: the clusters of the newest stored cohort.",
+        note=f"{BOTH_QUESTIONS} interval by: what the intervals account for (cohort: the clusters of the newest stored"
+        " cohort).",
         extra=EXACT,
         pivot=(("stream", "deployment", "role"), ("metric", "side")),
         upright=True,
