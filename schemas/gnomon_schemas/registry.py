@@ -183,7 +183,7 @@ class RegistrySchemas:
 
 def _text(found: Any) -> str:
     if not isinstance(found.schema_str, str):
-        raise TypeError("no text of a schema")
+        raise TypeError("no schema text")
     return found.schema_str
 
 

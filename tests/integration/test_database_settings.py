@@ -168,7 +168,7 @@ def test_hostile_settings_change_no_row(stock: Stock, logs: Logs, ordinary: dict
 def test_a_database_in_another_encoding_is_refused_in_one_line(stock: Stock) -> None:
     with (
         stock.database("settings_latin1", "encoding 'LATIN1' locale 'C'") as url,
-        pytest.raises(ConfigurationError, match="is encoded in LATIN1, which cannot hold every text"),
+        pytest.raises(ConfigurationError, match="is encoded in LATIN1, which cannot store every text"),
     ):
         connect(url, "test")
 

@@ -93,7 +93,7 @@ def test_a_file_with_a_byte_order_mark_or_behind_a_link(tmp_path: Path) -> None:
         ({"targeting": {"if": [True, "live"]}}, "flag model has targeting rules, which decide before"),
         ({"variants": None}, "has no table `variants`"),
         ({"variants": ["live", "challenger"]}, "has no table `variants`"),
-        ({"metadata": "mine"}, "has metadata that is no table"),
+        ({"metadata": "mine"}, "has metadata that is not a table"),
     ],
 )
 def test_a_flag_whose_default_variant_decides_nothing_is_refused(

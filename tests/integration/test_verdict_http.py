@@ -161,11 +161,11 @@ def test_pollers_share_an_answer_for_a_while() -> None:
         return {"decision": "HOLD"}
 
     answers = FreshVerdicts(count, lambda: now[0])
-    answers.of("a")
-    answers.of("a")
+    answers.verdict_of("a")
+    answers.verdict_of("a")
     assert asked == ["a"]
     now[0] = 31.0
-    answers.of("a")
+    answers.verdict_of("a")
     assert asked == ["a", "a"]
 
 

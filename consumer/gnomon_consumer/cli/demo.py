@@ -74,7 +74,7 @@ def show(outcome: dict[str, Any], answers: list[Answer], plan: flights_demo.Demo
     if outcome["report"]:
         console.print(f"The whole report is one file: {outcome['report']}", highlight=False, soft_wrap=True)
     hint = f"gnomon demo --open --output {plan.output}" if plan.keep else "gnomon demo --keep, then gnomon demo --open"
-    console.print(f"To ask the database yourself: {hint}", highlight=False, soft_wrap=True)
+    console.print(f"To query the database yourself: {hint}", highlight=False, soft_wrap=True)
 
 
 def _leave(_signum: int, _frame: FrameType | None) -> None:

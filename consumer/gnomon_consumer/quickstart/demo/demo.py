@@ -75,7 +75,7 @@ DEPLOYMENTS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stand:
     """The progress of the demo: the counts of the live service, and the rows in the database."""
 
@@ -251,7 +251,13 @@ class DemoRun:
         stored = self.connection.execute(SQL["labels_read"])
         last, row = self.service.last, stored.fetchone()
         assert row is not None
-        return Stand(last["captured"], last["labels"], bool(last.get("done")), dict(joined), row[0])
+        return Stand(
+            captured=last["captured"],
+            labels=last["labels"],
+            finished=bool(last.get("done")),
+            joined=dict(joined),
+            labels_stored=row[0],
+        )
 
     def drain(self) -> Stand:
         """Allow the service to publish until everything is stored; return the final progress.
@@ -270,7 +276,7 @@ class DemoRun:
             if stand != previous:
                 previous, moved = stand, time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:
-                raise GnomonError(f"nothing has moved for {STALL_SECONDS:.0f} s ({stand}); see {self.demo.output}/logs")
+                raise GnomonError(f"no progress for {STALL_SECONDS:.0f} s ({stand}); see {self.demo.output}/logs")
             time.sleep(TICK_SECONDS)
 
     def _check(self, stand: Stand) -> None:
