@@ -161,7 +161,7 @@ class RegistrySchemas:
             definitions = {name: json.loads(definition) for name, definition in referred.items()}
             return Schema.parse(json.dumps(inlined(json.loads(text), definitions)) if definitions else text)
         except (SchemaError, RecursionError, *_NO_SCHEMA):
-            return None  # not one of our Avro schemas, or a reference that is none: no reader can read its messages
+            return None  # it or a reference is not one of our Avro schemas: no reader can read its messages
 
     def _referred(self, found: Any) -> dict[str, str]:
         """Return the texts of all schemas that a schema needs, by the names that it uses."""
