@@ -215,7 +215,7 @@ def test_the_html_report_says_what_pandas_says(
     agreement = {name: demo_numbers.agreement(rows).agreement for name, rows in mine.items()}
     (card,) = (card for card in page.cards if card["title"] == "Agreement with live")
     says(card["value"], agreement[challenger])
-    says(card["beside"].removeprefix("control "), agreement[control])
+    says(card["compared"].removeprefix("control "), agreement[control])
 
     rows = report(address, folder, "quality", "--horizon", "7 days")
     until = pd.Timestamp(next(row["cohort_until"] for row in rows if row["metric"] == "auc"))
