@@ -194,3 +194,27 @@ def test_a_bound_on_what_is_missing_is_not_met_by_nothing(db: Database, bound: s
     found = ask_report(db.connection, wanted.report, Question("s"))
     rows = list(found.rows)
     assert {finding.state for finding in hold(wanted, rows[0], rows)} == {UNKNOWN}
+
+
+def test_a_difference_of_shares_is_not_beyond_one(db: Database) -> None:
+    """Two days of ten decisions each reach 12.7 standard errors."""
+    moments = [START + timedelta(days=at // 10, minutes=at) for at in range(20)]
+    rows = [
+        {"request_id": f"r{at}", "event_time": moments[at], "live_label": str(int(at in (3, 4, 13))),
+         "shadow_label": str(int(at in (3, 5, 14, 15))), "live_value": at * 7 % 20 / 20, "shadow_value": at * 3 % 20 / 20}
+        for at in range(20)
+    ]  # fmt: skip
+    db.add_pairs(rows)
+    truth = [float(at in (3, 5, 13)) for at in range(20)]
+    db.add_labels(
+        [
+            {"request_id": f"r{at}", "observed_at": moments[at], "value": value, "label": str(int(value))}
+            for at, value in enumerate(truth)
+        ],
+        START + 40 * DAY,
+    )
+    found = quality(db)
+    assert (found["precision", "difference"]["low"], found["precision", "difference"]["high"]) == (-1, 1)
+    classes = {(row["class"], row["metric"], row["side"]): row for row in ask(db, "classes('s')")}
+    assert (classes["1", "precision", "difference"]["low"], classes["1", "precision", "difference"]["high"]) == (-1, 1)
+    assert (found["auc", "difference"]["low"], found["auc", "difference"]["high"]) == (-1, 1)

@@ -351,11 +351,14 @@ $$
             case s.side when 'difference' then 'mean' else s.kind end, s.estimate, s.v_period, s.kish, s.n, s.weight,
             s.scale) p on true
     ),
-    -- A difference of shares that never varied: combine the intervals of both shares by squares (Newcombe 1998).
+    -- A difference of shares that never varied: combine the intervals of both shares by squares (Newcombe 1998). None is
+    -- beyond -1 or 1.
     added as (
         select b.deployment_id, b.value, b.code, b.side,
-               case when q.low is not null then greatest(b.estimate - q.low, -1) else b.low end as low,
-               case when q.low is not null then least(b.estimate + q.high, 1) else b.high end as high
+               case when q.low is not null then greatest(b.estimate - q.low, -1)
+                    when b.side = 'difference' and b.kind = 'share' and b.low < -1 then -1 else b.low end as low,
+               case when q.low is not null then least(b.estimate + q.high, 1)
+                    when b.side = 'difference' and b.kind = 'share' and b.high > 1 then 1 else b.high end as high
         from bounded b
         left join bounded l on b.side = 'difference' and b.low is null and b.kind = 'share' and b.variance is not null
                            and l.deployment_id = b.deployment_id and l.value = b.value and l.code = b.code

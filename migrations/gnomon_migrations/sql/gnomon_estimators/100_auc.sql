@@ -138,7 +138,8 @@ begin
                from (select value, side, day, sum(total) as total, sum(n_pos) as n_pos, sum(n_neg) as n_neg
                      from parts group by 1, 2, 3) r group by 1, 2)
     select subject.id, a.value, b.side, a.n, a.kish, a.weight, c.clusters, t.days, a.positives, a.negatives,
-           x.estimate, d.se_row, d.se_cluster, d.se_day, sqrt(d.variance), i.low, i.high,
+           x.estimate, d.se_row, d.se_cluster, d.se_day, sqrt(d.variance),
+           case when i.low < -1 then -1 else i.low end, case when i.high > 1 then 1 else i.high end,
            case when a.w_pos is null or a.w_neg is null then 'one class only'
                 when least(a.positives, a.negatives) = 1 then 'one request of a class only: no interval'
                 else gnomon_estimators.footing(c.clusters, t.days, i.low) end,

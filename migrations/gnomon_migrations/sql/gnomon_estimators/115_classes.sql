@@ -208,7 +208,8 @@ $$
             e(side, estimate)
     )
     select e.deployment_id, e.class, e.metric, e.side, e.n, e.kish, t.w, e.clusters, e.days, e.estimate, b.se_row,
-           b.se_cluster, b.se_day, b.standard_error, b.low, b.high,
+           b.se_cluster, b.se_day, b.standard_error, case when b.low < -1 then -1 else b.low end,
+           case when b.high > 1 then 1 else b.high end,
            case when e.estimate is null and e.metric = 'recall' then 'undefined: the class never comes true'
                 when e.estimate is null then 'undefined: the class is never decided' else b.status end
     from estimates e
