@@ -191,9 +191,12 @@ def test_rmse_and_ratios_are_linearised() -> None:
 
 def test_a_decision_that_is_neither_class_is_not_an_alarm() -> None:
     kinds = [
-        Kind(0, {}, "review", said, truth, known=True) for said in ("late", "review") for truth in ("late", "on_time")
+        Kind(day=0, watched={}, live="review", shadow=said, truth=truth, known=True)
+        for said in ("late", "review")
+        for truth in ("late", "on_time")
     ]
-    pairs = Pairs(kinds, np.arange(4), ONE(4), ONE(4), ONE(4), np.array([1.0, 0.0, 1.0, 0.0]))
+    truth = np.array([1.0, 0.0, 1.0, 0.0])
+    pairs = Pairs(kinds=kinds, kind=np.arange(4), weight=ONE(4), live=ONE(4), shadow=ONE(4), truth=truth)
     found = sides(pairs, "precision")
     assert (found.live_x is not None and found.live_x.sum(), found.live_y.sum()) == (0, 0)
     assert (found.shadow_x is not None and found.shadow_x.tolist(), found.shadow_y.tolist()) == (
