@@ -29,7 +29,6 @@ _PARTITIONS, _MOST_PARTITIONS = 3, 6
 _RECOVERY_S = 240.0
 _DISK_MB = 256
 _BATCH = 100  # captures in the air at once, about 500 a second without faults
-_QUICK = ("-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500")
 _SETTINGS = {
     "GNOMON_SCORE__WINDOW_CAPTURES": "300",
     "GNOMON_SCORE__WINDOW_SECONDS": "1",
@@ -103,7 +102,7 @@ class Storm:
             self._live.send(_BATCH, features=lambda at: {"amount": float(at)}, timestamp=timestamp)
 
     def _start(self, name: str) -> None:
-        group = ("-X", "group.protocol=consumer") if self._newer else _QUICK
+        group = ("-X", "group.protocol=consumer") if self._newer else ()
         kind, member = name.split("-")
         own = ("--model", str(self._model), "--member", member) if kind == "score" else ()
         self._running[name] = self._gnomon.start(kind, "--deployment", _DEPLOYMENT, *own, *group, env=self._env)
