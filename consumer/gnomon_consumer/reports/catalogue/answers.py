@@ -220,7 +220,7 @@ ANSWERS = (
         "segments",
         "Agreement by segment",
         "segments",
-        (*PERIOD, "key", "time_zone"),
+        (*PERIOD, "key", "time_zone", "exact"),
         (
             *WHO,
             Column("segment", "key"),
@@ -229,8 +229,8 @@ ANSWERS = (
             AGREEMENT,
             *FAILS,
         ),
-        DAYS_LIKE_THESE,
-        {"key": "Only this segment key; default: every key."},
+        f"{DAYS_LIKE_THESE} {READ}",
+        {"key": "Only this segment key; default: every key.", **READ_ALL},
         pivot=(("stream", "deployment", "role", "key", "value", "compares"), ("metric", "side")),
         of_values=ValueLayout(
             "Mean difference by segment",
@@ -261,14 +261,18 @@ ANSWERS = (
             Column("status", "status"),
         ),
         "Q: Cochran's Q; p: probability that noise alone gives at least this Q (χ²), rough with few days or clusters."
-        f" Metrics with labels: {READ}",
-        {"key": "Only this segment key; default: every key.", "horizon": HORIZON, **READ_ALL},
+        " Of a deployment with more than 50,000 pairs about 50,000 are read; the standard errors account for it.",
+        {
+            "key": "Only this segment key; default: every key.",
+            "horizon": HORIZON,
+            "exact": "yes: read all pairs; default: about 50,000 of a deployment.",
+        },
     ),
     Report(
         "time_of_day",
         "Agreement by local hour or weekday",
         "time_of_day",
-        (*PAIRS, "slice", "time_zone"),
+        (*PAIRS, "slice", "time_zone", "exact"),
         (
             *WHO,
             Column("when", "value"),
@@ -277,8 +281,8 @@ ANSWERS = (
             *FAILS,
             *MEANS[1:],
         ),
-        DAYS_LIKE_THESE,
-        {"slice": "hour or weekday; default hour."},
+        f"{DAYS_LIKE_THESE} {READ}",
+        {"slice": "hour or weekday; default hour.", **READ_ALL},
         slices=TIMES,
         pivot=(("stream", "deployment", "role", "value", "compares"), ("metric", "side")),
         of_values=ValueLayout(

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 PERIOD = ("since", "until")
 PAIRS = ("since", "until", "segment")
 LOCAL = (*PAIRS, "time_zone")
-READ = "Of a deployment with more than 200,000 pairs about 200,000 are read; the intervals account for it."
-READ_ALL = {"exact": "yes: read all pairs; default: about 200,000 of a deployment."}
+READ = "Of a deployment with more than 100,000 pairs about 100,000 are read; the intervals account for it."
+READ_ALL = {"exact": "yes: read all pairs; default: about 100,000 of a deployment."}
 SLICES = ("all", "stratum", "hour", "weekday", "day", "live_version")
 
 
