@@ -41,7 +41,14 @@ def html(
     from gnomon_consumer.reports.html import render
     from gnomon_consumer.reports.page import gather
 
-    question = Question(settings.require_stream(), deployment, since, until, segment_of(segment), time_zone)
+    question = Question(
+        settings.require_stream(),
+        deployment,
+        since=since,
+        until=until,
+        segment=segment_of(segment),
+        time_zone=time_zone,
+    )
     url = settings.require_database_url()
     with ExitStack() as opened:
         connection = opened.enter_context(open_reports(url))

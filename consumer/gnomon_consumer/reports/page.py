@@ -26,7 +26,7 @@ ASKED = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """The rows of every part of the report; `challengers` and `control` are rows of `report_v1.deployments`.
 

@@ -1,7 +1,7 @@
 """Sums by whole day of every metric from the pairs themselves, as vectors. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ class Kind:
 
     day: int
     watched: dict[str, str]
+    _: KW_ONLY
     live: Text = None
     shadow: Text = None
     truth: Text = None
@@ -37,7 +38,7 @@ class Kind:
     same: bool | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pairs:
     """Pairs that both sides answered, one element each.
 
@@ -247,7 +248,17 @@ class Summing:
             {} if self.units is None else {n: self._between(metric, rows, day, sums, by_day, n) for n in self.looks}
         )
         n = tuple(np.bincount(day, minlength=self.days).tolist())
-        yield Series(metric, n, live_y, live_x, shadow_y, shadow_x, clusters, segment, variant)
+        yield Series(
+            metric=metric,
+            rows=n,
+            live_y=live_y,
+            live_x=live_x,
+            shadow_y=shadow_y,
+            shadow_x=shadow_x,
+            clusters=clusters,
+            segment=segment,
+            variant=variant,
+        )
 
     def _between(
         self, metric: str, rows: Ints, day: Ints, sums: list[Floats], by_day: list[NDArray[Any]], look: int

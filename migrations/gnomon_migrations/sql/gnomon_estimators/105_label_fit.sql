@@ -118,7 +118,7 @@ $$
     select case when not exists (select from gnomon_estimators.label_versions v where v.stream_id = s.stream_id limit 1)
                      and g.watermark is null then 'no labels stored yet'
                 when g.watermark is null
-                then 'labels are stored, but nothing says until when they are complete'
+                then 'labels are stored, but it is unknown until when they are complete'
                 when f.first_at is null then 'no pair in this period'
                 when f.first_at + immaturity.horizon + s.label_grace < g.watermark
                 then 'no pair is old enough for this horizon'
