@@ -71,12 +71,12 @@ def _copied() -> Iterator[Path]:
 
 
 def _simulation(copy: Path, first: int, seeds: int) -> str:
-    """Return the first line about the first seed that fails, '' if every seed holds."""
+    """Return which seed failed first, '' if every seed holds."""
     ended = _run(copy, "-m", "tests.simulation", "--stop", "--first", str(first), "--seeds", str(seeds))
     if ended.returncode == -signal.SIGXCPU:
         return f"simulation, a seed that does not end within {_CPU_S} CPU seconds"
     first_line = (ended.stdout.strip() or ended.stderr.strip() or "?").splitlines()[0]
-    return f"simulation, {first_line.partition(' (python')[0][:110]}" if ended.returncode else ""
+    return f"simulation, {first_line.partition(':')[0]}" if ended.returncode else ""
 
 
 def _test_fails(copy: Path, test: str) -> bool:
