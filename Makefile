@@ -35,7 +35,7 @@ help:
 	@echo 'make audit   known vulnerabilities of the pinned requirements, asked of PyPI'
 	@echo 'make setup   .venv with everything, to work on the code'
 	@echo 'make release-check   build, check and install what would be released (needs uv)'
-	@echo 'make lock    pin the requirements anew (needs uv)'
+	@echo 'make lock    pin the requirements again (needs uv)'
 
 demo: $(VENV)/.demo
 	@$(BIN)/gnomon demo $(ARGS)

@@ -18,8 +18,10 @@ CONSUMER = "gnomon_consumer"
 # Their modules outside of a stage are the service itself, its options, or types that stages share.
 TYPED = {"scorer", "joiner"}
 SERVICES = {"service": "service", "loop": "service", "recorder": "service", "options": "options"}
+PURE = {"scorer sampling", "joiner merge", "joiner pairs", "verdict rules"}  # as in tests/packaging/test_imports.py
 BOX, GAP, ROW, MARGIN = (134, 30), 18, 84, 24
 COLOURS = {"scorer": "#dbe9f6", "joiner": "#e2f0d9", "gnomon": "#f3f3f3", "worker": "#f8d7da"}
+DASHED = ' stroke-dasharray="4 3"'
 
 Edges = dict[str, dict[str, int]]
 
@@ -140,10 +142,30 @@ def drawing() -> str:
     for box, (x, y) in sorted(places.items()):
         parts.append(
             f'<rect x="{x:.0f}" y="{y:.0f}" width="{BOX[0]}" height="{BOX[1]}" rx="4" fill="{colour(box)}" '
-            f'stroke="#5b616b"/><text x="{x + BOX[0] / 2:.0f}" y="{y + 19:.0f}" font-size="12" '
-            f'text-anchor="middle">{escape(box)}</text>'
+            f'stroke="#5b616b"{DASHED if box in PURE else ""}/>'
+            f'<text x="{x + BOX[0] / 2:.0f}" y="{y + 19:.0f}" font-size="12" text-anchor="middle">{escape(box)}</text>'
         )
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return "\n".join([*parts, *legend(), "</svg>"]) + "\n"
+
+
+def legend() -> list[str]:
+    """Return the meaning of colours and borders, for the top left corner, where no box is."""
+    lines = []
+    for index, (fill, border, meaning) in enumerate(
+        (
+            (COLOURS["scorer"], "", "scorer"),
+            (COLOURS["worker"], "", "the sandboxed process"),
+            (COLOURS["joiner"], "", "joiner"),
+            (COLOURS["gnomon"], "", "everything else"),
+            ("white", DASHED, "dashed: no input or output"),
+        )
+    ):
+        y = MARGIN + 22 * index
+        lines.append(
+            f'<rect x="{MARGIN}" y="{y}" width="22" height="14" rx="3" fill="{fill}" stroke="#5b616b"{border}/>'
+            f'<text x="{MARGIN + 30}" y="{y + 11}" font-size="12">{meaning}</text>'
+        )
+    return lines
 
 
 if __name__ == "__main__":

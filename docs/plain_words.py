@@ -22,7 +22,7 @@ REFUSED = {
     r"told apart": "distinguished, or: shown separately",
     r"tells? \w+ apart": "distinguish",
     r"\bas far as\b": "name the limit",
-    r"\bstands? beside\b": "is shown next to",
+    r"\bbeside\b": "next to, in addition to, while … runs",
     r"\bof a side that\b": "a side that … is not …",
     r"\bone finding a\b": "one finding per",
     r"\bfurther behind than this\b": "when … is this far behind",

@@ -47,12 +47,12 @@ def cli_page() -> str:
     for path, context in commands(gnomon, "gnomon"):
         command = context.command
         usage = " ".join([path, *command.collect_usage_pieces(context)])
-        parts.append(f"\n## `{path}`\n\n{_paragraphs(command.help or '')}\n\n```\n{usage}\n```\n")
+        parts.append(f"\n## `{path}`\n\n{_paragraphs(command.help or '').strip()}\n\n```\n{usage}\n```\n")
         rows = [row for parameter in command.params if (row := parameter.get_help_record(context))]
         # Click names a command's help option after the first caller's context; here it has the name that users see.
         rows.append((", ".join(context.help_option_names), "Show this message and exit."))
         parts.append("\n| option | meaning |\n|---|---|\n")
-        parts += [f"| `{_cell(names)}` | {_cell(' '.join(meaning.split()))} |\n" for names, meaning in rows]
+        parts += [f"| `{_cell(names)}` | {_cell(' '.join(meaning.split()))} |\n" for names, meaning in rows if meaning]
     return "".join(parts)
 
 

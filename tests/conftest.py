@@ -88,11 +88,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogethe
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests by the servers they need, so that `-m 'not kafka'` is always right; leave out the long ones."""
+    """Mark tests by the servers they need, so that `-m 'not kafka'` is always right; leave out the long ones.
+
+    Tests that take minutes come first, so that no process works on one while the others have nothing left.
+    """
     if not (config.getoption("--long") or "long" in config.getoption("markexpr")):
         left_out = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if not item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=left_out)
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
     for item in items:
         names = getattr(item, "fixturenames", ())
         parameter = getattr(getattr(item, "callspec", None), "params", {}).get("broker")

@@ -84,8 +84,16 @@ def pairs(folder: Path, count: int) -> pa.RecordBatch:
     model = folder / "trees.onnx"
     schemas = MemorySchemas([features.live, record_schema("ShadowPrediction")])
     reader = ColumnarReader(schemas)
-    spec = ModelSpec("onnx", str(model), hashlib.sha256(model.read_bytes()).hexdigest(), "trees", "1")
-    scorer = BatchScorer(spec, models.load(spec, features.features, folder), schemas, lambda: time.time_ns() // 1000)
+    spec = ModelSpec(
+        kind="onnx",
+        location=str(model),
+        sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
+        name="trees",
+        version="1",
+    )
+    scorer = BatchScorer(
+        spec, models.load(spec, features.features, folder), schemas, now_us=lambda: time.time_ns() // 1000
+    )
     drawn = list(workload.captures(features, count))
     rows = Rows.of([Row(0, at, key.encode(), message, None, at, 1.0) for at, (key, message) in enumerate(drawn)])
     outcomes = [one.message for one in scorer.score(rows, str(uuid.UUID(int=1)), 0, single=False)]

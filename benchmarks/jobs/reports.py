@@ -190,7 +190,7 @@ def skewed(connection: psycopg.Connection[Any]) -> float | str:
             ],
             ["request_id", *columns],
         )
-        skew.put(connection, file, columns)
+        skew.copy_file(connection, file, columns)
         began = time.perf_counter()
         try:
             ask_report(connection, SKEW, Question(traffic.STREAM, extra={"features": list(columns)}))

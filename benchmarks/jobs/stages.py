@@ -51,9 +51,17 @@ def stages(folder: Path) -> dict[str, Stage]:
     messages = [message for _, message in drawn]
     rows = Rows.of([Row(0, at, key.encode(), message, None, at, 1.0) for at, (key, message) in enumerate(drawn)])
     model = folder / "trees.onnx"
-    spec = ModelSpec("onnx", str(model), hashlib.sha256(model.read_bytes()).hexdigest(), "trees", "1")
+    spec = ModelSpec(
+        kind="onnx",
+        location=str(model),
+        sha256=hashlib.sha256(model.read_bytes()).hexdigest(),
+        name="trees",
+        version="1",
+    )
     schemas = MemorySchemas([live, shadow])
-    scorer = BatchScorer(spec, models.load(spec, features.features, folder), schemas, lambda: time.time_ns() // 1000)
+    scorer = BatchScorer(
+        spec, models.load(spec, features.features, folder), schemas, now_us=lambda: time.time_ns() // 1000
+    )
     plain, reference, columnar = Scoring(folder), Codec(live), ColumnarCodec(live)
     decoded = [plain.codec.decode(message) for message in messages]
     outcomes = [one.message for one in scorer.score(rows, "0" * 8, 0, single=False)]

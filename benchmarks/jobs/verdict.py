@@ -44,7 +44,14 @@ def main() -> None:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(SEAL)
             row = deployment_row(connection, traffic.STREAM, "challenger")
-            plan = StoredPlan(0, PLAN, PLAN.sha256, PLAN.process, None, row["created_at"])
+            plan = StoredPlan(
+                plan_id=0,
+                plan=PLAN,
+                sha256=PLAN.sha256,
+                process=PLAN.process,
+                evidence_from=None,
+                recorded_at=row["created_at"],
+            )
             where = tables.machine()
             say(f"{where['processor']}, {where['cores']} cores, load average {where['load_average'][0]}")
             for number in range(arguments.runs):

@@ -132,7 +132,7 @@ def contenders(data: Data) -> list[str]:
 
 def reason(error: str) -> str:
     """Return the last line of a contender's output, as a cell."""
-    last = (error.strip().splitlines() or ["it said nothing"])[-1]
+    last = (error.strip().splitlines() or ["no output"])[-1]
     return re.sub(r"\s+", " ", last).replace("|", "/")[:_REASON]
 
 

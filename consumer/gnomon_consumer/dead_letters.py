@@ -34,7 +34,7 @@ from gnomon_schemas.topics import Topics
 Connection = psycopg.Connection[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
     """A row of table dead_letters with the name of its deployment and the id of its window."""
 
@@ -177,7 +177,16 @@ def _score(pool: Pool, letter: Letter, key: bytes, value: bytes) -> bytes:
         inclusion_probability=letter.inclusion_probability,
     )
     sealed_at = time.time_ns() // 1000
-    pool.submit(Job(letter.window_id, letter.source_partition, sealed_at, Rows.of([row]), np.arange(1), single=True))
+    pool.submit(
+        Job(
+            window_id=letter.window_id,
+            partition=letter.source_partition,
+            sealed_at=sealed_at,
+            rows=Rows.of([row]),
+            places=np.arange(1),
+            single=True,
+        )
+    )
     while True:
         for done in pool.poll(0.1):
             return done.scored[0].message

@@ -56,7 +56,7 @@ def _read(path: Path) -> pa.Table:
         hint = "; one JSON object a line is expected" if kind == "json" else ""
         raise ConfigurationError(f"{path} cannot be read as {kind}: {' '.join(str(error).split())}{hint}") from error
     if not table.num_rows:
-        raise ConfigurationError(f"{path} has no rows to infer anything from")
+        raise ConfigurationError(f"{path} has no rows")
     tabular.refuse_repeated(path, names)
     return table.drop_columns(_index_columns(table))
 
@@ -175,7 +175,7 @@ def _avro_type(column: str, kind: pa.DataType, values: pa.ChunkedArray | None = 
             f" {column}, or take a larger sample"
         )
     raise SchemaError(
-        f"column {column!r} is of type {kind}, which no feature can be; leave it out with --leave-out {column},"
+        f"column {column!r} is of type {kind}, which is not a type of features; leave it out with --leave-out {column},"
         " or make a number or text of it"
     )
 

@@ -20,7 +20,7 @@ from gnomon_schemas.store import TopicSchemas
 from gnomon_schemas.topics import Topics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Compatibility:
     """What readers and writers of two versions can do for each other; the reasons if they cannot."""
 
@@ -42,7 +42,11 @@ def compare(old: FeatureSchema, new: FeatureSchema) -> Compatibility:
     forward_reasons = _misfits(old, new, "the old version")
     backward_reasons = _misfits(new, old, "the new version")
     return Compatibility(
-        not backward_reasons, not forward_reasons, backward_reasons, forward_reasons, _for_models(old, new)
+        backward=not backward_reasons,
+        forward=not forward_reasons,
+        backward_reasons=backward_reasons,
+        forward_reasons=forward_reasons,
+        models=_for_models(old, new),
     )
 
 
@@ -69,7 +73,7 @@ def _misfits_of(own: Feature, other: Feature | None, reader: Json, writer: Json 
 
     meanings = {one.logical or one.items_logical for one in (own, other or own)}
     if other is not None and len(meanings) > 1 and meanings != {"uuid", None}:
-        return [f"{own.written} and {other.written} are not the same: one number means another time"]
+        return [f"{own.written} and {other.written} are not the same: the same number means a different time"]
     checker: Any = ReaderWriterCompatibilityChecker
     result = checker().get_compatibility(alone(reader), alone(writer))
     if result.compatibility is SchemaCompatibilityType.compatible:

@@ -68,8 +68,8 @@ def upgrade(engine: Engine) -> bool:
         stands = current(connection)
         if stands is not None and stands not in known():
             raise NewerDatabaseError(
-                f"the database is at {stands}, which a newer Gnomon made, and this program knows {newest()}:"
-                " install that one"
+                f"the database is at {stands}, created by a newer Gnomon; this program supports up to {newest()}:"
+                " install the newer one"
             )
         connection.execute(text(f"create schema if not exists {SCHEMA}"))
         with Operations.context(MigrationContext.configure(connection)):

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 from confluent_kafka import KafkaError
@@ -17,6 +17,7 @@ class Counts:
     offered: int
     delivered: int
     dropped: Mapping[str, int]
+    _: KW_ONLY
     sampled_out: int
     switched_off: int
     rejected: int = 0

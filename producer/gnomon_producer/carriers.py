@@ -41,7 +41,7 @@ def contents_of(features: Any, asked: tuple[str, ...], listed_only: bool) -> dic
 
 
 def _of_mapping(features: Mapping[Any, Any], asked: tuple[str, ...], listed_only: bool) -> dict[Any, Any]:
-    # Not `in`, which may iterate for ever, and not [], which adds the key to a defaultdict.
+    # Not `in`, which may iterate forever, and not [], which adds the key to a defaultdict.
     found: dict[Any, Any] = {name: value for name in asked if (value := features.get(name, MISSING)) is not MISSING}
     if not listed_only and len(features) != len(found):
         # One value more than the schema has proves the misfit, and limits an endless iterator.

@@ -20,7 +20,7 @@ _EXACT = 2**53
 _FLOAT_MAX = 3.4028235677973366e38
 """The smallest number whose rounding to 32 bits overflows: the largest float and half a step."""
 _MAX_ENTRIES = 4096
-"""The maximum number of items in a mapping feature, which may iterate for ever."""
+"""The maximum number of items in a mapping feature, which may iterate forever."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCAL_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - for times without a zone
 _UNITS = {"millis": timedelta(milliseconds=1), "micros": timedelta(microseconds=1)}
@@ -192,7 +192,7 @@ def _array(items: str) -> Check:
 
 
 def contents(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
-    """Iterate over the real content, because a subclass may iterate for ever."""
+    """Iterate over the real content, because a subclass may iterate forever."""
     return list.__iter__(value) if isinstance(value, list) else tuple.__iter__(value)
 
 

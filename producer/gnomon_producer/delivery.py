@@ -310,7 +310,7 @@ class Delivery:
         try:
             return self._drain(producer, thread, time.monotonic() + timeout)
         except Exception as error:
-            self.log.note("close", f"closing went wrong: {_first_line(error)}")
+            self.log.note("close", f"closing failed: {_first_line(error)}")
             return False
         finally:
             self._thread = None
@@ -319,7 +319,7 @@ class Delivery:
     def abandon(self) -> None:
         """Leave this object to the parent, in a fork's child.
 
-        A client copied by fork has lost its threads, and its destructor would wait for them for ever, so it is never
+        A client copied by fork has lost its threads, and its destructor would wait for them forever, so it is never
         destroyed.
         """
         for client in (self._producer, self._replaced, self._limit):

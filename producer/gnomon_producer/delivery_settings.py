@@ -10,7 +10,7 @@ _BYTES_A_MESSAGE = 1024
 """Memory of librdkafka and its binding for a message in addition to its payload, rounded up."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DeliverySettings:
     """`max_buffer_bytes` bounds payloads and bookkeeping together; `properties` are passed to librdkafka unchanged.
 

@@ -23,7 +23,7 @@ DROP_REASONS: Final[dict[DropReason, str]] = {
     "delivery_failed": "not delivered: refused by the broker, timed out, or abandoned at exit",
     "closed": "offered after close()",
     "misconfigured": "Tap.from_env() could not create the hook; stats().misconfigured and the log say why",
-    "internal_error": "anything else; the log says what",
+    "internal_error": "any other error; the log names it",
 }
 """Every reason and its meaning; `switched_off` and `sampled_out` are not losses and are counted separately."""
 

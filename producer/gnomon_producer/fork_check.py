@@ -1,7 +1,7 @@
-"""A check whether a forked child can use librdkafka: a thread that may wait for ever asks it for random bytes first.
+"""A check whether a forked child can use librdkafka: a thread that may wait forever asks it for random bytes first.
 
 A fork copies locks as they are. If a thread of the parent holds the lock of OpenSSL's random generator at that moment,
-nobody in the child releases it. librdkafka's threads then wait for ever, and hold a lock that `produce` takes. And
+nobody in the child releases it. librdkafka's threads then wait forever, and hold a lock that `produce` takes. And
 `produce` keeps Python's GIL while it waits, so the whole service would block. A call through ctypes releases the GIL,
 so here only one idle thread waits.
 """

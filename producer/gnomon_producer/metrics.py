@@ -14,7 +14,7 @@ _MEANINGS = {
     "sampled_out": "Left out by sampling at the source, on purpose.",
     "switched_off": "Not offered because the hook was switched off.",
     "rejected": "Not offered because the service rejected the request.",
-    "in_flight": "Handed to the client and neither acknowledged nor lost yet.",
+    "in_flight": "Passed to the client, and neither acknowledged nor lost yet.",
 }
 _GAUGES = ("in_flight",)
 

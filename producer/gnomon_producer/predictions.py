@@ -80,9 +80,9 @@ def with_class(truth: dict[str, Any], classes: tuple[str, str] | None) -> dict[s
 def prediction_of_result(result: Any) -> Fields | None:
     """Read the result of an `observe(predicted=…)` callable: mapping, Prediction, number, or label (text, boolean)."""
     if isinstance(result, Mapping):
-        names = set(islice(result, len(PREDICTION) + 1))  # a mapping may iterate for ever
+        names = set(islice(result, len(PREDICTION) + 1))  # a mapping may iterate forever
         if not names <= set(PREDICTION):
-            raise Dropped("invalid_features", f"a prediction has no other names than {', '.join(PREDICTION)}")
+            raise Dropped("invalid_features", f"a prediction can only have the names {', '.join(PREDICTION)}")
         return prediction_fields(**{name: result[name] for name in names})
     if isinstance(result, Prediction):
         return prediction_fields(result.value, result.label, result.scores, result.items)

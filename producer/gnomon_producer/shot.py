@@ -61,6 +61,7 @@ class Shot:
         request_id: Any,
         features: Any,
         segments: Any,
+        *,
         cluster: Any,
         feature_state: Any,
         dropped: Dropped | None = None,
@@ -156,7 +157,9 @@ class Shot:
         try:
             return bool(ignored) and isinstance(error, BaseException) and is_rejection(error, ignored)
         except Exception as problem:
-            self._owner.delivery.log.note("ignore", f"ignore raised {kind_of(problem)}: the exception is a failure")
+            self._owner.delivery.log.note(
+                "ignore", f"ignore raised {kind_of(problem)}: the exception counts as a failure"
+            )
             return False
 
     def _message(

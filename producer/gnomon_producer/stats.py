@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from gnomon_producer.account import Counts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TapStats:
     """The counters of this process at one moment: offered = delivered + sum(dropped) + in_flight.
 

@@ -215,7 +215,7 @@ def refuse_nulls(array: pa.Array, schema: Json, path: str) -> None:
     if schema == "null":
         return
     if array.null_count:
-        raise ValueError(f"column {path} holds null, which its type {schema_kind(schema)} has not")
+        raise ValueError(f"column {path} holds null, which the type {schema_kind(schema)} has not")
     if isinstance(schema, str):
         return
     if schema["type"] == "record":

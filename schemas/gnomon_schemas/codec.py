@@ -131,7 +131,7 @@ def peek(message: bytes | None) -> Peek:
     length, at = _long(message, at)
     end = at + length
     if length < 0 or end > len(message):
-        raise DecodeError("truncated", "the producer id reaches past the end")
+        raise DecodeError("truncated", "the producer id extends beyond the end")
     try:
         producer_id = message[at:end].decode()
     except UnicodeDecodeError as error:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_origin
@@ -50,6 +50,7 @@ class Feature:
     name: str
     kind: Kind
     nullable: bool
+    _: KW_ONLY
     symbols: tuple[str, ...] = ()
     items: str | None = None
     logical: str | None = None

@@ -14,5 +14,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for at, key in enumerate(keys) if key in keys[:at])
-        raise ValueError(f"the key {twice[:100]!r} is there twice")
+        raise ValueError(f"the key {twice[:100]!r} occurs twice")
     return found

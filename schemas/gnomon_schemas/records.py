@@ -10,7 +10,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from functools import cache
 from typing import Any, Literal, TypeVar, cast
@@ -87,7 +87,7 @@ class FeatureState:
     cache_misses: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LivePrediction:
     """One live request with its features, its live prediction or error, and its latency in microseconds."""
 
@@ -107,7 +107,7 @@ class LivePrediction:
     feature_state: FeatureState | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowPrediction:
     """The shadow's outcome for one sampled capture."""
 
@@ -129,7 +129,7 @@ class ShadowPrediction:
     probe_probability: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentStart:
     """The first record of every shadow partition: the identity of this log."""
 
@@ -145,7 +145,7 @@ class DeploymentStart:
     started_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One stratum of a window; the inclusion probability of its rows is draw_probability * sampled / seen.
 
@@ -184,7 +184,7 @@ class Usage:
     gpu_peak_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingWindow:
     """Offsets [start_offset, end_offset) of one source partition, sampled as a unit; last record of its window."""
 
@@ -215,13 +215,14 @@ class Label:
     occurred_at: int
     observed_at: int
     source: str
+    _: KW_ONLY
     value: float | None = None
     label: str | None = None
     relevance: list[float] | None = None
     items: list[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProducerReport:
     """A producer's own account: offered = delivered + sum(dropped) + in flight."""
 

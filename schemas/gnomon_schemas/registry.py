@@ -20,7 +20,8 @@ _LIMITS = {"timeout": 5, "max.retries": 0}
 # A 404 without one is a proxy or a wrong path.
 _NOT_FOUND = [(404, code) for code in (40400, 40401, 40402, 40403)]
 _MOST_REFERENCES = 100
-# What confluent-kafka's client raises for an answer with status 200 that is not JSON, or not the JSON of the API.
+# What confluent-kafka's client, and reading a schema, raise for an answer with status 200 that is not JSON, or not the
+# JSON of the API or of a schema.
 _NO_SCHEMA = (ValueError, TypeError, AttributeError, LookupError)
 _NOT_ITS_ANSWER = "its answer is not a registry's: is schema.registry.url right, or is a proxy in the way?"
 
@@ -159,8 +160,8 @@ class RegistrySchemas:
         try:
             definitions = {name: json.loads(definition) for name, definition in referred.items()}
             return Schema.parse(json.dumps(inlined(json.loads(text), definitions)) if definitions else text)
-        except (SchemaError, ValueError, RecursionError):
-            return None  # JSON that is not one of our Avro schemas: no reader can read its messages
+        except (SchemaError, RecursionError, *_NO_SCHEMA):
+            return None  # it or a reference is not one of our Avro schemas: no reader can read its messages
 
     def _referred(self, found: Any) -> dict[str, str]:
         """Return the texts of all schemas that a schema needs, by the names that it uses."""
@@ -182,7 +183,7 @@ class RegistrySchemas:
 
 def _text(found: Any) -> str:
     if not isinstance(found.schema_str, str):
-        raise TypeError("no text of a schema")
+        raise TypeError("no schema text")
     return found.schema_str
 
 

@@ -78,7 +78,7 @@ def _text(name: str, value: Any, depth: int) -> str:
     value = single(name, value)
     if isinstance(value, enum.Enum):
         if depth:
-            raise NotTextError(f"{name}: {_kind(value)} has a member within a member")
+            raise NotTextError(f"{name}: {_kind(value)} has another member as its value")
         return _text(name, value.value, depth + 1)
     if isinstance(value, str):
         # A proxy reports that it is a text without being one.

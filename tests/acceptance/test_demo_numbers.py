@@ -16,7 +16,7 @@ from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.cli.demo import show
 from gnomon_consumer.quickstart.demo import flights
-from gnomon_consumer.quickstart.demo.demo import Demo
+from gnomon_consumer.quickstart.demo.folder import STREAM, Demo
 from gnomon_consumer.quickstart.embedded.start import start_postgres
 
 # One demo serves all of them, so they belong in one worker.
@@ -61,7 +61,7 @@ def report(address: str, folder: Path, name: str, *options: str) -> list[dict[st
     """Return the rows of `gnomon report NAME --format json`."""
     done = Gnomon(folder).run(
         "report", name, "--format", "json", *options,
-        env={"GNOMON_DATABASE_URL": address, "GNOMON_STREAM": flights.STREAM},
+        env={"GNOMON_DATABASE_URL": address, "GNOMON_STREAM": STREAM},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
@@ -183,7 +183,7 @@ def test_it_ends_with_a_verdict_in_json_page_and_terminal(
     for name, sentence in outcome["verdicts"].items():
         assert f"{name}: {sentence}" in terminal
     # The command gives the same answer from the kept database.
-    env = {"GNOMON_DATABASE_URL": address, "GNOMON_STREAM": flights.STREAM}
+    env = {"GNOMON_DATABASE_URL": address, "GNOMON_STREAM": STREAM}
     asked = Gnomon(folder).run("verdict", "--deployment", "gradient-boosting", "--format", "json", env=env)
     assert asked.returncode == 10, asked.stderr
     assert json.loads(asked.stdout)["sentence"] == outcome["verdicts"]["gradient-boosting"]

@@ -261,7 +261,7 @@ def test_what_is_no_onnx_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_an_unknown_provider_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"'CUDAExecutionProvider' is not here \(there are: .*CPU"):
+    with pytest.raises(ConfigurationError, match=r"'CUDAExecutionProvider' is not available \(available: .*CPU"):
         load(sum_model(tmp_path / "m.onnx", "amount"), provider="CUDAExecutionProvider")
 
 

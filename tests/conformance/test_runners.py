@@ -125,7 +125,9 @@ def onnx_single_tensor(folder: Path, _: Server) -> Runner:
 
 def python(folder: Path, _: Server) -> Runner:
     (folder / "shadow_sum.py").write_text(PYTHON)
-    spec = models.ModelSpec("callable", "shadow_sum:make", _digest(folder / "shadow_sum.py"), "sum", "1")
+    spec = models.ModelSpec(
+        kind="callable", location="shadow_sum:make", sha256=_digest(folder / "shadow_sum.py"), name="sum", version="1"
+    )
     return models.load(spec, FEATURES.features, folder)
 
 
@@ -193,7 +195,7 @@ def test_python_models(tmp_path: Path) -> None:
     digest = _digest(tmp_path / "shadow_sum.py")
 
     def make(factory: str, sha256: str = digest) -> Runner:
-        spec = models.ModelSpec("callable", f"shadow_sum:{factory}", sha256, "m", "1")
+        spec = models.ModelSpec(kind="callable", location=f"shadow_sum:{factory}", sha256=sha256, name="m", version="1")
         return models.load(spec, FEATURES.features, tmp_path)
 
     state = make("make").feature_state()

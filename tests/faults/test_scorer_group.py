@@ -164,7 +164,7 @@ def test_a_recreated_topic_is_refused(bench: Bench) -> None:
     bench.recreate()
     second = bench.score("a")
     assert second.wait(40) == 2
-    assert "was begun with topic_id" in second.output
+    assert "was started with topic_id" in second.output
     assert "Traceback" not in second.output
 
 

@@ -165,7 +165,7 @@ def test_a_hook_whose_producer_was_replaced_delivers_what_the_first_one_held(siz
 def test_a_topic_that_takes_no_outcome_ends_the_scorer_with_the_settings_name(
     sized: Sized, tmp_path: Path, topic: str
 ) -> None:
-    """Waiting does not help: it would retry for ever."""
+    """Waiting does not help: it would retry forever."""
     sized.limit(f"gnomon.{sized.stream}.{topic}", 2_000)
     sized.put(b"r", sized.live.capture("r"))
     model = sum_model(tmp_path / "sum.onnx", "amount")

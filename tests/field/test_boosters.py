@@ -197,7 +197,7 @@ def test_a_training_that_was_stopped_early_predicts_with_its_best_round_or_is_re
 
 def test_an_objective_that_answers_classes_is_no_value(tmp_path: Path) -> None:
     location, _ = trained("xgboost", "binary:hinge", tmp_path)
-    with pytest.raises(ConfigurationError, match="binary:hinge answers no number but a class"):
+    with pytest.raises(ConfigurationError, match="binary:hinge answers a class, not a number"):
         load(location, FEATURES)
 
 

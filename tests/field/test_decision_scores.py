@@ -109,7 +109,7 @@ def logits(path: Path, **said: Any) -> Path:
 
 def test_logits_under_the_names_of_classes_are_refused(tmp_path: Path) -> None:
     path = logits(tmp_path / "m.onnx", classes=["on_time", "late"])
-    assert "which is no probability; a sidecar decides it: `outputs: {logits: scores}`" in refused_rows(path)[0]
+    assert "which is not a probability; a sidecar decides it: `outputs: {logits: scores}`" in refused_rows(path)[0]
     logits(path, classes=["on_time", "late"], outputs={"logits": "scores"})
     assert [one.value for one in predictions(path)] == pytest.approx(X[:5, 1].tolist(), abs=1e-6)
     logits(path, task="ranking", outputs={"logits": "scores"})
@@ -140,7 +140,7 @@ def test_the_warm_up_refuses_a_model_of_which_one_row_is_undecided(tmp_path: Pat
 
 def test_the_warm_up_refuses_two_classes_in_reverse_order() -> None:
     outcomes = [answered("yes", [0.8, 0.2]), answered("no", [0.1, 0.9]), answered("no", [0.4, 0.6])]
-    with pytest.raises(ConfigurationError, match=r"in 3 of 3 rows .* turn `classes` of the sidecar around"):
+    with pytest.raises(ConfigurationError, match=r"in 3 of 3 rows .* reverse `classes` in the sidecar"):
         check_warm_up(outcomes, made_up=False, allow_failing=False)
     check_warm_up(outcomes, made_up=False, allow_failing=True)
 

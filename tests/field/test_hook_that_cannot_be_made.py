@@ -24,7 +24,7 @@ FILES = {
     "nested too deep to read": b"[" * 200_000,
     "nested too deep to walk": record(["null"] * 1).encode().replace(b'["null"]', b"[" * 500 + b"]" * 500),
     "a number": b"1",
-    "a feature that is there twice": b'{"amount": "double", "amount": "string"}',
+    "a feature that occurs twice": b'{"amount": "double", "amount": "string"}',
     "a byte order mark of UTF-16": '{"amount": "double"'.encode("utf-16"),
     "binary": bytes(range(256)) * 10,
     "no fields": b'{"type": "record", "name": "F"}',

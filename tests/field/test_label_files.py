@@ -279,11 +279,11 @@ def test_numbers_with_a_decimal_comma(cell: str, value: float) -> None:
 @pytest.mark.parametrize("cell", ["0.5", "1.5e3", "12.34", "1.23,4", "1,234.5"])
 def test_a_decimal_point_next_to_a_decimal_comma_is_refused(cell: str) -> None:
     """Without the points it would be a number ten or a hundred times as large."""
-    with pytest.raises(ValueError, match="a point that separates no thousands"):
+    with pytest.raises(ValueError, match="a point that is not a thousands separator"):
         number("value", cell, Formats(decimal_comma=True))
 
 
 def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.jsonl").write_text('{"request_id": "a", "value": 1, "value": 2, "observed_at": "2026-01-02"}')
-    with pytest.raises(ConfigurationError, match="line 1: not JSON: the key 'value' is there twice"):
+    with pytest.raises(ConfigurationError, match="line 1: not JSON: the key 'value' occurs twice"):
         read(tmp_path / "labels.jsonl")

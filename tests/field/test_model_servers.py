@@ -153,6 +153,6 @@ def test_a_token_from_the_settings(server: ModelServer) -> None:
     runner = load(server.url, FEATURES, authorization="Bearer very-secret")
     assert outcomes(runner, ROWS[:1], FEATURES) == [Prediction(value=0.0)]
     runner.close()
-    with pytest.raises(ConfigurationError, match="holds characters that no header can") as refusal:
+    with pytest.raises(ConfigurationError, match="has characters that an HTTP header cannot contain") as refusal:
         load(server.url, FEATURES, authorization="Bearer very-secret\n")
     assert "very" not in str(refusal.value)

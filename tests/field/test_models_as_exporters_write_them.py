@@ -198,7 +198,7 @@ def test_a_forest_of_several_targets_that_is_declared_as_one_fails_with_the_line
 @pytest.mark.parametrize("model", [BayesianRidge(), GaussianProcessRegressor()], ids=["ridge", "process"])
 def test_a_regression_with_its_standard_error_is_refused_until_one_is_named(tmp_path: Path, model: Any) -> None:
     path = exported(tmp_path / "m.onnx", model, X[:, 0] * 3.0, return_std=True)
-    with pytest.raises(ConfigurationError, match="leave open which is the value"):
+    with pytest.raises(ConfigurationError, match="which output of the model is the value"):
         load(path, FEATURES)
 
 

@@ -68,7 +68,13 @@ def scored(runner: Runner, rows: list[list[str] | None]) -> list[dict[str, Any]]
         codec.encode(record | {"prediction": None if items is None else nothing | {"items": items}}) for items in rows
     ]
     captured = Rows.of([Row(0, at, b"r", message, None, at, 1.0) for at, message in enumerate(messages)])
-    scorer = BatchScorer(ModelSpec("onnx", "m", "", "m", "1"), runner, schemas, lambda: 0, lambda: 0.0)
+    scorer = BatchScorer(
+        ModelSpec(kind="onnx", location="m", sha256="", name="m", version="1"),
+        runner,
+        schemas,
+        now_us=lambda: 0,
+        clock=lambda: 0.0,
+    )
     reader = Reader(packaged_schemas())
     return [reader.decode(one.message).record for one in scorer.score(captured, "w", 0, single=False)]
 

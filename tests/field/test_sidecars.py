@@ -88,7 +88,7 @@ def test_classes_are_texts_as_they_are_written(tmp_path: Path, line: str, expect
         ("classes: [no, no]", "lists 'no' twice"),
         ("classes: [no, [yes]]", "is not a list of names"),
         ("classes: [1, 2]", "may be the model's own labels or the names of the indices"),
-        ("classes: [no, yes]\nclasses: [yes, no]", "the key 'classes' is there twice"),
+        ("classes: [no, yes]\nclasses: [yes, no]", "the key 'classes' occurs twice"),
         ("clases: [no, yes]", "unknown key 'clases' .did you mean 'classes'"),
         ("outputs: {label: lable}", "'lable', not one of value, label, scores or null"),
         ("task: regressoin", "not one of classification, regression, ranking"),
@@ -228,14 +228,20 @@ def test_an_embedding_and_numbers_in_one_tensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("outputs", "reason"),
     [
-        ({"mean": [None, 1], "deviation": [None, 1]}, "leave open which is the value: 'mean' .* or 'deviation'"),
+        (
+            {"mean": [None, 1], "deviation": [None, 1]},
+            "which output of the model is the value: 'mean' .* or 'deviation'",
+        ),
         ({"probabilities": [None, 3], "raw": [None, 3], "label": [None]}, None),
-        ({"logits": [None, 3], "hidden": [None, 3]}, "leave open which is the scores: 'logits' .* or 'hidden'"),
+        (
+            {"logits": [None, 3], "hidden": [None, 3]},
+            "which output of the model is the scores: 'logits' .* or 'hidden'",
+        ),
         (
             {"score": [None, 1], "pred": [None]},
-            "leave open which is a label or a value: 'pred' .*`outputs: {pred: label}`",
+            "which output of the model is a label or a value: 'pred' .*`outputs: {pred: label}`",
         ),
-        ({"count": [None]}, "leave open which is a label or a value: 'count'"),
+        ({"count": [None]}, "which output of the model is a label or a value: 'count'"),
     ],
     ids=str,
 )

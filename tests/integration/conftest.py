@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -36,3 +37,14 @@ def tap(mock_bootstrap: str, stream_name: str) -> Iterator[Tap]:
     tap = make_tap(mock_bootstrap, stream_name)
     yield tap
     tap.close()
+
+
+@pytest.fixture
+def ask(command: Any, database_url: str) -> Any:
+    """Return `gnomon verdict` on this test's database."""
+
+    def run(*arguments: str, url: str = database_url) -> Ended:
+        ended: Ended = command("verdict", "--database-url", url, "--stream", "s", *arguments)
+        return ended
+
+    return run

@@ -33,7 +33,7 @@ def rules() -> dict[str, dict[str, Any]]:
 
 def test_alerts_ask_for_what_is_written() -> None:
     """Every metric and label of an alert is served by a command; the bounds that it names exist."""
-    written = metrics("s", [BoundResult("b", "d", "r", 1.0, MET, "")], 0.0)
+    written = metrics("s", [BoundResult(bound="b", deployment="d", role="r", value=1.0, state=MET, reason="")], 0.0)
     known = {family.name: set(family.samples[0].labels) for family in written.collect()}
     for vocabulary in (ScorerMetrics("s", "d"), JoinerMetrics("s", "d"), LabelMetrics("s")):
         for name, kind, own, _ in vocabulary.described():
@@ -234,7 +234,11 @@ def test_prometheus_itself_takes_the_rules_and_fires_each(promtool: str, tmp_pat
 
 
 def test_prometheus_itself_takes_the_textfile(promtool: str) -> None:
-    text = generate_latest(metrics("s", [BoundResult('b "x"', None, None, None, UNKNOWN, "")], 5.0))
+    text = generate_latest(
+        metrics(
+            "s", [BoundResult(bound='b "x"', deployment=None, role=None, value=None, state=UNKNOWN, reason="")], 5.0
+        )
+    )
     linted = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False, timeout=60)
     assert linted.returncode == 0, linted.stdout + linted.stderr
 

@@ -139,7 +139,7 @@ def written_page(strict: Strict, folder: Path, told: list[tuple[Way, Ended]]) ->
         "",
         f"Written by `{Path(__file__).relative_to(ROOT)}`,",
         "which runs `gnomon labels load` on a server that requires TLS.",
-        "Status 0: it works; 2: you must change something; 3: the server accepts no connection now.",
+        "Status 0: it works; 2: you must change something; 3: the server accepts no connections now.",
         "",
         "| way | status | error |",
         "|---|---|---|",

@@ -143,13 +143,13 @@ def test_every_fault_is_found(stream: Stream) -> None:
             f"{topics.labels} has cleanup.policy=compact",
             f"{topics.schemas} has cleanup.policy=delete",
             f"{shadow} has retention.ms=1000000, less than the live topic",
-            f"{topics.dead_letters} has a longer retention.ms than the live topic, whose bytes it holds",
+            f"{topics.dead_letters} has a longer retention.ms than the live topic, whose captures it holds",
         ]
     )
     (text,) = texts["retention", "failed"]
     assert text.endswith("5 captures expired unread")
-    assert texts["orphans", "note"] == ["challenger: 2 orphans, 0 captures expired before they were counted again"]
-    assert texts["identity", "failed"] == [f"challenger: came from another {topics.live}, re-created since"]
+    assert texts["orphans", "note"] == ["challenger: 2 orphans, 0 captures expired before the joiner counted them"]
+    assert texts["identity", "failed"] == [f"challenger: read from another {topics.live}, which was re-created"]
     assert len(texts["ledger", "failed"]) == 1
     assert len(texts["registry", "unreachable"]) == 1
     status, after = stream.doctor()

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from gnomon_consumer.quickstart.demo import flights, training
 from gnomon_consumer.quickstart.demo.flights import FEATURES, FEATURES_FILE, Flights
+from gnomon_consumer.quickstart.demo.folder import STREAM
 from gnomon_consumer.quickstart.demo.service import timeline
 from gnomon_consumer.quickstart.embedded.start import PARTITIONS
 from gnomon_schemas.codec import Reader
@@ -22,7 +23,7 @@ from gnomon_schemas.store import MemorySchemas, packaged_schemas
 from gnomon_schemas.topics import Topics
 
 CAPTURES = 3000
-TOPICS = Topics(flights.STREAM)
+TOPICS = Topics(STREAM)
 
 
 @pytest.fixture(scope="module")

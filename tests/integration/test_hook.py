@@ -125,7 +125,7 @@ def test_tasks_interleave_within_observed_coroutines(mock_bootstrap: str, stream
     @tap.observe(features=lambda *_: GOOD, predicted=lambda answer: answer, request_id=lambda name, *_: name)
     async def meet(_name: str, mine: asyncio.Event, other: asyncio.Event) -> float:
         mine.set()
-        await other.wait()  # for ever, if one task blocked the other
+        await other.wait()  # forever, if one task blocked the other
         return 0.5
 
     async def meet_within(name: str, mine: asyncio.Event, other: asyncio.Event) -> None:

@@ -88,7 +88,16 @@ def test_bombs_are_dead_letters_and_the_scorer_does_not_grow(
     before = psutil.Process().memory_info().rss
     try:
         pool.start(FEATURES.live)
-        pool.submit(Job("w", 0, 0, Rows.of(rows), np.arange(len(rows)), single=not batch))
+        pool.submit(
+            Job(
+                window_id="w",
+                partition=0,
+                sealed_at=0,
+                rows=Rows.of(rows),
+                places=np.arange(len(rows)),
+                single=not batch,
+            )
+        )
         done: list[Finished] = []
         deadline = time.monotonic() + 150
         while sum(len(one.places) for one in done) < len(rows):

@@ -72,7 +72,7 @@ def test_no_attack_changes_anything_outside_of_the_worker(run: str) -> None:
 def test_a_scorer_refuses_to_start_only_where_the_sandbox_does_not_hold(run: str) -> None:
     required = found(run)["required"]
     if run in KNOWN_OPEN:
-        assert "the sandbox does not hold here (" in required
+        assert "the sandbox is incomplete here (" in required
         assert "secrets: open" in required
         assert "score.sandbox = preferred" in required
     else:

@@ -39,7 +39,7 @@ def test_a_certificate_that_cannot_be_trusted_is_said(tmp_path: Path, authority:
             assert ended.status == (1 if command == ("doctor",) else 2), (command, ended)
             assert "certificate is not trusted" in said, (command, ended)
             assert "has expired" in said, (command, ended)
-            assert "another host name" in said, (command, ended)
+            assert "host name that is not in bootstrap_servers" in said, (command, ended)
 
 
 def test_a_key_whose_password_is_wrong_is_named(tmp_path: Path, authority: Authority) -> None:

@@ -36,7 +36,7 @@ def ask(secured: Secured, cwd: Path, servers: str, properties: Mapping[str, str]
         ("plain", {"sasl.username": "absent-user"}, 2, "refuses the login: .*invalid credentials"),
         ("plain", {"sasl.mechanism": "PLAIN"}, 2, "supported mechanisms: SCRAM-SHA-256"),
         ("plain", {"sasl.mechanism": "SCRAM-SHA-512"}, 2, "supported mechanisms: SCRAM-SHA-256"),
-        ("plain", {"security.protocol": "SASL_SSL"}, 2, "by this protocol: .*check security.protocol"),
+        ("plain", {"security.protocol": "SASL_SSL"}, 2, "with this protocol: .*check security.protocol"),
         (
             "plain",
             {"security.protocol": "PLAINTEXT"},
@@ -114,7 +114,7 @@ def test_the_rights_of_the_docs_are_enough_and_the_group_is_one_of_them(
 
 
 def test_a_scorer_that_may_not_write_its_shadow_topic_ends(secured: Secured, gnomon: Gnomon, tmp_path: Path) -> None:
-    """It has all other rights: without this check it would read its positions again for ever."""
+    """It has all other rights: without this check it would read its positions again forever."""
     prefix = f"p{uuid.uuid4().hex[:8]}"
     admin = {"GNOMON_STREAM": "s", "GNOMON_TOPIC_PREFIX": prefix, "GNOMON_BOOTSTRAP_SERVERS": secured.plain,
              "GNOMON_KAFKA__PROPERTIES": json.dumps(secured.properties("admin"))}  # fmt: skip

@@ -213,13 +213,13 @@ def test_what_is_missing_is_said(db: Database) -> None:
     assert status() == {"no labels stored yet"}
     db.add_labels([{"request_id": "other", "observed_at": START, "label": "a"}], START)
     db.connection.execute("update gnomon.label_loads set complete_until = null")
-    assert status() == {"labels are stored, but nothing says until when they are complete"}
+    assert status() == {"labels are stored, but it is unknown until when they are complete"}
     db.connection.execute("update gnomon.label_loads set complete_until = %s", [START + timedelta(hours=3)])
     young = "not mature yet: labels are complete until 2013-04-01 03:00 UTC, and the first request matures at"
     assert status() == {f"{young} 2013-04-02 00:00 UTC"}
     assert {row["status"] for row in ask(db, "labels('s', horizon => '1 day')")} == status()
     db.connection.execute("update gnomon.label_loads set complete_until = %s", [START + 9 * DAY])
-    assert status() == {"no label has come for any of these pairs"}
+    assert status() == {"no label has arrived for any of these pairs"}
 
 
 def decision_scores(rng: np.random.Generator, rows: int) -> tuple[Any, Any]:

@@ -22,7 +22,7 @@ def test_the_doctor_says_what_is_read_and_whether_it_answers(
     found = [one for one in json.loads(done.stdout) if one["check"] == "model"]
     assert [one["status"] for one in found] == ["ok", "ok"]
     assert found[0]["text"].endswith("value: output 'value'; label: none; scores: none")
-    assert found[1]["text"] == "answers 64 of 64 made-up rows"
+    assert found[1]["text"] == "answers 64 of 64 generated rows"
 
 
 def test_a_model_that_fails_on_every_row_is_refused_with_the_first_error(

@@ -28,7 +28,7 @@ def job(window: str, **features: object) -> Job:
         Row(0, place, name.encode(), stream.capture(name, **features), None, place, 1.0)
         for place, name in enumerate(names)
     ]
-    return Job(window, 0, 0, Rows.of(rows), np.arange(ROWS), single=False)
+    return Job(window_id=window, partition=0, sealed_at=0, rows=Rows.of(rows), places=np.arange(ROWS), single=False)
 
 
 @pytest.mark.timeout(300)
@@ -150,7 +150,16 @@ def test_a_model_that_answers_in_its_workers_place_is_quarantined(
     rows = [one for amount in (1.0, 666.0, 2.0) for one in job(f"a{amount:.0f}", amount=amount).rows][::ROWS]
     try:
         pool.start(FEATURES.live)
-        pool.submit(Job("forged", 0, 0, Rows.of(rows), np.arange(len(rows)), single=False))
+        pool.submit(
+            Job(
+                window_id="forged",
+                partition=0,
+                sealed_at=0,
+                rows=Rows.of(rows),
+                places=np.arange(len(rows)),
+                single=False,
+            )
+        )
         done: list[Finished] = []
         while sum(len(one.places) for one in done) < len(rows):
             done += pool.poll(wait=0.05)

@@ -39,7 +39,16 @@ def test_probes_and_batches_take_turns(tmp_path: Path, monkeypatch: pytest.Monke
         for number, single in enumerate([True, False, False, True, False, True, True, False]):
             keys = [f"{number}/{row}" for row in range(6)]
             rows = [Row(0, at, key.encode(), stream.capture(key), None, at, 1.0) for at, key in enumerate(keys)]
-            pool.submit(Job(f"w{number}", 0, 0, Rows.of(rows), np.arange(6), single))
+            pool.submit(
+                Job(
+                    window_id=f"w{number}",
+                    partition=0,
+                    sealed_at=0,
+                    rows=Rows.of(rows),
+                    places=np.arange(6),
+                    single=single,
+                )
+            )
         deadline = time.monotonic() + 150
         while pool.busy:
             assert time.monotonic() < deadline, "the pool never finished"

@@ -1,5 +1,6 @@
 """Flag files with unusual content, and commands that fail, hang or leave something behind."""
 
+import contextlib
 import json
 import subprocess
 import time
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from tests.support.report_database import Database
@@ -91,7 +93,7 @@ def test_a_file_with_a_byte_order_mark_or_behind_a_link(tmp_path: Path) -> None:
         ({"targeting": {"if": [True, "live"]}}, "flag model has targeting rules, which decide before"),
         ({"variants": None}, "has no table `variants`"),
         ({"variants": ["live", "challenger"]}, "has no table `variants`"),
-        ({"metadata": "mine"}, "has metadata that is no table"),
+        ({"metadata": "mine"}, "has metadata that is not a table"),
     ],
 )
 def test_a_flag_whose_default_variant_decides_nothing_is_refused(
@@ -138,8 +140,9 @@ def test_a_command_that_hangs_is_killed_whole_and_its_arguments_stay_secret(
     way = Command(script(f"PASSWORD=s3cret; (sleep 20; echo late > {tmp_path}/late) & echo $! > {tmp_path}/pid; wait"))
     with pytest.raises(GnomonError, match=r"^sh did not end within 3 s and was killed$"):
         way.move(way.state(), way.wanted(), NOTE)
-    pid = (tmp_path / "pid").read_text().strip()
-    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        # The signal was sent, but on a busy machine the process may run on for a moment.
+        psutil.Process(int((tmp_path / "pid").read_text())).wait(15)
 
 
 def test_a_promotion_whose_command_fails_half_way_is_taken_back(db: Database, tmp_path: Path) -> None:

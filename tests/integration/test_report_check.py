@@ -53,7 +53,7 @@ def test_bounds_are_met_broken_or_unknown(gnomon: Gnomon, db: Database, database
         "predictions.lowest[side=shadow,label=] >= 0": (MET, 0.9, ""),  # the older pair is outside of the hour
         "predictions.not_finite[side=shadow,label=] = 0": (BROKEN, 1, ""),
         "predictions.share[side=shadow,label=late] < 0.2": (MET, 1 / 7, ""),
-        "predictions.share[side=shadow,label=ghost] < 0.2": (UNKNOWN, None, "no row fits it"),
+        "predictions.share[side=shadow,label=ghost] < 0.2": (UNKNOWN, None, "no row matches it"),
     }
     environment = {
         "GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s", "GNOMON_REPORT__BOUNDS": json.dumps(list(bounds)),
@@ -140,7 +140,7 @@ def test_the_shipped_bounds_are_held_and_no_evidence_is_no_good_news(
 
 def test_a_bound_on_many_rows_is_as_good_as_the_worst() -> None:
     def finding(state: str, value: float | None) -> BoundResult:
-        return BoundResult("b", "new", "challenger", value, state, "")
+        return BoundResult(bound="b", deployment="new", role="challenger", value=value, state=state, reason="")
 
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
         made = [finding(MET, 1.0), finding(UNKNOWN, None), finding(BROKEN, 7.0)]

@@ -73,7 +73,7 @@ def test_the_page_stands_alone_and_says_the_reports_numbers(gnomon: Gnomon, db: 
     value, half = said(card["value"])
     assert card["title"] == "Agreement with live"
     assert value == pytest.approx(agreement["new"]["agreement"], abs=half)
-    assert card["beside"].startswith("control 100% (")
+    assert card["compared"].startswith("control 100% (")
     for caption in ("Quality against the truth, labels within 1 day", "The ledger", "Decisions of live"):
         assert page.table(caption) if caption != "Decisions of live" else text.count(caption) == 2
     # The control's answers are live's: no measure of it is drawn, and the caption states this.

@@ -174,7 +174,7 @@ def test_missing_labels_and_one_class_only(db: Database, truth: float | None) ->
     found = quality(db)
     if truth is None:
         assert found["label_coverage", "pair"]["estimate"] == 0
-        assert found["label_coverage", "pair"]["status"] == "no label has come for any of these pairs"
+        assert found["label_coverage", "pair"]["status"] == "no label has arrived for any of these pairs"
         assert {metric for metric, _ in found} == {"label_coverage", "answered", "answered_by_both"}
     else:
         assert found["auc", "live"]["status"] == "one class only"

@@ -105,8 +105,8 @@ def test_little(connection: psycopg.Connection[Any], report: str, stream: str) -
 @pytest.mark.parametrize(
     ("stream", "report", "said"),
     [
-        ("unlabelled", "quality", "no label has come for any of these pairs"),
-        ("unlabelled", "labels", "no label has come for any of these pairs"),
+        ("unlabelled", "quality", "no label has arrived for any of these pairs"),
+        ("unlabelled", "labels", "no label has arrived for any of these pairs"),
         ("unlabelled", "calibration", "no labelled probability for this horizon"),
         ("young", "quality", "not mature yet: labels are complete until 2013-03-31 00:00 UTC, and the first request"),
         ("young", "labels", "not mature yet: labels are complete until 2013-03-31 00:00 UTC, and the first request"),

@@ -167,10 +167,10 @@ def test_a_version_that_was_never_live_says_which_were(db: Database) -> None:
 @pytest.mark.parametrize(
     ("name", "slice_", "words"),
     [
-        ("quality", "weekdy", "report quality knows no slice weekdy; there are all, stratum, hour, weekday, day"),
-        ("time_of_day", "segment:origin", "report time-of-day knows no slice segment:origin; there are hour, weekday"),
-        ("coverage", "", "report coverage knows no slice ; there are limit, all"),
-        ("quality", "segment:", "report quality knows no slice segment:; there are all"),
+        ("quality", "weekdy", "report quality has no slice weekdy; there are all, stratum, hour, weekday, day"),
+        ("time_of_day", "segment:origin", "report time-of-day has no slice segment:origin; there are hour, weekday"),
+        ("coverage", "", "report coverage has no slice ; there are limit, all"),
+        ("quality", "segment:", "report quality has no slice segment:; there are all"),
     ],
 )
 def test_a_misspelt_slice_is_refused(db: Database, name: str, slice_: str, words: str) -> None:

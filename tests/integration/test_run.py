@@ -12,6 +12,7 @@ import pytest
 from tests.support.servers.process import Gnomon, GnomonProcess
 
 from gnomon_consumer.quickstart.demo import flights, training
+from gnomon_consumer.quickstart.demo.folder import STREAM
 
 CAPTURES = 300
 TIMEOUT_S = 240.0
@@ -27,7 +28,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(gnomon: Gnomon, models: Path, bootstrap: str, database_url: str) -> GnomonProcess:
     return gnomon.start(
-        "run", "--stream", flights.STREAM, "--bootstrap-servers", bootstrap, "--database-url", database_url,
+        "run", "--stream", STREAM, "--bootstrap-servers", bootstrap, "--database-url", database_url,
         "--challenger", f"boosting={models / 'gradient-boosting.onnx'}",
         "--control", f"control={models / 'logistic-regression.onnx'}",
     )  # fmt: skip
@@ -67,7 +68,7 @@ def test_a_killed_process_is_started_again_and_a_refusal_ends_all(
     gnomon: Gnomon, models: Path, mock_bootstrap: str, database_url: str
 ) -> None:
     (gnomon.cwd / "gnomon.toml").write_text(
-        f'stream = "{flights.STREAM}"\n[run.deployments.boosting]\nmodel = "{models / "gradient-boosting.onnx"}"\n'
+        f'stream = "{STREAM}"\n[run.deployments.boosting]\nmodel = "{models / "gradient-boosting.onnx"}"\n'
     )
     process = gnomon.start("run", "--bootstrap-servers", mock_bootstrap, "--database-url", database_url)
     # All have read their settings by this time.

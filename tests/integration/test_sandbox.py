@@ -169,7 +169,9 @@ def run(
     try:
         pool.start(FEATURES.live)
         pids = pool.pids
-        pool.submit(Job("w", 0, 0, Rows.of(rows), np.arange(len(rows)), single))
+        pool.submit(
+            Job(window_id="w", partition=0, sealed_at=0, rows=Rows.of(rows), places=np.arange(len(rows)), single=single)
+        )
         done: list[Finished] = []
         deadline = time.monotonic() + 150  # a worker may take many seconds to start on a loaded machine
         while sum(len(one.places) for one in done) < len(rows):

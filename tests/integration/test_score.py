@@ -148,7 +148,7 @@ def test_another_model_under_an_old_name_is_refused(
     assert process.terminate(12) == 0
     process = start(gnomon, broker, stream_name, sum_model(tmp_path / "two.onnx", "amount", "age"))
     assert process.wait(30) == 2
-    assert "was begun with model one" in process.output
+    assert "was started with model one" in process.output
     assert "Traceback" not in process.output
 
 

@@ -138,7 +138,7 @@ def scored_window(exporter: InMemorySpanExporter, traces: list[bytes | None], **
     ]  # fmt: skip
     sealer.add(Place(AssignmentToken(0), 0, 0.0), np.arange(len(messages)), messages)
     tick = sealer.seal("time", 1.0, 0)
-    with spans.of([tick]):
+    with spans.spans_of([tick]):
         pass
     return sealer
 
@@ -178,7 +178,7 @@ def test_a_window_that_is_not_committed_says_so(exporter: InMemorySpanExporter) 
     tick = sealer.gap(AssignmentToken(3), 10, 20, "truncated", 0.0)
 
     def commit() -> None:
-        with spans.of([tick]):
+        with spans.spans_of([tick]):
             assert tick.windows[0].traceparent is not None
             raise RuntimeError("fenced")
 

@@ -1,4 +1,4 @@
-"""A database and topics that version 0.1.0 wrote: today's code upgrades, queries and joins them."""
+"""A database and topics that the first development version wrote: today's code upgrades, queries and joins them."""
 
 import base64
 import gzip

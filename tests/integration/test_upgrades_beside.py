@@ -1,4 +1,4 @@
-"""Versions at the same time: the code of 0.1.0, from the repository's history, and records of a later version."""
+"""Versions at the same time: the code of the first development version, and records of a later version."""
 
 import io
 import json
@@ -54,12 +54,12 @@ class Version:
 
 @pytest.fixture(scope="module")
 def code_0_1_0(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the packages of 0.1.0, if this is a clone with its history."""
+    """Return the packages of the first development version, if this is a clone with its history."""
     kept = subprocess.run(
         ["git", "-C", str(ROOT), "archive", "--format=tar", RELEASE_0_1_0, *PARTS], capture_output=True, check=False
     )
     if kept.returncode != 0:
-        pytest.skip("the history of the repository does not reach back to 0.1.0")
+        pytest.skip("the history of the repository does not reach back to the first development version")
     folder = tmp_path_factory.mktemp("release")
     with tarfile.open(fileobj=io.BytesIO(kept.stdout)) as archive:
         archive.extractall(folder, filter="data")
@@ -125,7 +125,7 @@ def test_in_the_order_of_the_guide_0_1_0_and_today_work_side_by_side(
 
 @pytest.mark.timeout(900)
 def test_a_scorer_of_today_before_its_joiner(versions: tuple[Version, Version, Path], mock_bootstrap: str) -> None:
-    """The wrong order: the joiner of 0.1.0 reads from the topic of schemas what it does not know."""
+    """The wrong order: the older joiner reads from the topic of schemas what it does not know."""
     then, now, model = versions
     capture(mock_bootstrap, 0, 40)
     then("db", "upgrade")

@@ -256,7 +256,7 @@ def test_partitions_are_left_to_whoever_manages_them(connection: Connection) -> 
 
 
 def test_an_upgrade_beside_a_running_joiner(connection: Connection, database_url: str) -> None:
-    """Views and functions are rebuilt while windows are applied; neither waits for ever nor loses anything."""
+    """Views and functions are rebuilt while windows are applied; neither waits forever nor loses anything."""
     sink = sink_of(connection)
     engine = engine_for(database_url)
     rebuilt: list[bool] = []

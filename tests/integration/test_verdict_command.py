@@ -13,7 +13,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.support.command import Ended
 from tests.support.report_database import START, Database
 from tests.support.servers.process import Gnomon
 from tests.support.verdict_database import DAY, Traffic, fill, lenient, made, seal
@@ -29,17 +28,6 @@ DOCS = Path(__file__).parents[2] / "docs"
 def db(database_url: str) -> Iterator[Database]:
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield Database(connection)
-
-
-@pytest.fixture
-def ask(command: Any, database_url: str) -> Any:
-    """Return `gnomon verdict` on this test's database."""
-
-    def run(*arguments: str) -> Ended:
-        ended: Ended = command("verdict", "--database-url", database_url, "--stream", "s", *arguments)
-        return ended
-
-    return run
 
 
 def verdicts(db: Database) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
-from tests.support.command import Ended
 from tests.support.report_database import Database
 from tests.support.servers.process import Gnomon
 from tests.support.verdict_database import lenient, made
@@ -23,17 +22,6 @@ from gnomon_consumer.verdict.verification import digest
 def db(database_url: str) -> Iterator[Database]:
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield Database(connection)
-
-
-@pytest.fixture
-def ask(command: Any, database_url: str) -> Any:
-    """Return `gnomon verdict` on this test's database."""
-
-    def run(*arguments: str, url: str = database_url) -> Ended:
-        ended: Ended = command("verdict", "--database-url", url, "--stream", "s", *arguments)
-        return ended
-
-    return run
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Metrics that no request says anything about, with the reason; and metrics of lists."""
+"""Metrics that no request has the data for, with the reason; and metrics of lists."""
 
 import json
 import re
@@ -50,9 +50,9 @@ def why(db: Database, plan: Plan) -> Reason:
     ("metric", "change", "code", "text"),
     [
         ("brier", "update gnomon.pairs set shadow_value = 7 * shadow_value - 3", "NOT_PROBABILITIES",
-         "the challenger answers values from −2.3 to 3.3, which are no probabilities, so there is no Brier score"),
+         "the challenger answers values from −2.3 to 3.3, which are not probabilities, so there is no Brier score"),
         ("log_loss", "update gnomon.pairs set live_value = -1.5 where source_offset = 60", "NOT_PROBABILITIES",
-         "live answers values from −1.5 to 0.9, which are no probabilities, so there is no log loss"),
+         "live answers values from −1.5 to 0.9, which are not probabilities, so there is no log loss"),
         ("brier", "update gnomon.pairs set shadow_value = null", "NO_METRIC",
          "the challenger answers no finite value, so there is no Brier score"),
         ("rmse", "update gnomon.labels set value = null", "LABELS_DO_NOT_FIT",

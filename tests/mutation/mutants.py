@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant("dead letters become pairs", _MERGING, "            refused.add(at)\n", ""),
     # The database.
     Mutant("progress without compare-and-set", _SQL, "where deployment_id = %s and source_partition = %s and next_source_offset = %s", "where deployment_id = %s and source_partition = %s and next_source_offset <> -%s - 1", ("tests/integration/test_sink.py",)),
-    Mutant("a moved progress is not noticed", _SINK, "            if moved.rowcount != 1:\n", "            if moved.rowcount > 1:\n"),
+    Mutant("a moved progress is not noticed", _SINK, "            if moved.rowcount != 1:\n", "            if moved.rowcount > 1:\n", ("tests/integration/test_sink.py",)),
     Mutant("commit before COPY", _SINK, "            self._move_progress(windows, outside)\n            kept, refusals", "            self._move_progress(windows, outside)\n        with self._connection.transaction():\n            kept, refusals"),
     Mutant("progress of the first window only", _SINK, "own[-1].seal.end_offset", "own[0].seal.end_offset"),
     Mutant("a refused row is dropped", _SINK, '                    refusals.append(assembled.refused(start, "refused", one_line(error)))', "                    pass"),

@@ -71,7 +71,9 @@ def test_the_same_captures_with_the_same_probabilities(drawn: list[Records]) -> 
             assert mine.key.decode() == theirs["request_id"]
             assert (mine.stratum, mine.rank) == (theirs["stratum"], theirs["rank"])
             assert abs(mine.inclusion_probability - theirs["inclusion_probability"]) < 1e-12
-        tick = Tick([window], 0.0, one.seal.seed, one.seal.policy, one.seal.tick_id)
+        tick = Tick(
+            windows=[window], deadline=0.0, seed=one.seal.seed, policy=one.seal.policy, tick_id=one.seal.tick_id
+        )
         written = Reader(packaged_schemas()).decode(window.record(tick)).record
         assert written["window_id"] != one.seal.window_id
         assert (written["opened_at"], written["sealed_at"]) == (NOW, NOW)

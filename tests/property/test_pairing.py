@@ -29,7 +29,7 @@ def drive(logs: Logs, choose: Callable[[], int]) -> tuple[Pairing, list[JoinedWi
         for _ in range(min(len(shadow), choose())):
             offset, step = shadow.pop(0)
             pairing.shadow(offset, step.name, step.record)
-        # Also at the end of the shadow log, because a `choose` that is never odd must not wait for ever.
+        # Also at the end of the shadow log, because a `choose` that is never odd must not wait forever.
         if not told and (choose() % 2 or not shadow):
             pairing.live_reached(logs.low)
             told = True
@@ -106,7 +106,7 @@ W = str(uuid.UUID(int=1))
             [("ShadowPrediction", row(0, 9, "r9", W)), ("SamplingWindow", seal(0, 0, 3, [], W))],
             "offset 9 is outside",
         ),
-        ([("Label", {})], "has no place"),
+        ([("Label", {})], "is not allowed"),
     ],
 )
 def test_contradictions_stop_the_partition(steps: list[tuple[str, dict[str, Any]]], words: str) -> None:

@@ -36,7 +36,7 @@ FEATURES = FeatureSchema.of(
     }
 )
 CODEC = Codec(FEATURES.live)
-SPEC = ModelSpec("onnx", "m", "", "m", "1")
+SPEC = ModelSpec(kind="onnx", location="m", sha256="", name="m", version="1")
 NUMBERS = st.sampled_from([0.0, 1.0, -2.5, 70000.0, 1e39, -1e300, float("nan"), float("inf")])
 WHOLE = st.sampled_from([0, 1, -3, 2**31, 2**53 + 1, -(2**63)])
 ROWS = st.fixed_dictionaries(
@@ -126,7 +126,7 @@ def scored(runner: Runner, rows: list[dict[str, Any]]) -> Outcomes:
     schemas = MemorySchemas()
     schemas.add(FEATURES.live)
     captures = [Row(0, 0, b"r", CODEC.encode(capture(features)), None, 0, 1.0) for features in rows]
-    scorer = BatchScorer(SPEC, runner, schemas, lambda: 0, lambda: 0.0)
+    scorer = BatchScorer(SPEC, runner, schemas, now_us=lambda: 0, clock=lambda: 0.0)
     return scorer.score(Rows.of(captures), "w", 0, single=False)
 
 

@@ -13,7 +13,7 @@ NOTHING, NOWHERE = Rows.of([]), np.empty(0, np.int64)
 
 
 def job(name: int, single: bool) -> Job:
-    return Job(str(name), 0, 0, NOTHING, NOWHERE, single)
+    return Job(window_id=str(name), partition=0, sealed_at=0, rows=NOTHING, places=NOWHERE, single=single)
 
 
 # A new probe or batch; the oldest running job is done, or has killed its worker; a window is cancelled.

@@ -80,7 +80,7 @@ class Invariants:
     def _sealed(self, partition: int, state: ShadowPartition, seal: Record) -> None:
         where = f"window [{seal['start_offset']}, {seal['end_offset']}) of partition {partition}"
         must(seal["source_partition"] == partition, f"{where} is of partition {seal['source_partition']}")
-        must(seal["start_offset"] == state.position, f"{where} was sealed where {state.position} was due")
+        must(seal["start_offset"] == state.position, f"{where} was sealed where {state.position} was expected")
         rows = [row for row in state.pending if row["window_id"] == seal["window_id"]]
         state.pending = []
         by_offset = {row["source_offset"]: row for row in rows}
@@ -146,7 +146,7 @@ class Invariants:
             partition, start = window["source_partition"], window["start_offset"]
             stored = self._database.progress[partition]["next_source_offset"]
             due = reached.get(partition, stored)
-            must(start == due, f"window {partition}/{start} was applied where {due} was due")
+            must(start == due, f"window {partition}/{start} was applied where {due} was expected")
             reached[partition] = window["end_offset"]
             self._window(window, rows.pop((partition, start), _Rows()))
         must(not rows, f"rows of no window of this transaction: {list(rows)[:3]}")

@@ -111,8 +111,12 @@ class Fleet:
 
     def _score(self, process: Process) -> None:
         world = self.world
-        options = Options(DEPLOYMENT, "challenger", model(), process.name, StartAt("earliest"))
-        service = score_service.ScoreService(self.settings, options, lambda: process.dead, world.clock, world.now_us)
+        options = Options(
+            deployment=DEPLOYMENT, role="challenger", model=model(), member=process.name, start=StartAt("earliest")
+        )
+        service = score_service.ScoreService(
+            self.settings, options, lambda: process.dead, clock=world.clock, now_us=world.now_us
+        )
         service.run()
 
     def _join(self, process: Process) -> None:

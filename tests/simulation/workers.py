@@ -69,7 +69,7 @@ class Workers:
 
     def _finished(self, job: Job) -> Finished:
         outcomes = [self._outcome(job, row) for row in job.rows]
-        return Finished(job, Outcomes.of(outcomes), job.places, len(job.rows) * self._seconds)
+        return Finished(job, Outcomes.of(outcomes), job.places, seconds=len(job.rows) * self._seconds)
 
     def _outcome(self, job: Job, row: Row) -> Scored:
         answer: Prediction | Failure = Prediction(value=0.25, label="late")

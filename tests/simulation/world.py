@@ -51,7 +51,7 @@ class World:
         self.log: list[str] = []
         self.counts: dict[str, int] = {}
         self.on_change: Callable[[], None] = lambda: None  # what a broker's next tick must see has changed
-        self.calm = False  # from here on nothing hangs for ever: everything must be joined within the recovery time
+        self.calm = False  # from here on nothing hangs forever: everything must be joined within the recovery time
         self._turns: list[_Turn] = []
         self._number = 0
         self._hub = getcurrent()

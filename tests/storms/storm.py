@@ -28,6 +28,7 @@ _DEPLOYMENT = "challenger"
 _PARTITIONS, _MOST_PARTITIONS = 3, 6
 _RECOVERY_S = 240.0
 _DISK_MB = 256
+_BATCH = 100  # captures in the air at once, about 500 a second without faults
 _QUICK = ("-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=500")
 _SETTINGS = {
     "GNOMON_SCORE__WINDOW_CAPTURES": "300",
@@ -38,10 +39,11 @@ _SETTINGS = {
 
 @dataclass
 class Report:
-    """The faults of a storm and its result."""
+    """The faults of a storm, the captures that Kafka acknowledged during each kind of fault, and the result."""
 
     seed: int
     faults: Counter[str] = field(default_factory=Counter)
+    captures: Counter[str] = field(default_factory=Counter)
     verdict: Verdict | None = None
     recovery_seconds: float = 0.0
 
@@ -98,7 +100,7 @@ class Storm:
         timestamp = int(time.time() * 1000) + skew_ms if skew_ms else 0
         # brokers are unreachable for long; what is stored is recorded when they confirm it
         with contextlib.suppress(AssertionError):
-            self._live.send(20, features=lambda at: {"amount": float(at)}, timestamp=timestamp)
+            self._live.send(_BATCH, features=lambda at: {"amount": float(at)}, timestamp=timestamp)
 
     def _start(self, name: str) -> None:
         group = ("-X", "group.protocol=consumer") if self._newer else _QUICK
@@ -123,8 +125,10 @@ class Storm:
         ]
         name, fault = self._dice.choice(faults)
         self.report.faults[name] += 1
+        before = len(self._live.sent)
         fault()
         time.sleep(self._dice.uniform(0.2, 2))  # a fault lasts as long as the seed determines
+        self.report.captures[name] += len(self._live.sent) - before
         for name, process in list(self._running.items()):
             if process.popen.poll() is not None:
                 self._start(name)

@@ -127,7 +127,7 @@ def _shadow(bootstrap: str, topic: str, wrong: list[str]) -> tuple[dict[str, tup
                 pending[record["window_id"]].append(record["source_offset"])
             else:
                 if record["start_offset"] != due:
-                    wrong.append(f"a window of {partition} was sealed at {record['start_offset']}, {due} was due")
+                    wrong.append(f"a window of {partition} was sealed at {record['start_offset']}, {due} was expected")
                 due = record["end_offset"]
                 if record["window_id"] in sealed:
                     wrong.append(f"window {record['window_id']} was sealed twice")

@@ -32,13 +32,13 @@ from gnomon_consumer.database.connections import connect
 from gnomon_consumer.quickstart.demo import flights as data
 from gnomon_consumer.quickstart.demo import training
 from gnomon_consumer.quickstart.demo.flights import Flights
+from gnomon_consumer.quickstart.demo.folder import STREAM
 from gnomon_consumer.quickstart.demo.service import feature_rows, timeline
 from gnomon_consumer.quickstart.embedded.start import start_kafka, start_postgres
 from gnomon_consumer.runtime.supervisor import Children
 from gnomon_producer import Tap
 from tests.support.servers.process import Gnomon
 
-STREAM = data.STREAM
 ZONE = ZoneInfo("America/New_York")
 FIRST_DAY = date(2013, 4, 2)
 """The first whole day, because the stream begins in the early hours of the first of April."""

@@ -170,7 +170,7 @@ def storm(bootstrap: str, stream: str, calls: str) -> None:
 
 
 def until_killed(bootstrap: str, stream: str, ledger: str) -> None:
-    """Capture for ever, counting offered and dropped captures in a mapped file, which survives SIGKILL."""
+    """Capture forever, counting offered and dropped captures in a mapped file, which survives SIGKILL."""
     tap = make_tap(bootstrap, stream, max_buffer_bytes=BUFFER_BYTES)
     with Path(ledger).open("r+b") as file, mmap.mmap(file.fileno(), 16) as noted:
         index = 0

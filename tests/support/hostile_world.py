@@ -188,7 +188,16 @@ def _pool(folder: Path, secret: Path, *, required: bool) -> Iterator[Pool]:
 def _ask(pool: Pool, visits: int) -> str:
     """Return the result of one attack, for people."""
     value = Stream("127.0.0.1:1", "none").capture("r", amount=1.0, visits=visits)
-    pool.submit(Job("w", 0, 0, Rows.of([Row(0, 0, b"r", value, None, 0, 1.0)]), np.arange(1), single=False))
+    pool.submit(
+        Job(
+            window_id="w",
+            partition=0,
+            sealed_at=0,
+            rows=Rows.of([Row(0, 0, b"r", value, None, 0, 1.0)]),
+            places=np.arange(1),
+            single=False,
+        )
+    )
     deadline = time.monotonic() + _LONGEST_SECONDS
     while time.monotonic() < deadline:
         done = pool.poll(wait=0.05)

@@ -66,7 +66,7 @@ def _catches_sigterm(process: ForkServerProcess) -> bool:
 
 
 def _start(target: Any, *arguments: Any) -> ForkServerProcess:
-    # A daemon is ended at the exit of an interrupted run, which would else wait for it for ever.
+    # A daemon is ended at the exit of an interrupted run, which would else wait for it forever.
     process = _context.Process(target=_tied, args=(target, *arguments), daemon=True)
     process.start()
     return process

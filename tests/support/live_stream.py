@@ -119,8 +119,13 @@ class Stream:
 
     @cached_property
     def producer(self) -> Producer:
-        """Create the producer on first use, because some tests only need captures."""
-        return Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "enable.idempotence": True})
+        """Create the producer on first use, because some tests only need captures.
+
+        librdkafka logs each lost connection; where brokers are killed on purpose, that hides the tests' own lines.
+        """
+        return Producer(
+            {"bootstrap.servers": self.bootstrap, "linger.ms": 5, "enable.idempotence": True, "log_level": 2}
+        )
 
     @property
     def live(self) -> str:

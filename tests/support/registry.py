@@ -80,9 +80,9 @@ class Registry:
 
 
 @contextmanager
-def running() -> Iterator[Registry]:
-    """Yield a registry that answers on loopback."""
-    registry = Registry()
+def running(given: Registry | None = None) -> Iterator[Registry]:
+    """Yield a registry, by default a working one, that answers on loopback."""
+    registry = given or Registry()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -27,7 +27,16 @@ def series(
     weight = (float(rows),) * n
     live = tuple(0.8 * rows for _ in range(n))
     shadow = tuple((0.8 + effect) * rows for effect in effects)
-    return Series(metric, (rows,) * n, live, weight, shadow, weight, segment=segment, variant=variant)
+    return Series(
+        metric=metric,
+        rows=(rows,) * n,
+        live_y=live,
+        live_x=weight,
+        shadow_y=shadow,
+        shadow_x=weight,
+        segment=segment,
+        variant=variant,
+    )
 
 
 def effects(days: int, mean: float = 0.05, spread: float = 0.01, seed: int = 1) -> list[float]:
@@ -61,6 +70,8 @@ def evidence(n: int = 14, mean: float = 0.05, spread: float = 0.01, **changes: A
         effective_rows=400.0 * n,
         classes={"late": 100 * n, "on_time": 400 * n},
         cells=(AnswerCell("late", "on_time", 0.1, 0.97), AnswerCell("on_time", "on_time", 0.9, 0.97)),
-        live_versions=(LiveVersion("live", "1", FIRST, FIRST + timedelta(days=n), 500 * n),),
+        live_versions=(
+            LiveVersion(name="live", version="1", first=FIRST, last=FIRST + timedelta(days=n), rows=500 * n),
+        ),
     )
     return replace(whole, **changes)

@@ -28,7 +28,7 @@ SAID: dict[str, Any] = {"request_id": "r1", "scored_at": 5, "latency_us": 3, "ba
 
 
 def job(careful: bool = False) -> Job:
-    return Job("w", 3, 0, ROWS, np.arange(3), single=False, careful=careful)
+    return Job(window_id="w", partition=3, sealed_at=0, rows=ROWS, places=np.arange(3), single=False, careful=careful)
 
 
 def answered(rows: Rows = ROWS, window: str = "w", **changes: Any) -> list[bytes]:

@@ -90,8 +90,12 @@ def test_a_window_adds_up_time_and_keeps_the_peak() -> None:
     seal = Seal(owner=AssignmentToken(0), window_id="w", start=0, end=0, opened_at=0, sealed_at=0, reason="time")
     window = SealedWindow(seal, SampledRows.none(0))
     nobody = np.empty(0, np.int64)
-    job = Job("w", 0, 0, Rows.of([]), nobody, single=False)
+    job = Job(window_id="w", partition=0, sealed_at=0, rows=Rows.of([]), places=nobody, single=False)
     for us, held in ((None, None), (700, 1000), (300, 400)):
         window.store(Finished(job, Outcomes.of([]), nobody, gpu_us=us, gpu_peak_bytes=held))
-    usage = Reader(packaged_schemas()).decode(window.record(Tick([window], 0.0, 0, "policy"))).record["usage"]
+    usage = (
+        Reader(packaged_schemas())
+        .decode(window.record(Tick(windows=[window], deadline=0.0, seed=0, policy="policy")))
+        .record["usage"]
+    )
     assert (usage["gpu_us"], usage["gpu_peak_bytes"]) == (1000, 1000)

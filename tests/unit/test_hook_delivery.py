@@ -203,7 +203,7 @@ def test_a_producer_that_cannot_be_made_is_tried_again_after_a_minute_only(monke
         tries.append(1)
         raise ValueError("no such property")
 
-    settings = DeliverySettings("b", 65536, 0.1, 0.5)
+    settings = DeliverySettings(bootstrap_servers="b", max_buffer_bytes=65536, heartbeat_s=0.1, exit_timeout_s=0.5)
     delivery = Delivery(settings, lambda *_: None, lambda *_: ("reports", b""), refuse)
     for _ in range(10):
         send(delivery)
@@ -220,7 +220,7 @@ def test_a_forked_process_that_cannot_use_librdkafka_drops_and_does_not_touch_it
 ) -> None:
     """As after a fork that copied a lock which nobody releases, until it is released after all."""
     released = threading.Event()
-    settings = DeliverySettings("b", 65536, 0.1, 0.5)
+    settings = DeliverySettings(bootstrap_servers="b", max_buffer_bytes=65536, heartbeat_s=0.1, exit_timeout_s=0.5)
     check = ForkCheck(released.wait)
     delivery = Delivery(settings, lambda *_: None, lambda *_: ("reports", b""), StandIn, fork_check=check)
     for _ in range(100):
@@ -260,7 +260,12 @@ def test_logging_that_raises_stays_out_of_the_way(producers: list[StandIn]) -> N
         producers[0].refusal = None
         send(delivery)
         assert delivery.close(1)
-        refusing = Delivery(DeliverySettings("b", 65536, 0.1, 0.5), lambda *_: None, lambda *_: ("r", b""), _refuse)
+        refusing = Delivery(
+            DeliverySettings(bootstrap_servers="b", max_buffer_bytes=65536, heartbeat_s=0.1, exit_timeout_s=0.5),
+            lambda *_: None,
+            lambda *_: ("r", b""),
+            _refuse,
+        )
         send(refusing)
     finally:
         logger.removeHandler(handler)

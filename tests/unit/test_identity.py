@@ -10,7 +10,16 @@ from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.records import Artefact, DeploymentStart
 
 BEGUN = DeploymentStart(
-    "boost", "challenger", "cluster", "topic", 2, 100, Artefact("m", "1", "ab" * 32), 7, "policy", 0
+    deployment="boost",
+    role="challenger",
+    cluster_id="cluster",
+    topic_id="topic",
+    source_partition=2,
+    start_offset=100,
+    model=Artefact("m", "1", "ab" * 32),
+    seed=7,
+    policy="policy",
+    started_at=0,
 )
 
 
@@ -34,6 +43,6 @@ def test_the_same_goes_on_under_another_policy() -> None:
 )
 def test_another_is_refused_and_told_what_differs(other: dict[str, Any]) -> None:
     with pytest.raises(
-        ConfigurationError, match=f"was begun with {next(iter(other))} .*: use another --deployment name"
+        ConfigurationError, match=f"was started with {next(iter(other))} .*: use another --deployment name"
     ):
         check_identity(replace(BEGUN, **other), BEGUN, "shadow")

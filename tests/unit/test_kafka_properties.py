@@ -30,7 +30,7 @@ def test_other_properties_pass_through() -> None:
     ("code", "words"),
     [
         (KafkaError._AUTHENTICATION, "refuses the login"),
-        (KafkaError._SSL, "by this protocol"),
+        (KafkaError._SSL, "with this protocol"),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, "Describe and Read to consume"),
         (KafkaError.GROUP_AUTHORIZATION_FAILED, "Read on the consumer group"),
         (KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactional id"),

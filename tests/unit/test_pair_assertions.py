@@ -46,4 +46,4 @@ def test_one_row_of_another_weight_is_named() -> None:
 def test_a_count_that_differs_and_rows_of_no_cell_are_named() -> None:
     rows = rows_of(3, 3 / 7)
     assert found(rows[:2], [cell(rows, 7)]) == ["cell '' has 2 rows and says 3"]
-    assert found(rows_of(2, 1.0, "x"), []) == ["2 rows of cell 'x', which the window has not"]
+    assert found(rows_of(2, 1.0, "x"), []) == ["2 rows of cell 'x', which the window does not have"]

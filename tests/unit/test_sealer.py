@@ -86,6 +86,10 @@ def test_the_breaker_is_named_while_open_and_on_trial() -> None:
 
 def test_the_record_carries_it() -> None:
     (window,) = sealed(sealer(), 400, queued=100)
-    record = Reader(packaged_schemas()).decode(window.record(Tick([window], 0.0, 0, "policy"))).record
+    record = (
+        Reader(packaged_schemas())
+        .decode(window.record(Tick(windows=[window], deadline=0.0, seed=0, policy="policy")))
+        .record
+    )
     assert record["limited_by"] == "queue"
     assert [(cell["seen"], cell["sampled"]) for cell in record["cells"]] == [(400, 0)]

@@ -14,7 +14,15 @@ def window(rows: int, probe: int) -> SealedWindow:
     """Return a window of which every capture was sampled; ranks fall as offsets rise."""
     keys = [f"r{at}".encode() for at in range(rows)]
     ranks, offsets = np.arange(rows, 0, -1, dtype=np.int64), np.arange(rows)
-    cells = [SealedCell(NO_STRATUM, rows, Sample(ranks, keys, offsets, keys), 1.0, None)]
+    cells = [
+        SealedCell(
+            stratum=NO_STRATUM,
+            seen=rows,
+            sample=Sample(ranks, keys, offsets, keys),
+            draw_probability=1.0,
+            threshold=None,
+        )
+    ]
     seal = Seal(owner=AssignmentToken(2), window_id="w", start=0, end=rows, opened_at=0, sealed_at=1, reason="time")
     return SealedWindow(seal, SampledRows.of(2, "w", cells, probe_rows=probe, allocation="default"))
 

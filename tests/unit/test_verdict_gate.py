@@ -145,8 +145,12 @@ def test_days_that_alternate_by_the_week_depend() -> None:
 
 
 def test_a_live_model_that_changed() -> None:
-    versions = (LiveVersion("live", "1", FIRST - timedelta(days=9), FIRST - timedelta(days=1), 4500),
-                LiveVersion("live", "2", FIRST, FIRST + timedelta(days=10), 5500))  # fmt: skip
+    versions = (
+        LiveVersion(
+            name="live", version="1", first=FIRST - timedelta(days=9), last=FIRST - timedelta(days=1), rows=4500
+        ),
+        LiveVersion(name="live", version="2", first=FIRST, last=FIRST + timedelta(days=10), rows=5500),
+    )
     verdict = decide(plan(), evidence(11, live_versions=versions))
     assert verdict.decision is Decision.INSUFFICIENT_DATA
     changed = next(reason for reason in verdict.reasons if reason.code == codes.LIVE_CHANGED)
@@ -179,7 +183,7 @@ def test_weights_for_missing_labels_may_turn_it() -> None:
 def test_a_control_is_never_promoted_and_one_that_disagrees_blocks() -> None:
     verdict = decide(plan(), evidence(role="control"))
     assert (verdict.decision, found(verdict)) == (Decision.HOLD, {codes.CONTROL})
-    noisy = Control("control", 5000, 0.04, 0.035, ("distance", "hour"))
+    noisy = Control(deployment="control", rows=5000, disagreement=0.04, low=0.035, features=("distance", "hour"))
     verdict = decide(plan(), evidence(control=noisy))
     assert (verdict.decision, found(verdict)) == (Decision.HOLD, {codes.CONTROL_DISAGREES})
     assert "distance, hour" in verdict.sentence
@@ -244,7 +248,7 @@ def test_the_former_model_is_rolled_back_to() -> None:
 
 
 def test_evidence_survives_json() -> None:
-    whole = evidence(control=Control("control", 10, 0.0, -inf))
+    whole = evidence(control=Control(deployment="control", rows=10, disagreement=0.0, low=-inf))
     again = Evidence.from_json(whole.as_json() | {"control": None})
     assert again == replace(whole, control=None)
     assert decide(plan(), again) == decide(plan(), replace(whole, control=None))

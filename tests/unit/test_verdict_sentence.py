@@ -94,7 +94,7 @@ def test_agreement_is_a_share_of_requests_that_differ() -> None:
     same = of_metric("agreement", 0.0, 0.0, goal="not_worse", margin=0.1)
     assert same.startswith("Promote: it answers every request as live does (at most 0.0541% differ), after 14 whole")
     never = of_metric("agreement", -0.02, margin=0.1)
-    assert never.endswith('nothing agrees with live more than live itself: set goal = "not_worse".')
+    assert never.endswith('no model can agree with live more than live itself: set goal = "not_worse".')
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,8 @@ def test_agreement_is_a_share_of_requests_that_differ() -> None:
         ({"label_coverage": 0.5}, "Not enough evidence yet: 50.00% of requests with a label (needed: 90.00%);"),
         ({"ledger_differences": 1}, "Not enough evidence yet: the ledger does not close: 1 difference, 0 orphans;"),
         ({"drift": {"distance": 0.8}}, "Hold: distance has drifted: PSI at least 0.8, above 0.25; right on 5 points"),
-        ({"control": Control("control", 900, 0.04, 0.03, ("distance", "hour"))},
+        ({"control": Control(deployment="control", rows=900, disagreement=0.04, low=0.03,
+                             features=("distance", "hour"))},
          "Hold: the control differs from live on 4.00% of the requests, where these features differ most: distance,"),
         ({"rejected": Rejection(7, 9, datetime(2013, 5, 1, tzinfo=UTC), ("WORSE",))},
          "Reject: verdict 7 rejected it after 9 whole days (WORSE); another plan starts again; right on 5 points more"),
@@ -126,7 +127,7 @@ def test_too_few_days_say_how_many_it_takes_and_why() -> None:
     better = "right on 5 points more of the requests (at least 3.87), after 10 whole days; it takes 14"
     due = "if the difference stays as it is, a decision is due about 14 April 2013"
     assert said(plan(), evidence(10)) == f"Not enough evidence yet: {better}; {due}."
-    versions = tuple(LiveVersion("live", str(n), FIRST, FIRST, 5) for n in (1, 2))
+    versions = tuple(LiveVersion(name="live", version=str(n), first=FIRST, last=FIRST, rows=5) for n in (1, 2))
     changed = said(plan(), evidence(10, live_versions=versions))
     assert f"{better}; the live model changed to live 2: evidence counts from then on; {due}." in changed
     assert "after 1 whole day; it takes 14" in said(plan(), evidence(1))

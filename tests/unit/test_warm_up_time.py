@@ -36,7 +36,7 @@ class Pool:
         job = self.jobs.pop(0)
         failure = Failure(FailureKind.MODEL_ERROR, "no")
         scored = [Scored("failed", undecoded(row, job.window_id, MODEL, failure, 0)) for row in job.rows]
-        return [Finished(job, Outcomes.of(scored), job.places, 0.5)]
+        return [Finished(job, Outcomes.of(scored), job.places, seconds=0.5)]
 
     def cancel(self, windows: set[str]) -> None:
         self.cancelled |= windows

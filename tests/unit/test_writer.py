@@ -34,7 +34,15 @@ class Producer:
 
 
 def writer(clock: Callable[[], float] = lambda: 0.0) -> Writer:
-    return Writer(Settings(), Topics("s", "gnomon"), "d", "m", "g", clock=clock, stopping=lambda: False)
+    return Writer(
+        settings=Settings(),
+        topics=Topics("s", "gnomon"),
+        deployment="d",
+        member="m",
+        group="g",
+        clock=clock,
+        stopping=lambda: False,
+    )
 
 
 @pytest.mark.parametrize(("count", "room"), [(0, 1), (1, 1), (7, 1), (7, 3), (6, 3), (7, 7), (7, 100)])

@@ -95,7 +95,7 @@ def roles(settings: Settings, sql: bool) -> None:
         return
     with _connected(settings) as connection:
         made = make_roles(connection)
-    click.echo(f"made {' and '.join(made)}" if made else "both roles exist; their rights are set again")
+    click.echo(f"made {' and '.join(made)}" if made else "both roles exist; their rights were granted again")
 
 
 @db.command()
@@ -145,7 +145,7 @@ def _still_held(settings: Settings) -> dict[str, str]:
         config = future.result()
         retention = int(config["retention.ms"].value)
         if retention < 0:
-            held[resource.name] = "for ever: it has no retention.ms"
+            held[resource.name] = "forever: it has no retention.ms"
         else:
             # Kafka deletes a segment when its newest record is past retention, and starts a new one after segment.ms.
             longest = timedelta(milliseconds=retention + int(config["segment.ms"].value))

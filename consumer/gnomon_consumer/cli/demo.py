@@ -11,6 +11,7 @@ from rich.console import Console
 
 from gnomon_consumer.cli.json_option import echo_json, json_option
 from gnomon_consumer.quickstart.demo import demo as flights_demo
+from gnomon_consumer.quickstart.demo.folder import ALL_CAPTURES, Demo
 from gnomon_consumer.quickstart.demo.view import view_for
 from gnomon_consumer.reports import Answer
 from gnomon_consumer.reports.terminal import table
@@ -20,8 +21,8 @@ from gnomon_schemas.errors import GnomonError
 @click.command()
 @click.option(
     "--captures",
-    type=click.IntRange(1, flights_demo.ALL_CAPTURES),
-    default=flights_demo.ALL_CAPTURES,
+    type=click.IntRange(1, ALL_CAPTURES),
+    default=ALL_CAPTURES,
     show_default=True,
     help="How many flights to replay, starting on 1 April 2013.",
 )
@@ -43,7 +44,7 @@ def demo(captures: int, output: Path, keep: bool, reopen: bool, as_json: bool) -
     It needs no Docker, no root and no network. Kafka and PostgreSQL are embedded and stop with the demo.
     """
     signal.signal(signal.SIGTERM, _leave)
-    plan = flights_demo.Demo(output.absolute(), captures, keep)
+    plan = Demo(output.absolute(), captures, keep)
     if reopen:
         flights_demo.reopen(plan, click.echo)
         return
@@ -56,7 +57,7 @@ def demo(captures: int, output: Path, keep: bool, reopen: bool, as_json: bool) -
         raise GnomonError(f"the ledger does not close: {'; '.join(wrong)}")
 
 
-def show(outcome: dict[str, Any], answers: list[Answer], plan: flights_demo.Demo) -> None:
+def show(outcome: dict[str, Any], answers: list[Answer], plan: Demo) -> None:
     """Print the reports, the verdicts and the next commands."""
     console = Console()
     for answer in answers:
@@ -74,7 +75,7 @@ def show(outcome: dict[str, Any], answers: list[Answer], plan: flights_demo.Demo
     if outcome["report"]:
         console.print(f"The whole report is one file: {outcome['report']}", highlight=False, soft_wrap=True)
     hint = f"gnomon demo --open --output {plan.output}" if plan.keep else "gnomon demo --keep, then gnomon demo --open"
-    console.print(f"To ask the database yourself: {hint}", highlight=False, soft_wrap=True)
+    console.print(f"To query the database yourself: {hint}", highlight=False, soft_wrap=True)
 
 
 def _leave(_signum: int, _frame: FrameType | None) -> None:

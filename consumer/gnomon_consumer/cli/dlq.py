@@ -55,7 +55,7 @@ def list_(settings: Settings, deployment: str | None, as_json: bool) -> None:
 @click.argument("offset", type=click.IntRange(0))
 @click.option("--deployment", metavar="NAME", help="Only dead letters of this deployment.")
 def show(settings: Settings, partition: int, offset: int, deployment: str | None) -> None:
-    """Show one dead letter as JSON, with its bytes (hex) if Kafka still holds them and lets us read them."""
+    """Show one dead letter as JSON, with its bytes (hex) if Kafka still holds them and this user may read them."""
     with _connected(settings) as connection:
         found = letters(connection, settings.require_stream(), deployment, (partition, offset))
     if not found:
@@ -90,7 +90,7 @@ def replay(
 ) -> int:
     """Score dead letters again at their original coordinates and move those that succeed to the pairs.
 
-    Each moves exactly once, also when the command is run several times or in parallel. Status 1 if any stays.
+    Each is moved exactly once, even if the command runs several times or in parallel. Exit status 1 if any remains.
     """
     seconds, authorization = settings.score.call_seconds, settings.score.authorization
     spec = describe(location, None, None, None, provider, signature, seconds, authorization)

@@ -18,7 +18,7 @@ from gnomon_consumer.settings import Settings
     "--model",
     "location",
     metavar="MODEL",
-    help="Load this model as `gnomon score` does, and show what is read of its outputs.",
+    help="Load this model as `gnomon score` does, and show how its outputs are read.",
 )
 @click.option("--signature", metavar="FILE", help="The model's sidecar.")
 @json_option("Print one JSON list.")

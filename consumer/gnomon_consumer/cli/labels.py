@@ -55,9 +55,7 @@ def consume(settings: Settings, drain: bool, metrics: str | None) -> None:
     "--date-format", metavar="FORMAT", help="Format of the times, such as %d.%m.%Y; ISO 8601 is always accepted."
 )
 @click.option("--decimal-comma", is_flag=True, help="The decimal separator is a comma, as in 0,5.")
-@click.option(
-    "--skip-invalid", is_flag=True, help="Leave out rows that are not valid labels instead of refusing the file."
-)
+@click.option("--skip-invalid", is_flag=True, help="Skip rows that are not valid labels instead of refusing the file.")
 @json_option()
 def load(
     settings: Settings,

@@ -52,7 +52,7 @@ _MODEL_OPTIONS = (
         type=click.Choice(["challenger", "control"]),
         default="challenger",
         show_default=True,
-        help="What the deployment is.",
+        help="Role of the deployment.",
     ),
     click.option("--model-name", metavar="NAME", help="Name of the model; default: the file's name."),
     click.option(

@@ -1,4 +1,4 @@
-"""`gnomon replay`: captures of the live topic once more, as a load test or as another deployment sampled them."""
+"""`gnomon replay`: captures of the live topic again, as a load test or as another deployment sampled them."""
 
 import dataclasses
 from typing import Any, cast
@@ -48,7 +48,7 @@ def replay(
     deployment: str | None,
     as_json: bool,
 ) -> None:
-    """Send captures of the live topic to a model once more.
+    """Send captures of the live topic to a model again.
 
     With --rate: run a load test. It sends the newest captures at that rate, reports throughput, latency, CPU and
     memory, and writes nothing. With --like: make a new deployment that scores exactly the rows that another one
@@ -79,7 +79,15 @@ def replay(
             from gnomon_consumer.scorer.options import Options, StartAt
             from gnomon_consumer.scorer.replay.replay import Replay
 
-            options = Options(deployment, cast(Role, role), model, "replay", StartAt("earliest"), True, allow_network)
+            options = Options(
+                deployment=deployment,
+                role=cast(Role, role),
+                model=model,
+                member="replay",
+                start=StartAt("earliest"),
+                no_sampling=True,
+                allow_network=allow_network,
+            )
             done = Replay(settings, options, like, stop.is_set).run()
             _show(done, as_json)
         elif rate is not None:

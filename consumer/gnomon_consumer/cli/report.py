@@ -15,6 +15,24 @@ from gnomon_consumer.reports.hints import hint
 from gnomon_consumer.reports.query import open_reports
 from gnomon_consumer.settings import Settings
 
+# What the arguments of single reports take, shown in their help.
+_METAVARS = {
+    "against": "NAME",
+    "bins": "N",
+    "compare": "RULE",
+    "exact": "yes|no",
+    "expression": "SQL",
+    "horizon": "SPAN",
+    "k": "N",
+    "key": "KEY",
+    "reference": "NAME",
+    "slice": "SLICE",
+    "step": "SPAN",
+    "tolerance": "NUMBER",
+    "top": "N",
+    "unit": "UNIT",
+}
+
 
 @click.group()
 def report() -> None:
@@ -32,7 +50,15 @@ def _command(kind: Report) -> click.Command:
         time_zone: str | None = None,
         **extra: str | None,
     ) -> None:
-        question = Question(settings.require_stream(), deployment, since, until, segment_of(segment), time_zone, extra)
+        question = Question(
+            settings.require_stream(),
+            deployment,
+            since=since,
+            until=until,
+            segment=segment_of(segment),
+            time_zone=time_zone,
+            extra=extra,
+        )
         with open_reports(settings.require_database_url()) as connection:
             answer = ask(connection, kind.name, question)
             if remark := hint(connection, question, list(answer.rows)):
@@ -43,7 +69,9 @@ def _command(kind: Report) -> click.Command:
     command: Any = settings_options(stream=True, database=True, kafka=False)(run)
     command = format_option(command)
     for name in reversed(kind.arguments):
-        option = pair_options.get(name) or click.option(f"--{name.replace('_', '-')}", help=kind.extra[name])
+        option = pair_options.get(name) or click.option(
+            f"--{name.replace('_', '-')}", metavar=_METAVARS[name], help=kind.extra[name]
+        )
         command = option(command)
     command = pair_options["deployment"](command)
     made: click.Command = click.command(kind.name.replace("_", "-"))(command)

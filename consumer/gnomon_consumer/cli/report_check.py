@@ -78,7 +78,7 @@ def check(
         now, begin = datetime.now(UTC), since
         if begin is None and settings.report.last_seconds is not None:
             begin = (until or now) - timedelta(seconds=settings.report.last_seconds)
-        found = _findings(url, Question(stream, deployment, begin, until), bounds)
+        found = _findings(url, Question(stream, deployment, since=begin, until=until), bounds)
         if textfile is not None:
             try:
                 write_to_textfile(str(textfile), metrics(stream, found, now.timestamp()))

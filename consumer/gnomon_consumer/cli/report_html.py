@@ -40,7 +40,14 @@ def html(
     from gnomon_consumer.reports.html import render
     from gnomon_consumer.reports.page import gather
 
-    question = Question(settings.require_stream(), deployment, since, until, segment_of(segment), time_zone)
+    question = Question(
+        settings.require_stream(),
+        deployment,
+        since=since,
+        until=until,
+        segment=segment_of(segment),
+        time_zone=time_zone,
+    )
     with open_reports(settings.require_database_url()) as connection:
         page = gather(connection, question, datetime.now(UTC))
         if not any(row.get("n") for row in page.reports["agreement"]) and (

@@ -7,7 +7,6 @@ from typing import Any
 import rich_click as click
 from rich.console import Console
 
-# They use the options above, hence the late import.
 from gnomon_consumer.cli.json_option import asked_pretty, pretty_option
 from gnomon_consumer.reports import Answer
 from gnomon_consumer.reports.query import LIVE_VERSION
@@ -101,6 +100,6 @@ pair_options: dict[str, Callable[[Any], Any]] = {
     "until": click.option("--until", type=Moment(), help="Only requests before this time (event time)."),
     "segment": _segment_options,
     "time_zone": click.option(
-        "--time-zone", help="Time zone of hours and days; default: the stream's, see `streams set`."
+        "--time-zone", metavar="ZONE", help="Time zone of hours and days; default: the stream's, see `streams set`."
     ),
 }

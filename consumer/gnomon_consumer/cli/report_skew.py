@@ -60,7 +60,7 @@ def skew(
             )
         texts = [files.KEY, *(name for name, column in columns.items() if column.kind == "text")]
         table, names = files.chosen(read_table(file, texts), columns, features, str(file))
-        files.put(connection, table, columns)
+        files.copy_file(connection, table, columns)
         answer = ask_report(connection, SKEW, _question(stream, names, tolerance, **asked))
     show(answer, output)
     if output == "table":
@@ -73,7 +73,9 @@ def _question(
     until: datetime | None, segment: tuple[str, ...], time_zone: str | None,
 ) -> Question:  # fmt: skip
     extra = {"features": features, "tolerance": tolerance}
-    return Question(stream, deployment, since, until, segment_of(segment), time_zone, extra)
+    return Question(
+        stream, deployment, since=since, until=until, segment=segment_of(segment), time_zone=time_zone, extra=extra
+    )
 
 
 def _meeting(answer: Answer) -> list[str]:

@@ -57,7 +57,7 @@ def infer(sample: Path, name: str, leave_out: tuple[str, ...], output: Path | No
 )
 @json_option()
 def check(old: Path, new: Path, require: Required, as_json: bool) -> None:
-    """Say whether two versions of a feature record are compatible: OLD and NEW are `.avsc` files.
+    """Check whether two versions of a feature record are compatible: OLD and NEW are `.avsc` files.
 
     Backward: NEW reads what OLD wrote. Forward: OLD reads what NEW wrote. Exit status 1 if --require does not hold.
     "models" says what a challenger does with captures that lack a feature it needs.

@@ -57,8 +57,8 @@ def _shown(name: str, value: Any) -> str:
 def set_(settings: Settings) -> None:
     """Store the options given here and the settings of `[stream_settings]` in the configuration.
 
-    A new stream is created. An empty text removes a setting. After a change of the tolerance the agreement of all
-    stored pairs is counted again.
+    A new stream is created. An empty text removes a setting. After a change of the tolerance, the agreement of
+    all stored pairs is counted again.
     """
     declared = settings.stream_settings
     if not declared.model_dump(exclude_none=True):

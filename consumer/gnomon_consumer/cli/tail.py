@@ -31,7 +31,7 @@ from gnomon_consumer.settings import Settings
 @click.option("--count", type=click.IntRange(1), default=None, help="Number of updates; default: until Ctrl-C.")
 @settings_options(stream=True, database=True, kafka=False)
 def tail(settings: Settings, deployment: str | None, every: float, seconds: float, count: int | None) -> None:
-    """Show rate, lag, sampling fraction, agreement and errors of each deployment, again and again.
+    """Show rate, lag, sampling fraction, agreement and errors of each deployment, updated continuously.
 
     A terminal shows a table that is updated; other outputs get one JSON object per deployment and update.
     """

@@ -41,7 +41,7 @@ def topics() -> None:
 def create(
     settings: Settings, partitions: int | None, deployments: tuple[str, ...], replication: int | None, as_json: bool
 ) -> None:
-    """Create the topics of the stream that are missing. Existing topics are not changed, with two exceptions.
+    """Create the missing topics of a stream. Existing topics are not changed, with two exceptions.
 
     --partitions adds partitions to the live topic, and --deployment to the shadow topic of that deployment.
     """

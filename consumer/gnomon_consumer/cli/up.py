@@ -24,7 +24,7 @@ folder_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option
 @folder_option
 @json_option("Print one JSON object instead of shell lines.")
 def up(folder: Path, as_json: bool) -> None:
-    """Start an embedded Kafka and PostgreSQL and leave them up; print the environment variables that name them.
+    """Start an embedded Kafka and PostgreSQL and leave them up; print the environment variables that point to them.
 
     `eval "$(gnomon up)"` sets them in a shell. The database is upgraded and kept in the folder. The embedded Kafka
     keeps its topics in memory until `gnomon down`. Use it to try Gnomon on one machine: it has no security and no

@@ -174,7 +174,8 @@ def _check_revision(session: Session) -> None:
         )
     if stands > needed:
         raise ConfigurationError(
-            f"the database is at {stands}, which a newer Gnomon made, and this program knows {needed}: install that one"
+            f"the database is at {stands}, created by a newer Gnomon; this program supports up to {needed}:"
+            " install the newer one"
         )
 
 
@@ -189,7 +190,7 @@ def _open(kind: type[C], url: str, application: str, access: Access) -> C:
     if encoding != "UTF8":
         connection.close()
         raise ConfigurationError(
-            f"the database at {address.shown} is encoded in {encoding}, which cannot hold every text:"
+            f"the database at {address.shown} is encoded in {encoding}, which cannot store every text:"
             " create it with createdb --encoding UTF8 --template template0"
         )
     return connection

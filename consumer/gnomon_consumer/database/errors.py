@@ -50,12 +50,12 @@ _PLAIN: dict[str, str] = {
     "55P03": "a lock is held by another session (lock_timeout): try again later",
     "40": "another transaction interfered: try again",
     "53100": "the server's disk is full",
-    "53300": "the server has no connection left: raise max_connections, or go through a pooler",
+    "53300": "the server has no free connection: raise max_connections, or use a pooler",
     "53": "the server lacks a resource",
-    "57": "the server ends its sessions or is starting",
-    "58": "the server has an error of its system",
-    "08": "the connection broke",
-    "XX": "the server has an internal error: look into its log",
+    "57": "the server is shutting down or starting up",
+    "58": "the server reports a system error",
+    "08": "the connection was lost",
+    "XX": "the server has an internal error: see its log",
 }
 _WAITS = ("25P03", "57P05", "55P03", "40", "53", "57", "58", "08")
 _CONFIGURED = ("42P01", "42703", "42704", "42883", "3F000")
@@ -74,7 +74,7 @@ def explain(error: BaseException) -> GnomonError | None:
         return ConfigurationError(_missing_right(error, said))
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return ConfigurationError(
-            f"PostgreSQL takes no writes ({said}): it is a replica, or default_transaction_read_only is on;"
+            f"PostgreSQL accepts no writes ({said}): it is a replica, or default_transaction_read_only is on;"
             " set database_url to the primary"
         )
     if isinstance(error, errors.QueryCanceled):
@@ -89,7 +89,7 @@ def explain(error: BaseException) -> GnomonError | None:
     where = getattr(error, "gnomon_where", "")
     at = f" at {where}" if where else ""
     if state.startswith(_WAITS) or (not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)):
-        return DependencyUnreachableError(f"PostgreSQL{at}: {meaning or 'the connection broke'}: {said}")
+        return DependencyUnreachableError(f"PostgreSQL{at}: {meaning or 'the connection was lost'}: {said}")
     return GnomonError(f"PostgreSQL{at} refuses: {said}" + (f" ({state})" if state else ""))
 
 
@@ -109,7 +109,7 @@ _REFUSED: tuple[tuple[str, str], ...] = (
         "the password is wrong, or has expired (VALID UNTIL): check database_url, PGPASSWORD or the password file",
     ),
     (r"no password supplied|empty password", "the server asks for a password: give it in database_url or PGPASSWORD"),
-    (r"pg_hba\.conf", "pg_hba.conf of the server does not let this role in from here"),
+    (r"pg_hba\.conf", "the server's pg_hba.conf does not allow this role from this host"),
     (r"database \S+ does not exist|no such database", "create it: createdb NAME, then `gnomon db upgrade`"),
     (r"role \S+ does not exist|no such user", "create the role, or set another user in database_url"),
     (r"not permitted to log in", "the role has no LOGIN: alter role … login"),
@@ -121,7 +121,7 @@ _REFUSED: tuple[tuple[str, str], ...] = (
     ),
     (
         r"requires a valid client certificate|SSL error: .* alert",
-        "the server does not take the client's certificate: check sslcert and sslkey",
+        "the server rejects the client's certificate: check sslcert and sslkey",
     ),
     (r"does not support SSL|SSL was required", "the server has no TLS: check sslmode"),
     (r"certificate file|private key file|could not load", "check sslcert, sslkey and sslpassword"),
@@ -163,13 +163,13 @@ def refused(error: psycopg.Error, where: str) -> GnomonError:
     if isinstance(error, psycopg.ProgrammingError):
         return ConfigurationError(f"PostgreSQL at {where} refuses the connection: {said}")
     if _NOT_THE_KIND.search(said):
-        return DependencyUnreachableError(f"PostgreSQL at {where} is not what target_session_attrs asks for: {said}")
+        return DependencyUnreachableError(f"PostgreSQL at {where} does not satisfy target_session_attrs: {said}")
     if _ANSWERED.search(str(error)):
         if _PASSES.search(said):
-            return DependencyUnreachableError(f"PostgreSQL at {where} takes no connection now: {said}")
+            return DependencyUnreachableError(f"PostgreSQL at {where} accepts no connections now: {said}")
         return DependencyUnreachableError(
             f"PostgreSQL at {where} refuses the connection: {said}: check password, role and database; with"
-            " lc_messages = 'C' in the server's configuration Gnomon knows which it is"
+            " lc_messages = 'C' in the server's configuration, Gnomon can name the cause"
         )
     return DependencyUnreachableError(f"no PostgreSQL at {where}: {said}")
 

@@ -19,7 +19,7 @@ _COLUMNS = sql.SQL(", ").join(sql.Identifier(c.name) for c in pairs.columns if c
 SQL = queries_of(__package__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Maintained:
     """The results of `maintain`; partitions in `locked` are left for the next run.
 

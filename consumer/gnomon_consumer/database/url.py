@@ -129,10 +129,10 @@ def _refusal(libpq: str) -> str:
     if named is not None:
         instead = _FOREIGN.get(named[1])
         if instead is not None:
-            return f"database_url has the parameter {named[1]}, which is not libpq's: write {instead}"
+            return f"database_url has the parameter {named[1]}, which libpq does not know: write {instead}"
         return f"database_url has a parameter that libpq does not know; {_ESCAPE}"
     if "percent-encoded" in libpq:
-        return f"database_url has a % that begins no escape; {_ESCAPE}"
+        return f"database_url has a % that does not begin an escape; {_ESCAPE}"
     if "://" in libpq or "URI" in libpq:
         return f"database_url is not a URL that libpq can read; {_ESCAPE}"
     return "database_url is not libpq's key=value form: quote a value with spaces, password='…'"

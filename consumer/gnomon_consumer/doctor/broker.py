@@ -1,6 +1,6 @@
 """The doctor's checks of Kafka: topics, settings, schemas, and whether captures can be read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -21,8 +21,8 @@ Config = Mapping[str, Any]
 FOR_EVER = 2**63
 
 
-def answers(settings: Settings) -> "Iterator[Finding] | Any":
-    """Check that a broker answers; return its metadata, None without an answer."""
+def answers(settings: Settings) -> Generator[Finding, None, ClusterMetadata | None]:
+    """Check that a broker answers; return its metadata, or None without an answer."""
     try:
         metadata = clients.list_topics(settings)
     except DependencyUnreachableError as error:
@@ -106,7 +106,7 @@ def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str,
         limit = int(found[item.name]["max.message.bytes"])
         if limit < sizes.LEAST_BYTES:
             yield wrong(
-                item.name, f"max.message.bytes={limit}, too few for Gnomon's records", "max.message.bytes=1048588"
+                item.name, f"max.message.bytes={limit}, too small for Gnomon's records", "max.message.bytes=1048588"
             )
     if names.live not in found:
         return
@@ -118,7 +118,7 @@ def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str,
             # Live records that outlive the shadow's could be scored, but never joined.
             yield wrong(item.name, f"retention.ms={own}, less than the live topic", setting)
         if item.name == names.dead_letters and own > live:
-            yield wrong(item.name, "a longer retention.ms than the live topic, whose bytes it holds", setting)
+            yield wrong(item.name, "a longer retention.ms than the live topic, whose captures it holds", setting)
 
 
 def _transactions(broker: str, config: Config) -> Iterator[Finding]:
@@ -127,7 +127,7 @@ def _transactions(broker: str, config: Config) -> Iterator[Finding]:
         yield Finding(
             "transactions",
             "failed",
-            f"broker {broker} allows transactions of {longest} ms at most, the scorer asks for"
+            f"broker {broker} allows transactions of at most {longest} ms, the scorer needs"
             f" {clients.TRANSACTION_TIMEOUT_MS}",
             f"raise the broker's transaction.max.timeout.ms to {clients.TRANSACTION_TIMEOUT_MS}",
         )
@@ -137,7 +137,7 @@ def _transactions(broker: str, config: Config) -> Iterator[Finding]:
         "group offsets": int(config.get("offsets.retention.minutes", 0)) / 1440,
     }
     kept = ", ".join(f"{name} for {value:g} days" for name, value in days.items())
-    yield Finding("transactions", "ok", f"broker {broker} keeps {kept}; neither decides where anything resumes")
+    yield Finding("transactions", "ok", f"broker {broker} keeps {kept}; neither affects where a service resumes")
 
 
 def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[Finding]:

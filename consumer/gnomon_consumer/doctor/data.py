@@ -1,6 +1,6 @@
 """The doctor's checks of PostgreSQL: revision, roles, partitions, and whether every capture is in one bucket."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,13 +59,13 @@ def _identity(
         if stored == [cluster_id, now]:
             yield Finding("identity", "ok", f"{what}: read from this {topic}")
         else:
-            changed = "another cluster" if stored[0] != cluster_id else f"another {topic}, re-created since"
-            remedy = "use another database, or for pairs another deployment; offsets of the two must not mix"
-            yield Finding("identity", "failed", f"{what}: came from {changed}", remedy)
+            changed = "another cluster" if stored[0] != cluster_id else f"another {topic}, which was re-created"
+            remedy = "use another database, or for pairs another deployment: offsets of two topics must not mix"
+            yield Finding("identity", "failed", f"{what}: read from {changed}", remedy)
 
 
-def answers(settings: Settings) -> "Iterator[Finding] | Any":
-    """Return whether the database answers and is of this version; returns both as one."""
+def answers(settings: Settings) -> Generator[Finding, None, bool]:
+    """Check that the database answers and has the version of this program; return whether both hold."""
     url = settings.require_database_url()
     try:
         with connections.engine_for(url, connections.Access.WRITE).connect() as connection:
@@ -108,18 +108,25 @@ def _partitions(connection: Connection, now: datetime) -> Iterator[Finding]:
     if missing:
         days = " and ".join(f"{day:%Y-%m-%d}" for day in missing)
         if manager is None:
-            yield Finding("partitions", "note", f"none yet for {days}; the joiner makes it when it is needed", maintain)
+            yield Finding(
+                "partitions", "note", f"none yet for {days}; the joiner creates it when it is needed", maintain
+            )
         else:
             yield Finding(
                 "partitions",
                 "failed",
-                f"none for {days}; pairs of then would go to the default one",
-                f"run {manager.name}'s maintenance, which is in charge",
+                f"none for {days}; pairs of these days would go to the default partition",
+                f"run the maintenance of {manager.name}, which manages the partitions",
             )
     waiting, old = maintenance.waiting_in_default(connection), maintenance.past_retention(connection)
     if waiting:
         remedy = maintain if manager is None else f"move them with {manager.name}'s partition_data procedures"
-        yield Finding("partitions", "note", f"{waiting} pairs are in the default one without need", remedy)
+        yield Finding(
+            "partitions",
+            "note",
+            f"{waiting} pairs are in the default partition and have a partition of their own",
+            remedy,
+        )
     if old:
         yield Finding("partitions", "note", f"{len(old)} past retention: {', '.join(old)}", maintain)
     if not missing and not waiting and not old:
@@ -132,7 +139,7 @@ def _lost(connection: Connection, stream: str, first_offsets: Mapping[int, int])
     remedy = "raise retention.ms of the live topic, or give the joiner more members"
     for deployment, orphans, unread in orphaned:
         if orphans or unread:
-            text = f"{deployment}: {orphans} orphans, {unread} captures expired before they were counted again"
+            text = f"{deployment}: {orphans} orphans, {unread} captures expired before the joiner counted them"
             yield Finding("orphans", "note", text, remedy)
         else:
             yield Finding("orphans", "ok", f"{deployment}: none")
@@ -160,7 +167,7 @@ def _ledger(connection: Connection, stream: str) -> Iterator[Finding]:
             "a bug, or a manual change in the database: keep both logs and report it",
         )
     if len(differences) > SHOWN_DIFFERENCES:
-        yield Finding("ledger", "failed", f"and {len(differences) - SHOWN_DIFFERENCES} differences more")
+        yield Finding("ledger", "failed", f"and {len(differences) - SHOWN_DIFFERENCES} more differences")
     if not differences:
         row = connection.execute(SQL["captures"], [stream]).fetchone()
         assert row is not None
@@ -199,4 +206,4 @@ def _labels(connection: Connection, stream: str) -> Iterator[Finding]:
         remedy = "look for a wrong zone or unit of time in the labels, or for an id that is used twice"
         yield Finding("labels", "note", f"{row[0]} requests have a label observed before their capture", remedy)
     else:
-        yield Finding("labels", "ok", "none was observed before its capture")
+        yield Finding("labels", "ok", "no label was observed before its capture")

@@ -10,9 +10,9 @@ _ALLOW = "allow Landlock (Linux 5.13) in the container's seccomp profile, or nam
 _REMEDIES = {
     "files": _ALLOW,
     "secrets": _ALLOW,
-    "network": "allow seccomp filters or network namespaces; give the container no route but to Kafka",
+    "network": "allow seccomp filters or network namespaces; let the container reach only Kafka",
     "calls": "allow seccomp filters (the system calls seccomp and prctl)",
-    "processes": "allow process namespaces: only a worker's own keeper ends what a model detaches",
+    "processes": "allow process namespaces: without them, only its keeper ends what a worker detaches",
     "memory": "the address space of a worker is not limited: limit the container's memory",
     "environment": _ALLOW,
     "user": "run the scorer as an ordinary user, or leave it CAP_SETUID, CAP_SETGID and CAP_KILL",

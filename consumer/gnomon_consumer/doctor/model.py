@@ -40,7 +40,7 @@ def examine_model(settings: Settings, location: str, signature: str | None) -> I
             found, _ = rehearse(workers.pool, rows, score.batch_rows, lambda: False)
             check_warm_up(found, made_up=True, allow_failing=False)
             answered = sum(one["error"] is None for one in found)
-            yield Finding("model", "ok", f"answers {answered} of {len(found)} made-up rows")
+            yield Finding("model", "ok", f"answers {answered} of {len(found)} generated rows")
     except DependencyUnreachableError as error:
         yield Finding("model", "unreachable", str(error), "start the server, or check its address")
     except GnomonError as error:

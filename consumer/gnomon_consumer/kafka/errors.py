@@ -106,12 +106,12 @@ def refusal(error: KafkaError, *needed: Right) -> ConfigurationError | None:
     # A listener of another protocol closes the connection: librdkafka guesses the reason, and has no error code for it.
     if code in TLS and "certificate verify failed" in said:
         return ConfigurationError(
-            f"Kafka's certificate is not trusted: {said}: its authority is not in ssl.ca.location, it has expired, or"
-            " it is for another host name than that in bootstrap_servers"
+            f"Kafka's certificate is not trusted: {said}: its CA is not in ssl.ca.location, it has expired, or"
+            " it was issued for a host name that is not in bootstrap_servers"
         )
     if code in TLS or (code == KafkaError._TRANSPORT and ("SSL handshake" in said or "security.protocol" in said)):
         return ConfigurationError(
-            f"no connection to Kafka by this protocol: {said}: check security.protocol, ssl.ca.location,"
+            f"no connection to Kafka with this protocol: {said}: check security.protocol, ssl.ca.location,"
             " ssl.certificate.location and ssl.key.location in [kafka.properties] or -X"
         )
     # A broker gives an idempotent producer its id only if the user may write to some topic; librdkafka may call the

@@ -18,7 +18,7 @@ Headers = list[tuple[str, str | bytes | None]]
 DEFAULT_BYTES = 1_000_000
 """librdkafka's own `message.max.bytes`; Kafka's default for a topic is larger."""
 LEAST_BYTES = 10_000
-"""The record of a window with many strata has some thousand bytes, and cannot be cut."""
+"""The record of a window with many strata has a few thousand bytes, and cannot be cut."""
 _OVERHEAD = 300
 """Bytes that the record format adds to a single message at most, its batch and the headers made here included."""
 _OF_A_HEADER = 10

@@ -27,7 +27,7 @@ class Maturity:
         """Return a sentence on what the reports can show now, and on what is missing if they can show nothing."""
         if self.watermark is None:
             return (
-                "no request is mature: nothing says until when these labels are complete. Load the file again with"
+                "no request is mature: it is unknown until when these labels are complete. Load the file again with"
                 " --complete-until TIME (every label observed before TIME is known), or run `gnomon labels consume`"
             )
         ends = ", ".join(

@@ -36,7 +36,7 @@ class Formats:
         except ValueError as error:
             raise ConfigurationError(f"--date-format {self.times}: {error}") from None
         if "%d" not in self.times and "%j" not in self.times and self.times not in ("%c", "%x"):
-            raise ConfigurationError(f"--date-format {self.times}: it names no day (%d)")
+            raise ConfigurationError(f"--date-format {self.times}: it has no day (%d)")
 
 
 def is_empty(value: Any) -> bool:
@@ -56,7 +56,7 @@ def number(name: str, value: Any, formats: Formats = Formats()) -> float | None:
     if isinstance(value, str) and formats.decimal_comma:
         if "." in value and not _GROUPED.fullmatch(value.strip()):
             raise ValueError(
-                f"{name}: {value!r} has a point that separates no thousands, in a file with --decimal-comma"
+                f"{name}: {value!r} has a point that is not a thousands separator, in a file with --decimal-comma"
             )
         value = value.replace(".", "").replace(",", ".")
     try:

@@ -14,7 +14,7 @@ MOST_CATEGORIES = 100
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """One row of `reference_profiles`; see that table for the meaning of each part."""
 
@@ -54,9 +54,19 @@ def profile(feature: str, kind: str, values: Sequence[Any], weights: Floats) -> 
     shares = np.bincount(np.searchsorted(edges, x, side="right"), weights=masses, minlength=len(edges) + 1)
     points, kept = _thin(x, masses)
     return Profile(
-        feature, kind, len(values), size, null_share, nan_share, edges.tolist(), [], True, shares.tolist(),
-        points.tolist(), kept.tolist(),
-    )  # fmt: skip
+        feature=feature,
+        kind=kind,
+        n=len(values),
+        n_effective=size,
+        null_share=null_share,
+        nan_share=nan_share,
+        edges=edges.tolist(),
+        categories=[],
+        complete=True,
+        shares=shares.tolist(),
+        points=points.tolist(),
+        masses=kept.tolist(),
+    )
 
 
 def _text(feature: str, values: list[str], weights: Floats, n: int, size: float, null_share: float) -> Profile:
@@ -65,9 +75,19 @@ def _text(feature: str, values: list[str], weights: Floats, n: int, size: float,
     order = np.argsort(-masses, kind="stable")[:MOST_CATEGORIES]
     shares = [*masses[order].tolist(), float(max(0.0, 1 - masses[order].sum())) if len(names) > len(order) else 0.0]
     return Profile(
-        feature, "text", n, size, null_share, 0.0, [], [str(name) for name in names[order]], len(names) == len(order),
-        shares, [], [],
-    )  # fmt: skip
+        feature=feature,
+        kind="text",
+        n=n,
+        n_effective=size,
+        null_share=null_share,
+        nan_share=0.0,
+        edges=[],
+        categories=[str(name) for name in names[order]],
+        complete=len(names) == len(order),
+        shares=shares,
+        points=[],
+        masses=[],
+    )
 
 
 def _distribution(x: Floats, weights: Floats) -> tuple[Floats, Floats]:

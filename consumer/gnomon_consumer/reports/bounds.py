@@ -51,7 +51,7 @@ class Comparison:
         return _COMPARE[self.sign](value, self.limit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bound:
     """One bound, as written and as understood."""
 
@@ -62,7 +62,7 @@ class Bound:
     condition: Comparison | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BoundResult:
     """One row compared with one bound: `state` is met, broken or unknown; `value` is None without a number."""
 
@@ -91,7 +91,7 @@ def parse(text: str) -> Bound:
     condition = None
     if match["if_column"]:
         condition = Comparison(match["if_column"], match["if_sign"], _limit(text, match["if_limit"]))
-    return Bound(" ".join(text.split()), match["report"], where, wanted, condition)
+    return Bound(text=" ".join(text.split()), report=match["report"], where=where, wanted=wanted, condition=condition)
 
 
 def _limit(text: str, written: str) -> float:
@@ -119,7 +119,16 @@ def hold(bound: Bound, columns: Iterable[str], rows: Iterable[Row]) -> list[Boun
     if findings:
         return findings
     problems = [str(row["status"]) for row in rows if row.get("status", "ok") != "ok"]
-    return [BoundResult(bound.text, None, None, None, UNKNOWN, problems[0] if problems else "no row fits it")]
+    return [
+        BoundResult(
+            bound=bound.text,
+            deployment=None,
+            role=None,
+            value=None,
+            state=UNKNOWN,
+            reason=problems[0] if problems else "no row matches it",
+        )
+    ]
 
 
 def _finding(bound: Bound, row: Row) -> BoundResult:
@@ -134,7 +143,14 @@ def _finding(bound: Bound, row: Row) -> BoundResult:
         reason = f"its {bound.condition.column} is {behind}"
     else:
         state = MET if bound.wanted.holds(value) else BROKEN
-    return BoundResult(bound.text, row.get("deployment"), row.get("role"), value, state, reason)
+    return BoundResult(
+        bound=bound.text,
+        deployment=row.get("deployment"),
+        role=row.get("role"),
+        value=value,
+        state=state,
+        reason=reason,
+    )
 
 
 def _fulfilled(condition: Comparison, row: Row) -> bool:
@@ -164,11 +180,11 @@ def metrics(stream: str, findings: Sequence[BoundResult], now: float) -> Collect
     labels = ["stream", "deployment", "role", "bound"]
     state = Gauge(
         "gnomon_bound_state",
-        "1: the bound is met, 0: it is broken, -1: too little is known.",
+        "1: the bound is met, 0: it is broken, -1: unknown, for lack of data.",
         labels,
         registry=registry,
     )
-    value = Gauge("gnomon_bound_value", "The number that the bound is about.", labels, registry=registry)
+    value = Gauge("gnomon_bound_value", "The value that the bound limits.", labels, registry=registry)
     worst: dict[tuple[str, str, str, str], BoundResult] = {}
     for finding in findings:
         key = (stream, finding.deployment or "", finding.role or "", finding.bound)
@@ -179,7 +195,7 @@ def metrics(stream: str, findings: Sequence[BoundResult], now: float) -> Collect
         if finding.value is not None:
             value.labels(*key).set(finding.value)
     Gauge(
-        "gnomon_bound_time_seconds", "When the bounds were looked at last, Unix seconds.", ["stream"], registry=registry
+        "gnomon_bound_time_seconds", "When the bounds were last checked, Unix seconds.", ["stream"], registry=registry
     ).labels(stream).set(now)
     return registry
 

@@ -47,7 +47,7 @@ WIDTH = 5.0
 CONTROL_LOOK = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """One point with its interval: its place (a row of the chart or a day), its series, and its look.
 

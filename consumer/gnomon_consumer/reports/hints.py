@@ -12,9 +12,10 @@ from gnomon_consumer.reports.query import LIVE_VERSION, Question, Row
 SQL = queries_of(__package__)
 
 _SCORE = (
-    "captures are scored and joined by `gnomon score` and `gnomon join`, or `gnomon run`; `gnomon doctor` looks why not"
+    "captures are scored and joined by `gnomon score` and `gnomon join`, or `gnomon run`;"
+    " `gnomon doctor` finds out why they are not"
 )
-_LABEL = "the truth comes by `gnomon labels load FILE`, or `gnomon labels consume`, to any request, however late"
+_LABEL = "labels come from `gnomon labels load FILE` or `gnomon labels consume`; they may arrive long after the request"
 _SHORTER = (
     "`gnomon streams set --horizon '1 hour'` declares a shorter horizon; `gnomon labels load --complete-until TIME`"
 )
@@ -26,12 +27,12 @@ _NEXT = {
     "nothing captured in this period": _SCORE,
     "nothing received from any producer": _SCORE,
     "no labels stored yet": _LABEL,
-    "labels are stored, but nothing says until when they are complete": (
-        "`gnomon labels load FILE --complete-until TIME` says it of a file, `gnomon labels consume` of the topic"
+    "labels are stored, but it is unknown until when they are complete": (
+        "`gnomon labels load FILE --complete-until TIME` states it for a file, `gnomon labels consume` for the topic"
     ),
-    "no label has come for any of these pairs": _LABEL,
+    "no label has arrived for any of these pairs": _LABEL,
     "no pair is old enough for this horizon": "pairs mature when their labels do: see `gnomon report labels`",
-    "no request scored one at a time in this period": "`score.probe_rows` says how many are, for latency's sake",
+    "no request scored one at a time in this period": "`score.probe_rows` sets how many are, to measure latency",
 }
 
 _MOST = 20

@@ -25,8 +25,8 @@ ERRORS = (
 )
 # The note on an interval that does not use the clusters of its own pairs.
 BY = {
-    "cohort": "; of clusters the interval knows what they shared in the newest sealed cohort",
-    "rows": "; of clusters the interval knows nothing yet",
+    "cohort": "; for clusters, the interval uses the newest sealed cohort",
+    "rows": "; the interval does not account for clusters yet",
 }
 
 

@@ -18,7 +18,7 @@ MOST_DISAGREEMENTS = 10
 TIMES = ("weekday", "hour")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """The rows of every part of the report; `challengers` and `control` are rows of `report_v1.deployments`.
 

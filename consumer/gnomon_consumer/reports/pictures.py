@@ -25,9 +25,18 @@ def quality(page: Page, measures: Sequence[dict[str, Any]]) -> Markup:
             continue
         sign = 1 if entry["metric"] in wording.HIGHER else -1
         scale = 0 if entry["equal"] else sign / abs(live)
-        ends = sorted(scale * row[end] for end in ("low", "high"))
+        low, high = sorted(scale * row[end] for end in ("low", "high"))
         name = entry["deployment"]
-        points.append(Estimate(wording.NAMES[entry["metric"]], name, page.look(name), scale * row["estimate"], *ends))
+        points.append(
+            Estimate(
+                place=wording.NAMES[entry["metric"]],
+                series=name,
+                look=page.look(name),
+                value=scale * row["estimate"],
+                low=low,
+                high=high,
+            )
+        )
     if not points:
         return Markup("")
     title = f"Difference from live with the labels that arrived within {last}; right of zero the shadow is better"
@@ -44,12 +53,16 @@ def of_slice(page: Page, slice_: str, rows: Sequence[Row]) -> Markup:
     """Return agreement, or the mean difference of numbers, for each value of a slice."""
     points = [
         Estimate(
-            _place(visible(row["value"])), name := row["deployment"], page.look(name), row["estimate"], row["low"],
-            row["high"],
+            place=_place(visible(row["value"])),
+            series=row["deployment"],
+            look=page.look(row["deployment"]),
+            value=row["estimate"],
+            low=row["low"],
+            high=row["high"],
         )
         for row in rows
         if row["estimate"] is not None
-    ]  # fmt: skip
+    ]
     if not points:
         return Markup("")
     _, words, axis, scale = DIFFERENCE if page.by_values else AGREEMENT
@@ -68,7 +81,7 @@ def timelines(page: Page) -> list[tuple[str, Markup]]:
         ("sampling_fraction", "Share of the captures that was sampled, by day", "sampled", SHARES),
     ):
         points = [
-            Estimate(row["at"], row["deployment"], page.look(row["deployment"]), row[column])
+            Estimate(place=row["at"], series=row["deployment"], look=page.look(row["deployment"]), value=row[column])
             for row in page.timeline
             if row[column] is not None
         ]

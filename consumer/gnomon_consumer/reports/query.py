@@ -1,7 +1,7 @@
 """Query one report from the database."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,7 @@ class Question:
 
     stream: str
     deployment: str | None = None
+    _: KW_ONLY
     since: datetime | None = None
     until: datetime | None = None
     segment: Mapping[str, str] | None = None
@@ -54,12 +55,12 @@ class Question:
         given = {name: value for name, value in given.items() if value is not None}
         unknown = sorted(set(given) - set(report.arguments))
         if unknown:
-            raise ConfigurationError(f"report {report.name} cannot be narrowed by {', '.join(unknown)}")
+            raise ConfigurationError(f"report {report.name} has no filter {', '.join(unknown)}")
         slice_ = given.get("slice")
         if slice_ is not None and slice_ not in report.slices and not self._by_segment(report, slice_):
             known = (*report.slices, *(("segment:KEY",) if "all" in report.slices else ()))
             raise ConfigurationError(
-                f"report {report.name.replace('_', '-')} knows no slice {slice_}; there are {', '.join(known)}"
+                f"report {report.name.replace('_', '-')} has no slice {slice_}; there are {', '.join(known)}"
             )
         return {"stream": self.stream, "deployment": self.deployment, **given}
 

@@ -96,7 +96,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def put(connection: psycopg.Connection[Any], table: pa.Table, columns: Mapping[str, StoredFeature]) -> None:
+def copy_file(connection: psycopg.Connection[Any], table: pa.Table, columns: Mapping[str, StoredFeature]) -> None:
     """Copy what `chosen` returned into the transaction's temporary table `offline_features`.
 
     Raises ConfigurationError if the role may not create one.

@@ -13,6 +13,8 @@ from gnomon_consumer.reports.numbers import NOTHING, fixed, number, with_interva
 from gnomon_consumer.reports.query import Row
 from gnomon_consumer.runtime.visible import visible
 
+_Z_95 = 1.96  # half-width of a 95% interval in standard errors
+
 
 @dataclass(frozen=True)
 class Look:
@@ -54,8 +56,9 @@ def _difference(row: Row) -> str:
     mean, error = row["mean_difference"], row["mean_difference_se"]
     if mean is None or not error:
         return number(mean, "number")
-    said, _ = with_interval(mean, mean - 1.96 * error, mean + 1.96 * error, "number")
-    return f"{said} ±{fixed(1.96 * error, len(said.partition('.')[2]))}"
+    half = _Z_95 * error
+    said, _ = with_interval(mean, mean - half, mean + half, "number")
+    return f"{said} ±{fixed(half, len(said.partition('.')[2]))}"
 
 
 def table(before: Look | None, now: Look) -> Table:

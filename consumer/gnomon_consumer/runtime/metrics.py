@@ -39,11 +39,13 @@ class Vocabulary:
 
     def _by_partition(self, log: str) -> "PartitionGauges":
         position = self._declare(Gauge, "partition_position", f"Next offset to read of the {log} log.", "partition")
-        behind = self._declare(Gauge, "partition_behind", f"Offsets of the {log} log beyond that.", "partition")
+        behind = self._declare(
+            Gauge, "partition_behind", f"Offsets of the {log} log that are not read yet.", "partition"
+        )
         stalled = self._declare(
             Gauge,
             "partition_stalled_seconds",
-            f"How long the {log} log has held something to read and the partition has not moved.",
+            f"How long the {log} log has had messages to read while the partition made no progress.",
             "partition",
         )
         return PartitionGauges(tuple(self._labels.values()), position, behind, stalled)
@@ -95,7 +97,7 @@ class ScorerMetrics(Vocabulary):
         self.fraction = self._make(Gauge, "sampling_fraction", "Sampled share of the last committed tick.")
         self.position_lag = self._make(Gauge, "position_lag_seconds", "Age of the last capture that was read.")
         self.committed_lag = self._make(Gauge, "committed_lag_captures", "Captures read but not committed.")
-        self.breaker = self._make(Gauge, "breaker_open", "1 while the model's circuit breaker lets nothing through.")
+        self.breaker = self._make(Gauge, "breaker_open", "1 while the model's circuit breaker is open.")
         self.rate = self._make(Gauge, "planned_rows_per_second", "Scoring rate that the budget is planned with.")
         self.by_partition = self._by_partition("live")
         self.delay = self._make(
@@ -117,7 +119,7 @@ class JoinerMetrics(Vocabulary):
             Histogram, "delay_seconds", "From the seal of a window to its rows in the database.", buckets=_SECONDS
         )
         self.by_partition = self._by_partition("shadow")
-        self.held = self._make(Gauge, "held_messages", "Messages held until the other log follows.")
+        self.held = self._make(Gauge, "held_messages", "Messages held until the other log catches up.")
         self.partitions = self._make(Gauge, "partitions", "Partitions that this member joins.")
         self.failed = self._make(Gauge, "failed_partitions", "Partitions that stopped with an error.")
         self.away = self._make(Gauge, "database_away", "1 while the database does not answer.")
@@ -128,10 +130,12 @@ class LabelMetrics(Vocabulary):
 
     def __init__(self, stream: str) -> None:
         super().__init__("gnomon_labels", stream=stream)
-        self.received = self._make(Counter, "received", "Messages of the labels topic that are done with.")
-        self.stored = self._make(Counter, "stored", "Versions of labels that were new.")
+        self.received = self._make(Counter, "received", "Messages of the labels topic that were processed.")
+        self.stored = self._make(Counter, "stored", "New versions of labels.")
         self.rejected = self._make(Counter, "rejected", "Messages that are not labels; they become dead letters.")
         self.heartbeats = self._make(Counter, "heartbeats", "Producers' reports stored.")
         self.sealed = self._make(Counter, "cohorts_sealed", "Slices of event time that were sealed.")
         self.partitions = self._make(Gauge, "partitions", "Label partitions that this member reads.")
-        self.away = self._make(Gauge, "dependency_away", "1 while the database or the dead-letter topic is away.")
+        self.away = self._make(
+            Gauge, "dependency_away", "1 while the database or the dead-letter topic is unreachable."
+        )

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.supervisor import Child, Children
@@ -37,6 +37,7 @@ class _Service:
     arguments: tuple[str, ...]
     child: Child | None
     started_at: float
+    _: KW_ONLY
     due_at: float = 0.0
     backoff: Backoff = field(default_factory=Backoff)
 

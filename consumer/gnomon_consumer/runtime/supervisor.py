@@ -25,7 +25,7 @@ class ChildDiedError(GnomonError):
 
     def __init__(self, name: str, status: int, last_lines: str) -> None:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        super().__init__(f"{name} {how}:\n{last_lines}" if last_lines else f"{name} {how}; its last words are above")
+        super().__init__(f"{name} {how}:\n{last_lines}" if last_lines else f"{name} {how}; its last lines are above")
         # An unreachable dependency is the parent's problem, too.
         self.exit_status = 3 if status == 3 else 1
 
@@ -67,7 +67,7 @@ class Child:
         if self.log is None:
             return ""
         lines = self.log.read_text(errors="replace").splitlines()
-        return "\n".join(lines[-LAST_LINES:]) or f"(it said nothing; its log is {self.log})"
+        return "\n".join(lines[-LAST_LINES:]) or f"(it printed nothing; its log is {self.log})"
 
     def died(self, status: int) -> ChildDiedError:
         """Return the error for its end."""

@@ -37,7 +37,7 @@ class RowCell(NamedTuple):
     probe_probability: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
     """Sampled captures of one partition; `cells[cell_of[i]]` is the cell of row i."""
 
@@ -55,13 +55,13 @@ class Rows:
         kinds = [RowCell(row.stratum, row.inclusion_probability, row.probe_probability) for row in rows]
         cells = {cell: at for at, cell in enumerate(dict.fromkeys(kinds))}
         return cls(
-            rows[0].partition if rows else 0,
-            np.array([row.offset for row in rows], np.int64),
-            np.array([row.rank for row in rows], np.int64),
-            np.array([cells[kind] for kind in kinds], np.int32),
-            list(cells),
-            [row.key for row in rows],
-            [row.value for row in rows],
+            partition=rows[0].partition if rows else 0,
+            offsets=np.array([row.offset for row in rows], np.int64),
+            ranks=np.array([row.rank for row in rows], np.int64),
+            cell_of=np.array([cells[kind] for kind in kinds], np.int32),
+            cells=list(cells),
+            keys=[row.key for row in rows],
+            values=[row.value for row in rows],
         )
 
     def __len__(self) -> int:
@@ -79,26 +79,26 @@ class Rows:
     def take(self, places: Indices) -> "Rows":
         """Return the rows at these indices."""
         return Rows(
-            self.partition,
-            self.offsets[places],
-            self.ranks[places],
-            self.cell_of[places],
-            self.cells,
-            taken(self.keys, places),
-            taken(self.values, places),
+            partition=self.partition,
+            offsets=self.offsets[places],
+            ranks=self.ranks[places],
+            cell_of=self.cell_of[places],
+            cells=self.cells,
+            keys=taken(self.keys, places),
+            values=taken(self.values, places),
         )
 
     def cut(self, first: int, end: int) -> "Rows":
         """Return rows `first` to `end` - 1."""
         here = slice(first, end)
         return Rows(
-            self.partition,
-            self.offsets[here],
-            self.ranks[here],
-            self.cell_of[here],
-            self.cells,
-            self.keys[here],
-            self.values[here],
+            partition=self.partition,
+            offsets=self.offsets[here],
+            ranks=self.ranks[here],
+            cell_of=self.cell_of[here],
+            cells=self.cells,
+            keys=self.keys[here],
+            values=self.values[here],
         )
 
     @property

@@ -87,7 +87,7 @@ class ScoringLoop:
             return
         try:
             self.same_topic()
-            with self.spans.of(ready):
+            with self.spans.spans_of(ready):
                 self.writer.commit(ready, self.consumer)
         except (Uncertain, DependencyUnreachableError) as reason:
             log.warning("reading positions again", reason=str(reason))

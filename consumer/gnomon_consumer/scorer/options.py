@@ -31,7 +31,7 @@ class StartAt:
         try:
             moment = instant("--from", text)
         except ValueError as error:
-            raise ConfigurationError(f"{error}; earliest and latest are known too") from None
+            raise ConfigurationError(f"{error}, or earliest or latest") from None
         return cls("time", int(moment.timestamp() * 1000))
 
     def offset(self, consumer: Consumer, topic: str, partition: int, timeout: float) -> int:
@@ -46,7 +46,7 @@ class StartAt:
         return high
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """One deployment: its name, role and model, and where and how it scores."""
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,7 @@ class ScoreService:
     settings: Settings
     options: Options
     stopping: Callable[[], bool]
+    _: KW_ONLY
     clock: Callable[[], float] = time.monotonic
     now_us: Callable[[], int] = now_us
 
@@ -122,11 +123,11 @@ class ScoreService:
             now_us=self.now_us,
         )
         writer = Writer(
-            settings,
-            names,
-            options.deployment,
-            options.member,
-            group,
+            settings=settings,
+            topics=names,
+            deployment=options.deployment,
+            member=options.member,
+            group=group,
             clock=self.clock,
             stopping=self.stopping,
             # The workers continue while a transaction waits for the broker; no partition can be revoked before the next

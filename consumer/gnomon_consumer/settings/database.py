@@ -36,7 +36,7 @@ class JoinSettings(Section):
     )
     replay_from: ZonedTime | None = Field(
         default=None,
-        description="Start of a past period to join again (ISO 8601 with zone); it gets partitions; no default.",
+        description="Start of a past period to join again (ISO 8601 with zone), with its partitions; no default.",
     )
     replay_until: ZonedTime | None = Field(
         default=None, description="End of a past period to join again (ISO 8601 with zone); no default."
@@ -120,7 +120,7 @@ class DeclaredSettings(Section):
         default=None,
         min_length=1,
         max_length=20,
-        description="How late a label may come, such as '1 hour'; stream default 1, 3 and 7 days.",
+        description="How late a label may arrive, such as '1 hour'; stream default 1, 3 and 7 days.",
     )
     label_kind: Literal["explicit", "absence_is_negative"] | None = Field(
         default=None, description="Whether an absent label means the negative class; stream default explicit."

@@ -42,7 +42,7 @@ def check_servers(servers: str) -> str:
             raise ValueError("write host:port,host:port, an IPv6 address in brackets: [::1]:9092")
         protocol, port = found["protocol"], found["port"]
         if protocol is not None and protocol.lower() not in _LISTENERS:
-            raise ValueError("write host:port without http:// or the like")
+            raise ValueError("write host:port without a scheme such as http://")
         if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise ValueError("the port is not a number from 1 to 65535")
     return servers
@@ -65,16 +65,14 @@ class KafkaSettings(Section):
             # librdkafka ends the whole process if the strategy does not match our way of assigning partitions.
             if name == "partition.assignment.strategy" and value not in _STRATEGIES:
                 raise ValueError(f"{name} must be {' or '.join(_STRATEGIES)}")
-        # librdkafka would wait for ever for a token that a program has to provide.
+        # librdkafka would wait forever for a token that a program has to provide.
         mechanism = given.get("sasl.mechanism") or given.get("sasl.mechanisms") or ""
         has_tokens = (
             given.get("sasl.oauthbearer.method", "").lower() == "oidc"
             or given.get("enable.sasl.oauthbearer.unsecure.jwt", "").lower() == "true"
         )
         if mechanism.upper() == "OAUTHBEARER" and not has_tokens:
-            raise ValueError(
-                "sasl.mechanism OAUTHBEARER needs sasl.oauthbearer.method=oidc, and whom to ask for tokens"
-            )
+            raise ValueError("sasl.mechanism OAUTHBEARER needs sasl.oauthbearer.method=oidc, and a token endpoint")
         return given
 
     timeout_seconds: float = Field(

@@ -25,7 +25,7 @@ class RunDeployment(Section):
 
     model: str = Field(min_length=1, description="The model, as --model takes it, relative to the working directory.")
     role: Literal["challenger", "control"] = Field(
-        default="challenger", description="What the deployment is; default challenger."
+        default="challenger", description="Role of the deployment; default challenger."
     )
     model_name: str | None = Field(default=None, min_length=1, description="Default: the file's name.")
     model_version: str | None = Field(

@@ -132,7 +132,9 @@ class _Collector:
         if 1 - high > self._plan.gates.control_disagreement:
             found = ask(self._subject.connection, "verdict_disagreeing_features", **asked)
             features = tuple(row["feature"] for row in found)
-        return Control(name, row["n"], 1 - row["agreement"], 1 - high, features)
+        return Control(
+            deployment=name, rows=row["n"], disagreement=1 - row["agreement"], low=1 - high, features=features
+        )
 
     def _drift(self, period: Period) -> dict[str, float]:
         found = self._subject.ask("drift", **period.limits)

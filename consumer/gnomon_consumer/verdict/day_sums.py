@@ -91,10 +91,10 @@ def _latency(name: str, ours: list[Row], theirs: list[Row] | None, days: Sequenc
     other = {row["day"]: row for row in theirs or ()}
     weights = tuple(mine[day]["weight"] if day in mine else 0.0 for day in days)
     return Series(
-        name,
-        tuple(mine[day]["n"] if day in mine else 0 for day in days),
-        tuple(other[day]["slow"] if day in other else 0.0 for day in days),
-        weights if theirs is None else tuple(other[day]["weight"] if day in other else 0.0 for day in days),
-        tuple(mine[day]["slow"] if day in mine else 0.0 for day in days),
-        weights,
+        metric=name,
+        rows=tuple(mine[day]["n"] if day in mine else 0 for day in days),
+        live_y=tuple(other[day]["slow"] if day in other else 0.0 for day in days),
+        live_x=weights if theirs is None else tuple(other[day]["weight"] if day in other else 0.0 for day in days),
+        shadow_y=tuple(mine[day]["slow"] if day in mine else 0.0 for day in days),
+        shadow_x=weights,
     )

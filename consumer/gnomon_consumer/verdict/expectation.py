@@ -32,7 +32,14 @@ def expectation_of(
 
 
 def _from_days(connection: Connection, row: Row, plan: Plan, own: bool, rows_a_day: float | None) -> Expected | None:
-    stored = StoredPlan(0, plan, plan.sha256, plan.process, None, row["created_at"])
+    stored = StoredPlan(
+        plan_id=0,
+        plan=plan,
+        sha256=plan.sha256,
+        process=plan.process,
+        evidence_from=None,
+        recorded_at=row["created_at"],
+    )
     evidence = collect(connection, row, [stored])
     series = evidence.find(plan.metric)
     days = len(evidence.days)

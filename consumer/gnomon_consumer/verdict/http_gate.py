@@ -30,7 +30,7 @@ class FreshVerdicts:
         self._lock = threading.Lock()
         self._known: dict[str | None, tuple[float, dict[str, Any]]] = {}
 
-    def of(self, deployment: str | None) -> dict[str, Any]:
+    def verdict_of(self, deployment: str | None) -> dict[str, Any]:
         """Return the verdict of a deployment. Raise GnomonError if there is none."""
         with self._lock:
             made, answer = self._known.get(deployment, (float("-inf"), {}))
@@ -41,6 +41,72 @@ class FreshVerdicts:
             return answer
 
 
+class VerdictHandler(Answering):
+    """Answers one request from `answers`, which a subclass sets: http.server creates the handlers itself."""
+
+    answers: FreshVerdicts
+    timeout = CLIENT_SECONDS
+
+    def do_GET(self) -> None:
+        """Answer a request."""
+        target = urlsplit(self.path)
+        if target.path == "/healthz":
+            self.answer(200, b"ok\n")
+        elif target.path == "/verdict":
+            self._asked(parse_qs(target.query, keep_blank_values=True))
+        else:
+            self.answer(404, b"GET /verdict?deployment=NAME, POST /flagger, GET /healthz\n")
+
+    def _asked(self, parameters: dict[str, list[str]]) -> None:
+        """Answer /verdict; a misspelt parameter must not get the answer of another deployment."""
+        names = parameters.pop("deployment", [None])
+        if parameters or len(names) > 1 or names[0] == "":
+            self.answer(400, b"/verdict takes one parameter: deployment=NAME\n")
+        else:
+            self._verdict(names[0], flagger=False)
+
+    def do_POST(self) -> None:
+        """Answer one of Flagger's webhooks; `metadata.deployment` names the deployment."""
+        if urlsplit(self.path).path != "/flagger":
+            self.answer(404, b"POST /flagger\n")
+            return
+        try:
+            deployment = self._named()
+        except (ValueError, TypeError, AttributeError):
+            self.answer(400, b"the body is not Flagger's JSON\n")
+            return
+        self._verdict(deployment, flagger=True)
+
+    def _named(self) -> str | None:
+        """Return the deployment that the body names. Raise GnomonError for an invalid body."""
+        if "Transfer-Encoding" in self.headers:
+            raise ValueError("a body without a length")
+        length = int(self.headers.get("Content-Length") or 0)
+        if not 0 <= length <= LONGEST_BODY:
+            raise ValueError(f"a body of {length} bytes")
+        deployment = (json.loads(self.rfile.read(length) or b"{}").get("metadata") or {}).get("deployment")
+        if not isinstance(deployment, str | None):
+            raise TypeError("metadata.deployment is not a name")
+        return deployment
+
+    def _verdict(self, deployment: str | None, *, flagger: bool) -> None:
+        try:
+            answer = self.answers.verdict_of(deployment)
+        except DependencyUnreachableError as error:
+            self.answer(503, f"{error}\n".encode())
+        except ConfigurationError as error:
+            self.answer(404, f"{error}\n".encode())
+        except GnomonError as error:
+            self.answer(500, f"{error}\n".encode())
+        else:
+            if flagger:
+                status = 200 if answer["decision"] == "PROMOTE" else 409
+                text = f"{answer['decision']} (verdict {answer['verdict_id']}): {answer['sentence']}\n"
+                self.answer(status, text.encode(), "text/plain; charset=utf-8")
+            else:
+                self.answer(200, json.dumps(answer, default=str).encode(), "application/json")
+
+
 class HttpGate(HttpServer):
     """`GET /verdict?deployment=NAME` answers JSON; `POST /flagger` answers 200 only for PROMOTE.
 
@@ -48,68 +114,9 @@ class HttpGate(HttpServer):
     404 names the existing deployments, 503 reports that the database does not answer.
     """
 
-    def __init__(self, address: str, answers: FreshVerdicts) -> None:
-        class Handler(Answering):
-            timeout = CLIENT_SECONDS
-
-            def do_GET(self) -> None:
-                """Answer a request."""
-                target = urlsplit(self.path)
-                if target.path == "/healthz":
-                    self.answer(200, b"ok\n")
-                elif target.path == "/verdict":
-                    self._asked(parse_qs(target.query, keep_blank_values=True))
-                else:
-                    self.answer(404, b"GET /verdict?deployment=NAME, POST /flagger, GET /healthz\n")
-
-            def _asked(self, parameters: dict[str, list[str]]) -> None:
-                """Answer /verdict; a misspelt parameter must not get the answer of another deployment."""
-                names = parameters.pop("deployment", [None])
-                if parameters or len(names) > 1 or names[0] == "":
-                    self.answer(400, b"/verdict takes one parameter: deployment=NAME\n")
-                else:
-                    self._verdict(names[0], flagger=False)
-
-            def do_POST(self) -> None:
-                """Answer one of Flagger's webhooks; `metadata.deployment` names the deployment."""
-                if urlsplit(self.path).path != "/flagger":
-                    self.answer(404, b"POST /flagger\n")
-                    return
-                try:
-                    deployment = self._named()
-                except (ValueError, TypeError, AttributeError):
-                    self.answer(400, b"the body is not Flagger's JSON\n")
-                    return
-                self._verdict(deployment, flagger=True)
-
-            def _named(self) -> str | None:
-                """Return the deployment that the body names. Raise GnomonError for an invalid body."""
-                if "Transfer-Encoding" in self.headers:
-                    raise ValueError("a body without a length")
-                length = int(self.headers.get("Content-Length") or 0)
-                if not 0 <= length <= LONGEST_BODY:
-                    raise ValueError(f"a body of {length} bytes")
-                deployment = (json.loads(self.rfile.read(length) or b"{}").get("metadata") or {}).get("deployment")
-                if not isinstance(deployment, str | None):
-                    raise TypeError("metadata.deployment is not a name")
-                return deployment
-
-            def _verdict(self, deployment: str | None, *, flagger: bool) -> None:
-                try:
-                    answer = answers.of(deployment)
-                except DependencyUnreachableError as error:
-                    self.answer(503, f"{error}\n".encode())
-                except ConfigurationError as error:
-                    self.answer(404, f"{error}\n".encode())
-                except GnomonError as error:
-                    self.answer(500, f"{error}\n".encode())
-                else:
-                    if flagger:
-                        status = 200 if answer["decision"] == "PROMOTE" else 409
-                        text = f"{answer['decision']} (verdict {answer['verdict_id']}): {answer['sentence']}\n"
-                        self.answer(status, text.encode(), "text/plain; charset=utf-8")
-                    else:
-                        self.answer(200, json.dumps(answer, default=str).encode(), "application/json")
+    def __init__(self, address: str, verdicts: FreshVerdicts) -> None:
+        class Handler(VerdictHandler):
+            answers = verdicts
 
         super().__init__("--serve", address, Handler)
 

@@ -21,7 +21,7 @@ class RefusedError(GnomonError):
     exit_status = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Intent:
     """The change of a switch from `former["state"]` to `promoted["state"]`, and the number of its future record."""
 
@@ -110,4 +110,4 @@ def give_up(connection: Connection, intent: Intent) -> None:
 
 def _settle(connection: Connection, intent: Intent, outcome: Outcome) -> None:
     if one(connection, SQL["resolve_intent"], promotion=intent.promotion_id, outcome=outcome) is None:
-        raise RefusedError(f"{intent.what} was settled by somebody else")
+        raise RefusedError(f"{intent.what} was settled by another process")

@@ -109,7 +109,15 @@ def _pairs(
 ) -> Pairs:  # fmt: skip
     kind = np.repeat(np.arange(len(kinds)), [len(one) for one in weights]) if kinds else np.zeros(0, dtype=np.int64)
     w, x, y, t = (np.concatenate(arrays) if arrays else np.zeros(0) for arrays in (weights, live, shadow, truth))
-    return Pairs(kinds, kind, w, x, y, t, None if units is None or not kinds else np.concatenate(units))
+    return Pairs(
+        kinds=kinds,
+        kind=kind,
+        weight=w,
+        live=x,
+        shadow=y,
+        truth=t,
+        unit=None if units is None or not kinds else np.concatenate(units),
+    )
 
 
 def _array(value: bytes | None, element: str = ">f8", head: int = _HEAD) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from gnomon_consumer.verdict.rules.plan import Plan
 from gnomon_schemas.errors import ConfigurationError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredPlan:
     """A plan as it was recorded. `evidence_from`: evidence counts from the first whole day after this event time."""
 
@@ -61,7 +61,12 @@ def plans_with(connection: Connection, deployment_id: int, plan: Plan, given: bo
         since = reached["at"] if reached else None
     now = one(connection, SQL["now"])
     assert now is not None
-    return [*known, StoredPlan(0, plan, plan.sha256, plan.process, since, now["at"])]
+    return [
+        *known,
+        StoredPlan(
+            plan_id=0, plan=plan, sha256=plan.sha256, process=plan.process, evidence_from=since, recorded_at=now["at"]
+        ),
+    ]
 
 
 def _check_expression(connection: Connection, plan: Plan) -> None:

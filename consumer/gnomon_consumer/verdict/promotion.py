@@ -67,7 +67,7 @@ def former_live(connection: Connection, stream: str) -> FormerLive:
     """
     standing = _standing(connection, stream)
     if standing is None:
-        raise ConfigurationError(f"no promotion of stream {stream} stands, so no model was live before it")
+        raise ConfigurationError(f"no promotion of stream {stream} is in effect, so there is no former live model")
     former, number = standing["former"], standing["promotion_id"]
     if former["model_name"] is None or former["model_version"] is None:
         raise ConfigurationError(f"promotion {number} does not say which model was live before it: no pair was joined")
@@ -98,7 +98,7 @@ def promote(connection: Connection, deployment: Row, override: str | None, dry_r
         before, after = way.state(), way.wanted()
         if before == after:
             raise RefusedError(
-                "the challenger is live already, without a promotion of Gnomon's: move the switch back, then promote"
+                "the challenger is already live, but Gnomon did not promote it: move the switch back, then promote"
             )
         # Check the way back first: a promotion that cannot be undone is refused.
         way.check(before)
@@ -266,7 +266,7 @@ def _line(error: BaseException) -> str:
 def _plan(connection: Connection, deployment: Row) -> Plan:
     plans = stored_plans(connection, deployment["deployment_id"])
     if not plans:
-        raise RefusedError(f"{deployment['deployment']} has no plan yet; ask `gnomon verdict` first")
+        raise RefusedError(f"{deployment['deployment']} has no plan yet; run `gnomon verdict` first")
     return plans[-1].plan
 
 
@@ -286,13 +286,13 @@ def _fresh_promote(connection: Connection, deployment: Row, plan: Plan, override
         return last["verdict_id"] if last else None
     name = deployment["deployment"]
     if last is None:
-        raise RefusedError(f"{name} has no verdict yet; ask `gnomon verdict` first, or give --override REASON")
+        raise RefusedError(f"{name} has no verdict yet; run `gnomon verdict` first, or give --override REASON")
     if last["decision"] not in ("PROMOTE", "ROLLBACK"):
         raise RefusedError(f"the newest verdict of {name} ({last['verdict_id']}) says {last['decision']}")
     if last["plan_id"] != last["newest_plan"]:
-        raise RefusedError(f"the plan of {name} changed after verdict {last['verdict_id']}; ask `gnomon verdict` again")
+        raise RefusedError(f"the plan of {name} changed after verdict {last['verdict_id']}; run `gnomon verdict` again")
     if last["cohort_id"] != last["newest_cohort"] or _days_came(connection, deployment, plan, last):
-        raise RefusedError(f"verdict {last['verdict_id']} is older than the newest seal; ask `gnomon verdict` again")
+        raise RefusedError(f"verdict {last['verdict_id']} is older than the newest seal; run `gnomon verdict` again")
     return int(last["verdict_id"])
 
 

@@ -96,8 +96,8 @@ def infeasible(expected: Expected) -> str:
     """Return why a plan can never be met, and what to change."""
     if not expected.attainable:
         return (
-            "This plan cannot be met: nothing agrees with live more than live itself, so no challenger is superior in"
-            ' agreement. Set goal = "not_worse".'
+            "This plan cannot be met: no model can agree with live more than live itself, so no challenger is superior"
+            ' in agreement. Set goal = "not_worse".'
         )
     return (
         f"This plan cannot be met: a year of days shows a margin of {figure(expected.smallest_margin)} at best, and the"

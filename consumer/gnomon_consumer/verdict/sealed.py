@@ -71,7 +71,10 @@ def sealed(subject: Subject, plan: Plan, as_of: datetime | None) -> Sealed:
 def live_versions(subject: Subject, until: datetime, time_zone: str) -> tuple[LiveVersion, ...]:
     """Return the versions of the live model among the pairs, the current one last."""
     found = subject.ask("verdict_live_versions", until=until, time_zone=time_zone)
-    return tuple(LiveVersion(r["name"], r["version"], r["first_day"], r["last_day"], r["n"]) for r in found)
+    return tuple(
+        LiveVersion(name=r["name"], version=r["version"], first=r["first_day"], last=r["last_day"], rows=r["n"])
+        for r in found
+    )
 
 
 def replayed_until(subject: Subject) -> datetime | None:

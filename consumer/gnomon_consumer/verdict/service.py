@@ -21,7 +21,7 @@ from gnomon_schemas.errors import ConfigurationError
 FORMAT = "gnomon.verdict.v1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decided:
     """A verdict with its evidence; `verdict_id` is None if it was not stored."""
 
@@ -123,7 +123,9 @@ def _now(connection: Connection) -> datetime:
 
 def _said(connection: Connection, deployment: Row, as_of: datetime, plans: list[StoredPlan]) -> Decided:
     evidence = collect(connection, deployment, plans, as_of)
-    return Decided(deployment, plans[-1], evidence, decide(plans[-1].plan, evidence), as_of)
+    return Decided(
+        deployment=deployment, plan=plans[-1], evidence=evidence, verdict=decide(plans[-1].plan, evidence), as_of=as_of
+    )
 
 
 def stored_verdict(connection: Connection, verdict_id: int) -> Row:

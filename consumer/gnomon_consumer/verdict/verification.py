@@ -43,9 +43,9 @@ def verify(connection: Connection, deployment: Row, row: Row) -> Verified:
     problems = []
     plan = Plan.model_validate(row["plan"])
     if plan.sha256 != row["plan_sha256"]:
-        problems.append("the plan does not have its hash")
+        problems.append("the plan does not match its hash")
     if digest(row["evidence"]) != row["evidence_sha256"]:
-        problems.append("the stored evidence does not have its hash")
+        problems.append("the stored evidence does not match its hash")
     again = decide(plan, Evidence.from_json(row["evidence"]))
     if again.decision != row["decision"]:
         problems.append(f"the stored evidence gives {again.decision} by this version, {row['decision']} was stored")
@@ -68,7 +68,7 @@ def _comparable(stored: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, 
     if any(before.get(key) != after[key] for key in VERSIONS):
         versions = f"decided by Gnomon {before.get('software')}, computed again by Gnomon {version('gnomon')}"
         if before.get("software") == version("gnomon"):
-            versions = f"decided by Gnomon {version('gnomon')}, computed again by its SQL of another day"
+            versions = f"decided by Gnomon {version('gnomon')}, computed again by another version of its SQL"
     data = {key: value for key, value in before.items() if key not in VERSIONS}
     known = {key: value for key, value in now.items() if key in stored}
     return (

@@ -221,7 +221,7 @@ class FlagFile(Way):
         if not isinstance(flags, dict) or not isinstance(flags.get(self._flag), dict):
             raise ConfigurationError(f"{self._path} has no flag {self._flag}; there are {known}")
         if not isinstance(flags[self._flag].get("metadata") or {}, dict):
-            raise ConfigurationError(f"flag {self._flag} of {self._path} has metadata that is no table")
+            raise ConfigurationError(f"flag {self._flag} of {self._path} has metadata that is not a table")
         return whole, flags[self._flag]
 
 
@@ -281,14 +281,14 @@ class Command(Way):
 
 
 def _end(file: IO[bytes]) -> str:
-    """Return the last words of a command's output."""
+    """Return the end of a command's output."""
     file.seek(0, os.SEEK_END)
     file.seek(max(0, file.tell() - 2000))
     return " ".join(file.read().decode(errors="replace").split())[-300:]
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is not a number of JSON")
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def _finite(text: str) -> float:

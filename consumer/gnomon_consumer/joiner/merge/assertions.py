@@ -28,7 +28,7 @@ def contradictions(seal: SamplingWindow, rows: pa.RecordBatch) -> list[str]:
     for (stratum, probability), count in zip(keys if rows.num_rows else [], counts, strict=True):
         cell = cells.get(stratum)
         if cell is None:
-            found.append(f"{count} rows of cell {stratum!r}, which the window has not")
+            found.append(f"{count} rows of cell {stratum!r}, which the window does not have")
             continue
         held[stratum] += count
         exact = cell.draw_probability * cell.sampled / cell.seen if cell.seen else 0.0

@@ -19,7 +19,7 @@ class Match(NamedTuple):
     cell: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """A sampled capture that cannot become a pair, and the reason from a closed vocabulary."""
 

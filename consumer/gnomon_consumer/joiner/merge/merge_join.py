@@ -54,7 +54,7 @@ class Pairing:
         elif kind == "SamplingWindow":
             self._take_seal(offset, from_dict(SamplingWindow, record))
         else:
-            raise PairingError(f"{self._here(offset)}: a record {name} has no place in a shadow log")
+            raise PairingError(f"{self._here(offset)}: a record {name} is not allowed in a shadow log")
 
     def _take_start(self, start: DeploymentStart) -> None:
         self.start = start
@@ -88,7 +88,7 @@ class Pairing:
             return  # a replay; an empty window at the border changes nothing and is skipped with it
         if start < self._next_source:
             raise PairingError(
-                f"{self._here(offset)}: window [{start}, {end}) straddles {self._next_source}, where the join stands"
+                f"{self._here(offset)}: window [{start}, {end}) straddles {self._next_source}, the position of the join"
             )
         if start > self._next_source:
             raise PairingError(

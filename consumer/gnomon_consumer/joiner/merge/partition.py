@@ -105,7 +105,7 @@ class Partition:
     def shadow_lost(self) -> PairingError:
         """Return the error for a next offset that the shadow log does not hold."""
         return PairingError(
-            f"shadow partition {self.number} no longer holds offset {self._expected}, where the join stands:"
+            f"shadow partition {self.number} no longer holds offset {self._expected}, the position of the join:"
             " it expired or was re-created"
         )
 
@@ -128,7 +128,7 @@ class Partition:
             return None
         return PairingError(
             f"live partition {self.number} ends at {end}, before {self.pairing.next_source}, which the shadow log has"
-            " seen: the topic was re-created or lost its end"
+            " seen: the topic was re-created or was truncated"
         )
 
     # The remaining work.

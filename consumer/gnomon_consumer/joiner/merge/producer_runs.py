@@ -12,7 +12,7 @@ from gnomon_consumer.joiner.merge.shadow_records import Numbers
 from gnomon_schemas.peeks import Peeks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunCounts:
     """Counts of producer runs; row i is the run `producers[i]`.
 
@@ -30,33 +30,42 @@ class RunCounts:
     @classmethod
     def none(cls) -> "RunCounts":
         """Return the counts of a window without a readable capture."""
-        return cls((), *(np.empty(0, np.int64) for _ in range(6)))
+        none = np.empty(0, np.int64)
+        return cls(
+            producers=(),
+            received=none,
+            repeated=none,
+            lowest_sequence=none,
+            highest_sequence=none,
+            first_captured_at=none,
+            last_captured_at=none,
+        )
 
     def by(self, run_of: Numbers, runs: Sequence[str]) -> "RunCounts":
         """Return the counts of `runs`, each of which has a row here: row i belongs to `runs[run_of[i]]` (-1: none)."""
         order = np.argsort(run_of, kind="stable")[np.count_nonzero(run_of < 0) :]
         starts = np.flatnonzero(np.diff(run_of[order], prepend=-1))
         return RunCounts(
-            runs,
-            np.add.reduceat(self.received[order], starts),
-            np.add.reduceat(self.repeated[order], starts),
-            np.minimum.reduceat(self.lowest_sequence[order], starts),
-            np.maximum.reduceat(self.highest_sequence[order], starts),
-            np.minimum.reduceat(self.first_captured_at[order], starts),
-            np.maximum.reduceat(self.last_captured_at[order], starts),
+            producers=runs,
+            received=np.add.reduceat(self.received[order], starts),
+            repeated=np.add.reduceat(self.repeated[order], starts),
+            lowest_sequence=np.minimum.reduceat(self.lowest_sequence[order], starts),
+            highest_sequence=np.maximum.reduceat(self.highest_sequence[order], starts),
+            first_captured_at=np.minimum.reduceat(self.first_captured_at[order], starts),
+            last_captured_at=np.maximum.reduceat(self.last_captured_at[order], starts),
         )
 
     @classmethod
     def joined(cls, parts: Sequence["RunCounts"]) -> "RunCounts":
         """Return the rows of all parts; a run in several parts has several rows."""
         return cls(
-            [producer for part in parts for producer in part.producers],
-            np.concatenate([part.received for part in parts]),
-            np.concatenate([part.repeated for part in parts]),
-            np.concatenate([part.lowest_sequence for part in parts]),
-            np.concatenate([part.highest_sequence for part in parts]),
-            np.concatenate([part.first_captured_at for part in parts]),
-            np.concatenate([part.last_captured_at for part in parts]),
+            producers=[producer for part in parts for producer in part.producers],
+            received=np.concatenate([part.received for part in parts]),
+            repeated=np.concatenate([part.repeated for part in parts]),
+            lowest_sequence=np.concatenate([part.lowest_sequence for part in parts]),
+            highest_sequence=np.concatenate([part.highest_sequence for part in parts]),
+            first_captured_at=np.concatenate([part.first_captured_at for part in parts]),
+            last_captured_at=np.concatenate([part.last_captured_at for part in parts]),
         )
 
 
@@ -85,11 +94,11 @@ class ProducerRuns:
         received = np.diff(starts, append=len(runs))
         names = list(self._known)
         return RunCounts(
-            [names[run] for run in runs[starts].tolist()],
-            received,
-            np.add.reduceat(again, starts),
-            sequences[starts],
-            sequences[starts + received - 1],
-            np.minimum.reduceat(times, starts),
-            np.maximum.reduceat(times, starts),
+            producers=[names[run] for run in runs[starts].tolist()],
+            received=received,
+            repeated=np.add.reduceat(again, starts),
+            lowest_sequence=sequences[starts],
+            highest_sequence=sequences[starts + received - 1],
+            first_captured_at=np.minimum.reduceat(times, starts),
+            last_captured_at=np.maximum.reduceat(times, starts),
         )

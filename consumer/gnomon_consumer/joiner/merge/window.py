@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
 
@@ -74,6 +74,7 @@ class JoinedWindow:
 
     seal: SamplingWindow
     shadow_offset: int
+    _: KW_ONLY
     matches: Matches = field(default_factory=Matches)
     refusals: list[Refusal] = field(default_factory=list)
     orphans: list[tuple[str, Record]] = field(default_factory=list)
@@ -184,10 +185,14 @@ class MergingWindow:
             size, key = len(values[at] or b""), keys[at]
             if self._unread[rows[at]]:
                 reason, _, detail = row["error"]["message"].partition(": ")
-                self.joined.refusals.append(Refusal(row, cells[at], "score", reason, detail, size))
+                self.joined.refusals.append(
+                    Refusal(shadow=row, cell=cells[at], stage="score", reason=reason, detail=detail, size=size)
+                )
             elif key is not None and _text(key) != row["request_id"]:
                 detail = f"the live log has request id {_text(key)!r}, the shadow log {row['request_id']!r}"
-                self.joined.refusals.append(Refusal(row, cells[at], "join", "correlation", detail, size))
+                self.joined.refusals.append(
+                    Refusal(shadow=row, cell=cells[at], stage="join", reason="correlation", detail=detail, size=size)
+                )
             else:  # an invalid UTF-8 key is decoded in the same way as its request id
                 continue
             refused.add(at)

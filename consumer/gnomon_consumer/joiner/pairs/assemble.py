@@ -96,7 +96,7 @@ PAIRS = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assembled:
     """The pairs of some windows as one batch; row i of it is match `places[i]`, of window `window_of[i]`."""
 
@@ -142,7 +142,7 @@ def assemble(
     if len(parts) > 1:
         order = np.argsort(places)
         batch, places = pa.concat_batches(parts).take(pa.array(order)), places[order]
-    return Assembled(batch, window_of[places], refusals, matches, places)
+    return Assembled(batch=batch, window_of=window_of[places], refusals=refusals, matches=matches, places=places)
 
 
 def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, str]]:
@@ -156,7 +156,7 @@ def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, st
         ids = f"{batch.column('request_id')[at].as_py()!r}, the shadow log {wanted[at].as_py()!r}"
         faults[int(places[at])] = ("correlation", f"the live log has request id {ids}")
     for at in _where(pc.is_null(_uuids(batch.column("producer_id")))):
-        faults[int(places[at])] = ("invalid", f"producer id {batch.column('producer_id')[at].as_py()!r} is no UUID")
+        faults[int(places[at])] = ("invalid", f"producer id {batch.column('producer_id')[at].as_py()!r} is not a UUID")
     times = batch.column("captured_at")
     for at in _where(pc.or_(pc.less(times, FIRST_US), pc.greater(times, LAST_US))):
         faults[int(places[at])] = ("invalid", f"captured_at {times[at].as_py()} is not a valid timestamp")
@@ -197,7 +197,7 @@ def _where(flags: pa.Array) -> list[int]:
 def refused(match: Match, reason: str, detail: str) -> Refusal:
     """Return a match that the joiner cannot turn into a pair."""
     size = len(match.value) if match.value is not None else 0
-    return Refusal(match.shadow, match.cell, "join", reason, detail, size)
+    return Refusal(shadow=match.shadow, cell=match.cell, stage="join", reason=reason, detail=detail, size=size)
 
 
 def outcome_of(shadow: Record) -> str:

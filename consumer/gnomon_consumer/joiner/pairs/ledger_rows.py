@@ -28,7 +28,7 @@ _CLAIMED = (
     "seen", "sampled", "draw_probability", "threshold", "scored", "failed", "timed_out", "dead_lettered", "probed",
     "probe_probability",
 )  # fmt: skip
-_NO_CLAIM = Cell(NO_STRATUM, seen=0, sampled=0, probed=0, probe_probability=0)
+_NO_CLAIM = Cell(stratum=NO_STRATUM, seen=0, sampled=0, probed=0, probe_probability=0)
 CELL_COLUMNS = (
     "deployment_id", "source_partition", "start_offset", "stratum", *_CLAIMED, "joined_seen", "joined_scored",
     "joined_failed", "joined_timed_out", "joined_dead_lettered", "joined_orphaned",

@@ -47,10 +47,6 @@ class LiveLog:
             change([TopicPartition(self._topic, partition)])
             (self._held.add if held else self._held.discard)(partition)
 
-    def is_held(self, partition: int) -> bool:
-        """Return whether it is paused."""
-        return partition in self._held
-
     def consume(self, count: int, timeout: float) -> list[Message]:
         """Return messages and events of the followed partitions."""
         return self._consumer.consume(count, timeout) if self._followed else []

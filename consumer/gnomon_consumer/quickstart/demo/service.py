@@ -23,15 +23,8 @@ import numpy.typing as npt
 import onnxruntime
 import rich_click as click
 
-from gnomon_consumer.quickstart.demo.flights import (
-    FEATURES,
-    FEATURES_FILE,
-    LIVE_MODEL,
-    STREAM,
-    Flights,
-    load,
-    model_inputs,
-)
+from gnomon_consumer.quickstart.demo.flights import FEATURES, FEATURES_FILE, LIVE_MODEL, Flights, load, model_inputs
+from gnomon_consumer.quickstart.demo.folder import STREAM
 from gnomon_producer import Tap, TapStats
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 

@@ -50,7 +50,7 @@ CHALLENGER_FEATURES = (*TEXTS, *SCHEDULE, *WEATHER)
 _OPSETS = {"": 17, "ai.onnx.ml": 3}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trained:
     """A trained model: its pipeline, the features it reads, and the bytes of its ONNX file."""
 
@@ -115,7 +115,9 @@ def _fitted(
 ) -> Trained:
     with threadpool_limits(1):  # two threads that wait for each other are slower than one, while other processes run
         pipeline.fit(frame[list(features)], late)
-    return Trained(*model, pipeline, features, _export(*model, pipeline, features))
+    name, version = model
+    onnx = _export(name, version, pipeline, features)
+    return Trained(name=name, version=version, pipeline=pipeline, features=features, onnx=onnx)
 
 
 def _export(name: str, version: str, pipeline: Pipeline, features: tuple[str, ...]) -> bytes:

@@ -18,7 +18,7 @@ from gnomon_consumer.reports.catalogue.shape import (
 EXACT = {
     "exact": "yes: always read the pairs; no: use the hourly sums where they exist; default: by the number of pairs."
 }
-BY = "Third line: what the interval accounts for. cohort: the clusters of the newest stored cohort."
+BY = "The third line says what the interval accounts for (cohort: the clusters of the newest stored cohort)."
 FAILS = tuple(
     Column(f"{side} fails", f"error.{side}.estimate", "share", precision=(f"error.{side}.low", f"error.{side}.high"))
     for side in ("live", "shadow")
@@ -39,11 +39,11 @@ TIMES = ("hour", "weekday")
 
 ANSWERS = (
     Report(
-        "agreement",
-        "How often live and shadow agree",
-        "agreement",
-        (*LOCAL, "exact"),
-        (
+        name="agreement",
+        summary="How often live and shadow agree",
+        function="agreement",
+        arguments=(*LOCAL, "exact"),
+        columns=(
             *WHO,
             Column("n", "n", "count"),
             Column("n eff.", "n_effective", "count"),
@@ -51,8 +51,8 @@ ANSWERS = (
             Column("kappa", "kappa", "number", ("kappa_low", "kappa_high")),
             Column("shadow - live", "mean_difference", "number", ("mean_difference_low", "mean_difference_high")),
         ),
-        f"Weighted to all live traffic. {BOTH_QUESTIONS} {BY}",
-        EXACT,
+        note=f"Weighted to all live traffic. {BOTH_QUESTIONS} {BY}",
+        extra=EXACT,
         of_values=ValueLayout(
             "How far the shadow's values are from the live values",
             (
@@ -77,11 +77,11 @@ ANSWERS = (
         ),
     ),
     Report(
-        "matches",
-        "How often live and shadow match by your own rule",
-        "matches",
-        (*LOCAL, "compare", "tolerance", "k", "expression"),
-        (
+        name="matches",
+        summary="How often live and shadow match by your own rule",
+        function="matches",
+        arguments=(*LOCAL, "compare", "tolerance", "k", "expression"),
+        columns=(
             *WHO,
             Column("rule", "compare"),
             Column("n", "n", "count"),
@@ -92,8 +92,8 @@ ANSWERS = (
             Column("ranking ≠", "ignored_ranking", "count"),
             Column("status", "status"),
         ),
-        "not compared: a side failed or lacks what the rule reads. ≠: differs, but the rule ignores it.",
-        {
+        note="not compared: a side failed or lacks what the rule reads. ≠: differs, but the rule ignores it.",
+        extra={
             "compare": "label, absolute, relative, top-k or sql; default label.",
             "tolerance": "absolute: the largest difference; relative: the largest share of the larger value.",
             "k": "top-k: how many of the best items must be the same, in any order.",
@@ -101,11 +101,11 @@ ANSWERS = (
         },
     ),
     Report(
-        "confusion",
-        "Live decision against shadow decision",
-        "confusion",
-        (*PAIRS, "exact"),
-        (
+        name="confusion",
+        summary="Live decision against shadow decision",
+        function="confusion",
+        arguments=(*PAIRS, "exact"),
+        columns=(
             *WHO,
             Column("live", "live_label"),
             Column("shadow", "shadow_label"),
@@ -114,15 +114,15 @@ ANSWERS = (
             Column("share", "share", "share"),
             Column("status", "status"),
         ),
-        "",
-        EXACT,
+        note="",
+        extra=EXACT,
     ),
     Report(
-        "latency",
-        "Latency quantiles of both sides, one request at a time",
-        "latency",
-        (*LOCAL, "exact"),
-        (
+        name="latency",
+        summary="Latency quantiles of both sides, one request at a time",
+        function="latency",
+        arguments=(*LOCAL, "exact"),
+        columns=(
             *WHO,
             Column("measure", "measure", below="0.5.kept_until"),
             Column("n", "0.5.n", "count"),
@@ -130,17 +130,18 @@ ANSWERS = (
             Column("p95", "0.95.microseconds", "µs", ("0.95.low", "0.95.high")),
             Column("p99", "0.99.microseconds", "µs", ("0.99.low", "0.99.high")),
         ),
-        "Compare the shadow latency of a challenger with that of the control. live_all: all pairs; other rows: the"
-        f" latency probe. A time below: stored numbers of the pairs captured before it. {BOTH_QUESTIONS}",
-        EXACT,
+        note="Compare the shadow latency of a challenger with that of the control. live_all: all pairs; other rows: the"
+        " latency probe. A time below a measure: its numbers were stored, for the pairs captured before."
+        f" {BOTH_QUESTIONS}",
+        extra=EXACT,
         pivot=(("stream", "deployment", "role", "measure"), ("quantile",)),
     ),
     Report(
-        "errors",
-        "Error rates of both sides and their four cells",
-        "errors",
-        (*LOCAL, "exact"),
-        (
+        name="errors",
+        summary="Error rates of both sides and their four cells",
+        function="errors",
+        arguments=(*LOCAL, "exact"),
+        columns=(
             *WHO,
             Column("pairs", "error.live.n", "count"),
             *(
@@ -149,7 +150,7 @@ ANSWERS = (
                     ("live fails", "error.live"),
                     ("shadow fails", "error.shadow"),
                     ("shadow - live", "error.difference"),
-                    ("of it timed out", "timed_out.pair"),
+                    ("shadow timed out", "timed_out.pair"),
                     ("only live fails", "only_live_failed.pair"),
                     ("only shadow fails", "only_shadow_failed.pair"),
                     ("both fail", "both_failed.pair"),
@@ -158,17 +159,18 @@ ANSWERS = (
             ),
             Column("interval by", "error.live.interval_by"),
         ),
-        f"{BOTH_QUESTIONS} interval by: what they account for. cohort: the clusters of the newest stored cohort.",
-        EXACT,
+        note=f"{BOTH_QUESTIONS} interval by: what the intervals account for (cohort: the clusters of the newest stored"
+        " cohort).",
+        extra=EXACT,
         pivot=(("stream", "deployment", "role"), ("metric", "side")),
         upright=True,
     ),
     Report(
-        "error_kinds",
-        "What the errors were",
-        "error_kinds",
-        PAIRS,
-        (
+        name="error_kinds",
+        summary="Errors by kind",
+        function="error_kinds",
+        arguments=PAIRS,
+        columns=(
             *WHO,
             Column("side", "side"),
             Column("kind", "kind"),
@@ -179,11 +181,11 @@ ANSWERS = (
         ),
     ),
     Report(
-        "predictions",
-        "What both sides answer: range, rate, class shares",
-        "predictions",
-        PAIRS,
-        (
+        name="predictions",
+        summary="What both sides answer: range, rate, class shares",
+        function="predictions",
+        arguments=PAIRS,
+        columns=(
             *WHO,
             Column("side", "side"),
             Column("class", "label"),
@@ -196,14 +198,14 @@ ANSWERS = (
             Column("an hour", "per_hour", "count"),
             Column("status", "status"),
         ),
-        "an hour: weighted to all live traffic. The interval of a class counts rows only, not clusters or days.",
+        note="an hour: weighted to all live traffic. The interval of a class counts rows only, not clusters or days.",
     ),
     Report(
-        "contrast",
-        "A challenger against the control or another challenger",
-        "contrast",
-        (*PAIRS, "against", "horizon", "time_zone"),
-        (
+        name="contrast",
+        summary="A challenger against the control or another challenger",
+        function="contrast",
+        arguments=(*PAIRS, "against", "horizon", "time_zone"),
+        columns=(
             *WHO,
             Column("against", "against"),
             Column("metric", "metric"),
@@ -213,15 +215,15 @@ ANSWERS = (
             Column("difference", "difference", "number", ("low", "high")),
             Column("status", "status"),
         ),
-        f"difference: first minus second, on the requests that both scored. {DAYS_LIKE_THESE}",
-        {"against": "The other deployment; default: the control.", "horizon": HORIZON},
+        note=f"difference: first minus second, on the requests that both scored. {DAYS_LIKE_THESE}",
+        extra={"against": "The other deployment; default: the control.", "horizon": HORIZON},
     ),
     Report(
-        "segments",
-        "Agreement by segment",
-        "segments",
-        (*PERIOD, "key", "time_zone"),
-        (
+        name="segments",
+        summary="Agreement by segment",
+        function="segments",
+        arguments=(*PERIOD, "key", "time_zone"),
+        columns=(
             *WHO,
             Column("segment", "key"),
             Column("", "value"),
@@ -229,8 +231,8 @@ ANSWERS = (
             AGREEMENT,
             *FAILS,
         ),
-        DAYS_LIKE_THESE,
-        {"key": "Only this segment key; default: every key."},
+        note=DAYS_LIKE_THESE,
+        extra={"key": "Only this segment key; default: every key."},
         pivot=(("stream", "deployment", "role", "key", "value", "compares"), ("metric", "side")),
         of_values=ValueLayout(
             "Mean difference by segment",
@@ -245,11 +247,11 @@ ANSWERS = (
         ),
     ),
     Report(
-        "heterogeneity",
-        "Whether the values of a segment differ by more than noise",
-        "heterogeneity",
-        (*PERIOD, "key", "horizon", "time_zone", "exact"),
-        (
+        name="heterogeneity",
+        summary="Whether the values of a segment differ by more than noise",
+        function="heterogeneity",
+        arguments=(*PERIOD, "key", "horizon", "time_zone", "exact"),
+        columns=(
             *WHO,
             Column("key", "key"),
             Column("metric", "metric"),
@@ -260,16 +262,16 @@ ANSWERS = (
             Column("p", "p", "short"),
             Column("status", "status"),
         ),
-        "Q: Cochran's Q; p: probability that noise alone gives at least this Q (χ²), rough with few days or clusters."
-        f" Metrics with labels: {READ}",
-        {"key": "Only this segment key; default: every key.", "horizon": HORIZON, **READ_ALL},
+        note="Q: Cochran's Q; p: probability that noise alone gives at least this Q (χ²), rough with few days or"
+        f" clusters. Metrics with labels: {READ}",
+        extra={"key": "Only this segment key; default: every key.", "horizon": HORIZON, **READ_ALL},
     ),
     Report(
-        "time_of_day",
-        "Agreement by local hour or weekday",
-        "time_of_day",
-        (*PAIRS, "slice", "time_zone"),
-        (
+        name="time_of_day",
+        summary="Agreement by local hour or weekday",
+        function="time_of_day",
+        arguments=(*PAIRS, "slice", "time_zone"),
+        columns=(
             *WHO,
             Column("when", "value"),
             Column("n", "agreement.pair.n", "count"),
@@ -277,8 +279,8 @@ ANSWERS = (
             *FAILS,
             *MEANS[1:],
         ),
-        DAYS_LIKE_THESE,
-        {"slice": "hour or weekday; default hour."},
+        note=DAYS_LIKE_THESE,
+        extra={"slice": "hour or weekday; default hour."},
         slices=TIMES,
         pivot=(("stream", "deployment", "role", "value", "compares"), ("metric", "side")),
         of_values=ValueLayout(
@@ -287,11 +289,11 @@ ANSWERS = (
         ),
     ),
     Report(
-        "disagreements",
-        "The requests on which live and shadow differ most",
-        "disagreements",
-        (*PAIRS, "top"),
-        (
+        name="disagreements",
+        summary="The requests on which live and shadow differ most",
+        function="disagreements",
+        arguments=(*PAIRS, "top"),
+        columns=(
             *WHO,
             Column("time, request", "event_time", below="request_id"),
             Column("difference", "difference", "short"),
@@ -309,7 +311,7 @@ ANSWERS = (
             Column("truth", "truth_label", "number", otherwise=("truth_value", "truth_list"), precision=BOTH),
             Column("status", "status"),
         ),
-        "control: the control's answer to the same request. --format json also has segments and features.",
-        {"top": "Number of requests per deployment; default 20."},
+        note="control: the control's answer to the same request. --format json also has segments and features.",
+        extra={"top": "Number of requests per deployment; default 20."},
     ),
 )

@@ -2,16 +2,16 @@
 
 from gnomon_consumer.reports.catalogue.shape import DAYS_LIKE_THESE, LOCAL, PAIRS, WHO, Column, Report
 
-DRAWN = "Of a deployment with more than 30,000 pairs about 30,000 are read, chosen by a hash of the request id."
+DRAWN = "If a deployment has more than 30,000 pairs, about 30,000 of them are read, chosen by a hash of the request id."
 EXACT = {"exact": "yes: read all pairs; default: about 30,000 of a deployment."}
 
 FEATURES = (
     Report(
-        "drift",
-        "Features and answers against a frozen reference",
-        "drift",
-        (*LOCAL, "reference", "exact"),
-        (
+        name="drift",
+        summary="Features and answers against a frozen reference",
+        function="drift",
+        arguments=(*LOCAL, "reference", "exact"),
+        columns=(
             *WHO,
             Column("feature", "feature"),
             Column("PSI", "psi", "short"),
@@ -22,16 +22,16 @@ FEATURES = (
             Column("unseen", "unseen_share", "share"),
             Column("status", "status"),
         ),
-        "chance: the PSI that 1 period in 20 exceeds without any drift. W1: Wasserstein, in the feature's unit."
+        note="chance: the PSI that 1 period in 20 exceeds without any drift. W1: Wasserstein, in the feature's unit."
         f" {DRAWN}",
-        {"reference": "Name of the reference; default: the newest.", **EXACT},
+        extra={"reference": "Name of the reference; default: the newest.", **EXACT},
     ),
     Report(
-        "feature_health",
-        "Missing, invalid and out-of-range features",
-        "feature_health",
-        (*PAIRS, "reference", "exact"),
-        (
+        name="feature_health",
+        summary="Missing, invalid and out-of-range features",
+        function="feature_health",
+        arguments=(*PAIRS, "reference", "exact"),
+        columns=(
             *WHO,
             Column("feature", "feature"),
             Column("missing", "missing", "share"),
@@ -41,16 +41,16 @@ FEATURES = (
             Column("highest", "highest", "figure"),
             Column("status", "status"),
         ),
-        "outside: beyond the reference's minimum or maximum, or a category that is not in the reference."
-        f" {DRAWN} What is rare, such as an extreme, may not be among them: --exact yes reads all.",
-        {"reference": "Name of the reference; default: the newest.", **EXACT},
+        note="outside: beyond the reference's minimum or maximum, or a category that is not in the reference."
+        f" {DRAWN} Rare values, such as extremes, may be missed; --exact yes reads all pairs.",
+        extra={"reference": "Name of the reference; default: the newest.", **EXACT},
     ),
     Report(
-        "feature_state",
-        "Feature dictionaries and caches, live against shadow",
-        "feature_state",
-        PAIRS,
-        (
+        name="feature_state",
+        summary="Feature dictionaries and caches, live against shadow",
+        function="feature_state",
+        arguments=PAIRS,
+        columns=(
             *WHO,
             Column("live version", "live_version"),
             Column("shadow version", "shadow_version"),
@@ -67,11 +67,11 @@ FEATURES = (
 
 # Not in the list above, since it needs a file in addition to the database.
 SKEW = Report(
-    "skew",
-    "Features recomputed offline against those that the live service sent",
-    "skew",
-    (*PAIRS, "features", "tolerance", "time_zone"),
-    (
+    name="skew",
+    summary="Features recomputed offline against those that the live service sent",
+    function="skew",
+    arguments=(*PAIRS, "features", "tolerance", "time_zone"),
+    columns=(
         *WHO,
         Column("feature, request", "feature", below="example"),
         Column("pairs", "n", "count"),
@@ -83,7 +83,7 @@ SKEW = Report(
         Column("file", "example_file"),
         Column("status", "status"),
     ),
-    f"mismatch: share of all live traffic. {DAYS_LIKE_THESE} size: mean |file - live| of the numbers that differ;"
+    note=f"mismatch: share of all live traffic. {DAYS_LIKE_THESE} size: mean |file - live| of the numbers that differ;"
     " file - live: the same with its sign."
     " live, file: of the request that differs most.",
 )

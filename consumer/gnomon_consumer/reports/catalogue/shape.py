@@ -1,12 +1,12 @@
 """The description of a report: its SQL function, its arguments, its columns on a terminal."""
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 # The arguments of a function of report_v1, in addition to the stream and the deployment.
 PERIOD = ("since", "until")
 PAIRS = ("since", "until", "segment")
 LOCAL = (*PAIRS, "time_zone")
-READ = "Of a deployment with more than 200,000 pairs about 200,000 are read; the intervals account for it."
+READ = "If a deployment has more than 200,000 pairs, about 200,000 of them are read; the intervals account for this."
 READ_ALL = {"exact": "yes: read all pairs; default: about 200,000 of a deployment."}
 SLICES = ("all", "stratum", "hour", "weekday", "day", "live_version")
 
@@ -19,6 +19,7 @@ class Column:
     source: str
     kind: str = "text"  # text, name, count, share, number, figure, short, µs, bytes, span, yes
     interval: tuple[str, str] | None = None
+    _: KW_ONLY
     below: str | None = None  # a text of the row that is shown under the number
     otherwise: tuple[str, ...] = ()  # shown when `source` is null: the first of these columns that is not null
     precision: tuple[str, str] | None = None  # two numbers whose distance decides the decimals; they are not shown
@@ -32,7 +33,7 @@ class ValueLayout:
     columns: tuple[Column, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """One report: its function, its arguments, its columns on a terminal, and a note on how to read it."""
 
@@ -66,6 +67,6 @@ def sides(kind: str, low: str = "low", high: str = "high", source: str = "estima
 # The guarantee of an interval; statistics.md explains it under "What an interval promises".
 DAYS_LIKE_THESE = "Intervals: 95%, for days like these."
 BOTH_QUESTIONS = f"{DAYS_LIKE_THESE} period_low and period_high (JSON, CSV, SQL): for what happened in this period."
-HORIZON = "How late a label may come, such as '3 days'; it must be one of the stream's horizons."
+HORIZON = "How late a label may arrive, such as '3 days'; one of the stream's horizons."
 SLICE = f"{', '.join(SLICES)} or segment:KEY; default all."
 BINS = "Number of bins; default 10."

@@ -4,11 +4,11 @@ from gnomon_consumer.reports.catalogue.shape import PERIOD, SLICE, SLICES, WHO, 
 
 TRAFFIC = (
     Report(
-        "coverage",
-        "What was seen, sampled and scored",
-        "coverage",
-        (*PERIOD, "slice", "time_zone"),
-        (
+        name="coverage",
+        summary="What was seen, sampled and scored",
+        function="coverage",
+        arguments=(*PERIOD, "slice", "time_zone"),
+        columns=(
             *WHO,
             Column("slice", "value"),
             Column("seen", "seen", "count"),
@@ -18,16 +18,17 @@ TRAFFIC = (
             Column("coverage", "coverage", "share"),
             Column("status", "status"),
         ),
-        "coverage: 1 minus the share that was dead-lettered, orphaned or lost (also by producers), not sampled out.",
-        {"slice": f"limit (why windows did not sample all that they saw), {SLICE}"},
+        note="coverage: 1 minus the share that was dead-lettered, orphaned or lost (also by producers), not the share"
+        " that was sampled out.",
+        extra={"slice": f"limit (why windows did not sample all that they saw), {SLICE}"},
         slices=("limit", *SLICES),
     ),
     Report(
-        "ledger",
-        "Every captured request in exactly one bucket",
-        "ledger",
-        PERIOD,
-        (
+        name="ledger",
+        summary="Every captured request in exactly one bucket",
+        function="ledger",
+        arguments=PERIOD,
+        columns=(
             *WHO,
             Column("seen", "seen", "count"),
             Column("= sampled out", "sampled_out", "count"),
@@ -45,11 +46,11 @@ TRAFFIC = (
         upright=True,
     ),
     Report(
-        "producers",
-        "Every run of a live service",
-        "producers",
-        (),
-        (
+        name="producers",
+        summary="Every run of a live service",
+        function="producers",
+        arguments=(),
+        columns=(
             *WHO,
             Column("service, started", "service", below="started_at"),
             Column("offered", "offered", "count"),
@@ -58,14 +59,14 @@ TRAFFIC = (
             Column("missing", "missing", "count"),
             Column("tail", "tail", "count"),
         ),
-        "missing: sequence numbers that never arrived; tail: captures offered after the last one that arrived.",
+        note="missing: sequence numbers that never arrived; tail: captures offered after the last one that arrived.",
     ),
     Report(
-        "resources",
-        "What scoring costs",
-        "resources",
-        PERIOD,
-        (
+        name="resources",
+        summary="What scoring costs",
+        function="resources",
+        arguments=PERIOD,
+        columns=(
             *WHO,
             Column("rows", "n", "count"),
             Column("CPU a row", "cpu_us_per_row", "µs"),
@@ -79,11 +80,11 @@ TRAFFIC = (
         upright=True,
     ),
     Report(
-        "timeline",
-        "Rates over time, from the rollups",
-        "timeline",
-        (*PERIOD, "unit", "time_zone"),
-        (
+        name="timeline",
+        summary="Rates over time, from the rollups",
+        function="timeline",
+        arguments=(*PERIOD, "unit", "time_zone"),
+        columns=(
             *WHO,
             Column("at", "at"),
             Column("seen", "seen", "count"),
@@ -93,8 +94,8 @@ TRAFFIC = (
             Column("live errors", "live_error_rate", "share"),
             Column("status", "status"),
         ),
-        "Fast at any size. The interval of an hour or a day is for that period and accounts for rows only; the interval"
-        " of a longer unit is for days like these and accounts for rows and days, not for clusters.",
-        {"unit": "hour, day, week, month or all; default day."},
+        note="Fast at any size. The interval of an hour or a day is for that period and accounts for rows only; the"
+        " interval of a longer unit is for days like these and accounts for rows and days, not for clusters.",
+        extra={"unit": "hour, day, week, month or all; default day."},
     ),
 )

@@ -18,11 +18,11 @@ from gnomon_consumer.reports.catalogue.shape import (
 
 TRUTH = (
     Report(
-        "quality",
-        "Both sides against the truth, by horizon",
-        "quality",
-        (*PAIRS, "horizon", "slice", "time_zone", "exact"),
-        (
+        name="quality",
+        summary="Both sides against the truth, by horizon",
+        function="quality",
+        arguments=(*PAIRS, "horizon", "slice", "time_zone", "exact"),
+        columns=(
             *WHO,
             Column("horizon", "horizon", "span"),
             Column("slice", "value"),
@@ -33,18 +33,18 @@ TRUTH = (
             Column("cluster", "difference.se_cluster", "error"),
             Column("day", "difference.se_day", "error"),
         ),
-        "difference: shadow minus live on the same requests; its standard error by row (naive), cluster, day."
+        note="difference: shadow minus live on the same requests; its standard error by row (naive), cluster, day."
         f" {BOTH_QUESTIONS} {READ}",
-        {"horizon": HORIZON, "slice": SLICE, **READ_ALL},
+        extra={"horizon": HORIZON, "slice": SLICE, **READ_ALL},
         pivot=(("stream", "deployment", "role", "horizon", "value", "metric", "n"), ("side",)),
         section=("horizon",),
     ),
     Report(
-        "classes",
-        "Precision, recall, F1 and AUC of every class",
-        "classes",
-        (*PAIRS, "horizon", "time_zone", "exact"),
-        (
+        name="classes",
+        summary="Precision, recall, F1 and AUC of every class",
+        function="classes",
+        arguments=(*PAIRS, "horizon", "time_zone", "exact"),
+        columns=(
             *WHO,
             Column("class", "class"),
             Column("metric", "metric"),
@@ -52,16 +52,16 @@ TRUTH = (
             *sides("number"),
             Column("status", "status"),
         ),
-        f"n: labels of this class. AUC: the class against the rest, by its own score. {DAYS_LIKE_THESE} {READ}",
-        {"horizon": HORIZON, **READ_ALL},
+        note=f"n: labels of this class. AUC: the class against the rest, by its own score. {DAYS_LIKE_THESE} {READ}",
+        extra={"horizon": HORIZON, **READ_ALL},
         pivot=(("stream", "deployment", "role", "class", "metric", "n"), ("side",)),
     ),
     Report(
-        "truth_confusion",
-        "Each side's decisions against the truth",
-        "truth_confusion",
-        (*PAIRS, "horizon"),
-        (
+        name="truth_confusion",
+        summary="Each side's decisions against the truth",
+        function="truth_confusion",
+        arguments=(*PAIRS, "horizon"),
+        columns=(
             *WHO,
             Column("side", "side"),
             Column("truth", "truth"),
@@ -70,15 +70,15 @@ TRUTH = (
             Column("share", "share", "share"),
             Column("status", "status"),
         ),
-        "",
-        {"horizon": HORIZON},
+        note="",
+        extra={"horizon": HORIZON},
     ),
     Report(
-        "label_bounds",
-        "How far missing labels could move a metric",
-        "label_bounds",
-        (*PAIRS, "horizon"),
-        (
+        name="label_bounds",
+        summary="How far missing labels could move a metric",
+        function="label_bounds",
+        arguments=(*PAIRS, "horizon"),
+        columns=(
             *WHO,
             Column("metric", "metric"),
             Column("side", "side"),
@@ -88,15 +88,15 @@ TRUTH = (
             Column("at most", "bound_high", "number"),
             Column("status", "status"),
         ),
-        "at least, at most: over all truths that the unlabelled requests can have (Manski bounds).",
-        {"horizon": HORIZON},
+        note="at least, at most: over all truths that the unlabelled requests can have (Manski bounds).",
+        extra={"horizon": HORIZON},
     ),
     Report(
-        "calibration",
-        "Predicted probabilities against observed frequencies",
-        "calibration",
-        (*PAIRS, "horizon", "bins", "exact"),
-        (
+        name="calibration",
+        summary="Predicted probabilities against observed frequencies",
+        function="calibration",
+        arguments=(*PAIRS, "horizon", "bins", "exact"),
+        columns=(
             *WHO,
             Column("bin", "bin", "count"),
             *(
@@ -108,16 +108,16 @@ TRUTH = (
                 )
             ),
         ),
-        f"Bins of equal weight. {DAYS_LIKE_THESE} {READ}",
-        {"horizon": HORIZON, "bins": BINS, **READ_ALL},
+        note=f"Bins of equal weight. {DAYS_LIKE_THESE} {READ}",
+        extra={"horizon": HORIZON, "bins": BINS, **READ_ALL},
         pivot=(("stream", "deployment", "role", "bin"), ("side",)),
     ),
     Report(
-        "calibration_error",
-        "Expected calibration error of both sides",
-        "calibration_error",
-        (*PAIRS, "horizon", "bins", "exact"),
-        (
+        name="calibration_error",
+        summary="Expected calibration error of both sides",
+        function="calibration_error",
+        arguments=(*PAIRS, "horizon", "bins", "exact"),
+        columns=(
             *WHO,
             Column("horizon", "horizon", "span"),
             Column("side", "side"),
@@ -126,15 +126,15 @@ TRUTH = (
             Column("se", "standard_error", "number"),
             Column("status", "status"),
         ),
-        f"Biased upward: noise in either direction adds to it. {DAYS_LIKE_THESE} {READ}",
-        {"horizon": HORIZON, "bins": BINS, **READ_ALL},
+        note=f"Biased upward: noise in either direction adds to it. {DAYS_LIKE_THESE} {READ}",
+        extra={"horizon": HORIZON, "bins": BINS, **READ_ALL},
     ),
     Report(
-        "labels",
-        "How much of the traffic has labels",
-        "labels",
-        (*PAIRS, "horizon"),
-        (
+        name="labels",
+        summary="How much of the traffic has labels",
+        function="labels",
+        arguments=(*PAIRS, "horizon"),
+        columns=(
             *WHO,
             Column("horizon, until", "horizon", "span", below="cohort_until"),
             Column("sealed", "sealed", "yes"),
@@ -145,15 +145,15 @@ TRUTH = (
             Column("pending", "pending", "count"),
             Column("status", "status"),
         ),
-        f"pending: younger than the horizon, not part of a share. {DAYS_LIKE_THESE}",
-        {"horizon": HORIZON},
+        note=f"pending: younger than the horizon, not part of a share. {DAYS_LIKE_THESE}",
+        extra={"horizon": HORIZON},
     ),
     Report(
-        "label_cells",
-        "Label coverage by live and shadow decision",
-        "label_cells",
-        (*PAIRS, "horizon"),
-        (
+        name="label_cells",
+        summary="Label coverage by live and shadow decision",
+        function="label_cells",
+        arguments=(*PAIRS, "horizon"),
+        columns=(
             *WHO,
             Column("live", "live_label"),
             Column("shadow", "shadow_label"),
@@ -162,15 +162,15 @@ TRUTH = (
             Column("labelled", "labelled", "share"),
             Column("status", "status"),
         ),
-        "",
-        {"horizon": HORIZON},
+        note="",
+        extra={"horizon": HORIZON},
     ),
     Report(
-        "label_delay",
-        "How long labels take (Kaplan-Meier)",
-        "label_delay",
-        (*PERIOD, "step"),
-        (
+        name="label_delay",
+        summary="How long labels take (Kaplan-Meier)",
+        function="label_delay",
+        arguments=(*PERIOD, "step"),
+        columns=(
             *WHO,
             Column("delay", "delay", "span"),
             Column("at risk", "at_risk", "count"),
@@ -178,7 +178,7 @@ TRUTH = (
             Column("share", "share_arrived", "share", ("low", "high")),
             Column("status", "status"),
         ),
-        f"Estimated from the exact delays, shown at whole steps. {DAYS_LIKE_THESE}",
-        {"step": "Time between two points of the curve; default '1 hour'."},
+        note=f"Estimated from the exact delays, shown at whole steps. {DAYS_LIKE_THESE}",
+        extra={"step": "Time between two points of the curve; default '1 hour'."},
     ),
 )

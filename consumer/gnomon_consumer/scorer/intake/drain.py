@@ -135,7 +135,7 @@ class Drain:
         low, high = self._watermarks(partition)
         if not low > owned.next_offset:
             raise ConfigurationError(
-                f"{self._topic} [{partition}] ends at {high}, before offset {owned.next_offset} that is due:"
+                f"{self._topic} [{partition}] ends at {high}, before offset {owned.next_offset}, the next to read:"
                 " the topic was re-created or its broker reset; start another --deployment"
             )
         self._skip(owned, low, "truncated")

@@ -24,7 +24,9 @@ def publish(settings: Settings, topic: str) -> None:
     except (DependencyUnreachableError, KafkaException) as error:
         refused = str(error)
     if refused:
-        log.info("the schemas of the outcomes are not published: joiners of this version read them", reason=refused)
+        log.info(
+            "the schemas of the outcomes are not published: only joiners of this version can read them", reason=refused
+        )
 
 
 def _publish(settings: Settings, topic: str) -> str:

@@ -73,7 +73,7 @@ class ShadowLog:
                 break
             if self._clock() > deadline:
                 raise ConfigurationError(
-                    f"{self._topic} [{partition}]: a transaction stays open for over {_WAIT_SECONDS:g} s"
+                    f"{self._topic} [{partition}]: a transaction has been open for over {_WAIT_SECONDS:g} s"
                 )
             if not waited:
                 log.info("waiting for an open transaction", partition=partition, stable=stable, end=high)
@@ -119,7 +119,7 @@ class ShadowLog:
                 if every:
                     raise ConfigurationError(
                         f"{self._topic} [{partition}], offset {message.offset()}: {error}; if a later version of Gnomon"
-                        " wrote it, install that one, else use another --deployment name"
+                        " wrote it, install that version; otherwise use another --deployment name"
                     ) from None
                 log.warning("unreadable record", topic=self._topic, offset=message.offset(), reason=str(error))
             else:
@@ -135,7 +135,7 @@ def check_identity(wanted: DeploymentStart, found: DeploymentStart, topic: str) 
         old, new = getattr(found, name), getattr(wanted, name)
         if old != new and not (name == "topic_id" and (old is None or new is None)):
             raise ConfigurationError(
-                f"{topic} [{found.source_partition}] was begun with {name} {_shown(old)}, but this is {_shown(new)}:"
+                f"{topic} [{found.source_partition}] was started with {name} {_shown(old)}, but this is {_shown(new)}:"
                 " use another --deployment name"
             )
 

@@ -2,13 +2,13 @@
 
 from collections import deque
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from gnomon_consumer.scorer.captures import Indices, Rows
 from gnomon_consumer.scorer.outcomes import Outcomes
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Job:
     """Rows of one window for one worker. `single`: one at a time, for latency. Only the caller uses `places`."""
 
@@ -28,6 +28,7 @@ class Finished:
     job: Job
     scored: Outcomes
     places: Indices
+    _: KW_ONLY
     seconds: float = 0.0
     cpu_us: int = 0
     peak_rss_bytes: int = 0

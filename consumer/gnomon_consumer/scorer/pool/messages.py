@@ -121,10 +121,11 @@ def finished(job: Job, model: Artefact, header: dict[str, Any], blobs: list[byte
             job,
             Outcomes(codes.tobytes(), shadow_codec().encoded(columns).to_pylist(), dead),
             job.places,
-            max(_LEAST_SECONDS, float(_number(header["seconds"]))),
-            int(_number(header["cpu_us"])),
-            int(_number(header["peak_rss_bytes"])),
-            *(None if header[name] is None else int(_number(header[name])) for name in ("gpu_us", "gpu_peak_bytes")),
+            seconds=max(_LEAST_SECONDS, float(_number(header["seconds"]))),
+            cpu_us=int(_number(header["cpu_us"])),
+            peak_rss_bytes=int(_number(header["peak_rss_bytes"])),
+            gpu_us=_whole_or_none(header["gpu_us"]),
+            gpu_peak_bytes=_whole_or_none(header["gpu_peak_bytes"]),
         )
     except (IndexError, KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise pipe.WireError(f"{type(error).__name__}: {error}") from None
@@ -139,7 +140,7 @@ def _columns(job: Job, model: Artefact, present: list[int], blobs: list[bytes]) 
         return completed(answers, rows, window, as_dict(model), request_ids)
     codes, texts = blobs[0], pipe.parted(*blobs[1:])
     if not len(codes) == len(texts) == len(rows):
-        raise pipe.WireError("not one outcome a row")
+        raise pipe.WireError("not one outcome per row")
     if not pc.all(pc.starts_with(texts, pattern=OUTCOME), min_count=0).as_py():
         raise pipe.WireError("invalid outcomes")
     found = shadow_codec().decode(texts.to_pylist(), texts)
@@ -186,5 +187,9 @@ def _check_measures(columns: pa.RecordBatch) -> None:
 
 def _number(value: Any) -> float:
     if not isinstance(value, int | float) or not 0 <= value < _MOST:
-        raise pipe.WireError(f"{value!r} is no measure")
+        raise pipe.WireError(f"{value!r} is not a valid measurement")
     return value
+
+
+def _whole_or_none(value: Any) -> int | None:
+    return None if value is None else int(_number(value))

@@ -9,7 +9,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class _Worker:
     process: WorkerProcess
     started_at: float
     keys: set[str]
+    _: KW_ONLY
     ready: bool = False
     job: Job | None = None
     current: int = -1  # the row that a careful job announced last
@@ -315,8 +316,7 @@ class Pool:
         # The results of the earlier rows were lost with the worker, so they are scored again; the rest follows.
         rest = np.delete(np.arange(len(job.rows)), at)
         if len(rest):
-            again = job.rows.take(rest), job.places[rest]
-            self._queue.give_back(Job(job.window_id, job.partition, job.sealed_at, *again, job.single, careful=True))
+            self._queue.give_back(replace(job, rows=job.rows.take(rest), places=job.places[rest], careful=True))
 
     def _replace(self) -> None:
         if len(self._workers) < self._size and self._clock() >= self._next_start:

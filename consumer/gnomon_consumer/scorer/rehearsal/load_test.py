@@ -31,7 +31,7 @@ GROUP_MS = 5.0
 _MOST_TOGETHER, _NEWEST = 64, 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
     """The measurements. Times in milliseconds; `response` from the due time, `service` of the model alone."""
 
@@ -188,7 +188,14 @@ def _together(services: Sequence[float]) -> int:
 
 def _job(rows: Sequence[Row], start: int, end: int, single: bool) -> Job:
     now_us = time.time_ns() // 1000
-    return Job(f"load-{start}", 0, now_us, Rows.of(rows[start:end]), np.arange(start, end), single)
+    return Job(
+        window_id=f"load-{start}",
+        partition=0,
+        sealed_at=now_us,
+        rows=Rows.of(rows[start:end]),
+        places=np.arange(start, end),
+        single=single,
+    )
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:

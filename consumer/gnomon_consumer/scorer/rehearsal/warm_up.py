@@ -34,7 +34,7 @@ ALONE_ROWS = 16  # rows that are scored both in a batch and alone
 _ALIKE = 1e-3
 _REVERSED = (
     "the label is the class of the lower of two scores in {} of {} rows of the warm-up, so the classes are named in"
-    " reverse order: turn `classes` of the sidecar around, or say which output is the value, such as"
+    " reverse order: reverse `classes` in the sidecar, or say which output is the value, such as"
     " `outputs: {{NAME: [value, null]}}`"
 )
 NAME_THEM = "list them in the model's attribute `files` (docs/models.md)"
@@ -96,7 +96,16 @@ def rehearse(
     for at in range(0, len(rows), batch):
         part = Rows.of(rows[at : at + batch])
         now_us = time.time_ns() // 1000
-        pool.submit(Job(REHEARSAL, 0, now_us, part, np.arange(at, at + len(part)), single))
+        pool.submit(
+            Job(
+                window_id=REHEARSAL,
+                partition=0,
+                sealed_at=now_us,
+                rows=part,
+                places=np.arange(at, at + len(part)),
+                single=single,
+            )
+        )
     found: dict[int, Scored] = {}
     seconds = 0.0
     until = time.monotonic() + WARM_UP_SECONDS

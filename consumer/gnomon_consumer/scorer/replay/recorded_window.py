@@ -99,4 +99,10 @@ def _cell(cell: Cell, rows: Sequence[Record], captures: Mapping[int, tuple[bytes
         np.array(offsets, np.int64),
         [captures[offset][1] for offset in offsets],
     )
-    return SealedCell(cell.stratum, cell.seen, sample, cell.draw_probability, cell.threshold)
+    return SealedCell(
+        stratum=cell.stratum,
+        seen=cell.seen,
+        sample=sample,
+        draw_probability=cell.draw_probability,
+        threshold=cell.threshold,
+    )

@@ -7,7 +7,7 @@ with the same windows, so joiner, ledger and reports treat it like any other.
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ClusterMetadata
@@ -38,6 +38,7 @@ class Replay:
     options: Options
     like: str
     stopping: Callable[[], bool]
+    _: KW_ONLY
     clock: Callable[[], float] = time.monotonic
     now_us: Callable[[], int] = now_us
 
@@ -119,7 +120,13 @@ class Replay:
         resources.callback(live.close)
         group = options.group(names)
         writer = Writer(
-            settings, names, options.deployment, options.member, group, clock=self.clock, stopping=self.stopping
+            settings=settings,
+            topics=names,
+            deployment=options.deployment,
+            member=options.member,
+            group=group,
+            clock=self.clock,
+            stopping=self.stopping,
         )
         resources.callback(writer.close)
         writer.open()

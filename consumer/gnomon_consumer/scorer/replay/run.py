@@ -25,7 +25,7 @@ Captures = dict[int, tuple[bytes, bytes]]
 log = get_logger("replay")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ReplaySummary:
     """Counts of written windows, of rows by bucket of the ledger, and of captures in windows that no longer exist."""
 
@@ -86,7 +86,7 @@ class ReplayRun:
             if window.start < position:
                 raise ConfigurationError(
                     f"{self.options.deployment} ends at offset {position} of partition {partition}, inside a window of"
-                    f" {self.like}: it was not replayed like it; use another --deployment name"
+                    f" {self.like}: it was not written by this replay; use another --deployment name"
                 )
             if window.start > position:
                 self._append(self._gap(window, position, window.start))
@@ -107,7 +107,7 @@ class ReplayRun:
         if tail.start is not None:
             check_identity(wanted, tail.start, topic)
         elif tail.expired:
-            raise ConfigurationError(f"{topic} [{partition}]: retention has removed its beginning; use another name")
+            raise ConfigurationError(f"{topic} [{partition}]: its beginning has expired; use another name")
         else:
             self._certainly(lambda: self.writer.start([wanted], None))
         return start if tail.end_offset is None else tail.end_offset
@@ -141,7 +141,7 @@ class ReplayRun:
             probe_rows=self.settings.score.probe_rows,
             allocation=self.settings.score.allocation,
         )
-        return Tick([one], float("inf"), seal.seed, seal.policy, seal.tick_id)
+        return Tick(windows=[one], deadline=float("inf"), seed=seal.seed, policy=seal.policy, tick_id=seal.tick_id)
 
     def _gap(self, window: FrozenWindow, start: int | None = None, end: int | None = None) -> Tick:
         """Return a gap for a window, or for the offsets before it, that can no longer be scored."""

@@ -67,7 +67,7 @@ def _water_fill(weights: list[float], low: list[int], high: list[int], budget: i
     return at(level)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class SealedCell(Generic[T]):
     """One stratum of a sealed window: its counts and the sampled captures."""
 
@@ -118,4 +118,6 @@ def _needs(cells: Mapping[int, Strata[T]]) -> int:
 
 def _cell(name: str, reservoir: Reservoir[T], share: int, probability: float) -> SealedCell[T]:
     sample, threshold = reservoir.smallest(share)
-    return SealedCell(name, reservoir.seen, sample, probability, threshold)
+    return SealedCell(
+        stratum=name, seen=reservoir.seen, sample=sample, draw_probability=probability, threshold=threshold
+    )

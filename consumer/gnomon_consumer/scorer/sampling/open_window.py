@@ -39,7 +39,7 @@ class Caps:
         return max(2, self._rows // max(1, self._cells))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class OpenWindow(Generic[T]):
     """Captures `[start, next_offset)` of one partition, counted by stratum; times in microseconds since the epoch.
 
@@ -76,7 +76,7 @@ class OpenWindow(Generic[T]):
         """
         offset = int(captures.offsets[0])
         if offset < self.next_offset:
-            raise ValueError(f"offset {offset} where {self.next_offset} was due")
+            raise ValueError(f"offset {offset} where {self.next_offset} was expected")
         self.next_offset = int(captures.offsets[-1]) + 1
         self.seen += len(captures)
         self.bytes_seen += size

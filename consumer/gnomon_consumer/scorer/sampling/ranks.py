@@ -9,7 +9,6 @@ from xxhash import xxh3_64_intdigest
 
 Rank = Callable[[bytes], int]
 Ranks = Callable[[Sequence[bytes]], NDArray[np.int64]]
-RANK_BITS = 63
 
 
 def ranker(seed: int) -> Rank:

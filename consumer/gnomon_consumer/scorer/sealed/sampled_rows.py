@@ -37,7 +37,7 @@ class Tally:
     dead_lettered: int
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class SampledRows:
     """The sampled rows in offset order, the cell of each, the rows of the probe, and their outcomes.
 
@@ -58,7 +58,15 @@ class SampledRows:
     def none(cls, partition: int) -> "SampledRows":
         """Return the empty sample."""
         rows = replace(Rows.of([]), partition=partition)
-        return cls([], rows, np.empty(0, np.int64), [], np.empty(0, np.uint8), [], 0)
+        return cls(
+            cells=[],
+            rows=rows,
+            probe=np.empty(0, np.int64),
+            probe_cells=[],
+            codes=np.empty(0, np.uint8),
+            messages=[],
+            open=0,
+        )
 
     @classmethod
     def of(
@@ -74,11 +82,16 @@ class SampledRows:
         probes = probe_of(cells, probe_rows, allocation, window_draw(window_id))
         counted = [
             Cell(
-                cell.stratum, cell.seen, len(cell.sample), cell.draw_probability, cell.threshold,
-                probed=len(probe.places), probe_probability=probe.probability,
+                stratum=cell.stratum,
+                seen=cell.seen,
+                sampled=len(cell.sample),
+                draw_probability=cell.draw_probability,
+                threshold=cell.threshold,
+                probed=len(probe.places),
+                probe_probability=probe.probability,
             )
             for cell, probe in zip(cells, probes, strict=True)
-        ]  # fmt: skip
+        ]
         sample = joined([cell.sample for cell in cells])
         lengths = [len(cell.sample) for cell in cells]
         cell_of = np.repeat(np.arange(len(cells), dtype=np.int32), lengths)
@@ -92,20 +105,28 @@ class SampledRows:
             RowCell(None if cell.stratum == NO_STRATUM else cell.stratum, cell.inclusion_probability) for cell in cells
         ]
         rows = Rows(
-            partition,
-            sample.offsets,
-            sample.ranks,
-            cell_of,
-            kinds,
-            sample.request_ids,
-            list(sample.payloads),
+            partition=partition,
+            offsets=sample.offsets,
+            ranks=sample.ranks,
+            cell_of=cell_of,
+            cells=kinds,
+            keys=sample.request_ids,
+            values=list(sample.payloads),
         )
         probe_kinds = [
             kind._replace(probe_probability=probe.probability) for kind, probe in zip(kinds, probes, strict=True)
         ]
         count = len(sample)
         codes = np.full(count, OPEN, np.uint8)
-        return cls(counted, rows, np.flatnonzero(probed), probe_kinds, codes, [b""] * count, count)
+        return cls(
+            cells=counted,
+            rows=rows,
+            probe=np.flatnonzero(probed),
+            probe_cells=probe_kinds,
+            codes=codes,
+            messages=[b""] * count,
+            open=count,
+        )
 
     def batches(self, batch_rows: int, workers: int) -> Iterator[WorkerBatch]:
         """Yield the probe, which is scored one at a time by all workers, and batches of the rest."""

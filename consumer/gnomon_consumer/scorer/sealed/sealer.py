@@ -101,7 +101,9 @@ class Sealer:
         if not self.open:
             self._opened_at = now
             self._caps = self._new_caps()
-        window: OpenWindow[bytes] = OpenWindow(owner, offset, self._now_us(), self._caps, self._settings.max_strata)
+        window: OpenWindow[bytes] = OpenWindow(
+            owner=owner, start=offset, opened_at=self._now_us(), caps=self._caps, max_strata=self._settings.max_strata
+        )
         self.open[owner.partition] = window
         return window
 
@@ -206,7 +208,13 @@ class Sealer:
         return self._tick([window], now, str(uuid.uuid4()))
 
     def _tick(self, windows: list[SealedWindow], now: float, tick_id: str) -> Tick:
-        return Tick(windows, now + self._settings.deadline_seconds, self._settings.seed, self._policy_hash, tick_id)
+        return Tick(
+            windows=windows,
+            deadline=now + self._settings.deadline_seconds,
+            seed=self._settings.seed,
+            policy=self._policy_hash,
+            tick_id=tick_id,
+        )
 
 
 def limited_by(

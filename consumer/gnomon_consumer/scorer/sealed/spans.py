@@ -35,7 +35,7 @@ class ScoreSpans:
         traces.update(islice(known, _REMEMBERED - len(traces)))
 
     @contextmanager
-    def of(self, ticks: Sequence[Tick]) -> Iterator[None]:
+    def spans_of(self, ticks: Sequence[Tick]) -> Iterator[None]:
         """Create spans of the windows that are committed in the block; their records carry the names of the spans."""
         if self._tracer is None:
             yield

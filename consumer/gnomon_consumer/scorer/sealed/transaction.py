@@ -41,7 +41,7 @@ class Uncertain(Exception):  # noqa: N818 - a state, not a fault of the caller
     """The transaction did not certainly commit: positions have to be read again from the shadow log."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Writer:
     """The transactional producer of one member; it is created again under the same id after an ambiguous result.
 
@@ -73,7 +73,7 @@ class Writer:
 
     @property
     def _needs(self) -> tuple[Right, ...]:
-        """Return the rights of a transaction, beside those to the topics."""
+        """Return the rights that a transaction needs in addition to those to the topics."""
         return Right("Write", "transactional-id", self.transactional_id), join(self.group)
 
     def open(self) -> None:
@@ -248,7 +248,7 @@ class Writer:
                     raise
                 tries += 1
         if tries > 1:
-            log.info("producer replaced: its commit took several tries", tries=tries)
+            log.info("producer replaced: its commit took several attempts", tries=tries)
             self._discard()
 
     def _after(self, producer: Producer, error: KafkaError) -> None:
@@ -289,7 +289,7 @@ class Writer:
     def _send_offsets(self, producer: Producer, offsets: list[TopicPartition], consumer: Consumer) -> None:
         """Add offsets to the transaction; raise KafkaException, or Uncertain when no answer comes.
 
-        If the group's coordinator is lost, librdkafka may wait in this call for ever, despite its time-out (librdkafka
+        If the group's coordinator is lost, librdkafka may wait in this call forever, despite its time-out (librdkafka
         issues 5456 and 5511). The call's thread is then abandoned with its producer, which the next producer under the
         same transactional id fences.
         """

@@ -4,7 +4,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from gnomon_consumer.scorer.pool.jobs import Finished, Job
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
@@ -79,6 +79,7 @@ class SealedWindow:
 
     seal: Seal
     sample: SampledRows
+    _: KW_ONLY
     usage: WindowUsage = field(default_factory=WindowUsage)
     dispatched: bool = False
     traces: dict[int, bytes] = field(default_factory=dict)
@@ -114,7 +115,12 @@ class SealedWindow:
         seal = self.seal
         for batch in self.sample.batches(batch_rows, workers):
             yield Job(
-                seal.window_id, seal.owner.partition, seal.sealed_at, batch.rows, batch.places, single=batch.single
+                window_id=seal.window_id,
+                partition=seal.owner.partition,
+                sealed_at=seal.sealed_at,
+                rows=batch.rows,
+                places=batch.places,
+                single=batch.single,
             )
 
     def store(self, finished: Finished) -> None:
@@ -147,7 +153,7 @@ class SealedWindow:
         return codec("SamplingWindow").encode(as_dict(window))
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Tick:
     """Windows sealed together by one seed and sampling policy; `deadline` in the clock's seconds."""
 

@@ -66,7 +66,7 @@ def call(name: str, *arguments: Any) -> int:
     """Make a system call; raises OSError."""
     here = number(name)
     if here is None:
-        raise OSError(38, f"no number of {name} is known for {MACHINE}")
+        raise OSError(38, f"the number of the system call {name} is not known for {MACHINE}")
     return checked(libc.syscall(here, *(ctypes.c_long(one) if isinstance(one, int) else one for one in arguments)))
 
 

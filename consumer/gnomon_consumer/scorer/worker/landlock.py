@@ -19,7 +19,6 @@ _SCOPES = 0b11  # abstract sockets, signals
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full")
 _GPUS = ("nvidia*", "nvidia-caps/*", "dri/*", "kfd", "dxg")
 WRITING_STOPS = 3  # the version from which truncation is covered
-SIGNALS_STOP = 6
 
 
 def version() -> int:

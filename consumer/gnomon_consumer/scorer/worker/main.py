@@ -92,7 +92,7 @@ def _load(
             "widths": list_widths(runner.inputs, (*features, LIVE_ITEMS)),
         },
     )
-    return BatchScorer(spec, runner, schemas, _now_us, processes=processes)
+    return BatchScorer(spec, runner, schemas, now_us=_now_us, processes=processes)
 
 
 def _learn(schemas: MemorySchemas, texts: list[bytes], keys: list[str]) -> None:

@@ -48,9 +48,9 @@ def read(stream: BinaryIO, most: int | None = None) -> tuple[dict[str, Any], lis
     try:
         header = json.loads(_exactly(stream, text_length))
     except (ValueError, RecursionError):
-        raise WireError("not a frame: no JSON") from None
+        raise WireError("not a frame: not JSON") from None
     if not isinstance(header, dict):
-        raise WireError("not a frame: no object")
+        raise WireError("not a frame: not an object")
     return header, [_exactly(stream, length) for length in lengths]
 
 
@@ -64,13 +64,13 @@ def unpacked(partition: int, cells: Sequence[Sequence[Any]], blobs: Sequence[byt
     """Return the rows in the blobs of `packed`; the arguments supply what the blobs do not contain."""
     offsets, ranks, cell_of, *texts = blobs
     return Rows(
-        partition,
-        np.frombuffer(offsets, np.int64),
-        np.frombuffer(ranks, np.int64),
-        np.frombuffer(cell_of, np.int32),
-        [RowCell(*cell) for cell in cells],
-        parted(*texts[:2]),
-        parted(*texts[2:]),
+        partition=partition,
+        offsets=np.frombuffer(offsets, np.int64),
+        ranks=np.frombuffer(ranks, np.int64),
+        cell_of=np.frombuffer(cell_of, np.int32),
+        cells=[RowCell(*cell) for cell in cells],
+        keys=parted(*texts[:2]),
+        values=parted(*texts[2:]),
     )
 
 

@@ -57,7 +57,7 @@ def hand_over(channel: socket.socket, also_opens: bool) -> opens.Seen:
         reason = refused.strerror or "refused"
         channel.sendall(reason.encode())
         channel.close()
-        return opens.Seen(None, f"the kernel notifies of no calls ({reason})")
+        return opens.Seen(None, f"the kernel cannot report system calls ({reason})")
     socket.send_fds(channel, [b"listener"], [listener])
     os.close(listener)
     if also_opens:

@@ -11,7 +11,7 @@ import socket
 import stat
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Limits:
     """
 
     memory_bytes: int
+    _: KW_ONLY
     file_bytes: int = 0
     processes: int = 64
     network: bool = False
@@ -160,7 +161,7 @@ def _require(limits: Limits, report: dict[str, str]) -> None:
     open_layers = failures(report, limits.network)
     if limits.required and open_layers:
         told = "; ".join(f"{name}: {text}" for name, text in open_layers.items())
-        raise SandboxError(f"the sandbox does not hold here ({told}): {_WAYS_OUT}")
+        raise SandboxError(f"the sandbox is incomplete here ({told}): {_WAYS_OUT}")
 
 
 def _unshare(kind: int) -> str:

@@ -18,7 +18,7 @@ def work(report: dict[str, str]) -> None:
     print("empty", sandbox.network_is_gone(), sep="=")
     try:
         bytearray(2 * _MEMORY)
-        print("memory=open: 2 GiB were given to a process that is limited to 1 GiB", flush=True)
+        print("memory=open: a process limited to 1 GiB could allocate 2 GiB", flush=True)
     except MemoryError:
         print("memory=limited", flush=True)
     if os.fork() == 0:
@@ -44,6 +44,6 @@ def probe() -> dict[str, str]:
         output += b"processes=open: a detached process outlives its worker\n"
     said = dict(line.split("=", 1) for line in output.decode().splitlines())
     if said.pop("empty", "") != "True" and said.get("network") == "none":
-        said["network"] = "open: a socket was given anyway"
+        said["network"] = "open: a socket could be created anyway"
     unknown = f"open: not known ({errors.decode('utf-8', 'replace').strip()[-200:]})"
     return {name: said.get(name, unknown) for name in LAYERS}

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ LIVE = "gnomon.v1.LivePrediction"
 MOST_STRANGERS = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
     """Rows that are scored together, and the common fields of their outcomes."""
 
@@ -74,6 +74,7 @@ class BatchScorer:
     spec: ModelSpec
     runner: Runner
     schemas: MemorySchemas
+    _: KW_ONLY
     now_us: Callable[[], int]
     clock: Callable[[], float] = time.perf_counter
     processes: int = 64
@@ -118,11 +119,11 @@ class BatchScorer:
             if not len(places):
                 continue
             task = _Task(
-                rows if len(places) == len(rows) else rows.take(places),
-                window_id,
-                queued_us,
-                1 if single else len(places),
-                single,
+                rows=rows if len(places) == len(rows) else rows.take(places),
+                window_id=window_id,
+                queued_us=queued_us,
+                batch_size=1 if single else len(places),
+                single=single,
             )
             outcomes.append((places, self._group(captures, group.schema, task)))
         if len(outcomes) == 1 and not errors:

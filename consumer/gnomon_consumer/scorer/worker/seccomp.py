@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from gnomon_consumer.scorer.worker import kernel
 
 Line = tuple[int, int, int, int]
-LOAD, JUMP_EQUAL, JUMP_NOT_BELOW, JUMP_ANY_BIT, JUMP, RETURN = 0x20, 0x15, 0x35, 0x45, 0x05, 0x06
+LOAD, JUMP_EQUAL, JUMP_NOT_BELOW, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 ALLOW, NOTIFY, _ERRNO = 0x7FFF0000, 0x7FC00000, 0x00050000
 NUMBER, ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 X32 = 0x40000000  # a bit in the numbers of x86's third set of system calls

@@ -40,7 +40,7 @@ class Reason:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The decision, every reason, and when the next one is expected."""
 

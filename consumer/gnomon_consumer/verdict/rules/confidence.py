@@ -4,7 +4,7 @@ The sample size is the number of days, because effects common to a day do not av
 axis of an array is the days; leading axes are independent series, so that a simulation runs the code that decides.
 """
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 WEEK = 7
 NOISE = 1e-6
-"""The share of a metric's own size below which a difference is none: single precision carries 24 bits, so the same
+"""A difference below this share of the metric itself counts as 0: single precision carries 24 bits, so the same
 model in another runtime differs from itself by some 1e-7."""
 DEPENDENT = 0.2
 """The estimated lag-1 correlation above which weeks, not days, are the sample."""
@@ -69,6 +69,7 @@ class Sums:
     live_x: Floats
     shadow_y: Floats
     shadow_x: Floats
+    _: KW_ONLY
     root: bool = False
 
     @property
@@ -86,7 +87,9 @@ class Sums:
         return self._each(lambda s: s[..., : whole * WEEK].reshape(*s.shape[:-1], whole, WEEK).sum(axis=-1))
 
     def _each(self, change: Any) -> "Sums":
-        return Sums(change(self.live_y), change(self.live_x), change(self.shadow_y), change(self.shadow_x), self.root)
+        return Sums(
+            change(self.live_y), change(self.live_x), change(self.shadow_y), change(self.shadow_x), root=self.root
+        )
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def skewness(residuals: Floats) -> Floats:
     return np.asarray(np.divide(cubes, squares**1.5, out=np.zeros_like(squares), where=squares > 0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bounds:
     """Bounds after `n` whole days or weeks: at every look the difference is within estimate ± radius·standard_error."""
 
@@ -201,7 +204,15 @@ def bounds(sums: Sums, alpha: float, g_days: float, g_weeks: float, *, weeks: bo
     weekly = sums.weeks()
     if weekly.days == 0:
         nothing = np.full_like(estimate, np.nan)
-        by_week = Bounds("week", 0, nothing, nothing, np.inf, rho, skewness(residuals))
+        by_week = Bounds(
+            unit="week",
+            n=0,
+            estimate=nothing,
+            standard_error=nothing,
+            radius=np.inf,
+            correlation=rho,
+            skewness=skewness(residuals),
+        )
     else:
         by, of_weeks = difference(weekly)
         by_week = _of(
@@ -212,7 +223,7 @@ def bounds(sums: Sums, alpha: float, g_days: float, g_weeks: float, *, weeks: bo
     pick = rho > DEPENDENT
     chosen = {name: np.where(pick, getattr(by_week, name), getattr(by_day, name)) for name in (
         "n", "estimate", "standard_error", "radius", "correlation", "skewness")}  # fmt: skip
-    return Bounds("mixed", **chosen)
+    return Bounds(unit="mixed", **chosen)
 
 
 def _of(sums: Sums, residuals: Floats, estimate: Floats, variance: Floats, unit: str, alpha: float, g: float,
@@ -223,4 +234,12 @@ def _of(sums: Sums, residuals: Floats, estimate: Floats, variance: Floats, unit:
     # The rounding error of a constant difference is not variation.
     error = np.where(np.sqrt(variance) > 1e-9 * np.abs(estimate), np.sqrt(variance), 0.0)
     radius = t_radius(sums.days, 2 * alpha, g)
-    return Bounds(unit, sums.days, estimate, error, radius, rho, skewness(residuals))
+    return Bounds(
+        unit=unit,
+        n=sums.days,
+        estimate=estimate,
+        standard_error=error,
+        radius=radius,
+        correlation=rho,
+        skewness=skewness(residuals),
+    )

@@ -1,6 +1,6 @@
 """The evidence of a verdict as plain data: stored with the verdict, exported, computed again to verify. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import date, datetime
 from math import isfinite
 from typing import Any
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from gnomon_consumer.verdict.rules.confidence import Clusters, Sums
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Series:
     """Sums by whole day of one metric, over everything or one segment.
 
@@ -61,7 +61,7 @@ class AnswerCell:
     labelled: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LiveVersion:
     """A version of the live model among the pairs, with its first and last local day."""
 
@@ -72,7 +72,7 @@ class LiveVersion:
     rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Control:
     """The control's own disagreement with live: the noise floor, with the lower end of its 95% interval."""
 
@@ -107,12 +107,13 @@ class Rejection:
 class Evidence:
     """Everything that the gate reads. `days`: the whole local days of sealed cohorts since live last changed.
 
-    `silent`: of each metric that no request says anything about, the code and the text of the reason if it is known.
+    `silent`: of each metric that no request has the data for, the code and the text of the reason if it is known.
     """
 
     stream: str
     deployment: str
     role: str
+    _: KW_ONLY
     days: tuple[date, ...] = ()
     series: tuple[Series, ...] = ()
     latency: tuple[Series, ...] = ()

@@ -61,7 +61,7 @@ def decide(plan: Plan, evidence: Evidence) -> Verdict:
         *gates.outside(plan, evidence),
     )
     decision = _decision({reason.state for reason in reasons}, evidence)
-    verdict = Verdict(decision, reasons, days, look, metrics, "")
+    verdict = Verdict(decision=decision, reasons=reasons, days=days, look=look, metrics=metrics, sentence="")
     if decision in (Decision.HOLD, Decision.INSUFFICIENT_DATA) and {r.code for r in verdict.blocking} <= WAITABLE:
         verdict = replace(verdict, expected=_expected(plan, evidence, metrics, days))
     return replace(verdict, sentence=sentence(plan, evidence, verdict))
@@ -110,7 +110,7 @@ def _without(evidence: Evidence, metric: str, segment: str) -> Reason:
     """Say that there is nothing to judge a metric by, and why where that is known."""
     code, text = evidence.silent.get(metric, ("", "")) if not segment else ("", "")
     if not code:
-        code, text = codes.NO_METRIC, f"no request says anything about {name_of(metric)}"
+        code, text = codes.NO_METRIC, f"no request has the data for {name_of(metric)}"
     return Reason(code, State.NO_DATA, text + (f" of {segment}" if segment else ""), {"metric": metric})
 
 
@@ -127,7 +127,7 @@ def _shown(plan: Plan, evidence: Evidence, series: Series, margin: float, look: 
     """Return whether the lower bound passed at the last look, also with the label corrections."""
     for variant, candidate in _variants(evidence, series):
         if candidate is None:
-            text = f"labels are missing, and {name_of(series.metric)} has no bound on what they could say"
+            text = f"labels are missing, and {name_of(series.metric)} has no bound over their possible values"
             yield Reason(codes.LABELS_DECIDE, State.NOT_YET, text)
             continue
         judged = judge(candidate, plan, margin, look)

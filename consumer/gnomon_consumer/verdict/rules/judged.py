@@ -26,7 +26,7 @@ def tuning(days: int, weeks: int, alpha: float) -> tuple[float, float]:
     return tuned(days, 2 * alpha), tuned(weeks, 2 * alpha)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Judged:
     """A series' bounds, oriented so that positive means that the challenger is better."""
 

@@ -10,7 +10,7 @@ from gnomon_consumer.verdict.rules.plan import Plan
 HORIZONS = (14, 28, 56)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Expected:
     """Days until PROMOTE (None: not within a year), and the margin that can be shown within this many days.
 
@@ -49,9 +49,20 @@ def expect(
     """Return the expectation if a day's difference has the standard deviation `day_sd`."""
     margin = plan.margins()[plan.metric]
     beyond = target(plan, plan.metric)
-    one_day = Judged(plan.metric, margin, "", "complete", "week" if plan.blocks == "week" else "day", 1,
-                     difference or 0.0, day_sd if plan.blocks != "week" else day_sd / WEEK**0.5,
-                     0.0, 0.0, 0.0, 0.0)  # fmt: skip
+    one_day = Judged(
+        metric=plan.metric,
+        margin=margin,
+        segment="",
+        variant="complete",
+        unit="week" if plan.blocks == "week" else "day",
+        n=1,
+        estimate=difference or 0.0,
+        standard_error=day_sd if plan.blocks != "week" else day_sd / WEEK**0.5,
+        low=0.0,
+        high=0.0,
+        correlation=0.0,
+        skewness=0.0,
+    )
     stays = None if difference is None else days_until(one_day, plan, beyond)
     none = days_until(one_day, plan, beyond, estimate=0.0)
     margins = {days: shown_margin(plan, day_sd, days) for days in HORIZONS}
@@ -60,19 +71,19 @@ def expect(
     rows = None if rows_a_day is None else round(rows_a_day * days)
     hours = None if rows is None or cpu_us_a_row is None else rows * cpu_us_a_row / 3.6e9
     return Expected(
-        plan.metric,
-        margin,
-        plan.goal,
-        source,
-        day_sd,
-        difference,
-        stays,
-        none,
-        margins,
-        smallest,
-        rows,
-        hours,
-        plan.attainable,
+        metric=plan.metric,
+        margin=margin,
+        goal=plan.goal,
+        source=source,
+        day_sd=day_sd,
+        difference=difference,
+        days_if_it_stays=stays,
+        days_if_none=none,
+        shown_margins=margins,
+        smallest_margin=smallest,
+        rows=rows,
+        cpu_hours=hours,
+        attainable=plan.attainable,
     )
 
 
@@ -87,7 +98,9 @@ def least_day_sd(plan: Plan, differ: float, rows_a_day: float) -> float:
         return float((differ / rows_a_day) ** 0.5)
     if plan.metric == "agreement":
         return float((differ * (1 - differ) / rows_a_day) ** 0.5)
-    raise ValueError(f"how far apart {plan.metric} is does not follow from the share that differs; give --day-sd")
+    raise ValueError(
+        f"the difference in {plan.metric} does not follow from the share of requests that differ; give --day-sd"
+    )
 
 
 def shown_margin(plan: Plan, day_sd: float, days: int) -> float:

@@ -97,7 +97,7 @@ def _text(plan: Plan, reason: Reason) -> str:
     """Return a reason as a text of the sentence, without the metric's own numbers if the difference shows them."""
     own = (reason.numbers.get("metric"), reason.numbers.get("segment")) == (plan.metric, "")
     if reason.code == codes.SHOWN and own and not plan.attainable:
-        return 'nothing agrees with live more than live itself: set goal = "not_worse"'
+        return 'no model can agree with live more than live itself: set goal = "not_worse"'
     if reason.code == codes.SHOWN and own:
         return (
             "not yet shown to be better"

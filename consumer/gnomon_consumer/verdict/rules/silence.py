@@ -1,4 +1,4 @@
-"""Why no request says anything about a metric. Pure."""
+"""Why no request has the data for a metric. Pure."""
 
 import numpy as np
 

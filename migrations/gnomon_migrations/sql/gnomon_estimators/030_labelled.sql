@@ -200,6 +200,21 @@ $$
     ) p
 $$;
 
+-- The names of the positive class: the declared one, otherwise the labels with the value 1 (the value itself if a label
+-- has no name), as the stream's labels show; null if there are none. A decision with another name is not a positive one,
+-- whatever the truth.
+create function gnomon_estimators.positive_names(stream text) returns text[] language sql stable parallel safe as
+$$
+    select case when s.positive_class is not null then array[s.positive_class]
+                else (
+                    select array_agg(n.name)
+                    from (select coalesce(v.label, v.value::text) as name
+                          from (select l.label, l.value from gnomon_estimators.label_versions l
+                                where l.stream_id = s.stream_id and l.value in (0, 1) limit 100000) v
+                          group by 1 having count(*) filter (where v.value = 1) > count(*) filter (where v.value = 0)) n) end
+    from gnomon_estimators.streams s where s.name = positive_names.stream
+$$;
+
 -- The number of pairs of a deployment above which the reports on quality read about that many (docs/adr/0044).
 create function gnomon_estimators.read_at_most() returns float8 language sql immutable parallel safe as
 $$ select 200000::float8 $$;
@@ -229,24 +244,31 @@ $$ select share >= 1 or hashtextextended(request_id, 200000) < (2 * share - 1) *
 
 -- Normalised discounted cumulative gain of the first 1, 3, 5, 10 and 20 items, by linear gain and by exponential gain,
 -- 2^relevance - 1: ten numbers in the order of `ndcg_metrics`. Discount log2(1 + place), items matched by name, items
--- without a relevance count 0 (Järvelin and Kekäläinen 2002; Burges et al. 2005). Null if no item has a relevance above
+-- without a relevance count 0, and so does an item that a list repeats (Järvelin and Kekäläinen 2002; Burges et al. 2005). Null if no item has a relevance above
 -- 0, and for a relevance below 0, for which NDCG is not defined. Exponential gains are relative to that of the largest
 -- relevance, which cancels out, so that no relevance is too large; numbers beyond 1e150 count as 1e150.
 create function gnomon_estimators.ndcgs(items text[], relevant_items text[], relevance float8[])
     returns float8[] language sql immutable parallel safe as
 $$
-    with gains as (
+    with named as (
+        select u.r from unnest(relevance, relevant_items) with ordinality u(r, item, place)
+        where u.place <= cardinality(relevance)
+          and (u.item is null or array_position(relevant_items, u.item) = u.place)
+    ),
+    gains as (
         select n.place, n.best, ln(1 + n.place) / ln(2) as discount, n.gain as linear,
                2 ^ greatest(n.gain - n.top, -1000) - 2 ^ greatest(-n.top, -1000) as exponential
         from (select i.place, false as best, v.gain, t.top
               from unnest(items) with ordinality i(item, place)
-              cross join lateral (select coalesce(relevance[array_position(relevant_items, i.item)], 0) as given) g
+              cross join lateral (select case when array_position(items, i.item) = i.place
+                                              then coalesce(relevance[array_position(relevant_items, i.item)], 0)
+                                              else 0 end as given) g
               cross join lateral (select case when g.given > 1e-150 then least(g.given, 1e150) else 0 end as gain) v
-              cross join (select max(least(u.r, 1e150)) as top from unnest(relevance) u(r)) t
+              cross join (select max(least(u.r, 1e150)) as top from named u) t
               where i.place <= 20
               union all
               select row_number() over (order by v.gain desc), true, v.gain, max(v.gain) over ()
-              from unnest(relevance) u(r)
+              from named u
               cross join lateral (select case when u.r > 1e-150 then least(u.r, 1e150) else 0 end as gain) v) n
         where n.place <= 20
     )

@@ -15,10 +15,13 @@
 -- them, nothing is computed for the others, and it is planned for this question. The pairs are read twice, by cluster
 -- and day for the estimates and by cell for the residuals, because workers can share each of these scans, but neither a
 -- scan with grouping sets nor a stored intermediate result. Metrics that count the same pairs share weights: {g}.
+--
+-- clusters, days (live, shadow, difference, all rows): of the rows in the denominator, because the others' residuals are
+-- 0. If all positive decisions are of one cluster, nothing is known about the precision of others.
 create function gnomon_estimators.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                    slice text, metrics text[], horizon interval, time_zone text, exact boolean)
     returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8[],
-                   clusters bigint, days bigint, cells bigint, live float8, shadow float8, v_row float8[],
+                   clusters bigint[], days bigint[], cells bigint, live float8, shadow float8, v_row float8[],
                    v_cluster float8[], v_day float8[], v_both float8[], v_period float8[])
     language plpgsql stable parallel safe set work_mem = '128MB' set enable_nestloop = off -- planner notes 5, 6
     set enable_sort = off set enable_incremental_sort = off as -- planner note 4
@@ -30,6 +33,8 @@ declare
     -- The deployments of which a share of the labelled pairs is read.
     ids integer[] := '{}';
     shares float8[] := '{}';
+    positives text[] := case when measured.horizon is not null
+                             then gnomon_estimators.positive_names(measured.stream) end;
     pairs text := case when measured.horizon is null then 'select p.*, 1::float8 as share, null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
              ' null::text[] as relevance_items, false as known, null::text as task from gnomon_estimators.pairs_of($1, $2, $3, $4, $5) p'
         else 'select p.*, gnomon_estimators.share_of(p.deployment_id, $11, $12) as share, null::boolean as agrees'
@@ -49,9 +54,11 @@ declare
     summed_up text := gnomon_estimators.for_each_metric('sum(n_{g}) as n_{g}, sum(w_{g}) as w_{g}', asked, 'rows')
         || gnomon_estimators.for_each_metric('sum(live_{k}) as live_{k}', asked, 'paired')
         || gnomon_estimators.for_each_metric('sum(shadow_{k}) as shadow_{k}', asked)
-        || gnomon_estimators.for_each_metric('sum(live_x_{k}) as live_x_{k}, sum(shadow_x_{k}) as shadow_x_{k}', asked, 'ratio');
+        || gnomon_estimators.for_each_metric('sum(live_x_{k}) as live_x_{k}, sum(shadow_x_{k}) as shadow_x_{k},'
+            ' sum(live_m_{k}) as live_m_{k}, sum(shadow_m_{k}) as shadow_m_{k}', asked, 'ratio');
     -- Residuals of these sums: Σ w (y - R x) / s.
     residuals text := gnomon_estimators.for_each_metric('x.n_{g}', asked, 'rows')
+        || gnomon_estimators.for_each_metric('x.live_m_{k}, x.shadow_m_{k}', asked, 'ratio')
         || gnomon_estimators.for_each_metric('(x.live_{k} - t.live_{k} * x.{live_x}) / t.live_s_{k} as live_{k}', asked, 'paired')
         || gnomon_estimators.for_each_metric('(x.shadow_{k} - t.shadow_{k} * x.{shadow_x}) / t.shadow_s_{k} as shadow_{k}', asked);
 begin
@@ -82,7 +89,11 @@ begin
                                  live_error_kind is null and outcome = 'scored' and live_label is not null
                                      and shadow_label is not null and truth_label is not null
                                      and coalesce(task, '') not in ('regression', 'ranking') as decided,
-                                 live_label = truth_label as live_right, shadow_label = truth_label as shadow_right
+                                 live_label = truth_label as live_right, shadow_label = truth_label as shadow_right,
+                                 coalesce(live_label = any ($13), live_label = truth_label and truth_value = 1
+                                          or live_label <> truth_label and truth_value = 0) as live_positive,
+                                 coalesce(shadow_label = any ($13), shadow_label = truth_label and truth_value = 1
+                                          or shadow_label <> truth_label and truth_value = 0) as shadow_positive
                           from (%6$s) pairs offset '0') flags offset '0') kinds offset '0') answers offset '0' -- planner note 3
     ),
     -- A row without a cluster is its own cluster: `drawn` sums its square.
@@ -126,8 +137,10 @@ begin
     by_cell as (
         select at%19$s
         from (select c.*, greatest(l.sampled, c.pairs)::float8 as k,
-                     (1 - c.chance) * greatest(l.sampled, c.pairs)::float8
-                         / greatest(greatest(l.sampled, c.pairs) - 1, 1)::float8 as factor
+                     greatest(coalesce(l.draw, 1) - c.chance, 0) * greatest(l.sampled, c.pairs)::float8
+                         / greatest(greatest(l.sampled, c.pairs) - 1, 1)::float8 as factor,
+                     -- The partitions that were not drawn, see `cell_variance`.
+                     1 - coalesce(l.draw, 1) as undrawn
               from cells c
               join totals t using (at)
               left join gnomon_estimators.cell_sizes(array(select deployment_id from totals)) l
@@ -153,8 +166,9 @@ begin
     gnomon_estimators.for_each_metric('count(w_{g}) as n_{g}, sum(w_{g}) as w_{g}', asked, 'rows')
     || gnomon_estimators.for_each_metric('sum(w_{g} * live_{k}) as live_{k}', asked, 'paired')
     || gnomon_estimators.for_each_metric('sum(w_{g} * shadow_{k}) as shadow_{k}', asked)
-    || gnomon_estimators.for_each_metric('sum(w_{g} * live_x_{k}) as live_x_{k}, sum(w_{g} * shadow_x_{k}) as shadow_x_{k}',
-                                         asked, 'ratio'),
+    || gnomon_estimators.for_each_metric('sum(w_{g} * live_x_{k}) as live_x_{k}, sum(w_{g} * shadow_x_{k}) as shadow_x_{k},'
+        ' count(*) filter (where w_{g} * live_x_{k} > 0) as live_m_{k},'
+        ' count(*) filter (where w_{g} * shadow_x_{k} > 0) as shadow_m_{k}', asked, 'ratio'),
     summed_up,
     -- totals: R and the denominator s of its residual
     gnomon_estimators.for_each_metric('n_{g}, w_{g}', asked, 'rows')
@@ -168,11 +182,15 @@ begin
     residuals,
     gnomon_estimators.for_each_metric('sum(case when cluster is null then n_{g} else sign(n_{g}) end) as cells_{g},'
         ' sum(n_{g}) as n_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('sum(live_m_{k}) as live_m_{k}, sum(shadow_m_{k}) as shadow_m_{k}', asked, 'ratio')
     || gnomon_estimators.for_each_metric('sum(live_{k}) as live_{k}, sum(live_{k} * live_{k}) as live2_{k},'
         ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k}', asked, 'paired')
     || gnomon_estimators.for_each_metric('sum(shadow_{k}) as shadow_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k}', asked),
     gnomon_estimators.for_each_metric('sum(cells_{g})::bigint as cells_{g},'
         ' sum(case when cluster is null then n_{g} else sign(n_{g}) end)::bigint as clusters_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('sum(case when cluster is null then live_m_{k} else sign(live_m_{k}) end)::bigint'
+        ' as live_clusters_{k}, sum(case when cluster is null then shadow_m_{k} else sign(shadow_m_{k}) end)::bigint'
+        ' as shadow_clusters_{k}', asked, 'ratio')
     || gnomon_estimators.for_each_metric('sum(live_{k} * live_{k}) filter (where cluster is not null) as live_{k},'
         ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) filter (where cluster is not null) as difference_{k},'
         ' sum(live2_{k}) filter (where cluster is not null) as live2_{k},'
@@ -181,6 +199,8 @@ begin
         ' sum(shadow2_{k}) filter (where cluster is not null) as shadow2_{k}', asked),
     -- by_day
     gnomon_estimators.for_each_metric('count(*) filter (where n_{g} > 0) as days_{g}', asked, 'rows')
+    || gnomon_estimators.for_each_metric('count(*) filter (where live_m_{k} > 0) as live_days_{k},'
+        ' count(*) filter (where shadow_m_{k} > 0) as shadow_days_{k}', asked, 'ratio')
     || gnomon_estimators.for_each_metric('sum(live_{k} * live_{k}) as live_{k},'
         ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference_{k}', asked, 'paired')
     || gnomon_estimators.for_each_metric('sum(shadow_{k} * shadow_{k}) as shadow_{k}', asked),
@@ -218,17 +238,21 @@ begin
     gnomon_estimators.for_each_metric('sum(w2_{g}) as w2_{g}', asked, 'rows')
     || gnomon_estimators.for_each_metric('sum(live2_{k}) as live_{k}, sum(difference2_{k}) as difference_{k},'
         ' sum(live_alone_{k}) as live_alone_{k}, sum(difference_alone_{k}) as difference_alone_{k},'
-        ' sum(factor * greatest(live2_{k} - live_{k} ^ 2 / k, 0) + greatest(live_kept_{k}, 0)) as live_period_{k},'
+        ' sum(factor * greatest(live2_{k} - live_{k} ^ 2 / k, 0) + undrawn * live_{k} ^ 2'
+        ' + greatest(live_kept_{k}, 0)) as live_period_{k},'
         ' sum(factor * greatest(difference2_{k} - (shadow_{k} - live_{k}) ^ 2 / k, 0)'
-        ' + greatest(difference_kept_{k}, 0)) as difference_period_{k}', asked, 'paired')
+        ' + undrawn * (shadow_{k} - live_{k}) ^ 2 + greatest(difference_kept_{k}, 0)) as difference_period_{k}', asked, 'paired')
     || gnomon_estimators.for_each_metric('sum(shadow2_{k}) as shadow_{k}, sum(shadow_alone_{k}) as shadow_alone_{k},'
-        ' sum(factor * greatest(shadow2_{k} - shadow_{k} ^ 2 / k, 0) + greatest(shadow_kept_{k}, 0)) as shadow_period_{k}',
+        ' sum(factor * greatest(shadow2_{k} - shadow_{k} ^ 2 / k, 0) + undrawn * shadow_{k} ^ 2'
+        ' + greatest(shadow_kept_{k}, 0)) as shadow_period_{k}',
         asked)
     || gnomon_estimators.for_each_metric('sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k}', asked, 'ratio'),
     -- one row a metric
     substr(gnomon_estimators.for_each_metric('({k}, t.n_{g}::bigint, t.w_{g},'
         ' array[{only} t.of_live_{k} ^ 2 / nullif(p.{live_x2}, 0) {end}, t.of_shadow_{k} ^ 2 / nullif(p.{shadow_x2}, 0)],'
-        ' c.clusters_{g}, d.days_{g}, c.cells_{g}, {only} t.live_{k} {end}, t.shadow_{k},'
+        ' array[{live_clusters}, {shadow_clusters}, least({live_clusters}, {shadow_clusters}), c.clusters_{g}],'
+        ' array[{live_days}, {shadow_days}, least({live_days}, {shadow_days}), d.days_{g}],'
+        ' c.cells_{g}, {only} t.live_{k} {end}, t.shadow_{k},'
         ' array[{only} p.live_{k} {end}, p.shadow_{k}, {only} p.difference_{k} {end}],'
         ' array[{only} coalesce(c.live_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},'
         ' coalesce(c.shadow_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),'
@@ -241,7 +265,7 @@ begin
     using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slice,
           measured.time_zone, measured.horizon,
           one_by_one, measured.horizon is not null and not one_by_one and gnomon_estimators.has_versions(measured.stream),
-          ids, shares;
+          ids, shares, positives;
 end
 $$;
 -- sides: 'live', 'shadow', 'difference' (shadow minus live, with the covariance), or 'pair' for metrics without sides.
@@ -295,10 +319,11 @@ $$
     ),
     -- For each side: the effective number of its rows, in which a cluster is one row at most.
     sides as (
-        select x.deployment_id, x.value, x.code, e.side, m.kind, x.n, e.kish, x.weight, x.clusters, x.days,
+        select x.deployment_id, x.value, x.code, e.side, m.kind, x.n, e.kish, x.weight, x.clusters[e.at] as clusters,
+               x.days[e.at] as days,
                e.estimate, x.v_period[v.at] as v_period, x.outside, d.*, greatest(abs(r.live), abs(r.shadow)) as scale,
                case when not (select rolled from way) then 'clusters' when x.kept_until is null then 'rows' else 'cohort' end
-                   || case when x.days > 1 then ', days' else '' end as interval_by
+                   || case when x.days[e.at] > 1 then ', days' else '' end as interval_by
         from judged x
         join wanted m using (code)
         cross join lateral (select case when x.outside then null when m.kind = 'root' then sqrt(x.live) else x.live end
@@ -312,7 +337,8 @@ $$
         -- The element of an array at index null is null.
         cross join lateral (select case when not x.outside then e.at end as at) v
         cross join lateral gnomon_estimators.spread(x.v_row[v.at], x.v_cluster[v.at], x.v_day[v.at], x.v_both[v.at], x.n,
-                                                    x.clusters, x.days, x.cells) d
+                                                    x.clusters[4], x.days[4], x.cells, x.clusters[e.at],
+                                                    x.days[e.at]) d
         where x.n > 0 and (m.paired or e.at = 2)
     ),
     bounded as materialized (
@@ -325,11 +351,14 @@ $$
             case s.side when 'difference' then 'mean' else s.kind end, s.estimate, s.v_period, s.kish, s.n, s.weight,
             s.scale) p on true
     ),
-    -- A difference of shares that never varied: combine the intervals of both shares by squares (Newcombe 1998).
+    -- A difference of shares that never varied: combine the intervals of both shares by squares (Newcombe 1998). None is
+    -- beyond -1 or 1.
     added as (
         select b.deployment_id, b.value, b.code, b.side,
-               case when q.low is not null then greatest(b.estimate - q.low, -1) else b.low end as low,
-               case when q.low is not null then least(b.estimate + q.high, 1) else b.high end as high
+               case when q.low is not null then greatest(b.estimate - q.low, -1)
+                    when b.side = 'difference' and b.kind = 'share' and b.low < -1 then -1 else b.low end as low,
+               case when q.low is not null then least(b.estimate + q.high, 1)
+                    when b.side = 'difference' and b.kind = 'share' and b.high > 1 then 1 else b.high end as high
         from bounded b
         left join bounded l on b.side = 'difference' and b.low is null and b.kind = 'share' and b.variance is not null
                            and l.deployment_id = b.deployment_id and l.value = b.value and l.code = b.code

@@ -6,6 +6,10 @@
 -- cluster as in Obuchowski 1997). The difference of the sides differences the placements first. Without weights and
 -- clusters, and with m/(m-1) a class, this is DeLong's variance.
 --
+-- An area is known no better than the rarer class: clusters and days are the numbers of those that contain rows of both
+-- the positive and the negative class, whichever is smaller. With the numbers of all rows, the interval of 3 positives
+-- among 1,000 rows covered 70 to 78%.
+--
 -- The pairs of a deployment are read once and sorted once by each side's score: one deployment at a time, so that the
 -- score alone is the sort key.
 create function gnomon_estimators.auc(stream text, deployment text default null, since timestamptz default null,
@@ -76,7 +80,7 @@ begin
         from placed group by 1
     ),
     weighted as not materialized (
-        select a.value, p.cluster, p.day, p.cell, p.chance, p.w,
+        select a.value, p.cluster, p.day, p.cell, p.chance, p.w, p.positive,
                case when p.positive then a.positives / nullif(a.positives - 1, 0)::float8
                     else a.negatives / nullif(a.negatives - 1, 0)::float8 end as factor,
                case when p.positive then p.w * (p.live / a.w_neg - a.live) / a.w_pos
@@ -91,7 +95,8 @@ begin
                sum(w.live * w.live * w.factor) as live_rows, sum(w.shadow * w.shadow * w.factor) as shadow_rows,
                sum((w.shadow - w.live) * (w.shadow - w.live) * w.factor) as difference_rows,
                sum(w.live * w.live) as live_alone, sum(w.shadow * w.shadow) as shadow_alone,
-               sum((w.shadow - w.live) * (w.shadow - w.live)) as difference_alone, count(*) as n
+               sum((w.shadow - w.live) * (w.shadow - w.live)) as difference_alone, count(*) as n,
+               count(*) filter (where w.positive) as n_pos
         from weighted w group by w.value, w.cluster, w.day
     ),
     -- By cells of the ledger: sampling is the only error of a statement about the period itself.
@@ -103,15 +108,15 @@ begin
         from weighted w group by w.value, w.cell
     ),
     by_cell as (
-        select d.value, e.side, sum(gnomon_estimators.cell_variance(d.chance, l.sampled, d.n, d.totals[e.at], d.squares[e.at],
-                                                                    d.kept[e.at])) as v
+        select d.value, e.side, sum(gnomon_estimators.cell_variance(d.chance, l.draw, l.sampled, d.n, d.totals[e.at],
+                                                                    d.squares[e.at], d.kept[e.at])) as v
         from drawn d
         left join gnomon_estimators.cell_sizes(array[subject.id]) l using (cell)
         cross join (values ('live', 1), ('shadow', 2), ('difference', 3)) e(side, at)
         group by 1, 2
     ),
     parts as (
-        select r.value, r.cluster, r.day, r.n, e.*
+        select r.value, r.cluster, r.day, r.n, r.n_pos, r.n - r.n_pos as n_neg, e.*
         from residuals r
         cross join lateral (values ('live', r.live, r.live_rows, r.live_alone),
                                    ('shadow', r.shadow, r.shadow_rows, r.shadow_alone),
@@ -122,14 +127,21 @@ begin
                        sum(case when cluster is null then n else 1 end)::bigint as cells
                 from parts group by 1, 2),
     by_cluster as (select value, side, sum(case when cluster is null then alone else total ^ 2 end) as v,
-                          sum(case when cluster is null then n else 1 end)::bigint as clusters
-                   from (select value, side, cluster, sum(total) as total, sum(alone) as alone, sum(n) as n
+                          sum(case when cluster is null then n_pos + n_neg else 1 end)::bigint as every,
+                          least(sum(case when cluster is null then n_pos else sign(n_pos) end),
+                                sum(case when cluster is null then n_neg else sign(n_neg) end))::bigint as clusters
+                   from (select value, side, cluster, sum(total) as total, sum(alone) as alone, sum(n_pos) as n_pos,
+                                sum(n_neg) as n_neg
                          from parts group by 1, 2, 3) r group by 1, 2),
-    by_day as (select value, side, sum(total ^ 2) as v, count(*) as days
-               from (select value, side, day, sum(total) as total from parts group by 1, 2, 3) r group by 1, 2)
+    by_day as (select value, side, sum(total ^ 2) as v, count(*) as every,
+                      least(count(*) filter (where n_pos > 0), count(*) filter (where n_neg > 0)) as days
+               from (select value, side, day, sum(total) as total, sum(n_pos) as n_pos, sum(n_neg) as n_neg
+                     from parts group by 1, 2, 3) r group by 1, 2)
     select subject.id, a.value, b.side, a.n, a.kish, a.weight, c.clusters, t.days, a.positives, a.negatives,
-           x.estimate, d.se_row, d.se_cluster, d.se_day, sqrt(d.variance), i.low, i.high,
+           x.estimate, d.se_row, d.se_cluster, d.se_day, sqrt(d.variance),
+           case when i.low < -1 then -1 else i.low end, case when i.high > 1 then 1 else i.high end,
            case when a.w_pos is null or a.w_neg is null then 'one class only'
+                when least(a.positives, a.negatives) = 1 then 'one request of a class only: no interval'
                 else gnomon_estimators.footing(c.clusters, t.days, i.low) end,
            sqrt(p.v), f.low, f.high
     from areas a
@@ -139,15 +151,16 @@ begin
     cross join lateral (select case b.side when 'live' then a.live when 'shadow' then a.shadow
                                            else a.shadow - a.live end as estimate) x
     -- The rows already include their factor.
-    cross join lateral gnomon_estimators.spread(b.v_row, c.v, t.v, b.v, null, c.clusters, t.days, b.cells) d
+    cross join lateral gnomon_estimators.spread(b.v_row, c.v, t.v, b.v, null, c.every, t.every, b.cells, c.clusters,
+                                                t.days) d
     left join lateral gnomon_estimators.interval95(
         -- An area of 1 has a variance of 0, which is not certainty, and it is not a share of rows either.
         case when b.side = 'difference' or d.variance <= 1e-26 then 'mean' else 'share' end, x.estimate, d.variance,
-        a.kish, d.t, c.clusters, 1) i on d.variance is not null
+        a.kish, d.t, c.clusters, 1) i on d.variance is not null and least(a.positives, a.negatives) > 1
     left join by_cell p on p.value = b.value and p.side = b.side
     left join lateral gnomon_estimators.period_interval(
         case when b.side = 'difference' or p.v <= 1e-26 then 'mean' else 'share' end, x.estimate, p.v, a.kish, a.n,
-        a.weight, 1) f on true;
+        a.weight, 1) f on least(a.positives, a.negatives) > 1 or abs(a.weight - a.n) <= 1e-9 * a.n;
     end loop;
 end
 $$;

@@ -22,7 +22,8 @@ $$
            p.truth_label, p.known, p.label_derived, p.live_error_kind is null and p.outcome = 'scored', count(*),
            sum(p.weight / s.share), min(least(v.live, v.shadow)), max(greatest(v.live, v.shadow)),
            count(*) filter (where p.live_items is not null or p.shadow_items is not null),
-           count(*) filter (where array_position(p.relevance, 'NaN') is not null or 0 > any (p.relevance)),
+           count(*) filter (where array_position(p.relevance, 'NaN') is not null or array_position(p.relevance, null) is not null
+                              or 0 > any (p.relevance)),
            case when p.truth_value in (0, 1) then p.truth_value end
     from gnomon_estimators.labelled(truth_cells.stream, truth_cells.deployment, truth_cells.since, truth_cells.until,
                                     truth_cells.segment, truth_cells.horizon) p
@@ -105,6 +106,9 @@ $$
                case when f.both < 0.99
                     then format('only %s%% of these requests were answered by both sides', round((100 * f.both)::numeric, 1))
                end,
+               case when f.declared is null and f.decisions && f.labels and x.decisions <> '{}' and x.labels <> '{}'
+                    then format('two vocabularies? never a label: %s; never a decision: %s',
+                                gnomon_estimators.some_names(x.decisions), gnomon_estimators.some_names(x.labels)) end,
                case when f.bad_lists > 0
                     then format('%s lists with a relevance that is below 0 or no number are left out', f.bad_lists) end,
                case when not f.labels || f.decisions <@ f.declared
@@ -113,6 +117,8 @@ $$
                               where u.name <> all (f.declared)))) end), '')
     from facts f
     cross join lateral (select gnomon_estimators.some_names(f.decisions) as decisions) e
+    cross join lateral (select array(select u.name from unnest(f.decisions) u(name) where u.name <> all (f.labels)) as decisions,
+                               array(select u.name from unnest(f.labels) u(name) where u.name <> all (f.decisions)) as labels) x
 $$;
 
 -- Why no pair of a deployment has labels of a horizon that can be judged: no label is stored, nothing states until when
@@ -123,7 +129,7 @@ $$
     select case when not exists (select from gnomon_estimators.label_versions v where v.stream_id = s.stream_id limit 1)
                      and g.watermark is null then 'no labels stored yet'
                 when g.watermark is null
-                then 'labels are stored, but nothing says until when they are complete'
+                then 'labels are stored, but it is unknown until when they are complete'
                 when f.first_at is null then 'no pair in this period'
                 when f.first_at + immaturity.horizon + s.label_grace < g.watermark
                 then 'no pair is old enough for this horizon'

@@ -2,7 +2,8 @@
 -- never decided has precision 0) and weighted (by the share of the truth). They cover the pairs that both sides
 -- answered with a decision and that have a truth. The residual of a ratio y/x is w (y - R x) / Σ w x; it depends only
 -- on the three labels of a pair, so cells of labels, by cluster and day, suffice. The residual of a mean is the mean of
--- the residuals; that of the weighted mean also contains w (1[truth = c] - share) (metric - mean) / W.
+-- the residuals; that of the weighted mean also contains w (1[truth = c] - share) (metric - mean) / W. clusters and days
+-- of a class are those of its own denominator, because the residuals of all other rows are 0.
 create function gnomon_estimators.class_estimates(stream text, deployment text, since timestamptz, until timestamptz,
                                                   segment jsonb, horizon interval, time_zone text,
                                                   exact boolean)
@@ -118,7 +119,10 @@ $$
         from every group by 1, 2, 3, 4, 5
     ),
     crossed as materialized (
-        select c.deployment_id, z.class, c.cluster, c.day, sum(c.n) as n, sum(c.w * z.pl) as pl, sum(c.w * z.ps) as ps,
+        select c.deployment_id, z.class, c.cluster, c.day, sum(c.n) as n, sum(c.n) filter (where c.t = z.class) as n_t,
+               sum(c.n) filter (where c.l = z.class) as n_l, sum(c.n) filter (where c.s = z.class) as n_s,
+               sum(c.n) filter (where z.class in (c.t, c.l)) as n_tl, sum(c.n) filter (where z.class in (c.t, c.s)) as n_ts,
+               sum(c.w * z.pl) as pl, sum(c.w * z.ps) as ps,
                sum(c.w * z.rl) as rl, sum(c.w * z.rs) as rs, sum(c.w * z.fl) as fl, sum(c.w * z.fs) as fs
         from cells c join wide z using (deployment_id, l, s, t)
         group by 1, 2, 3, 4
@@ -152,6 +156,24 @@ $$
         select deployment_id, class, sum(case when cluster is null then n else 1 end)::bigint as cells
         from crossed group by 1, 2
     ),
+    -- The numbers of clusters and days: {truth, live, shadow, truth or live, truth or shadow} is the class.
+    held as (
+        select c.deployment_id, c.class, c.clusters, d.days
+        from (select deployment_id, class,
+                     array[sum(case when cluster is null then n_t else sign(n_t) end),
+                           sum(case when cluster is null then n_l else sign(n_l) end),
+                           sum(case when cluster is null then n_s else sign(n_s) end),
+                           sum(case when cluster is null then n_tl else sign(n_tl) end),
+                           sum(case when cluster is null then n_ts else sign(n_ts) end)]::bigint[] as clusters
+              from (select deployment_id, class, cluster, sum(n_t) as n_t, sum(n_l) as n_l, sum(n_s) as n_s,
+                           sum(n_tl) as n_tl, sum(n_ts) as n_ts
+                    from crossed group by 1, 2, 3) x group by 1, 2) c
+        join (select deployment_id, class,
+                     array[count(n_t), count(n_l), count(n_s), count(n_tl), count(n_ts)] as days
+              from (select deployment_id, class, day, sum(n_t) as n_t, sum(n_l) as n_l, sum(n_s) as n_s,
+                           sum(n_tl) as n_tl, sum(n_ts) as n_ts
+                    from crossed group by 1, 2, 3) x group by 1, 2) d using (deployment_id, class)
+    ),
     spread as (
         select r.deployment_id, r.class, r.metric, r.side, r.v_row, r.alone + coalesce(c.total, 0) as v_cluster,
                d.total as v_day, r.alone + coalesce(b.total, 0) as v_both, z.cells
@@ -166,12 +188,18 @@ $$
     ),
     estimates as (
         select r.deployment_id, r.class, r.metric, r.support as n, e.side, e.estimate, e.kish,
-               case e.side when 'difference' then 'mean' else 'share' end as kind
+               case e.side when 'difference' then 'mean' else 'share' end as kind,
+               case e.side when 'live' then h.clusters[m.at_live] when 'shadow' then h.clusters[m.at_shadow]
+                           else least(h.clusters[m.at_live], h.clusters[m.at_shadow]) end as clusters,
+               case e.side when 'live' then h.days[m.at_live] when 'shadow' then h.days[m.at_shadow]
+                           else least(h.days[m.at_live], h.days[m.at_shadow]) end as days
         from ratios r
+        join held h using (deployment_id, class)
+        join (values ('precision', 2, 3), ('recall', 1, 1), ('f1', 4, 5)) m(metric, at_live, at_shadow) using (metric)
         cross join lateral (values ('live', r.live, r.kish_l), ('shadow', r.shadow, r.kish_s),
                                    ('difference', r.shadow - r.live, least(r.kish_l, r.kish_s))) e(side, estimate, kish)
         union all
-        select m.deployment_id, v.class, m.metric, t.n, e.side, e.estimate, t.kish, 'mean'
+        select m.deployment_id, v.class, m.metric, t.n, e.side, e.estimate, t.kish, 'mean', t.clusters, t.days
         from means m
         join whole t using (deployment_id)
         cross join lateral (values ('macro avg', m.live_macro, m.shadow_macro),
@@ -179,15 +207,16 @@ $$
         cross join lateral (values ('live', v.live), ('shadow', v.shadow), ('difference', v.shadow - v.live))
             e(side, estimate)
     )
-    select e.deployment_id, e.class, e.metric, e.side, e.n, e.kish, t.w, t.clusters, t.days, e.estimate, b.se_row,
-           b.se_cluster, b.se_day, b.standard_error, b.low, b.high,
+    select e.deployment_id, e.class, e.metric, e.side, e.n, e.kish, t.w, e.clusters, e.days, e.estimate, b.se_row,
+           b.se_cluster, b.se_day, b.standard_error, case when b.low < -1 then -1 else b.low end,
+           case when b.high > 1 then 1 else b.high end,
            case when e.estimate is null and e.metric = 'recall' then 'undefined: the class never comes true'
                 when e.estimate is null then 'undefined: the class is never decided' else b.status end
     from estimates e
     join whole t using (deployment_id)
     join spread s using (deployment_id, class, metric, side)
     left join lateral gnomon_estimators.bounded(e.kind, e.estimate, s.v_row, s.v_cluster, s.v_day, s.v_both, t.n,
-                                                t.clusters, t.days, s.cells, e.kish) b on e.estimate is not null
+                                                t.clusters, t.days, s.cells, e.kish, e.clusters, e.days) b on e.estimate is not null
 $$;
 
 -- The area under the ROC curve of each class against the rest, by the class's own score, ties half.

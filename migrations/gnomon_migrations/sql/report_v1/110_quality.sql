@@ -73,7 +73,7 @@ $$
                          when m.n is null then gnomon_estimators.immaturity(c.stream, c.deployment_id, h.horizon)
                          when not d.labelled and d.known
                          then 'labels have come, but no request has two answers that fit them: see `report predictions`'
-                         when not d.labelled then 'no label has come for any of these pairs'
+                         when not d.labelled then 'no label has arrived for any of these pairs'
                          else m.status end),
            m.se_period, m.period_low, m.period_high, case when m.n > 0 then coalesce(t.share, 1) end
     from gnomon_estimators.scope(quality.stream, quality.deployment) c

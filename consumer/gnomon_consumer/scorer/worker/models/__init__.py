@@ -21,7 +21,7 @@ _LIBRARIES = ("xgboost", "lightgbm", "catboost")
 _ENDINGS = {".ubj": "xgboost", ".cbm": "catboost", ".lgb": "lightgbm"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """The model as given on the command line; the scorer pins `sha256` and each worker checks it again.
 
@@ -78,7 +78,8 @@ def describe(
         raise ConfigurationError(f"{location}: its SHA-256 is {digest or 'unknown'}, not the pinned {sha256}")
     if authorization is not None and not (authorization.isascii() and authorization.isprintable()):
         raise ConfigurationError(
-            "score.model_authorization holds characters that no header can: a line break or another alphabet"
+            "score.model_authorization has characters that an HTTP header cannot contain:"
+            " a line break, or characters outside of ASCII"
         )
     if signature is not None and not external.is_file(Path(signature)):
         raise ConfigurationError(f"--signature {signature}: no such file")
@@ -88,16 +89,16 @@ def describe(
             " what it needs, and its answer names value, label, scores and items"
         )
     return ModelSpec(
-        kind,
-        location,
-        digest,
-        name or default,
-        version or digest[:12] or "unknown",
-        provider,
-        signature,
-        seconds,
-        password or (authorization if kind == "server" else None),
-        sha256 if kind == "callable" else None,
+        kind=kind,
+        location=location,
+        sha256=digest,
+        name=name or default,
+        version=version or digest[:12] or "unknown",
+        provider=provider,
+        signature=signature,
+        seconds=seconds,
+        authorization=password or (authorization if kind == "server" else None),
+        required=sha256 if kind == "callable" else None,
     )
 
 

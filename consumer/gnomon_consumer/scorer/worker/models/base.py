@@ -1,7 +1,7 @@
 """The interface of every model runner: columns of features in, columns of answers out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -49,6 +49,7 @@ class ModelInput:
     name: str
     takes: Takes
     features: tuple[str, ...]
+    _: KW_ONLY
     width: int | None = None
     optional: frozenset[str] = frozenset()
 
@@ -62,6 +63,7 @@ class Answers:
     """
 
     rows: int
+    _: KW_ONLY
     value: NDArray[np.float64] | None = None
     label: Sequence[str] | None = None
     scores: NDArray[np.float64] | Sequence[Sequence[float]] | None = None
@@ -178,7 +180,7 @@ def joined(parts: Sequence[Answers]) -> Answers:
             odd = next(name for name, one, other in zip(_COLUMNS, columns, wanted, strict=True) if one != other)
             raise ValueError(f"only some of the answers have {odd}")
         if part.items is not items and list(part.items or ()) != list(items or ()):
-            raise ValueError("the answers are over different items")
+            raise ValueError("the answers are for different items")
         if part.failures:
             failures.update((rows + row, failure) for row, failure in part.failures.items())
         rows += part.rows

@@ -68,7 +68,7 @@ class CallableRunner:
         self._predict = getattr(model, "predict", model)
         if not callable(self._predict):
             raise ConfigurationError(
-                f"--model {location}: what its factory returned cannot be called, nor has it predict"
+                f"--model {location}: what its factory returned is neither callable nor has a method predict"
             )
         wanted = getattr(model, "features", None)
         if isinstance(wanted, str):

@@ -7,7 +7,7 @@ from gnomon_consumer.scorer.worker.models.signature import Signature
 from gnomon_schemas.errors import ConfigurationError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Classes:
     """`names` in the order of the scores, empty if unknown; `by_label`: the name of each own label.
 
@@ -44,7 +44,7 @@ def resolve(signature: Signature, own: tuple[str, ...], whole: bool, width: int 
         )
     positive = _positive(signature.positive, names or tuple(by_label.values()))
     place = names.index(positive) if positive in names else 1 if len(names) == 2 and positive is None else None
-    return Classes(names, by_label, bool(by_label), positive, place)
+    return Classes(names=names, by_label=by_label, closed=bool(by_label), positive=positive, positive_place=place)
 
 
 def _of_own(

@@ -57,7 +57,7 @@ def _default(name: str, text: str, takes: Takes, dtype: Any) -> Any:
 def _number(text: str, dtype: Any) -> float:
     number = float(text)
     if "_" in text or (np.isinf(number) and "inf" not in text.lower()):
-        raise ValueError("a notation of Python's, or out of range")
+        raise ValueError("a notation that only Python has, or out of range")
     with np.errstate(over="raise"):
         np.float64(number).astype(dtype)
     return number
@@ -66,7 +66,7 @@ def _number(text: str, dtype: Any) -> float:
 def _whole(text: str, dtype: Any) -> int:
     number, limits = int(text), np.iinfo(dtype)
     if "_" in text:
-        raise ValueError("a notation of Python's")
+        raise ValueError("a notation that only Python has")
     if not limits.min <= number <= limits.max:
         raise ValueError("out of range")
     return number

@@ -23,7 +23,6 @@ from gnomon_schemas.features import Feature
 from gnomon_schemas.records import Failure, FeatureState
 
 Numbers = NDArray[np.float64]
-LIBRARIES = ("xgboost", "lightgbm", "catboost")
 _KEYS = ("batch", "features", "missing", "name", "task", "version")
 _OF_CLASSES = ("classes", "positive")
 _CATBOOST_CLASSES = ("Logloss", "CrossEntropy", "Focal", "MultiClass", "MultiClassOneVsAll")
@@ -60,7 +59,7 @@ class NativeRunner:
             raise ConfigurationError(f"{path}: the model's features are {', '.join(booster.features[:20])}")
         names = booster.features if booster.named else names
         self._optional = said.optional & frozenset(names)
-        one = ModelInput("features", "float", tuple(names), booster.width, optional=self._optional)
+        one = ModelInput("features", "float", tuple(names), width=booster.width, optional=self._optional)
         self.inputs: tuple[ModelInput, ...] = (one,)
         check_fit(self.inputs, features)
         self._defaults = defaults(said.missing, self.inputs, {one.name: np.float64}, features)
@@ -151,7 +150,7 @@ def _xgboost(package: Any, content: bytes) -> _Booster:
             "categorical features of XGBoost have no names in its files: encode them, or export to ONNX"
         )
     if objective == "binary:hinge":
-        raise ConfigurationError("its objective binary:hinge answers no number but a class: train with binary:logistic")
+        raise ConfigurationError("its objective binary:hinge answers a class, not a number: train with binary:logistic")
     if objective == "multi:softmax":  # the same model; only its answer is the class's index
         booster.set_param({"objective": "multi:softprob"})
     kind = "classes" if objective.startswith("multi:") else "positive" if objective == "binary:logistic" else "value"
@@ -179,7 +178,7 @@ def _xgboost_trees(booster: Any) -> tuple[int, int]:
         return 0, 0
     if booster.attr("scikit_learn") is None:
         raise ConfigurationError(
-            f"its training went on for {booster.num_boosted_rounds()} rounds, the best being {best}, and nothing says"
+            f"it was trained for {booster.num_boosted_rounds()} rounds, the best being {best}, and nothing says"
             " which rounds predict: save booster[: booster.best_iteration + 1], or drop the attribute best_iteration"
         )
     return 0, int(best) + 1

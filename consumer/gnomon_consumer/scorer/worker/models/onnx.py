@@ -69,7 +69,7 @@ class OnnxRunner:
         available = onnxruntime.get_available_providers()
         if provider not in available:
             raise ConfigurationError(
-                f"the execution provider {provider!r} is not here (there are: {', '.join(available)})"
+                f"the execution provider {provider!r} is not available (available: {', '.join(available)})"
             )
         source: Any = str(path) if parsed.external else content
         try:

@@ -42,9 +42,9 @@ def _add_outside(reading: Reading, row: int, answers: Answers) -> None:
     odd = next(at for at, number in enumerate(numbers) if not -_SLACK <= number <= 1 + _SLACK)
     if odd < len(names):
         text = (
-            f"the model answered the score {numbers[odd]:.6g} of {names[odd][:50]!r}, which is no probability;"
-            f" {UNDECIDED}{_line(reading, 'scores')} where the scores only give an order,"
-            f" {_line(reading, 'null')} where the label alone is to be read"
+            f"the model answered the score {numbers[odd]:.6g} of {names[odd][:50]!r}, which is not a probability;"
+            f" {UNDECIDED}{_line(reading, 'scores')} if the scores only give an order,"
+            f" {_line(reading, 'null')} if only the label is to be read"
         )
         answers.failures.setdefault(row, Failure(FailureKind.MODEL_ERROR, text))
 
@@ -63,7 +63,7 @@ def _add_reversed(reading: Reading, row: int, answers: Answers) -> None:
         text = (
             f"the model answered the label {label[:50]!r} with the score {numbers[at]:.6g}, and {numbers[1 - at]:.6g}"
             f" of {names[1 - at][:50]!r}: its scores are in reverse order; {UNDECIDED}{_turned(reading)}"
-            f"{_line(reading, 'null')} where the label alone is to be read"
+            f"{_line(reading, 'null')} if only the label is to be read"
         )
         answers.failures.setdefault(row, Failure(FailureKind.MODEL_ERROR, text))
 

@@ -7,7 +7,7 @@ line.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal, NamedTuple
 
 from gnomon_consumer.scorer.worker.models.classes import Classes, resolve
@@ -33,7 +33,7 @@ class Source(NamedTuple):
         return self.output if self.column is None else f"{self.output}[{self.column}]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """The decided roles. `positive` is the column of the scores that is the value.
 
@@ -87,7 +87,7 @@ class Reading:
             return None
         output = self.scores[0].output if self.scores else ""
         return (
-            f"the output {output!r} has several columns, and nothing says what they are: say in a sidecar"
+            f"the output {output!r} has several columns, and their meaning is unknown: say in a sidecar"
             f" `classes: [a, b]` where they are scores of classes, `outputs: {{{output}: [value, null]}}` where the"
             " first of two is the value, or `task: ranking` where they rank a list"
         )
@@ -107,7 +107,7 @@ def read_outputs(
             f"the model has no output {unknown!r}{nearest(unknown, [one.name for one in outputs])}"
         )
     choice = _Choice(outputs, signature, own, rows)
-    choice.said()
+    choice.take_from_sidecar()
     if not (signature.task == "regression" or choice.label):
         choice.guess_label()
     if signature.task != "regression":
@@ -124,6 +124,7 @@ class _Choice:
     signature: Signature
     own: Mapping[str, tuple[str, ...]]
     rows: int | None
+    _: KW_ONLY
     value: Source | None = None
     label: Source | None = None
     scores: tuple[Source, ...] = ()
@@ -132,11 +133,11 @@ class _Choice:
     def __post_init__(self) -> None:
         self.shapes = {one.name: _shape(one, self.rows) for one in self.outputs}
 
-    def of(self, *shapes: Shape) -> list[str]:
+    def unmentioned(self, *shapes: Shape) -> list[str]:
         """Return the outputs of these shapes that a sidecar does not mention."""
         return [name for name, shape in self.shapes.items() if shape in shapes and name not in self.signature.outputs]
 
-    def said(self) -> None:
+    def take_from_sidecar(self) -> None:
         """Take the roles that a sidecar gives."""
         found: dict[str, list[Source]] = {"value": [], "label": [], "scores": []}
         widths = {one.name: one.width for one in self.outputs}
@@ -161,13 +162,13 @@ class _Choice:
 
     def guess_label(self) -> None:
         """Take the one column of texts or integers that is a label, by the model's own classes or its name."""
-        candidates = self.of("text", "truth", "whole")
+        candidates = self.unmentioned("text", "truth", "whole")
         certain = [name for name in candidates if self.own.get(name)]
         named = certain or [name for name in candidates if _LABEL.search(name.lower())]
         texts = [name for name in candidates if self.shapes[name] != "whole"]
         if len(named) == 1:
             self.label = Source(named[0])
-        elif len(candidates) == 1 and (texts or self.of("maps")):
+        elif len(candidates) == 1 and (texts or self.unmentioned("maps")):
             self.label = Source(candidates[0])
         elif candidates:
             raise self.unclear("a label or a value" if len(candidates) == 1 else "the label", candidates)
@@ -176,7 +177,7 @@ class _Choice:
         """Take the one output of maps, or of several numbers for each row."""
         if self.scores:
             return
-        candidates = self.of("maps", "wide", *(("open",) if self.label else ()))
+        candidates = self.unmentioned("maps", "wide", *(("open",) if self.label else ()))
         named = [name for name in candidates if _PROBABILITIES.search(name.lower())]
         if len(candidates) > 1 and len(named) != 1:
             raise self.unclear("the scores", candidates)
@@ -186,7 +187,7 @@ class _Choice:
 
     def _columns_of_classes(self) -> tuple[Source, ...]:
         """Return one output for each class, as skl2onnx writes them with `zipmap="columns"`; else an empty list."""
-        columns = self.of("number")
+        columns = self.unmentioned("number")
         own = self.own.get(self.label.output, ()) if self.label else ()
         if len(columns) < 2:
             return ()
@@ -207,7 +208,7 @@ class _Choice:
         shapes: tuple[Shape, ...] = ("number", "whole", "open") if regression else ("number",)
         if not regression and self.label is None and not self.scores:
             shapes = ("number", "open")  # next to a label it would hold scores
-        candidates = [name for name in self.of(*shapes) if name not in taken]
+        candidates = [name for name in self.unmentioned(*shapes) if name not in taken]
         named = [name for name in candidates if name == "value"]
         if len(candidates) > 1 and len(named) != 1:
             raise self.unclear("the value", candidates)
@@ -219,13 +220,13 @@ class _Choice:
         described = {one.name: one for one in self.outputs}
         listed = " or ".join(f"{name!r} ({described[name]})" for name in candidates)
         others = [name for name in self.shapes if name not in candidates and name not in self.signature.outputs]
-        beside = f" next to {', '.join(map(repr, others))}" if others and len(candidates) == 1 else ""
+        others_too = f" next to {', '.join(map(repr, others))}" if others and len(candidates) == 1 else ""
         first, *rest = candidates
         role_of_first = "label" if "label" in role else role.rpartition(" ")[2]
         line = ", ".join([f"{first}: {role_of_first}", *(f"{name}: null" for name in rest)])
         return ConfigurationError(
-            f"the model's outputs leave open which is {role}: {listed}{beside};"
-            f" say it in a sidecar, such as `outputs: {{{line}}}`"
+            f"it is unclear which output of the model is {role}: {listed}{others_too};"
+            f" state it in a sidecar, such as `outputs: {{{line}}}`"
         )
 
     def reading(self) -> Reading:
@@ -258,16 +259,16 @@ class _Choice:
         if flexible and positive is None:
             positive = classes.positive_place
         return Reading(
-            self.value,
-            self.label,
-            self.scores,
-            maps,
-            flexible,
-            classes,
-            positive if self.value is None or flexible else None,
-            self.signature.task == "ranking",
-            all(source.output not in self.signature.outputs for source in self.scores),
-            tuple(name for name in self.shapes if name not in read),
+            value=self.value,
+            label=self.label,
+            scores=self.scores,
+            maps=maps,
+            flexible=flexible,
+            classes=classes,
+            positive=positive if self.value is None or flexible else None,
+            ranking=self.signature.task == "ranking",
+            guessed=all(source.output not in self.signature.outputs for source in self.scores),
+            unread=tuple(name for name in self.shapes if name not in read),
         )
 
     def _check_said(self) -> None:

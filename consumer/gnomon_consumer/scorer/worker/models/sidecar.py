@@ -30,7 +30,7 @@ class _Texts(yaml.BaseLoader):
         keys = [one.value for one, _ in node.value if isinstance(one, yaml.ScalarNode)]
         twice = next((key for at, key in enumerate(keys) if key in keys[:at]), None)
         if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} is there twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} occurs twice", node.start_mark)
         result: dict[Any, Any] = super().construct_mapping(node, deep)
         return result
 

@@ -18,7 +18,7 @@ Said = dict[str, Any]
 """The keys that one place states. A ConfigurationError as value is raised only if the key is needed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Signature:
     """The signature of a model, each key from the first source that states it.
 

@@ -1,7 +1,7 @@
 """The inputs and outputs of a model with named tensors, as the model declares them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class Tensor:
     name: str
     dtype: Any
     dims: tuple[int | None, ...]
+    _: KW_ONLY
     maps: bool = False
     sequence: bool = False
     declared: str = ""

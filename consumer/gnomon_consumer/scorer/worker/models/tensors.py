@@ -124,7 +124,7 @@ def _bound(one: Tensor, inputs: Sequence[Tensor], signature: Signature, known: S
             " features are bound to it: export the model with rows as the first of two dimensions"
         )
     width = one.width if len(one.dims) == 2 else 1
-    return ModelInput(one.name, one.takes, features, width, signature.optional & frozenset(features))
+    return ModelInput(one.name, one.takes, features, width=width, optional=signature.optional & frozenset(features))
 
 
 def _fixed_rows(inputs: Sequence[Tensor], said: int | None) -> int | None:
@@ -141,6 +141,6 @@ def _fixed_rows(inputs: Sequence[Tensor], said: int | None) -> int | None:
     if size not in (None, 1, said):
         raise ConfigurationError(
             f"the model's inputs are made for exactly {size} rows: export it with a dynamic first dimension, or say"
-            f" `batch: {size}` in a sidecar to have it fed so, the last call filled up"
+            f" `batch: {size}` in a sidecar to call it with that many rows, the last call padded"
         )
     return size
