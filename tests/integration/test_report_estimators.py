@@ -1,6 +1,7 @@
 """Every estimator of report_v1 against NumPy, SciPy and scikit-learn on weighted, clustered data."""
 
 import math
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -277,6 +278,57 @@ def test_the_error_of_the_period_on_random_cells(db: Database, seed: int) -> Non
     sampled = np.array([(cells == cell).sum() for cell in cells])
     row = ask(db, "agreement('s')")[0]
     assert row["se_period"] == pytest.approx(period_error(residual, cells, 1 / s.weight, sampled), rel=1e-9)
+
+
+def test_partitions_that_were_not_drawn_are_part_of_the_error(db: Database) -> None:
+    """Of 40 partitions half are drawn, 5 of 20 captures each: by the formula, and on average the true variance."""
+    rng, draw, size, k = np.random.default_rng(4), 0.5, 20, 5
+    y = (rng.random((40, size)) < rng.beta(2, 2, 40)[:, None]).astype(float)
+
+    def one() -> tuple[float, NDArray[np.float64], NDArray[np.int64]]:
+        cells = np.flatnonzero(rng.random(40) < draw)
+        got = np.concatenate([rng.permutation(y[cell])[:k] for cell in cells])
+        return float(got.mean()), (got - got.mean()) / len(got), np.repeat(cells, k)
+
+    shares, errors = [], []
+    for _ in range(2000):
+        share, residual, cells = one()
+        shares.append(share)
+        chance = np.full(len(cells), draw * k / size)
+        errors.append(period_error(residual, cells, chance, np.full(len(cells), k), draw) ** 2)
+    assert np.mean(errors) == pytest.approx(np.var(shares), rel=0.1)
+
+    share, residual, cells = one()
+    rows = [
+        {"window_id": uuid.UUID(int=int(cell) + 9), "inclusion_probability": draw * k / size, "live_label": "1",
+         "shadow_label": str(int(value > 0)), "request_id": f"r{at}"}
+        for at, (cell, value) in enumerate(zip(cells, residual, strict=True))
+    ]  # fmt: skip
+    db.add_pairs(rows)
+    number = {"deployment_id": db.deployments["new"], "source_partition": 0}
+    for cell in set(cells.tolist()):
+        window = {"window_id": uuid.UUID(int=cell + 9), "tick_id": uuid.UUID(int=1)}
+        times = {
+            "opened_at": START,
+            "sealed_at": START,
+            "close_reason": "age",
+            "lag_s": 0.0,
+            "seed": 1,
+            "policy": "house",
+        }
+        span = {"start_offset": cell * size, "end_offset": cell * size + size, "shadow_offset": 0}
+        db.add("windows", [number | window | times | span | {"seen": size, "joined_seen": size}])
+        counts = {"scored": k, "failed": 0, "timed_out": 0, "dead_lettered": 0, "stratum": ""}
+        db.add("cells", [number | counts | {
+            "start_offset": cell * size, "seen": size, "sampled": k, "draw_probability": draw,
+        }])  # fmt: skip
+    row = ask(db, "agreement('s')")[0]
+    expected = period_error(residual, cells, np.full(len(cells), draw * k / size), np.full(len(cells), k), draw)
+    assert row["agreement"] == pytest.approx(share)
+    assert row["se_period"] == pytest.approx(expected, rel=1e-9)
+    assert row["se_period"] > 1.3 * period_error(
+        residual, cells, np.full(len(cells), draw * k / size), np.full(len(cells), k)
+    )
 
 
 def test_nothing_that_varies_is_no_certainty(db: Database) -> None:

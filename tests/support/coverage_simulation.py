@@ -189,7 +189,10 @@ def intervals(d: Drawn) -> dict[str, Interval]:
     if precision is not None:
         rows = w * d.shadow * (d.truth - precision) / decided
         found["precision"] = interval(
-            "share", precision, spread(rows, d.cluster, d.day), decided**2 / float((w**2 * d.shadow).sum())
+            "share",
+            precision,
+            spread(rows, d.cluster, d.day, d.shadow > 0),
+            decided**2 / float((w**2 * d.shadow).sum()),
         )
     return found
 

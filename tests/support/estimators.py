@@ -26,18 +26,22 @@ class Spread:
     clusters: int
 
 
-def spread(residual: Array, cluster: NDArray[np.int64], day: NDArray[np.int64]) -> Spread:
+def spread(
+    residual: Array, cluster: NDArray[np.int64], day: NDArray[np.int64], held: NDArray[np.bool_] | None = None
+) -> Spread:
     """Return the errors of Σ residual; a negative cluster number means a row without a cluster.
 
     Cameron, Gelbach and Miller (2011): max(V_c, V_d, V_c + V_d - V_cd), each with n/(n-1) of its own groups. The
-    interval is the widest of the three, each with the degrees of freedom of its own groups.
+    interval is the widest of the three, each with the degrees of freedom of its own groups: of those in the
+    denominator (`held`), because the others' residuals are 0.
     """
     own = np.where(cluster < 0, 10**9 + np.arange(len(cluster)), cluster)
     by_row = small(residual**2)
     by_cluster = small(sums(residual, own) ** 2)
     by_day = small(sums(residual, day) ** 2)
     both = small(sums(residual, own * 100_003 + day) ** 2)
-    clusters, days = len(np.unique(own)), len(np.unique(day))
+    held = np.ones(len(residual), bool) if held is None else held
+    clusters, days = len(np.unique(own[held])), len(np.unique(day[held]))
     two_way = by_cluster + by_day - both
     together = max(by_cluster, by_day, two_way)
     half = max(
@@ -87,17 +91,20 @@ def share_interval(
     )
 
 
-def period_error(residual: Array, cells: NDArray[np.int64], chance: Array, sampled: NDArray[np.int64]) -> float:
+def period_error(
+    residual: Array, cells: NDArray[np.int64], chance: Array, sampled: NDArray[np.int64], draw: float = 1.0
+) -> float:
     """Return the design-based error of Σ residual: simple random samples of `sampled` rows of each cell.
 
-    Särndal, Swensson and Wretman (1992), 3.7.3; R's svydesign(strata = ~cell, fpc = ~seen).
+    Särndal, Swensson and Wretman (1992), 3.7.3; R's svydesign(strata = ~cell, fpc = ~seen). draw: the probability,
+    part of `chance`, with which the cells themselves were drawn (4.3).
     """
     total = 0.0
     for cell in np.unique(cells):
         inside = cells == cell
         k, r = int(sampled[inside][0]), residual[inside]
         centred = (r**2).sum() - r.sum() ** 2 / k
-        total += (1 - chance[inside][0]) * k / max(k - 1, 1) * centred
+        total += (draw - chance[inside][0]) * k / max(k - 1, 1) * centred + (1 - draw) * r.sum() ** 2
     return float(total**0.5)
 
 

@@ -1,5 +1,6 @@
 """The verdict's formulas against the numbers of the document, and their properties for any input."""
 
+from dataclasses import replace
 from math import exp, inf
 
 import numpy as np
@@ -25,6 +26,7 @@ from gnomon_consumer.verdict.rules.evalues import (
     log_errors_below,
     t_evalue,
 )
+from gnomon_consumer.verdict.rules.summing import Kind, Pairs, sides
 
 ONE = np.ones
 
@@ -185,3 +187,24 @@ def test_rmse_and_ratios_are_linearised() -> None:
     leave = [np.sqrt((y.sum() - y[i]) / (x.sum() - x[i])) for i in range(30)]
     jackknife = 29 / 30 * ((np.array(leave) - np.mean(leave)) ** 2).sum()
     assert variance_by_day(residuals, lagged=False) == pytest.approx(jackknife, rel=0.1)
+
+
+def test_a_decision_that_is_neither_class_is_not_an_alarm() -> None:
+    kinds = [
+        Kind(day=0, watched={}, live="review", shadow=said, truth=truth, known=True)
+        for said in ("late", "review")
+        for truth in ("late", "on_time")
+    ]
+    truth = np.array([1.0, 0.0, 1.0, 0.0])
+    pairs = Pairs(kinds=kinds, kind=np.arange(4), weight=ONE(4), live=ONE(4), shadow=ONE(4), truth=truth)
+    found = sides(pairs, "precision")
+    assert (found.live_x is not None and found.live_x.sum(), found.live_y.sum()) == (0, 0)
+    assert (found.shadow_x is not None and found.shadow_x.tolist(), found.shadow_y.tolist()) == (
+        [True, True, False, False], [True, False, False, False],
+    )  # fmt: skip
+    # Nobody has named the positive class yet: every decision that differs from a negative label is one.
+    none_yet = sides(
+        replace(pairs, kinds=[replace(kind, truth="on_time") for kind in kinds], truth=np.zeros(4)), "precision"
+    )
+    assert none_yet.shadow_x is not None
+    assert none_yet.shadow_x.all()

@@ -109,6 +109,23 @@ class Pairs:
         return self.each(lambda kind: kind.live == kind.truth), self.each(lambda kind: kind.shadow == kind.truth)
 
     @cached_property
+    def positive(self) -> tuple[Booleans, Booleans]:
+        """Return whether live, and the shadow, decided the class whose labels have the value 1.
+
+        A decision that is neither class ("review") is not a positive one. If no label has the value 1, every decision
+        that differs from a label of the value 0 is positive.
+        """
+        surplus: dict[str, float] = {}
+        signs = np.where(self.truth == 1, 1.0, np.where(self.truth == 0, -1.0, 0.0))
+        for kind, excess in zip(self.kinds, np.bincount(self.kind, signs, len(self.kinds)), strict=True):
+            if kind.truth is not None:
+                surplus[kind.truth] = surplus.get(kind.truth, 0.0) + float(excess)
+        names = {name for name, excess in surplus.items() if excess > 0}
+        if not names:
+            return self.right[0] == (self.truth == 1), self.right[1] == (self.truth == 1)
+        return self.each(lambda kind: kind.live in names), self.each(lambda kind: kind.shadow in names)
+
+    @cached_property
     def corrected(self) -> Floats:
         """Return the weights, divided by the labelled share of their group.
 
@@ -151,8 +168,11 @@ def sides(pairs: Pairs, metric: str, *, worst: bool = False) -> Sides:
     binary = (truth == 0) | (truth == 1)
     if metric in ("precision", "recall"):
         late = truth == 1
-        says = (live_right == late, shadow_right == late) if metric == "precision" else (late, late)
-        return Sides(pairs.judged & binary, live_right & late, says[0], shadow_right & late, says[1])
+        if metric == "recall":
+            return Sides(pairs.judged & binary, live_right & late, late, shadow_right & late, late)
+        live_says, shadow_says = pairs.positive
+        return Sides(pairs.judged & binary, live_right & late & live_says, live_says, shadow_right & late & shadow_says,
+                     shadow_says)  # fmt: skip
     if metric in RANKINGS:
         return _lists(pairs, RANKINGS.index(metric))
     probable = pairs.probable  # see docs/statistics.md

@@ -258,25 +258,29 @@ $$;
 -- V_d - V_cd) (Cameron, Gelbach and Miller 2011). A 95% interval reaches t standard errors, so that it is the widest of
 -- three: V_c with the clusters' degrees of freedom, V_d with the days', and the two together with the fewer of both.
 -- One day shows nothing about the variation between days, and one cluster nothing about that between clusters: then
--- there is no variance. v_both null: not known; v_row replaces it, which is rather too small and makes the variance
+-- there is no variance. free_clusters, free_days: those that the estimate depends on, if not all do (the others'
+-- residuals are 0); their numbers decide the degrees of freedom, as in R's degf of a subset. v_both null: not known; v_row replaces it, which is rather too small and makes the variance
 -- rather too large.
 create function gnomon_estimators.spread(v_row float8, v_cluster float8, v_day float8, v_both float8, n bigint,
-                                         clusters bigint, days bigint, cells bigint, out se_row float8,
-                                         out se_cluster float8, out se_day float8, out variance float8, out t float8)
+                                         clusters bigint, days bigint, cells bigint,
+                                         free_clusters bigint default null, free_days bigint default null,
+                                         out se_row float8, out se_cluster float8, out se_day float8,
+                                         out variance float8, out t float8)
     language sql immutable parallel safe as
 $$
     select sqrt(v.r), sqrt(v.c), sqrt(v.d), w.variance,
-           greatest(sqrt(w.c / nullif(w.variance, 0)) * gnomon_estimators.reach(coalesce(clusters, n) - 1),
-                    sqrt(v.d / nullif(w.variance, 0)) * gnomon_estimators.reach(days - 1),
+           greatest(sqrt(w.c / nullif(w.variance, 0))
+                    * gnomon_estimators.reach(coalesce(free_clusters, clusters, n) - 1),
+                    sqrt(v.d / nullif(w.variance, 0)) * gnomon_estimators.reach(coalesce(free_days, days) - 1),
                     sqrt(greatest(w.together, 0) / nullif(w.variance, 0))
-                    * gnomon_estimators.reach(least(coalesce(clusters, days), days) - 1))
+                    * gnomon_estimators.reach(least(coalesce(free_clusters, clusters), coalesce(free_days, days)) - 1))
     from (select v_row * case when n is null then 1 else n / nullif(n - 1, 0)::float8 end as r,
                  v_cluster * (clusters / nullif(clusters - 1, 0)::float8) as c,
                  v_day * (days / nullif(days - 1, 0)::float8) as d,
                  v_both * (cells / nullif(cells - 1, 0)::float8) as b) v
     cross join lateral (select coalesce(v.c, v.r) as c, coalesce(v.c, v.r) + v.d - coalesce(v.b, v.r) as together) x
     cross join lateral (select x.c, x.together,
-                               case when days > 1 and coalesce(clusters, 2) > 1
+                               case when coalesce(free_days, days) > 1 and coalesce(free_clusters, clusters, 2) > 1
                                     then greatest(x.c, v.d, x.together) end as variance) w
 $$;
 
@@ -296,13 +300,17 @@ $$;
 -- from the cell with probability π (Särndal, Swensson and Wretman 1992, 3.7; R's svydesign with strata and fpc). It is
 -- one expression so that it is inlined, because there may be as many cells as pairs. `pairs` of the k rows have
 -- residuals, the others' are 0. kept: Σ r² (π - 1/w), if the service itself kept each capture with probability 1/(w π),
--- independently.
-create function gnomon_estimators.cell_variance(chance float8, sampled bigint, pairs bigint, total float8,
+-- independently. draw: if less than 1, the cell's partition was drawn first, with this probability, which is part of
+-- π; then 1 - π becomes draw - π, and the partitions that were not drawn add (1 - draw) (Σ r)² (two stages: Särndal,
+-- Swensson and Wretman 1992, 4.3; partitions as if each was drawn by itself, which is rather too wide).
+create function gnomon_estimators.cell_variance(chance float8, draw float8, sampled bigint, pairs bigint, total float8,
                                                 squares float8, kept float8)
     returns float8 language sql immutable parallel safe as
 $$
-    select (1 - chance) * greatest(sampled, pairs)::float8 / greatest(greatest(sampled, pairs)::float8 - 1, 1)
-           * greatest(squares - total ^ 2 / greatest(sampled, pairs)::float8, 0) + greatest(kept, 0)
+    select greatest(coalesce(draw, 1) - chance, 0)
+           * greatest(sampled, pairs)::float8 / greatest(greatest(sampled, pairs)::float8 - 1, 1)
+           * greatest(squares - total ^ 2 / greatest(sampled, pairs)::float8, 0)
+           + (1 - coalesce(draw, 1)) * total ^ 2 + greatest(kept, 0)
 $$;
 
 -- 95% interval for the traffic of the period itself, from the variance of drawing the sample. If every capture was

@@ -106,7 +106,6 @@ $$;
 -- the last of them by the stream's policy, and stored before the seal. truth_value and truth_label are null if there is
 -- none (or 0 if absence means negative). label_state: labelled, negative (by absence), late (a label arrived after the
 -- cut-off), missing; known: one of the first two. Inlined by the planner.
--- came after the cut-off), missing; known: one of the first two. Inlined by the planner.
 --
 -- If the stream declares a positive and a negative class, a value of 1 or 0 is that class, a class is that value, and
 -- absence is the negative class. If it does not, 1 and 0 are the classes '1' and '0', and label_derived means that
@@ -200,20 +199,51 @@ $$
     ) p
 $$;
 
--- The number of pairs of a deployment above which the reports on quality read about that many (docs/adr/0044).
-create function gnomon_estimators.read_at_most() returns float8 language sql immutable parallel safe as
-$$ select 200000::float8 $$;
+-- The names of the positive class: the declared one, otherwise the labels with the value 1 (the value itself if a label
+-- has no name), as the stream's labels show; null if there are none. A decision with another name is not a positive one,
+-- whatever the truth.
+create function gnomon_estimators.positive_names(stream text) returns text[] language sql stable parallel safe as
+$$
+    select case when s.positive_class is not null then array[s.positive_class]
+                else (
+                    select array_agg(n.name)
+                    from (select coalesce(v.label, v.value::text) as name
+                          from (select l.label, l.value from gnomon_estimators.label_versions l
+                                where l.stream_id = s.stream_id and l.value in (0, 1) limit 100000) v
+                          group by 1 having count(*) filter (where v.value = 1) > count(*) filter (where v.value = 0)) n) end
+    from gnomon_estimators.streams s where s.name = positive_names.stream
+$$;
 
--- The share of its pairs that is read, for each deployment that has more; none if exact.
+-- The number of pairs of a deployment above which a report reads about that many (docs/adr/0044).
+create function gnomon_estimators.read_at_most() returns float8 language sql immutable parallel safe as
+$$ select 100000::float8 $$;
+
+-- The same for the test of heterogeneity, which estimates every metric for every value of every key (docs/adr/0045).
+create function gnomon_estimators.test_at_most() returns float8 language sql immutable parallel safe as
+$$ select 50000::float8 $$;
+
+-- The share of its pairs that is read, for each deployment that has more; none if exact. A report counts once and hands
+-- `ids` and `shares` to whatever it calls.
 create function gnomon_estimators.thinned(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
-                                          exact boolean)
+                                          exact boolean, at_most float8 default gnomon_estimators.read_at_most())
     returns table (deployment_id integer, share float8)
     language sql stable parallel safe rows 1 as -- planner note 9
 $$
-    select p.deployment_id, gnomon_estimators.read_at_most() / count(*)
+    select p.deployment_id, thinned.at_most / count(*)
     from gnomon_estimators.pairs_of(thinned.stream, thinned.deployment, thinned.since, thinned.until, thinned.segment) p
     where thinned.exact is not true
-    group by 1 having count(*) > gnomon_estimators.read_at_most()
+    group by 1 having count(*) > thinned.at_most
+$$;
+
+-- The same as one row of two arrays.
+create function gnomon_estimators.shares(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                         exact boolean, at_most float8 default gnomon_estimators.read_at_most())
+    returns table (ids integer[], shares float8[])
+    language sql stable parallel safe rows 1 as -- planner note 9
+$$
+    select coalesce(array_agg(t.deployment_id), '{}'), coalesce(array_agg(t.share), '{}')
+    from gnomon_estimators.thinned(shares.stream, shares.deployment, shares.since, shares.until, shares.segment,
+                                   shares.exact, shares.at_most) t
 $$;
 
 -- The share for a deployment: 1 if it is not in the list.
@@ -229,24 +259,31 @@ $$ select share >= 1 or hashtextextended(request_id, 200000) < (2 * share - 1) *
 
 -- Normalised discounted cumulative gain of the first 1, 3, 5, 10 and 20 items, by linear gain and by exponential gain,
 -- 2^relevance - 1: ten numbers in the order of `ndcg_metrics`. Discount log2(1 + place), items matched by name, items
--- without a relevance count 0 (Järvelin and Kekäläinen 2002; Burges et al. 2005). Null if no item has a relevance above
+-- without a relevance count 0, and so does an item that a list repeats (Järvelin and Kekäläinen 2002; Burges et al. 2005). Null if no item has a relevance above
 -- 0, and for a relevance below 0, for which NDCG is not defined. Exponential gains are relative to that of the largest
 -- relevance, which cancels out, so that no relevance is too large; numbers beyond 1e150 count as 1e150.
 create function gnomon_estimators.ndcgs(items text[], relevant_items text[], relevance float8[])
     returns float8[] language sql immutable parallel safe as
 $$
-    with gains as (
+    with named as (
+        select u.r from unnest(relevance, relevant_items) with ordinality u(r, item, place)
+        where u.place <= cardinality(relevance)
+          and (u.item is null or array_position(relevant_items, u.item) = u.place)
+    ),
+    gains as (
         select n.place, n.best, ln(1 + n.place) / ln(2) as discount, n.gain as linear,
                2 ^ greatest(n.gain - n.top, -1000) - 2 ^ greatest(-n.top, -1000) as exponential
         from (select i.place, false as best, v.gain, t.top
               from unnest(items) with ordinality i(item, place)
-              cross join lateral (select coalesce(relevance[array_position(relevant_items, i.item)], 0) as given) g
+              cross join lateral (select case when array_position(items, i.item) = i.place
+                                              then coalesce(relevance[array_position(relevant_items, i.item)], 0)
+                                              else 0 end as given) g
               cross join lateral (select case when g.given > 1e-150 then least(g.given, 1e150) else 0 end as gain) v
-              cross join (select max(least(u.r, 1e150)) as top from unnest(relevance) u(r)) t
+              cross join (select max(least(u.r, 1e150)) as top from named u) t
               where i.place <= 20
               union all
               select row_number() over (order by v.gain desc), true, v.gain, max(v.gain) over ()
-              from unnest(relevance) u(r)
+              from named u
               cross join lateral (select case when u.r > 1e-150 then least(u.r, 1e150) else 0 end as gain) v) n
         where n.place <= 20
     )

@@ -20,12 +20,13 @@ select m.* from (values
     (10, 'label_coverage', 'label_coverage', 'share', false, 'true', null, 'known::integer', null, null),
     (11, 'accuracy', 'accuracy', 'share', true, 'decided', 'live_right::integer', 'shadow_right::integer', null, null),
     (12, 'precision', 'precision', 'share', true, 'decided and truth_value in (0, 1)',
-     'case when live_right then truth_value else 0 end', 'case when shadow_right then truth_value else 0 end',
-     '(live_right = (truth_value = 1))::integer', '(shadow_right = (truth_value = 1))::integer'),
+     'case when live_right and live_positive then truth_value else 0 end',
+     'case when shadow_right and shadow_positive then truth_value else 0 end',
+     'live_positive::integer', 'shadow_positive::integer'),
     (13, 'recall', 'recall', 'share', true, 'decided and truth_value in (0, 1)',
      'case when live_right then truth_value else 0 end', 'case when shadow_right then truth_value else 0 end',
      'truth_value', 'truth_value'),
-    (14, 'log_loss', 'log_loss', 'mean', true, 'live_chance is not null and shadow_chance is not null',
+    (14, 'log_loss', 'log_loss', 'mean', true, 'live_chance > ''-infinity'' and live_chance < ''infinity'' and shadow_chance > ''-infinity'' and shadow_chance < ''infinity''',
      'gnomon_estimators.log_loss(live_chance)', 'gnomon_estimators.log_loss(shadow_chance)', null, null),
     (15, 'brier', 'brier', 'mean', true, 'probabilities',
      'case when probabilities then gnomon_estimators.flushed(gnomon_estimators.chance(live_value) - truth_value) ^ 2 end',
@@ -44,9 +45,9 @@ select m.* from (values
     (21, 'answered_by_both', 'answered', 'share', false, 'true', null,
      '(not live_failed and not shadow_failed)::integer', null, null),
     (22, 'f1', 'f1', 'share', true, 'decided and truth_value in (0, 1)',
-     'case when live_right then 2 * truth_value else 0 end', 'case when shadow_right then 2 * truth_value else 0 end',
-     '(live_right = (truth_value = 1))::integer + truth_value',
-     '(shadow_right = (truth_value = 1))::integer + truth_value'),
+     'case when live_right and live_positive then 2 * truth_value else 0 end',
+     'case when shadow_right and shadow_positive then 2 * truth_value else 0 end',
+     'live_positive::integer + truth_value', 'shadow_positive::integer + truth_value'),
     (23, 'ndcg@1', 'ndcg', 'mean', true, 'live_ndcg[1] is not null and shadow_ndcg[1] is not null', 'live_ndcg[1]',
      'shadow_ndcg[1]', null, null),
     (24, 'ndcg@3', 'ndcg', 'mean', true, 'live_ndcg[2] is not null and shadow_ndcg[2] is not null', 'live_ndcg[2]',
@@ -69,7 +70,8 @@ select m.* from (values
 
 -- An SQL template once for each metric of some families, with a comma before each: {k} its code, {given}, {live} and
 -- {shadow} its columns above, {x_of_live} and {x_of_shadow} its x, {g} the code of the first metric that counts the same
--- pairs, {live_x} and {shadow_x} the column of Σ w x (of the weights if x is 1). Between {only} and {end} stands what only
+-- pairs, {live_x} and {shadow_x} the column of Σ w x (of the weights if x is 1), {live_clusters} and so on the number of
+-- clusters and days in the denominator. Between {only} and {end} stands what only
 -- a metric with a live side has. which: all, paired, ratio (with an x), or rows (one metric for each {g}).
 create function gnomon_estimators.for_each_metric(template text, families text[], which text default 'all') returns text
     language sql stable parallel safe as
@@ -88,7 +90,11 @@ $$
     )
     select coalesce(string_agg(', ' ||
                replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(
-                   replace(replace(replace(f.text,
+                   replace(replace(replace(replace(replace(replace(replace(f.text,
+                   '{live_clusters}', case when f.ratio then 'c.live_clusters_{k}' else 'c.clusters_{g}' end),
+                   '{shadow_clusters}', case when f.ratio then 'c.shadow_clusters_{k}' else 'c.clusters_{g}' end),
+                   '{live_days}', case when f.ratio then 'd.live_days_{k}' else 'd.days_{g}' end),
+                   '{shadow_days}', case when f.ratio then 'd.shadow_days_{k}' else 'd.days_{g}' end),
                    '{live_x2}', case when f.ratio then 'live_x2_{k}' else 'w2_{g}' end),
                    '{shadow_x2}', case when f.ratio then 'shadow_x2_{k}' else 'w2_{g}' end),
                    '{times_live_x}', case when f.ratio then ' * x.live_x_{k}' else '' end),

@@ -69,7 +69,7 @@ $$;
 create function gnomon_estimators.summed(stream text, deployment text, since timestamptz, until timestamptz,
                                          metrics text[], time_zone text)
     returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8[],
-                   clusters bigint, days bigint, cells bigint, live float8, shadow float8, v_row float8[],
+                   clusters bigint[], days bigint[], cells bigint, live float8, shadow float8, v_row float8[],
                    v_cluster float8[], v_day float8[], v_both float8[], v_period float8[], kept_until timestamptz)
     language sql stable parallel safe as
 $$
@@ -141,7 +141,7 @@ $$
         group by 1, 2, 3
     )
     select o.deployment_id, '', o.code, o.n, o.w, array[o.w ^ 2 / nullif(o.w2, 0), o.w ^ 2 / nullif(o.w2, 0)],
-           k.clusters, v.days, null::bigint, o.live, o.shadow, v.by_row,
+           array_fill(k.clusters, array[4]), array_fill(v.days, array[4]), null::bigint, o.live, o.shadow, v.by_row,
            array[gnomon_estimators.by_cluster(v.by_row[1], k.live, o.n, k.n),
                  gnomon_estimators.by_cluster(v.by_row[2], k.shadow, o.n, k.n),
                  gnomon_estimators.by_cluster(v.by_row[3], k.difference, o.n, k.n)],

@@ -77,7 +77,7 @@ $$
     ),
     by_cell as (
         select d.deployment_id,
-               sum(gnomon_estimators.cell_variance(d.chance, l.sampled, d.n, d.total, d.squares, d.kept)) as v
+               sum(gnomon_estimators.cell_variance(d.chance, l.draw, l.sampled, d.n, d.total, d.squares, d.kept)) as v
         from drawn d
         left join gnomon_estimators.cell_sizes(array(select deployment_id from totals)) l using (deployment_id, cell)
         group by 1

@@ -145,7 +145,7 @@ $$
     ),
     by_cell as (
         select d.deployment_id, d.measure, d.p,
-               sum(gnomon_estimators.cell_variance(d.chance, l.sampled, d.n, d.total, d.squares, d.kept)) as v
+               sum(gnomon_estimators.cell_variance(d.chance, l.draw, l.sampled, d.n, d.total, d.squares, d.kept)) as v
         from drawn d
         left join gnomon_estimators.cell_sizes((select computed from way)::integer[]) l
           on d.measure = 'live_all' and l.deployment_id = d.deployment_id and l.cell = d.cell

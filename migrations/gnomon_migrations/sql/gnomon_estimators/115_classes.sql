@@ -2,28 +2,23 @@
 -- never decided has precision 0) and weighted (by the share of the truth). They cover the pairs that both sides
 -- answered with a decision and that have a truth. The residual of a ratio y/x is w (y - R x) / Σ w x; it depends only
 -- on the three labels of a pair, so cells of labels, by cluster and day, suffice. The residual of a mean is the mean of
--- the residuals; that of the weighted mean also contains w (1[truth = c] - share) (metric - mean) / W.
+-- the residuals; that of the weighted mean also contains w (1[truth = c] - share) (metric - mean) / W. clusters and days
+-- of a class are those of its own denominator, because the residuals of all other rows are 0.
 create function gnomon_estimators.class_estimates(stream text, deployment text, since timestamptz, until timestamptz,
                                                   segment jsonb, horizon interval, time_zone text,
-                                                  exact boolean)
+                                                  ids integer[], shares float8[])
     returns table (deployment_id integer, class text, metric text, side text, n bigint, n_effective float8,
                    weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, status text)
     language sql stable parallel safe set enable_nestloop = off set work_mem = '128MB' as -- planner notes 5, 6
 $$
-    with thinned as materialized (
-        select coalesce(array_agg(t.deployment_id), '{}') as ids, coalesce(array_agg(t.share), '{}') as shares
-        from gnomon_estimators.thinned(class_estimates.stream, class_estimates.deployment, class_estimates.since, class_estimates.until,
-                                       class_estimates.segment, class_estimates.exact) t
-    ),
-    cells as materialized (
+    with cells as materialized (
         select p.deployment_id, p.cluster, (p.event_time at time zone class_estimates.time_zone)::date as day,
                p.live_label as l, p.shadow_label as s, p.truth_label as t, count(*) as n, sum(p.weight / s.share) as w,
                sum((p.weight / s.share) ^ 2) as w2
         from gnomon_estimators.labelled(class_estimates.stream, class_estimates.deployment, class_estimates.since,
                                         class_estimates.until, class_estimates.segment, class_estimates.horizon) p
-        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, (select ids from thinned),
-                                                              (select shares from thinned)) as share) s
+        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, class_estimates.ids, class_estimates.shares) as share) s
         where gnomon_estimators.within_share(p.request_id, s.share) and p.live_error_kind is null and p.outcome = 'scored' and p.live_label is not null
           and p.shadow_label is not null and p.truth_label is not null
           and coalesce(p.task, '') not in ('regression', 'ranking')
@@ -118,7 +113,10 @@ $$
         from every group by 1, 2, 3, 4, 5
     ),
     crossed as materialized (
-        select c.deployment_id, z.class, c.cluster, c.day, sum(c.n) as n, sum(c.w * z.pl) as pl, sum(c.w * z.ps) as ps,
+        select c.deployment_id, z.class, c.cluster, c.day, sum(c.n) as n, sum(c.n) filter (where c.t = z.class) as n_t,
+               sum(c.n) filter (where c.l = z.class) as n_l, sum(c.n) filter (where c.s = z.class) as n_s,
+               sum(c.n) filter (where z.class in (c.t, c.l)) as n_tl, sum(c.n) filter (where z.class in (c.t, c.s)) as n_ts,
+               sum(c.w * z.pl) as pl, sum(c.w * z.ps) as ps,
                sum(c.w * z.rl) as rl, sum(c.w * z.rs) as rs, sum(c.w * z.fl) as fl, sum(c.w * z.fs) as fs
         from cells c join wide z using (deployment_id, l, s, t)
         group by 1, 2, 3, 4
@@ -152,6 +150,24 @@ $$
         select deployment_id, class, sum(case when cluster is null then n else 1 end)::bigint as cells
         from crossed group by 1, 2
     ),
+    -- The numbers of clusters and days: {truth, live, shadow, truth or live, truth or shadow} is the class.
+    held as (
+        select c.deployment_id, c.class, c.clusters, d.days
+        from (select deployment_id, class,
+                     array[sum(case when cluster is null then n_t else sign(n_t) end),
+                           sum(case when cluster is null then n_l else sign(n_l) end),
+                           sum(case when cluster is null then n_s else sign(n_s) end),
+                           sum(case when cluster is null then n_tl else sign(n_tl) end),
+                           sum(case when cluster is null then n_ts else sign(n_ts) end)]::bigint[] as clusters
+              from (select deployment_id, class, cluster, sum(n_t) as n_t, sum(n_l) as n_l, sum(n_s) as n_s,
+                           sum(n_tl) as n_tl, sum(n_ts) as n_ts
+                    from crossed group by 1, 2, 3) x group by 1, 2) c
+        join (select deployment_id, class,
+                     array[count(n_t), count(n_l), count(n_s), count(n_tl), count(n_ts)] as days
+              from (select deployment_id, class, day, sum(n_t) as n_t, sum(n_l) as n_l, sum(n_s) as n_s,
+                           sum(n_tl) as n_tl, sum(n_ts) as n_ts
+                    from crossed group by 1, 2, 3) x group by 1, 2) d using (deployment_id, class)
+    ),
     spread as (
         select r.deployment_id, r.class, r.metric, r.side, r.v_row, r.alone + coalesce(c.total, 0) as v_cluster,
                d.total as v_day, r.alone + coalesce(b.total, 0) as v_both, z.cells
@@ -166,12 +182,18 @@ $$
     ),
     estimates as (
         select r.deployment_id, r.class, r.metric, r.support as n, e.side, e.estimate, e.kish,
-               case e.side when 'difference' then 'mean' else 'share' end as kind
+               case e.side when 'difference' then 'mean' else 'share' end as kind,
+               case e.side when 'live' then h.clusters[m.at_live] when 'shadow' then h.clusters[m.at_shadow]
+                           else least(h.clusters[m.at_live], h.clusters[m.at_shadow]) end as clusters,
+               case e.side when 'live' then h.days[m.at_live] when 'shadow' then h.days[m.at_shadow]
+                           else least(h.days[m.at_live], h.days[m.at_shadow]) end as days
         from ratios r
+        join held h using (deployment_id, class)
+        join (values ('precision', 2, 3), ('recall', 1, 1), ('f1', 4, 5)) m(metric, at_live, at_shadow) using (metric)
         cross join lateral (values ('live', r.live, r.kish_l), ('shadow', r.shadow, r.kish_s),
                                    ('difference', r.shadow - r.live, least(r.kish_l, r.kish_s))) e(side, estimate, kish)
         union all
-        select m.deployment_id, v.class, m.metric, t.n, e.side, e.estimate, t.kish, 'mean'
+        select m.deployment_id, v.class, m.metric, t.n, e.side, e.estimate, t.kish, 'mean', t.clusters, t.days
         from means m
         join whole t using (deployment_id)
         cross join lateral (values ('macro avg', m.live_macro, m.shadow_macro),
@@ -179,36 +201,31 @@ $$
         cross join lateral (values ('live', v.live), ('shadow', v.shadow), ('difference', v.shadow - v.live))
             e(side, estimate)
     )
-    select e.deployment_id, e.class, e.metric, e.side, e.n, e.kish, t.w, t.clusters, t.days, e.estimate, b.se_row,
-           b.se_cluster, b.se_day, b.standard_error, b.low, b.high,
+    select e.deployment_id, e.class, e.metric, e.side, e.n, e.kish, t.w, e.clusters, e.days, e.estimate, b.se_row,
+           b.se_cluster, b.se_day, b.standard_error, case when b.low < -1 then -1 else b.low end,
+           case when b.high > 1 then 1 else b.high end,
            case when e.estimate is null and e.metric = 'recall' then 'undefined: the class never comes true'
                 when e.estimate is null then 'undefined: the class is never decided' else b.status end
     from estimates e
     join whole t using (deployment_id)
     join spread s using (deployment_id, class, metric, side)
     left join lateral gnomon_estimators.bounded(e.kind, e.estimate, s.v_row, s.v_cluster, s.v_day, s.v_both, t.n,
-                                                t.clusters, t.days, s.cells, e.kish) b on e.estimate is not null
+                                                t.clusters, t.days, s.cells, e.kish, e.clusters, e.days) b on e.estimate is not null
 $$;
 
 -- The area under the ROC curve of each class against the rest, by the class's own score, ties half.
 create function gnomon_estimators.class_areas(stream text, deployment text, since timestamptz, until timestamptz,
-                                              segment jsonb, horizon interval, exact boolean)
+                                              segment jsonb, horizon interval, ids integer[], shares float8[])
     returns table (deployment_id integer, class text, side text, n bigint, weight float8, estimate float8)
     language sql stable parallel safe set enable_nestloop = off as -- planner note 5
 $$
-    with thinned as materialized (
-        select coalesce(array_agg(t.deployment_id), '{}') as ids, coalesce(array_agg(t.share), '{}') as shares
-        from gnomon_estimators.thinned(class_areas.stream, class_areas.deployment, class_areas.since, class_areas.until,
-                                       class_areas.segment, class_areas.exact) t
-    ),
-    said as materialized (
+    with said as materialized (
         select p.deployment_id, p.truth_label, p.weight / s.share as weight, v.side, v.items, v.scores
         from gnomon_estimators.labelled(class_areas.stream, class_areas.deployment, class_areas.since,
                                         class_areas.until, class_areas.segment, class_areas.horizon) p
         cross join lateral (values ('live', p.live_items, p.live_scores), ('shadow', p.shadow_items, p.shadow_scores))
             v(side, items, scores)
-        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, (select ids from thinned),
-                                                              (select shares from thinned)) as share) s
+        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, class_areas.ids, class_areas.shares) as share) s
         where gnomon_estimators.within_share(p.request_id, s.share) and p.live_error_kind is null and p.outcome = 'scored' and p.truth_label is not null
           and p.live_label is not null and p.shadow_label is not null
           and gnomon_estimators.ranked(p.live_items, p.live_scores) is not null and p.live_scores is not null

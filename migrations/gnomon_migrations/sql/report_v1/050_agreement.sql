@@ -50,12 +50,12 @@ $$
     -- Time-outs are a share of all pairs, so that metric counts the pairs without a second scan.
     with estimated as materialized (
         select * from gnomon_estimators.estimates(agreement.stream, agreement.deployment, agreement.since, agreement.until,
-                                          agreement.segment, 'all',
+                                          agreement.segment, '{all}',
                                           '{agreement,value_difference,absolute_difference,timed_out}', null,
                                           agreement.time_zone, agreement.exact))
     select c.stream, c.deployment, c.role, coalesce(a.n, 0), a.n_effective, a.weight, a.estimate, a.se_row,
            a.se_cluster, a.se_day, a.standard_error, a.low, a.high, k.kappa, k.standard_error, k.low, k.high,
-           v.estimate, v.standard_error, d.estimate, d.standard_error, coalesce(e.n, 0) - coalesce(a.n, 0),
+           v.estimate, v.standard_error, d.estimate, d.standard_error, nullif(e.n, 0) - coalesce(a.n, 0),
            a.interval_by,
            coalesce(c.problem, case when coalesce(e.n, 0) = 0 then 'no pair in this period'
                                     when coalesce(a.n, 0) = 0 then 'no comparable pair in this period'

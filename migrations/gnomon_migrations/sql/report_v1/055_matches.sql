@@ -20,7 +20,7 @@ create function report_v1.matches(stream text, deployment text default null, sin
     language sql stable as
 $$
     select c.stream, c.deployment, c.role, matches.compare, coalesce(m.n, 0), m.kish, m.w, m.share, b.se_row,
-           b.se_cluster, b.se_day, b.standard_error, b.low, b.high, coalesce(m.pairs - m.n, 0),
+           b.se_cluster, b.se_day, b.standard_error, b.low, b.high, m.pairs - m.n,
            case when matches.compare in ('absolute', 'relative', 'top-k') then m.other_label end,
            case when matches.compare in ('label', 'top-k') then m.other_value end,
            case when matches.compare in ('label', 'absolute', 'relative') then m.other_ranking end,

@@ -77,7 +77,7 @@ $$
     select c.stream, c.deployment, c.role, h.horizon, k.until, k.watermark, k.sealed, coalesce(x.n, 0), x.kish, x.w,
            s.labelled, b.standard_error,
            coalesce(x.negative, 0) / x.w, coalesce(x.late, 0) / x.w, coalesce(x.missing, 0) / x.w,
-           coalesce(a.pending, 0),
+           case when x.n is not null or a.pending is not null then coalesce(a.pending, 0) end,
            coalesce(c.problem, case when x.n is null
                                     then gnomon_estimators.immaturity(c.stream, c.deployment_id, h.horizon)
                                     when s.labelled = 0 and x.negative is null
@@ -86,7 +86,7 @@ $$
                                     then format('%s labels were observed before their capture: wrong zone or unit of'
                                                 ' time, or an id used twice', x.early)
                                     else b.status end),
-           v.clusters, v.days, b.low, b.high, coalesce(x.early, 0)
+           v.clusters, v.days, b.low, b.high, x.early
     from gnomon_estimators.scope(labels.stream, labels.deployment) c
     left join horizons h on c.problem is null
     left join cohorts k on k.deployment_id = c.deployment_id and k.horizon = h.horizon

@@ -8,13 +8,31 @@ create function report_v1.predictions(stream text, deployment text default null,
                    mean float8, deviation float8, not_finite bigint, per_hour float8, status text)
     language sql stable parallel safe set work_mem = '64MB' as -- planner note 5
 $$
-    with said as (
+    -- Squares are summed around one of the side's own values, which lies near the others.
+    with near as materialized (
+        select d.deployment_id, v.side,
+               (select gnomon_estimators.flushed(case v.side when 'live' then q.live_value else q.shadow_value end)
+                from gnomon_estimators.pairs q
+                where q.deployment_id = d.deployment_id
+                  and case v.side when 'live' then q.live_value > -1e70 and q.live_value < 1e70 and q.live_error_kind is null
+                                  else q.shadow_value > -1e70 and q.shadow_value < 1e70 and q.outcome = 'scored' end
+                order by q.event_time desc limit 1) as value
+        from gnomon_estimators.deployments d
+        cross join (values ('live'), ('shadow')) v(side)
+        where d.stream = predictions.stream and (predictions.deployment is null or d.deployment = predictions.deployment)
+    ),
+    said as (
         select p.deployment_id, v.side, v.label, grouping(v.label) = 1 as whole, count(*) as n, sum(p.weight) as w,
                sum(p.weight) ^ 2 / sum(p.weight * p.weight) as kish, sum(p.weight * p.weight) as w2,
                min(v.value) filter (where f.finite) as lowest, max(v.value) filter (where f.finite) as highest,
                sum(p.weight * gnomon_estimators.flushed(v.value)) filter (where f.finite)
                    / nullif(sum(p.weight) filter (where f.finite), 0) as mean,
-               stddev_pop(gnomon_estimators.flushed(v.value)) filter (where f.finite) as deviation,
+               sqrt(greatest(
+                   sum(p.weight * gnomon_estimators.square(f.off)) filter (where f.finite)
+                       / nullif(sum(p.weight) filter (where f.finite), 0)
+                   - gnomon_estimators.square(sum(p.weight * f.off) filter (where f.finite)
+                                              / nullif(sum(p.weight) filter (where f.finite), 0)),
+                   0)) as deviation,
                count(*) filter (where not f.finite) as not_finite, min(p.event_time) as first_at,
                max(p.event_time) as last_at
         from gnomon_estimators.pairs_of(predictions.stream, predictions.deployment, predictions.since, predictions.until,
@@ -22,7 +40,9 @@ $$
         cross join lateral (values ('live', p.live_label, p.live_value, p.live_error_kind is null),
                                    ('shadow', p.shadow_label, p.shadow_value, p.outcome = 'scored')
                            ) v(side, label, value, answered)
-        cross join lateral (select v.value > -1e70 and v.value < 1e70 as finite) f
+        left join near c on c.deployment_id = p.deployment_id and c.side = v.side
+        cross join lateral (select v.value > -1e70 and v.value < 1e70 as finite,
+                                   gnomon_estimators.flushed(gnomon_estimators.flushed(v.value) - c.value) as off) f
         where v.answered
         group by grouping sets ((p.deployment_id, v.side), (p.deployment_id, v.side, v.label))
     ),

@@ -120,8 +120,11 @@ $$
     ),
     judged as materialized (
         select d.deployment_id, d.id, d.psi, d.js, m.whole + m.by_cluster + m.by_day as mean,
-               gnomon_estimators.squares_quantile(m.whole, m.by_cluster, m.by_day, d.squares, v.clusters, v.days) as threshold,
-               case when s.variance > 1e-26
+               -- A row or two vary in nothing, so that everything would differ from the reference.
+               case when t.n_eff >= 3
+                    then gnomon_estimators.squares_quantile(m.whole, m.by_cluster, m.by_day, d.squares, v.clusters, v.days)
+                    end as threshold, v.clusters, v.days,
+               case when s.variance > 1e-26 and t.n_eff >= 3
                     then sqrt(s.t ^ 2 * s.variance + gnomon_estimators.reach(null) ^ 2 * greatest(d.v_reference, 0)) end as reach
         from divergences d
         join variances v using (deployment_id, id)
@@ -159,7 +162,11 @@ $$
                 when p.feature is null then 'no reference: run `gnomon reference build`'
                 when t.n is null then 'no value in this period'
                 when t.w_valid is null then 'every value is missing or NaN'
-                when j.psi > j.threshold then 'differs from the reference'
+                when j.threshold is null then 'too few rows to compare with the reference'
+                when j.psi > j.threshold
+                then 'differs from the reference'
+                     || case when j.clusters = 1 then ': one cluster only, which may be unlike the others'
+                             when j.days = 1 then ': one day only, which may be unlike others' else '' end
                 else 'ok' end,
            j.psi - j.mean + j.reach, coalesce(n.pairs, 0)
     from gnomon_estimators.scope(drift.stream, drift.deployment) c

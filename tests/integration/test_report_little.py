@@ -1,0 +1,222 @@
+"""An estimate is known no better than the rows that it depends on; names of answers that are neither class."""
+
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from psycopg.types.json import Jsonb
+from sklearn import metrics as sk
+from tests.support.estimators import reach, spread
+from tests.support.quality import ask, quality
+from tests.support.report_database import START, Database
+
+from gnomon_consumer.reference.build import store
+from gnomon_consumer.reference.profile import profile
+from gnomon_consumer.reports import Question
+from gnomon_consumer.reports import ask as ask_report
+from gnomon_consumer.reports.bounds import UNKNOWN, hold, parse
+
+DAY = timedelta(days=1)
+N = 400
+MOMENTS = [START + timedelta(days=at * 10 // N, seconds=at) for at in range(N)]
+
+
+def fill(db: Database, rows: list[dict[str, Any]], labels: list[dict[str, Any]]) -> None:
+    """Insert pairs over ten days, each with its label an hour later."""
+    rows = [{"request_id": f"r{at}", "event_time": MOMENTS[at], **row} for at, row in enumerate(rows)]
+    db.add_pairs(rows)
+    db.add_labels(
+        [
+            {"request_id": f"r{at}", "observed_at": MOMENTS[at] + DAY / 24, "value": None, "label": None} | label
+            for at, label in enumerate(labels)
+        ],
+        START + 40 * DAY,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("positives", [1, 2, 5])
+def test_an_area_is_known_no_better_than_its_rarer_class(db: Database, positives: int) -> None:
+    random = np.random.default_rng(positives)
+    truth = np.zeros(N)
+    truth[np.linspace(20, N - 20, positives).astype(int)] = 1
+    shadow, live = (np.where(truth, 0.9, 1) * random.uniform(0.3 * truth, 1, N) for _ in range(2))
+    fill(
+        db,
+        [
+            {"live_label": "0", "shadow_label": "0", "live_value": float(x), "shadow_value": float(y)}
+            for x, y in zip(live, shadow, strict=True)
+        ],
+        [{"value": float(y)} for y in truth],
+    )
+    row = quality(db)["auc", "shadow"]
+    difference = quality(db)["auc", "difference"]
+    assert row["estimate"] == pytest.approx(sk.roc_auc_score(truth, shadow))
+    assert row["clusters"] == positives
+    if positives == 1:
+        assert row["status"] == "one request of a class only: no interval"
+        assert (row["low"], row["high"], difference["low"], difference["high"]) == (None, None, None, None)
+        return
+    # DeLong's residuals, by row and by day, with the degrees of freedom of the positives.
+    sides = []
+    for side in (live, shadow):
+        won = (side[truth == 1][:, None] > side[truth == 0]) + 0.5 * (side[truth == 1][:, None] == side[truth == 0])
+        residual = np.empty(N)
+        residual[truth == 1] = (won.mean(1) - won.mean()) / positives
+        residual[truth == 0] = (won.mean(0) - won.mean()) / (N - positives)
+        sides.append(residual)
+    day = np.array([(moment - START).days for moment in MOMENTS])
+    expected = spread(sides[1] - sides[0], np.full(N, -1), day, truth == 1)
+    assert expected.t > reach(positives - 1) * 0.99
+    high = min(difference["estimate"] + expected.t * expected.together, 1)
+    assert difference["high"] == pytest.approx(high, rel=1e-9)
+
+
+def test_a_ratio_is_known_no_better_than_its_denominator(db: Database) -> None:
+    """Every positive decision of live is of one cluster, every one of the shadow of one day."""
+    rows = [
+        {"cluster": f"c{at % 40}", "live_label": str(int(at % 40 == 0)), "shadow_label": str(int(at < 30))}
+        for at in range(N)
+    ]
+    fill(
+        db,
+        rows,
+        [{"value": float(at % 40 == 0 and at > 0), "label": str(int(at % 40 == 0 and at > 0))} for at in range(N)],
+    )
+    found = quality(db)
+    classes = {(row["class"], row["metric"], row["side"]): row for row in ask(db, "classes('s')")}
+    for row in (found["precision", "live"], classes["1", "precision", "live"]):
+        assert (row["clusters"], row["low"], row["high"]) == (1, None, None)
+        assert row["status"] == "one cluster only: no interval"
+    for row in (found["precision", "shadow"], classes["1", "precision", "shadow"]):
+        assert (row["days"], row["low"], row["high"]) == (1, None, None)
+        assert row["status"] == "one day only: no interval for days like these"
+    for row in (found["precision", "difference"], classes["1", "precision", "difference"], found["recall", "live"]):
+        assert (row["low"], row["high"]) == (None, None)
+    assert found["accuracy", "live"]["status"] == classes["0", "recall", "live"]["status"] == "ok"
+    assert (found["accuracy", "live"]["clusters"], found["accuracy", "live"]["days"]) == (40, 10)
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_a_decision_that_is_neither_class_is_not_a_positive_one(db: Database, declared: bool) -> None:
+    if declared:
+        db.connection.execute("update gnomon.streams set positive_class = 'late', negative_class = 'on_time'")
+    names = ("late", "on_time", "review")
+    truth = [at // 7 % 2 == 0 for at in range(N)]
+    fill(
+        db,
+        [{"live_label": names[at % 2], "shadow_label": names[at % 3]} for at in range(N)],
+        [{"value": float(y)} if declared else {"value": float(y), "label": names[not y]} for y in truth],
+    )
+    found = quality(db)
+    said = [at % 3 == 0 for at in range(N)]
+    expected = {
+        "precision": sk.precision_score(truth, said), "recall": sk.recall_score(truth, said),
+        "f1": sk.f1_score(truth, said),
+    }  # fmt: skip
+    for metric, value in expected.items():
+        assert found[metric, "shadow"]["estimate"] == pytest.approx(value, rel=1e-12), metric
+    bounds = {(row["metric"], row["side"]): row for row in ask(db, "label_bounds('s')")}
+    assert bounds["precision", "shadow"]["estimate"] == pytest.approx(expected["precision"], rel=1e-12)
+
+
+def test_labels_that_only_partly_use_the_names_of_the_decisions(db: Database) -> None:
+    decided = [{"live_label": name, "shadow_label": name} for name in ("late", "on_time") * (N // 2)]
+    fill(db, decided, [{"label": name} for name in ("late", "ontime") * (N // 2)])
+    assert quality(db)["accuracy", "shadow"]["status"].startswith(
+        "two vocabularies? never a label: on_time; never a decision: ontime"
+    )
+
+
+def test_scores_of_classes_that_are_no_numbers_have_no_loss(db: Database) -> None:
+    """They were a loss of 0 in the mean."""
+    rows = [
+        {
+            "live_label": "a", "shadow_label": "a", "live_items": ["a", "b"], "shadow_items": ["a", "b"],
+            "live_scores": [0.5, 0.5], "shadow_scores": [(0.25, float("nan"), float("inf"), 0.75)[at % 4], 0.1],
+        }
+        for at in range(N)
+    ]  # fmt: skip
+    fill(db, rows, [{"label": "a"}] * N)
+    row = quality(db)["log_loss", "shadow"]
+    assert row["n"] == N / 2
+    assert row["estimate"] == pytest.approx(-np.log([0.25, 0.75]).mean(), rel=1e-12)
+
+
+def test_segments_that_differ_beyond_any_doubt(db: Database) -> None:
+    """The series of the tail of χ² left the range of a double from 1419 on."""
+    random = np.random.default_rng(1)
+    rows = [
+        {"segments": Jsonb({"side": "NS"[at % 2]}), "live_value": 0.0, "shadow_value": at % 2 * 9 + float(e)}
+        for at, e in enumerate(random.normal(0, 0.5, N))
+    ]
+    fill(db, rows, [])
+    row = next(row for row in ask(db, "heterogeneity('s')") if row["metric"] == "value_difference")
+    assert row["q"] > 5000
+    assert (row["p"], row["status"]) == (0, "the values differ")
+
+
+def test_the_deviation_of_answers_is_that_of_the_traffic(db: Database) -> None:
+    random = np.random.default_rng(2)
+    value, chance = 1e8 + random.normal(0, 1, N), random.choice([1.0, 0.1], N)
+    value[chance < 1] = 1e8 + 3 * random.normal(0, 1, int((chance < 1).sum()))
+    fill(db, [
+        {"live_value": float(x), "shadow_value": 0.0, "inclusion_probability": float(p)}
+        for x, p in zip(value, chance, strict=True)
+    ], [])  # fmt: skip
+    row = next(row for row in ask(db, "predictions('s')") if row["side"] == "live" and row["label"] is None)
+    centred = value - 1e8
+    mean = np.average(centred, weights=1 / chance)
+    expected = np.average((centred - mean) ** 2, weights=1 / chance) ** 0.5
+    assert row["deviation"] == pytest.approx(expected, rel=1e-6)
+    assert expected > 1.2 * centred.std()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_a_row_does_not_differ_from_a_reference(db: Database, rows: int) -> None:
+    amount = {"stream_id": db.stream_id, "name": "amount", "kind": "numeric", "position": 1, "avro_type": "x"}
+    db.add("feature_columns", [amount])
+    before = np.random.default_rng(3).normal(size=500)
+    store(db.connection, "s", "training", "test", {"": [profile("amount", "numeric", before.tolist(), np.ones(500))]})
+    db.add_pairs([{"request_id": f"r{at}", "features_numeric": [9.0], "event_time": START} for at in range(rows)])
+    row = ask(db, "drift('s')")[0]
+    assert row["psi"] is not None
+    if rows < 3:
+        assert (row["psi_threshold"], row["status"]) == (None, "too few rows to compare with the reference")
+    else:
+        assert row["status"] == "differs from the reference: one day only, which may be unlike others"
+
+
+@pytest.mark.parametrize(
+    "bound", ["agreement.not_comparable <= 0", "matches.not_compared <= 0", "labels.early <= 0", "labels.pending <= 9"]
+)
+def test_a_bound_on_what_is_missing_is_not_met_by_nothing(db: Database, bound: str) -> None:
+    wanted = parse(bound)
+    found = ask_report(db.connection, wanted.report, Question("s"))
+    rows = list(found.rows)
+    assert {finding.state for finding in hold(wanted, rows[0], rows)} == {UNKNOWN}
+
+
+def test_a_difference_of_shares_is_not_beyond_one(db: Database) -> None:
+    """Two days of ten decisions each reach 12.7 standard errors."""
+    moments = [START + timedelta(days=at // 10, minutes=at) for at in range(20)]
+    rows = [
+        {"request_id": f"r{at}", "event_time": moments[at], "live_label": str(int(at in (3, 4, 13))),
+         "shadow_label": str(int(at in (3, 5, 14, 15))), "live_value": at * 7 % 20 / 20,
+         "shadow_value": at * 3 % 20 / 20}
+        for at in range(20)
+    ]  # fmt: skip
+    db.add_pairs(rows)
+    truth = [float(at in (3, 5, 13)) for at in range(20)]
+    db.add_labels(
+        [
+            {"request_id": f"r{at}", "observed_at": moments[at], "value": value, "label": str(int(value))}
+            for at, value in enumerate(truth)
+        ],
+        START + 40 * DAY,
+    )
+    found = quality(db)
+    assert (found["precision", "difference"]["low"], found["precision", "difference"]["high"]) == (-1, 1)
+    classes = {(row["class"], row["metric"], row["side"]): row for row in ask(db, "classes('s')")}
+    assert (classes["1", "precision", "difference"]["low"], classes["1", "precision", "difference"]["high"]) == (-1, 1)
+    assert found["auc", "difference"]["high"] == 1
