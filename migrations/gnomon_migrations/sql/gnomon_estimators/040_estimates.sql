@@ -33,8 +33,11 @@ declare
     -- The deployments of which a share of the labelled pairs is read.
     ids integer[] := '{}';
     shares float8[] := '{}';
-    positives text[] := case when measured.horizon is not null
-                             then gnomon_estimators.positive_names(measured.stream) end;
+    positives text[] := case when asked && '{precision,f1}' then gnomon_estimators.positive_names(measured.stream) end;
+    -- If no label is positive, every decision that differs from a negative label is.
+    positive text := case when not asked && '{precision,f1}' then 'null::boolean'
+        when positives is not null then '{}_label = any ($13)'
+        else '({}_label = truth_label) = (truth_value = 1)' end;
     pairs text := case when measured.horizon is null then 'select p.*, 1::float8 as share, null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
              ' null::text[] as relevance_items, false as known, null::text as task from gnomon_estimators.pairs_of($1, $2, $3, $4, $5) p'
         else 'select p.*, gnomon_estimators.share_of(p.deployment_id, $11, $12) as share, null::boolean as agrees'
@@ -90,10 +93,7 @@ begin
                                      and shadow_label is not null and truth_label is not null
                                      and coalesce(task, '') not in ('regression', 'ranking') as decided,
                                  live_label = truth_label as live_right, shadow_label = truth_label as shadow_right,
-                                 coalesce(live_label = any ($13), live_label = truth_label and truth_value = 1
-                                          or live_label <> truth_label and truth_value = 0) as live_positive,
-                                 coalesce(shadow_label = any ($13), shadow_label = truth_label and truth_value = 1
-                                          or shadow_label <> truth_label and truth_value = 0) as shadow_positive
+                                 %21$s as live_positive, %22$s as shadow_positive
                           from (%6$s) pairs offset '0') flags offset '0') kinds offset '0') answers offset '0' -- planner note 3
     ),
     -- A row without a cluster is its own cluster: `drawn` sums its square.
@@ -261,7 +261,8 @@ begin
         ' array[{only} coalesce(c.live2_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},'
         ' coalesce(c.shadow2_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),'
         ' {only} coalesce(c.difference2_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],'
-        ' array[{only} p.live_period_{k} {end}, p.shadow_period_{k}, {only} p.difference_period_{k} {end}])', asked), 3))
+        ' array[{only} p.live_period_{k} {end}, p.shadow_period_{k}, {only} p.difference_period_{k} {end}])', asked), 3),
+    replace(positive, '{}', 'live'), replace(positive, '{}', 'shadow'))
     using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slice,
           measured.time_zone, measured.horizon,
           one_by_one, measured.horizon is not null and not one_by_one and gnomon_estimators.has_versions(measured.stream),
