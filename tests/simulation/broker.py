@@ -85,7 +85,8 @@ class Log:
     def read(self, position: int, committed: bool) -> Iterator[Entry]:
         """Return what a consumer gets from a position on; markers and aborted records are left out."""
         end = self.stable if committed else self.high
-        for entry in self.entries[max(position, self.low) : end]:
+        for offset in range(max(position, self.low), end):
+            entry = self.entries[offset]
             hidden = committed and entry.transaction is not None and entry.transaction.state == "aborted"
             if not entry.marker and not hidden:
                 yield entry
@@ -116,11 +117,17 @@ class Broker:
         """Grow a topic to at least so many partitions."""
         logs = self.topics.setdefault(topic, [])
         logs += [Log(topic, number) for number in range(len(logs), partitions)]
+        self.world.on_change()
 
     def log(self, topic: str, partition: int) -> Log | None:
         """Return a partition, None if there is none."""
         logs = self.topics.get(topic, [])
         return logs[partition] if partition < len(logs) else None
+
+    def silence(self, until: float) -> None:
+        """Answer no request until a time."""
+        self.silent_until = until
+        self.world.on_change()
 
     @property
     def now_ms(self) -> int:
@@ -179,6 +186,13 @@ class Broker:
         self._finish(state, outcome)
         return None
 
+    @property
+    def rests(self) -> bool:
+        """Return whether further ticks change nothing but the members' last heartbeats, until something happens."""
+        return not any(state.transaction for state in self._producers.values()) and all(
+            group.rests for group in self.groups.values()
+        )
+
     def tick(self) -> None:
         """Abort transactions that are open for too long, and fence their producers; update the groups."""
         for state in self._producers.values():
@@ -193,6 +207,7 @@ class Broker:
     def _transaction(self, producer: str, state: ProducerState) -> Transaction:
         if state.transaction is None:
             state.transaction = Transaction(producer, self.world.now)
+            self.world.on_change()
         return state.transaction
 
     def _finish(self, state: ProducerState, outcome: str) -> None:
@@ -210,6 +225,37 @@ class Broker:
         if outcome == "committed":
             for log in logs:
                 self.on_commit(log)
+
+
+class Ticks:
+    """Calls `Broker.tick` every `seconds`, from time 0. While the broker rests, ticks are left out.
+
+    So the clock goes from event to event: an hour in which nothing happens costs nothing.
+    """
+
+    def __init__(self, broker: Broker, seconds: float) -> None:
+        self._broker = broker
+        self._world = broker.world
+        self._seconds = seconds
+        self._resting = False
+        self._world.on_change = self._go_on
+        self._tick()
+
+    def _tick(self) -> None:
+        self._broker.tick()
+        self._resting = self._broker.rests
+        if not self._resting:
+            self._world.at(self._world.now + self._seconds, self._tick)
+
+    def _go_on(self) -> None:
+        """Something changed: catch up with the ticks that were left out, and go on with the next one."""
+        if not self._resting:
+            return
+        self._resting = False
+        last = self._world.now // self._seconds * self._seconds
+        for group in self._broker.groups.values():
+            group.heard(last)
+        self._world.at(last + self._seconds, self._tick)
 
 
 def fenced() -> KafkaError:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import psycopg
@@ -276,7 +277,12 @@ _STATEMENTS: dict[str, Callable[[Connection, Change, Any], "Rows"]] = {
 
 def _text(query: Any) -> str:
     """Return a statement on one line, without quotes."""
-    text = query.decode() if isinstance(query, bytes) else query if isinstance(query, str) else query.as_string(None)
+    return _line(query if isinstance(query, bytes | str) else query.as_bytes(None))
+
+
+@cache
+def _line(query: bytes | str) -> str:
+    text = query.decode() if isinstance(query, bytes) else query
     return " ".join(text.replace('"', "").split())
 
 

@@ -35,22 +35,39 @@ class Group:
         self._partitions = partitions
         self._silent = silent
         self._assigned = 0
-        self.wanted = False
+        self._wanted = False
         self._target: dict[int, str] = {}
         self._number = 0
 
     def join(self, process: Process) -> Member:
         """Add a member; a rebalance follows."""
         self._number += 1
-        member = Member(f"{process.name}-{self._number}", process, last_heard=self.world.now)
+        member = Member(f"{process.name}-{self._number}", process)
+        self.rebalance()
+        member.last_heard = self.world.now
         self.members[member.id] = member
-        self.wanted = True
         return member
 
     def leave(self, member: Member) -> None:
         """Remove a member that leaves."""
+        self.rebalance()
         self.members.pop(member.id, None)
-        self.wanted = True
+
+    def rebalance(self) -> None:
+        """Assign the partitions again, as soon as every member can be asked."""
+        self._wanted = True
+        self.world.on_change()
+
+    @property
+    def rests(self) -> bool:
+        """Return whether nothing is due after a tick: no rebalance, and no silent member."""
+        silent = any(member.last_heard != self.world.now for member in self.members.values())
+        return not (self._wanted or silent or self._assigned != self._partitions())
+
+    def heard(self, at: float) -> None:
+        """Note the heartbeats of every member up to a time, for ticks that were left out."""
+        for member in self.members.values():
+            member.last_heard = max(member.last_heard, at)
 
     def refuses(self, member: tuple[str, int]) -> KafkaError | None:
         """Return why a member may not commit: the group's generation fences it."""
@@ -70,13 +87,13 @@ class Group:
             elif now - member.last_heard > SESSION_S:
                 member.expired = True
                 del self.members[member.id]
-                self.wanted = True
-        self.wanted = self.wanted or self._assigned != self._partitions()
-        if self.wanted and all(member.last_heard == now for member in self.members.values()):
+                self._wanted = True
+        self._wanted = self._wanted or self._assigned != self._partitions()
+        if self._wanted and all(member.last_heard == now for member in self.members.values()):
             self._rebalance()
 
     def _rebalance(self) -> None:
-        self.wanted = False
+        self._wanted = False
         self.generation += 1
         self._assigned = self._partitions()
         names = sorted(self.members)

@@ -175,6 +175,10 @@ class Invariants:
             f"{where}: {len(sealed.rows)} sampled, {len(pairs)} pairs, {len(letters)} letters, {orphaned} orphans",
         )
         must(orphaned == 0 or self.removed_from_live, f"{where}: orphans, and nothing was removed from the live log")
+        found = Counter(pair.outcome for pair in rows.pairs) + Counter(dead_lettered=len(letters))
+        for name in _BUCKETS:
+            counted = sum(cell[f"joined_{name}"] for cell in rows.cells)
+            must(counted == found[name], f"{where}: {found[name]} {name}, and the cells count {counted}")
         for pair in rows.pairs:
             claim = sealed.rows[pair.offset]
             must(pair.request_id == claim["request_id"], f"{where}: another request at {pair.offset}")

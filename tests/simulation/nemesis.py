@@ -64,12 +64,12 @@ class Nemesis:
         name = self._name()
         self._world.count("frozen")
         process = self._fleet.running[name]
-        process.frozen_until = self._until(0.5, 18)
+        self._world.freeze(process, self._until(0.5, 18))
         self._world.note(f"{name} until {process.frozen_until:.1f}")
 
     def _silence(self) -> None:
         self._world.count("broker silent")
-        self._broker.silent_until = self._until(0.5, 14)
+        self._broker.silence(self._until(0.5, 14))
 
     def _lose_database(self) -> None:
         self._world.count("database away")
@@ -82,7 +82,7 @@ class Nemesis:
     def _rebalance(self) -> None:
         self._world.count("rebalance")
         for group in self._broker.groups.values():
-            group.wanted = True
+            group.rebalance()
 
     def _remove(self) -> None:
         """Remove the beginning of a live partition, as retention or DeleteRecords does."""

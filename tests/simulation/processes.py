@@ -106,6 +106,7 @@ class Fleet:
             raise ViolationError(f"{process.name} ends: {type(error).__name__}: {error}") from error
         if not process.dead:
             process.dead = True
+            self.world.on_change()
             self.world.later(RESTART_S, lambda: self.start(process.name))
 
     def _score(self, process: Process) -> None:

@@ -1,11 +1,11 @@
 """One seed: a world with faults, then a quiet time in which everything must be joined."""
 
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from greenlet import getcurrent
 
-from tests.simulation.broker import Broker
+from tests.simulation.broker import Broker, Ticks
 from tests.simulation.database import Database
 from tests.simulation.group import Group
 from tests.simulation.invariants import Invariants
@@ -36,6 +36,22 @@ def lasting(hours: float) -> Course:
     """
     return Course(
         hours * 3600, 4 * 3600.0, (60.0, 900.0, 3600.0), (0.002, 0.01, 0.1), max(10, round(4 * hours)), 8.0, 1000.0
+    )
+
+
+def quiet(hours: float) -> Course:
+    """Return the course of weeks in which little happens: 0.7 to 18 captures an hour, at most one fault an hour.
+
+    The clock goes from event to event, so that an hour costs only what happens in it. A process that has nothing to do
+    waits for up to two hours, so that the end takes twice as long as that of `lasting`.
+    """
+    course = lasting(hours)
+    return replace(
+        course,
+        recovery_s=2 * course.recovery_s,
+        captures_per_second=(0.0002, 0.001, 0.005),
+        most_faults=max(10, round(hours)),
+        idle=4 * course.idle,
     )
 
 
@@ -107,11 +123,7 @@ def _play(
     nemesis: Nemesis,
     invariants: Invariants,
 ) -> None:
-    def tick() -> None:
-        broker.tick()
-        world.later(course.tick_s, tick)
-
-    tick()
+    Ticks(broker, course.tick_s)
     traffic.start()
     for name in nemesis.fleet_names:
         fleet.start(name)

@@ -1,18 +1,20 @@
 """2,000 seeds of the simulation in CI; `make simulate` runs more of them, and replays one."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import structlog
 
+from tests.simulation.broker import Broker
 from tests.simulation.processes import be_quiet
-from tests.simulation.simulation import lasting, run
+from tests.simulation.simulation import Result, lasting, quiet, run
 
 SEEDS, SHARDS = 2000, 16
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
+def unlogged() -> Iterator[None]:
     before = structlog.get_config()
     be_quiet()
     yield
@@ -38,6 +40,26 @@ def test_everything_holds_through_days_of_little_traffic() -> None:
     assert [result.violation for result in results] == [""] * 4
     assert sum(result.minutes for result in results) > 4 * 24 * 60
     assert sum(result.pairs for result in results) > 1000
+
+
+def test_everything_holds_through_weeks_in_which_little_happens() -> None:
+    results = [run(seed, quiet(168)) for seed in range(3)]
+    assert [result.violation for result in results] == [""] * 3
+    assert sum(result.minutes for result in results) > 3 * 7 * 24 * 60
+    assert sum(result.windows for result in results) > 100
+
+
+def test_ticks_that_are_left_out_would_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resting broker is asked nothing; the histories are those of a broker that is asked at every tick."""
+
+    def histories() -> list[Result]:
+        return [*map(run, range(4)), *(run(seed, lasting(6)) for seed in range(4, 7))]
+
+    some = histories()
+    monkeypatch.setattr(Broker, "rests", False)
+    every = histories()
+    assert sum(one.steps for one in some) < sum(one.steps for one in every)
+    assert [replace(one, steps=0) for one in some] == [replace(one, steps=0) for one in every]
 
 
 def test_a_seed_is_a_whole_history() -> None:

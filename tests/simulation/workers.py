@@ -13,6 +13,7 @@ from tests.simulation.traffic import POISON
 from tests.simulation.world import World
 
 MODEL = Artefact("gb", "1", "ab" * 32)
+_MODEL = as_dict(MODEL)
 _WORST_S = 1e9
 
 
@@ -82,7 +83,7 @@ class Workers:
         message = encoding.encode(
             row,
             job.window_id,
-            as_dict(MODEL),
+            _MODEL,
             answer,
             request_id=row.key.decode(),
             scored_at=self._world.now_us(),

@@ -50,6 +50,7 @@ class World:
         self.process: Process | None = None
         self.log: list[str] = []
         self.counts: dict[str, int] = {}
+        self.on_change: Callable[[], None] = lambda: None  # what a broker's next tick must see has changed
         self.calm = False  # from here on nothing hangs forever: everything must be joined within the recovery time
         self._turns: list[_Turn] = []
         self._number = 0
@@ -93,7 +94,11 @@ class World:
 
     def later(self, seconds: float, event: Callable[[], None]) -> None:
         """Schedule an event outside of any process."""
-        self._add(self.now + seconds, None, event)
+        self.at(self.now + seconds, event)
+
+    def at(self, time: float, event: Callable[[], None]) -> None:
+        """Schedule an event at a time."""
+        self._add(time, None, event)
 
     def end(self) -> None:
         """Unwind every process at its current position."""
@@ -107,6 +112,12 @@ class World:
         process.dead = True
         for close in process.closes:
             close()
+        self.on_change()
+
+    def freeze(self, process: Process, until: float) -> None:
+        """Stop a process until a time; its client sends no heartbeat meanwhile."""
+        process.frozen_until = until
+        self.on_change()
 
     def run(self, until: float) -> None:
         """Run until a time."""

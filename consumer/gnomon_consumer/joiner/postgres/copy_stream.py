@@ -4,10 +4,11 @@ import os
 import select
 import socket
 from collections.abc import Generator, Iterable
+from functools import cache
 from typing import Any
 
 import psycopg
-from psycopg import copy, errors, pq
+from psycopg import copy, errors, pq, sql
 from psycopg.abc import Buffer
 
 _ROOM = 4 << 20
@@ -15,6 +16,13 @@ _ROOM = 4 << 20
 
 Steps = Generator[int, None, None]
 """A generator that yields, instead of waiting for a socket, the events (of `select.poll`) for which it waits."""
+
+
+@cache
+def copy_statement(table: str, columns: tuple[str, ...]) -> bytes:
+    """Return COPY of a table's columns in text format; composed once, because that takes as long as a small COPY."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    return sql.SQL("copy {} ({}) from stdin").format(sql.Identifier("gnomon", table), names).as_bytes()
 
 
 def copying(cursor: psycopg.Cursor[Any], statement: str, parts: Iterable[bytes]) -> Steps:

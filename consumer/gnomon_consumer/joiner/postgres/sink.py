@@ -33,7 +33,7 @@ from gnomon_consumer.joiner.pairs.ledger_rows import (
     window_row,
 )
 from gnomon_consumer.joiner.pairs.rollup import COUNTS, SUMS, Rollup, Tolerance
-from gnomon_consumer.joiner.postgres.copy_stream import Steps, copying, give_room
+from gnomon_consumer.joiner.postgres.copy_stream import Steps, copy_statement, copying, give_room
 from gnomon_consumer.joiner.postgres.day_partitions import Days
 from gnomon_consumer.joiner.postgres.feature_columns import FeatureColumns
 from gnomon_consumer.times import HOUR_US, moment
@@ -261,10 +261,7 @@ class Sink:
         return Tolerance(*_one(self._connection, SQL["tolerance"], [self._stream_id]))
 
     def _copy(self, table: str, columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
-        statement = sql.SQL("copy {} ({}) from stdin").format(
-            sql.Identifier("gnomon", table), sql.SQL(", ").join(map(sql.Identifier, columns))
-        )
-        with self._connection.cursor().copy(statement) as copy:
+        with self._connection.cursor().copy(copy_statement(table, tuple(columns))) as copy:
             for row in rows:
                 copy.write_row(row)
 
@@ -286,10 +283,16 @@ class Sink:
 
 
 _ROLLED = (*COUNTS, *SUMS)
-_ADD_ROLLUP = SQL.template("add_rollup").format(
-    columns=sql.SQL(", ").join(map(sql.Identifier, _ROLLED)),
-    values=sql.SQL(", ").join([sql.Placeholder()] * len(_ROLLED)),
-    added=sql.SQL(", ").join(sql.SQL("{0} = r.{0} + excluded.{0}").format(sql.Identifier(name)) for name in _ROLLED),
+_ADD_ROLLUP = (
+    SQL.template("add_rollup")
+    .format(
+        columns=sql.SQL(", ").join(map(sql.Identifier, _ROLLED)),
+        values=sql.SQL(", ").join([sql.Placeholder()] * len(_ROLLED)),
+        added=sql.SQL(", ").join(
+            sql.SQL("{0} = r.{0} + excluded.{0}").format(sql.Identifier(name)) for name in _ROLLED
+        ),
+    )
+    .as_bytes()
 )
 
 
