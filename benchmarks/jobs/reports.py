@@ -161,7 +161,9 @@ def page(connection: psycopg.Connection[Any]) -> float | str:
     """Return the seconds for the HTML page, from the first query to the last character."""
     began = time.perf_counter()
     try:
-        render(gather(connection, Question(traffic.STREAM), datetime.now(UTC)))
+        with psycopg.connect(connection.info.dsn, autocommit=True) as other:
+            other.execute(f"set statement_timeout = '{TIMEOUT}'")
+            render(gather(connection, Question(traffic.STREAM), datetime.now(UTC), [other]))
     except psycopg.errors.QueryCanceled as error:
         return " ".join(str(error).split())[:60]
     return round(time.perf_counter() - began, 3)

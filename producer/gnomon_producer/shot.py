@@ -61,7 +61,6 @@ class Shot:
         request_id: Any,
         features: Any,
         segments: Any,
-        *,
         cluster: Any,
         feature_state: Any,
         dropped: Dropped | None = None,

@@ -103,7 +103,7 @@ class Tap:
         Call `predicted` with the outcome. An exception from the block is recorded by its type and passes through
         unchanged. `features` are read at once. Without a request id the middleware's is taken, or a new UUID.
         """
-        return Shot(self, request_id, features, segments, cluster=cluster, feature_state=feature_state)
+        return Shot(self, request_id, features, segments, cluster, feature_state)
 
     def observe(
         self,
@@ -125,17 +125,10 @@ class Tap:
                 return None if source is None else source(*args, **kwargs)
 
             try:
-                return Shot(
-                    self,
-                    drawn(request_id),
-                    drawn(features),
-                    drawn(segments),
-                    cluster=drawn(cluster),
-                    feature_state=None,
-                )
+                return Shot(self, drawn(request_id), drawn(features), drawn(segments), drawn(cluster), None)
             except Exception as error:
                 why = Dropped("invalid_features", f"{kind_of(error)} in a callable given to observe()")
-                return Shot(self, None, None, None, cluster=None, feature_state=None, dropped=why)
+                return Shot(self, None, None, None, None, None, why)
 
         return watching(shot_of, predicted)
 
@@ -160,7 +153,7 @@ class Tap:
         `error`: an exception, or a text. `captured_at`: microseconds since the Unix epoch or an aware datetime, now
         by default (for replays).
         """
-        shot = Shot(self, request_id, features, segments, cluster=cluster, feature_state=feature_state)
+        shot = Shot(self, request_id, features, segments, cluster, feature_state)
         shot.predicted(value, label, scores, items)
         shot.end(error, latency_us, captured_at)
 

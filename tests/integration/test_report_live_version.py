@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from psycopg.types.json import Jsonb
 from tests.support.command import Ended
-from tests.support.report_database import START, Database, sample
+from tests.support.report_database import START, Database, roll_up, sample
 
 from gnomon_consumer.reports import REPORTS, Question, ask
 
@@ -22,7 +22,9 @@ def two_versions(db: Database) -> Database:
     order = sorted(range(len(s.event_time)), key=lambda at: s.event_time[at])
     version = {at: "1" if place < 100 else "2" for place, at in enumerate(order)}
     db.connection.execute("update gnomon.streams set horizons = %s", [[HORIZON]])
-    db.add_pairs([{**row, "live_model_version": version[at]} for at, row in enumerate(s.rows())])
+    rows = [{**row, "live_model_version": version[at]} for at, row in enumerate(s.rows())]
+    db.add_pairs(rows)
+    roll_up(db, rows)
     db.add_labels(s.labels(), START + timedelta(days=60))
     return db
 
@@ -78,6 +80,28 @@ def test_the_option_stands_where_segments_do(
     for report in REPORTS.values():
         shown = command("report", report.name.replace("_", "-"), "--help").stdout
         assert ("--live-version" in shown) == ("segment" in report.arguments), report.name
+
+
+def test_several_versions_are_one_remark_with_the_way_out(
+    command: Callable[..., Ended], two_versions: Database, database_url: str
+) -> None:
+    end = two_versions.connection.execute("select min(event_time) from gnomon.pairs where live_model_version = '2'")
+    until = end.fetchone()
+    assert until is not None
+
+    def asked(*arguments: str) -> str:
+        ended = command("report", *arguments, "--stream", "s", "--database-url", database_url)
+        assert ended.returncode == 0
+        return ended.stderr
+
+    remark = "2 versions of the live model answered in this period: 1, 2."
+    for name in ("agreement", "quality", "latency"):
+        assert asked(name).count(remark) == 1, name
+    assert "--live-version 2" in asked("agreement")
+    assert "versions" not in asked("agreement", "--live-version", "1")
+    assert "versions" not in asked("agreement", "--until", until[0].isoformat())
+    assert "versions" not in asked("quality", "--slice", "live_version")
+    assert "versions" not in asked("coverage")
 
 
 def test_a_key_of_the_service_is_no_version(db: Database) -> None:

@@ -11,7 +11,7 @@ from gnomon_consumer.cli.report_html import html
 from gnomon_consumer.cli.report_options import format_option, pair_options, segment_of, show
 from gnomon_consumer.cli.report_skew import skew
 from gnomon_consumer.reports import REPORTS, Question, Report, ask
-from gnomon_consumer.reports.hints import hint
+from gnomon_consumer.reports.hints import hint, versions_hint
 from gnomon_consumer.reports.query import open_reports
 from gnomon_consumer.settings import Settings
 
@@ -61,7 +61,8 @@ def _command(kind: Report) -> click.Command:
         )
         with open_reports(settings.require_database_url()) as connection:
             answer = ask(connection, kind.name, question)
-            if remark := hint(connection, question, list(answer.rows)):
+            rows = list(answer.rows)
+            if remark := hint(connection, question, rows) or versions_hint(connection, kind.name, question):
                 click.echo(remark, err=True)
         show(answer, output)
 

@@ -1,5 +1,6 @@
 """`gnomon report html`: the report as one file."""
 
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.cli.report_options import Moment, pair_options, segment_of
 from gnomon_consumer.reports.query import Question, open_reports
 from gnomon_consumer.settings import Settings
-from gnomon_schemas.errors import ConfigurationError
+from gnomon_schemas.errors import ConfigurationError, GnomonError
 
 
 @click.command()
@@ -48,8 +49,14 @@ def html(
         segment=segment_of(segment),
         time_zone=time_zone,
     )
-    with open_reports(settings.require_database_url()) as connection:
-        page = gather(connection, question, datetime.now(UTC))
+    url = settings.require_database_url()
+    with ExitStack() as opened:
+        connection = opened.enter_context(open_reports(url))
+        others = []
+        # The role may have one connection only; then the questions run one after the other.
+        with suppress(GnomonError):
+            others.append(opened.enter_context(open_reports(url)))
+        page = gather(connection, question, datetime.now(UTC), others)
         if not any(row.get("n") for row in page.reports["agreement"]) and (
             remark := segment_hint(connection, question)
         ):

@@ -6,6 +6,7 @@ from typing import Any
 import psycopg
 
 from gnomon_consumer.database.queries import queries_of
+from gnomon_consumer.reports.catalogue import REPORTS
 from gnomon_consumer.reports.numbers import span
 from gnomon_consumer.reports.query import LIVE_VERSION, Question, Row
 
@@ -36,6 +37,7 @@ _NEXT = {
 }
 
 _MOST = 20
+BY_VERSION = ("live_version", f"segment:{LIVE_VERSION}")
 
 
 def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
@@ -95,6 +97,37 @@ def segment_hint(connection: psycopg.Connection[Any], question: Question) -> str
         if value not in found[key]:
             return f"none of the newest requests has {key} = {value}; {listed('value', sorted(found[key])[:_MOST])}"
     return None
+
+
+def live_versions(connection: psycopg.Connection[Any], question: Question) -> list[str]:
+    """Return the versions of the live model in a question's period, if a question that names none has several."""
+    if LIVE_VERSION in (question.segment or {}):
+        return []
+    rows = connection.execute(
+        SQL["live_versions_within"],
+        {
+            "stream": question.stream,
+            "deployment": question.deployment,
+            "since": question.since,
+            "until": question.until,
+        },
+    ).fetchall()
+    return [row[0] for row in rows] if len(rows) > 1 else []
+
+
+def versions_hint(connection: psycopg.Connection[Any], name: str, question: Question) -> str | None:
+    """Return one line if the numbers of a report mix several versions of the live model."""
+    extra = question.extra or {}
+    if "segment" not in REPORTS[name].arguments or str(extra.get("slice")) in BY_VERSION:
+        return None
+    versions = live_versions(connection, question)
+    if not versions:
+        return None
+    shown = ", ".join(versions[:_MOST]) + (f" and {len(versions) - _MOST} more" if len(versions) > _MOST else "")
+    return (
+        f"{len(versions)} versions of the live model answered in this period: {shown}."
+        f" The numbers mix them; --live-version {versions[-1]} reads one alone"
+    )
 
 
 def _segments(connection: psycopg.Connection[Any], question: Question) -> dict[str, set[str]]:

@@ -1,6 +1,8 @@
 """The content of the HTML report, read from `report_v1` once."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -11,11 +13,17 @@ import psycopg
 from psycopg.rows import dict_row
 
 from gnomon_consumer.reports.catalogue import REPORTS
+from gnomon_consumer.reports.hints import live_versions
 from gnomon_consumer.reports.query import UTC, Answer, Question, Row, ask, in_its_zone
 
 MOST_VALUES = 12
 MOST_DISAGREEMENTS = 10
 TIMES = ("weekday", "hour")
+# What the page asks in any case. The longest come first: connections take one after the other.
+ASKED = (
+    "quality", "agreement", "latency", "errors", "segments", "confusion", "disagreements", "timeline", "coverage",
+    "ledger",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,7 @@ class Page:
     disagreements: Sequence[Row]
     answers: Mapping[str, Answer]
     verdicts: Mapping[str, Row]
+    live_versions: Sequence[str]
 
     def of(self, report: str, deployment: str, **wanted: Any) -> Row:
         """Return the row of one deployment in a report; empty if there is none."""
@@ -50,6 +59,15 @@ class Page:
     def by_values(self) -> bool:
         """Return whether every comparable answer is a number without a decision."""
         return by_values(self.reports["agreement"])
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return the lowest share of a deployment's pairs that a report read, where that is below 1."""
+        found: dict[str, float] = {}
+        for row in (*self.quality, *self.classes, *(row for each in self.slices.values() for row in each)):
+            if (row["read_share"] or 1) < found.get(row["deployment"], 1):
+                found[row["deployment"]] = row["read_share"]
+        return found
 
     def look(self, deployment: str) -> int:
         """Return the number of a deployment's colour and shape: from 0 on for challengers, -1 for the control."""
@@ -67,10 +85,16 @@ def by_values(agreement: Sequence[Row]) -> bool:
     return {row.get("compares") for row in agreement} - {None} == {"values"}
 
 
-def gather(connection: psycopg.Connection[Any], question: Question, made_at: datetime) -> Page:
-    """Run all reports. A question about one challenger also includes the control.
+def gather(
+    connection: psycopg.Connection[Any],
+    question: Question,
+    made_at: datetime,
+    others: Sequence[psycopg.Connection[Any]] = (),
+) -> Page:
+    """Run all reports, on several connections at once if there are `others`.
 
-    Never raises for a stream without data: `problem` and the rows' status say what is missing.
+    A question about one challenger also includes the control. Never raises for a stream without data: `problem` and the
+    rows' status say what is missing.
     """
     question = in_its_zone(connection, question)
     rows = _select(connection, "deployments", {"stream": question.stream})
@@ -78,20 +102,23 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
     control = next((row for row in rows if row["role"] == "control"), None)
     shown = {row["deployment"] for row in (*challengers, *([control] if control else []))}
 
-    answers: dict[str, Answer] = {}
-
-    def of(name: str, **extra: Any) -> list[Row]:
-        """Return a report's rows for the challengers and the control, with the filters that the report accepts."""
-        answer = ask(connection, name, _narrowed(question, name, extra))
-        answers.setdefault(name, answer)
+    def of(answer: Answer) -> list[Row]:
+        """Return an answer's rows for the challengers and the control."""
         return [row for row in answer.rows if row["deployment"] in shown]
 
+    extra: dict[str, Mapping[str, Any]] = {"disagreements": {"top": MOST_DISAGREEMENTS}}
+    asked = {name: (name, _narrowed(question, name, extra.get(name, {}))) for name in ASKED}
+    asked |= {time: ("time_of_day", _narrowed(question, "time_of_day", {"slice": time})) for time in TIMES}
+    answers = _ask_all((connection, *others), asked)
+
     reports = {
-        name: of(name) for name in ("agreement", "latency", "errors", "coverage", "ledger", "confusion", "labels")
+        name: of(answers[name]) for name in ("agreement", "latency", "errors", "coverage", "ledger", "confusion")
     }
-    quality = [row for row in of("quality") if row["n"] > 0 and row["metric"]]
+    quality = [row for row in of(answers["quality"]) if row["n"] > 0 and row["metric"]]
     decisions = {row[f"{side}_label"] for row in reports["confusion"] for side in ("live", "shadow")} - {None}
-    several = len(decisions) > 2  # for two classes, the quality metrics are enough
+    if quality and len(decisions) > 2:  # for two classes, the quality metrics are enough
+        horizon = max(row["horizon"] for row in quality)
+        answers["classes"] = ask(connection, "classes", _narrowed(question, "classes", {"horizon": horizon}))
     metric = ("value", "difference") if by_values(reports["agreement"]) else ("agreement", "pair")
     return Page(
         question=question,
@@ -101,18 +128,51 @@ def gather(connection: psycopg.Connection[Any], question: Question, made_at: dat
         problem=None if challengers else _problem(connection, question, control),
         reports=reports,
         quality=quality,
-        classes=of("classes", horizon=max(row["horizon"] for row in quality)) if quality and several else [],
+        classes=of(answers["classes"]) if "classes" in answers else [],
         slices={
-            **_segments(_of_metric(of("segments"), *metric)),
-            **{time: _of_metric(of("time_of_day", slice=time), *metric) for time in TIMES},
+            **_segments(_of_metric(of(answers["segments"]), *metric)),
+            **{time: _of_metric(of(answers[time]), *metric) for time in TIMES},
         },
-        timeline=[row for row in of("timeline") if row["at"] is not None],
-        disagreements=[
-            row for row in of("disagreements", top=MOST_DISAGREEMENTS) if row["role"] != "control" and row["place"]
-        ],
+        timeline=[row for row in of(answers["timeline"]) if row["at"] is not None],
+        disagreements=[row for row in of(answers["disagreements"]) if row["role"] != "control" and row["place"]],
         answers=answers,
         verdicts={row["deployment"]: row for row in _select(connection, "verdicts", {"stream": question.stream})},
+        live_versions=live_versions(connection, question),
     )
+
+
+def _ask_all(
+    connections: Sequence[psycopg.Connection[Any]], asked: Mapping[str, tuple[str, Question]]
+) -> dict[str, Answer]:
+    """Return the answer to every question; each connection takes the next one when it has finished another."""
+    waiting = deque(asked.items())
+    answers: dict[str, Answer] = {}
+
+    def work(connection: psycopg.Connection[Any]) -> None:
+        try:
+            while waiting:
+                key, (name, question) = waiting.popleft()
+                answers[key] = ask(connection, name, question)
+        except BaseException:
+            waiting.clear()
+            raise
+
+    first, *rest = connections
+    if not rest:
+        work(first)
+        return answers
+    with ThreadPoolExecutor(len(rest)) as threads:
+        working = [threads.submit(work, connection) for connection in rest]
+        try:
+            work(first)
+        except BaseException:
+            # Leaving the block waits for the threads: let the server end what they ask.
+            for connection in rest:
+                connection.cancel()
+            raise
+        for each in working:
+            each.result()
+    return answers
 
 
 def _of_metric(rows: Sequence[Row], metric: str, side: str) -> list[Row]:

@@ -36,6 +36,25 @@ from (
     limit 10000) newest
 order by 1
 
+-- name: live_versions_within
+-- Ten pairs of every hour with captures, by the index: a look at every pair would take longer than a report from the
+-- rollups. A version that answered few requests of few hours may be missing.
+select distinct v.live_model_version
+from (select distinct deployment_id, hour from report_v1.rollups
+      where deployment_id = any (gnomon_estimators.deployment_ids(%(stream)s, %(deployment)s))
+        and hour >= date_trunc('hour', coalesce(%(since)s::timestamptz, '-infinity'))
+        and hour < coalesce(%(until)s::timestamptz, 'infinity')) h
+cross join lateral (
+    select p.live_model_version
+    from report_v1.pairs p
+    where p.deployment_id = h.deployment_id
+      and p.event_time >= greatest(h.hour, %(since)s::timestamptz)
+      and p.event_time < least(h.hour + interval '1 hour', %(until)s::timestamptz)
+    order by p.event_time
+    limit 10) v
+where v.live_model_version is not null
+order by 1
+
 -- name: captured
 -- The first and last hour with captures, and the number of such hours in a period; from the rollups, which are few.
 select min(hour), max(hour) + interval '1 hour',

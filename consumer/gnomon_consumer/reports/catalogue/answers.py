@@ -222,7 +222,7 @@ ANSWERS = (
         name="segments",
         summary="Agreement by segment",
         function="segments",
-        arguments=(*PERIOD, "key", "time_zone"),
+        arguments=(*PERIOD, "key", "time_zone", "exact"),
         columns=(
             *WHO,
             Column("segment", "key"),
@@ -231,8 +231,8 @@ ANSWERS = (
             AGREEMENT,
             *FAILS,
         ),
-        note=DAYS_LIKE_THESE,
-        extra={"key": "Only this segment key; default: every key."},
+        note=f"{DAYS_LIKE_THESE} {READ}",
+        extra={"key": "Only this segment key; default: every key.", **READ_ALL},
         pivot=(("stream", "deployment", "role", "key", "value", "compares"), ("metric", "side")),
         of_values=ValueLayout(
             "Mean difference by segment",
@@ -263,14 +263,19 @@ ANSWERS = (
             Column("status", "status"),
         ),
         note="Q: Cochran's Q; p: probability that noise alone gives at least this Q (χ²), rough with few days or"
-        f" clusters. Metrics with labels: {READ}",
-        extra={"key": "Only this segment key; default: every key.", "horizon": HORIZON, **READ_ALL},
+        " clusters. If a deployment has more than 50,000 pairs, about 50,000 of them are read; the standard errors"
+        " account for this.",
+        extra={
+            "key": "Only this segment key; default: every key.",
+            "horizon": HORIZON,
+            "exact": "yes: read all pairs; default: about 50,000 of a deployment.",
+        },
     ),
     Report(
         name="time_of_day",
         summary="Agreement by local hour or weekday",
         function="time_of_day",
-        arguments=(*PAIRS, "slice", "time_zone"),
+        arguments=(*PAIRS, "slice", "time_zone", "exact"),
         columns=(
             *WHO,
             Column("when", "value"),
@@ -279,8 +284,8 @@ ANSWERS = (
             *FAILS,
             *MEANS[1:],
         ),
-        note=DAYS_LIKE_THESE,
-        extra={"slice": "hour or weekday; default hour."},
+        note=f"{DAYS_LIKE_THESE} {READ}",
+        extra={"slice": "hour or weekday; default hour.", **READ_ALL},
         slices=TIMES,
         pivot=(("stream", "deployment", "role", "value", "compares"), ("metric", "side")),
         of_values=ValueLayout(

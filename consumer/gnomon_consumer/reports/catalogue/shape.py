@@ -6,8 +6,8 @@ from dataclasses import KW_ONLY, dataclass, field
 PERIOD = ("since", "until")
 PAIRS = ("since", "until", "segment")
 LOCAL = (*PAIRS, "time_zone")
-READ = "If a deployment has more than 200,000 pairs, about 200,000 of them are read; the intervals account for this."
-READ_ALL = {"exact": "yes: read all pairs; default: about 200,000 of a deployment."}
+READ = "If a deployment has more than 100,000 pairs, about 100,000 of them are read; the intervals account for this."
+READ_ALL = {"exact": "yes: read all pairs; default: about 100,000 of a deployment."}
 SLICES = ("all", "stratum", "hour", "weekday", "day", "live_version")
 
 

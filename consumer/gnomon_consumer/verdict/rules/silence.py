@@ -59,7 +59,7 @@ def _of_probabilities(pairs: Pairs, values: dict[str, Floats], name: str) -> Why
             finite = value[np.isfinite(value)]
             if len(finite) and (finite.min() < 0 or finite.max() > 1):
                 return codes.NOT_PROBABILITIES, (
-                    f"{side} answers values from {number(finite.min())} to {number(finite.max())}, which are no"
+                    f"{side} answers values from {number(finite.min())} to {number(finite.max())}, which are not"
                     f" probabilities, so there is no {name}"
                 )
         return codes.NO_METRIC, f"no request has a finite value of both sides, so there is no {name}"

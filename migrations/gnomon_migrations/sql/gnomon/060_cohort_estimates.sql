@@ -24,7 +24,7 @@ begin
         select newest.cohort_id, 'quality', q.metric, q.side, q.n, q.n_effective, q.weight, q.clusters, q.days,
                q.estimate, q.se_row, q.se_cluster, q.se_day, q.standard_error, q.low, q.high, q.status,
                q.se_period, q.period_low, q.period_high
-        from gnomon_estimators.scored(newest.stream, newest.deployment, null, null, null, newest.horizon, 'all', 'UTC') q
+        from gnomon_estimators.scored(newest.stream, newest.deployment, null, null, null, newest.horizon, '{all}', 'UTC') q
         where not exists (select from gnomon.cohorts c join gnomon.cohorts o using (deployment_id, horizon)
                           where o.cohort_id = newest.cohort_id and c.until > o.until);
         continue when not found;
@@ -41,7 +41,7 @@ begin
                                       then 'agreement' else 'errors' end,
                e.metric, e.side, e.n, e.n_effective, e.weight, e.clusters, e.days, e.estimate, e.se_row, e.se_cluster,
                e.se_day, e.standard_error, e.low, e.high, e.status, e.se_period, e.period_low, e.period_high
-        from gnomon_estimators.estimates(newest.stream, newest.deployment, null, newest.until, null, 'all',
+        from gnomon_estimators.estimates(newest.stream, newest.deployment, null, newest.until, null, '{all}',
                                  '{agreement,value_difference,absolute_difference,error,timed_out,error_cells}') e
         where e.n > 0
         union all

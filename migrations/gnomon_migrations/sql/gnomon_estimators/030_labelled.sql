@@ -106,7 +106,6 @@ $$;
 -- the last of them by the stream's policy, and stored before the seal. truth_value and truth_label are null if there is
 -- none (or 0 if absence means negative). label_state: labelled, negative (by absence), late (a label arrived after the
 -- cut-off), missing; known: one of the first two. Inlined by the planner.
--- came after the cut-off), missing; known: one of the first two. Inlined by the planner.
 --
 -- If the stream declares a positive and a negative class, a value of 1 or 0 is that class, a class is that value, and
 -- absence is the negative class. If it does not, 1 and 0 are the classes '1' and '0', and label_derived means that
@@ -215,20 +214,36 @@ $$
     from gnomon_estimators.streams s where s.name = positive_names.stream
 $$;
 
--- The number of pairs of a deployment above which the reports on quality read about that many (docs/adr/0044).
+-- The number of pairs of a deployment above which a report reads about that many (docs/adr/0044).
 create function gnomon_estimators.read_at_most() returns float8 language sql immutable parallel safe as
-$$ select 200000::float8 $$;
+$$ select 100000::float8 $$;
 
--- The share of its pairs that is read, for each deployment that has more; none if exact.
+-- The same for the test of heterogeneity, which estimates every metric for every value of every key (docs/adr/0045).
+create function gnomon_estimators.test_at_most() returns float8 language sql immutable parallel safe as
+$$ select 50000::float8 $$;
+
+-- The share of its pairs that is read, for each deployment that has more; none if exact. A report counts once and hands
+-- `ids` and `shares` to whatever it calls.
 create function gnomon_estimators.thinned(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
-                                          exact boolean)
+                                          exact boolean, at_most float8 default gnomon_estimators.read_at_most())
     returns table (deployment_id integer, share float8)
     language sql stable parallel safe rows 1 as -- planner note 9
 $$
-    select p.deployment_id, gnomon_estimators.read_at_most() / count(*)
+    select p.deployment_id, thinned.at_most / count(*)
     from gnomon_estimators.pairs_of(thinned.stream, thinned.deployment, thinned.since, thinned.until, thinned.segment) p
     where thinned.exact is not true
-    group by 1 having count(*) > gnomon_estimators.read_at_most()
+    group by 1 having count(*) > thinned.at_most
+$$;
+
+-- The same as one row of two arrays.
+create function gnomon_estimators.shares(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                         exact boolean, at_most float8 default gnomon_estimators.read_at_most())
+    returns table (ids integer[], shares float8[])
+    language sql stable parallel safe rows 1 as -- planner note 9
+$$
+    select coalesce(array_agg(t.deployment_id), '{}'), coalesce(array_agg(t.share), '{}')
+    from gnomon_estimators.thinned(shares.stream, shares.deployment, shares.since, shares.until, shares.segment,
+                                   shares.exact, shares.at_most) t
 $$;
 
 -- The share for a deployment: 1 if it is not in the list.

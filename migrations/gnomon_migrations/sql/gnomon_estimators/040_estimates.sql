@@ -14,13 +14,15 @@
 -- The statement is composed from the requested metrics, some columns each, so that the pairs are read once for all of
 -- them, nothing is computed for the others, and it is planned for this question. The pairs are read twice, by cluster
 -- and day for the estimates and by cell for the residuals, because workers can share each of these scans, but neither a
--- scan with grouping sets nor a stored intermediate result. Metrics that count the same pairs share weights: {g}.
+-- scan with grouping sets nor a stored intermediate result. If only a share is read (thinned: `ids`, `shares`), what is
+-- read is stored, because the scan costs more than the rest. Metrics that count the same pairs share weights: {g}.
 --
 -- clusters, days (live, shadow, difference, all rows): of the rows in the denominator, because the others' residuals are
 -- 0. If all positive decisions are of one cluster, nothing is known about the precision of others.
 create function gnomon_estimators.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
-                                   slice text, metrics text[], horizon interval, time_zone text, exact boolean)
-    returns table (deployment_id integer, value text, code integer, n bigint, weight float8, kish float8[],
+                                   slices text[], metrics text[], horizon interval, time_zone text, ids integer[],
+                                   shares float8[])
+    returns table (deployment_id integer, slice text, value text, code integer, n bigint, weight float8, kish float8[],
                    clusters bigint[], days bigint[], cells bigint, live float8, shadow float8, v_row float8[],
                    v_cluster float8[], v_day float8[], v_both float8[], v_period float8[])
     language plpgsql stable parallel safe set work_mem = '128MB' set enable_nestloop = off -- planner notes 5, 6
@@ -30,16 +32,22 @@ declare
     asked text[] := measured.metrics;
     one_by_one boolean := measured.horizon is not null
         and gnomon_estimators.holds_little(measured.stream, measured.deployment, measured.since, measured.until);
-    -- The deployments of which a share of the labelled pairs is read.
-    ids integer[] := '{}';
-    shares float8[] := '{}';
-    positives text[] := case when measured.horizon is not null
-                             then gnomon_estimators.positive_names(measured.stream) end;
-    pairs text := case when measured.horizon is null then 'select p.*, 1::float8 as share, null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
+    positives text[] := case when asked && '{precision,f1}' then gnomon_estimators.positive_names(measured.stream) end;
+    -- If no label is positive, every decision that differs from a negative label is.
+    positive text := case when not asked && '{precision,f1}' then 'null::boolean'
+        when positives is not null then '{}_label = any ($13)'
+        else '({}_label = truth_label) = (truth_value = 1)' end;
+    share text := case when measured.ids = '{}' then '1::float8'
+                       else 'gnomon_estimators.share_of(p.deployment_id, $11, $12)' end;
+    -- A row for each pair and slice.
+    pairs text := 'select p.*, ' || share || ' as share, '
+        || case when cardinality(measured.slices) = 1 then '1' else 'generate_subscripts($6, 1)' end || ' as slice,'
+        || case when measured.horizon is null then ' null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
              ' null::text[] as relevance_items, false as known, null::text as task from gnomon_estimators.pairs_of($1, $2, $3, $4, $5) p'
-        else 'select p.*, gnomon_estimators.share_of(p.deployment_id, $11, $12) as share, null::boolean as agrees'
-             ' from gnomon_estimators.labelled($1, $2, $3, $4, $5, $8, $9, $10) p'
-             ' where gnomon_estimators.within_share(p.request_id, gnomon_estimators.share_of(p.deployment_id, $11, $12))' end;
+        else ' null::boolean as agrees from gnomon_estimators.labelled($1, $2, $3, $4, $5, $8, $9, $10) p' end
+        || case when measured.ids = '{}' then ''
+                else ' where gnomon_estimators.within_share(p.request_id, ' || share || ')' end
+        || case when cardinality(measured.slices) = 1 then '' else ' offset ''0''' end;
     chance text := case when 'log_loss' = any (asked)
         then 'case when probabilities then case when truth_value = 1 then {}_value else 1 - {}_value end'
              -- A true class that is not among a side's classes has probability 0; the logarithm is clipped.
@@ -62,14 +70,9 @@ declare
         || gnomon_estimators.for_each_metric('(x.live_{k} - t.live_{k} * x.{live_x}) / t.live_s_{k} as live_{k}', asked, 'paired')
         || gnomon_estimators.for_each_metric('(x.shadow_{k} - t.shadow_{k} * x.{shadow_x}) / t.shadow_s_{k} as shadow_{k}', asked);
 begin
-    if measured.horizon is not null then
-        select coalesce(array_agg(t.deployment_id), '{}'), coalesce(array_agg(t.share), '{}') into ids, shares
-        from gnomon_estimators.thinned(measured.stream, measured.deployment, measured.since, measured.until,
-                                       measured.segment, measured.exact) t;
-    end if;
     return query execute format($sql$
-    with said as not materialized (
-        select deployment_id, value, cluster, day, gnomon_estimators.cell_key(window_id, stratum) as cell,
+    with said as %21$s (
+        select deployment_id, slice, value, cluster, day, gnomon_estimators.cell_key(window_id, stratum) as cell,
                inclusion_probability as chance, weight / share as weight%1$s
         -- `offset` ensures that a step is computed once. It is a text, because the planner takes a number for a limit,
         -- which workers cannot share.
@@ -79,7 +82,7 @@ begin
                            finite and live_label is null and shadow_label is null
                                and coalesce(task, 'regression') = 'regression'
                                and truth_value > -1e70 and truth_value < 1e70 as regression
-                    from (select *, gnomon_estimators.slice_of($6, event_time, stratum, segments, live_model_version, $7) as value,
+                    from (select *, gnomon_estimators.slice_of(($6)[slice], event_time, stratum, segments, live_model_version, $7) as value,
                                  (event_time at time zone $7)::date as day,
                                  live_error_kind is not null as live_failed, outcome <> 'scored' as shadow_failed,
                                  live_error_kind is null and outcome = 'scored'
@@ -90,29 +93,29 @@ begin
                                      and shadow_label is not null and truth_label is not null
                                      and coalesce(task, '') not in ('regression', 'ranking') as decided,
                                  live_label = truth_label as live_right, shadow_label = truth_label as shadow_right,
-                                 coalesce(live_label = any ($13), live_label = truth_label and truth_value = 1
-                                          or live_label <> truth_label and truth_value = 0) as live_positive,
-                                 coalesce(shadow_label = any ($13), shadow_label = truth_label and truth_value = 1
-                                          or shadow_label <> truth_label and truth_value = 0) as shadow_positive
+                                 %22$s as live_positive, %23$s as shadow_positive
                           from (%6$s) pairs offset '0') flags offset '0') kinds offset '0') answers offset '0' -- planner note 3
     ),
     -- A row without a cluster is its own cluster: `drawn` sums its square.
     crossed as materialized (
-        select deployment_id, value, cluster, day%7$s from said group by deployment_id, value, cluster, day
+        select deployment_id, slice, value, cluster, day%7$s from said group by deployment_id, slice, value, cluster, day
     ),
-    days as materialized (select deployment_id, value, day%8$s from crossed group by deployment_id, value, day),
-    sums as (select deployment_id, value%8$s from days group by deployment_id, value),
-    totals as materialized (select deployment_id, value, row_number() over (order by deployment_id, value) as at%9$s
+    days as materialized (
+        select deployment_id, slice, value, day%8$s from crossed group by deployment_id, slice, value, day
+    ),
+    sums as (select deployment_id, slice, value%8$s from days group by deployment_id, slice, value),
+    totals as materialized (select deployment_id, slice, value,
+                                   row_number() over (order by deployment_id, slice, value) as at%9$s
                             from sums),
     clusters as (
         select at, cluster%11$s
-        from (select t.at, x.cluster%10$s from crossed x join totals t using (deployment_id, value) offset '0') residuals
+        from (select t.at, x.cluster%10$s from crossed x join totals t using (deployment_id, slice, value) offset '0') residuals
         group by at, cluster
     ),
     by_cluster as (select at%12$s from clusters group by at),
     by_day as (
         select at%13$s
-        from (select t.at%10$s from days x join totals t using (deployment_id, value) offset '0') residuals -- planner note 3
+        from (select t.at%10$s from days x join totals t using (deployment_id, slice, value) offset '0') residuals -- planner note 3
         group by at
     ),
     -- The totals are passed to the workers as arrays; every row has one (`left` tells the planner).
@@ -120,8 +123,8 @@ begin
         select t.at, x.cell, x.cluster is null as alone, x.chance, x.weight%14$s
         from said x
         left join unnest(array(select deployment_id from totals order by at), -- planner note 8
-                         array(select value from totals order by at)%15$s)
-            with ordinality t(deployment_id, value%16$s, at) using (deployment_id, value)
+                         array(select slice from totals order by at), array(select value from totals order by at)%15$s)
+            with ordinality t(deployment_id, slice, value%16$s, at) using (deployment_id, slice, value)
         offset '0' -- planner note 3
     ),
     -- A cell of the ledger is a simple random sample, with probability `chance`, of the captures that it saw. Its rows
@@ -147,7 +150,7 @@ begin
                   on l.deployment_id = t.deployment_id and l.cell = c.cell) sized
         group by at
     )
-    select t.deployment_id, t.value, m.*
+    select t.deployment_id, ($6)[t.slice], t.value, m.*
     from totals t
     join by_cluster c using (at)
     join by_cell p using (at)
@@ -261,26 +264,29 @@ begin
         ' array[{only} coalesce(c.live2_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},'
         ' coalesce(c.shadow2_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),'
         ' {only} coalesce(c.difference2_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],'
-        ' array[{only} p.live_period_{k} {end}, p.shadow_period_{k}, {only} p.difference_period_{k} {end}])', asked), 3))
-    using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slice,
+        ' array[{only} p.live_period_{k} {end}, p.shadow_period_{k}, {only} p.difference_period_{k} {end}])', asked), 3),
+    case when measured.ids = '{}' then 'not materialized' else 'materialized' end,
+    replace(positive, '{}', 'live'), replace(positive, '{}', 'shadow'))
+    using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slices,
           measured.time_zone, measured.horizon,
           one_by_one, measured.horizon is not null and not one_by_one and gnomon_estimators.has_versions(measured.stream),
-          ids, shares, positives;
+          measured.ids, measured.shares, positives;
 end
 $$;
 -- sides: 'live', 'shadow', 'difference' (shadow minus live, with the covariance), or 'pair' for metrics without sides.
--- slice: all, stratum, hour, weekday, day, or segment:KEY. horizon: null for the metrics that need no label.
--- exact: true reads the pairs, all of them; false the rollups where these can say it, null whichever the size bids
--- (takes_sums); with a horizon, anything but true reads at most some 200,000 of a deployment (thinned).
+-- slices: each of them all, stratum, hour, weekday, day, or segment:KEY. horizon: null for the metrics that need no label.
+-- exact: true reads the pairs; false the rollups where these can say it, null whichever the size bids (takes_sums).
+-- ids, shares: the deployments of which only a share of the pairs is read (thinned).
 -- interval_by: what the interval is based on: 'clusters, days' of these pairs; 'cohort, days' if the clusters are those
 -- of the newest stored cohort (by_cluster); 'rows, days' if none is stored.
 -- low, high: days like these; period_low, period_high: the traffic of this period, for which sampling is the only error
 -- (null from the rollups).
 create function gnomon_estimators.estimates(stream text, deployment text default null, since timestamptz default null,
                                     until timestamptz default null, segment jsonb default null,
-                                    slice text default 'all', metrics text[] default '{agreement}',
+                                    slices text[] default '{all}', metrics text[] default '{agreement}',
                                     horizon interval default null, time_zone text default 'UTC',
-                                    exact boolean default true)
+                                    exact boolean default true, ids integer[] default '{}',
+                                    shares float8[] default '{}')
     returns table (stream text, deployment text, role text, slice text, value text, metric text, side text, n bigint,
                    n_effective float8, weight float8, clusters bigint, days bigint, estimate float8, se_row float8,
                    se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text,
@@ -292,7 +298,7 @@ $$
         from gnomon_estimators.metrics m where m.family = any (estimates.metrics)
     ),
     way as materialized (
-        select estimates.horizon is null and estimates.slice = 'all'
+        select estimates.horizon is null and estimates.slices = '{all}'
                and gnomon_estimators.summable(estimates.metrics)
                and gnomon_estimators.takes_sums(estimates.stream, estimates.deployment, estimates.since,
                                                 estimates.until, estimates.segment, estimates.exact) as rolled
@@ -302,11 +308,12 @@ $$
     computed as materialized (
         select x.*, null::timestamptz as kept_until
         from gnomon_estimators.measured(estimates.stream, estimates.deployment, estimates.since, estimates.until,
-                                estimates.segment, estimates.slice, estimates.metrics, estimates.horizon,
-                                estimates.time_zone, estimates.exact) x
+                                estimates.segment, estimates.slices, estimates.metrics, estimates.horizon,
+                                estimates.time_zone, estimates.ids, estimates.shares) x
         where not (select rolled from way)
         union all
-        select x.*
+        select x.deployment_id, 'all', x.value, x.code, x.n, x.weight, x.kish, x.clusters, x.days, x.cells, x.live,
+               x.shadow, x.v_row, x.v_cluster, x.v_day, x.v_both, x.v_period, x.kept_until
         from gnomon_estimators.summed(estimates.stream, estimates.deployment, estimates.since, estimates.until,
                                       estimates.metrics, estimates.time_zone) x
         where (select rolled from way)
@@ -319,7 +326,7 @@ $$
     ),
     -- For each side: the effective number of its rows, in which a cluster is one row at most.
     sides as (
-        select x.deployment_id, x.value, x.code, e.side, m.kind, x.n, e.kish, x.weight, x.clusters[e.at] as clusters,
+        select x.deployment_id, x.slice, x.value, x.code, e.side, m.kind, x.n, e.kish, x.weight, x.clusters[e.at] as clusters,
                x.days[e.at] as days,
                e.estimate, x.v_period[v.at] as v_period, x.outside, d.*, greatest(abs(r.live), abs(r.shadow)) as scale,
                case when not (select rolled from way) then 'clusters' when x.kept_until is null then 'rows' else 'cohort' end
@@ -354,21 +361,22 @@ $$
     -- A difference of shares that never varied: combine the intervals of both shares by squares (Newcombe 1998). None is
     -- beyond -1 or 1.
     added as (
-        select b.deployment_id, b.value, b.code, b.side,
+        select b.deployment_id, b.slice, b.value, b.code, b.side,
                case when q.low is not null then greatest(b.estimate - q.low, -1)
                     when b.side = 'difference' and b.kind = 'share' and b.low < -1 then -1 else b.low end as low,
                case when q.low is not null then least(b.estimate + q.high, 1)
                     when b.side = 'difference' and b.kind = 'share' and b.high > 1 then 1 else b.high end as high
         from bounded b
         left join bounded l on b.side = 'difference' and b.low is null and b.kind = 'share' and b.variance is not null
-                           and l.deployment_id = b.deployment_id and l.value = b.value and l.code = b.code
+                           and l.deployment_id = b.deployment_id and l.slice = b.slice and l.value = b.value
+                           and l.code = b.code
                            and l.side = 'live'
-        left join bounded h on l.side is not null and h.deployment_id = b.deployment_id and h.value = b.value
-                           and h.code = b.code and h.side = 'shadow'
+        left join bounded h on l.side is not null and h.deployment_id = b.deployment_id and h.slice = b.slice
+                           and h.value = b.value and h.code = b.code and h.side = 'shadow'
         left join lateral (select sqrt((h.estimate - h.low) ^ 2 + (l.high - l.estimate) ^ 2) as low,
                                   sqrt((h.high - h.estimate) ^ 2 + (l.estimate - l.low) ^ 2) as high) q on true
     )
-    select c.stream, c.deployment, c.role, estimates.slice, s.value, m.metric, s.side,
+    select c.stream, c.deployment, c.role, q.slice, s.value, m.metric, s.side,
            coalesce(s.n, 0), s.kish, s.weight, s.clusters, s.days, s.estimate, s.se_row, s.se_cluster,
            s.se_day, sqrt(s.variance), a.low, a.high,
            case when c.problem is not null then c.problem
@@ -380,8 +388,10 @@ $$
            s.interval_by, sqrt(s.v_period), s.period_low, s.period_high
     from gnomon_estimators.scope(estimates.stream, estimates.deployment) c
     cross join wanted m
-    left join bounded s on s.deployment_id = c.deployment_id and s.code = m.code
-    left join added a on a.deployment_id = s.deployment_id and a.value = s.value and a.code = s.code and a.side = s.side
-    order by c.role, c.deployment, s.value, m.place, m.code,
+    cross join unnest(estimates.slices) with ordinality q(slice, at)
+    left join bounded s on s.deployment_id = c.deployment_id and s.code = m.code and s.slice = q.slice
+    left join added a on a.deployment_id = s.deployment_id and a.slice = s.slice and a.value = s.value
+                     and a.code = s.code and a.side = s.side
+    order by c.role, c.deployment, q.at, s.value, m.place, m.code,
              array_position(array['live', 'shadow', 'pair', 'difference'], s.side)
 $$;

@@ -3,17 +3,12 @@
 -- check of the vocabularies are computed from it.
 create function gnomon_estimators.truth_cells(stream text, deployment text, since timestamptz, until timestamptz,
                                               segment jsonb, horizon interval, slice text, time_zone text,
-                                              exact boolean default true)
+                                              ids integer[] default '{}', shares float8[] default '{}')
     returns table (deployment_id integer, value text, live_label text, shadow_label text, truth_label text,
                    known boolean, label_derived boolean, answered_by_both boolean, n bigint, weight float8,
                    lowest float8, highest float8, lists bigint, bad_lists bigint, truth_value float8)
     language sql stable parallel safe set enable_nestloop = off as -- planner note 5
 $$
-    with thinned as materialized (
-        select coalesce(array_agg(t.deployment_id), '{}') as ids, coalesce(array_agg(t.share), '{}') as shares
-        from gnomon_estimators.thinned(truth_cells.stream, truth_cells.deployment, truth_cells.since, truth_cells.until,
-                                       truth_cells.segment, truth_cells.exact) t
-    )
     select p.deployment_id,
            gnomon_estimators.slice_of(truth_cells.slice, p.event_time, p.stratum, p.segments, p.live_model_version,
                                       truth_cells.time_zone),
@@ -31,8 +26,7 @@ $$
         select case when p.live_value > '-infinity' and p.live_value < 'infinity' then p.live_value end as live,
                case when p.shadow_value > '-infinity' and p.shadow_value < 'infinity' then p.shadow_value end as shadow
     ) v
-    cross join lateral (select gnomon_estimators.share_of(p.deployment_id, (select ids from thinned),
-                                                          (select shares from thinned)) as share) s
+    cross join lateral (select gnomon_estimators.share_of(p.deployment_id, truth_cells.ids, truth_cells.shares) as share) s
     where gnomon_estimators.within_share(p.request_id, s.share)
     group by 1, 2, 3, 4, 5, 6, 7, 8, 15
 $$;
@@ -50,14 +44,15 @@ $$;
 -- that no metric has a meaning; mismatch: no metric of the decisions has one; remark: the numbers hold, but not for
 -- all.
 create function gnomon_estimators.label_fit(stream text, deployment text, since timestamptz, until timestamptz,
-                                            segment jsonb, horizon interval, exact boolean default true)
+                                            segment jsonb, horizon interval, ids integer[] default '{}',
+                                            shares float8[] default '{}')
     returns table (deployment_id integer, problem text, mismatch text, remark text)
     language sql stable parallel safe as
 $$
     with cells as materialized (
         select c.* from gnomon_estimators.truth_cells(label_fit.stream, label_fit.deployment, label_fit.since,
                                                       label_fit.until, label_fit.segment, label_fit.horizon, 'all',
-                                                      'UTC', label_fit.exact) c
+                                                      'UTC', label_fit.ids, label_fit.shares) c
     ),
     names as (
         select c.deployment_id, array_agg(distinct u.name) filter (where u.decision) as decisions,

@@ -6,25 +6,19 @@
 -- of a class are those of its own denominator, because the residuals of all other rows are 0.
 create function gnomon_estimators.class_estimates(stream text, deployment text, since timestamptz, until timestamptz,
                                                   segment jsonb, horizon interval, time_zone text,
-                                                  exact boolean)
+                                                  ids integer[], shares float8[])
     returns table (deployment_id integer, class text, metric text, side text, n bigint, n_effective float8,
                    weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, status text)
     language sql stable parallel safe set enable_nestloop = off set work_mem = '128MB' as -- planner notes 5, 6
 $$
-    with thinned as materialized (
-        select coalesce(array_agg(t.deployment_id), '{}') as ids, coalesce(array_agg(t.share), '{}') as shares
-        from gnomon_estimators.thinned(class_estimates.stream, class_estimates.deployment, class_estimates.since, class_estimates.until,
-                                       class_estimates.segment, class_estimates.exact) t
-    ),
-    cells as materialized (
+    with cells as materialized (
         select p.deployment_id, p.cluster, (p.event_time at time zone class_estimates.time_zone)::date as day,
                p.live_label as l, p.shadow_label as s, p.truth_label as t, count(*) as n, sum(p.weight / s.share) as w,
                sum((p.weight / s.share) ^ 2) as w2
         from gnomon_estimators.labelled(class_estimates.stream, class_estimates.deployment, class_estimates.since,
                                         class_estimates.until, class_estimates.segment, class_estimates.horizon) p
-        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, (select ids from thinned),
-                                                              (select shares from thinned)) as share) s
+        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, class_estimates.ids, class_estimates.shares) as share) s
         where gnomon_estimators.within_share(p.request_id, s.share) and p.live_error_kind is null and p.outcome = 'scored' and p.live_label is not null
           and p.shadow_label is not null and p.truth_label is not null
           and coalesce(p.task, '') not in ('regression', 'ranking')
@@ -221,23 +215,17 @@ $$;
 
 -- The area under the ROC curve of each class against the rest, by the class's own score, ties half.
 create function gnomon_estimators.class_areas(stream text, deployment text, since timestamptz, until timestamptz,
-                                              segment jsonb, horizon interval, exact boolean)
+                                              segment jsonb, horizon interval, ids integer[], shares float8[])
     returns table (deployment_id integer, class text, side text, n bigint, weight float8, estimate float8)
     language sql stable parallel safe set enable_nestloop = off as -- planner note 5
 $$
-    with thinned as materialized (
-        select coalesce(array_agg(t.deployment_id), '{}') as ids, coalesce(array_agg(t.share), '{}') as shares
-        from gnomon_estimators.thinned(class_areas.stream, class_areas.deployment, class_areas.since, class_areas.until,
-                                       class_areas.segment, class_areas.exact) t
-    ),
-    said as materialized (
+    with said as materialized (
         select p.deployment_id, p.truth_label, p.weight / s.share as weight, v.side, v.items, v.scores
         from gnomon_estimators.labelled(class_areas.stream, class_areas.deployment, class_areas.since,
                                         class_areas.until, class_areas.segment, class_areas.horizon) p
         cross join lateral (values ('live', p.live_items, p.live_scores), ('shadow', p.shadow_items, p.shadow_scores))
             v(side, items, scores)
-        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, (select ids from thinned),
-                                                              (select shares from thinned)) as share) s
+        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, class_areas.ids, class_areas.shares) as share) s
         where gnomon_estimators.within_share(p.request_id, s.share) and p.live_error_kind is null and p.outcome = 'scored' and p.truth_label is not null
           and p.live_label is not null and p.shadow_label is not null
           and gnomon_estimators.ranked(p.live_items, p.live_scores) is not null and p.live_scores is not null

@@ -50,7 +50,7 @@ $$
     -- Time-outs are a share of all pairs, so that metric counts the pairs without a second scan.
     with estimated as materialized (
         select * from gnomon_estimators.estimates(agreement.stream, agreement.deployment, agreement.since, agreement.until,
-                                          agreement.segment, 'all',
+                                          agreement.segment, '{all}',
                                           '{agreement,value_difference,absolute_difference,timed_out}', null,
                                           agreement.time_zone, agreement.exact))
     select c.stream, c.deployment, c.role, coalesce(a.n, 0), a.n_effective, a.weight, a.estimate, a.se_row,

@@ -13,7 +13,7 @@ $$
            e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.interval_by,
            case when e.status like 'no comparable pair%' then 'no pair in this period' else e.status end, e.se_period,
            e.period_low, e.period_high
-    from gnomon_estimators.estimates(errors.stream, errors.deployment, errors.since, errors.until, errors.segment, 'all',
+    from gnomon_estimators.estimates(errors.stream, errors.deployment, errors.since, errors.until, errors.segment, '{all}',
                              '{error,timed_out,error_cells}', null, errors.time_zone, errors.exact) e
 $$;
 

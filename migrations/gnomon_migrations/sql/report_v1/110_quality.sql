@@ -37,27 +37,28 @@ $$
                         and not exists (select from kept k where k.deployment_id = c.deployment_id
                                                              and k.horizon = h.horizon))
     ),
+    shares as materialized (
+        select t.* from (select from wanting limit 1) w
+        cross join lateral gnomon_estimators.shares(quality.stream, quality.deployment, quality.since, quality.until,
+                                                    quality.segment, quality.exact) t
+    ),
     computed as materialized (
         select w.horizon, s.*
         from wanting w
+        cross join shares t
         cross join lateral gnomon_estimators.scored(quality.stream, quality.deployment, quality.since, quality.until,
-                                            quality.segment, w.horizon, quality.slice, quality.time_zone,
-                                            quality.exact) s
+                                            quality.segment, w.horizon, array[quality.slice],
+                                            quality.time_zone, t.ids, t.shares) s
     ),
     measured as (
         select * from computed
         union all
-        select k.horizon, k.deployment_id, '', k.metric, k.side, k.n, k.n_effective, k.weight, k.clusters, k.days,
+        select k.horizon, k.deployment_id, 'all', '', k.metric, k.side, k.n, k.n_effective, k.weight, k.clusters, k.days,
                k.estimate, k.se_row, k.se_cluster, k.se_day, k.standard_error, k.low, k.high, k.status,
                k.se_period, k.period_low, k.period_high
         from kept k
         join horizons h using (horizon)
         where not exists (select from wanting w where w.horizon = k.horizon)
-    ),
-    thinned as materialized (
-        select t.* from gnomon_estimators.thinned(quality.stream, quality.deployment, quality.since, quality.until,
-                                                  quality.segment, quality.exact) t
-        where exists (select from wanting)
     ),
     due as (select deployment_id, horizon,
                    bool_or(metric not in ('label_coverage', 'answered', 'answered_by_both')) as labelled,
@@ -75,13 +76,13 @@ $$
                          then 'labels have come, but no request has two answers that fit them: see `report predictions`'
                          when not d.labelled then 'no label has arrived for any of these pairs'
                          else m.status end),
-           m.se_period, m.period_low, m.period_high, case when m.n > 0 then coalesce(t.share, 1) end
+           m.se_period, m.period_low, m.period_high, case when m.n > 0 then gnomon_estimators.share_of(c.deployment_id, t.ids, t.shares) end
     from gnomon_estimators.scope(quality.stream, quality.deployment) c
     left join horizons h on c.problem is null
     left join cohorts k on k.deployment_id = c.deployment_id and k.horizon = h.horizon
     left join measured m on m.deployment_id = c.deployment_id and m.horizon = h.horizon
     left join due d on d.deployment_id = c.deployment_id and d.horizon = h.horizon
-    left join thinned t on t.deployment_id = c.deployment_id and exists (select from wanting w where w.horizon = h.horizon)
+    left join shares t on exists (select from wanting w where w.horizon = h.horizon)
     order by c.role, c.deployment, h.horizon, m.value,
              array_position(array['task', 'label_coverage', 'answered', 'answered_by_both', 'accuracy', 'precision',
                                   'recall', 'f1', 'auc', 'log_loss', 'brier',

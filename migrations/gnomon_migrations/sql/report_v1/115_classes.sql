@@ -10,9 +10,14 @@ create function report_v1.classes(stream text, deployment text default null, sin
                    status text, read_share float8)
     language sql stable parallel safe as
 $$
-    with areas as materialized (
+    with shares as materialized (
+        select t.* from gnomon_estimators.shares(classes.stream, classes.deployment, classes.since, classes.until,
+                                                 classes.segment, classes.exact) t
+    ),
+    areas as materialized (
         select * from gnomon_estimators.class_areas(classes.stream, classes.deployment, classes.since, classes.until,
-                                                    classes.segment, classes.horizon, classes.exact)
+                                                    classes.segment, classes.horizon, (select ids from shares),
+                                                    (select shares from shares))
     ),
     wide as (
         select a.deployment_id, a.class, max(a.n) as n, max(a.weight) as weight,
@@ -28,7 +33,7 @@ $$
     measured as (
         select * from gnomon_estimators.class_estimates(classes.stream, classes.deployment, classes.since, classes.until,
                                                         classes.segment, classes.horizon, classes.time_zone,
-                                                        classes.exact)
+                                                        (select ids from shares), (select shares from shares))
         union all
         select t.deployment_id, t.class, 'auc', e.side, t.n, null, t.weight, null, null, e.estimate, null, null, null,
                null, null, null,
@@ -41,7 +46,8 @@ $$
     fit as materialized (
         select f.deployment_id, coalesce(f.problem, f.mismatch) as fault, f.remark
         from gnomon_estimators.label_fit(classes.stream, classes.deployment, classes.since, classes.until,
-                                         classes.segment, classes.horizon, classes.exact) f
+                                         classes.segment, classes.horizon, (select ids from shares),
+                                         (select shares from shares)) f
     )
     select c.stream, c.deployment, c.role, classes.horizon, m.class, m.metric, m.side, coalesce(m.n, 0), m.n_effective,
            m.weight, m.clusters, m.days, m.estimate, m.se_row, m.se_cluster, m.se_day, m.standard_error, m.low, m.high,
@@ -50,11 +56,10 @@ $$
                          then gnomon_estimators.immaturity(c.stream, c.deployment_id, classes.horizon)
                          when m.class is null then 'no pair with two decisions and a truth'
                          else coalesce(nullif(concat_ws('; ', f.remark, nullif(m.status, 'ok')), ''), 'ok') end),
-           case when m.n > 0 then coalesce(t.share, 1) end
+           case when m.n > 0 then gnomon_estimators.share_of(c.deployment_id, t.ids, t.shares) end
     from gnomon_estimators.scope(classes.stream, classes.deployment) c
     left join fit f using (deployment_id)
-    left join gnomon_estimators.thinned(classes.stream, classes.deployment, classes.since, classes.until, classes.segment,
-                                        classes.exact) t using (deployment_id)
+    cross join shares t
     left join measured m on m.deployment_id = c.deployment_id and f.fault is null
     order by c.role, c.deployment, m.class in ('macro avg', 'weighted avg'), m.class,
              array_position(array['precision', 'recall', 'f1', 'auc'], m.metric),

@@ -3,10 +3,11 @@
 -- of the live model.
 create function report_v1.segments(stream text, deployment text default null, since timestamptz default null,
                                    until timestamptz default null, key text default null,
-                                   time_zone text default 'UTC')
+                                   time_zone text default 'UTC', exact boolean default null)
     returns table (stream text, deployment text, role text, key text, value text, metric text, side text, n bigint,
                    n_effective float8, weight float8, estimate float8, se_row float8, se_cluster float8,
-                   se_day float8, standard_error float8, low float8, high float8, status text, compares text)
+                   se_day float8, standard_error float8, low float8, high float8, status text, compares text,
+                   read_share float8)
     language sql stable parallel safe as
 $$
     with recent as materialized (
@@ -21,17 +22,24 @@ $$
         union
         select '@live_version' from recent having count(distinct live_model_version) > 1
     ),
-    measured as (
-        select k.key, e.*
-        from keys k
+    shares as materialized (
+        select t.* from gnomon_estimators.shares(segments.stream, segments.deployment, segments.since, segments.until,
+                                                 null, segments.exact) t
+    ),
+    measured as materialized (
+        select substr(e.slice, 9) as key, e.*
+        from (select array_agg('segment:' || k.key order by k.key) as slices from keys k having count(*) > 0) a
+        cross join shares t
         cross join lateral gnomon_estimators.estimates(segments.stream, segments.deployment, segments.since, segments.until,
-                                               null, 'segment:' || k.key, '{agreement,error,value}', null,
-                                               segments.time_zone) e
+                                               null, a.slices, '{agreement,error,value}', null,
+                                               segments.time_zone, true, t.ids, t.shares) e
     )
     select c.stream, c.deployment, c.role, m.key, m.value, m.metric, m.side, coalesce(m.n, 0), m.n_effective, m.weight,
            m.estimate, m.se_row, m.se_cluster, m.se_day, m.standard_error, m.low, m.high,
-           coalesce(c.problem, m.status, 'no segment in this period'), o.compares
+           coalesce(c.problem, m.status, 'no segment in this period'), o.compares,
+           case when m.n > 0 then gnomon_estimators.share_of(c.deployment_id, r.ids, r.shares) end
     from gnomon_estimators.scope(segments.stream, segments.deployment) c
+    cross join shares r
     left join measured m on m.deployment = c.deployment
     left join lateral gnomon_estimators.compares(c.deployment_id) o on true
     order by c.role, c.deployment, m.key, m.value, m.metric, m.side
@@ -41,22 +49,30 @@ $$;
 -- trend.
 create function report_v1.time_of_day(stream text, deployment text default null, since timestamptz default null,
                                       until timestamptz default null, segment jsonb default null,
-                                      slice text default 'hour', time_zone text default 'UTC')
+                                      slice text default 'hour', time_zone text default 'UTC',
+                                      exact boolean default null)
     returns table (stream text, deployment text, role text, slice text, value text, metric text, side text, n bigint,
                    n_effective float8, weight float8, estimate float8, se_row float8, se_cluster float8,
-                   se_day float8, standard_error float8, low float8, high float8, status text, compares text)
+                   se_day float8, standard_error float8, low float8, high float8, status text, compares text,
+                   read_share float8)
     language sql stable parallel safe as
 $$
     with kinds as materialized (
-        select c.deployment, o.compares
+        select c.deployment, c.deployment_id, o.compares
         from gnomon_estimators.scope(time_of_day.stream, time_of_day.deployment) c
         left join lateral gnomon_estimators.compares(c.deployment_id) o on true
+    ),
+    shares as materialized (
+        select t.* from gnomon_estimators.shares(time_of_day.stream, time_of_day.deployment, time_of_day.since,
+                                                 time_of_day.until, time_of_day.segment, time_of_day.exact) t
     )
     select e.stream, e.deployment, e.role, e.slice, e.value, e.metric, e.side, e.n, e.n_effective, e.weight,
-           e.estimate, e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status, k.compares
-    from gnomon_estimators.estimates(time_of_day.stream, time_of_day.deployment, time_of_day.since, time_of_day.until,
-                             time_of_day.segment, time_of_day.slice, '{agreement,error,value}', null,
-                             time_of_day.time_zone) e
+           e.estimate, e.se_row, e.se_cluster, e.se_day, e.standard_error, e.low, e.high, e.status, k.compares,
+           case when e.n > 0 then gnomon_estimators.share_of(k.deployment_id, t.ids, t.shares) end
+    from shares t
+    cross join lateral gnomon_estimators.estimates(time_of_day.stream, time_of_day.deployment, time_of_day.since, time_of_day.until,
+                             time_of_day.segment, array[time_of_day.slice], '{agreement,error,value}', null,
+                             time_of_day.time_zone, true, t.ids, t.shares) e
     left join kinds k using (deployment)
     order by e.role, e.deployment, e.value, e.metric, array_position(array['live', 'shadow', 'pair', 'difference'], e.side)
 $$;

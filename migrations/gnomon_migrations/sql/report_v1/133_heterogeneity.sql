@@ -1,13 +1,14 @@
 -- Do the values of a segment differ by more than noise? Cochran's (1954) Q = Σ (θ_i - mean)² / V_i over the values,
 -- with the mean weighted by 1/V_i; without any difference it is χ² with (values - 1) degrees of freedom, only roughly
--- so with few clusters or days. Values without a variance are left out and counted.
+-- so with few clusters or days. Values without a variance are left out and counted. All keys are read at once, and of a
+-- deployment with more than 50,000 pairs about 50,000 are read (docs/adr/0045).
 create function report_v1.heterogeneity(stream text, deployment text default null, since timestamptz default null,
                                         until timestamptz default null, key text default null,
                                         horizon interval default '1 day', time_zone text default 'UTC',
                                         exact boolean default null)
     returns table (stream text, deployment text, role text, key text, metric text, side text, "values" bigint,
                    left_out bigint, lowest_value text, lowest float8, highest_value text, highest float8, q float8,
-                   degrees integer, p float8, status text)
+                   degrees integer, p float8, status text, read_share float8)
     language sql stable parallel safe as
 $$
     with recent as materialized (
@@ -22,19 +23,27 @@ $$
         union
         select '@live_version' from recent having count(distinct live_model_version) > 1
     ),
+    shares as materialized (
+        select t.* from gnomon_estimators.shares(heterogeneity.stream, heterogeneity.deployment, heterogeneity.since,
+                                                 heterogeneity.until, null, heterogeneity.exact,
+                                                 gnomon_estimators.test_at_most()) t
+    ),
+    asked as materialized (select array_agg('segment:' || k.key order by k.key) as slices from keys k having count(*) > 0),
     said as materialized (
-        select k.key, e.deployment, e.metric, e.side, e.value, e.estimate, e.standard_error
-        from keys k
+        select substr(e.slice, 9) as key, e.deployment, e.metric, e.side, e.value, e.estimate, e.standard_error
+        from asked a
+        cross join shares t
         cross join lateral gnomon_estimators.estimates(heterogeneity.stream, heterogeneity.deployment,
-            heterogeneity.since, heterogeneity.until, null, 'segment:' || k.key, '{agreement,error,value_difference}',
-            null, heterogeneity.time_zone) e
+            heterogeneity.since, heterogeneity.until, null, a.slices, '{agreement,error,value_difference}', null,
+            heterogeneity.time_zone, true, t.ids, t.shares) e
         where e.n > 0 and e.value is not null and e.side in ('pair', 'difference')
         union all
-        select k.key, e.deployment, e.metric, e.side, e.value, e.estimate, e.standard_error
-        from keys k
-        cross join lateral report_v1.quality(heterogeneity.stream, heterogeneity.deployment, heterogeneity.since,
-            heterogeneity.until, null, heterogeneity.horizon, 'segment:' || k.key, heterogeneity.time_zone,
-            heterogeneity.exact) e
+        select substr(e.slice, 9), d.deployment, e.metric, e.side, e.value, e.estimate, e.standard_error
+        from asked a
+        cross join shares t
+        cross join lateral gnomon_estimators.scored(heterogeneity.stream, heterogeneity.deployment, heterogeneity.since,
+            heterogeneity.until, null, heterogeneity.horizon, a.slices, heterogeneity.time_zone, t.ids, t.shares) e
+        join gnomon_estimators.deployments d using (deployment_id)
         where e.n > 0 and e.value is not null and e.side = 'difference' and e.metric <> 'answered'
     ),
     means as (
@@ -57,8 +66,10 @@ $$
                     case when t.key is null then 'no segment in this period'
                          when t.degrees < 1 then 'fewer than two values with a standard error'
                          when p.p < 0.05 then 'the values differ'
-                         else 'ok' end)
+                         else 'ok' end),
+           case when t.key is not null then gnomon_estimators.share_of(c.deployment_id, r.ids, r.shares) end
     from gnomon_estimators.scope(heterogeneity.stream, heterogeneity.deployment) c
+    cross join shares r
     left join tests t using (deployment)
     left join lateral (select gnomon_estimators.chi2_tail(t.q, t.degrees) as p) p on t.degrees > 0
     order by c.role, c.deployment, t.key, t.metric, t.side
