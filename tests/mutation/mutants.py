@@ -69,7 +69,7 @@ MUTANTS = (
     Mutant("the seed is ignored", "scorer/sampling/ranks.py", "seeds = itertools.repeat(seed % 2**64)", "seeds = itertools.repeat(0)"),
     Mutant("a cell gets one row", _ALLOCATION, "_LEAST = 2 ", "_LEAST = 1 ", ("tests/property/test_sampler.py",)),
     # Outcomes and seals.
-    Mutant("an outcome is dropped", _ROWS, "[b\"\"] * count, count)", "[b\"\"] * count, max(0, count - 1))"),
+    Mutant("an outcome is dropped", _ROWS, "            open=count,\n", "            open=max(0, count - 1),\n"),
     Mutant("late rows have no outcome", _FLIGHT, '                    window.sample.store_one(place, Scored("timed_out", message))', '                    window.sample.open -= 1'),
     Mutant("a window is sealed twice", _WRITER, "                    self._window(producer, window, tick)\n", "                    self._window(producer, window, tick)\n                    self._window(producer, window, tick)\n"),
     Mutant("outcomes out of the order of offsets", _ROWS, "            order = np.argsort(sample.offsets)\n", "            order = np.argsort(-sample.offsets)\n", ("tests/unit/test_tick.py", "tests/property/test_sampler.py")),

@@ -32,8 +32,11 @@ declare
     asked text[] := measured.metrics;
     one_by_one boolean := measured.horizon is not null
         and gnomon_estimators.holds_little(measured.stream, measured.deployment, measured.since, measured.until);
-    positives text[] := case when measured.horizon is not null
-                             then gnomon_estimators.positive_names(measured.stream) end;
+    positives text[] := case when asked && '{precision,f1}' then gnomon_estimators.positive_names(measured.stream) end;
+    -- If no label is positive, every decision that differs from a negative label is.
+    positive text := case when not asked && '{precision,f1}' then 'null::boolean'
+        when positives is not null then '{}_label = any ($13)'
+        else '({}_label = truth_label) = (truth_value = 1)' end;
     share text := case when measured.ids = '{}' then '1::float8'
                        else 'gnomon_estimators.share_of(p.deployment_id, $11, $12)' end;
     -- A row for each pair and slice.
@@ -90,10 +93,7 @@ begin
                                      and shadow_label is not null and truth_label is not null
                                      and coalesce(task, '') not in ('regression', 'ranking') as decided,
                                  live_label = truth_label as live_right, shadow_label = truth_label as shadow_right,
-                                 coalesce(live_label = any ($13), live_label = truth_label and truth_value = 1
-                                          or live_label <> truth_label and truth_value = 0) as live_positive,
-                                 coalesce(shadow_label = any ($13), shadow_label = truth_label and truth_value = 1
-                                          or shadow_label <> truth_label and truth_value = 0) as shadow_positive
+                                 %22$s as live_positive, %23$s as shadow_positive
                           from (%6$s) pairs offset '0') flags offset '0') kinds offset '0') answers offset '0' -- planner note 3
     ),
     -- A row without a cluster is its own cluster: `drawn` sums its square.
@@ -265,7 +265,8 @@ begin
         ' coalesce(c.shadow2_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),'
         ' {only} coalesce(c.difference2_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],'
         ' array[{only} p.live_period_{k} {end}, p.shadow_period_{k}, {only} p.difference_period_{k} {end}])', asked), 3),
-    case when measured.ids = '{}' then 'not materialized' else 'materialized' end)
+    case when measured.ids = '{}' then 'not materialized' else 'materialized' end,
+    replace(positive, '{}', 'live'), replace(positive, '{}', 'shadow'))
     using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slices,
           measured.time_zone, measured.horizon,
           one_by_one, measured.horizon is not null and not one_by_one and gnomon_estimators.has_versions(measured.stream),
