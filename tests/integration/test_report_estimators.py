@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 from scipy import stats
 from sklearn import metrics as sk
 from tests.support.estimators import assert_estimate, period_error, share_interval, spread
@@ -280,6 +281,48 @@ def test_the_error_of_the_period_on_random_cells(db: Database, seed: int) -> Non
     assert row["se_period"] == pytest.approx(period_error(residual, cells, 1 / s.weight, sampled), rel=1e-9)
 
 
+def add_ledger(db: Database, cells: set[int], size: int, k: int, draw: float = 1.0) -> None:
+    """Add a window for each cell: `k` of `size` captures are sampled, all of them are in the probe."""
+    number = {"deployment_id": db.deployments["new"], "source_partition": 0}
+    chance = draw * k / size
+    for cell in cells:
+        window = {"window_id": uuid.UUID(int=cell + 9), "tick_id": uuid.UUID(int=1)}
+        times = {"opened_at": START, "sealed_at": START, "close_reason": "age", "lag_s": 0.0, "seed": 1}
+        span = {"start_offset": cell * size, "end_offset": cell * size + size, "shadow_offset": 0}
+        db.add("windows", [number | window | times | span | {"seen": size, "joined_seen": size, "policy": "house"}])
+        counts = {"scored": k, "failed": 0, "timed_out": 0, "dead_lettered": 0, "stratum": "", "probed": k}
+        drawn = {"seen": size, "sampled": k, "draw_probability": draw, "probe_probability": chance}
+        db.add("cells", [number | counts | drawn | {"start_offset": cell * size}])
+
+
+def test_a_probe_of_the_whole_sample_is_the_sample(db: Database) -> None:
+    """Latencies of the probe have the intervals of all live latencies, also in a segment of some rows of each cell.
+
+    The rows of a cell are alike, so that the partitions that were not drawn matter.
+    """
+    rng, size, k, draw = np.random.default_rng(5), 8, 4, 0.5
+    cells = np.repeat(np.arange(60), k)
+    chance = draw * k / size
+    latencies = (np.repeat(rng.gamma(2, 1000, 60), k) + rng.random(len(cells)) * 10).astype(int).tolist()
+    rows = [
+        {"window_id": uuid.UUID(int=int(cell) + 9), "inclusion_probability": chance, "probe_probability": chance,
+         "request_id": f"r{at}", "segments": Jsonb({"side": "aaab"[at % 4]}), "live_latency_us": micros,
+         "shadow_latency_us": 1}
+        for at, (cell, micros) in enumerate(zip(cells, latencies, strict=True))
+    ]  # fmt: skip
+    db.add_pairs(rows)
+    add_ledger(db, set(cells.tolist()), size, k, draw)
+    found = ask(db, """latency('s', segment => '{"side": "a"}')""")
+    said = {
+        measure: [{name: row[name] for name in ("quantile", "n", "period_low", "period_high", "se_period")}
+                  for row in found if row["measure"] == measure]
+        for measure in ("live", "live_all")
+    }  # fmt: skip
+    assert said["live"] == said["live_all"]
+    assert said["live"][0]["n"] == 180
+    assert said["live"][0]["se_period"] > 0
+
+
 def test_partitions_that_were_not_drawn_are_part_of_the_error(db: Database) -> None:
     """Of 40 partitions half are drawn, 5 of 20 captures each: by the formula, and on average the true variance."""
     rng, draw, size, k = np.random.default_rng(4), 0.5, 20, 5
@@ -305,23 +348,7 @@ def test_partitions_that_were_not_drawn_are_part_of_the_error(db: Database) -> N
         for at, (cell, value) in enumerate(zip(cells, residual, strict=True))
     ]  # fmt: skip
     db.add_pairs(rows)
-    number = {"deployment_id": db.deployments["new"], "source_partition": 0}
-    for cell in set(cells.tolist()):
-        window = {"window_id": uuid.UUID(int=cell + 9), "tick_id": uuid.UUID(int=1)}
-        times = {
-            "opened_at": START,
-            "sealed_at": START,
-            "close_reason": "age",
-            "lag_s": 0.0,
-            "seed": 1,
-            "policy": "house",
-        }
-        span = {"start_offset": cell * size, "end_offset": cell * size + size, "shadow_offset": 0}
-        db.add("windows", [number | window | times | span | {"seen": size, "joined_seen": size}])
-        counts = {"scored": k, "failed": 0, "timed_out": 0, "dead_lettered": 0, "stratum": ""}
-        db.add("cells", [number | counts | {
-            "start_offset": cell * size, "seen": size, "sampled": k, "draw_probability": draw,
-        }])  # fmt: skip
+    add_ledger(db, set(cells.tolist()), size, k, draw)
     row = ask(db, "agreement('s')")[0]
     expected = period_error(residual, cells, np.full(len(cells), draw * k / size), np.full(len(cells), k), draw)
     assert row["agreement"] == pytest.approx(share)

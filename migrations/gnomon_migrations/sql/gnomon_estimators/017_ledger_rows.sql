@@ -13,13 +13,13 @@ $$
     select uuid_hash_extended(window_id, 0) # hashtextextended(stratum, 0)
 $$;
 
--- The number of sampled rows of each cell of some deployments, and the probability that its partition was drawn (less
--- than 1 only if the budget of a tick was below two rows a partition).
+-- The number of sampled rows of each cell of some deployments, how many of them are in the latency probe, and the
+-- probability that its partition was drawn (less than 1 only if the budget of a tick was below two rows a partition).
 create function gnomon_estimators.cell_sizes(deployment_ids integer[])
-    returns table (deployment_id integer, cell bigint, sampled bigint, draw float8)
+    returns table (deployment_id integer, cell bigint, sampled bigint, draw float8, probed bigint)
     language sql stable parallel safe rows 10000 as -- planner note 9
 $$
-    select w.deployment_id, gnomon_estimators.cell_key(w.window_id, k.stratum), k.sampled, k.draw_probability
+    select w.deployment_id, gnomon_estimators.cell_key(w.window_id, k.stratum), k.sampled, k.draw_probability, k.probed
     from gnomon_estimators.windows w
     join gnomon_estimators.cells k using (deployment_id, source_partition, start_offset)
     where w.deployment_id = any (cell_sizes.deployment_ids)

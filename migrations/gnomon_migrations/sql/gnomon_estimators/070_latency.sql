@@ -123,8 +123,8 @@ $$
         join points t using (deployment_id, measure)
         group by t.deployment_id, t.measure, t.p, t.weight, s.cluster, s.day
     ),
-    -- By cells of the ledger: sampling is the only error of a statement about the period itself. In the probe, each
-    -- cell has as many rows as have a latency.
+    -- By cells of the ledger: sampling is the only error of a statement about the period itself. A row of the cell, or of
+    -- its probe, that is not in the segment or has no latency has the residual 0.
     cells as (
         select deployment_id, measure, window_id, stratum, over1::integer + over2::integer + over3::integer as place,
                min(chance) as chance, count(*) as n, sum(w) as w, sum(w * w) as w2, sum(w * w * (chance - 1 / w)) as kept
@@ -145,10 +145,11 @@ $$
     ),
     by_cell as (
         select d.deployment_id, d.measure, d.p,
-               sum(gnomon_estimators.cell_variance(d.chance, l.draw, l.sampled, d.n, d.total, d.squares, d.kept)) as v
+               sum(gnomon_estimators.cell_variance(d.chance, l.draw, case d.measure when 'live_all' then l.sampled else l.probed end,
+                                                   d.n, d.total, d.squares, d.kept)) as v
         from drawn d
         left join gnomon_estimators.cell_sizes((select computed from way)::integer[]) l
-          on d.measure = 'live_all' and l.deployment_id = d.deployment_id and l.cell = d.cell
+          on l.deployment_id = d.deployment_id and l.cell = d.cell
         group by 1, 2, 3
     ),
     by_both as (select deployment_id, measure, p, sum(rows) as v_row,
