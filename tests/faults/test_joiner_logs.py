@@ -101,6 +101,11 @@ def test_a_shadow_log_whose_unread_part_is_gone_stops_its_partition(
         assert maintenance.ledger_differences(connection, stream_name) == []
 
 
+def partitions_of(logs: Logs, topic: str) -> int:
+    """Return how many partitions the broker reports to the producer, which keeps the answer."""
+    return len(logs.producer.list_topics(topic, timeout=10).topics[topic].partitions)
+
+
 def test_partitions_grow_from_three_to_six_under_the_joiner(
     kafka_bootstrap: str, stream_name: str, database_url: str
 ) -> None:
@@ -126,6 +131,11 @@ def test_partitions_grow_from_three_to_six_under_the_joiner(
         create(6)
         logs.partitions = 6
         logs.producer = Producer({"bootstrap.servers": kafka_bootstrap, "linger.ms": 1})  # the old member knows three
+        wait_until(
+            lambda: all(
+                partitions_of(logs, topic) == 6 for topic in (logs.topics.live, logs.topics.shadow("challenger"))
+            )
+        )
         for partition in range(3, 6):
             logs.captured[partition], logs.sampled[partition], logs.sealed[partition] = [], set(), 0
             logs.shadow(partition, "DeploymentStart", start(partition, *whose))

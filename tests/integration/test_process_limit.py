@@ -37,7 +37,8 @@ pool = Pool(1, models.describe("starts:make"), sandbox.Limits(2**31, processes=i
 try:
     pool.start(FEATURES.live)
     value = Stream("127.0.0.1:1", "none").capture("r", amount=float(sys.argv[2]))
-    pool.submit(Job("w", 0, 0, Rows.of([Row(0, 0, b"r", value, None, 0, 1.0)]), np.arange(1), single=False))
+    rows = Rows.of([Row(0, 0, b"r", value, None, 0, 1.0)])
+    pool.submit(Job(window_id="w", partition=0, sealed_at=0, rows=rows, places=np.arange(1), single=False))
     done = []
     while not done:
         done = pool.poll(wait=0.05)

@@ -71,11 +71,11 @@ def test_without_a_promotion_that_stands_there_is_no_former_model(
         return done.stderr
 
     (gnomon.cwd / "gnomon.toml").write_text("")
-    assert "no promotion of stream s stands" in refused()
-    assert "no promotion of stream elsewhere stands" in refused(stream="elsewhere")
+    assert "no promotion of stream s is in effect" in refused()
+    assert "no promotion of stream elsewhere is in effect" in refused(stream="elsewhere")
     first = promoted(db)
     promoted(db, undoes=first)
-    assert "no promotion of stream s stands" in refused()
+    assert "no promotion of stream s is in effect" in refused()
     promoted(db, None, None)
     assert "promotion 3 does not say which model was live before it" in refused()
     promoted(db)

@@ -20,6 +20,8 @@ from gnomon_schemas.store import packaged_schemas
 RELEASE = Path(__file__).parent / "release_0_1_0"
 STREAM = "flight-delay"
 REPORTS: dict[str, list[dict[str, Any]]] = json.loads((RELEASE / "reports.json").read_text(encoding="utf-8"))
+# That version counted all clusters and days; now only those of the rows that these metrics depend on are counted.
+RECOUNTED = {"precision", "recall", "f1", "auc"}
 
 
 def load_dump(url: str) -> None:
@@ -53,6 +55,7 @@ def test_the_upgraded_database_gives_the_same_counts_and_estimates(
         expected = {
             key: value if value is None or isinstance(value, bool) else pytest.approx(value, rel=1e-9, abs=1e-12)
             for key, value in then["numbers"].items()
+            if key not in ("clusters", "days") or then["key"].get("metric") not in RECOUNTED
         }
         assert {key: row[key] for key in expected} == expected, then["key"]
 
