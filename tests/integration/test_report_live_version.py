@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,30 @@ def test_several_versions_are_one_remark_with_the_way_out(
     assert "versions" not in asked("agreement", "--until", until[0].isoformat())
     assert "versions" not in asked("quality", "--slice", "live_version")
     assert "versions" not in asked("coverage")
+
+
+def test_names_from_a_service_do_not_control_the_terminal(
+    command: Callable[..., Ended], two_versions: Database, database_url: str, tmp_path: Path
+) -> None:
+    hostile = "2\x1b[2J; rm"
+    two_versions.connection.execute(
+        "update gnomon.pairs set live_model_version = %s where live_model_version = '2'", [hostile]
+    )
+    two_versions.connection.execute("update gnomon.pairs set segments = %s", [Jsonb({"origin": "J\x1bK"})])
+    for arguments in (
+        ("agreement",),
+        ("agreement", "--live-version", "3"),
+        ("agreement", "--segment", "origin=X"),
+        ("html", "--segment", "origin=X", "--output", str(tmp_path / "page.html")),
+    ):
+        ended = command("report", *arguments, "--stream", "s", "--database-url", database_url)
+        assert ended.returncode == 0
+        assert "\\x1b" in ended.stderr, arguments
+        assert "\x1b" not in ended.stderr, arguments
+    said = command("report", "agreement", "--stream", "s", "--database-url", database_url).stderr
+    assert "--live-version '2\\x1b[2J; rm'" in said
+    command("report", "html", "--output", str(tmp_path / "page.html"), "--stream", "s", "--database-url", database_url)
+    assert "\x1b" not in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_key_of_the_service_is_no_version(db: Database) -> None:

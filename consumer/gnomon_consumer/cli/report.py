@@ -13,6 +13,7 @@ from gnomon_consumer.cli.report_skew import skew
 from gnomon_consumer.reports import REPORTS, Question, Report, ask
 from gnomon_consumer.reports.hints import hint, versions_hint
 from gnomon_consumer.reports.query import open_reports
+from gnomon_consumer.runtime.visible import visible
 from gnomon_consumer.settings import Settings
 
 # What the arguments of single reports take, shown in their help.
@@ -63,7 +64,7 @@ def _command(kind: Report) -> click.Command:
             answer = ask(connection, kind.name, question)
             rows = list(answer.rows)
             if remark := hint(connection, question, rows) or versions_hint(connection, kind.name, question):
-                click.echo(remark, err=True)
+                click.echo(visible(remark), err=True)  # it repeats names that a service sent
         show(answer, output)
 
     run.__doc__ = f"{kind.summary}.\n\n{kind.note}"

@@ -9,6 +9,7 @@ import rich_click as click
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.cli.report_options import Moment, pair_options, segment_of
 from gnomon_consumer.reports.query import Question, open_reports
+from gnomon_consumer.runtime.visible import visible
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
@@ -60,7 +61,7 @@ def html(
         if not any(row.get("n") for row in page.reports["agreement"]) and (
             remark := segment_hint(connection, question)
         ):
-            click.echo(remark, err=True)
+            click.echo(visible(remark), err=True)
     try:
         output.write_text(render(page), encoding="utf-8")
     except OSError as error:

@@ -1,5 +1,6 @@
 """Hints for an empty report: what exists instead, or which command provides the rows."""
 
+import shlex
 from datetime import UTC, datetime
 from typing import Any
 
@@ -126,7 +127,7 @@ def versions_hint(connection: psycopg.Connection[Any], name: str, question: Ques
     shown = ", ".join(versions[:_MOST]) + (f" and {len(versions) - _MOST} more" if len(versions) > _MOST else "")
     return (
         f"{len(versions)} versions of the live model answered in this period: {shown}."
-        f" The numbers mix them; --live-version {versions[-1]} reads one alone"
+        f" The numbers mix them; --live-version {shlex.quote(versions[-1])} reads one alone"
     )
 
 

@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 from gnomon_consumer.reports.catalogue import REPORTS
 from gnomon_consumer.reports.hints import live_versions
 from gnomon_consumer.reports.query import UTC, Answer, Question, Row, ask, in_its_zone
+from gnomon_consumer.runtime.visible import visible
 
 MOST_VALUES = 12
 MOST_DISAGREEMENTS = 10
@@ -137,7 +138,7 @@ def gather(
         disagreements=[row for row in of(answers["disagreements"]) if row["role"] != "control" and row["place"]],
         answers=answers,
         verdicts={row["deployment"]: row for row in _select(connection, "verdicts", {"stream": question.stream})},
-        live_versions=live_versions(connection, question),
+        live_versions=[visible(version) for version in live_versions(connection, question)],
     )
 
 
