@@ -43,7 +43,7 @@ def test_the_measured_worst_delay_stays_under_the_bound(
     features = {"amount": 0.002, "age": None, "visits": 1, "country": "NZ"}
     warm.write_text(f"{json.dumps({'features': features})}\n" * 64)
     where = ("--stream", stream_name, "--bootstrap-servers", mock_bootstrap, "--deployment", "slow")
-    assert gnomon.run("topics", "create", *where).returncode == 0
+    assert gnomon.enter("topics", "create", *where).returncode == 0
     live = Stream(mock_bootstrap, stream_name)
     live.publish_schema()
     settings = {
