@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon_consumer.kafka import sizes
-from gnomon_consumer.scorer.captures import Indices, RowCell, Rows, text_at
+from gnomon_consumer.scorer.captures import Indices, RowCell, Rows, as_array, text_at
 from gnomon_consumer.scorer.outcomes import STATUSES, Outcomes, Scored
 from gnomon_consumer.scorer.sampling.allocation import Allocation, SealedCell
 from gnomon_consumer.scorer.sampling.probe import probe_of, window_draw
@@ -137,7 +137,10 @@ class SampledRows:
         places = np.delete(np.arange(len(self.rows)), self.probe)
         rest = self.rows.take(places)
         for at in range(0, len(rest), batch_rows):
-            yield WorkerBatch(rest.cut(at, at + batch_rows), places[at : at + batch_rows], single=False)
+            part = rest.cut(at, at + batch_rows)
+            # Once an array, the keys are neither joined for the pipe nor converted again for the outcomes.
+            part = replace(part, keys=as_array(part.keys))
+            yield WorkerBatch(part, places[at : at + batch_rows], single=False)
 
     def store(self, indices: Indices, scored: Outcomes) -> None:
         """Store outcomes; a row that already has one keeps it."""
