@@ -9,9 +9,10 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.support.command import Command
 from tests.support.join_processes import arguments
+from tests.support.joined_database import drain
 from tests.support.logs import CODECS, PRODUCER, START_US, Logs, label, make_logs
-from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.labels.store import LabelBatch, LabelStore
 from gnomon_schemas.records import ProducerReport, as_dict
@@ -35,7 +36,7 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def test_versions_from_the_topic_are_kept_once(
-    gnomon: Gnomon, broker: str, stream_name: str, database_url: str
+    command: Command, broker: str, stream_name: str, database_url: str
 ) -> None:
     logs = make_logs(broker, stream_name)
     records = [label(f"r{n}", START_US + n) for n in range(100)]
@@ -51,7 +52,7 @@ def test_versions_from_the_topic_are_kept_once(
     options = arguments(broker, stream_name, database_url)
     del options[4:6]
     for _ in range(2):
-        ended = gnomon.run("labels", "consume", *options, "--drain", timeout=60)
+        ended = command("labels", "consume", *options, "--drain")
         assert ended.returncode == 0, ended.stderr
         assert rows(database_url, "select count(*), count(distinct request_id) from gnomon.labels") == [(150, 100)]
     assert rows(
@@ -63,7 +64,7 @@ def test_versions_from_the_topic_are_kept_once(
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
-def test_a_file_is_loaded_whole_and_once(gnomon: Gnomon, database_url: str, tmp_path: Path, suffix: str) -> None:
+def test_a_file_is_loaded_whole_and_once(command: Command, database_url: str, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"labels.{suffix}"
     columns = {
         "id": ["007", "b", "c"],
@@ -85,7 +86,7 @@ def test_a_file_is_loaded_whole_and_once(gnomon: Gnomon, database_url: str, tmp_
             path.write_text("\n".join([",".join(columns), *text]))
     options = ["--map", "id=request_id", "--map", "late=value", "--map", "seen=observed_at"]
     for stored in (3, 0):
-        ended = gnomon.run(
+        ended = command(
             "labels", "load", str(path), *options, "--stream", "s", "--database-url", database_url, "--json"
         )
         assert ended.returncode == 0, ended.stderr
@@ -109,29 +110,32 @@ def test_a_file_is_loaded_whole_and_once(gnomon: Gnomon, database_url: str, tmp_
         ("", "cannot be read"),
     ],
 )
-def test_a_bad_file_is_refused_whole(gnomon: Gnomon, database_url: str, tmp_path: Path, text: str, words: str) -> None:
+def test_a_bad_file_is_refused_whole(
+    command: Command, database_url: str, tmp_path: Path, text: str, words: str
+) -> None:
     path = tmp_path / "labels.csv"
     path.write_text(text)
-    ended = gnomon.run("labels", "load", str(path), "--stream", "s", "--database-url", database_url)
+    ended = command("labels", "load", str(path), "--stream", "s", "--database-url", database_url)
     assert ended.returncode == 2
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert rows(database_url, "select count(*) from gnomon.labels") == [(0,)]
 
 
-def test_sealed_cohorts_never_change(gnomon: Gnomon, mock_bootstrap: str, stream_name: str, database_url: str) -> None:
+def test_sealed_cohorts_never_change(
+    command: Command, mock_bootstrap: str, stream_name: str, database_url: str
+) -> None:
     logs = make_logs(mock_bootstrap, stream_name)
     hours = 24 * 8
     for hour in range(hours):
         logs.capture(1, captured_at=START_US + hour * DAY_US // 24)
     logs.score()
-    joining = gnomon.run("join", *arguments(mock_bootstrap, stream_name, database_url), "--drain")
-    assert joining.returncode == 0, joining.stderr
+    drain(logs, database_url)
     publish(logs, [label(f"r{n}", START_US + n * DAY_US // 24 + 1, value=1.0) for n in range(hours)])
     options = arguments(mock_bootstrap, stream_name, database_url)
     del options[4:6]
     consume = ("labels", "consume", *options, "--drain", "--idle-seconds", "0")
-    assert gnomon.run(*consume).returncode == 0
+    assert command(*consume).returncode == 0
     sealed = "select horizon, since, until, source_offsets, label_offsets from gnomon.cohorts order by horizon, until"
     first = rows(database_url, sealed)
     watermark = rows(database_url, "select gnomon.label_watermark(1)")[0][0]
@@ -141,7 +145,7 @@ def test_sealed_cohorts_never_change(gnomon: Gnomon, mock_bootstrap: str, stream
     ]
     # A later label moves the watermark: new slices begin where the old ones end, and the old ones do not change.
     publish(logs, [label(f"r{n}", START_US + 12 * DAY_US, value=0.0) for n in range(4)])
-    assert gnomon.run(*consume).returncode == 0
+    assert command(*consume).returncode == 0
     second = rows(database_url, sealed)
     assert set(map(str, first)) < set(map(str, second))
     for days in (1, 3, 7):
@@ -150,22 +154,21 @@ def test_sealed_cohorts_never_change(gnomon: Gnomon, mock_bootstrap: str, stream
         assert new[4]["0"] == old[4]["0"] + 1
 
 
-def test_labels_wait_for_their_predictions(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
+def test_labels_wait_for_their_predictions(command: Command, broker: str, stream_name: str, database_url: str) -> None:
     """Labels of a whole day are stored before the first of its captures is joined; none is lost."""
     logs = make_logs(broker, stream_name)
     options = arguments(broker, stream_name, database_url)
     consume = ("labels", "consume", *options[:4], *options[6:], "--drain", "--idle-seconds", "0")
     hours = 24 * 3
     publish(logs, [label(f"r{n}", START_US + n * DAY_US // 24 + 1) for n in range(hours)])
-    assert gnomon.run(*consume).returncode == 0
+    assert command(*consume).returncode == 0
     assert rows(database_url, "select count(*) from gnomon.labels") == [(hours,)]
     assert rows(database_url, "select count(*) from gnomon.cohorts") == [(0,)]
     for hour in range(hours):
         logs.capture(1, captured_at=START_US + hour * DAY_US // 24)
     logs.score()
-    joining = gnomon.run("join", *options, "--drain")
-    assert joining.returncode == 0, joining.stderr
-    assert gnomon.run(*consume).returncode == 0
+    drain(logs, database_url)
+    assert command(*consume).returncode == 0
     found = rows(
         database_url,
         f"select n, labelled, late, missing from report_v1.labels('{stream_name}', horizon => interval '1 day')",
@@ -217,13 +220,13 @@ def test_the_watermark_is_that_of_the_slowest_partition_at_work(database_url: st
         assert watermark() == 9
 
 
-def test_a_load_says_what_matures_and_what_to_add(gnomon: Gnomon, database_url: str, tmp_path: Path) -> None:
+def test_a_load_says_what_matures_and_what_to_add(command: Command, database_url: str, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("request_id,observed_at,value\na,2024-01-01,1\n")
-    command = ("labels", "load", str(tmp_path / "labels.csv"), "--stream", "s", "--database-url", database_url)
-    bare = gnomon.run(*command)
+    load = ("labels", "load", str(tmp_path / "labels.csv"), "--stream", "s", "--database-url", database_url)
+    bare = command(*load)
     assert bare.returncode == 0, bare.stderr
     assert "no request is mature" in bare.stdout
     assert "--complete-until" in bare.stdout
-    whole = gnomon.run(*command, "--complete-until", "2024-01-05T12:00")
+    whole = command(*load, "--complete-until", "2024-01-05T12:00")
     assert "complete until 2024-01-05 12:00 UTC" in whole.stdout
     assert "1 day for requests before 2024-01-04 12:00" in whole.stdout
