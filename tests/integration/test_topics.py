@@ -30,7 +30,16 @@ def create(command: Command, bootstrap: str, stream: str, *arguments: str) -> di
         *arguments,
     )
     assert done.returncode == 0, done.stderr
-    return {row["topic"]: (row["partitions"], row["outcome"]) for row in json.loads(done.stdout)}
+    made = {row["topic"]: (row["partitions"], row["outcome"]) for row in json.loads(done.stdout)}
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+
+    def shown() -> bool:
+        """Return whether the broker shows what its controller has confirmed, which may take a moment."""
+        found = admin.list_topics(timeout=10).topics
+        return all(name in found and len(found[name].partitions) == count for name, (count, _) in made.items())
+
+    wait_until(shown)
+    return made
 
 
 def test_create_then_grow_on_kafka(command: Command, kafka_bootstrap: str, stream_name: str) -> None:
@@ -46,7 +55,6 @@ def test_create_then_grow_on_kafka(command: Command, kafka_bootstrap: str, strea
         name("dlq"): (3, "created"),
     }
     admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
-    wait_until(lambda: admin.list_topics(timeout=10).topics.keys() >= {name("live"), name("dlq")})
     wanted = {"live": "delete", "shadow.boost": "delete", "labels": "delete", "schemas": "compact", "dlq": "delete"}
     resources = {kind: ConfigResource(ConfigResource.Type.TOPIC, name(kind)) for kind in wanted}
     described = admin.describe_configs(list(resources.values()))
