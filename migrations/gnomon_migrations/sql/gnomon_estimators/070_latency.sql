@@ -9,14 +9,15 @@
 --
 -- Quantiles cannot be summed. For a question about everything (no period, no segment, UTC days), over more than a
 -- million pairs or with exact false, the answer is the stored result of all pairs before the end of the newest sealed
--- cohort: kept_until.
+-- cohort: kept_until. Otherwise, unless exact, live_all reads about `read_at_most` pairs of a deployment (`thinned`). The
+-- probe, of which there are few, is always read whole.
 create function gnomon_estimators.latency(stream text, deployment text default null, since timestamptz default null,
                                   until timestamptz default null, segment jsonb default null,
                                   time_zone text default 'UTC', exact boolean default null)
     returns table (stream text, deployment text, role text, measure text, quantile float8, n bigint,
                    n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, kept_until timestamptz,
-                   status text, se_period float8, period_low float8, period_high float8)
+                   status text, se_period float8, period_low float8, period_high float8, read_share float8)
     -- planner notes 4, 5
     language sql stable parallel safe set work_mem = '128MB' set enable_sort = off set enable_incremental_sort = off as
 $$
@@ -29,11 +30,17 @@ $$
                              and gnomon_estimators.takes_sums(latency.stream, latency.deployment, null, null, latency.segment,
                                                       latency.exact)) as kept) k
     ),
+    shares as materialized (
+        select t.* from gnomon_estimators.shares(
+            latency.stream, latency.deployment, latency.since, latency.until, latency.segment,
+            latency.exact is true or (select cardinality(computed) = 0 from way)) t
+    ),
     -- Read several times rather than stored: only sums of every pair leave a scan, which workers can share (`offset` is
     -- a text: otherwise the planner expects as many days as moments, too many for that).
     pairs as not materialized (
         select p.*
-        from (select q.deployment_id, q.cluster, (q.event_time at time zone latency.time_zone)::date as day, q.weight,
+        from (select q.deployment_id, q.cluster, (q.event_time at time zone latency.time_zone)::date as day,
+                     q.weight / r.share as weight, gnomon_estimators.within_share(q.request_id, r.share) as drawn,
                      1 / (q.capture_probability * q.probe_probability) as probe_weight, q.window_id, q.stratum,
                      q.inclusion_probability as chance, q.probe_probability,
                      gnomon_estimators.in_segment(q.segments, q.live_model_version, latency.segment) as asked,
@@ -41,6 +48,9 @@ $$
                      q.probe_probability is not null and q.shadow_latency_us is not null and q.outcome = 'scored'
                          as probe
               from gnomon_estimators.pairs_of(latency.stream, latency.deployment, latency.since, latency.until, null) q
+              cross join lateral (select gnomon_estimators.share_of(q.deployment_id, (select ids from shares),
+                                                                    (select shares from shares)) as share) r
+              where q.probe_probability is not null or gnomon_estimators.within_share(q.request_id, r.share)
               offset '0') p -- planner note 3
         where (select cardinality(computed) > 0 from way)
           and p.deployment_id = any ((select computed from way)::integer[])
@@ -62,7 +72,7 @@ $$
     heights as materialized (
         select deployment_id, 'live_all' as measure, live_latency_us as x, count(*) as n, sum(weight) as w,
                sum(weight * weight) as w2
-        from pairs where asked and live_latency_us is not null group by deployment_id, live_latency_us
+        from pairs where asked and drawn and live_latency_us is not null group by deployment_id, live_latency_us
         union all
         select deployment_id, measure, x, count(*), sum(w), sum(w * w) from probed group by deployment_id, measure, x
     ),
@@ -99,7 +109,7 @@ $$
                     array(select x2 from quantiles where measure = 'live_all' order by deployment_id),
                     array(select x3 from quantiles where measure = 'live_all' order by deployment_id))
             q(deployment_id, x1, x2, x3) using (deployment_id)
-        where p.asked and p.live_latency_us is not null
+        where p.asked and p.drawn and p.live_latency_us is not null
     ),
     placed_of_probe as not materialized (
         select p.deployment_id, p.measure, p.cluster, p.day, p.w, p.window_id, p.stratum, p.chance,
@@ -240,9 +250,13 @@ $$
                          then 'approximate: an earlier version chose part of the probe'
                               || case when a.footing <> 'ok' then '; ' || a.footing else '' end
                          else a.footing end),
-           a.se_period, a.period_low, a.period_high
+           a.se_period, a.period_low, a.period_high,
+           case when a.n is not null
+                then case m.measure when 'live_all' then gnomon_estimators.share_of(c.deployment_id, t.ids, t.shares)
+                                    else 1 end end
     from gnomon_estimators.scope(latency.stream, latency.deployment) c
     cross join (values ('live_all'), ('live'), ('shadow'), ('difference')) m(measure)
+    cross join shares t
     left join measured a on a.deployment_id = c.deployment_id and a.measure = m.measure
     order by c.role, c.deployment, array_position(array['live_all', 'live', 'shadow', 'difference'], m.measure), a.p
 $$;

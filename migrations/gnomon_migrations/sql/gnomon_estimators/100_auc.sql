@@ -16,7 +16,7 @@ create function gnomon_estimators.auc(stream text, deployment text default null,
                               until timestamptz default null, segment jsonb default null,
                               horizon interval default '1 day', time_zone text default 'UTC',
                               slices text[] default '{all}', ids integer[] default '{}',
-                              shares float8[] default '{}')
+                              shares float8[] default '{}', versions boolean default null)
     returns table (deployment_id integer, slice text, value text, side text, n bigint, n_effective float8, weight float8,
                    clusters bigint, days bigint, positives bigint, negatives bigint, estimate float8, se_row float8,
                    se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text,
@@ -28,7 +28,7 @@ $$
 #variable_conflict use_column
 declare
     one_by_one boolean := gnomon_estimators.holds_little(auc.stream, auc.deployment, auc.since, auc.until);
-    versions boolean := not one_by_one and gnomon_estimators.has_versions(auc.stream);
+    several boolean := not one_by_one and coalesce(auc.versions, gnomon_estimators.has_versions(auc.stream));
     subject record;
     share float8;
 begin
@@ -51,7 +51,7 @@ begin
                      p.shadow_value, p.truth_value, p.window_id, p.inclusion_probability,
                      generate_subscripts(auc.slices, 1) as slice
               from gnomon_estimators.labelled(auc.stream, subject.name, auc.since, auc.until, auc.segment, auc.horizon,
-                                              one_by_one, versions) p
+                                              one_by_one, several) p
         where gnomon_estimators.within_share(p.request_id, share)
           and p.truth_value in (0, 1) and p.live_error_kind is null and p.outcome = 'scored'
           and (p.live_label is not null and p.shadow_label is not null or p.task = 'binary')
