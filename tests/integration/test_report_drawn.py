@@ -14,10 +14,9 @@ from gnomon_consumer.reports import Question, ask
 
 HORIZON = timedelta(days=30)
 REPORTS = (
-    "quality", "classes", "calibration", "calibration_error", "heterogeneity", "segments", "time_of_day", "label_bounds",
-    "label_delay", "latency", "agreement", "errors",
+    "quality", "classes", "calibration", "calibration_error", "heterogeneity", "segments", "time_of_day",
+    "label_bounds", "label_delay", "latency", "agreement", "errors",
 )  # fmt: skip
-ASKED_FOR = ("agreement", "errors")  # read a part only if the question says so, as the page does
 LIMITS = ("read_at_most", "test_at_most")
 
 
@@ -45,11 +44,15 @@ def test_a_drawn_part_is_what_a_service_that_samples_would_have_sent(db: Databas
     rng = np.random.default_rng(13)
     rows = [
         {
-            **row, "window_id": uuid.UUID(int=1 + at % 40), "live_latency_us": int(rng.integers(500, 900)),
-            "probe_probability": None, "live_error_kind": "error" if at % 29 == 0 else None, "outcome": "failed" if at % 31 == 0 else "scored",
+            **row,
+            "window_id": uuid.UUID(int=1 + at % 40),
+            "live_latency_us": int(rng.integers(500, 900)),
+            "probe_probability": None,
+            "live_error_kind": "error" if at % 29 == 0 else None,
+            "outcome": "failed" if at % 31 == 0 else "scored",
         }
         for at, row in enumerate(drawn.rows())
-    ]  # fmt: skip
+    ]
     db.connection.execute("update gnomon.streams set horizons = %s", [[HORIZON]])
     db.add_pairs(rows)
     late = [

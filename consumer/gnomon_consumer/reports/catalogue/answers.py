@@ -131,12 +131,12 @@ ANSWERS = (
             Column("p95", "0.95.microseconds", "µs", ("0.95.low", "0.95.high")),
             Column("p99", "0.99.microseconds", "µs", ("0.99.low", "0.99.high")),
         ),
-        note="Compare the shadow latency of a challenger with that of the control. live_all: all pairs, or about 100,000 of"
-        " a deployment that has more (the intervals account for this); other rows: the latency probe. A time below a"
-        f" measure: its numbers were stored, for the pairs captured before. {BOTH_QUESTIONS}",
+        note="Compare the shadow latency of a challenger with that of the control. live_all: all pairs, or about"
+        " 100,000 of a deployment that has more (the intervals account for this); other rows: the latency probe. A time"
+        f" below a measure: its numbers were stored, for the pairs captured before. {BOTH_QUESTIONS}",
         extra={
-            "exact": "yes: read all pairs; no: use the stored results of a cohort if there are any; default: these beyond"
-            " a million pairs, otherwise about 100,000 of a deployment."
+            "exact": "yes: read all pairs; no: use the stored results of a cohort if there are any; default: these for"
+            " more than a million pairs, otherwise about 100,000 of a deployment."
         },
         pivot=(("stream", "deployment", "role", "measure"), ("quantile",)),
     ),
