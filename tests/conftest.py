@@ -33,6 +33,10 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("gnomon")
 
+# A run starts many hundreds of processes from these sources; without the cache each of them compiles them again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 SERVERS = pytest.StashKey[Servers]()
 
 

@@ -1,12 +1,12 @@
 """Fixtures of the tests with real servers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from tests.support.command import Ended, in_process
+from tests.support.command import Command, Ended
 from tests.support.report_database import Database
 from tests.support.tap import make_tap
 
@@ -24,11 +24,9 @@ def db(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Ended]:
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Return the `gnomon` command line, run within this process in a folder of this test."""
-    return in_process(capsys, monkeypatch, tmp_path)
+    return Command(capsys, monkeypatch, tmp_path)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from tests.support.command import Command
 from tests.support.join_processes import arguments
 from tests.support.logs import make_logs
 from tests.support.servers.process import Gnomon
@@ -26,8 +27,8 @@ from gnomon.pairs cross join load where source_partition = 1 and source_offset i
 """
 
 
-def findings(gnomon: Gnomon, *options: str, **environment: str) -> tuple[int, dict[str, list[str]]]:
-    ended = gnomon.run("doctor", *options, "--json", env=environment)
+def findings(command: Command, *options: str, **environment: str) -> tuple[int, dict[str, list[str]]]:
+    ended = command("doctor", *options, "--json", env=environment)
     by_check: dict[str, list[str]] = {}
     for finding in json.loads(ended.stdout):
         by_check.setdefault(finding["check"], []).append(finding["status"])
@@ -35,56 +36,58 @@ def findings(gnomon: Gnomon, *options: str, **environment: str) -> tuple[int, di
     return ended.returncode, by_check
 
 
-def test_the_doctor_finds_what_is_wrong(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
+def test_the_doctor_finds_what_is_wrong(
+    gnomon: Gnomon, command: Command, broker: str, stream_name: str, database_url: str
+) -> None:
     options = arguments(broker, stream_name, database_url)
     checked = [*options[:4], *options[6:]]
     logs = make_logs(broker, stream_name)
     logs.capture(40)
     logs.score()
     assert gnomon.run("join", *options, "--drain").returncode == 0
-    status, found = findings(gnomon, *checked)
+    status, found = findings(command, *checked)
     assert status == 0, found
     assert (found["ledger"], found["labels"]) == (["ok"], ["ok"])
     with psycopg.connect(database_url) as connection:
         connection.execute("delete from gnomon.pairs where source_partition = 2 and source_offset = 3")
         connection.execute(EARLY_LABELS)
-    status, found = findings(gnomon, *checked)
+    status, found = findings(command, *checked)
     assert status == 1
     assert (found["ledger"], found["labels"]) == (["failed"], ["note"])
-    assert "3 requests have a label observed before their capture" in gnomon.run("doctor", *checked).stdout
+    assert "3 requests have a label observed before their capture" in command("doctor", *checked).stdout
 
 
-def test_the_doctor_says_what_is_missing(gnomon: Gnomon, mock_bootstrap: str, empty_database_url: str) -> None:
+def test_the_doctor_says_what_is_missing(command: Command, mock_bootstrap: str, empty_database_url: str) -> None:
     options = ("--stream", "nosuch", "--database-url", empty_database_url)
-    status, found = findings(gnomon, *options, "--bootstrap-servers", mock_bootstrap)
+    status, found = findings(command, *options, "--bootstrap-servers", mock_bootstrap)
     assert status == 1
     assert found["migrations"] == ["failed"]
     assert len(found["sandbox"]) == 8
     assert set(found["sandbox"]) <= {"ok", "note"}
     assert set(found["topics"]) == {"failed"}
-    status, found = findings(gnomon, *options, "--bootstrap-servers", "127.0.0.1:1", GNOMON_KAFKA__TIMEOUT_SECONDS="1")
+    status, found = findings(command, *options, "--bootstrap-servers", "127.0.0.1:1", GNOMON_KAFKA__TIMEOUT_SECONDS="1")
     assert status == 3
     assert found["broker"] == ["unreachable"]
 
 
-def test_a_remedy_stands_on_a_line_of_its_own(gnomon: Gnomon) -> None:
-    asked = gnomon.run("doctor", "--bootstrap-servers", "127.0.0.1:1", env={"GNOMON_KAFKA__TIMEOUT_SECONDS": "1"})
+def test_a_remedy_stands_on_a_line_of_its_own(command: Command) -> None:
+    asked = command("doctor", "--bootstrap-servers", "127.0.0.1:1", env={"GNOMON_KAFKA__TIMEOUT_SECONDS": "1"})
     assert asked.returncode == 3
     assert "no database_url is configured\n             -> give --database-url to check it\n" in asked.stdout
     assert "\\x0a" not in asked.stdout
 
 
 @pytest.fixture
-def stream(gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str) -> "Stream":
+def stream(gnomon: Gnomon, command: Command, kafka_bootstrap: str, stream_name: str, database_url: str) -> "Stream":
     """A stream on real Kafka, joined to its end."""
-    return Stream(gnomon, kafka_bootstrap, stream_name, database_url)
+    return Stream(gnomon, command, kafka_bootstrap, stream_name, database_url)
 
 
 class Stream:
     """A joined stream, ways to damage it, and the doctor's findings."""
 
-    def __init__(self, gnomon: Gnomon, bootstrap: str, name: str, url: str) -> None:
-        self.gnomon = gnomon
+    def __init__(self, gnomon: Gnomon, command: Command, bootstrap: str, name: str, url: str) -> None:
+        self.command = command
         self.options = arguments(bootstrap, name, url)
         self.url = url
         self.logs = make_logs(bootstrap, name)
@@ -105,7 +108,7 @@ class Stream:
 
     def doctor(self, *more: str) -> tuple[int, set[tuple[str, str, str]]]:
         """Return the exit status, and (check, status, text) of all findings that are not ok."""
-        ended = self.gnomon.run("doctor", *self.options[:4], *self.options[6:], *more, "--json")
+        ended = self.command("doctor", *self.options[:4], *self.options[6:], *more, "--json")
         found = json.loads(ended.stdout)
         assert all(finding["remedy"] for finding in found if finding["status"] != "ok")
         return ended.returncode, {(f["check"], f["status"], f["text"]) for f in found if f["status"] != "ok"}
@@ -164,7 +167,7 @@ def test_partitions_are_looked_at(stream: Stream) -> None:
     _, found = stream.doctor()
     (text,) = [text for check, _, text in found if check == "partitions" and "past retention" in text]
     assert text.startswith("1 past retention: pairs_")
-    assert stream.gnomon.run("db", "maintain", "--database-url", stream.url).returncode == 0
+    assert stream.command("db", "maintain", "--database-url", stream.url).returncode == 0
     _, found = stream.doctor()
     assert not [text for check, _, text in found if check == "partitions"]
 

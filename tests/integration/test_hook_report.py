@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from tests.support.command import Command
 from tests.support.hook_processes import BUFFER_BYTES
 from tests.support.live_stream import await_sealed, sum_model
 from tests.support.score_command import prepare, start
@@ -33,15 +34,15 @@ def killed_run(bootstrap: str, stream: str, ledger: Path) -> int:
     return int.from_bytes(ledger.read_bytes()[:8], "little")
 
 
-def report(gnomon: Gnomon, database_url: str, stream: str) -> dict[str, dict[str, Any]]:
+def report(command: Command, database_url: str, stream: str) -> dict[str, dict[str, Any]]:
     """Return the report's rows by service."""
-    told = gnomon.run("report", "producers", "--stream", stream, "--database-url", database_url, "--format", "json")
+    told = command("report", "producers", "--stream", stream, "--database-url", database_url, "--format", "json")
     assert told.returncode == 0, told.stderr
     return {row["service"]: row for row in json.loads(told.stdout)["rows"]}
 
 
 def test_gaps_and_an_unclean_end_are_shown(
-    gnomon: Gnomon, mock_bootstrap: str, stream_name: str, database_url: str, tmp_path: Path
+    gnomon: Gnomon, command: Command, mock_bootstrap: str, stream_name: str, database_url: str, tmp_path: Path
 ) -> None:
     prepare(gnomon, mock_bootstrap, stream_name)
     tap = make_tap(mock_bootstrap, stream_name, service="lossy")
@@ -56,19 +57,19 @@ def test_gaps_and_an_unclean_end_are_shown(
     await_sealed(mock_bootstrap, stream_name, DEPLOYMENT, arrived)
     assert scorer.terminate(12) == 0
     where = ("--stream", stream_name, "--bootstrap-servers", mock_bootstrap, "--database-url", database_url, "--drain")
-    for command in (("join", "--deployment", DEPLOYMENT), ("labels", "consume")):
-        ended = gnomon.run(*command, *where, timeout=60)
+    for service in (("join", "--deployment", DEPLOYMENT), ("labels", "consume")):
+        ended = gnomon.run(*service, *where, timeout=60)
         assert ended.returncode == 0, ended.stderr
     with psycopg.connect(database_url) as connection:  # a busy machine may need a minute for this
         connection.execute("update gnomon.producer_tallies set last_captured_at = now()")
     # It may still be running. A partition may have received the later part of its captures and another nothing.
-    assert report(gnomon, database_url, stream_name)["hook_processes.py"]["status"] in ("ok", "captures were lost")
+    assert report(command, database_url, stream_name)["hook_processes.py"]["status"] in ("ok", "captures were lost")
     with psycopg.connect(database_url) as connection:
         connection.execute("update gnomon.producer_reports set reported_at = reported_at - interval '2 minutes'")
         connection.execute(
             "update gnomon.producer_tallies set last_captured_at = last_captured_at - interval '2 minutes'"
         )
-    runs = report(gnomon, database_url, stream_name)
+    runs = report(command, database_url, stream_name)
     assert set(runs) == {"lossy", "hook_processes.py"}
     lossy, killed = runs["lossy"], runs["hook_processes.py"]
     # Two missing numbers, and a last one that only the closing report reveals.

@@ -9,6 +9,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.support.command import Command
 from tests.support.join_processes import arguments
 from tests.support.logs import CODECS, PRODUCER, START_US, Logs, label, make_logs
 from tests.support.servers.process import Gnomon
@@ -63,7 +64,7 @@ def test_versions_from_the_topic_are_kept_once(
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
-def test_a_file_is_loaded_whole_and_once(gnomon: Gnomon, database_url: str, tmp_path: Path, suffix: str) -> None:
+def test_a_file_is_loaded_whole_and_once(command: Command, database_url: str, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"labels.{suffix}"
     columns = {
         "id": ["007", "b", "c"],
@@ -85,7 +86,7 @@ def test_a_file_is_loaded_whole_and_once(gnomon: Gnomon, database_url: str, tmp_
             path.write_text("\n".join([",".join(columns), *text]))
     options = ["--map", "id=request_id", "--map", "late=value", "--map", "seen=observed_at"]
     for stored in (3, 0):
-        ended = gnomon.run(
+        ended = command(
             "labels", "load", str(path), *options, "--stream", "s", "--database-url", database_url, "--json"
         )
         assert ended.returncode == 0, ended.stderr
@@ -109,10 +110,12 @@ def test_a_file_is_loaded_whole_and_once(gnomon: Gnomon, database_url: str, tmp_
         ("", "cannot be read"),
     ],
 )
-def test_a_bad_file_is_refused_whole(gnomon: Gnomon, database_url: str, tmp_path: Path, text: str, words: str) -> None:
+def test_a_bad_file_is_refused_whole(
+    command: Command, database_url: str, tmp_path: Path, text: str, words: str
+) -> None:
     path = tmp_path / "labels.csv"
     path.write_text(text)
-    ended = gnomon.run("labels", "load", str(path), "--stream", "s", "--database-url", database_url)
+    ended = command("labels", "load", str(path), "--stream", "s", "--database-url", database_url)
     assert ended.returncode == 2
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
@@ -217,13 +220,13 @@ def test_the_watermark_is_that_of_the_slowest_partition_at_work(database_url: st
         assert watermark() == 9
 
 
-def test_a_load_says_what_matures_and_what_to_add(gnomon: Gnomon, database_url: str, tmp_path: Path) -> None:
+def test_a_load_says_what_matures_and_what_to_add(command: Command, database_url: str, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("request_id,observed_at,value\na,2024-01-01,1\n")
-    command = ("labels", "load", str(tmp_path / "labels.csv"), "--stream", "s", "--database-url", database_url)
-    bare = gnomon.run(*command)
+    load = ("labels", "load", str(tmp_path / "labels.csv"), "--stream", "s", "--database-url", database_url)
+    bare = command(*load)
     assert bare.returncode == 0, bare.stderr
     assert "no request is mature" in bare.stdout
     assert "--complete-until" in bare.stdout
-    whole = gnomon.run(*command, "--complete-until", "2024-01-05T12:00")
+    whole = command(*load, "--complete-until", "2024-01-05T12:00")
     assert "complete until 2024-01-05 12:00 UTC" in whole.stdout
     assert "1 day for requests before 2024-01-04 12:00" in whole.stdout

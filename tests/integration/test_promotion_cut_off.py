@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from mlflow import MlflowClient
+from tests.support.command import Command
 from tests.support.report_database import Database
 from tests.support.servers.process import Gnomon
 from tests.support.verdict_database import lenient, made
@@ -83,14 +84,14 @@ def recorded(db: Database) -> list[tuple[int, int | None]]:
     return db.connection.execute("select promotion_id, undoes from gnomon.promotions order by 1").fetchall()
 
 
-def cut_off(db: Database, gnomon: Gnomon, where: tuple[str, ...], moment: str, command: str = "promote") -> None:
+def cut_off(db: Database, gnomon: Gnomon, where: tuple[str, ...], moment: str, begun: str = "promote") -> None:
     """Start the command, kill it at the moment, and end its session, as a server does when it notices the death."""
     db.connection.execute(
         "create or replace function gnomon.wait() returns trigger language plpgsql as $$ begin"
         " perform pg_advisory_lock(4711); perform pg_sleep(600); return null; end $$"
     )
     db.connection.execute(MOMENTS[moment].encode())
-    running = gnomon.start(command, *where)
+    running = gnomon.start(begun, *where)
     deadline = time.monotonic() + 120
     session = (
         "select l.pid from pg_locks l join pg_database d on d.oid = l.database"
@@ -107,7 +108,13 @@ def cut_off(db: Database, gnomon: Gnomon, where: tuple[str, ...], moment: str, c
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("way", [flag, mlflow, script], ids=["flag", "mlflow", "command"])
 def test_a_promotion_that_is_killed_is_settled(
-    db: Database, gnomon: Gnomon, database_url: str, tmp_path: Path, way: Callable[[Path], Switch], moment: str
+    db: Database,
+    gnomon: Gnomon,
+    command: Command,
+    database_url: str,
+    tmp_path: Path,
+    way: Callable[[Path], Switch],
+    moment: str,
 ) -> None:
     switch = way(tmp_path)
     made(db, 14, plan=lenient(way_back=switch.way_back))
@@ -117,12 +124,12 @@ def test_a_promotion_that_is_killed_is_settled(
     cut_off(db, gnomon, where, moment)
     assert switch.challenger_is_live() is (moment == "after it acted")
     assert (recorded(db), settled(db)) == ([], {1: None})
-    for command in ("promote", "rollback"):
-        refused = gnomon.run(command, *where)
+    for either in ("promote", "rollback"):
+        refused = command(either, *where)
         assert refused.returncode == 1
         assert "promotion 1 of new was started by " in refused.stderr
         assert refused.stderr.endswith("if it was interrupted, run `gnomon promote --resume`\n")
-    resumed = gnomon.run("promote", *where, "--resume")
+    resumed = command("promote", *where, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     # The progress of a command cannot be read, so it is reverted.
     done = moment == "after it acted" and way is not script
@@ -131,32 +138,34 @@ def test_a_promotion_that_is_killed_is_settled(
         assert resumed.stdout == "promotion 1 of new was done, and is recorded now.\n"
         assert (recorded(db), settled(db)) == ([(1, None)], {1: "done"})
         assert db.value("select count(*) from gnomon.events where kind = 'promoted'") == 1
-        assert gnomon.run("rollback", *where).returncode == 0
+        assert command("rollback", *where).returncode == 0
         assert (recorded(db), switch.challenger_is_live()) == ([(1, None), (2, 1)], False)
     else:
         assert resumed.stdout == "promotion 1 of new was not done; the former model is live.\n"
         assert (recorded(db), settled(db)) == ([], {1: "undone"})
-        assert gnomon.run("promote", *where).returncode == 0
+        assert command("promote", *where).returncode == 0
         assert (recorded(db), switch.challenger_is_live()) == ([(2, None)], True)
-    none = gnomon.run("promote", *where, "--resume")
+    none = command("promote", *where, "--resume")
     assert (none.returncode, none.stderr) == (2, "gnomon: no promotion or rollback of stream s was interrupted\n")
 
 
 @pytest.mark.parametrize("way", [flag, script], ids=["flag", "command"])
 def test_a_rollback_that_is_killed_is_settled(
-    db: Database, gnomon: Gnomon, database_url: str, tmp_path: Path, way: Callable[[Path], Switch]
+    db: Database, gnomon: Gnomon, command: Command, database_url: str, tmp_path: Path, way: Callable[[Path], Switch]
 ) -> None:
     switch = way(tmp_path)
     made(db, 14, plan=lenient(way_back=switch.way_back))
     where = ("--database-url", database_url, "--stream", "s")
-    assert gnomon.run("promote", *where, "--override", "a test").returncode == 0
+    assert command("promote", *where, "--override", "a test").returncode == 0
     cut_off(db, gnomon, where, "after it acted", "rollback")
-    assert gnomon.run("promote", *where, "--resume").stdout == "rollback 2 of new was done, and is recorded now.\n"
+    assert command("promote", *where, "--resume").stdout == "rollback 2 of new was done, and is recorded now.\n"
     assert (recorded(db), settled(db)) == ([(1, None), (2, 1)], {1: "done", 2: "done"})
     assert not switch.challenger_is_live()
 
 
-def test_a_command_that_kills_its_parent(db: Database, gnomon: Gnomon, database_url: str, tmp_path: Path) -> None:
+def test_a_command_that_kills_its_parent(
+    db: Database, gnomon: Gnomon, command: Command, database_url: str, tmp_path: Path
+) -> None:
     live = tmp_path / "live"
     way = {
         "kind": "command",
@@ -166,25 +175,25 @@ def test_a_command_that_kills_its_parent(db: Database, gnomon: Gnomon, database_
     made(db, 14, plan=lenient(way_back=way))
     where = ("--database-url", database_url, "--stream", "s")
     assert gnomon.run("promote", *where, "--override", "a test").returncode == -signal.SIGKILL
-    assert gnomon.run("promote", *where, "--resume").returncode == 0
+    assert command("promote", *where, "--resume").returncode == 0
     assert (live.read_text(), recorded(db)) == ("former\n", [])
 
 
 def test_a_switch_that_stands_elsewhere_is_settled_by_hand(
-    db: Database, gnomon: Gnomon, database_url: str, tmp_path: Path
+    db: Database, gnomon: Gnomon, command: Command, database_url: str, tmp_path: Path
 ) -> None:
     switch = flag(tmp_path)
     made(db, 14, plan=lenient(way_back=switch.way_back))
     where = ("--database-url", database_url, "--stream", "s")
-    gnomon.run("verdict", *where)
+    command("verdict", *where)
     cut_off(db, gnomon, where, "before it acts")
     file = Path(switch.way_back["flag_file"])
     file.write_text(file.read_text().replace('"defaultVariant": "live"', '"defaultVariant": "third"'))
-    refused = gnomon.run("promote", *where, "--resume")
+    refused = command("promote", *where, "--resume")
     assert refused.returncode == 1
     assert "the switch is at " in refused.stderr
     assert refused.stderr.count("\n") == 1
-    alone = gnomon.run("promote", *where, "--outcome", "undone")
+    alone = command("promote", *where, "--outcome", "undone")
     assert (alone.returncode, alone.stdout) == (2, "")
-    assert gnomon.run("promote", *where, "--resume", "--outcome", "undone").returncode == 0
+    assert command("promote", *where, "--resume", "--outcome", "undone").returncode == 0
     assert settled(db) == {1: "undone"}

@@ -13,8 +13,9 @@ import psycopg
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.support.command import Command
 from tests.support.report_database import START, Database
-from tests.support.servers.process import COMMAND, Gnomon
+from tests.support.servers.process import COMMAND
 from tests.support.servers.shared import ROOT
 
 from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, BoundResult, metrics
@@ -43,7 +44,7 @@ def db(database_url: str) -> Iterator[Database]:
         yield made
 
 
-def test_bounds_are_met_broken_or_unknown(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_bounds_are_met_broken_or_unknown(command: Command, db: Database, database_url: str) -> None:
     bounds = {
         "predictions.per_hour[side=shadow,label=] > 0": (UNKNOWN, None, "ok"),
         "agreement.agreement >= 0.7": (BROKEN, 1 / 6, ""),
@@ -59,7 +60,7 @@ def test_bounds_are_met_broken_or_unknown(gnomon: Gnomon, db: Database, database
         "GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s", "GNOMON_REPORT__BOUNDS": json.dumps(list(bounds)),
     }  # fmt: skip
     arguments = ("report", "check", *HOUR, "--textfile", "out.prom")
-    ended = gnomon.run(*arguments, "--json", env=environment)
+    ended = command(*arguments, "--json", env=environment)
     assert ended.returncode == 1, ended.stderr
     found = {row["bound"]: row for row in json.loads(ended.stdout)}
     bounds["predictions.per_hour[side=shadow,label=] > 0"] = (UNKNOWN, None, "no number")
@@ -69,7 +70,8 @@ def test_bounds_are_met_broken_or_unknown(gnomon: Gnomon, db: Database, database
     for text, (_, value, _) in bounds.items():
         assert found[text]["value"] == (None if value is None else pytest.approx(value))
 
-    families = {family.name: family for family in text_string_to_metric_families((gnomon.cwd / "out.prom").read_text())}
+    written = (command.cwd / "out.prom").read_text()
+    families = {family.name: family for family in text_string_to_metric_families(written)}
     states = {sample.labels["bound"]: sample for sample in families["gnomon_bound_state"].samples}
     expected = {text: {MET: 1.0, BROKEN: 0.0, UNKNOWN: -1.0}[state] for text, (state, _, _) in bounds.items()}
     assert {text: sample.value for text, sample in states.items()} == expected
@@ -77,12 +79,12 @@ def test_bounds_are_met_broken_or_unknown(gnomon: Gnomon, db: Database, database
     assert (labels["stream"], labels["deployment"], labels["role"]) == ("s", "new", "challenger")
     assert families["gnomon_bound_time_seconds"].samples[0].value > START.timestamp()
 
-    table = gnomon.run("report", "check", *HOUR, "--bound", "agreement.agreement >= 0.7", env=environment)
+    table = command("report", "check", *HOUR, "--bound", "agreement.agreement >= 0.7", env=environment)
     assert (table.returncode, "broken" in table.stdout, "0.166667" in table.stdout) == (1, True, True)
     fine = ("--bound", "predictions.lowest[side=shadow,label=] >= 0")
-    assert gnomon.run("report", "check", *HOUR, *fine, env=environment).returncode == 0
-    assert gnomon.run("report", "check", *fine, env=environment).returncode == 1  # of all time: -9
-    unknown = gnomon.run("report", "check", *fine, "--stream", "nowhere", env=environment)
+    assert command("report", "check", *HOUR, *fine, env=environment).returncode == 0
+    assert command("report", "check", *fine, env=environment).returncode == 1  # of all time: -9
+    unknown = command("report", "check", *fine, "--stream", "nowhere", env=environment)
     assert (unknown.returncode, "unknown stream" in unknown.stdout) == (1, True)
 
 
@@ -118,19 +120,19 @@ def test_a_watch_says_what_changes_and_outlives_its_database(db: Database, datab
         ("agreement.n > 1 if n > many", "'many' is not a number"),
     ],
 )
-def test_bad_bounds_are_one_line(gnomon: Gnomon, db: Database, database_url: str, text: str, words: str) -> None:
-    ended = gnomon.run("report", "check", "--stream", "s", "--bound", text, env={"GNOMON_DATABASE_URL": database_url})
+def test_bad_bounds_are_one_line(command: Command, db: Database, database_url: str, text: str, words: str) -> None:
+    ended = command("report", "check", "--stream", "s", "--bound", text, env={"GNOMON_DATABASE_URL": database_url})
     assert ended.returncode == 2
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
 
 
 def test_the_shipped_bounds_are_held_and_no_evidence_is_no_good_news(
-    gnomon: Gnomon, db: Database, database_url: str
+    command: Command, db: Database, database_url: str
 ) -> None:
     file = PROMETHEUS / "bounds.example.toml"
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"}
-    ended = gnomon.run("report", "check", "--config", file, "--json", env=environment)
+    ended = command("report", "check", "--config", file, "--json", env=environment)
     assert ended.returncode == 1, ended.stderr
     found = json.loads(ended.stdout)
     assert {row["bound"] for row in found} == set(load_settings(config=file).report.bounds)

@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
+from tests.support.command import Command
 from tests.support.drift_simulation import GROUPS, psi_of
 from tests.support.report_database import START, Database
-from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.reference.build import store
 from gnomon_consumer.reference.profile import profile
@@ -236,33 +236,33 @@ def test_nothing_to_compare_is_said(db: Database, value: float | None) -> None:
     assert all(math.isfinite(v) for v in numbers)
 
 
-def test_a_period_freezes_features_and_answers(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_a_period_freezes_features_and_answers(command: Command, db: Database, database_url: str) -> None:
     random = np.random.default_rng(2)
     db.add_pairs(pairs(random.normal(size=50).tolist(), ["CH"] * 50, [0.5] * 50))
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"}
-    built = gnomon.run("reference", "build", "2013-04-01..2013-05-01", "--name", "april", env=environment)
+    built = command("reference", "build", "2013-04-01..2013-05-01", "--name", "april", env=environment)
     assert (built.returncode, built.stdout) == (0, "reference april of s: 4 profiles frozen\n"), built.stderr
     rows = {
         r["feature"]: r
-        for r in json.loads(gnomon.run("report", "drift", "--format", "json", env=environment).stdout)["rows"]
+        for r in json.loads(command("report", "drift", "--format", "json", env=environment).stdout)["rows"]
     }
     assert set(rows) == {"amount", "country", "@live.value", "@shadow.value"}
     # The same pairs compared with themselves: no distance at all.
     assert all(row["psi"] == pytest.approx(0, abs=1e-12) for row in rows.values())
     assert rows["amount"]["ks"] == pytest.approx(0, abs=1e-12)
-    again = gnomon.run("reference", "build", "2013-04-01..2013-05-01", "--name", "april", env=environment)
+    again = command("reference", "build", "2013-04-01..2013-05-01", "--name", "april", env=environment)
     assert again.returncode == 2
     assert "april of s exists already and is frozen" in again.stderr
-    assert "april" in gnomon.run("reference", "list", env=environment).stdout
+    assert "april" in command("reference", "list", env=environment).stdout
 
 
-def test_files_of_training_data(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_files_of_training_data(command: Command, db: Database, database_url: str) -> None:
     table = pa.table({"amount": [1.0, 2.0, None], "country": ["CH", "DE", "CH"], "unrelated": [1, 2, 3]})
-    pyarrow.parquet.write_table(table, gnomon.cwd / "t.parquet")
-    pyarrow.csv.write_csv(table, gnomon.cwd / "t.csv")
+    pyarrow.parquet.write_table(table, command.cwd / "t.parquet")
+    pyarrow.csv.write_csv(table, command.cwd / "t.csv")
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"}
     for file in ("t.parquet", "t.csv"):
-        built = gnomon.run("reference", "build", file, "--name", file, env=environment)
+        built = command("reference", "build", file, "--name", file, env=environment)
         assert built.stdout == f"reference {file} of s: 2 profiles frozen\n", built.stderr
     rows = db.connection.execute(
         "select n, null_share, points, categories from gnomon.reference_profiles order by name, feature"
@@ -282,12 +282,12 @@ def test_files_of_training_data(gnomon: Gnomon, db: Database, database_url: str)
     ],
 )
 def test_bad_sources_are_one_line(
-    gnomon: Gnomon, db: Database, database_url: str, source: str, content: str | None, words: str
+    command: Command, db: Database, database_url: str, source: str, content: str | None, words: str
 ) -> None:
     if content is not None:
-        (gnomon.cwd / source).write_text(content)
+        (command.cwd / source).write_text(content)
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"}
-    ended = gnomon.run("reference", "build", source, env=environment)
+    ended = command("reference", "build", source, env=environment)
     assert ended.returncode == 2, ended.stderr
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) == 1

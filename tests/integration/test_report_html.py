@@ -15,9 +15,9 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
+from tests.support.command import Command
 from tests.support.page_reader import PageReader, said
 from tests.support.report_database import START, Database, sample
-from tests.support.servers.process import Gnomon
 from tests.support.servers.tools import tool
 
 from gnomon_consumer.reports import Question, ask
@@ -48,15 +48,15 @@ def fill(db: Database) -> None:
     db.add_labels([label for label in drawn.labels() if label["request_id"] != "r0"], START.replace(month=6))
 
 
-def made(gnomon: Gnomon, url: str, *arguments: str) -> str:
-    ended = gnomon.run("report", "html", "-o", "r.html", "--stream", "s", *arguments, env={"GNOMON_DATABASE_URL": url})
+def made(command: Command, url: str, *arguments: str) -> str:
+    ended = command("report", "html", "-o", "r.html", "--stream", "s", *arguments, env={"GNOMON_DATABASE_URL": url})
     assert ended.returncode == 0, ended.stderr
-    return (gnomon.cwd / "r.html").read_text(encoding="utf-8")
+    return (command.cwd / "r.html").read_text(encoding="utf-8")
 
 
-def test_the_page_stands_alone_and_says_the_reports_numbers(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_the_page_stands_alone_and_says_the_reports_numbers(command: Command, db: Database, database_url: str) -> None:
     fill(db)
-    text = made(gnomon, database_url)
+    text = made(command, database_url)
     page = PageReader(text)
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "iframe", "object", "img"}
@@ -106,10 +106,10 @@ CONES = (
 )
 
 
-def test_it_can_be_read_by_everybody(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_it_can_be_read_by_everybody(command: Command, db: Database, database_url: str) -> None:
     """Headings in order, tables with captions and scopes, pictures with names, colours that all can distinguish."""
     fill(db)
-    text = made(gnomon, database_url)
+    text = made(command, database_url)
     page = PageReader(text)
     assert page.all("html")[0]["lang"] == "en"
     assert [level for level, _ in page.headings].count(1) == 1
@@ -153,10 +153,10 @@ def test_it_can_be_read_by_everybody(gnomon: Gnomon, db: Database, database_url:
                 assert np.linalg.norm(np.array(cones) @ (ours - theirs)) > 0.2
 
 
-def test_one_challenger_and_a_period(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_one_challenger_and_a_period(command: Command, db: Database, database_url: str) -> None:
     fill(db)
     db.add_deployment("unasked")
-    text = made(gnomon, database_url, "--deployment", "new", "--since", "2013-04-02", "--segment", "origin=J&K")
+    text = made(command, database_url, "--deployment", "new", "--since", "2013-04-02", "--segment", "origin=J&K")
     assert "from 2013-04-02 00:00 UTC" in text
     assert "only origin = J&amp;K" in text
     assert "other" not in re.sub(r"<style>.*</style>", "", text, flags=re.DOTALL).replace("others", "").replace(
@@ -169,18 +169,18 @@ def test_one_challenger_and_a_period(gnomon: Gnomon, db: Database, database_url:
     [((), "no challenger on this stream yet"), (("--deployment", "nope"), "unknown deployment")],
 )
 def test_a_bare_stream_says_so(
-    gnomon: Gnomon, db: Database, database_url: str, arguments: tuple[str, ...], words: str
+    command: Command, db: Database, database_url: str, arguments: tuple[str, ...], words: str
 ) -> None:
     db.add_deployment("control", "control")
-    text = made(gnomon, database_url, *arguments)
+    text = made(command, database_url, *arguments)
     assert "No verdict yet" in text
     assert words in text
     assert "nan" not in text.lower().replace("dominant", "")
 
 
-def test_a_challenger_without_pairs_or_labels(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_a_challenger_without_pairs_or_labels(command: Command, db: Database, database_url: str) -> None:
     db.add_deployment("new")
-    text = made(gnomon, database_url)
+    text = made(command, database_url)
     assert "There is no evidence either." in text
     # The reason for a missing number: agreement and errors, latency, coverage.
     words = re.search(r'<ul class="cards[^"]*">(.*?)</ul>', text, re.DOTALL)
@@ -192,7 +192,7 @@ def test_a_challenger_without_pairs_or_labels(gnomon: Gnomon, db: Database, data
     assert "no control" in text
 
 
-def test_of_several_classes_each_is_shown(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_of_several_classes_each_is_shown(command: Command, db: Database, database_url: str) -> None:
     """By class, the means first; no column of differences if no answer is a number; why a point has no line."""
     drawn, classes = sample(np.random.default_rng(2), n=300), ("bronze", "gold", "silver")
     bare_answer = {"live_value": None, "shadow_value": None}
@@ -203,7 +203,7 @@ def test_of_several_classes_each_is_shown(gnomon: Gnomon, db: Database, database
     ])  # fmt: skip
     db.add_labels([{**label, "value": None, "label": classes[i % 3]} for i, label in enumerate(drawn.labels())],
                   START.replace(month=6))  # fmt: skip
-    text = made(gnomon, database_url)
+    text = made(command, database_url)
     page = PageReader(text)
     lines = page.table("Each class against the truth, labels within 1 day")
     assert lines[0][:3] == ["class", "measure", "difference"]
@@ -221,12 +221,12 @@ def test_of_several_classes_each_is_shown(gnomon: Gnomon, db: Database, database
     assert "A point without a line: too little varies there for an interval" in text
 
 
-def test_an_unknown_stream_and_an_unwritable_file(gnomon: Gnomon, database_url: str) -> None:
+def test_an_unknown_stream_and_an_unwritable_file(command: Command, database_url: str) -> None:
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "nowhere"}
-    ended = gnomon.run("report", "html", "-o", "r.html", env=environment)
+    ended = command("report", "html", "-o", "r.html", env=environment)
     assert ended.returncode == 0
-    assert "unknown stream" in (gnomon.cwd / "r.html").read_text()
-    refused = gnomon.run("report", "html", "-o", "missing/r.html", env=environment)
+    assert "unknown stream" in (command.cwd / "r.html").read_text()
+    refused = command("report", "html", "-o", "missing/r.html", env=environment)
     assert refused.returncode == 2
     assert refused.stderr.splitlines() == ["gnomon: --output missing/r.html: No such file or directory"]
 
@@ -254,11 +254,11 @@ def browser() -> str:
     return tool("chromium", "chromium-browser", "google-chrome", package="chromium")
 
 
-def test_the_first_screen_in_a_browser(gnomon: Gnomon, db: Database, database_url: str, browser: str) -> None:
+def test_the_first_screen_in_a_browser(command: Command, db: Database, database_url: str, browser: str) -> None:
     """Light and dark differ, the cards and both series' colours are there, nothing overflows to the right."""
     fill(db)
-    made(gnomon, database_url)
-    page = gnomon.cwd / "r.html"
+    made(command, database_url)
+    page = command.cwd / "r.html"
     light = screenshot(browser, page, "--blink-settings=preferredColorScheme=1")
     dark = screenshot(browser, page, "--blink-settings=preferredColorScheme=0")
     assert light.shape[:2] == dark.shape[:2] == (900, 1000)
@@ -274,7 +274,7 @@ def test_the_first_screen_in_a_browser(gnomon: Gnomon, db: Database, database_ur
     # The margin right of the column is empty, also on a phone, where tables and pictures scroll by themselves.
     assert (light[:, -8:] > 0.99).all()
     # Chromium's windows are at least 500 wide, so a phone is a narrow frame in one.
-    frame = gnomon.cwd / "phone.html"
+    frame = command.cwd / "phone.html"
     frame.write_text(f'<body style="margin:0;background:#fff"><iframe src="{page.name}" width="390" height="900"'
                      ' style="border:0"></iframe>')  # fmt: skip
     phone = screenshot(browser, frame, "--blink-settings=preferredColorScheme=1")
@@ -288,13 +288,13 @@ def bare(text: str) -> str:
 
 
 def test_on_paper_it_is_light_and_no_table_is_cut(
-    gnomon: Gnomon, db: Database, database_url: str, browser: str
+    command: Command, db: Database, database_url: str, browser: str
 ) -> None:
     """Printed with a preference for dark: still light paper, folded parts open, tables and rows whole."""
     fill(db)
-    reader = PageReader(made(gnomon, database_url))
-    pdf = gnomon.cwd / "r.pdf"
-    browse(browser, gnomon.cwd / "r.html", "--blink-settings=preferredColorScheme=0", "--no-pdf-header-footer",
+    reader = PageReader(made(command, database_url))
+    pdf = command.cwd / "r.pdf"
+    browse(browser, command.cwd / "r.html", "--blink-settings=preferredColorScheme=0", "--no-pdf-header-footer",
            f"--print-to-pdf={pdf}")  # fmt: skip
     to_picture, to_text = (tool(name, package="poppler-utils") for name in ("pdftoppm", "pdftotext"))
     subprocess.run([to_picture, "-r", "30", "-png", pdf, pdf.with_suffix("")], check=True)
@@ -329,11 +329,11 @@ RECEIVE = """<body><iframe src="measured.html" width="390" height="900" style="b
 
 
 def test_on_a_phone_wide_tables_scroll_in_their_own_box(
-    gnomon: Gnomon, db: Database, database_url: str, browser: str
+    command: Command, db: Database, database_url: str, browser: str
 ) -> None:
     fill(db)
-    (gnomon.cwd / "measured.html").write_text(made(gnomon, database_url).replace("</body>", f"{MEASURE}</body>"))
-    frame = gnomon.cwd / "phone.html"
+    (command.cwd / "measured.html").write_text(made(command, database_url).replace("</body>", f"{MEASURE}</body>"))
+    frame = command.cwd / "phone.html"
     frame.write_text(RECEIVE)
     document = browse(browser, frame, "--virtual-time-budget=5000", "--dump-dom")
     found = re.search(r'<pre id="said">(.+?)</pre>', document)

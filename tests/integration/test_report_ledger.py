@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.command import Command
 from tests.support.report_database import START, Database, sample
-from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Question, ask
 
@@ -152,13 +152,13 @@ def test_coverage_says_why_not_all_was_sampled(db: Database) -> None:
     }
 
 
-def test_the_command_prints_every_report(db: Database, database_url: str, gnomon: Gnomon) -> None:
+def test_the_command_prints_every_report(db: Database, database_url: str, command: Command) -> None:
     s = sample(np.random.default_rng(1))
     db.add_pairs(s.rows())
     window(db, 0, 0, 400)
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s", "COLUMNS": "100"}
     for form in ("table", "json", "csv"):
-        done = gnomon.run("report", "agreement", "--format", form, env=environment)
+        done = command("report", "agreement", "--format", form, env=environment)
         assert (done.returncode, done.stderr) == (0, "")
         if form == "json":
             (row,) = json.loads(done.stdout)["rows"]
@@ -168,20 +168,20 @@ def test_the_command_prints_every_report(db: Database, database_url: str, gnomon
         else:
             assert max(map(len, done.stdout.splitlines())) <= 100
             assert "kappa" in done.stdout
-    assert gnomon.run("report", "ledger", "--stream", "nowhere", env=environment).stdout.count("unknown stream") == 1
+    assert command("report", "ledger", "--stream", "nowhere", env=environment).stdout.count("unknown stream") == 1
 
 
-def test_wrong_questions_are_usage_errors(database_url: str, gnomon: Gnomon) -> None:
+def test_wrong_questions_are_usage_errors(database_url: str, command: Command) -> None:
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"}
     for arguments, said in (
         (("agreement", "--since", "yesterday"), "is not a valid time"),
         (("agreement", "--segment", "origin"), "not key=value"),
         (("agreement", "--time-zone", "Mars/Base"), 'time zone "Mars/Base" not recognized'),
     ):
-        done = gnomon.run("report", *arguments, env=environment)
+        done = command("report", *arguments, env=environment)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
         assert said in done.stderr
-    gone = gnomon.run("report", "ledger", env=environment | {"GNOMON_DATABASE_URL": "postgresql://127.0.0.1:1/x"})
+    gone = command("report", "ledger", env=environment | {"GNOMON_DATABASE_URL": "postgresql://127.0.0.1:1/x"})
     assert (gone.returncode, len(gone.stderr.splitlines())) == (3, 1)
 
 

@@ -1,6 +1,7 @@
 """An estimate is known no better than the rows that it depends on; names of answers that are neither class."""
 
 from datetime import timedelta
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,46 @@ def test_an_area_is_known_no_better_than_its_rarer_class(db: Database, positives
     assert expected.t > reach(positives - 1) * 0.99
     high = min(difference["estimate"] + expected.t * expected.together, 1)
     assert difference["high"] == pytest.approx(high, rel=1e-9)
+    alone = spread(sides[1], np.full(N, -1), day, truth == 1)
+    assert row["standard_error"] == pytest.approx(alone.together, rel=1e-9)
+    area, sizes = np.array([row["estimate"]]), (positives, N - positives)
+    found = area_intervals(db, area, np.array([alone.together**2]), sizes, alone.t)
+    assert (row["low"], row["high"]) == pytest.approx(found[0], rel=1e-9)
+
+
+def area_intervals(
+    db: Database, areas: np.ndarray, variances: np.ndarray, sizes: tuple[int, int], t: float
+) -> list[tuple[float, float]]:
+    """Return the interval of each area of so many positives and negatives, of equal weight and without clusters."""
+    return db.connection.execute(
+        "select i.low, i.high from unnest(%s::float8[], %s::float8[]) with ordinality r(area, variance, at)"
+        " cross join lateral gnomon_estimators.interval95('share', r.area,"
+        " gnomon_estimators.area_variance(r.area, r.variance, %s, %s, %s), %s, %s, %s, 1) i order by r.at",
+        [areas.tolist(), variances.tolist(), *sizes, sizes[0], sum(sizes), t, sizes[0]],
+    ).fetchall()
+
+
+@pytest.mark.parametrize("area", [0.8, 0.9, 0.95, 0.98, 0.99])
+@pytest.mark.parametrize("sizes", [(10, 300), (20, 300), (50, 1000)])
+def test_intervals_of_large_areas_of_few_positives_cover(db: Database, area: float, sizes: tuple[int, int]) -> None:
+    """Normal scores, 1,000 populations: DeLong's variance alone would cover 89 to 92% of the larger areas."""
+    random, (positives, negatives), populations = np.random.default_rng(31), sizes, 1000
+    above = random.normal(np.sqrt(2) * NormalDist().inv_cdf(area), 1, (populations, positives))
+    below = random.normal(0, 1, (populations, negatives))
+    won = above[:, :, None] > below[:, None, :]
+    by_positive, by_negative = won.mean(2), won.mean(1)
+    found = by_positive.mean(1)
+    variances = by_positive.var(1, ddof=1) / positives + by_negative.var(1, ddof=1) / negatives
+    some = variances > 1e-12  # the others have no interval
+    intervals = np.array(area_intervals(db, found[some], variances[some], sizes, reach(positives - 1)))
+    covered = ((intervals[:, 0] <= area) & (area <= intervals[:, 1])).mean()
+    assert covered >= 0.935, covered
+
+
+def test_the_interval_of_many_positives_has_delongs_width(db: Database) -> None:
+    area, variance, sizes = np.array([0.98]), np.array([3e-6]), (2000, 40_000)
+    low, high = area_intervals(db, area, variance, sizes, reach(sizes[0] - 1))[0]
+    assert high - low == pytest.approx(2 * reach(sizes[0] - 1) * np.sqrt(3e-6), rel=0.02)
 
 
 def test_a_ratio_is_known_no_better_than_its_denominator(db: Database) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import psycopg
 import pytest
 from benchmarks.harness import traffic
+from tests.support.command import Command
 from tests.support.report_database import ROLLUP, START, Database, sample
-from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Question, ask
 
@@ -119,7 +119,7 @@ def test_feature_state_shows_another_dictionary_and_a_cold_cache(db: Database) -
     assert other["status"] == "the two sides read different feature dictionaries"
 
 
-def test_predictions_and_the_bounds_on_them(db: Database, database_url: str, gnomon: Gnomon) -> None:
+def test_predictions_and_the_bounds_on_them(db: Database, database_url: str, command: Command) -> None:
     s = sample(np.random.default_rng(9), 200)
     broken = s.rows()[0] | {
         "inclusion_probability": 1.0,
@@ -139,7 +139,7 @@ def test_predictions_and_the_bounds_on_them(db: Database, database_url: str, gno
 
     def check(*bounds: str, **more: str) -> tuple[int, list[dict[str, Any]], str]:
         arguments = [part for bound in bounds for part in ("--bound", bound)]
-        done = gnomon.run("report", "check", "--json", *arguments, env=environment | more)
+        done = command("report", "check", "--json", *arguments, env=environment | more)
         return done.returncode, json.loads(done.stdout or "[]"), done.stderr
 
     kept = ["predictions.highest[side=shadow,label=] <= 1", "agreement.n >= 200", "predictions.share[label=late] > 0.1"]

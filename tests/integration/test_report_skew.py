@@ -18,9 +18,9 @@ import pyarrow.parquet
 import pytest
 from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
+from tests.support.command import Command
 from tests.support.estimators import reach, small
 from tests.support.report_database import START, Database, to_ten_digits
-from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.reference.build import store
 from gnomon_consumer.reference.profile import profile
@@ -88,9 +88,9 @@ def db(database_url: str, bank: Bank) -> Iterator[Database]:
         yield made
 
 
-def skew(gnomon: Gnomon, url: str, file: str, *options: str) -> dict[str, dict[str, Any]]:
+def skew(command: Command, url: str, file: str, *options: str) -> dict[str, dict[str, Any]]:
     environment = {"GNOMON_DATABASE_URL": url, "GNOMON_STREAM": "s"}
-    ended = gnomon.run("report", "skew", file, "--format", "json", *options, env=environment)
+    ended = command("report", "skew", file, "--format", "json", *options, env=environment)
     assert ended.returncode == 0, ended.stderr
     return {row["feature"]: row for row in json.loads(ended.stdout)["rows"]}
 
@@ -111,15 +111,15 @@ def together(by_row: float, by_cluster: float, by_day: float) -> float:
 
 
 def test_a_shifted_column_shows_here_and_nowhere_else(
-    gnomon: Gnomon, db: Database, database_url: str, bank: Bank
+    command: Command, db: Database, database_url: str, bank: Bank
 ) -> None:
     frozen = [profile("balance", "numeric", bank.balance.tolist(), bank.weight)]
     store(db.connection, "s", "training", "test", {"": frozen})
     drift = {row["feature"]: row for row in ask(db.connection, "drift", Question("s")).rows}
     assert drift["balance"]["status"] == "ok"
 
-    pyarrow.parquet.write_table(bank.recomputed(), gnomon.cwd / "batch.parquet")
-    found = skew(gnomon, database_url, "batch.parquet")
+    pyarrow.parquet.write_table(bank.recomputed(), command.cwd / "batch.parquet")
+    found = skew(command, database_url, "batch.parquet")
     assert list(found) == ["balance", "age", "branch"]  # the worst first
     row, kept = found["balance"], slice(0, ROWS - 10)
     w, cluster, day = bank.weight[kept], bank.cluster[kept], bank.day[kept]
@@ -151,27 +151,27 @@ def test_a_shifted_column_shows_here_and_nowhere_else(
 
 
 def test_every_format_gives_the_same_rows_and_a_table_counts_who_met_nobody(
-    gnomon: Gnomon, db: Database, database_url: str, bank: Bank
+    command: Command, db: Database, database_url: str, bank: Bank
 ) -> None:
     table = bank.recomputed()
-    pyarrow.parquet.write_table(table, gnomon.cwd / "batch.parquet")
-    pyarrow.csv.write_csv(table, gnomon.cwd / "batch.csv")
+    pyarrow.parquet.write_table(table, command.cwd / "batch.parquet")
+    pyarrow.csv.write_csv(table, command.cwd / "batch.csv")
     lines = "".join(json.dumps(row) + "\n" for row in table.to_pylist())
-    (gnomon.cwd / "batch.jsonl").write_text(lines, encoding="utf-8")
+    (command.cwd / "batch.jsonl").write_text(lines, encoding="utf-8")
     options = ("--segment", "half=first", "--since", "2013-04-02")
-    expected = skew(gnomon, database_url, "batch.parquet", *options)
+    expected = skew(command, database_url, "batch.parquet", *options)
     assert 0 < expected["age"]["n"] < ROWS / 2
     for file in ("batch.csv", "batch.jsonl"):
-        assert to_ten_digits(skew(gnomon, database_url, file, *options)) == to_ten_digits(expected)
+        assert to_ten_digits(skew(command, database_url, file, *options)) == to_ten_digits(expected)
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "s"}
-    shown = gnomon.run("report", "skew", "batch.csv", env=environment).stdout
+    shown = command("report", "skew", "batch.csv", env=environment).stdout
     assert "10 pairs are not in the file; 3 rows of the file have no pair" in shown
     assert "balance" in shown
-    rows = gnomon.run("report", "skew", "batch.csv", "--format", "csv", env=environment).stdout
+    rows = command("report", "skew", "batch.csv", "--format", "csv", env=environment).stdout
     assert [row["feature"] for row in csv.DictReader(io.StringIO(rows))] == ["balance", "age", "branch"]
 
 
-def test_missing_nan_and_huge_values_and_the_tolerance(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_missing_nan_and_huge_values_and_the_tolerance(command: Command, db: Database, database_url: str) -> None:
     live = [1.0, None, float("nan"), float("inf"), 1e308, 100.0, float("nan")]
     file = [1.0, 2.0, float("nan"), float("inf"), -1e308, 100.5, None]
     db.connection.execute("delete from gnomon.pairs")
@@ -181,24 +181,24 @@ def test_missing_nan_and_huge_values_and_the_tolerance(gnomon: Gnomon, db: Datab
     ])  # fmt: skip
     pyarrow.parquet.write_table(
         pa.table({"request_id": [str(i).zfill(3) for i in range(7)], "balance": file, "branch": [None] * 7}),
-        gnomon.cwd / "f.parquet",
+        command.cwd / "f.parquet",
     )
-    found = skew(gnomon, database_url, "f.parquet")
+    found = skew(command, database_url, "f.parquet")
     balance = found["balance"]
     assert balance["mismatch"] == pytest.approx(4 / 7)  # missing, huge, 100.5, missing
     assert (balance["size"], balance["largest"], balance["example"]) == (0.5, 0.5, "005")
     assert found["branch"]["mismatch"] == 0  # an empty text is a missing one
-    close = skew(gnomon, database_url, "f.parquet", "--tolerance", "0.01", "--feature", "balance")
+    close = skew(command, database_url, "f.parquet", "--tolerance", "0.01", "--feature", "balance")
     assert (list(close), close["balance"]["mismatch"]) == (["balance"], pytest.approx(3 / 7))
     # Leading zeros of an identifier survive CSV.
-    (gnomon.cwd / "f.csv").write_text("request_id,balance\n000,1\n001,\n")
-    assert skew(gnomon, database_url, "f.csv")["balance"]["n"] == 2
-    nobody = (gnomon.cwd / "g.csv").write_text("request_id,balance\nnobody,1\n")
+    (command.cwd / "f.csv").write_text("request_id,balance\n000,1\n001,\n")
+    assert skew(command, database_url, "f.csv")["balance"]["n"] == 2
+    nobody = (command.cwd / "g.csv").write_text("request_id,balance\nnobody,1\n")
     assert nobody
-    row = skew(gnomon, database_url, "g.csv")["balance"]
+    row = skew(command, database_url, "g.csv")["balance"]
     assert (row["n"], row["mismatch"], row["only_live"], row["only_file"]) == (0, None, 7, 1)
     assert row["status"] == "no request of the file is among the pairs"
-    empty = skew(gnomon, database_url, "g.csv", "--since", "2014-01-01")["balance"]
+    empty = skew(command, database_url, "g.csv", "--since", "2014-01-01")["balance"]
     assert (empty["status"], empty["only_live"], empty["only_file"]) == ("no pair in this period", 0, 1)
 
 
@@ -237,9 +237,9 @@ def test_what_cannot_be_compared_is_named(
     assert str(refused.value).startswith(str(file))
 
 
-def test_a_bad_file_ends_with_status_2_and_one_line(gnomon: Gnomon, db: Database, database_url: str) -> None:
-    (gnomon.cwd / "a.csv").write_text("request_id,salary\n1,2\n")
-    ended = gnomon.run("report", "skew", "a.csv", "--stream", "s", env={"GNOMON_DATABASE_URL": database_url})
+def test_a_bad_file_ends_with_status_2_and_one_line(command: Command, db: Database, database_url: str) -> None:
+    (command.cwd / "a.csv").write_text("request_id,salary\n1,2\n")
+    ended = command("report", "skew", "a.csv", "--stream", "s", env={"GNOMON_DATABASE_URL": database_url})
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (
         "gnomon: a.csv: salary is not a feature of the stream (it has age, balance, branch, note);"

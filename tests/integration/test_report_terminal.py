@@ -11,8 +11,8 @@ import numpy as np
 import psycopg
 import pytest
 from rich.console import Console
+from tests.support.command import Command
 from tests.support.report_database import ROLLUP, START, Database, sample
-from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.reports import REPORTS, Answer, Question, ask
 from gnomon_consumer.reports.hints import hint
@@ -130,13 +130,13 @@ def test_what_is_not_there_names_what_is_or_what_brings_it(db: Database) -> None
         assert "`gnomon score` and `gnomon join`" in str(remark(name, "bare")), name
 
 
-def test_the_remark_goes_to_standard_error(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_the_remark_goes_to_standard_error(command: Command, db: Database, database_url: str) -> None:
     environment = {"GNOMON_DATABASE_URL": database_url, "GNOMON_STREAM": "nowhere"}
-    ended = gnomon.run("report", "errors", "--format", "json", env=environment)
+    ended = command("report", "errors", "--format", "json", env=environment)
     assert (ended.returncode, ended.stderr.strip()) == (0, "no stream nowhere; there is s")
     assert json.loads(ended.stdout)["rows"][0]["status"] == "unknown stream"
-    (gnomon.cwd / "a.csv").write_text("request_id,x\n1,2\n")
-    refused = gnomon.run("report", "skew", "a.csv", env=environment)
+    (command.cwd / "a.csv").write_text("request_id,x\n1,2\n")
+    refused = command("report", "skew", "a.csv", env=environment)
     assert (refused.returncode, refused.stderr.strip()) == (2, "gnomon: no stream nowhere; there is s")
 
 

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 from rich.console import Console
+from tests.support.command import Command
 from tests.support.page_reader import PageReader
 from tests.support.report_database import START, Database, roll_up
-from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.reports import Question, ask
 from gnomon_consumer.reports.tail import Look
@@ -99,11 +99,11 @@ def test_the_live_view_shows_the_difference(db: Database) -> None:
     assert "-0.693 ±0.061" in text
 
 
-def test_the_page_begins_with_the_difference(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_the_page_begins_with_the_difference(command: Command, db: Database, database_url: str) -> None:
     fill(db)
-    ended = gnomon.run("report", "html", "-o", "r.html", "--stream", "s", env={"GNOMON_DATABASE_URL": database_url})
+    ended = command("report", "html", "-o", "r.html", "--stream", "s", env={"GNOMON_DATABASE_URL": database_url})
     assert ended.returncode == 0, ended.stderr
-    text = (gnomon.cwd / "r.html").read_text(encoding="utf-8")
+    text = (command.cwd / "r.html").read_text(encoding="utf-8")
     page = PageReader(text)
     cards = [card for card in page.cards if card["title"] == "Shadow minus live, on average"]
     assert len(cards) == 2

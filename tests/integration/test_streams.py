@@ -6,29 +6,29 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from tests.support.command import Command
 from tests.support.report_database import START, Database, roll_up
-from tests.support.servers.process import Gnomon
 
 
-def shown(gnomon: Gnomon, url: str) -> dict[str, Any]:
-    done = gnomon.run("streams", "show", "--stream", "s", "--database-url", url, "--json")
+def shown(command: Command, url: str) -> dict[str, Any]:
+    done = command("streams", "show", "--stream", "s", "--database-url", url, "--json")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def test_before_the_first_join(gnomon: Gnomon, database_url: str) -> None:
+def test_before_the_first_join(command: Command, database_url: str) -> None:
     where = ("--stream", "s", "--database-url", database_url)
-    missing = gnomon.run("streams", "show", *where)
+    missing = command("streams", "show", *where)
     assert (missing.returncode, missing.stderr) == (2, "gnomon: no stream s; there is none yet\n")
-    done = gnomon.run(
+    done = command(
         "streams", "set", *where, "--task", "binary", "--positive", "late", "--negative", "on_time",
         "--horizon", "1 hour", "--horizon", "1 day", "--grace", "5 minutes", "--label-kind", "absence_is_negative",
         "--label-choice", "first", "--retention", "30 days", "--time-zone", "America/New_York", "--tolerance", "0.5",
         "--granularity", "day",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = shown(gnomon, database_url)
+    found = shown(command, database_url)
     assert (found["task"], found["positive_class"], found["negative_class"]) == ("binary", "late", "on_time")
     assert found["horizons"] == ["1 hour", "1 day"]
     assert (found["label_grace"], found["label_kind"], found["label_choice"]) == (
@@ -38,23 +38,23 @@ def test_before_the_first_join(gnomon: Gnomon, database_url: str) -> None:
         "30 days", "America/New_York", "day",
     )  # fmt: skip
     assert (found["value_tolerance"], found["relative_tolerance"]) == (0.5, 1e-5)
-    again = gnomon.run("streams", "set", *where, "--task", "binary")
+    again = command("streams", "set", *where, "--task", "binary")
     assert again.stdout == "s: nothing changed\n"
-    back = gnomon.run("streams", "set", *where, "--positive", "", "--negative", "", "--label-kind", "explicit",
+    back = command("streams", "set", *where, "--positive", "", "--negative", "", "--label-kind", "explicit",
                       "--task", "")  # fmt: skip
     assert back.returncode == 0, back.stderr
-    assert shown(gnomon, database_url)["task"] is None
+    assert shown(command, database_url)["task"] is None
 
 
-def test_the_file_declares_too_and_label_commands_store_it(gnomon: Gnomon, database_url: str) -> None:
-    (gnomon.cwd / "gnomon.toml").write_text(
+def test_the_file_declares_too_and_label_commands_store_it(command: Command, database_url: str) -> None:
+    (command.cwd / "gnomon.toml").write_text(
         f'stream = "s"\ndatabase_url = "{database_url}"\n[stream_settings]\ntask = "multiclass"\n'
         'classes = ["a", "b"]\nhorizons = ["2 hours"]\n'
     )
-    (gnomon.cwd / "labels.csv").write_text("request_id,observed_at,label\nr,2020-01-01,a\n")
-    loaded = gnomon.run("labels", "load", "labels.csv")
+    (command.cwd / "labels.csv").write_text("request_id,observed_at,label\nr,2020-01-01,a\n")
+    loaded = command("labels", "load", "labels.csv")
     assert loaded.returncode == 0, loaded.stderr
-    found = shown(gnomon, database_url)
+    found = shown(command, database_url)
     assert (found["task"], found["classes"], found["horizons"]) == ("multiclass", ["a", "b"], ["2 hours"])
 
 
@@ -82,9 +82,9 @@ def test_the_file_declares_too_and_label_commands_store_it(gnomon: Gnomon, datab
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(
-    gnomon: Gnomon, database_url: str, options: tuple[str, ...], complaint: str
+    command: Command, database_url: str, options: tuple[str, ...], complaint: str
 ) -> None:
-    done = gnomon.run("streams", "set", "--stream", "s", "--database-url", database_url, *options)
+    done = command("streams", "set", "--stream", "s", "--database-url", database_url, *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1
@@ -92,7 +92,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(
         assert connection.execute("select count(*) from gnomon.streams where task is not null").fetchone() == (0,)
 
 
-def test_a_new_tolerance_holds_for_the_rollups_too(gnomon: Gnomon, db: Database, database_url: str) -> None:
+def test_a_new_tolerance_holds_for_the_rollups_too(command: Command, db: Database, database_url: str) -> None:
     rng = np.random.default_rng(3)
     rows: list[dict[str, Any]] = [
         {"event_time": START, "live_value": 100.0, "shadow_value": 100.0 + float(x), "live_label": None,
@@ -103,7 +103,7 @@ def test_a_new_tolerance_holds_for_the_rollups_too(gnomon: Gnomon, db: Database,
     roll_up(db, rows)
     ask = "select agreement from report_v1.agreement('s', exact => %s)"
     for tolerance in ("1", "0.25"):
-        done = gnomon.run("streams", "set", "--stream", "s", "--database-url", database_url, "--tolerance", tolerance)
+        done = command("streams", "set", "--stream", "s", "--database-url", database_url, "--tolerance", tolerance)
         assert done.returncode == 0, done.stderr
         share = np.mean([abs(row["shadow_value"] - 100.0) <= float(tolerance) for row in rows])
         for exact in (True, False):
@@ -140,14 +140,14 @@ def test_float32_beside_float64_agrees_and_lists_are_ranked_by_their_scores(db: 
         assert row == (54, pytest.approx(52 / 54))
 
 
-def test_reports_take_the_hours_and_days_of_the_stream(db: Database, gnomon: Gnomon, database_url: str) -> None:
+def test_reports_take_the_hours_and_days_of_the_stream(db: Database, command: Command, database_url: str) -> None:
     """23:30 UTC is 18:30 in New York: the hour of a slice is the stream's, unless the command names a zone."""
     db.add_pairs([{"request_id": "r", "event_time": START.replace(hour=23, minute=30)}])
     where = ("--stream", "s", "--database-url", database_url)
-    assert gnomon.run("streams", "set", *where, "--time-zone", "America/New_York").returncode == 0
+    assert command("streams", "set", *where, "--time-zone", "America/New_York").returncode == 0
 
     def hours(*more: str) -> set[str]:
-        done = gnomon.run("report", "time-of-day", *where, "--format", "json", *more)
+        done = command("report", "time-of-day", *where, "--format", "json", *more)
         assert done.returncode == 0, done.stderr
         return {row["value"] for row in json.loads(done.stdout)["rows"] if row["n"]}
 

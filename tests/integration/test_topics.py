@@ -5,7 +5,8 @@ import socket
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource
-from tests.support.servers.process import Gnomon
+from tests.support.command import Command
+from tests.support.joined_database import wait_until
 
 
 def free_port() -> int:
@@ -15,8 +16,8 @@ def free_port() -> int:
         return port
 
 
-def create(gnomon: Gnomon, bootstrap: str, stream: str, *arguments: str) -> dict[str, tuple[int, str]]:
-    done = gnomon.run(
+def create(command: Command, bootstrap: str, stream: str, *arguments: str) -> dict[str, tuple[int, str]]:
+    done = command(
         "topics",
         "create",
         "--json",
@@ -32,11 +33,11 @@ def create(gnomon: Gnomon, bootstrap: str, stream: str, *arguments: str) -> dict
     return {row["topic"]: (row["partitions"], row["outcome"]) for row in json.loads(done.stdout)}
 
 
-def test_create_then_grow_on_kafka(gnomon: Gnomon, kafka_bootstrap: str, stream_name: str) -> None:
+def test_create_then_grow_on_kafka(command: Command, kafka_bootstrap: str, stream_name: str) -> None:
     def name(kind: str) -> str:
         return f"gnomon.{stream_name}.{kind}"
 
-    assert create(gnomon, kafka_bootstrap, stream_name, "--partitions", "3") == {
+    assert create(command, kafka_bootstrap, stream_name, "--partitions", "3") == {
         name("live"): (3, "created"),
         name("shadow.boost"): (3, "created"),
         name("labels"): (3, "created"),
@@ -45,12 +46,13 @@ def test_create_then_grow_on_kafka(gnomon: Gnomon, kafka_bootstrap: str, stream_
         name("dlq"): (3, "created"),
     }
     admin = AdminClient({"bootstrap.servers": kafka_bootstrap})
+    wait_until(lambda: admin.list_topics(timeout=10).topics.keys() >= {name("live"), name("dlq")})
     wanted = {"live": "delete", "shadow.boost": "delete", "labels": "delete", "schemas": "compact", "dlq": "delete"}
     resources = {kind: ConfigResource(ConfigResource.Type.TOPIC, name(kind)) for kind in wanted}
     described = admin.describe_configs(list(resources.values()))
     policies = {kind: described[item].result()["cleanup.policy"].value for kind, item in resources.items()}
     assert policies == wanted
-    grown = create(gnomon, kafka_bootstrap, stream_name, "--partitions", "6")
+    grown = create(command, kafka_bootstrap, stream_name, "--partitions", "6")
     assert grown[name("live")] == (6, "grown")
     assert grown[name("shadow.boost")] == (6, "grown")
     assert {kind: grown[name(kind)] for kind in ("labels", "schemas", "producers", "dlq")} == {
@@ -59,36 +61,35 @@ def test_create_then_grow_on_kafka(gnomon: Gnomon, kafka_bootstrap: str, stream_
         "producers": (1, "exists"),
         "dlq": (3, "exists"),
     }
-    shrunk = create(gnomon, kafka_bootstrap, stream_name, "--partitions", "2")
+    shrunk = create(command, kafka_bootstrap, stream_name, "--partitions", "2")
     assert shrunk[name("live")] == (6, "exists")
 
 
 @pytest.mark.parametrize("partitions", [2, 6])
 def test_another_deployment_never_grows_the_live_topic(
-    gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, partitions: int
+    command: Command, kafka_bootstrap: str, stream_name: str, partitions: int
 ) -> None:
-    create(gnomon, kafka_bootstrap, stream_name, "--partitions", str(partitions))
-    outcome = create(gnomon, kafka_bootstrap, stream_name, "--deployment", "new")
+    create(command, kafka_bootstrap, stream_name, "--partitions", str(partitions))
+    outcome = create(command, kafka_bootstrap, stream_name, "--deployment", "new")
     live = f"gnomon.{stream_name}.live"
     assert outcome.pop(f"gnomon.{stream_name}.shadow.new") == (partitions, "created")
     assert outcome[live] == (partitions, "exists")
     assert {result for _, result in outcome.values()} == {"exists"}
-    fewer = create(gnomon, kafka_bootstrap, stream_name, "--partitions", "1", "--deployment", "third")
+    fewer = create(command, kafka_bootstrap, stream_name, "--partitions", "1", "--deployment", "third")
     assert fewer[f"gnomon.{stream_name}.shadow.third"] == (partitions, "created"), "one for each live partition"
     assert fewer[live] == (partitions, "exists")
 
 
-def test_the_mock_only_gets_its_topics_touched(gnomon: Gnomon, mock_bootstrap: str, stream_name: str) -> None:
-    created = create(gnomon, mock_bootstrap, stream_name)
+def test_the_mock_only_gets_its_topics_touched(command: Command, mock_bootstrap: str, stream_name: str) -> None:
+    created = create(command, mock_bootstrap, stream_name)
     assert set(created.values()) == {(4, "touched")}
     assert f"gnomon.{stream_name}.shadow.boost" in created
 
 
-@pytest.mark.parametrize("command", [("topics", "create")])
-def test_a_missing_broker_is_status_3_and_one_line(gnomon: Gnomon, command: tuple[str, ...]) -> None:
+def test_a_missing_broker_is_status_3_and_one_line(command: Command) -> None:
     address = f"127.0.0.1:{free_port()}"
     environment = {"GNOMON_KAFKA__TIMEOUT_SECONDS": "1"}
-    done = gnomon.run(*command, "--stream", "s", "--bootstrap-servers", address, env=environment)
+    done = command("topics", "create", "--stream", "s", "--bootstrap-servers", address, env=environment)
     assert done.returncode == 3
     assert address in done.stderr
     assert done.stderr.count("\n") == 1
@@ -103,8 +104,8 @@ def test_a_missing_broker_is_status_3_and_one_line(gnomon: Gnomon, command: tupl
         (("--stream", "s", "-X", "no.such.property=1"), "no.such.property"),
     ],
 )
-def test_bad_usage_is_status_2_and_one_line(gnomon: Gnomon, arguments: tuple[str, ...], expected: str) -> None:
-    done = gnomon.run("topics", "create", *arguments)
+def test_bad_usage_is_status_2_and_one_line(command: Command, arguments: tuple[str, ...], expected: str) -> None:
+    done = command("topics", "create", *arguments)
     assert done.returncode == 2
     assert expected in done.stderr
     assert done.stderr.count("\n") == 1

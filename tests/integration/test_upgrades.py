@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from confluent_kafka import Producer
+from tests.support.command import Command
 from tests.support.servers import postgres
 from tests.support.servers.process import Gnomon
 
@@ -38,8 +39,8 @@ def upgraded_url(postgres_server: str, tmp_path_factory: pytest.TempPathFactory)
         yield url
 
 
-def report(gnomon: Gnomon, url: str, name: str) -> list[dict[str, Any]]:
-    done = gnomon.run("report", name, "--stream", STREAM, "--database-url", url, "--format", "json")
+def report(command: Command, url: str, name: str) -> list[dict[str, Any]]:
+    done = command("report", name, "--stream", STREAM, "--database-url", url, "--format", "json")
     assert done.returncode == 0, done.stderr
     rows: list[dict[str, Any]] = json.loads(done.stdout)["rows"]
     return rows
@@ -47,9 +48,9 @@ def report(gnomon: Gnomon, url: str, name: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_the_upgraded_database_gives_the_same_counts_and_estimates(
-    gnomon: Gnomon, upgraded_url: str, name: str
+    command: Command, upgraded_url: str, name: str
 ) -> None:
-    now = report(gnomon, upgraded_url, name)
+    now = report(command, upgraded_url, name)
     for then in REPORTS[name]:
         (row,) = [row for row in now if all(row[key] == value for key, value in then["key"].items())]
         expected = {
@@ -72,19 +73,19 @@ def test_nothing_of_the_rows_is_lost(upgraded_url: str) -> None:
 DUMPED = {"pairs": 384, "windows": 8, "cells": 24, "labels": 989, "deployments": 2, "join_progress": 8}
 
 
-def test_a_second_upgrade_does_nothing(gnomon: Gnomon, upgraded_url: str) -> None:
-    done = gnomon.run("db", "upgrade", "--database-url", upgraded_url)
+def test_a_second_upgrade_does_nothing(command: Command, upgraded_url: str) -> None:
+    done = command("db", "upgrade", "--database-url", upgraded_url)
     assert (done.returncode, done.stdout.split()[0]) == (0, "already"), done.stderr
 
 
-def test_before_the_upgrade_every_reader_says_what_to_do(gnomon: Gnomon, empty_database_url: str) -> None:
+def test_before_the_upgrade_every_reader_says_what_to_do(command: Command, empty_database_url: str) -> None:
     load_dump(empty_database_url)
     for arguments in (
         ("report", "agreement"),
         ("verdict", "--deployment", "gradient-boosting"),
         ("tail", "--count", "1"),
     ):
-        done = gnomon.run(*arguments, "--stream", STREAM, "--database-url", empty_database_url)
+        done = command(*arguments, "--stream", STREAM, "--database-url", empty_database_url)
         assert done.returncode == 2, (arguments, done.stdout, done.stderr)
         assert "gnomon db upgrade" in done.stderr
         assert done.stderr.count("\n") == 1
@@ -118,15 +119,15 @@ def restore_topics(bootstrap: str) -> str:
 
 
 def test_todays_joiner_joins_what_the_scorer_of_0_1_0_wrote(
-    gnomon: Gnomon, mock_bootstrap: str, database_url: str
+    gnomon: Gnomon, command: Command, mock_bootstrap: str, database_url: str
 ) -> None:
     deployment = restore_topics(mock_bootstrap)
     common = ("--stream", STREAM, "--bootstrap-servers", mock_bootstrap, "--deployment", deployment)
     joined = gnomon.run("join", *common, "--database-url", database_url, "--drain")
     assert joined.returncode == 0, joined.stderr
-    ledger = report(gnomon, database_url, "ledger")[0]
+    ledger = report(command, database_url, "ledger")[0]
     assert {key: ledger[key] for key in ("seen", "sampled", "paired", "scored", "balanced", "orphaned")} == {
         "seen": 300, "sampled": 96, "paired": 96, "scored": 96, "balanced": True, "orphaned": 0,
     }  # fmt: skip
-    agreement = report(gnomon, database_url, "agreement")[0]
+    agreement = report(command, database_url, "agreement")[0]
     assert (agreement["n"], agreement["weight"]) == (96, pytest.approx(300))

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import text
+from tests.support.command import Command
 from tests.support.join_processes import arguments
 from tests.support.joined_windows import READER, at, differences, one, sink_of, window
 from tests.support.logs import make_logs
@@ -66,7 +67,7 @@ def test_two_maintain_at_once_beside_the_joiner(connection: Connection, gnomon: 
     assert differences(connection) == []
 
 
-def test_maintain_leaves_what_a_report_holds(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
+def test_maintain_leaves_what_a_report_holds(connection: Connection, command: Command, database_url: str) -> None:
     sink = sink_of(connection)
     old = NOW - timedelta(days=100)
     sink.apply([window(0, 2, changes=at(old, 0, 1))], READER)
@@ -74,7 +75,7 @@ def test_maintain_leaves_what_a_report_holds(connection: Connection, gnomon: Gno
     connection.commit()
     with psycopg.connect(database_url) as reader:
         reader.execute("select count(*) from gnomon.pairs")
-        ended = gnomon.run("db", "maintain", "--database-url", database_url)
+        ended = command("db", "maintain", "--database-url", database_url)
         assert ended.returncode == 0, ended.stderr
         assert "left for the next run: " in ended.stdout
         assert f"pairs_{old:%Y_%m}" in ended.stdout
@@ -144,7 +145,9 @@ def test_an_open_report_does_not_stall_the_joiner_for_ever(connection: Connectio
     assert maintenance.maintain(connection, NOW).moved == 1
 
 
-def test_erasing_a_request_leaves_the_ledger_closed(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
+def test_erasing_a_request_leaves_the_ledger_closed(
+    connection: Connection, command: Command, database_url: str
+) -> None:
     sink = sink_of(connection)
     sink.apply([window(0, 5, changes={3: {"capture_probability": 0.0}})], READER)
     connection.execute(
@@ -152,7 +155,7 @@ def test_erasing_a_request_leaves_the_ledger_closed(connection: Connection, gnom
         "insert into gnomon.labels (stream_id, request_id, observed_at, value, load_id) values (1, 'r2', now(), 1, 1)"
     )
     options = ("--stream", "s", "--database-url", database_url, "--bootstrap-servers", "127.0.0.1:1", "--json")
-    ended = gnomon.run("db", "erase", "r2", *options, env={"GNOMON_KAFKA__TIMEOUT_SECONDS": "1"})
+    ended = command("db", "erase", "r2", *options, env={"GNOMON_KAFKA__TIMEOUT_SECONDS": "1"})
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert (found["pairs"], found["dead_letters"], found["labels"], found["coordinates"]) == (1, 0, 1, [[0, 2]])
@@ -163,14 +166,16 @@ def test_erasing_a_request_leaves_the_ledger_closed(connection: Connection, gnom
     assert differences(connection) == []
 
 
-def test_erasing_says_what_kafka_still_holds(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
+def test_erasing_says_what_kafka_still_holds(
+    gnomon: Gnomon, command: Command, broker: str, stream_name: str, database_url: str
+) -> None:
     """By topic, and until when; erased rows do not come back when the joiner runs again."""
     options = arguments(broker, stream_name, database_url)
     logs = make_logs(broker, stream_name)
     logs.capture(8)
     logs.score()
     assert gnomon.run("join", *options, "--drain").returncode == 0
-    ended = gnomon.run("db", "erase", "r5", *options[:4], *options[6:], "--json")
+    ended = command("db", "erase", "r5", *options[:4], *options[6:], "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert (found["pairs"], found["coordinates"]) == (1, [[1, 1]])
@@ -191,9 +196,9 @@ def test_erasing_says_what_kafka_still_holds(gnomon: Gnomon, broker: str, stream
         assert maintenance.ledger_differences(connection, stream_name) == []
 
 
-def test_roles_have_what_they_need_and_no_more(connection: Connection, gnomon: Gnomon, database_url: str) -> None:
+def test_roles_have_what_they_need_and_no_more(connection: Connection, command: Command, database_url: str) -> None:
     for _ in range(2):
-        ended = gnomon.run("db", "roles", "--database-url", database_url)
+        ended = command("db", "roles", "--database-url", database_url)
         assert ended.returncode == 0, ended.stderr
     connection.autocommit = True
     connection.execute("set role gnomon_writer")

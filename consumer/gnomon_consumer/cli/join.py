@@ -4,7 +4,7 @@ import rich_click as click
 
 from gnomon_consumer.cli.options import metrics_option, setting_option, settings_options
 from gnomon_consumer.joiner.service import Joiner
-from gnomon_consumer.runtime.memory import collect_rarely
+from gnomon_consumer.runtime.memory import collect_rarely, leave_out_pandas
 from gnomon_consumer.runtime.signals import stop_on_signals
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.verdict.plans import record_plan
@@ -21,6 +21,7 @@ from gnomon_consumer.verdict.plans import record_plan
 @setting_option("--batch-messages", "join.batch_messages")
 def join(settings: Settings, deployment: str, drain: bool, metrics: str | None) -> None:
     """Join the shadow log with the live log and write pairs and ledger to PostgreSQL, each exactly once."""
+    leave_out_pandas()
     collect_rarely()
     with stop_on_signals() as stop:
         Joiner(

@@ -94,7 +94,7 @@ def score(
 ) -> None:
     """Score a stream's captures with a challenger or a control, with bounded lag and a ledger of every capture."""
     with stop_on_signals() as stop:
-        from gnomon_consumer.runtime.memory import collect_rarely, keep_memory
+        from gnomon_consumer.runtime.memory import collect_rarely, keep_memory, leave_out_pandas
         from gnomon_consumer.scorer.options import Options, StartAt
         from gnomon_consumer.scorer.service import ScoreService
         from gnomon_consumer.scorer.worker import models
@@ -125,6 +125,7 @@ def score(
             allow_failing=allow_failing,
             metrics=metrics,
         )
+        leave_out_pandas()
         collect_rarely()
         keep_memory()
         ScoreService(settings, options, stop.is_set).run()

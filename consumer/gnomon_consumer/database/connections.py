@@ -4,23 +4,23 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg import IsolationLevel, pq, sql
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.copy import Copy, Writer
-from sqlalchemy import Connection as EngineConnection
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.pool import NullPool
 from typing_extensions import override
 
 from gnomon_consumer.database.errors import Access, explain, refused, remember
 from gnomon_consumer.database.url import parse_database_url
 from gnomon_migrations.revision import newest_revision
 from gnomon_schemas.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import ExceptionContext
 
 C = TypeVar("C", bound="psycopg.Connection[Any]")
 __all__ = ["Access", "Session", "connect", "engine_for", "explain"]
@@ -196,8 +196,11 @@ def _open(kind: type[C], url: str, application: str, access: Access) -> C:
     return connection
 
 
-def engine_for(url: str, access: Access = Access.OWN) -> Engine:
+def engine_for(url: str, access: Access = Access.OWN) -> "Engine":
     """Return an engine for Alembic that connects when it is used and keeps no connection open."""
+    from sqlalchemy import create_engine, event  # only migrations use it, and loading it takes longer than a report
+    from sqlalchemy.pool import NullPool
+
     where = parse_database_url(url).shown
 
     def opened() -> Any:
@@ -206,11 +209,11 @@ def engine_for(url: str, access: Access = Access.OWN) -> Engine:
     engine = create_engine("postgresql+psycopg://", creator=opened, poolclass=NullPool)
 
     @event.listens_for(engine, "begin")
-    def set_locally(connection: EngineConnection) -> None:
+    def set_locally(connection: "Connection") -> None:
         connection.exec_driver_sql(_set_locally(SETTINGS).as_string())
 
     @event.listens_for(engine, "handle_error")
-    def note(context: ExceptionContext) -> None:
+    def note(context: "ExceptionContext") -> None:
         if context.connection is not None and isinstance(context.original_exception, psycopg.Error):
             driver: Any = context.connection.connection.dbapi_connection
             remember(context.original_exception, driver, access, where)

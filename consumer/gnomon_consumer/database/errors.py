@@ -6,11 +6,11 @@ connection, for which libpq gives only the text.
 """
 
 import re
+import sys
 from enum import Enum
 
 import psycopg
 from psycopg import errors
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
 
@@ -63,10 +63,14 @@ _CONFIGURED = ("42P01", "42703", "42704", "42883", "3F000")
 
 def explain(error: BaseException) -> GnomonError | None:
     """Return the GnomonError that explains an error of psycopg or SQLAlchemy; None for any other exception."""
-    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.Error):
-        error = error.orig
-    if isinstance(error, SQLAlchemyError):
-        return GnomonError(f"PostgreSQL: {one_line(error)}")
+    # Only a command that has loaded SQLAlchemy can raise its errors; the others start without it.
+    if "sqlalchemy" in sys.modules:
+        from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+        if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.Error):
+            error = error.orig
+        if isinstance(error, SQLAlchemyError):
+            return GnomonError(f"PostgreSQL: {one_line(error)}")
     if not isinstance(error, psycopg.Error):
         return None
     said, state = one_line(error.diag.message_primary or error), error.sqlstate or ""

@@ -107,7 +107,7 @@ def outcomes(records: Sequence[Record]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(list(records), schema=COLUMNS)
 
 
-NONE = outcomes([])
+NONE = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in COLUMNS], schema=COLUMNS)
 """An empty batch of outcomes."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gnomon_consumer.scorer.captures import Row, Rows
@@ -22,6 +23,8 @@ from gnomon_schemas.records import (
     as_dict,
 )
 from gnomon_schemas.schema import record_schema
+
+_OTHER_BYTES = 1000  # of an outcome: its header, its coordinates, its weights
 
 
 @cache
@@ -117,6 +120,26 @@ def encode_batch(
     return Outcomes(
         bytes(codes), lambda: shadow.encoded(completed(answer, rows, window_id, model, request_ids)), columns=answer
     )
+
+
+def most_bytes(answer: pa.RecordBatch, rows: Rows, model: dict[str, Any], request_ids: pa.Array) -> int:
+    """Return an upper bound of the bytes of the longest of these outcomes, without encoding them."""
+    strata = max((len(cell.stratum or "") for cell in rows.cells), default=0)
+    names = sum(len(str(value)) for value in model.values())
+    return _OTHER_BYTES + 4 * (strata + names) + sum(map(_most_bytes, [*answer.columns, request_ids]))
+
+
+def _most_bytes(values: pa.Array) -> int:
+    """Return an upper bound of the Avro bytes of one of these values; a number has at most ten."""
+    kind = values.type
+    if pa.types.is_struct(kind):
+        return 2 + sum(map(_most_bytes, values.flatten()))
+    if pa.types.is_list(kind):
+        longest = pc.max(pc.list_value_length(values)).as_py() or 0
+        return 20 + longest * _most_bytes(pc.list_flatten(values))
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        return 10 + (pc.max(pc.binary_length(values)).as_py() or 0)
+    return 10
 
 
 def completed(

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gnomon_consumer.runtime.memory import collect_rarely
+from gnomon_consumer.runtime.memory import collect_rarely, leave_out_pandas
 from gnomon_consumer.scorer.worker import encoding, gpu, models, opens, pipe, process_limit, sandbox
 from gnomon_consumer.scorer.worker.models import opened
 from gnomon_consumer.scorer.worker.models.base import LIVE_ITEMS, list_widths
@@ -64,6 +64,8 @@ def _load(
         schemas = MemorySchemas()
         _learn(schemas, texts, header["keys"])
         spec = models.ModelSpec(**header["model"])
+        if spec.kind != "callable":  # a Python model may give Arrow what pandas holds
+            leave_out_pandas()
         features = FeatureSchema.in_live(Schema.parse(texts[-1])).features
         folder = Path(header["folder"])
         seen.begin()

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +41,7 @@ def tuned(planned: int, alpha: float) -> float:
 
     Raises ValueError if no g gives a finite radius at that number.
     """
+    from scipy.optimize import minimize_scalar  # takes longer to load than a stored verdict to print
 
     def radius(log_g: float) -> float:
         return min(float(t_radius(planned, alpha, float(np.exp(log_g)))), 1e9)

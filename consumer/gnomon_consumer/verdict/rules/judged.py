@@ -5,7 +5,6 @@ from functools import lru_cache
 from math import isfinite, log
 
 import numpy as np
-from scipy.optimize import brentq
 
 from gnomon_consumer.verdict.rules.confidence import NOISE, WEEK, Bounds, bounds, level_of, t_radius, tuned
 from gnomon_consumer.verdict.rules.evalues import log_errors_below
@@ -104,6 +103,8 @@ def rarest(rows: int, alpha: float) -> float:
     alarm = -log(alpha)
     if log_errors_below(0, rows, 1 - 1e-9) < alarm:
         return 1.0
+    from scipy.optimize import brentq
+
     return float(brentq(lambda share: log_errors_below(0, rows, share) - alarm, 1e-12, 1 - 1e-9))
 
 

@@ -1,3 +1,18 @@
+-- The variance that the interval of an area A is based on, of the effective numbers of positives and negatives. Few rows of
+-- the rarer class may lie together by chance, so their variance is mixed with Newcombe's (2006, method 5),
+-- A (1-A) (1 + N (1-A)/(2-A) + N A/(1+A)) / (m n), N = (m+n)/2 - 1, as if ten further rows had shown that one; it is never
+-- below the variance itself. `rarer`: clusters of the rarer class. Without it, intervals of areas of 0.95 to 0.99 covered
+-- 89 to 92% with 10 to 50 positives; with it 95% and more, and with 1,000 positives they are as long as before.
+create function gnomon_estimators.area_variance(area float8, variance float8, positives float8, negatives float8,
+                                                rarer bigint)
+    returns float8 language sql immutable parallel safe as
+$$
+    select greatest(variance, (rarer * variance + 10 * v.newcombe) / (rarer + 10))
+    from (select (positives + negatives) / 2 - 1 as half) h
+    cross join lateral (select area * (1 - area) * (1 + h.half * (1 - area) / (2 - area) + h.half * area / (1 + area))
+                               / (positives * negatives) as newcombe) v
+$$;
+
 -- Area under the ROC curve of both sides and their difference, on one cohort of labelled pairs.
 --
 -- A = Σ_pos w [W_neg(< s) + ½ W_neg(= s)] / (W⁺ W⁻). Its residual is made of the placements V10 = share of negatives
@@ -12,6 +27,8 @@
 --
 -- The pairs of a deployment are read once and sorted once by each side's score: one deployment at a time, so that the
 -- score alone is the sort key. If only a share is read, reading takes longer than sorting: then all at once.
+--
+-- The interval of an area near 1 is based on `area_variance`, which never believes few positives that hardly vary.
 create function gnomon_estimators.auc(stream text, deployment text default null, since timestamptz default null,
                               until timestamptz default null, segment jsonb default null,
                               horizon interval default '1 day', time_zone text default 'UTC',
@@ -78,6 +95,8 @@ begin
     areas as (
         select deployment_id, slice, value, count(*) as n, sum(w) as weight, sum(w) ^ 2 / sum(w * w) as kish,
                count(*) filter (where positive) as positives, count(*) filter (where not positive) as negatives,
+               sum(w) filter (where positive) ^ 2 / sum(w * w) filter (where positive) as kish_pos,
+               sum(w) filter (where not positive) ^ 2 / sum(w * w) filter (where not positive) as kish_neg,
                sum(w) filter (where positive) as w_pos, sum(w) filter (where not positive) as w_neg,
                sum(w * live) filter (where positive)
                    / (sum(w) filter (where positive) * sum(w) filter (where not positive)) as live,
@@ -174,7 +193,9 @@ begin
                                                 c.clusters, t.days) d
     left join lateral gnomon_estimators.interval95(
         -- An area of 1 has a variance of 0, which is not certainty, and it is not a share of rows either.
-        case when x.side = 'difference' or d.variance <= 1e-26 then 'mean' else 'share' end, x.estimate, d.variance,
+        case when x.side = 'difference' or d.variance <= 1e-26 then 'mean' else 'share' end, x.estimate,
+        case when x.side = 'difference' or d.variance <= 1e-26 then d.variance
+             else gnomon_estimators.area_variance(x.estimate, d.variance, a.kish_pos, a.kish_neg, c.clusters) end,
         a.kish, d.t, c.clusters, 1) i on d.variance is not null and least(a.positives, a.negatives) > 1
     left join by_cell p on p.deployment_id = a.deployment_id and p.slice = a.slice and p.value = a.value and p.side = x.side
     left join lateral gnomon_estimators.period_interval(
