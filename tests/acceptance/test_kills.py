@@ -23,7 +23,7 @@ def pipeline(gnomon: Gnomon, kafka_bootstrap: str, database_url: str, stream_nam
     model = sum_model(tmp_path / "sum.onnx", "amount")
     made = Pipeline(gnomon, kafka_bootstrap, database_url, stream_name, model)
     create = ("topics", "create", "--partitions", PARTITIONS, "--deployment", DEPLOYMENT)
-    done = gnomon.run(*create, env=made.env)
+    done = gnomon.enter(*create, env=made.env)
     assert done.returncode == 0, done.stderr
     return made
 

@@ -31,7 +31,7 @@ def test_the_broker_away_and_back(
         wait_until_ready(bootstrap)
         model = sum_model(small_disk / "sum.onnx", "amount")
         pipeline = Pipeline(gnomon, bootstrap, database_url, stream_name, model)
-        created = gnomon.run("topics", "create", "--deployment", "challenger", env=pipeline.env)
+        created = gnomon.enter("topics", "create", "--deployment", "challenger", env=pipeline.env)
         assert created.returncode == 0, created.stderr
         tap = make_tap(bootstrap, stream_name)
         service = LiveService(tap)

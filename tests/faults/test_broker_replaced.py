@@ -46,7 +46,7 @@ def test_services_stop_and_say_so(
     pipeline = Pipeline(gnomon, bootstrap, database_url, stream_name, sum_model(tmp_path / "sum.onnx", "amount"))
 
     def create() -> None:
-        done = gnomon.run("topics", "create", "--deployment", "challenger", env=pipeline.env)
+        done = gnomon.enter("topics", "create", "--deployment", "challenger", env=pipeline.env)
         assert done.returncode == 0, done.stderr
 
     def stored() -> tuple[int, int]:

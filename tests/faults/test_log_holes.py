@@ -40,7 +40,8 @@ class Way:
         self.where = ("--stream", stream, "--bootstrap-servers", bootstrap)
         self.live = Stream(bootstrap, stream)
         self.model = sum_model(folder / "sum.onnx", "amount")
-        self.run("topics", "create", "--partitions", str(PARTITIONS), "--deployment", "boost")
+        create = ("topics", "create", "--partitions", PARTITIONS, "--deployment", "boost")
+        assert gnomon.enter(*create, *self.where).returncode == 0
         self.live.publish_schema()
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
         self.bootstrap = bootstrap

@@ -53,7 +53,7 @@ def test_poison_at_every_position_of_a_batch(
 ) -> None:
     (tmp_path / "poisoned.py").write_text(MODEL)
     where = ("--stream", stream_name, "--bootstrap-servers", kafka_bootstrap, "--deployment", "boost")
-    created = gnomon.run("topics", "create", *where)
+    created = gnomon.enter("topics", "create", *where)
     assert created.returncode == 0, created.stderr
     live = Stream(kafka_bootstrap, stream_name)
     live.publish_schema()

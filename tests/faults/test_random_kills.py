@@ -139,7 +139,7 @@ def test_the_scorer(
         "GNOMON_SCORE__WINDOW_SECONDS": "0.5",
         "GNOMON_SCORE__BUDGET_ROWS_PER_SECOND": "300",
     }
-    created = gnomon.run("topics", "create", "--deployment", DEPLOYMENT, env=pipeline.env)
+    created = gnomon.enter("topics", "create", "--deployment", DEPLOYMENT, env=pipeline.env)
     assert created.returncode == 0, created.stderr
     live = Stream(kafka_bootstrap, stream_name)
     live.publish_schema()

@@ -39,7 +39,7 @@ class Bench:
 
     def create(self, partitions: int) -> None:
         where = ("--stream", self.stream, "--bootstrap-servers", self.bootstrap)
-        done = self.gnomon.run("topics", "create", *where, "--partitions", partitions)
+        done = self.gnomon.enter("topics", "create", *where, "--partitions", partitions)
         assert done.returncode == 0, done.stderr
 
     def recreate(self) -> None:

@@ -165,7 +165,7 @@ def test_nothing_is_lost_or_doubled_whatever_happens_to_a_transaction(
 ) -> None:
     bootstrap = f"127.0.0.1:{proxy.port}"
     where = ("--stream", stream_name, "--bootstrap-servers", bootstrap, "--deployment", "boost")
-    done = gnomon.run("topics", "create", *where)
+    done = gnomon.enter("topics", "create", *where)
     assert done.returncode == 0, done.stderr
     live = Stream(bootstrap, stream_name)
     live.publish_schema()
@@ -200,7 +200,7 @@ def test_the_end_of_a_transaction_that_arrives_in_the_next_one_is_harmless(
     """Row 34: rows without their seal become visible, and readers leave them out; each pair is there once."""
     bootstrap = f"127.0.0.1:{proxy.port}"
     where = ("--stream", stream_name, "--bootstrap-servers", bootstrap, "--deployment", "boost")
-    done = gnomon.run("topics", "create", *where)
+    done = gnomon.enter("topics", "create", *where)
     assert done.returncode == 0, done.stderr
     live = Stream(bootstrap, stream_name)
     live.publish_schema()

@@ -51,7 +51,8 @@ class Sized:
     def __init__(self, gnomon: Gnomon, bootstrap: str, stream: str) -> None:
         self.gnomon, self.bootstrap, self.stream = gnomon, bootstrap, stream
         self.where = ("--stream", stream, "--bootstrap-servers", bootstrap)
-        self.run("topics", "create", "--partitions", "1", "--deployment", "boost")
+        create = ("topics", "create", "--partitions", "1", "--deployment", "boost")
+        assert gnomon.enter(*create, *self.where).returncode == 0
         self.live = Stream(bootstrap, stream)
         self.live.publish_schema()
         self.producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 1_040_000})

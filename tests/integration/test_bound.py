@@ -43,7 +43,7 @@ def test_the_measured_worst_delay_stays_under_the_bound(
     features = {"amount": 0.002, "age": None, "visits": 1, "country": "NZ"}
     warm.write_text(f"{json.dumps({'features': features})}\n" * 64)
     where = ("--stream", stream_name, "--bootstrap-servers", mock_bootstrap, "--deployment", "slow")
-    assert gnomon.run("topics", "create", *where).returncode == 0
+    assert gnomon.enter("topics", "create", *where).returncode == 0
     live = Stream(mock_bootstrap, stream_name)
     live.publish_schema()
     settings = {
@@ -56,12 +56,19 @@ def test_the_measured_worst_delay_stays_under_the_bound(
     }
     process = gnomon.start("score", *where, "--model", "sleeper:make", "--warm-up", warm, env=settings)
     process.wait_for("assigned")
-    phase_of = {}
+    phase_of: dict[tuple[int, int], str] = {}
+
+    def scored(since: set[tuple[int, int]]) -> bool:
+        """Return whether a capture after those is scored."""
+        found = outcomes(audit(mock_bootstrap, stream_name, "slow"))
+        return any(status(row) == "scored" for place, row in found.items() if place not in since)
+
     for name, seconds, rate, cost in PHASES:
         began = time.monotonic()
         sent = 0
         before = set(live.sent)
-        while (now := time.monotonic() - began) < seconds:
+        # On a busy machine the worker that replaces the hung one may need longer than the phase to start.
+        while (now := time.monotonic() - began) < seconds or (name == "recovered" and now < 60 and not scored(before)):
             wanted = int(now * rate)
             live.send(wanted - sent, features=lambda _, cost=cost: {"amount": cost})  # type: ignore[misc]  # bound at once
             sent = wanted

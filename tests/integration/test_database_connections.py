@@ -147,5 +147,7 @@ def written_page(strict: Strict, folder: Path, told: list[tuple[Way, Ended]]) ->
     for way, ended in told:
         line = ended.line.replace(str(folder), "…").replace(str(strict.authority.folder), "…")
         line = re.sub(rf"\b{strict.port}\b", "PORT", line)
+        # PostgreSQL calls a time limit that passes just between two statements a user's request.
+        line = line.replace("canceling statement due to user request", "canceling statement due to statement timeout")
         lines.append(f"| {way.title} | {ended.status} | {line.replace('|', chr(92) + '|')} |")
     return "\n".join(lines) + "\n"

@@ -10,8 +10,8 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from tests.support.command import Command
 from tests.support.join_processes import arguments
+from tests.support.joined_database import drain
 from tests.support.logs import make_logs
-from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.doctor import broker as examined
 from gnomon_consumer.kafka import clients
@@ -36,15 +36,13 @@ def findings(command: Command, *options: str, **environment: str) -> tuple[int, 
     return ended.returncode, by_check
 
 
-def test_the_doctor_finds_what_is_wrong(
-    gnomon: Gnomon, command: Command, broker: str, stream_name: str, database_url: str
-) -> None:
+def test_the_doctor_finds_what_is_wrong(command: Command, broker: str, stream_name: str, database_url: str) -> None:
     options = arguments(broker, stream_name, database_url)
     checked = [*options[:4], *options[6:]]
     logs = make_logs(broker, stream_name)
     logs.capture(40)
     logs.score()
-    assert gnomon.run("join", *options, "--drain").returncode == 0
+    drain(logs, database_url)
     status, found = findings(command, *checked)
     assert status == 0, found
     assert (found["ledger"], found["labels"]) == (["ok"], ["ok"])
@@ -78,15 +76,15 @@ def test_a_remedy_stands_on_a_line_of_its_own(command: Command) -> None:
 
 
 @pytest.fixture
-def stream(gnomon: Gnomon, command: Command, kafka_bootstrap: str, stream_name: str, database_url: str) -> "Stream":
+def stream(command: Command, kafka_bootstrap: str, stream_name: str, database_url: str) -> "Stream":
     """A stream on real Kafka, joined to its end."""
-    return Stream(gnomon, command, kafka_bootstrap, stream_name, database_url)
+    return Stream(command, kafka_bootstrap, stream_name, database_url)
 
 
 class Stream:
     """A joined stream, ways to damage it, and the doctor's findings."""
 
-    def __init__(self, gnomon: Gnomon, command: Command, bootstrap: str, name: str, url: str) -> None:
+    def __init__(self, command: Command, bootstrap: str, name: str, url: str) -> None:
         self.command = command
         self.options = arguments(bootstrap, name, url)
         self.url = url
@@ -94,7 +92,7 @@ class Stream:
         self.logs.capture(40, captured_at=int(datetime.now(UTC).timestamp() * 1e6))
         self.logs.score()
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
-        assert gnomon.run("join", *self.options, "--drain").returncode == 0
+        drain(self.logs, url)
 
     def configure(self, topic: str, name: str, value: str) -> None:
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)

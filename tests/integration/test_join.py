@@ -77,8 +77,8 @@ def test_a_missing_dependency_is_one_line(
     ]
     for bootstrap, url, status, words in cases:
         where = ("--bootstrap-servers", bootstrap, "--database-url", url)
-        ended = gnomon.run(*command, "--drain", *where, env=environment)
+        ended = gnomon.enter(*command, "--drain", *where, env=environment)
         assert (ended.returncode, words in ended.stderr) == (status, True), ended.stderr
         assert len(ended.stderr.splitlines()) == 1
     invalid = {**environment, "GNOMON_JOIN__BATCH_MESSAGES": "0"}
-    assert gnomon.run(*command, "--database-url", empty_database_url, env=invalid).returncode == 2
+    assert gnomon.enter(*command, "--database-url", empty_database_url, env=invalid).returncode == 2

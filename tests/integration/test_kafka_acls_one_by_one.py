@@ -13,7 +13,6 @@ from confluent_kafka.admin import NewTopic
 from tests.support.acls import KINDS, OPERATIONS, documented, grant, resolved, table
 from tests.support.door import enter
 from tests.support.live_stream import Stream, sum_model
-from tests.support.servers.process import Gnomon
 from tests.support.servers.secured import ADMIN, Secured
 from tests.support.tap import GOOD, make_tap
 
@@ -84,7 +83,7 @@ def prepared(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Prep
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("right", RIGHTS, ids=str)
 def test_a_right_that_is_left_out_is_named(
-    right: Right, secured: Secured, gnomon: Gnomon, database_url: str, prepared: Prepared, tmp_path: Path,
+    right: Right, secured: Secured, database_url: str, prepared: Prepared, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     stream = prepared.stream
@@ -130,9 +129,8 @@ def test_a_right_that_is_left_out_is_named(
     }[right.component]
     env = {"GNOMON_KAFKA__PROPERTIES": json.dumps(properties), "GNOMON_DATABASE_URL": database_url}
     began = time.monotonic()
-    process = gnomon.start(*command, env=prepared.env | env)
-    status = process.wait(200)
-    assert status == (2 if ends else 0), process.output
-    said = process.output.splitlines()[-1] if ends else process.output
-    assert wanted in said, (round(time.monotonic() - began), process.output)
-    assert "Traceback" not in process.output
+    ended = enter(*command, cwd=tmp_path, env=prepared.env | env)
+    assert ended.status == (2 if ends else 0), ended.stderr
+    said = ended.stderr.splitlines()[-1] if ends else ended.stderr
+    assert wanted in said, (round(time.monotonic() - began), ended.stderr)
+    assert "Traceback" not in ended.stderr

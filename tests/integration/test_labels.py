@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.support.command import Command
 from tests.support.join_processes import arguments
+from tests.support.joined_database import drain
 from tests.support.logs import CODECS, PRODUCER, START_US, Logs, label, make_logs
-from tests.support.servers.process import Gnomon
 
 from gnomon_consumer.labels.store import LabelBatch, LabelStore
 from gnomon_schemas.records import ProducerReport, as_dict
@@ -36,7 +36,7 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def test_versions_from_the_topic_are_kept_once(
-    gnomon: Gnomon, broker: str, stream_name: str, database_url: str
+    command: Command, broker: str, stream_name: str, database_url: str
 ) -> None:
     logs = make_logs(broker, stream_name)
     records = [label(f"r{n}", START_US + n) for n in range(100)]
@@ -52,7 +52,7 @@ def test_versions_from_the_topic_are_kept_once(
     options = arguments(broker, stream_name, database_url)
     del options[4:6]
     for _ in range(2):
-        ended = gnomon.run("labels", "consume", *options, "--drain", timeout=60)
+        ended = command("labels", "consume", *options, "--drain")
         assert ended.returncode == 0, ended.stderr
         assert rows(database_url, "select count(*), count(distinct request_id) from gnomon.labels") == [(150, 100)]
     assert rows(
@@ -122,19 +122,20 @@ def test_a_bad_file_is_refused_whole(
     assert rows(database_url, "select count(*) from gnomon.labels") == [(0,)]
 
 
-def test_sealed_cohorts_never_change(gnomon: Gnomon, mock_bootstrap: str, stream_name: str, database_url: str) -> None:
+def test_sealed_cohorts_never_change(
+    command: Command, mock_bootstrap: str, stream_name: str, database_url: str
+) -> None:
     logs = make_logs(mock_bootstrap, stream_name)
     hours = 24 * 8
     for hour in range(hours):
         logs.capture(1, captured_at=START_US + hour * DAY_US // 24)
     logs.score()
-    joining = gnomon.run("join", *arguments(mock_bootstrap, stream_name, database_url), "--drain")
-    assert joining.returncode == 0, joining.stderr
+    drain(logs, database_url)
     publish(logs, [label(f"r{n}", START_US + n * DAY_US // 24 + 1, value=1.0) for n in range(hours)])
     options = arguments(mock_bootstrap, stream_name, database_url)
     del options[4:6]
     consume = ("labels", "consume", *options, "--drain", "--idle-seconds", "0")
-    assert gnomon.run(*consume).returncode == 0
+    assert command(*consume).returncode == 0
     sealed = "select horizon, since, until, source_offsets, label_offsets from gnomon.cohorts order by horizon, until"
     first = rows(database_url, sealed)
     watermark = rows(database_url, "select gnomon.label_watermark(1)")[0][0]
@@ -144,7 +145,7 @@ def test_sealed_cohorts_never_change(gnomon: Gnomon, mock_bootstrap: str, stream
     ]
     # A later label moves the watermark: new slices begin where the old ones end, and the old ones do not change.
     publish(logs, [label(f"r{n}", START_US + 12 * DAY_US, value=0.0) for n in range(4)])
-    assert gnomon.run(*consume).returncode == 0
+    assert command(*consume).returncode == 0
     second = rows(database_url, sealed)
     assert set(map(str, first)) < set(map(str, second))
     for days in (1, 3, 7):
@@ -153,22 +154,21 @@ def test_sealed_cohorts_never_change(gnomon: Gnomon, mock_bootstrap: str, stream
         assert new[4]["0"] == old[4]["0"] + 1
 
 
-def test_labels_wait_for_their_predictions(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
+def test_labels_wait_for_their_predictions(command: Command, broker: str, stream_name: str, database_url: str) -> None:
     """Labels of a whole day are stored before the first of its captures is joined; none is lost."""
     logs = make_logs(broker, stream_name)
     options = arguments(broker, stream_name, database_url)
     consume = ("labels", "consume", *options[:4], *options[6:], "--drain", "--idle-seconds", "0")
     hours = 24 * 3
     publish(logs, [label(f"r{n}", START_US + n * DAY_US // 24 + 1) for n in range(hours)])
-    assert gnomon.run(*consume).returncode == 0
+    assert command(*consume).returncode == 0
     assert rows(database_url, "select count(*) from gnomon.labels") == [(hours,)]
     assert rows(database_url, "select count(*) from gnomon.cohorts") == [(0,)]
     for hour in range(hours):
         logs.capture(1, captured_at=START_US + hour * DAY_US // 24)
     logs.score()
-    joining = gnomon.run("join", *options, "--drain")
-    assert joining.returncode == 0, joining.stderr
-    assert gnomon.run(*consume).returncode == 0
+    drain(logs, database_url)
+    assert command(*consume).returncode == 0
     found = rows(
         database_url,
         f"select n, labelled, late, missing from report_v1.labels('{stream_name}', horizon => interval '1 day')",

@@ -12,6 +12,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
+from tests.support.door import Ended, enter
 
 from gnomon_consumer.database.connections import engine_for
 from gnomon_consumer.database.tables import SCHEMA, metadata
@@ -39,14 +40,8 @@ def _difference(url: str) -> list[Any]:
         return found
 
 
-def _db(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gnomon_consumer", "db", *arguments],
-        env={**os.environ, "GNOMON_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def _db(url: str, *arguments: str) -> Ended:
+    return enter("db", *arguments, cwd=Path.cwd(), env={"GNOMON_DATABASE_URL": url})
 
 
 def test_the_migrated_schema_is_the_declared_one(database_url: str) -> None:

@@ -39,7 +39,7 @@ def test_two_challengers_on_one_sample(
         "GNOMON_STREAM": stream_name,
         "GNOMON_DATABASE_URL": database_url,
     }
-    created = gnomon.run("topics", "create", "--deployment", "boost", env=env)
+    created = gnomon.enter("topics", "create", "--deployment", "boost", env=env)
     assert created.returncode == 0, created.stderr
     live = Stream(kafka_bootstrap, stream_name)
     live.publish_schema()
@@ -137,7 +137,7 @@ def test_a_running_scorer_keeps_its_log_to_itself(
 ) -> None:
     where = ("--stream", stream_name, "--bootstrap-servers", kafka_bootstrap)
     names = ("--deployment", "boost", "--deployment", "second")
-    assert gnomon.run("topics", "create", *where, *names).returncode == 0
+    assert gnomon.enter("topics", "create", *where, *names).returncode == 0
     Stream(kafka_bootstrap, stream_name).publish_schema()
     model = ("--model", sum_model(tmp_path / "sum.onnx", "amount"))
     scorer = gnomon.start("score", *where, *model, "--deployment", "second", "--member", "a")

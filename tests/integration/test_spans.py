@@ -53,7 +53,7 @@ def test_from_the_request_to_the_pair(
     gnomon: Gnomon, mock_bootstrap: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = {"GNOMON_BOOTSTRAP_SERVERS": mock_bootstrap, "GNOMON_STREAM": "spans"}
-    assert gnomon.run("topics", "create", "--deployment", "new", env=stream).returncode == 0
+    assert gnomon.enter("topics", "create", "--deployment", "new", env=stream).returncode == 0
     tracer = TracerProvider().get_tracer("service")
     requests: list[Name] = []
     with closing(make_tap(mock_bootstrap, "spans")) as tap:
@@ -100,7 +100,7 @@ def test_from_the_request_to_the_pair(
 def test_without_a_provider_nothing_carries_a_trace(gnomon: Gnomon, mock_bootstrap: str, tmp_path: Path) -> None:
     assert tracing.tracer("gnomon") is None
     stream = {"GNOMON_BOOTSTRAP_SERVERS": mock_bootstrap, "GNOMON_STREAM": "spans"}
-    assert gnomon.run("topics", "create", "--deployment", "new", env=stream).returncode == 0
+    assert gnomon.enter("topics", "create", "--deployment", "new", env=stream).returncode == 0
     tracer = TracerProvider().get_tracer("service")
     with closing(make_tap(mock_bootstrap, "spans")) as tap, tracer.start_as_current_span("request"):
         tap.record("r", GOOD, value=1.0)

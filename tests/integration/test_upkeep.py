@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from tests.support.command import Command
 from tests.support.join_processes import arguments
+from tests.support.joined_database import drain
 from tests.support.joined_windows import READER, at, differences, one, sink_of, window
 from tests.support.logs import make_logs
 from tests.support.servers.process import Gnomon
@@ -167,14 +168,14 @@ def test_erasing_a_request_leaves_the_ledger_closed(
 
 
 def test_erasing_says_what_kafka_still_holds(
-    gnomon: Gnomon, command: Command, broker: str, stream_name: str, database_url: str
+    command: Command, broker: str, stream_name: str, database_url: str
 ) -> None:
     """By topic, and until when; erased rows do not come back when the joiner runs again."""
     options = arguments(broker, stream_name, database_url)
     logs = make_logs(broker, stream_name)
     logs.capture(8)
     logs.score()
-    assert gnomon.run("join", *options, "--drain").returncode == 0
+    drain(logs, database_url)
     ended = command("db", "erase", "r5", *options[:4], *options[6:], "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
@@ -187,7 +188,7 @@ def test_erasing_says_what_kafka_still_holds(
         assert timedelta(days=7) < until - NOW < timedelta(days=15)  # retention, and the longest life of a segment
     logs.capture(8)
     logs.score()
-    assert gnomon.run("join", *options, "--drain").returncode == 0
+    drain(logs, database_url)
     with psycopg.connect(database_url) as connection:
         assert one(connection, "select count(*), count(*) filter (where request_id = 'r5') from gnomon.pairs") == (
             15,

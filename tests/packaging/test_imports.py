@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -236,3 +237,31 @@ def test_a_constructor_takes_four_arguments_by_position_at_most() -> None:
         if isinstance(node, ast.ClassDef) and node.name not in hot and positional_arguments(node) > 4
     }
     assert long == {}
+
+
+def test_commands_start_without_what_they_use_rarely() -> None:
+    """Libraries of migrations, optimizers, model runtimes and pandas take as long to load as the rest of a command."""
+    heavy = {"alembic", "matplotlib", "onnx", "onnxruntime", "pandas", "scipy.optimize", "sklearn", "sqlalchemy"}
+    commands = ("report", "verdict", "promote", "join", "labels", "score", "dlq", "streams", "tail", "topics", "run")
+    program = (
+        f"import importlib, sys\nfor name in {commands!r}: importlib.import_module(f'gnomon_consumer.cli.{{name}}')\n"
+        f"print(*sorted({heavy!r} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == []
+
+
+def test_arrow_leaves_pandas_out_and_code_that_imports_it_finds_it() -> None:
+    program = """
+import sys
+from gnomon_consumer.runtime.memory import leave_out_pandas
+leave_out_pandas()
+import pyarrow as pa
+assert pa.array([1, None]).null_count == 1
+assert "pandas" not in sys.modules
+import pandas
+assert pa.Table.from_pandas(pandas.DataFrame({"a": [1]})).num_rows == 1
+leave_out_pandas()
+assert pandas is sys.modules["pandas"]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

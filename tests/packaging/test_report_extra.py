@@ -23,6 +23,7 @@ ABSENT = (
     "pyarrow",
     "pyruhvro",
     "scipy",
+    "sqlalchemy",
     "xxhash",
     "yaml",
 )

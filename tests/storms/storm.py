@@ -71,7 +71,7 @@ class Storm:
 
     def rage(self, seconds: float) -> Report:
         """Cause faults for so long, let everything recover, and verify."""
-        created = self._gnomon.run(
+        created = self._gnomon.enter(
             "topics", "create", "--deployment", _DEPLOYMENT, "--partitions", str(_PARTITIONS), env=self._env
         )
         assert created.returncode == 0, created.stderr

@@ -20,6 +20,11 @@ class Ended:
     stderr: str
 
     @property
+    def returncode(self) -> int:
+        """Return the status under the name that it has for a separate process."""
+        return self.status
+
+    @property
     def line(self) -> str:
         """Return the command's error line, without its log."""
         said = [line for line in self.stderr.splitlines() if line.startswith("gnomon: ")]

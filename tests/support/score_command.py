@@ -17,7 +17,7 @@ QUICK = {
 
 def prepare(gnomon: Gnomon, bootstrap: str, stream: str, deployments: tuple[str, ...] = ("boost",)) -> Stream:
     arguments = [part for name in deployments for part in ("--deployment", name)]
-    done = gnomon.run("topics", "create", "--stream", stream, "--bootstrap-servers", bootstrap, *arguments)
+    done = gnomon.enter("topics", "create", "--stream", stream, "--bootstrap-servers", bootstrap, *arguments)
     assert done.returncode == 0, done.stderr
     return Stream(bootstrap, stream)
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 import zlib
@@ -52,15 +53,8 @@ class KafkaNode:
         properties.write_text(
             "".join(f"{key}={value}\n" for key, value in {"log.dirs": str(folder / name), **settings}.items())
         )
-        run = [
-            java,
-            f"-Xmx{megabytes}m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-cp",
-            f"{broker_jars()}/*",
-            *_LOG_LEVELS,
-        ]
+        jars = broker_jars()
+        run = _program(java, jars, f"-Xmx{megabytes}m", *_archived_classes(java, jars))
         self._storage = folder / name
         self._format = [*run, "kafka.tools.StorageTool", "format", "-c", str(properties), *format_options, "-t"]
         self._command = [*run, "kafka.Kafka", str(properties)]
@@ -118,6 +112,58 @@ def single_node(port: int, advertised: int | None = None) -> dict[str, str]:
         "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
         "advertised.listeners": f"PLAINTEXT://127.0.0.1:{advertised or port}",
     }
+
+
+def _program(java: str, jars: Path, *options: str) -> list[str]:
+    return [java, *options, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", *_LOG_LEVELS]
+
+
+def _archived_classes(java: str, jars: Path) -> list[str]:
+    """Return the option with which a node starts from classes that an earlier node has loaded.
+
+    It spares half of the CPU time of a start; a run starts some thirty nodes. The archive is made once in `.cache/` by
+    a node that ends in good order; it is empty if none could be made.
+    """
+    program = Path(java).resolve()
+    archive = jars.with_name(f"{jars.name}-{zlib.crc32(f'{program}{program.stat().st_mtime_ns}'.encode()):08x}.jsa")
+    with (jars.parent / "classes.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.exists():
+            with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
+                made = Path(folder, "classes.jsa")
+                _archive_classes(_program(java, jars, f"-XX:ArchiveClassesAtExit={made}"), Path(folder))
+                made.touch()
+                made.rename(archive)
+    return [f"-XX:SharedArchiveFile={archive}"] if archive.stat().st_size else []
+
+
+def _archive_classes(program: list[str], folder: Path) -> None:
+    properties, said = folder / "properties", folder / "said"
+    settings = {"log.dirs": str(folder / "logs"), **single_node(free_port())}
+    properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    tool = [*program, "kafka.tools.StorageTool", "format", "-c", str(properties), "-t", CLUSTER_ID]
+    if subprocess.run(tool, capture_output=True, check=False).returncode != 0:
+        return
+    keeper = os.getpid()
+    with (
+        said.open("w") as log,
+        subprocess.Popen(
+            [*program, "kafka.Kafka", str(properties)],
+            stdout=log,
+            stderr=log,
+            preexec_fn=lambda: tie_to_parent(keeper, signal.SIGKILL),
+        ) as node,
+    ):
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while "Kafka Server started" not in said.read_text(errors="replace") and node.poll() is None:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        node.terminate()
+        try:
+            node.wait(60)
+        except subprocess.TimeoutExpired:
+            node.kill()
 
 
 def broker_jars() -> Path:

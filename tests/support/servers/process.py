@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gnomon_consumer.runtime.parent_death import tie_to_parent
+from tests.support.door import Ended, enter
 
 COMMAND = Path(sys.executable).with_name("gnomon")
 # Only an upper limit: a loaded machine takes many times as long as an idle one.
@@ -181,6 +182,10 @@ class Gnomon:
             timeout=timeout,
             check=False,
         )
+
+    def enter(self, *arguments: object, env: Mapping[str, str] | None = None) -> Ended:
+        """Run it to its end in this process: for a step on the way to what a test is about."""
+        return enter(*arguments, cwd=self.cwd, env=env)
 
     @staticmethod
     def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
