@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from tests.support import join_processes
 from tests.support.join_processes import arguments
+from tests.support.joined_database import drain
 from tests.support.joined_windows import READER, one, sink_of, window
 from tests.support.live_stream import sum_model
 from tests.support.logs import Logs, identity, row
@@ -41,15 +42,15 @@ def test_a_letter_is_replayed_once_its_schema_is_known(
     options = arguments(broker, stream_name, database_url)
     scored = gnomon.run("score", *options[:6], "--model", str(model), "--exit-when-idle", "1", timeout=120)
     assert scored.returncode == 0, scored.stderr
-    assert gnomon.run("join", *options, "--drain").returncode == 0
+    drain(logs, database_url)
     base = (*options[:4], *options[6:])
 
-    listed = json.loads(gnomon.run("dlq", "list", *options[2:4], *options[6:], "--json").stdout)
+    listed = json.loads(gnomon.enter("dlq", "list", *options[2:4], *options[6:], "--json").stdout)
     place = {(letter["source_partition"], letter["source_offset"]): letter["reason"] for letter in listed}
     unknown = [(1, len(logs.captured[1]) - 2), (1, len(logs.captured[1]) - 1)]
     garbage = (2, len(logs.captured[2]) - 1)
     assert place == {**dict.fromkeys(unknown, "unknown_schema"), garbage: "framing"}
-    shown = json.loads(gnomon.run("dlq", "show", *base, *map(str, garbage)).stdout)
+    shown = json.loads(gnomon.enter("dlq", "show", *base, *map(str, garbage)).stdout)
     assert bytes.fromhex(shown["live"]["value"]) == b"no capture at all"
 
     logs.producer.produce(logs.topics.schemas, evolved.text.encode(), str(evolved.fingerprint), partition=0)
@@ -57,14 +58,14 @@ def test_a_letter_is_replayed_once_its_schema_is_known(
     with psycopg.connect(database_url) as connection:
         connection.execute("update gnomon.dead_letters set request_id = 'x' || request_id where source_partition = 1")
     replay = ("dlq", "replay", *options, "--model", str(model), "--json")
-    elsewhere = json.loads(gnomon.run(*replay, timeout=120).stdout)
+    elsewhere = json.loads(gnomon.enter(*replay).stdout)
     assert [letter["outcome"][:22] for letter in elsewhere[:2]] == ["stays: another request"] * 2
     with psycopg.connect(database_url) as connection:
         connection.execute("update gnomon.dead_letters set request_id = ltrim(request_id, 'x')")
-    first = gnomon.run(*replay, timeout=120)
+    first = gnomon.enter(*replay)
     assert (first.returncode, bool(first.stdout)) == (1, True), first.stderr  # the unreadable one stays
     assert sorted(letter["outcome"][:6] for letter in json.loads(first.stdout)) == ["paired", "paired", "stays:"]
-    second = json.loads(gnomon.run(*replay, timeout=120).stdout)
+    second = json.loads(gnomon.enter(*replay).stdout)
     assert [letter["outcome"][:6] for letter in second] == ["stays:"]
     with psycopg.connect(database_url) as connection:
         assert maintenance.ledger_differences(connection, stream_name) == []
@@ -77,7 +78,7 @@ def test_a_letter_is_replayed_once_its_schema_is_known(
         rolled = "select sum(seen), sum(sampled), sum(scored), sum(dead_lettered) from gnomon.rollups"
         assert one(connection, rolled) == (33, 33, 32, 1)
     wrong = sum_model(tmp_path / "another.onnx", "amount", "extra")
-    refused = gnomon.run("dlq", "replay", *options, "--model", str(wrong))
+    refused = gnomon.enter("dlq", "replay", *options, "--model", str(wrong))
     assert refused.returncode == 2
     assert "the deployment's own model" in refused.stderr
 
@@ -144,7 +145,7 @@ def test_a_replay_killed_at_any_moment_moves_each_letter_once(
     logs.capture(count)
     logs.score(prediction=None, error={"kind": "dead_letter", "message": "unknown_schema: not published yet"})
     options = arguments(kafka_bootstrap, stream_name, database_url)
-    assert gnomon.run("join", *options, "--drain").returncode == 0
+    drain(logs, database_url)
     replay = ("dlq", "replay", *options, "--model", str(model), "--json")
     with psycopg.connect(database_url, autocommit=True) as connection, psycopg.connect(database_url) as holding:
         stand = "select (select count(*) from gnomon.pairs), (select count(*) from gnomon.dead_letters)"
@@ -160,6 +161,7 @@ def test_a_replay_killed_at_any_moment_moves_each_letter_once(
             while one(connection, stand)[0] < before + 20:
                 assert process.popen.poll() is None, process.output
                 assert time.monotonic() < deadline, process.output
+                time.sleep(0.01)
             assert process.kill() == -9
             pairs, letters = one(connection, stand)
             assert pairs + letters == count

@@ -64,7 +64,7 @@ MUTANTS = (
     # Sampling.
     Mutant("pi from the rows held", _ALLOCATION, "return self.draw_probability * len(self.sample) / self.seen if self.seen else 0.0", "return self.draw_probability * len(self.sample) / (self.seen + 1)"),
     Mutant("pi without the draw", _ALLOCATION, "return self.draw_probability * len(self.sample) / self.seen", "return 1.0 * len(self.sample) / self.seen"),
-    Mutant("the first come, not the smallest ranks", _RESERVOIR, "return sample.at(np.sort(order[:k])), int(sample.ranks[order[k]])", "return sample.at(np.arange(k)), int(sample.ranks[order[k]])"),
+    Mutant("the first come, not the smallest ranks", _RESERVOIR, "np.flatnonzero(self.ranks < ends[k]), int(ends[k])", "np.arange(k), int(ends[k])"),
     Mutant("the largest ranks", _RESERVOIR, 'order = np.argsort(self.ranks, kind="stable")', 'order = np.argsort(-self.ranks, kind="stable")'),
     Mutant("the seed is ignored", "scorer/sampling/ranks.py", "seeds = itertools.repeat(seed % 2**64)", "seeds = itertools.repeat(0)"),
     Mutant("a cell gets one row", _ALLOCATION, "_LEAST = 2 ", "_LEAST = 1 ", ("tests/property/test_sampling.py",)),

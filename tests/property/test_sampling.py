@@ -281,3 +281,15 @@ def test_window_tiles_its_offsets_and_counts_strata() -> None:
     assert {name: r.smallest(9)[0].payloads for name, r in window.strata.items()} == {
         "a": [10, 14], "b": [11], "other": [12, 13],
     }  # fmt: skip
+
+
+@given(st.data(), st.lists(st.integers(0, 12), min_size=2, max_size=40))
+def test_the_smallest_ranks_are_those_of_the_whole_order(data: st.DataObject, ranks: list[int]) -> None:
+    """Few different ranks, so that most cuts fall between equal ones, which request ids and offsets decide."""
+    ids = [data.draw(st.binary(max_size=1)) for _ in ranks]
+    sample = Sample(np.array(ranks, np.int64), ids, np.arange(len(ranks)), ids)
+    order = sorted(range(len(ranks)), key=lambda at: (ranks[at], ids[at], at))
+    for k in range(1, len(ranks)):
+        places, next_rank = sample.smallest(k)
+        assert places.tolist() == sorted(order[:k])
+        assert next_rank == ranks[order[k]]

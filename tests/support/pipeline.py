@@ -76,7 +76,7 @@ class Pipeline:
             assert time.monotonic() < deadline, f"stuck at {joined} of {wanted}:\n" + "\n\n".join(
                 process.output[-4000:] for process in running
             )
-            time.sleep(0.005)
+            time.sleep(0.02)
         return joined
 
     def kill_at_work(self, victim: GnomonProcess, service: "LiveService") -> None:

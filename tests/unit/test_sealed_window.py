@@ -43,6 +43,6 @@ def test_jobs(rows: int, probe: int, workers: int, singles: list[int], batches: 
     assert [len(job.rows) for job in jobs if job.single] == singles
     assert [len(job.rows) for job in jobs if not job.single] == batches
     assert sorted(int(place) for job in jobs for place in job.places) == list(range(rows))
-    assert all(job.rows.keys == [f"r{place}".encode() for place in job.places] for job in jobs)
+    assert all([row.key for row in job.rows] == [f"r{place}".encode() for place in job.places] for job in jobs)
     probed = {int(place) for job in jobs if job.single for place in job.places}
     assert probed == set(range(rows - min(rows, probe), rows))  # the rows of the lowest ranks

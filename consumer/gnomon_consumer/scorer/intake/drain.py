@@ -177,8 +177,8 @@ def _event_or_partition(message: Message) -> int | None:
 def fresh(run: Sequence[Message], next_offset: int) -> tuple[NDArray[np.int64], Sequence[Message]]:
     """Return the messages of one partition that were not read before, and their offsets, which ascend."""
     offsets = np.fromiter(map(Message.offset, run), np.int64, len(run))
+    if offsets[0] >= next_offset and (offsets[1:] > offsets[:-1]).all():
+        return offsets, run
     reached = np.maximum.accumulate(np.append(next_offset - 1, offsets[:-1]))
     new = offsets > reached
-    if new.all():
-        return offsets, run
     return offsets[new], [run[place] for place in np.flatnonzero(new).tolist()]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Protocol
 
 from gnomon_consumer.runtime.logging import get_logger
@@ -14,6 +15,7 @@ _REFRESH_SECONDS = 1.0  # a flood of hostile fingerprints causes one read of the
 _READ_SECONDS = 2.0  # how long one read may block the scorer's loop; the next one continues where it stopped
 _REFUSED_SECONDS = 5.0  # a schema may be published after the first capture that needs it
 _MAX_REFUSED = 10_000
+_BEGINNING = itemgetter(slice(10))  # holds a header of either framing
 log = get_logger("schemas")
 
 
@@ -103,7 +105,7 @@ class WriterSchemas:
         if len(self._refused) > _MAX_REFUSED:
             self._refused.clear()
         unknown: dict[bytes, SchemaKey] = {}
-        for start in {value[:10] for value in values} - self._known:
+        for start in set(map(_BEGINNING, values)) - self._known:
             header = start if start[:2] == SINGLE_OBJECT_MARKER else start[:5]
             refused = now - self._refused.get(header, float("-inf")) < _REFUSED_SECONDS
             if header not in self._known and not refused and header not in unknown:

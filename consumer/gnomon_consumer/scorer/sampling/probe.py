@@ -52,7 +52,9 @@ def probe_of(
     result = [NO_PROBE for _ in cells]
     for at, share in zip(drawn, shares, strict=True):
         cell, most = cells[at], min(share, rows)
-        places = np.sort(cell.sample.by_rank()[:most])
+        places = (
+            cell.sample.smallest(most)[0] if 0 < most < len(cell.sample) else np.arange(min(most, len(cell.sample)))
+        )
         result[at] = CellProbe(places, cell.draw_probability * drawn_probability * most / cell.seen)
     return result
 

@@ -57,6 +57,16 @@ class Sample(Generic[T]):
             return np.array(sorted(order.tolist(), key=lambda at: (ranks[at], ids[at], offsets[at])), np.int64)
         return order
 
+    def smallest(self, k: int) -> tuple[Indices, int]:
+        """Return the indices of the `k` captures with the smallest ranks, ascending, and the next rank; 0 < k < n.
+
+        Without equal ranks at the cut, they are found by a selection, which costs a fourth of the sort.
+        """
+        ends = np.partition(self.ranks, (k - 1, k))
+        if ends[k - 1] < ends[k]:
+            return np.flatnonzero(self.ranks < ends[k]), int(ends[k])
+        return np.sort(self.by_rank()[:k]), int(ends[k])
+
 
 def joined(samples: "Sequence[Sample[T]]") -> Sample[T]:
     """Return all captures of some samples."""
@@ -124,8 +134,8 @@ class Reservoir(Generic[T]):
 
 def _smallest(sample: Sample[T], k: int) -> tuple[Sample[T], int]:
     """Return the `k` smallest, `k` being less than their number, and the rank of the next."""
-    order = sample.by_rank()
-    return sample.at(np.sort(order[:k])), int(sample.ranks[order[k]])
+    places, next_rank = sample.smallest(k)
+    return sample.at(places), next_rank
 
 
 def merged(reservoirs: "list[Reservoir[T]]") -> Reservoir[T]:

@@ -253,9 +253,6 @@ def _captured_at(value: bytes | None) -> int | None:
 
 
 def _all_bytes(texts: Iterable[Any]) -> list[bytes]:
+    """Return keys or values of messages; one that is missing is empty."""
     listed = list(texts)
-    return listed if set(map(type, listed)) == {bytes} else [_bytes(text) for text in listed]
-
-
-def _bytes(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else b"" if value is None else str(value).encode()
+    return [text or b"" for text in listed] if None in listed else listed
