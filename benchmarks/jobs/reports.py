@@ -43,7 +43,9 @@ PAGE, SKEWED = "the page", "skew"
 RECOMPUTED = 20_000  # requests in the file that `skew` compares with
 GROWTH = (5, 20)
 PAIRS_EACH = 1_000
-EXACT = {f"{name}, exact": name for name in ("agreement", "confusion", "errors")}
+EXACT = {
+    f"{name}, exact": name for name in ("agreement", "confusion", "errors", "latency", "label_bounds", "label_delay")
+}
 KEEPING = "computing what is kept of a sealed cohort"
 KEPT = {f"{name}, with a kept cohort": name for name in ("quality", "latency", "agreement", PAGE)}
 SEAL = """

@@ -1,4 +1,4 @@
-"""Beyond a number of pairs the reports on quality read a part, as if the service had captured only that."""
+"""Beyond a number of pairs some reports read a part, as if the service had captured only that."""
 
 import uuid
 from datetime import timedelta
@@ -13,15 +13,18 @@ from gnomon_consumer.reports import REPORTS as CATALOGUE
 from gnomon_consumer.reports import Question, ask
 
 HORIZON = timedelta(days=30)
-REPORTS = ("quality", "classes", "calibration", "calibration_error", "heterogeneity", "segments", "time_of_day")
+REPORTS = (
+    "quality", "classes", "calibration", "calibration_error", "heterogeneity", "segments", "time_of_day",
+    "label_bounds", "label_delay", "latency", "agreement", "errors",
+)  # fmt: skip
 LIMITS = ("read_at_most", "test_at_most")
 
 
 def answers(db: Database, exact: str | None) -> dict[str, list[dict[str, Any]]]:
-    """Every report on quality."""
+    """Every report that can read a part."""
     found = {}
     for name in REPORTS:
-        extra = {"horizon": HORIZON, "exact": exact}
+        extra = {"horizon": HORIZON, "exact": exact, "drawn": None if exact else "yes", "step": timedelta(hours=6)}
         known = {key: value for key, value in extra.items() if value and key in CATALOGUE[name].arguments}
         found[name] = list(ask(db.connection, name, Question("s", extra=known)).rows)
     return found
@@ -38,10 +41,25 @@ def limit(db: Database, pairs: int) -> None:
 
 def test_a_drawn_part_is_what_a_service_that_samples_would_have_sent(db: Database) -> None:
     drawn = sample(np.random.default_rng(11), 2000, 60)
-    rows = [{**row, "window_id": uuid.UUID(int=1 + at % 40)} for at, row in enumerate(drawn.rows())]
+    rng = np.random.default_rng(13)
+    rows = [
+        {
+            **row,
+            "window_id": uuid.UUID(int=1 + at % 40),
+            "live_latency_us": int(rng.integers(500, 900)),
+            "probe_probability": None,
+            "live_error_kind": "error" if at % 29 == 0 else None,
+            "outcome": "failed" if at % 31 == 0 else "scored",
+        }
+        for at, row in enumerate(drawn.rows())
+    ]
     db.connection.execute("update gnomon.streams set horizons = %s", [[HORIZON]])
     db.add_pairs(rows)
-    db.add_labels(drawn.labels()[:1900], START + timedelta(days=90))
+    late = [
+        {**label, "observed_at": label["observed_at"] + timedelta(hours=int(rng.integers(0, 72)))}
+        for label in drawn.labels()
+    ]
+    db.add_labels(late[:1900], START + timedelta(days=90))
     limit(db, 500)
     everything, part = answers(db, "yes"), answers(db, None)
     total = next(row for row in everything["quality"] if row["metric"] == "label_coverage")
@@ -53,8 +71,10 @@ def test_a_drawn_part_is_what_a_service_that_samples_would_have_sent(db: Databas
     assert read["standard_error"] > total["standard_error"]
     assert read["se_period"] > total["se_period"]
     for name in REPORTS:
-        assert len(part[name]) == len(everything[name]), name
-        assert all(row.get("read_share", 0.25) in (0.25, None) for row in part[name]), name
+        assert len(part[name]) == len(everything[name]) or name == "label_delay", name
+    for name in set(REPORTS) - {"heterogeneity"}:
+        assert {row["read_share"] for row in everything[name]} - {None} == {1}, name
+        assert {row["read_share"] for row in part[name]} - {None} == {0.25}, name
     db.connection.execute("delete from gnomon.pairs where not gnomon_estimators.within_share(request_id, 0.25)")
     db.connection.execute("update gnomon.pairs set capture_probability = capture_probability * 0.25")
     limit(db, 200_000)
@@ -93,3 +113,61 @@ def test_all_keys_at_once_are_each_key_by_itself(db: Database) -> None:
                         if isinstance(expected, float):
                             expected = pytest.approx(expected, rel=1e-9, abs=1e-12)
                         assert one[column] == expected, (name, key, column, one)
+
+
+def test_bounds_of_drawn_pairs_hold_the_estimates_of_quality(db: Database) -> None:
+    drawn = sample(np.random.default_rng(14), 2000, 60)
+    db.connection.execute("update gnomon.streams set horizons = %s", [[HORIZON]])
+    db.add_pairs(drawn.rows())
+    db.add_labels(drawn.labels()[:1900], START + timedelta(days=90))
+    wide = {}
+    for limited, share in ((200_000, 1), (500, 0.25)):
+        limit(db, limited)
+        found = {
+            name: ask(db.connection, name, Question("s", extra={"horizon": HORIZON})).rows
+            for name in ("quality", "label_bounds")
+        }
+        quality = {(row["metric"], row["side"]): row for row in found["quality"]}
+        metrics = {row["metric"] for row in found["label_bounds"]}
+        assert metrics == {"accuracy", "precision", "recall", "f1", "auc", "log_loss", "brier"}
+        for row in found["label_bounds"]:
+            assert row["read_share"] == share
+            assert row["estimate"] == pytest.approx(quality[row["metric"], row["side"]]["estimate"], abs=1e-12), row
+            assert row["bound_low"] <= row["estimate"] <= row["bound_high"], row
+            assert row["labelled"] == pytest.approx(quality["label_coverage", "pair"]["estimate"], abs=1e-12)
+        wide[share] = {(row["metric"], row["side"]): row for row in found["label_bounds"]}
+    # What the draw adds to a bound is what it adds to the estimate: here at most about four of its standard errors.
+    for key, row in wide[1].items():
+        for column in ("bound_low", "bound_high"):
+            assert row[column] != wide[0.25][key][column]
+            if key[0] == "accuracy":
+                assert abs(row[column] - wide[0.25][key][column]) < 4 * quality[key]["se_period"], (key, column)
+
+
+def test_the_probe_is_read_whole(db: Database) -> None:
+    rng = np.random.default_rng(15)
+    drawn = sample(rng, 2000, 60)
+    db.add_pairs([
+        {
+            **row, "window_id": uuid.UUID(int=1 + at % 40), "live_latency_us": int(rng.lognormal(7, 0.5)),
+            "shadow_latency_us": int(rng.lognormal(7, 0.5)), "shadow_batch_size": 64 if at % 5 else 1,
+            "probe_probability": None if at % 5 else row["inclusion_probability"] / 5,
+        }
+        for at, row in enumerate(drawn.rows())
+    ])  # fmt: skip
+    limit(db, 500)
+    everything, part = (
+        ask(db.connection, "latency", Question("s", extra={"exact": exact} if exact else {})).rows
+        for exact in ("yes", None)
+    )
+    assert len(everything) == len(part) == 12
+    for row, other in zip(everything, part, strict=True):
+        if row["measure"] == "live_all":
+            assert (row["read_share"], other["read_share"]) == (1, 0.25)
+            assert row["n"] == 2000
+            assert 420 < other["n"] < 580
+            assert other["se_period"] > row["se_period"]
+            assert other["period_low"] <= row["microseconds"] <= other["period_high"]
+        else:
+            assert row == other
+            assert (row["n"], row["read_share"]) == (400, 1)

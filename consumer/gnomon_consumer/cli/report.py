@@ -21,6 +21,7 @@ _METAVARS = {
     "against": "NAME",
     "bins": "N",
     "compare": "RULE",
+    "drawn": "yes|no",
     "exact": "yes|no",
     "expression": "SQL",
     "horizon": "SPAN",

@@ -20,6 +20,8 @@ from gnomon_consumer.runtime.visible import visible
 MOST_VALUES = 12
 MOST_DISAGREEMENTS = 10
 TIMES = ("weekday", "hour")
+# These read all pairs unless the page asks for a part, `latency` reads one anyway.
+DRAWN = ("agreement", "errors", "latency")
 # What the page asks in any case. The longest come first: connections take one after the other.
 ASKED = (
     "quality", "agreement", "latency", "errors", "segments", "confusion", "disagreements", "timeline", "coverage",
@@ -65,7 +67,8 @@ class Page:
     def shares(self) -> dict[str, float]:
         """Return the lowest share of a deployment's pairs that a report read, where that is below 1."""
         found: dict[str, float] = {}
-        for row in (*self.quality, *self.classes, *(row for each in self.slices.values() for row in each)):
+        drawn = (row for name in DRAWN for row in self.reports[name])
+        for row in (*drawn, *self.quality, *self.classes, *(row for each in self.slices.values() for row in each)):
             if (row["read_share"] or 1) < found.get(row["deployment"], 1):
                 found[row["deployment"]] = row["read_share"]
         return found
@@ -107,7 +110,11 @@ def gather(
         """Return an answer's rows for the challengers and the control."""
         return [row for row in answer.rows if row["deployment"] in shown]
 
-    extra: dict[str, Mapping[str, Any]] = {"disagreements": {"top": MOST_DISAGREEMENTS}}
+    extra: dict[str, Mapping[str, Any]] = {
+        "disagreements": {"top": MOST_DISAGREEMENTS},
+        "agreement": {"drawn": True},
+        "errors": {"drawn": True},
+    }
     asked = {name: (name, _narrowed(question, name, extra.get(name, {}))) for name in ASKED}
     asked |= {time: ("time_of_day", _narrowed(question, "time_of_day", {"slice": time})) for time in TIMES}
     answers = _ask_all((connection, *others), asked)

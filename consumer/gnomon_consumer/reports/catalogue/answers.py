@@ -18,6 +18,7 @@ from gnomon_consumer.reports.catalogue.shape import (
 EXACT = {
     "exact": "yes: always read the pairs; no: use the hourly sums where they exist; default: by the number of pairs."
 }
+DRAWN = {"drawn": "yes: read about 100,000 of a deployment's pairs at most; default: all of them."}
 BY = "The third line says what the interval accounts for (cohort: the clusters of the newest stored cohort)."
 FAILS = tuple(
     Column(f"{side} fails", f"error.{side}.estimate", "share", precision=(f"error.{side}.low", f"error.{side}.high"))
@@ -42,7 +43,7 @@ ANSWERS = (
         name="agreement",
         summary="How often live and shadow agree",
         function="agreement",
-        arguments=(*LOCAL, "exact"),
+        arguments=(*LOCAL, "exact", "drawn"),
         columns=(
             *WHO,
             Column("n", "n", "count"),
@@ -52,7 +53,7 @@ ANSWERS = (
             Column("shadow - live", "mean_difference", "number", ("mean_difference_low", "mean_difference_high")),
         ),
         note=f"Weighted to all live traffic. {BOTH_QUESTIONS} {BY}",
-        extra=EXACT,
+        extra={**EXACT, **DRAWN},
         of_values=ValueLayout(
             "How far the shadow's values are from the live values",
             (
@@ -130,17 +131,20 @@ ANSWERS = (
             Column("p95", "0.95.microseconds", "µs", ("0.95.low", "0.95.high")),
             Column("p99", "0.99.microseconds", "µs", ("0.99.low", "0.99.high")),
         ),
-        note="Compare the shadow latency of a challenger with that of the control. live_all: all pairs; other rows: the"
-        " latency probe. A time below a measure: its numbers were stored, for the pairs captured before."
-        f" {BOTH_QUESTIONS}",
-        extra=EXACT,
+        note="Compare the shadow latency of a challenger with that of the control. live_all: all pairs, or about"
+        " 100,000 of a deployment that has more (the intervals account for this); other rows: the latency probe. A time"
+        f" below a measure: its numbers were stored, for the pairs captured before. {BOTH_QUESTIONS}",
+        extra={
+            "exact": "yes: read all pairs; no: use the stored results of a cohort if there are any; default: these for"
+            " more than a million pairs, otherwise about 100,000 of a deployment."
+        },
         pivot=(("stream", "deployment", "role", "measure"), ("quantile",)),
     ),
     Report(
         name="errors",
         summary="Error rates of both sides and their four cells",
         function="errors",
-        arguments=(*LOCAL, "exact"),
+        arguments=(*LOCAL, "exact", "drawn"),
         columns=(
             *WHO,
             Column("pairs", "error.live.n", "count"),
@@ -161,7 +165,7 @@ ANSWERS = (
         ),
         note=f"{BOTH_QUESTIONS} interval by: what the intervals account for (cohort: the clusters of the newest stored"
         " cohort).",
-        extra=EXACT,
+        extra={**EXACT, **DRAWN},
         pivot=(("stream", "deployment", "role"), ("metric", "side")),
         upright=True,
     ),

@@ -64,7 +64,8 @@ $$
     where r.deployment_id = any (gnomon_estimators.deployment_ids(holds_little.stream, holds_little.deployment))
 $$;
 
--- Whether any request of a stream has several versions of its label.
+-- Whether any request of a stream has several versions of its label. A report that needs labels several times asks once
+-- and hands the answer to whatever it calls.
 create function gnomon_estimators.has_versions(stream text) returns boolean language sql stable parallel safe as
 $$
     select exists (select from gnomon_estimators.label_versions v
@@ -197,6 +198,15 @@ $$
         where coalesce(labelled.one_by_one,
                        gnomon_estimators.holds_little(labelled.stream, labelled.deployment, labelled.since, labelled.until))
     ) p
+$$;
+
+-- The same for a period, or null if its labels are looked up one by one, which needs no search.
+create function gnomon_estimators.versions_in(stream text, deployment text, since timestamptz, until timestamptz)
+    returns boolean language sql stable parallel safe as
+$$
+    select case when not gnomon_estimators.holds_little(versions_in.stream, versions_in.deployment, versions_in.since,
+                                                        versions_in.until)
+                then gnomon_estimators.has_versions(versions_in.stream) end
 $$;
 
 -- The names of the positive class: the declared one, otherwise the labels with the value 1 (the value itself if a label

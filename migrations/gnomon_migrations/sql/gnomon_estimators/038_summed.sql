@@ -35,6 +35,19 @@ $$
                                and r.hour < coalesce(takes_sums.until, 'infinity')), false))
 $$;
 
+-- The shares (`thinned`) if only a part is wanted and existing sums cannot answer; otherwise none.
+create function gnomon_estimators.shares_if(drawn boolean, stream text, deployment text, since timestamptz,
+                                            until timestamptz, segment jsonb, exact boolean)
+    returns table (ids integer[], shares float8[])
+    language sql stable parallel safe rows 1 as -- planner note 9
+$$
+    select t.* from gnomon_estimators.shares(
+        shares_if.stream, shares_if.deployment, shares_if.since, shares_if.until, shares_if.segment,
+        shares_if.drawn is not true or shares_if.exact is true
+        or gnomon_estimators.takes_sums(shares_if.stream, shares_if.deployment, shares_if.since, shares_if.until,
+                                        shares_if.segment, shares_if.exact)) t
+$$;
+
 -- The design effect of each metric and side from the newest stored cohort: the variance by cluster divided by the
 -- variance by row, never below 1. If no row differed from another, it is the effect of clusters whose rows are all
 -- equal: the number of rows in a cluster.

@@ -21,7 +21,7 @@
 -- 0. If all positive decisions are of one cluster, nothing is known about the precision of others.
 create function gnomon_estimators.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                    slices text[], metrics text[], horizon interval, time_zone text, ids integer[],
-                                   shares float8[])
+                                   shares float8[], versions boolean)
     returns table (deployment_id integer, slice text, value text, code integer, n bigint, weight float8, kish float8[],
                    clusters bigint[], days bigint[], cells bigint, live float8, shadow float8, v_row float8[],
                    v_cluster float8[], v_day float8[], v_both float8[], v_period float8[])
@@ -269,14 +269,15 @@ begin
     replace(positive, '{}', 'live'), replace(positive, '{}', 'shadow'))
     using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slices,
           measured.time_zone, measured.horizon,
-          one_by_one, measured.horizon is not null and not one_by_one and gnomon_estimators.has_versions(measured.stream),
+          one_by_one, measured.horizon is not null and not one_by_one
+                      and coalesce(measured.versions, gnomon_estimators.has_versions(measured.stream)),
           measured.ids, measured.shares, positives;
 end
 $$;
 -- sides: 'live', 'shadow', 'difference' (shadow minus live, with the covariance), or 'pair' for metrics without sides.
 -- slices: each of them all, stratum, hour, weekday, day, or segment:KEY. horizon: null for the metrics that need no label.
 -- exact: true reads the pairs; false the rollups where these can say it, null whichever the size bids (takes_sums).
--- ids, shares: the deployments of which only a share of the pairs is read (thinned).
+-- ids, shares: the deployments of which only a share of the pairs is read (thinned). versions: `versions_in`.
 -- interval_by: what the interval is based on: 'clusters, days' of these pairs; 'cohort, days' if the clusters are those
 -- of the newest stored cohort (by_cluster); 'rows, days' if none is stored.
 -- low, high: days like these; period_low, period_high: the traffic of this period, for which sampling is the only error
@@ -286,7 +287,7 @@ create function gnomon_estimators.estimates(stream text, deployment text default
                                     slices text[] default '{all}', metrics text[] default '{agreement}',
                                     horizon interval default null, time_zone text default 'UTC',
                                     exact boolean default true, ids integer[] default '{}',
-                                    shares float8[] default '{}')
+                                    shares float8[] default '{}', versions boolean default null)
     returns table (stream text, deployment text, role text, slice text, value text, metric text, side text, n bigint,
                    n_effective float8, weight float8, clusters bigint, days bigint, estimate float8, se_row float8,
                    se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text,
@@ -309,7 +310,7 @@ $$
         select x.*, null::timestamptz as kept_until
         from gnomon_estimators.measured(estimates.stream, estimates.deployment, estimates.since, estimates.until,
                                 estimates.segment, estimates.slices, estimates.metrics, estimates.horizon,
-                                estimates.time_zone, estimates.ids, estimates.shares) x
+                                estimates.time_zone, estimates.ids, estimates.shares, estimates.versions) x
         where not (select rolled from way)
         union all
         select x.deployment_id, 'all', x.value, x.code, x.n, x.weight, x.kish, x.clusters, x.days, x.cells, x.live,

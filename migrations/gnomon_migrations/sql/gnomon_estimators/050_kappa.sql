@@ -2,7 +2,8 @@
 -- [1(a=b) - p_o - (1-κ)(p_live(a) + p_shadow(b) - 2 p_e)] / (1 - p_e) (Fleiss, Cohen and Everitt 1969).
 create function gnomon_estimators.kappa(stream text, deployment text default null, since timestamptz default null,
                                 until timestamptz default null, segment jsonb default null,
-                                time_zone text default 'UTC', exact boolean default null)
+                                time_zone text default 'UTC', exact boolean default null,
+                                ids integer[] default '{}', shares float8[] default '{}')
     returns table (deployment_id integer, n bigint, kappa float8, se_row float8, se_cluster float8, se_day float8,
                    standard_error float8, low float8, high float8, status text, se_period float8, period_low float8,
                    period_high float8)
@@ -18,10 +19,11 @@ $$
     said as not materialized (
         select p.*
         from (select q.deployment_id, q.live_label as b, q.shadow_label as a, q.cluster,
-                     (q.event_time at time zone kappa.time_zone)::date as day, q.weight as w, q.window_id, q.stratum,
-                     q.inclusion_probability as chance
+                     (q.event_time at time zone kappa.time_zone)::date as day, q.weight / r.share as w, q.window_id,
+                     q.stratum, q.inclusion_probability as chance
               from gnomon_estimators.pairs_of(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment) q
-              where q.comparable and q.live_label is not null offset '0') p -- planner note 3
+              cross join lateral (select gnomon_estimators.share_of(q.deployment_id, kappa.ids, kappa.shares) as share) r
+              where gnomon_estimators.within_share(q.request_id, r.share) and q.comparable and q.live_label is not null offset '0') p -- planner note 3
         where not (select sums from way)
     ),
     sums as materialized (
@@ -81,7 +83,8 @@ $$
         from drawn d
         left join gnomon_estimators.cell_sizes(array(select deployment_id from totals)) l using (deployment_id, cell)
         group by 1
-        -- The rollups have no cells: each row counts as drawn by itself, which is rather too wide.
+        -- The rollups have no cells: each row counts as drawn by itself. Too wide if cells differ, else slightly narrow:
+        -- a cell of k rows adds at most k/(k-1) times as much.
         union all
         select c.deployment_id, sum((c.w2 - c.w) * z.z * z.z)
         from sums c join unit_residuals z using (deployment_id, b, a)

@@ -9,47 +9,57 @@
 --
 -- Quantiles cannot be summed. For a question about everything (no period, no segment, UTC days), over more than a
 -- million pairs or with exact false, the answer is the stored result of all pairs before the end of the newest sealed
--- cohort: kept_until.
-create function gnomon_estimators.latency(stream text, deployment text default null, since timestamptz default null,
-                                  until timestamptz default null, segment jsonb default null,
-                                  time_zone text default 'UTC', exact boolean default null)
-    returns table (stream text, deployment text, role text, measure text, quantile float8, n bigint,
+-- cohort: kept_until. Otherwise, unless exact, live_all reads about `read_at_most` pairs of a deployment (`thinned`). The
+-- probe, of which there are few, is always read whole.
+create function gnomon_estimators.latency_of(stream text, deployment text, since timestamptz, until timestamptz,
+                                             segment jsonb, time_zone text, exact boolean)
+    returns table (of_stream text, of_deployment text, role text, measure text, quantile float8, n bigint,
                    n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, kept_until timestamptz,
-                   status text, se_period float8, period_low float8, period_high float8)
+                   status text, se_period float8, period_low float8, period_high float8, read_share float8)
     -- planner notes 4, 5
-    language sql stable parallel safe set work_mem = '128MB' set enable_sort = off set enable_incremental_sort = off as
+    language plpgsql stable parallel safe set work_mem = '128MB' set enable_sort = off set enable_incremental_sort = off as
 $$
-    with way as materialized (
-        select k.kept, array(select c.deployment_id from gnomon_estimators.scope(latency.stream, latency.deployment) c
-                             where c.deployment_id <> all (k.kept)) as computed
-        from (select array(select distinct l.deployment_id from gnomon_estimators.cohort_latencies l
-                           where l.deployment_id = any (gnomon_estimators.deployment_ids(latency.stream, latency.deployment))
-                             and latency.since is null and latency.until is null and latency.time_zone = 'UTC'
-                             and gnomon_estimators.takes_sums(latency.stream, latency.deployment, null, null, latency.segment,
-                                                      latency.exact)) as kept) k
-    ),
-    -- Read several times rather than stored: only sums of every pair leave a scan, which workers can share (`offset` is
-    -- a text: otherwise the planner expects as many days as moments, too many for that).
-    pairs as not materialized (
+declare
+    kept integer[] := array(
+        select distinct l.deployment_id from gnomon_estimators.cohort_latencies l
+        where l.deployment_id = any (gnomon_estimators.deployment_ids(latency_of.stream, latency_of.deployment))
+          and latency_of.since is null and latency_of.until is null and latency_of.time_zone = 'UTC'
+          and gnomon_estimators.takes_sums(latency_of.stream, latency_of.deployment, null, null, latency_of.segment,
+                                           latency_of.exact));
+    computed integer[] := array(
+        select c.deployment_id from gnomon_estimators.scope(latency_of.stream, latency_of.deployment) c
+        where c.deployment_id <> all (kept));
+    drawn record;
+begin
+    select t.ids, t.shares into drawn
+    from gnomon_estimators.shares(latency_of.stream, latency_of.deployment, latency_of.since, latency_of.until,
+                                  latency_of.segment, latency_of.exact is true or cardinality(computed) = 0) t;
+    return query execute replace($sql$
+    -- All pairs are read several times rather than stored: only sums of every pair leave a scan, which workers can share
+    -- (`offset` is a text: otherwise the planner expects as many days as moments, too many for that). A drawn part is
+    -- stored. planner note 7
+    with pairs as {stored} (
         select p.*
-        from (select q.deployment_id, q.cluster, (q.event_time at time zone latency.time_zone)::date as day, q.weight,
+        from (select q.deployment_id, q.cluster, (q.event_time at time zone $6)::date as day,
+                     q.weight / r.share as weight, gnomon_estimators.within_share(q.request_id, r.share) as drawn,
                      1 / (q.capture_probability * q.probe_probability) as probe_weight, q.window_id, q.stratum,
                      q.inclusion_probability as chance, q.probe_probability,
-                     gnomon_estimators.in_segment(q.segments, q.live_model_version, latency.segment) as asked,
+                     gnomon_estimators.in_segment(q.segments, q.live_model_version, $5) as asked,
                      q.live_latency_us, case when q.outcome = 'scored' then q.shadow_latency_us end as shadow_latency_us,
                      q.probe_probability is not null and q.shadow_latency_us is not null and q.outcome = 'scored'
                          as probe
-              from gnomon_estimators.pairs_of(latency.stream, latency.deployment, latency.since, latency.until, null) q
+              from gnomon_estimators.pairs_of($1, $2, $3, $4, null) q
+              cross join lateral (select gnomon_estimators.share_of(q.deployment_id, $9, $10) as share) r
+              where cardinality($8) > 0 and q.deployment_id = any ($8)
+                and (q.probe_probability is not null or gnomon_estimators.within_share(q.request_id, r.share))
               offset '0') p -- planner note 3
-        where (select cardinality(computed) > 0 from way)
-          and p.deployment_id = any ((select computed from way)::integer[])
     ),
     approximate as (
         select distinct w.deployment_id from gnomon_estimators.windows w
-        where w.probe_approximate and w.deployment_id = any ((select computed from way)::integer[])
-          and coalesce(w.first_captured_at, w.opened_at) < coalesce(latency.until, 'infinity')
-          and coalesce(w.last_captured_at, w.sealed_at) >= coalesce(latency.since, '-infinity')
+        where w.probe_approximate and w.deployment_id = any ($8)
+          and coalesce(w.first_captured_at, w.opened_at) < coalesce($4, 'infinity')
+          and coalesce(w.last_captured_at, w.sealed_at) >= coalesce($3, '-infinity')
     ),
     probed as materialized (
         select p.deployment_id, p.cluster, p.day, m.measure, m.x, p.probe_weight as w, p.window_id, p.stratum,
@@ -62,7 +72,7 @@ $$
     heights as materialized (
         select deployment_id, 'live_all' as measure, live_latency_us as x, count(*) as n, sum(weight) as w,
                sum(weight * weight) as w2
-        from pairs where asked and live_latency_us is not null group by deployment_id, live_latency_us
+        from pairs where asked and drawn and live_latency_us is not null group by deployment_id, live_latency_us
         union all
         select deployment_id, measure, x, count(*), sum(w), sum(w * w) from probed group by deployment_id, measure, x
     ),
@@ -99,7 +109,7 @@ $$
                     array(select x2 from quantiles where measure = 'live_all' order by deployment_id),
                     array(select x3 from quantiles where measure = 'live_all' order by deployment_id))
             q(deployment_id, x1, x2, x3) using (deployment_id)
-        where p.asked and p.live_latency_us is not null
+        where p.asked and p.drawn and p.live_latency_us is not null
     ),
     placed_of_probe as not materialized (
         select p.deployment_id, p.measure, p.cluster, p.day, p.w, p.window_id, p.stratum, p.chance,
@@ -115,13 +125,18 @@ $$
                count(*), sum(w), sum(w * w)
         from placed_of_probe group by deployment_id, measure, cluster, day, over1, over2, over3
     ),
+    -- The residuals of the three quantiles side by side: a row for each quantile would be three times as many to group.
     residuals as materialized (
-        select t.deployment_id, t.measure, t.p, s.cluster, s.day, sum(s.n) as n,
-               sum(s.w * ((s.place < t.at)::integer - t.p)) / t.weight as total,
-               sum(s.w2 * ((s.place < t.at)::integer - t.p) ^ 2) / t.weight ^ 2 as rows
+        select s.deployment_id, s.measure, s.cluster, s.day, sum(s.n) as n,
+               sum(s.w * ((s.place < 1)::integer - 0.5::float8)) / t.weight as total1,
+               sum(s.w * ((s.place < 2)::integer - 0.95::float8)) / t.weight as total2,
+               sum(s.w * ((s.place < 3)::integer - 0.99::float8)) / t.weight as total3,
+               sum(s.w2 * ((s.place < 1)::integer - 0.5::float8) ^ 2) / t.weight ^ 2 as rows1,
+               sum(s.w2 * ((s.place < 2)::integer - 0.95::float8) ^ 2) / t.weight ^ 2 as rows2,
+               sum(s.w2 * ((s.place < 3)::integer - 0.99::float8) ^ 2) / t.weight ^ 2 as rows3
         from sums s
-        join points t using (deployment_id, measure)
-        group by t.deployment_id, t.measure, t.p, t.weight, s.cluster, s.day
+        join totals t using (deployment_id, measure)
+        group by s.deployment_id, s.measure, t.weight, s.cluster, s.day
     ),
     -- By cells of the ledger: sampling is the only error of a statement about the period itself. A row of the cell, or of
     -- its probe, that is not in the segment or has no latency has the residual 0.
@@ -148,37 +163,54 @@ $$
                sum(gnomon_estimators.cell_variance(d.chance, l.draw, case d.measure when 'live_all' then l.sampled else l.probed end,
                                                    d.n, d.total, d.squares, d.kept)) as v
         from drawn d
-        left join gnomon_estimators.cell_sizes((select computed from way)::integer[]) l
+        left join gnomon_estimators.cell_sizes($8) l
           on l.deployment_id = d.deployment_id and l.cell = d.cell
         group by 1, 2, 3
     ),
-    by_both as (select deployment_id, measure, p, sum(rows) as v_row,
-                       sum(case when cluster is null then rows else total ^ 2 end) as v,
-                       sum(case when cluster is null then n else 1 end)::bigint as cells
-                from residuals group by 1, 2, 3),
-    by_cluster as (select deployment_id, measure, p, sum(case when cluster is null then rows else total ^ 2 end) as v,
-                          sum(case when cluster is null then n else 1 end)::bigint as clusters
-                   from (select deployment_id, measure, p, cluster, sum(total) as total, sum(rows) as rows, sum(n) as n
-                         from residuals group by 1, 2, 3, 4) r group by 1, 2, 3),
-    by_day as (select deployment_id, measure, p, sum(total ^ 2) as v, count(*) as days
-               from (select deployment_id, measure, p, day, sum(total) as total from residuals group by 1, 2, 3, 4) r
-               group by 1, 2, 3),
+    by_both as (
+        select deployment_id, measure, sum(case when cluster is null then n else 1 end)::bigint as cells,
+               sum(rows1) as rows1, sum(rows2) as rows2, sum(rows3) as rows3,
+               sum(case when cluster is null then rows1 else total1 * total1 end) as v1,
+               sum(case when cluster is null then rows2 else total2 * total2 end) as v2,
+               sum(case when cluster is null then rows3 else total3 * total3 end) as v3
+        from residuals group by 1, 2
+    ),
+    by_cluster as (
+        select deployment_id, measure, sum(case when cluster is null then n else 1 end)::bigint as clusters,
+               sum(case when cluster is null then rows1 else total1 * total1 end) as v1,
+               sum(case when cluster is null then rows2 else total2 * total2 end) as v2,
+               sum(case when cluster is null then rows3 else total3 * total3 end) as v3
+        from (select deployment_id, measure, cluster, sum(n) as n, sum(total1) as total1, sum(total2) as total2,
+                     sum(total3) as total3, sum(rows1) as rows1, sum(rows2) as rows2, sum(rows3) as rows3
+              from residuals group by 1, 2, 3) r
+        group by 1, 2
+    ),
+    by_day as (
+        select deployment_id, measure, count(*) as days, sum(total1 * total1) as v1, sum(total2 * total2) as v2,
+               sum(total3 * total3) as v3
+        from (select deployment_id, measure, day, sum(total1) as total1, sum(total2) as total2, sum(total3) as total3
+              from residuals group by 1, 2, 3) r
+        group by 1, 2
+    ),
     intervals as (
         select t.*, s.se_row ^ 2 as v_row, s.se_cluster ^ 2 as v_cluster, s.se_day ^ 2 as v_day, c.clusters, d.days,
                s.variance, i.low, i.high,
                f.low as drawn_low, f.high as drawn_high, z.low as near_low, z.high as near_high,
                least(t.kish, c.clusters) as n_interval
         from points t
-        join by_both b using (deployment_id, measure, p)
-        join by_cluster c using (deployment_id, measure, p)
-        join by_day d using (deployment_id, measure, p)
-        cross join lateral gnomon_estimators.spread(b.v_row, c.v, d.v, b.v, t.n, c.clusters, d.days, b.cells) s
+        join by_both b using (deployment_id, measure)
+        join by_cluster c using (deployment_id, measure)
+        join by_day d using (deployment_id, measure)
+        cross join lateral (values (1, b.rows1, b.v1, c.v1, d.v1), (2, b.rows2, b.v2, c.v2, d.v2),
+                                   (3, b.rows3, b.v3, c.v3, d.v3)) v(at, rows, crossed, cluster, day)
+        cross join lateral gnomon_estimators.spread(v.rows, v.cluster, v.day, v.crossed, t.n, c.clusters, d.days, b.cells) s
         left join lateral gnomon_estimators.share_interval(t.p, s.variance, t.kish, s.t, c.clusters) i
             on s.variance is not null
         left join lateral gnomon_estimators.share_interval(t.p, s.variance, t.kish, null, c.clusters) z
             on s.variance is not null
         left join by_cell k using (deployment_id, measure, p)
         left join lateral gnomon_estimators.period_interval('share', t.p, k.v, t.kish, t.n, t.weight, 1) f on true
+        where v.at = t.at
     ),
     -- An end is open (null) if the interval reaches the largest or the smallest observed value and these rows cannot
     -- show that the quantile is within: if all n rows are below a value, the share below it is 0.025^(1/n) at least.
@@ -228,7 +260,7 @@ $$
                k.se_cluster, k.se_day, k.standard_error, k.low, k.high, k.until, k.period_low,
                k.period_high, k.se_period, 'ok'
         from gnomon_estimators.cohort_latencies k
-        where k.deployment_id = any ((select kept from way)::integer[])
+        where k.deployment_id = any ($7)
     )
     select c.stream, c.deployment, c.role, m.measure, a.p, coalesce(a.n, 0), a.kish, a.weight, a.x, a.se_row,
            a.se_cluster, a.se_day, a.width, a.x_low, a.x_high, a.kept_until,
@@ -240,9 +272,30 @@ $$
                          then 'approximate: an earlier version chose part of the probe'
                               || case when a.footing <> 'ok' then '; ' || a.footing else '' end
                          else a.footing end),
-           a.se_period, a.period_low, a.period_high
-    from gnomon_estimators.scope(latency.stream, latency.deployment) c
+           a.se_period, a.period_low, a.period_high,
+           case when a.n is not null
+                then case m.measure when 'live_all' then gnomon_estimators.share_of(c.deployment_id, $9, $10)
+                                    else 1 end end
+    from gnomon_estimators.scope($1, $2) c
     cross join (values ('live_all'), ('live'), ('shadow'), ('difference')) m(measure)
     left join measured a on a.deployment_id = c.deployment_id and a.measure = m.measure
     order by c.role, c.deployment, array_position(array['live_all', 'live', 'shadow', 'difference'], m.measure), a.p
+    $sql$, '{stored}', case when drawn.ids = '{}' then 'not materialized' else 'materialized' end)
+    using latency_of.stream, latency_of.deployment, latency_of.since, latency_of.until, latency_of.segment,
+          latency_of.time_zone, kept, computed, drawn.ids, drawn.shares;
+end
+$$;
+
+-- PL/pgSQL refuses a result column with the name of an argument.
+create function gnomon_estimators.latency(stream text, deployment text default null, since timestamptz default null,
+                                  until timestamptz default null, segment jsonb default null,
+                                  time_zone text default 'UTC', exact boolean default null)
+    returns table (stream text, deployment text, role text, measure text, quantile float8, n bigint,
+                   n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
+                   se_day float8, standard_error float8, low float8, high float8, kept_until timestamptz,
+                   status text, se_period float8, period_low float8, period_high float8, read_share float8)
+    language sql stable parallel safe as
+$$
+    select * from gnomon_estimators.latency_of(latency.stream, latency.deployment, latency.since, latency.until,
+                                               latency.segment, latency.time_zone, latency.exact)
 $$;

@@ -26,14 +26,14 @@ $$;
 -- among 1,000 rows covered 70 to 78%.
 --
 -- The pairs of a deployment are read once and sorted once by each side's score: one deployment at a time, so that the
--- score alone is the sort key.
+-- score alone is the sort key. If only a share is read, reading takes longer than sorting: then all at once.
 --
 -- The interval of an area near 1 is based on `area_variance`, which never believes few positives that hardly vary.
 create function gnomon_estimators.auc(stream text, deployment text default null, since timestamptz default null,
                               until timestamptz default null, segment jsonb default null,
                               horizon interval default '1 day', time_zone text default 'UTC',
                               slices text[] default '{all}', ids integer[] default '{}',
-                              shares float8[] default '{}')
+                              shares float8[] default '{}', versions boolean default null)
     returns table (deployment_id integer, slice text, value text, side text, n bigint, n_effective float8, weight float8,
                    clusters bigint, days bigint, positives bigint, negatives bigint, estimate float8, se_row float8,
                    se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text,
@@ -45,31 +45,33 @@ $$
 #variable_conflict use_column
 declare
     one_by_one boolean := gnomon_estimators.holds_little(auc.stream, auc.deployment, auc.since, auc.until);
-    versions boolean := not one_by_one and gnomon_estimators.has_versions(auc.stream);
+    several boolean := not one_by_one and coalesce(auc.versions, gnomon_estimators.has_versions(auc.stream));
     subject record;
-    share float8;
 begin
-    for subject in select d.deployment_id as id, d.deployment as name from gnomon_estimators.deployments d
+    for subject in select array_agg(d.deployment_id) as ids,
+                          case when count(*) = 1 then min(d.deployment) else auc.deployment end as name
+                   from gnomon_estimators.deployments d
                    where d.stream = auc.stream and (auc.deployment is null or d.deployment = auc.deployment)
+                   group by case when auc.ids = '{}' then d.deployment_id end
     loop
-    share := gnomon_estimators.share_of(subject.id, auc.ids, auc.shares);
     return query
     with said as (
-        select p.slice, gnomon_estimators.slice_of(auc.slices[p.slice], p.event_time, p.stratum, p.segments,
-                                                   p.live_model_version, auc.time_zone) as value,
+        select p.deployment_id, p.slice,
+               gnomon_estimators.slice_of(auc.slices[p.slice], p.event_time, p.stratum, p.segments, p.live_model_version,
+                                          auc.time_zone) as value,
                hashtextextended(p.cluster, 0) as cluster, (p.event_time at time zone auc.time_zone)::date as day,
-               p.weight / share as w,
-               p.live_value as live, p.shadow_value as shadow, p.truth_value = 1 as positive,
-               case when p.truth_value = 1 then p.weight / share else 0 end as w_pos,
-               case when p.truth_value = 1 then 0 else p.weight / share end as w_neg,
+               p.weight as w, p.live_value as live, p.shadow_value as shadow, p.truth_value = 1 as positive,
+               case when p.truth_value = 1 then p.weight else 0 end as w_pos,
+               case when p.truth_value = 1 then 0 else p.weight end as w_neg,
                gnomon_estimators.cell_key(p.window_id, p.stratum) as cell, p.inclusion_probability as chance
         -- A row for each pair and slice.
-        from (select p.event_time, p.stratum, p.segments, p.live_model_version, p.cluster, p.weight, p.live_value,
-                     p.shadow_value, p.truth_value, p.window_id, p.inclusion_probability,
+        from (select p.deployment_id, p.event_time, p.stratum, p.segments, p.live_model_version, p.cluster,
+                     p.weight / r.share as weight, p.live_value, p.shadow_value, p.truth_value, p.window_id, p.inclusion_probability,
                      generate_subscripts(auc.slices, 1) as slice
               from gnomon_estimators.labelled(auc.stream, subject.name, auc.since, auc.until, auc.segment, auc.horizon,
-                                              one_by_one, versions) p
-        where gnomon_estimators.within_share(p.request_id, share)
+                                              one_by_one, several) p
+        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, auc.ids, auc.shares) as share) r
+        where gnomon_estimators.within_share(p.request_id, r.share)
           and p.truth_value in (0, 1) and p.live_error_kind is null and p.outcome = 'scored'
           and (p.live_label is not null and p.shadow_label is not null or p.task = 'binary')
           and p.task is distinct from 'multiclass'
@@ -78,20 +80,20 @@ begin
     ),
     -- Weight of the other class below, ties half: the running sum counts ties whole, so half of them is subtracted.
     below as (
-        select s.slice, s.value, s.cluster, s.day, s.w, s.positive, s.cell, s.chance,
+        select s.deployment_id, s.slice, s.value, s.cluster, s.day, s.w, s.positive, s.cell, s.chance,
                case when s.positive then sum(s.w_neg) over live_order - 0.5 * sum(s.w_neg) over live_ties
                     else sum(s.w_pos) over live_order - 0.5 * sum(s.w_pos) over live_ties end as live,
                case when s.positive then sum(s.w_neg) over shadow_order - 0.5 * sum(s.w_neg) over shadow_ties
                     else sum(s.w_pos) over shadow_order - 0.5 * sum(s.w_pos) over shadow_ties end as shadow
         from said s
-        window live_order as (partition by s.slice, s.value order by s.live),
-               live_ties as (partition by s.slice, s.value, s.live),
-               shadow_order as (partition by s.slice, s.value order by s.shadow),
-               shadow_ties as (partition by s.slice, s.value, s.shadow)
+        window live_order as (partition by s.deployment_id, s.slice, s.value order by s.live),
+               live_ties as (partition by s.deployment_id, s.slice, s.value, s.live),
+               shadow_order as (partition by s.deployment_id, s.slice, s.value order by s.shadow),
+               shadow_ties as (partition by s.deployment_id, s.slice, s.value, s.shadow)
     ),
     placed as materialized (select * from below),
     areas as (
-        select slice, value, count(*) as n, sum(w) as weight, sum(w) ^ 2 / sum(w * w) as kish,
+        select deployment_id, slice, value, count(*) as n, sum(w) as weight, sum(w) ^ 2 / sum(w * w) as kish,
                count(*) filter (where positive) as positives, count(*) filter (where not positive) as negatives,
                sum(w) filter (where positive) ^ 2 / sum(w * w) filter (where positive) as kish_pos,
                sum(w) filter (where not positive) ^ 2 / sum(w * w) filter (where not positive) as kish_neg,
@@ -100,91 +102,104 @@ begin
                    / (sum(w) filter (where positive) * sum(w) filter (where not positive)) as live,
                sum(w * shadow) filter (where positive)
                    / (sum(w) filter (where positive) * sum(w) filter (where not positive)) as shadow
-        from placed group by 1, 2
+        from placed group by 1, 2, 3
     ),
     weighted as not materialized (
-        select a.slice, a.value, p.cluster, p.day, p.cell, p.chance, p.w, p.positive,
+        select a.deployment_id, a.slice, a.value, p.cluster, p.day, p.cell, p.chance, p.w, p.positive,
                case when p.positive then a.positives / nullif(a.positives - 1, 0)::float8
                     else a.negatives / nullif(a.negatives - 1, 0)::float8 end as factor,
                case when p.positive then p.w * (p.live / a.w_neg - a.live) / a.w_pos
                     else p.w * (1 - p.live / a.w_pos - a.live) / a.w_neg end as live,
                case when p.positive then p.w * (p.shadow / a.w_neg - a.shadow) / a.w_pos
                     else p.w * (1 - p.shadow / a.w_pos - a.shadow) / a.w_neg end as shadow
-        from placed p join areas a using (slice, value) offset 0
+        from placed p join areas a using (deployment_id, slice, value) offset 0
     ),
     -- DeLong's factor m/(m-1), by class, for the variance by rows only.
     residuals as materialized (
-        select w.slice, w.value, w.cluster, w.day, sum(w.live) as live, sum(w.shadow) as shadow,
+        select w.deployment_id, w.slice, w.value, w.cluster, w.day, sum(w.live) as live, sum(w.shadow) as shadow,
                sum(w.live * w.live * w.factor) as live_rows, sum(w.shadow * w.shadow * w.factor) as shadow_rows,
                sum((w.shadow - w.live) * (w.shadow - w.live) * w.factor) as difference_rows,
                sum(w.live * w.live) as live_alone, sum(w.shadow * w.shadow) as shadow_alone,
                sum((w.shadow - w.live) * (w.shadow - w.live)) as difference_alone, count(*) as n,
                count(*) filter (where w.positive) as n_pos
-        from weighted w group by w.slice, w.value, w.cluster, w.day
+        from weighted w group by w.deployment_id, w.slice, w.value, w.cluster, w.day
     ),
     -- By cells of the ledger: sampling is the only error of a statement about the period itself.
     drawn as (
-        select w.slice, w.value, w.cell, min(w.chance) as chance, count(*) as n, array[sum(w.live), sum(w.shadow), sum(w.shadow - w.live)] as totals,
+        select w.deployment_id, w.slice, w.value, w.cell, min(w.chance) as chance, count(*) as n,
+               array[sum(w.live), sum(w.shadow), sum(w.shadow - w.live)] as totals,
                array[sum(w.live ^ 2), sum(w.shadow ^ 2), sum((w.shadow - w.live) ^ 2)] as squares,
                array[sum(w.live ^ 2 * (w.chance - 1 / w.w)), sum(w.shadow ^ 2 * (w.chance - 1 / w.w)),
                      sum((w.shadow - w.live) ^ 2 * (w.chance - 1 / w.w))] as kept
-        from weighted w group by w.slice, w.value, w.cell
+        from weighted w group by w.deployment_id, w.slice, w.value, w.cell
     ),
     by_cell as (
-        select d.slice, d.value, e.side, sum(gnomon_estimators.cell_variance(d.chance, l.draw, l.sampled, d.n, d.totals[e.at],
-                                                                    d.squares[e.at], d.kept[e.at])) as v
+        select d.deployment_id, d.slice, d.value, e.side,
+               sum(gnomon_estimators.cell_variance(d.chance, l.draw, l.sampled, d.n, d.totals[e.at], d.squares[e.at],
+                                                   d.kept[e.at])) as v
         from drawn d
-        left join gnomon_estimators.cell_sizes(array[subject.id]) l using (cell)
+        left join gnomon_estimators.cell_sizes(subject.ids) l using (deployment_id, cell)
         cross join (values ('live', 1), ('shadow', 2), ('difference', 3)) e(side, at)
+        group by 1, 2, 3, 4
+    ),
+    -- The three sides side by side: a row for each would be three times as many to group.
+    by_both as (
+        select deployment_id, slice, value, sum(case when cluster is null then n else 1 end)::bigint as cells,
+               sum(live_rows) as live_rows, sum(shadow_rows) as shadow_rows, sum(difference_rows) as difference_rows,
+               sum(case when cluster is null then live_alone else live * live end) as live,
+               sum(case when cluster is null then shadow_alone else shadow * shadow end) as shadow,
+               sum(case when cluster is null then difference_alone else (shadow - live) * (shadow - live) end) as difference
+        from residuals group by 1, 2, 3
+    ),
+    by_cluster as (
+        select deployment_id, slice, value, sum(case when cluster is null then n else 1 end)::bigint as every,
+               least(sum(case when cluster is null then n_pos else sign(n_pos) end),
+                     sum(case when cluster is null then n - n_pos else sign(n - n_pos) end))::bigint as clusters,
+               sum(case when cluster is null then live_alone else live * live end) as live,
+               sum(case when cluster is null then shadow_alone else shadow * shadow end) as shadow,
+               sum(case when cluster is null then difference_alone else (shadow - live) * (shadow - live) end) as difference
+        from (select deployment_id, slice, value, cluster, sum(live) as live, sum(shadow) as shadow,
+                     sum(live_alone) as live_alone, sum(shadow_alone) as shadow_alone, sum(difference_alone) as difference_alone, sum(n) as n,
+                     sum(n_pos) as n_pos
+              from residuals group by 1, 2, 3, 4) r
         group by 1, 2, 3
     ),
-    parts as (
-        select r.slice, r.value, r.cluster, r.day, r.n, r.n_pos, r.n - r.n_pos as n_neg, e.*
-        from residuals r
-        cross join lateral (values ('live', r.live, r.live_rows, r.live_alone),
-                                   ('shadow', r.shadow, r.shadow_rows, r.shadow_alone),
-                                   ('difference', r.shadow - r.live, r.difference_rows, r.difference_alone))
-            e(side, total, rows, alone)
-    ),
-    by_both as (select slice, value, side, sum(rows) as v_row, sum(case when cluster is null then alone else total ^ 2 end) as v,
-                       sum(case when cluster is null then n else 1 end)::bigint as cells
-                from parts group by 1, 2, 3),
-    by_cluster as (select slice, value, side, sum(case when cluster is null then alone else total ^ 2 end) as v,
-                          sum(case when cluster is null then n_pos + n_neg else 1 end)::bigint as every,
-                          least(sum(case when cluster is null then n_pos else sign(n_pos) end),
-                                sum(case when cluster is null then n_neg else sign(n_neg) end))::bigint as clusters
-                   from (select slice, value, side, cluster, sum(total) as total, sum(alone) as alone,
-                                sum(n_pos) as n_pos, sum(n_neg) as n_neg
-                         from parts group by 1, 2, 3, 4) r group by 1, 2, 3),
-    by_day as (select slice, value, side, sum(total ^ 2) as v, count(*) as every,
-                      least(count(*) filter (where n_pos > 0), count(*) filter (where n_neg > 0)) as days
-               from (select slice, value, side, day, sum(total) as total, sum(n_pos) as n_pos, sum(n_neg) as n_neg
-                     from parts group by 1, 2, 3, 4) r group by 1, 2, 3)
-    select subject.id, auc.slices[a.slice], a.value, b.side, a.n, a.kish, a.weight, c.clusters, t.days, a.positives, a.negatives,
-           x.estimate, d.se_row, d.se_cluster, d.se_day, sqrt(d.variance),
+    by_day as (
+        select deployment_id, slice, value, count(*) as every,
+               least(count(*) filter (where n_pos > 0), count(*) filter (where n > n_pos)) as days,
+               sum(live * live) as live, sum(shadow * shadow) as shadow, sum((shadow - live) * (shadow - live)) as difference
+        from (select deployment_id, slice, value, day, sum(live) as live, sum(shadow) as shadow, sum(n) as n,
+                     sum(n_pos) as n_pos
+              from residuals group by 1, 2, 3, 4) r
+        group by 1, 2, 3
+    )
+    select a.deployment_id, auc.slices[a.slice], a.value, x.side, a.n, a.kish, a.weight, c.clusters, t.days, a.positives,
+           a.negatives, x.estimate, d.se_row, d.se_cluster, d.se_day, sqrt(d.variance),
            case when i.low < -1 then -1 else i.low end, case when i.high > 1 then 1 else i.high end,
            case when a.w_pos is null or a.w_neg is null then 'one class only'
                 when least(a.positives, a.negatives) = 1 then 'one request of a class only: no interval'
                 else gnomon_estimators.footing(c.clusters, t.days, i.low) end,
            sqrt(p.v), f.low, f.high
     from areas a
-    join by_both b using (slice, value)
-    join by_cluster c using (slice, value, side)
-    join by_day t using (slice, value, side)
-    cross join lateral (select case b.side when 'live' then a.live when 'shadow' then a.shadow
-                                           else a.shadow - a.live end as estimate) x
+    join by_both b using (deployment_id, slice, value)
+    join by_cluster c using (deployment_id, slice, value)
+    join by_day t using (deployment_id, slice, value)
+    cross join lateral (values ('live', a.live, b.live_rows, c.live, t.live, b.live),
+                               ('shadow', a.shadow, b.shadow_rows, c.shadow, t.shadow, b.shadow),
+                               ('difference', a.shadow - a.live, b.difference_rows, c.difference, t.difference,
+                                b.difference)) x(side, estimate, rows, cluster, day, crossed)
     -- The rows already include their factor.
-    cross join lateral gnomon_estimators.spread(b.v_row, c.v, t.v, b.v, null, c.every, t.every, b.cells, c.clusters,
-                                                t.days) d
+    cross join lateral gnomon_estimators.spread(x.rows, x.cluster, x.day, x.crossed, null, c.every, t.every, b.cells,
+                                                c.clusters, t.days) d
     left join lateral gnomon_estimators.interval95(
         -- An area of 1 has a variance of 0, which is not certainty, and it is not a share of rows either.
-        case when b.side = 'difference' or d.variance <= 1e-26 then 'mean' else 'share' end, x.estimate,
-        case when b.side = 'difference' or d.variance <= 1e-26 then d.variance
+        case when x.side = 'difference' or d.variance <= 1e-26 then 'mean' else 'share' end, x.estimate,
+        case when x.side = 'difference' or d.variance <= 1e-26 then d.variance
              else gnomon_estimators.area_variance(x.estimate, d.variance, a.kish_pos, a.kish_neg, c.clusters) end,
         a.kish, d.t, c.clusters, 1) i on d.variance is not null and least(a.positives, a.negatives) > 1
-    left join by_cell p on p.slice = b.slice and p.value = b.value and p.side = b.side
+    left join by_cell p on p.deployment_id = a.deployment_id and p.slice = a.slice and p.value = a.value and p.side = x.side
     left join lateral gnomon_estimators.period_interval(
-        case when b.side = 'difference' or p.v <= 1e-26 then 'mean' else 'share' end, x.estimate, p.v, a.kish, a.n,
+        case when x.side = 'difference' or p.v <= 1e-26 then 'mean' else 'share' end, x.estimate, p.v, a.kish, a.n,
         a.weight, 1) f on least(a.positives, a.negatives) > 1 or abs(a.weight - a.n) <= 1e-9 * a.n;
     end loop;
 end

@@ -1,13 +1,18 @@
 -- Decisions and the truth: every (live decision, shadow decision, truth) of the pairs of one horizon, once for each
 -- slice. A side that failed has no decision. The confusion against the truth, the bounds for missing labels and the
 -- check of the vocabularies are computed from it.
+create type gnomon_estimators.truth_cell as (
+    deployment_id integer, value text, live_label text, shadow_label text, truth_label text, known boolean,
+    label_derived boolean, answered_by_both boolean, n bigint, weight float8, lowest float8, highest float8, lists bigint,
+    bad_lists bigint, truth_value float8);
+
 create function gnomon_estimators.truth_cells(stream text, deployment text, since timestamptz, until timestamptz,
                                               segment jsonb, horizon interval, slice text, time_zone text,
-                                              ids integer[] default '{}', shares float8[] default '{}')
-    returns table (deployment_id integer, value text, live_label text, shadow_label text, truth_label text,
-                   known boolean, label_derived boolean, answered_by_both boolean, n bigint, weight float8,
-                   lowest float8, highest float8, lists bigint, bad_lists bigint, truth_value float8)
-    language sql stable parallel safe set enable_nestloop = off as -- planner note 5
+                                              ids integer[] default '{}', shares float8[] default '{}',
+                                              versions boolean default null)
+    returns setof gnomon_estimators.truth_cell
+    -- planner notes 5, 6
+    language sql stable parallel safe set work_mem = '128MB' set enable_nestloop = off as
 $$
     select p.deployment_id,
            gnomon_estimators.slice_of(truth_cells.slice, p.event_time, p.stratum, p.segments, p.live_model_version,
@@ -21,7 +26,7 @@ $$
                               or 0 > any (p.relevance)),
            case when p.truth_value in (0, 1) then p.truth_value end
     from gnomon_estimators.labelled(truth_cells.stream, truth_cells.deployment, truth_cells.since, truth_cells.until,
-                                    truth_cells.segment, truth_cells.horizon) p
+                                    truth_cells.segment, truth_cells.horizon, null, truth_cells.versions) p
     cross join lateral (
         select case when p.live_value > '-infinity' and p.live_value < 'infinity' then p.live_value end as live,
                case when p.shadow_value > '-infinity' and p.shadow_value < 'infinity' then p.shadow_value end as shadow
@@ -40,20 +45,14 @@ $$
           from (select distinct u.name from unnest(names) u(name) where u.name is not null) d) n
 $$;
 
--- Whether the labels, the answers and the stream's declaration fit together, by deployment. problem: they do not, so
--- that no metric has a meaning; mismatch: no metric of the decisions has one; remark: the numbers hold, but not for
--- all.
-create function gnomon_estimators.label_fit(stream text, deployment text, since timestamptz, until timestamptz,
-                                            segment jsonb, horizon interval, ids integer[] default '{}',
-                                            shares float8[] default '{}')
+-- Whether the labels, the answers and the stream's declaration fit together, by deployment, from the cells above.
+-- problem: they do not, so that no metric has a meaning; mismatch: no metric of the decisions has one; remark: the
+-- numbers hold, but not for all.
+create function gnomon_estimators.fit_of(cells gnomon_estimators.truth_cell[])
     returns table (deployment_id integer, problem text, mismatch text, remark text)
     language sql stable parallel safe as
 $$
-    with cells as materialized (
-        select c.* from gnomon_estimators.truth_cells(label_fit.stream, label_fit.deployment, label_fit.since,
-                                                      label_fit.until, label_fit.segment, label_fit.horizon, 'all',
-                                                      'UTC', label_fit.ids, label_fit.shares) c
-    ),
+    with cells as materialized (select c.* from unnest(fit_of.cells) c),
     names as (
         select c.deployment_id, array_agg(distinct u.name) filter (where u.decision) as decisions,
                array_agg(distinct u.name) filter (where not u.decision) as labels,
@@ -114,6 +113,19 @@ $$
     cross join lateral (select gnomon_estimators.some_names(f.decisions) as decisions) e
     cross join lateral (select array(select u.name from unnest(f.decisions) u(name) where u.name <> all (f.labels)) as decisions,
                                array(select u.name from unnest(f.labels) u(name) where u.name <> all (f.decisions)) as labels) x
+$$;
+
+create function gnomon_estimators.label_fit(stream text, deployment text, since timestamptz, until timestamptz,
+                                            segment jsonb, horizon interval, ids integer[] default '{}',
+                                            shares float8[] default '{}', versions boolean default null)
+    returns table (deployment_id integer, problem text, mismatch text, remark text)
+    language sql stable parallel safe as
+$$
+    select f.*
+    from gnomon_estimators.fit_of(array(
+        select c from gnomon_estimators.truth_cells(label_fit.stream, label_fit.deployment, label_fit.since,
+                                                    label_fit.until, label_fit.segment, label_fit.horizon, 'all', 'UTC',
+                                                    label_fit.ids, label_fit.shares, label_fit.versions) c)) f
 $$;
 
 -- Why no pair of a deployment has labels of a horizon that can be judged: no label is stored, nothing states until when

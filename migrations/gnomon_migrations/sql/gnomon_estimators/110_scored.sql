@@ -2,7 +2,7 @@
 -- declaration do not fit together, there is no number, and the status gives the reason (label_fit).
 create function gnomon_estimators.scored(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                  horizon interval, slices text[], time_zone text, ids integer[] default '{}',
-                                 shares float8[] default '{}')
+                                 shares float8[] default '{}', versions boolean default null)
     returns table (deployment_id integer, slice text, value text, metric text, side text, n bigint, n_effective float8,
                    weight float8, clusters bigint, days bigint, estimate float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, status text, se_period float8,
@@ -13,7 +13,7 @@ $$
         select * from gnomon_estimators.estimates(
             scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.slices,
             '{label_coverage,answered,accuracy,precision,recall,f1,log_loss,brier,rmse,mae,ndcg@10}', scored.horizon,
-            scored.time_zone, true, scored.ids, scored.shares)
+            scored.time_zone, true, scored.ids, scored.shares, scored.versions)
         where n > 0
     ),
     -- The other nine of NDCG only if there are lists, because every requested metric costs time for each pair.
@@ -21,7 +21,7 @@ $$
         select x.* from (select from estimated e where e.metric = 'ndcg@10' limit 1) lists
         cross join lateral gnomon_estimators.estimates(
             scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.slices, '{ndcg}',
-            scored.horizon, scored.time_zone, true, scored.ids, scored.shares) x
+            scored.horizon, scored.time_zone, true, scored.ids, scored.shares, scored.versions) x
         where x.n > 0
     ),
     measured as (
@@ -35,11 +35,12 @@ $$
            a.se_row, a.se_cluster, a.se_day, a.standard_error, a.low, a.high, a.status, a.se_period, a.period_low,
            a.period_high
     from gnomon_estimators.auc(scored.stream, scored.deployment, scored.since, scored.until, scored.segment, scored.horizon,
-                       scored.time_zone, scored.slices, scored.ids, scored.shares) a
+                       scored.time_zone, scored.slices, scored.ids, scored.shares, scored.versions) a
     ),
     fit as materialized (
         select * from gnomon_estimators.label_fit(scored.stream, scored.deployment, scored.since, scored.until,
-                                                  scored.segment, scored.horizon, scored.ids, scored.shares)
+                                                  scored.segment, scored.horizon, scored.ids, scored.shares,
+                                                  scored.versions)
     ),
     judged as (
         select m.*, case when m.metric in ('label_coverage', 'answered', 'answered_by_both') then null

@@ -4,18 +4,22 @@
 -- reverse (exchanging two of them never helps), so the bound is the best over all such scores; unlabelled requests of
 -- one score share their truth. For the difference of two areas: the minimum of one minus the maximum of the other.
 create function gnomon_estimators.probability_bounds(stream text, deployment text, since timestamptz, until timestamptz,
-                                                     segment jsonb, horizon interval)
+                                                     segment jsonb, horizon interval, ids integer[], shares float8[],
+                                                     versions boolean)
     returns table (deployment_id integer, metric text, side text, n bigint, labelled float8, estimate float8, low float8,
                    high float8)
-    language sql stable parallel safe set enable_nestloop = off as -- planner note 6
+    -- planner notes 5, 6
+    language sql stable parallel safe set work_mem = '128MB' set enable_nestloop = off as
 $$
     with said as materialized (
-        select p.deployment_id, p.weight as w, case when p.truth_value in (0, 1) then p.truth_value end as truth,
+        select p.deployment_id, p.weight / s.share as w, case when p.truth_value in (0, 1) then p.truth_value end as truth,
                p.live_value as live, p.shadow_value as shadow
         from gnomon_estimators.labelled(probability_bounds.stream, probability_bounds.deployment,
                                         probability_bounds.since, probability_bounds.until, probability_bounds.segment,
-                                        probability_bounds.horizon) p
-        where p.live_error_kind is null and p.outcome = 'scored' and p.task is distinct from 'multiclass'
+                                        probability_bounds.horizon, null, probability_bounds.versions) p
+        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, probability_bounds.ids,
+                                                              probability_bounds.shares) as share) s
+        where gnomon_estimators.within_share(p.request_id, s.share) and p.live_error_kind is null and p.outcome = 'scored' and p.task is distinct from 'multiclass'
           and (p.live_label is not null and p.shadow_label is not null or p.task = 'binary')
           and p.live_value > '-infinity' and p.live_value < 'infinity'
           and p.shadow_value > '-infinity' and p.shadow_value < 'infinity'

@@ -38,7 +38,9 @@ $$
                                                              and k.horizon = h.horizon))
     ),
     shares as materialized (
-        select t.* from (select from wanting limit 1) w
+        select t.*, gnomon_estimators.versions_in(quality.stream, quality.deployment, quality.since,
+                                                  quality.until) as versions
+        from (select from wanting limit 1) w
         cross join lateral gnomon_estimators.shares(quality.stream, quality.deployment, quality.since, quality.until,
                                                     quality.segment, quality.exact) t
     ),
@@ -48,7 +50,7 @@ $$
         cross join shares t
         cross join lateral gnomon_estimators.scored(quality.stream, quality.deployment, quality.since, quality.until,
                                             quality.segment, w.horizon, array[quality.slice],
-                                            quality.time_zone, t.ids, t.shares) s
+                                            quality.time_zone, t.ids, t.shares, t.versions) s
     ),
     measured as (
         select * from computed

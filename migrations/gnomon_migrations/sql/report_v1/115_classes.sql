@@ -99,19 +99,33 @@ $$;
 
 -- Bounds of accuracy, precision, recall and F1, and, for probabilities, log loss, Brier score and AUC, for missing
 -- labels: the worst and the best truth that the unlabelled requests might have (Manski 1989). labelled: the share of
--- requests, answered by both, whose truth is known.
+-- requests, answered by both, whose truth is known. The bounds have no interval: they are those of the pairs that were
+-- read, and of a part of all requests they have the error of that sample.
 create function report_v1.label_bounds(stream text, deployment text default null, since timestamptz default null,
                                        until timestamptz default null, segment jsonb default null,
-                                       horizon interval default '1 day')
+                                       horizon interval default '1 day', exact boolean default null)
     returns table (stream text, deployment text, role text, horizon interval, metric text, side text, n bigint,
-                   labelled float8, estimate float8, bound_low float8, bound_high float8, status text)
+                   labelled float8, estimate float8, bound_low float8, bound_high float8, status text,
+                   read_share float8)
     language sql stable parallel safe as
 $$
-    with cells as materialized (
-        select t.* from gnomon_estimators.truth_cells(label_bounds.stream, label_bounds.deployment, label_bounds.since,
-                                                      label_bounds.until, label_bounds.segment, label_bounds.horizon,
-                                                      'all', 'UTC') t
-        where t.live_label is not null and t.shadow_label is not null
+    with shares as materialized (
+        select t.*, gnomon_estimators.versions_in(label_bounds.stream, label_bounds.deployment, label_bounds.since,
+                                                  label_bounds.until) as versions
+        from gnomon_estimators.shares(label_bounds.stream, label_bounds.deployment, label_bounds.since,
+                                      label_bounds.until, label_bounds.segment, label_bounds.exact) t
+    ),
+    -- Those of failed pairs are part of what the vocabularies are judged by.
+    every as materialized (
+        select t as cell
+        from gnomon_estimators.truth_cells(label_bounds.stream, label_bounds.deployment, label_bounds.since,
+                                           label_bounds.until, label_bounds.segment, label_bounds.horizon, 'all', 'UTC',
+                                           (select ids from shares), (select shares from shares),
+                                           (select versions from shares)) t
+    ),
+    cells as materialized (
+        select (e.cell).* from every e
+        where (e.cell).live_label is not null and (e.cell).shadow_label is not null
     ),
     positives as (
         select c.deployment_id, coalesce(min(s.positive_class), min(c.truth_label) filter (where c.truth_value = 1)) as class
@@ -165,12 +179,13 @@ $$
         union all
         select p.deployment_id, p.metric, p.side, p.n, p.labelled, p.estimate, p.low, p.high
         from gnomon_estimators.probability_bounds(label_bounds.stream, label_bounds.deployment, label_bounds.since,
-                                                  label_bounds.until, label_bounds.segment, label_bounds.horizon) p
+                                                  label_bounds.until, label_bounds.segment, label_bounds.horizon,
+                                                  (select ids from shares), (select shares from shares),
+                                                  (select versions from shares)) p
     ),
     fit as materialized (
         select f.deployment_id, coalesce(f.problem, f.mismatch) as fault
-        from gnomon_estimators.label_fit(label_bounds.stream, label_bounds.deployment, label_bounds.since,
-                                         label_bounds.until, label_bounds.segment, label_bounds.horizon) f
+        from gnomon_estimators.fit_of(array(select e.cell from every e)) f
     )
     select c.stream, c.deployment, c.role, label_bounds.horizon, b.metric, b.side, coalesce(b.n, 0), b.labelled, b.estimate,
            b.low, b.high,
@@ -179,9 +194,11 @@ $$
                          then gnomon_estimators.immaturity(c.stream, c.deployment_id, label_bounds.horizon)
                          when b.metric is null then 'no pair with two decisions or probabilities'
                          when b.estimate is null then 'undefined: its denominator is 0'
-                         else 'ok' end)
+                         else 'ok' end),
+           case when b.n > 0 then gnomon_estimators.share_of(c.deployment_id, t.ids, t.shares) end
     from gnomon_estimators.scope(label_bounds.stream, label_bounds.deployment) c
     left join fit f using (deployment_id)
+    cross join shares t
     left join bounds b on b.deployment_id = c.deployment_id and f.fault is null
     order by c.role, c.deployment, array_position(array['accuracy', 'precision', 'recall', 'f1', 'auc', 'log_loss', 'brier'], b.metric),
              array_position(array['live', 'shadow', 'difference'], b.side)

@@ -132,13 +132,18 @@ $$;
 -- x is w (G(min(x, t)) - 1[it arrived by t] / (r - d)), G = Σ d / (r (r - d)) Greenwood's sum, r at risk and d arrived at
 -- x; its squares are summed by row, by 100 groups of whole clusters and by day.
 create function report_v1.label_delay(stream text, deployment text default null, since timestamptz default null,
-                                      until timestamptz default null, step interval default '1 hour')
+                                      until timestamptz default null, step interval default '1 hour',
+                                      exact boolean default null)
     returns table (stream text, deployment text, role text, delay interval, at_risk float8, arrived float8,
-                   share_arrived float8, status text, low float8, high float8)
+                   share_arrived float8, status text, low float8, high float8, read_share float8)
     language sql stable parallel safe set work_mem = '128MB' set jit = off as -- planner notes 1, 5
 $$
-    with said as materialized (
-        select p.deployment_id, p.weight as w, (p.event_time at time zone 'UTC')::date as day,
+    with shares as materialized (
+        select t.* from gnomon_estimators.shares(label_delay.stream, label_delay.deployment, label_delay.since,
+                                                 label_delay.until, null, label_delay.exact) t
+    ),
+    said as materialized (
+        select p.deployment_id, p.weight / r.share as w, (p.event_time at time zone 'UTC')::date as day,
                abs(hashtextextended(coalesce('c' || p.cluster,
                                              'r' || p.source_partition || ':' || p.source_offset), 0) % 100)::integer
                    as bucket,
@@ -147,10 +152,13 @@ $$
         from gnomon_estimators.pairs_of(label_delay.stream, label_delay.deployment, label_delay.since, label_delay.until,
                                 null) p
         join report_v1.label_progress g using (stream_id)
+        cross join lateral (select gnomon_estimators.share_of(p.deployment_id, (select ids from shares),
+                                                              (select shares from shares)) as share) r
         left join lateral (select min(v.observed_at) as observed_at from report_v1.label_versions v
                            where v.stream_id = p.stream_id and v.request_id = p.request_id
                              and v.observed_at <= g.watermark) l on true
         where g.watermark is not null and p.event_time < g.watermark
+          and gnomon_estimators.within_share(p.request_id, r.share)
     ),
     counted as (select deployment_id, seconds, sum(w) as w, coalesce(sum(w) filter (where came), 0) as came
                 from said group by 1, 2),
@@ -225,8 +233,10 @@ $$
                          when c.deployment_id in (select s.deployment_id from said s)
                          then 'no label has arrived for any of these pairs'
                          else gnomon_estimators.immaturity(c.stream, c.deployment_id, '0') end),
-           1 - exp(k.log_left * exp(-i.half)), 1 - exp(k.log_left * exp(i.half))
+           1 - exp(k.log_left * exp(-i.half)), 1 - exp(k.log_left * exp(i.half)),
+           case when k.steps is not null then gnomon_estimators.share_of(c.deployment_id, t.ids, t.shares) end
     from gnomon_estimators.scope(label_delay.stream, label_delay.deployment) c
+    cross join shares t
     left join read_off k on k.deployment_id = c.deployment_id and k.came > 0
     left join variances v on v.deployment_id = k.deployment_id and v.steps = k.steps
     -- If nothing is left at risk, the curve has reached 1 and has no variance.
