@@ -8,6 +8,10 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 from tests.support.command import Command
 from tests.support.joined_database import wait_until
 
+from gnomon_consumer.kafka.topics import _create_one, plan
+from gnomon_consumer.settings import load_settings
+from gnomon_schemas.topics import Topics
+
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -117,3 +121,13 @@ def test_bad_usage_is_status_2_and_one_line(command: Command, arguments: tuple[s
     assert done.returncode == 2
     assert expected in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_topic_that_another_process_made_in_the_meantime_exists(
+    command: Command, kafka_bootstrap: str, stream_name: str
+) -> None:
+    create(command, kafka_bootstrap, stream_name, "--partitions", "6")
+    settings = load_settings({"bootstrap_servers": kafka_bootstrap})
+    planned = plan(Topics(stream_name), 6)[0]
+    for seen_before in (0, 3):  # what this process had read: no topic, or one with fewer partitions
+        assert _create_one(settings, planned, seen_before, 1).outcome == "exists"

@@ -106,7 +106,8 @@ def _create_one(settings: Settings, item: TopicPlan, existing: int, replication:
         admin.create_topics([topic], request_timeout=timeout)[item.name].result()
     except KafkaException as error:
         cause = kafka_error(error)
-        if cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+        # Another process was faster; the broker refuses to grow a topic that has at least as many partitions.
+        if cause.code() == (KafkaError.INVALID_PARTITIONS if existing else KafkaError.TOPIC_ALREADY_EXISTS):
             return TopicResult(item.name, item.partitions, "exists")
         if cause.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
             raise clients.unreachable(settings, error) from None
