@@ -213,6 +213,27 @@ def test_bounds_of_probabilities_hold_over_every_truth(db: Database, seed: int) 
             assert (row["bound_low"], row["bound_high"]) == pytest.approx((gaps.min(), gaps.max()))
 
 
+def test_bounds_have_the_estimates_of_quality_if_a_truth_is_neither_class(db: Database) -> None:
+    db.connection.execute(
+        "update gnomon.streams set horizons = %s, positive_class = 'y', negative_class = 'n', task = 'binary'", [[DAY]]
+    )
+    said = {"live": "yynnyy", "shadow": "ynyyyn"}
+    db.add_pairs(
+        [{"request_id": f"r{i}", **{f"{side}_label": labels[i] for side, labels in said.items()}} for i in range(6)]
+    )
+    truth = ["y", "n", "y", "n", "maybe"]
+    db.add_labels(
+        [{"request_id": f"r{i}", "observed_at": START + DAY / 2, "label": one} for i, one in enumerate(truth)],
+        START + 60 * DAY,
+    )
+    quality = {(row["metric"], row["side"]): row["estimate"] for row in ask(db, "quality('s')")}
+    found = {(row["metric"], row["side"]): row["estimate"] for row in ask(db, "label_bounds('s')")}
+    expected = {"accuracy": 2 / 5, "precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2}
+    assert {name: found[name, "live"] for name in expected} == pytest.approx(expected)
+    assert len(found) == 12
+    assert found == pytest.approx({key: quality[key] for key in found})
+
+
 def test_bounds_of_the_area_divide_unlabelled_requests_of_one_score(db: Database) -> None:
     """Four unlabelled requests have one score, between the classes: the area is least if two of them are positive."""
     score = np.repeat([0.2, 0.5, 0.8], 4)
