@@ -234,6 +234,32 @@ def test_bounds_have_the_estimates_of_quality_if_a_truth_is_neither_class(db: Da
     assert found == pytest.approx({key: quality[key] for key in found})
 
 
+def test_bounds_have_the_estimates_of_quality_if_several_names_are_positive(db: Database) -> None:
+    said = {
+        "live": ["late", "very late", "ok", "late", "late", "ok"],
+        "shadow": ["late", "late", "ok", "ok", "ok", "late"],
+    }
+    db.add_pairs(
+        [{"request_id": f"r{i}", **{f"{side}_label": names[i] for side, names in said.items()}} for i in range(6)]
+    )
+    truth = ["late", "very late", "ok", "ok", "very late"]
+    db.add_labels(
+        [
+            {"request_id": f"r{i}", "observed_at": START + DAY / 2, "label": one, "value": float(one != "ok")}
+            for i, one in enumerate(truth)
+        ],
+        START + 60 * DAY,
+    )
+    quality = {(row["metric"], row["side"]): row["estimate"] for row in ask(db, "quality('s')")}
+    found = {(row["metric"], row["side"]): row for row in ask(db, "label_bounds('s')")}
+    expected = {"accuracy": 3 / 5, "precision": 2 / 4, "recall": 2 / 3, "f1": 4 / 7}
+    assert {name: found[name, "live"]["estimate"] for name in expected} == pytest.approx(expected)
+    assert len(found) == 12
+    for key, row in found.items():
+        assert row["estimate"] == pytest.approx(quality[key]), key
+        assert row["bound_low"] <= row["estimate"] <= row["bound_high"], key
+
+
 def test_bounds_of_the_area_divide_unlabelled_requests_of_one_score(db: Database) -> None:
     """Four unlabelled requests have one score, between the classes: the area is least if two of them are positive."""
     score = np.repeat([0.2, 0.5, 0.8], 4)

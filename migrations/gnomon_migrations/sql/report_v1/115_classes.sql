@@ -128,7 +128,9 @@ $$
         where (e.cell).live_label is not null and (e.cell).shadow_label is not null
     ),
     positives as (
-        select c.deployment_id, coalesce(min(s.positive_class), min(c.truth_label) filter (where c.truth_value = 1)) as class
+        select c.deployment_id,
+               case when min(s.positive_class) is not null then array[min(s.positive_class)]
+                    else array_agg(distinct c.truth_label) filter (where c.truth_value = 1) end as names
         from cells c
         join gnomon_estimators.deployments d using (deployment_id)
         join gnomon_estimators.streams s on s.name = d.stream
@@ -140,19 +142,19 @@ $$
         select c.deployment_id, v.side, sum(c.n)::bigint as n, sum(c.weight) as w,
                coalesce(sum(c.weight) filter (where c.truth_label is not null), 0) as known,
                coalesce(sum(c.weight) filter (where v.said = c.truth_label), 0) as hits,
-               coalesce(sum(c.weight) filter (where v.said = p.class and c.truth_value is not null), 0) as pp,
-               coalesce(sum(c.weight) filter (where c.truth_label = p.class), 0) as ap,
-               coalesce(sum(c.weight) filter (where v.said = p.class and c.truth_label = p.class), 0) as tp,
-               coalesce(sum(c.weight) filter (where v.said = p.class and c.truth_label is null), 0) as up,
-               coalesce(sum(c.weight) filter (where v.said <> p.class and c.truth_label is null), 0) as un,
+               coalesce(sum(c.weight) filter (where v.said = any (p.names) and c.truth_value is not null), 0) as pp,
+               coalesce(sum(c.weight) filter (where c.truth_value = 1), 0) as ap,
+               coalesce(sum(c.weight) filter (where v.said = any (p.names) and v.said = c.truth_label and c.truth_value = 1), 0) as tp,
+               coalesce(sum(c.weight) filter (where v.said = any (p.names) and c.truth_label is null), 0) as up,
+               coalesce(sum(c.weight) filter (where v.said <> all (p.names) and c.truth_label is null), 0) as un,
                coalesce(sum(c.weight) filter (where c.truth_label is null), 0) as u,
                coalesce(sum(c.weight) filter (where c.truth_label is null and c.live_label <> c.shadow_label), 0)
                    as disputed,
-               p.class is not null as binary
+               p.names is not null as binary
         from cells c
         join positives p using (deployment_id)
         cross join lateral (values ('live', c.live_label), ('shadow', c.shadow_label)) v(side, said)
-        group by c.deployment_id, v.side, p.class
+        group by c.deployment_id, v.side, p.names
     ),
     sides as (
         select s.deployment_id, s.side, s.n, s.known / s.w as labelled, m.*, s.w, s.disputed
