@@ -275,8 +275,8 @@ begin
                          else a.footing end),
            a.se_period, a.period_low, a.period_high,
            case when a.n is not null
-                then case m.measure when 'live_all' then gnomon_estimators.share_of(c.deployment_id, $9, $10)
-                                    else 1 end end
+                then case when m.measure = 'live_all' and a.kept_until is null
+                          then gnomon_estimators.share_of(c.deployment_id, $9, $10) else 1 end end
     from gnomon_estimators.scope($1, $2) c
     cross join (values ('live_all'), ('live'), ('shadow'), ('difference')) m(measure)
     left join measured a on a.deployment_id = c.deployment_id and a.measure = m.measure
