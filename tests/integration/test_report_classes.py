@@ -213,6 +213,52 @@ def test_bounds_of_probabilities_hold_over_every_truth(db: Database, seed: int) 
             assert (row["bound_low"], row["bound_high"]) == pytest.approx((gaps.min(), gaps.max()))
 
 
+def test_bounds_have_the_estimates_of_quality_if_a_truth_is_neither_class(db: Database) -> None:
+    db.connection.execute(
+        "update gnomon.streams set horizons = %s, positive_class = 'y', negative_class = 'n', task = 'binary'", [[DAY]]
+    )
+    said = {"live": "yynnyy", "shadow": "ynyyyn"}
+    db.add_pairs(
+        [{"request_id": f"r{i}", **{f"{side}_label": labels[i] for side, labels in said.items()}} for i in range(6)]
+    )
+    truth = ["y", "n", "y", "n", "maybe"]
+    db.add_labels(
+        [{"request_id": f"r{i}", "observed_at": START + DAY / 2, "label": one} for i, one in enumerate(truth)],
+        START + 60 * DAY,
+    )
+    quality = {(row["metric"], row["side"]): row["estimate"] for row in ask(db, "quality('s')")}
+    found = {(row["metric"], row["side"]): row["estimate"] for row in ask(db, "label_bounds('s')")}
+    expected = {"accuracy": 2 / 5, "precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2}
+    assert {name: found[name, "live"] for name in expected} == pytest.approx(expected)
+    assert len(found) == 12
+    assert found == pytest.approx({key: quality[key] for key in found})
+
+
+def test_bounds_of_the_area_divide_unlabelled_requests_of_one_score(db: Database) -> None:
+    """Four unlabelled requests have one score, between the classes: the area is least if two of them are positive."""
+    score = np.repeat([0.2, 0.5, 0.8], 4)
+    truth = np.repeat([0, 0, 1], 4)
+    db.add_pairs(
+        [
+            {"request_id": f"r{i}", "live_value": a, "shadow_value": 1 - a, "live_label": "n", "shadow_label": "n"}
+            for i, a in enumerate(score)
+        ]
+    )
+    labels = [
+        {"request_id": f"r{i}", "observed_at": START + DAY / 2, "value": int(truth[i]), "label": "ny"[truth[i]]}
+        for i in (0, 1, 2, 3, 8, 9, 10, 11)
+    ]
+    db.add_labels(labels, START + 60 * DAY)
+    areas = [
+        sk.roc_auc_score(np.concatenate([truth[:4], [bits >> at & 1 for at in range(4)], truth[8:]]), score)
+        for bits in range(16)
+    ]
+    assert (min(areas), max(areas)) == pytest.approx((34 / 36, 1))
+    found = {row["side"]: row for row in ask(db, "label_bounds('s')") if row["metric"] == "auc"}
+    assert (found["live"]["bound_low"], found["live"]["bound_high"]) == pytest.approx((34 / 36, 1))
+    assert (found["shadow"]["bound_low"], found["shadow"]["bound_high"]) == pytest.approx((0, 2 / 36))
+
+
 def test_a_challenger_against_the_control_request_by_request(db: Database, zoo: Zoo) -> None:
     db.add_deployment("control", "control")
     rng = np.random.default_rng(9)

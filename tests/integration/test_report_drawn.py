@@ -1,7 +1,7 @@
 """Beyond a number of pairs some reports read a part, as if the service had captured only that."""
 
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 from psycopg.types.json import Jsonb
 from tests.support.report_database import START, Database, sample
 
+from gnomon_consumer.database import maintenance
 from gnomon_consumer.reports import REPORTS as CATALOGUE
 from gnomon_consumer.reports import Question, ask
 
@@ -171,3 +172,27 @@ def test_the_probe_is_read_whole(db: Database) -> None:
         else:
             assert row == other
             assert (row["n"], row["read_share"]) == (400, 1)
+
+
+def test_stored_latencies_are_of_all_pairs(db: Database) -> None:
+    """One deployment has a kept cohort; another has none, and its latencies are computed from a part."""
+    drawn = sample(np.random.default_rng(16), 300)
+    db.connection.execute("update gnomon.streams set horizons = %s", [[HORIZON]])
+    db.add_deployment("young")
+    for name in ("new", "young"):
+        db.add_pairs(drawn.rows(), name)
+    db.add_labels(drawn.labels(), START + timedelta(days=90))
+    db.connection.execute(
+        "insert into gnomon.cohorts (deployment_id, horizon, until, watermark, grace, label_kind, label_choice,"
+        " source_offsets, label_offsets, load_ids) select %s, %s, %s, %s, '0', 'explicit', 'last', '{\"0\": 300}',"
+        " '{}', array_agg(load_id) from gnomon.label_loads",
+        [db.deployments["new"], HORIZON, START + timedelta(days=20), START + timedelta(days=90)],
+    )
+    assert maintenance.maintain(db.connection, datetime.now(UTC)).cohorts == 1
+    limit(db, 60)
+    rows = ask(db.connection, "latency", Question("s", extra={"exact": "no"})).rows
+    found = {row["deployment"]: row for row in rows if (row["measure"], row["quantile"]) == ("live_all", 0.5)}
+    assert (found["new"]["n"], found["new"]["read_share"]) == (300, 1)
+    assert found["new"]["kept_until"] is not None
+    assert 30 < found["young"]["n"] < 90
+    assert (found["young"]["read_share"], found["young"]["kept_until"]) == (0.2, None)

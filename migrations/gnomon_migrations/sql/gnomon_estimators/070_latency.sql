@@ -17,8 +17,9 @@ create function gnomon_estimators.latency_of(stream text, deployment text, since
                    n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, kept_until timestamptz,
                    status text, se_period float8, period_low float8, period_high float8, read_share float8)
-    -- planner notes 4, 5
-    language plpgsql stable parallel safe set work_mem = '128MB' set enable_sort = off set enable_incremental_sort = off as
+    -- planner notes 4, 5, 6
+    language plpgsql stable parallel safe set work_mem = '128MB' set enable_sort = off set enable_incremental_sort = off
+    set enable_nestloop = off as
 $$
 declare
     kept integer[] := array(
@@ -274,8 +275,8 @@ begin
                          else a.footing end),
            a.se_period, a.period_low, a.period_high,
            case when a.n is not null
-                then case m.measure when 'live_all' then gnomon_estimators.share_of(c.deployment_id, $9, $10)
-                                    else 1 end end
+                then case when m.measure = 'live_all' and a.kept_until is null
+                          then gnomon_estimators.share_of(c.deployment_id, $9, $10) else 1 end end
     from gnomon_estimators.scope($1, $2) c
     cross join (values ('live_all'), ('live'), ('shadow'), ('difference')) m(measure)
     left join measured a on a.deployment_id = c.deployment_id and a.measure = m.measure

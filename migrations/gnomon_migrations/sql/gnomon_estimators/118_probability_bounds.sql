@@ -1,8 +1,17 @@
 -- Bounds of log loss, Brier score and AUC for missing labels: the worst and the best truth, 0 or 1, that the unlabelled
 -- requests might have (Manski 1989). For a mean, request by request, including the difference of the sides. For the
 -- area: the best truth gives 1 to the unlabelled scores from some score on and 0 to those below it, the worst one the
--- reverse (exchanging two of them never helps), so the bound is the best over all such scores; unlabelled requests of
--- one score share their truth. For the difference of two areas: the minimum of one minus the maximum of the other.
+-- reverse (exchanging two of them never helps), so the bound is the best over all such scores. Of several unlabelled
+-- requests with this score any part may be 1: the bound is that of the best weight, which is reached if the requests can
+-- be divided so. For the difference of two areas: the minimum of one minus the maximum of the other.
+--
+-- The area if unlabelled requests of one score with the weight x are 1, and the others 0.
+create function gnomon_estimators.area_of(n0 float8, n1 float8, d0 float8, d1 float8, x float8) returns float8
+    language sql immutable parallel safe as
+$$
+    select (n0 + n1 * x - x * x / 2) / nullif(d0 + d1 * x - x * x, 0)
+$$;
+
 create function gnomon_estimators.probability_bounds(stream text, deployment text, since timestamptz, until timestamptz,
                                                      segment jsonb, horizon interval, ids integer[], shares float8[],
                                                      versions boolean)
@@ -79,7 +88,8 @@ $$
     scores as (
         select s.deployment_id, e.side, e.score, coalesce(sum(s.w) filter (where s.truth = 1), 0) as pos,
                coalesce(sum(s.w) filter (where s.truth = 0), 0) as neg,
-               coalesce(sum(s.w) filter (where s.truth is null), 0) as open
+               coalesce(sum(s.w) filter (where s.truth is null), 0) as open,
+               count(*) filter (where s.truth is null) > 1 as tied, min(s.w) filter (where s.truth is null) as smallest
         from said s cross join lateral (values ('live', s.live), ('shadow', s.shadow)) e(side, score)
         group by 1, 2, 3
     ),
@@ -104,7 +114,7 @@ $$
                whole_side as (partition by deployment_id, side)
     ),
     -- Two cuts a score: before it, and after it.
-    areas as (
+    ends as (
         select c.deployment_id, c.side, max(c.known / nullif(c.all_pos * c.all_neg, 0)) as estimate,
                max(greatest(
                    (c.known + c.won - c.won_below + c.lost_below + (c.all_open - c.open_below) * c.open_below)
@@ -120,6 +130,42 @@ $$
         cross join lateral (select c.open_below + c.open as open, c.won_below + c.open * c.neg_below as won,
                                    c.lost_below + c.open * c.pos_above as lost offset '0') n -- planner note 3
         group by 1, 2
+    ),
+    -- Of several unlabelled requests with one score, let x be the weight of those that are 1, at least the smallest of them
+    -- and not all of it; the truth of all others is as above. The slope of `area_of` is 0 where a x² + b x + c is.
+    splits as (
+        select c.deployment_id, c.side, c.smallest, c.open - c.smallest as most, f.*,
+               f.n1 - f.d1 / 2 as a, 2 * f.n0 - f.d0 as b, f.n1 * f.d0 - f.n0 * f.d1 as c
+        from (select k.*, k.all_open - k.open_below - k.open as open_above from cuts k where k.tied offset '0') c -- planner note 3
+        cross join lateral (values
+            (true, c.known + c.won - c.won_below - c.open * c.neg_below + c.lost_below + c.open * c.pos_above
+                   + c.open_above * (c.open_below + c.open),
+             c.neg_below - c.pos_above - c.open_above + c.open_below + c.open / 2,
+             (c.all_pos + c.open_above) * (c.all_neg + c.open_below + c.open),
+             c.all_neg + c.open_below + c.open - c.all_pos - c.open_above),
+            (false, c.known + c.won_below + c.lost - c.lost_below, c.neg_below - c.pos_above + c.open / 2,
+             (c.all_pos + c.open_below) * (c.all_neg + c.open_above + c.open),
+             c.all_neg + c.open_above + c.open - c.all_pos - c.open_below)) f(highest, n0, n1, d0, d1)
+    ),
+    turns as (
+        select s.*, r.q / nullif(s.a, 0) as x1, s.c / nullif(r.q, 0) as x2
+        from splits s
+        cross join lateral (select (sqrt(greatest(s.b * s.b - 4 * s.a * s.c, 0)) * case when s.b < 0 then -1 else 1 end + s.b)
+                                   / -2 as q) r
+    ),
+    divided as (
+        select t.deployment_id, t.side, max(x.area) filter (where t.highest) as high,
+               min(x.area) filter (where not t.highest) as low
+        from turns t
+        cross join lateral (
+            select gnomon_estimators.area_of(t.n0, t.n1, t.d0, t.d1, w.x) as area
+            from (values (t.smallest), (t.most), (least(greatest(t.x1, t.smallest), t.most)),
+                         (least(greatest(t.x2, t.smallest), t.most))) w(x)) x
+        group by 1, 2
+    ),
+    areas as (
+        select e.deployment_id, e.side, e.estimate, least(e.low, d.low) as low, greatest(e.high, d.high) as high
+        from ends e left join divided d using (deployment_id, side)
     ),
     bounds as (
         select deployment_id, metric, side, estimate, low, high from means

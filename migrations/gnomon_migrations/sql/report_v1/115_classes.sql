@@ -135,12 +135,12 @@ $$
         group by 1
     ),
     -- w of the known requests: right, decided positive, truly positive, both; u of the unknown ones: decided positive,
-    -- negative.
+    -- negative. As in `quality`, a truth that is neither class is wrong for the accuracy and in no other metric.
     sums as (
         select c.deployment_id, v.side, sum(c.n)::bigint as n, sum(c.weight) as w,
                coalesce(sum(c.weight) filter (where c.truth_label is not null), 0) as known,
                coalesce(sum(c.weight) filter (where v.said = c.truth_label), 0) as hits,
-               coalesce(sum(c.weight) filter (where v.said = p.class and c.truth_label is not null), 0) as pp,
+               coalesce(sum(c.weight) filter (where v.said = p.class and c.truth_value is not null), 0) as pp,
                coalesce(sum(c.weight) filter (where c.truth_label = p.class), 0) as ap,
                coalesce(sum(c.weight) filter (where v.said = p.class and c.truth_label = p.class), 0) as tp,
                coalesce(sum(c.weight) filter (where v.said = p.class and c.truth_label is null), 0) as up,
