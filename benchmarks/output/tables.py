@@ -67,7 +67,10 @@ def command() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = str(spec.name).removesuffix(".__main__") if spec else Path(sys.argv[0]).name
     # One of the measurements of Gnomon alone is the last word of the program's name: see benchmarks/__main__.py.
-    arguments = " ".join((*sys.argv[0].split(" ")[1:], shlex.join(sys.argv[1:]))).strip()
+    given = [
+        re.sub(r"^(.*=)?[a-z]+://.*", r"\1URL", one) for one in sys.argv[1:]
+    ]  # of this machine, maybe with a password
+    arguments = " ".join((*sys.argv[0].split(" ")[1:], shlex.join(given))).strip()
     if name == "benchmarks":
         return f'make bench ARGS="{arguments}"' if arguments else "make bench"
     return f"python -m {name} {arguments}".strip()

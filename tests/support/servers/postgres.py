@@ -62,7 +62,10 @@ def database(server_url: str, template: str = "template0") -> Iterator[str]:
 
 def create(server_url: str, name: str, template: str = "template0") -> None:
     """Create a database as a copy of `template`, which must have no connections."""
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    # Files are copied without writing every page to the log as well: less than half of the CPU time, 700 times a run.
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+        sql.Identifier(name), sql.Identifier(template)
+    )
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(statement)
 

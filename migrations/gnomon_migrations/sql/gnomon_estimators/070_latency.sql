@@ -17,8 +17,9 @@ create function gnomon_estimators.latency_of(stream text, deployment text, since
                    n_effective float8, weight float8, microseconds float8, se_row float8, se_cluster float8,
                    se_day float8, standard_error float8, low float8, high float8, kept_until timestamptz,
                    status text, se_period float8, period_low float8, period_high float8, read_share float8)
-    -- planner notes 4, 5
-    language plpgsql stable parallel safe set work_mem = '128MB' set enable_sort = off set enable_incremental_sort = off as
+    -- planner notes 4, 5, 6
+    language plpgsql stable parallel safe set work_mem = '128MB' set enable_sort = off set enable_incremental_sort = off
+    set enable_nestloop = off as
 $$
 declare
     kept integer[] := array(
