@@ -69,13 +69,29 @@ def test_an_area_is_known_no_better_than_its_rarer_class(db: Database, positives
     day = np.array([(moment - START).days for moment in MOMENTS])
     expected = spread(sides[1] - sides[0], np.full(N, -1), day, truth == 1)
     assert expected.t > reach(positives - 1) * 0.99
-    high = min(difference["estimate"] + expected.t * expected.together, 1)
+    both = [spread(side, np.full(N, -1), day, truth == 1) for side in sides]
+    v = [one.together**2 for one in both]
+    m = [
+        newcombe(quality(db)["auc", name]["estimate"], one, positives, N - positives)
+        for name, one in zip(("live", "shadow"), v, strict=True)
+    ]
+    correlated = (v[0] + v[1] - expected.together**2) / np.sqrt(v[0] * v[1])
+    variance = max(expected.together**2, m[0] + m[1] - correlated * np.sqrt(m[0] * m[1]))
+    high = min(difference["estimate"] + expected.t * np.sqrt(variance), 1)
     assert difference["high"] == pytest.approx(high, rel=1e-9)
-    alone = spread(sides[1], np.full(N, -1), day, truth == 1)
+    alone = both[1]
     assert row["standard_error"] == pytest.approx(alone.together, rel=1e-9)
     area, sizes = np.array([row["estimate"]]), (positives, N - positives)
     found = area_intervals(db, area, np.array([alone.together**2]), sizes, alone.t)
     assert (row["low"], row["high"]) == pytest.approx(found[0], rel=1e-9)
+
+
+def newcombe(area: float, variance: float, positives: int, negatives: int) -> float:
+    """Return the variance of an area's interval: Newcombe's (2006, method 5) counts as ten positives."""
+    half = (positives + negatives) / 2 - 1
+    spread_out = 1 + half * (1 - area) / (2 - area) + half * area / (1 + area)
+    prior = area * (1 - area) * spread_out / (positives * negatives)
+    return max(variance, (positives * variance + 10 * prior) / (positives + 10))
 
 
 def area_intervals(
@@ -105,6 +121,38 @@ def test_intervals_of_large_areas_of_few_positives_cover(db: Database, area: flo
     intervals = np.array(area_intervals(db, found[some], variances[some], sizes, reach(positives - 1)))
     covered = ((intervals[:, 0] <= area) & (area <= intervals[:, 1])).mean()
     assert covered >= 0.935, covered
+
+
+@pytest.mark.parametrize("areas", [(0.99, 0.995), (0.95, 0.97), (0.8, 0.7)])
+def test_differences_of_areas_of_few_positives_cover(db: Database, areas: tuple[float, float]) -> None:
+    """Two correlated normal scores, 10 positives, 1,000 populations; their own variance would cover too few."""
+    random, (positives, negatives), populations = np.random.default_rng(32), (10, 300), 1000
+    shared = random.normal(size=(populations, positives + negatives))
+    parts, estimates = [], []
+    for area in areas:
+        scores = np.sqrt(0.5) * (shared + random.normal(size=shared.shape))
+        scores[:, :positives] += np.sqrt(2) * NormalDist().inv_cdf(area)
+        won = scores[:, :positives, None] > scores[:, None, positives:]
+        parts.append((won.mean(2), won.mean(1)))
+        estimates.append(won.mean((1, 2)))
+    sides = [*parts, tuple(shadow - live for live, shadow in zip(*parts, strict=True))]
+    live, shadow, difference = (a.var(1, ddof=1) / positives + b.var(1, ddof=1) / negatives for a, b in sides)
+    some = (np.minimum(live, shadow) > 1e-12) & (difference > 1e-12)
+    found = db.connection.execute(
+        "select sqrt(gnomon_estimators.area_difference_variance(r.v, r.live, r.shadow,"
+        " gnomon_estimators.area_variance(r.a, r.live, %s, %s, %s),"
+        " gnomon_estimators.area_variance(r.b, r.shadow, %s, %s, %s)))"
+        " from unnest(%s::float8[], %s::float8[], %s::float8[], %s::float8[], %s::float8[])"
+        " with ordinality r(v, live, shadow, a, b, at) order by r.at",
+        [
+            *(positives, negatives, positives) * 2,
+            *(one[some].tolist() for one in (difference, live, shadow, *estimates)),
+        ],
+    ).fetchall()
+    reached = reach(positives - 1) * np.array(found)[:, 0]
+    missed = np.abs(estimates[1][some] - estimates[0][some] - (areas[1] - areas[0])) > reached
+    print(f"areas {areas}: {1 - missed.mean():.1%} covered")
+    assert missed.mean() < 0.065
 
 
 def test_the_interval_of_many_positives_has_delongs_width(db: Database) -> None:

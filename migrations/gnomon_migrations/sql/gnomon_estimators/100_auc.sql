@@ -13,6 +13,17 @@ $$
                                / (positives * negatives) as newcombe) v
 $$;
 
+-- The variance that the interval of a difference of two areas is based on: the two mixed variances m with the correlation
+-- of the sides' own variances v. It is never below the variance of the difference itself.
+create function gnomon_estimators.area_difference_variance(variance float8, v_live float8, v_shadow float8, m_live float8,
+                                                           m_shadow float8)
+    returns float8 language sql immutable parallel safe as
+$$
+    select greatest(variance,
+                    (sqrt(m_live) - sqrt(m_shadow)) ^ 2
+                    + (variance - (sqrt(v_live) - sqrt(v_shadow)) ^ 2) * sqrt(m_live * m_shadow / nullif(v_live * v_shadow, 0)))
+$$;
+
 -- Area under the ROC curve of both sides and their difference, on one cohort of labelled pairs.
 --
 -- A = Σ_pos w [W_neg(< s) + ½ W_neg(= s)] / (W⁺ W⁻). Its residual is made of the placements V10 = share of negatives
@@ -28,7 +39,7 @@ $$;
 -- The pairs of a deployment are read once and sorted once by each side's score: one deployment at a time, so that the
 -- score alone is the sort key. If only a share is read, reading takes longer than sorting: then all at once.
 --
--- The interval of an area near 1 is based on `area_variance`, which never believes few positives that hardly vary.
+-- Intervals are based on `area_variance` and `area_difference_variance`: few positives may hardly vary by chance.
 create function gnomon_estimators.auc(stream text, deployment text default null, since timestamptz default null,
                               until timestamptz default null, segment jsonb default null,
                               horizon interval default '1 day', time_zone text default 'UTC',
@@ -172,34 +183,48 @@ begin
                      sum(n_pos) as n_pos
               from residuals group by 1, 2, 3, 4) r
         group by 1, 2, 3
+    ),
+    estimated as (
+        select a.*, x.side, x.estimate, c.clusters, t.days, d.se_row, d.se_cluster, d.se_day, d.variance, d.t,
+               gnomon_estimators.area_variance(x.estimate, d.variance, a.kish_pos, a.kish_neg, c.clusters) as mixed
+        from areas a
+        join by_both b using (deployment_id, slice, value)
+        join by_cluster c using (deployment_id, slice, value)
+        join by_day t using (deployment_id, slice, value)
+        cross join lateral (values ('live', a.live, b.live_rows, c.live, t.live, b.live),
+                                   ('shadow', a.shadow, b.shadow_rows, c.shadow, t.shadow, b.shadow),
+                                   ('difference', a.shadow - a.live, b.difference_rows, c.difference, t.difference,
+                                    b.difference)) x(side, estimate, rows, cluster, day, crossed)
+        -- The rows already include their factor.
+        cross join lateral gnomon_estimators.spread(x.rows, x.cluster, x.day, x.crossed, null, c.every, t.every, b.cells,
+                                                    c.clusters, t.days) d
+    ),
+    sided as (
+        select e.*, max(variance) filter (where side = 'live') over both_sides as v_live,
+               max(variance) filter (where side = 'shadow') over both_sides as v_shadow,
+               max(mixed) filter (where side = 'live') over both_sides as m_live,
+               max(mixed) filter (where side = 'shadow') over both_sides as m_shadow
+        from estimated e window both_sides as (partition by deployment_id, slice, value)
     )
-    select a.deployment_id, auc.slices[a.slice], a.value, x.side, a.n, a.kish, a.weight, c.clusters, t.days, a.positives,
-           a.negatives, x.estimate, d.se_row, d.se_cluster, d.se_day, sqrt(d.variance),
+    select a.deployment_id, auc.slices[a.slice], a.value, a.side, a.n, a.kish, a.weight, a.clusters, a.days, a.positives,
+           a.negatives, a.estimate, a.se_row, a.se_cluster, a.se_day, sqrt(a.variance),
            case when i.low < -1 then -1 else i.low end, case when i.high > 1 then 1 else i.high end,
            case when a.w_pos is null or a.w_neg is null then 'one class only'
                 when least(a.positives, a.negatives) = 1 then 'one request of a class only: no interval'
-                else gnomon_estimators.footing(c.clusters, t.days, i.low) end,
+                else gnomon_estimators.footing(a.clusters, a.days, i.low) end,
            sqrt(p.v), f.low, f.high
-    from areas a
-    join by_both b using (deployment_id, slice, value)
-    join by_cluster c using (deployment_id, slice, value)
-    join by_day t using (deployment_id, slice, value)
-    cross join lateral (values ('live', a.live, b.live_rows, c.live, t.live, b.live),
-                               ('shadow', a.shadow, b.shadow_rows, c.shadow, t.shadow, b.shadow),
-                               ('difference', a.shadow - a.live, b.difference_rows, c.difference, t.difference,
-                                b.difference)) x(side, estimate, rows, cluster, day, crossed)
-    -- The rows already include their factor.
-    cross join lateral gnomon_estimators.spread(x.rows, x.cluster, x.day, x.crossed, null, c.every, t.every, b.cells,
-                                                c.clusters, t.days) d
+    from sided a
     left join lateral gnomon_estimators.interval95(
         -- An area of 1 has a variance of 0, which is not certainty, and it is not a share of rows either.
-        case when x.side = 'difference' or d.variance <= 1e-26 then 'mean' else 'share' end, x.estimate,
-        case when x.side = 'difference' or d.variance <= 1e-26 then d.variance
-             else gnomon_estimators.area_variance(x.estimate, d.variance, a.kish_pos, a.kish_neg, c.clusters) end,
-        a.kish, d.t, c.clusters, 1) i on d.variance is not null and least(a.positives, a.negatives) > 1
-    left join by_cell p on p.deployment_id = a.deployment_id and p.slice = a.slice and p.value = a.value and p.side = x.side
+        case when a.side = 'difference' or a.variance <= 1e-26 then 'mean' else 'share' end, a.estimate,
+        case when a.variance <= 1e-26 then a.variance
+             when a.side = 'difference'
+             then gnomon_estimators.area_difference_variance(a.variance, a.v_live, a.v_shadow, a.m_live, a.m_shadow)
+             else a.mixed end,
+        a.kish, a.t, a.clusters, 1) i on a.variance is not null and least(a.positives, a.negatives) > 1
+    left join by_cell p on p.deployment_id = a.deployment_id and p.slice = a.slice and p.value = a.value and p.side = a.side
     left join lateral gnomon_estimators.period_interval(
-        case when x.side = 'difference' or p.v <= 1e-26 then 'mean' else 'share' end, x.estimate, p.v, a.kish, a.n,
+        case when a.side = 'difference' or p.v <= 1e-26 then 'mean' else 'share' end, a.estimate, p.v, a.kish, a.n,
         a.weight, 1) f on least(a.positives, a.negatives) > 1 or abs(a.weight - a.n) <= 1e-9 * a.n;
     end loop;
 end
