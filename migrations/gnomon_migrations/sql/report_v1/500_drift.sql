@@ -34,6 +34,12 @@ $$
         select * from gnomon_estimators.drawn(drift.stream, drift.deployment, drift.since, drift.until, drift.segment,
                                               drift.exact, drift.time_zone)
     ),
+    -- As a table by deployment, so that pairs are hashed to their profiles; there are profiles of every deployment's answers.
+    watched as materialized (
+        select n.deployment_id, p.id, p.kind, p.feature, p.position, p.edges, p.bins
+        from (select distinct d.deployment_id, d.deployment from pairs d) n
+        join profiles p on p.deployment in ('', n.deployment)
+    ),
     -- One row a pair and feature.
     placed as materialized (
         select d.deployment_id, p.id, d.bucket, d.day, d.w, v.x, v.x is null and v.t is null as missing,
@@ -41,7 +47,7 @@ $$
                     when v.t is not null then coalesce(c.bin::integer, p.bins - 1)
                     else p.bins end as bin
         from pairs d
-        join profiles p on p.deployment in ('', d.deployment)
+        join watched p using (deployment_id)
         cross join lateral (
             select case when p.kind = 'text' then null when p.position is not null then d.numbers[p.position]
                         when p.feature = '@live.value' then d.live_value else d.shadow_value end as x,
