@@ -53,7 +53,7 @@ begin
                                              period_high)
         select newest.cohort_id, l.measure, l.quantile, l.n, l.n_effective, l.weight, l.microseconds, l.se_row,
                l.se_cluster, l.se_day, l.standard_error, l.low, l.high, l.se_period, l.period_low, l.period_high
-        from gnomon_estimators.latency(newest.stream, newest.deployment, null, newest.until, exact => true) l
+        from gnomon_estimators.latency_of(newest.stream, newest.deployment, null, newest.until, null, 'UTC', true) l
         where l.n > 0;
     end loop;
     return kept;

@@ -10,6 +10,6 @@ create function report_v1.latency(stream text, deployment text default null, sin
                    status text, se_period float8, period_low float8, period_high float8, read_share float8)
     language sql stable parallel safe as
 $$
-    select * from gnomon_estimators.latency(latency.stream, latency.deployment, latency.since, latency.until,
-                                            latency.segment, latency.time_zone, latency.exact)
+    select * from gnomon_estimators.latency_of(latency.stream, latency.deployment, latency.since, latency.until,
+                                               latency.segment, latency.time_zone, latency.exact)
 $$;
