@@ -79,19 +79,19 @@ def test_a_killed_run_leaves_no_server(
     owner: "subprocess.Popen[bytes]",
     request: pytest.FixtureRequest,
 ) -> None:
-    """After SIGKILL of the run, its keepers notice and stop the servers."""
+    """After SIGKILL of the run, its children notice and stop the servers."""
     request.getfixturevalue({"kafka": "kafka_bootstrap", "postgres": "postgres_server"}[kind])  # may skip
     run = Servers(Servers.create().folder, owner.pid)
     run.address(kind)
-    keeper = psutil.Process(int((run.folder / f"{kind}.pid").read_text()))
-    family = [keeper, *keeper.children(recursive=True), *processes_naming(run.folder)]
+    child = psutil.Process(int((run.folder / f"{kind}.pid").read_text()))
+    family = [child, *child.children(recursive=True), *processes_naming(run.folder)]
     handles = [os.pidfd_open(process.pid) for process in family]
-    assert len(family) > 1, "a keeper without a server proves nothing"
+    assert len(family) > 1, "a process without a server proves nothing"
     owner.send_signal(signal.SIGKILL)
     assert all(wait_for_exit(handle, 20) for handle in handles)
     for handle in handles:
         os.close(handle)
-    os.waitpid(keeper.pid, 0)
+    os.waitpid(child.pid, 0)
     run.stop()
 
 

@@ -73,7 +73,10 @@ def test_nothing_outlives_a_killed_parent(signum: signal.Signals) -> None:
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
     relatives = family(parent.pid)
-    assert all(word in names(relatives) for word in ("keeper kafka", "keeper postgres", "bin/postgres", "sleep"))
+    assert all(
+        word in names(relatives)
+        for word in ("embedded.server kafka", "embedded.server postgres", "bin/postgres", "sleep")
+    )
     parent.send_signal(signum)
     parent.wait(20)
     parent.stdout.close()

@@ -20,7 +20,7 @@ from tests.support.tap import GOOD, make_tap
 
 from gnomon_consumer.runtime import tracing
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
-from gnomon_consumer.scorer.sealed.sealer import Place, Sealer
+from gnomon_consumer.scorer.sealed.sealer import ReadingPosition, Sealer
 from gnomon_consumer.scorer.sealed.spans import ScoreSpans
 from gnomon_consumer.settings import ScoreSettings
 
@@ -136,7 +136,7 @@ def scored_window(exporter: InMemorySpanExporter, traces: list[bytes | None], **
         )
         for at, trace in enumerate(traces)
     ]  # fmt: skip
-    sealer.add(Place(AssignmentToken(0), 0, 0.0), np.arange(len(messages)), messages)
+    sealer.add(ReadingPosition(AssignmentToken(0), 0, 0.0), np.arange(len(messages)), messages)
     tick = sealer.seal("time", 1.0, 0)
     with spans.spans_of([tick]):
         pass

@@ -23,7 +23,7 @@ from gnomon_consumer.scorer.pool.pool import Pool
 from gnomon_consumer.scorer.worker import models
 from gnomon_consumer.scorer.worker.encoding import codec
 from gnomon_consumer.scorer.worker.sandbox import NAMESPACE, Limits
-from gnomon_consumer.scorer.worker.sandbox_probe import LAYERS, probe
+from gnomon_consumer.scorer.worker.sandbox_check import LAYERS, check_sandbox
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.store import packaged_schemas
@@ -228,7 +228,7 @@ def test_no_connection_leaves_the_worker(folder: Path, listener: tuple[int, list
 
 def _network() -> str:
     """Return the sandbox layers that a worker of this machine has for its network."""
-    return probe()["network"]
+    return check_sandbox()["network"]
 
 
 @pytest.mark.parametrize("factory", ["fork_bomb", "detach"])
@@ -248,7 +248,7 @@ def _left_in(folder: Path) -> list[psutil.Process]:
 def test_other_processes_keep_their_environment_to_themselves(folder: Path) -> None:
     """Values that Python sets at run time are not in /proc, so a child of ours has the secret from its start."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        if "open" in probe()["environment"]:
+        if "open" in check_sandbox()["environment"]:
             pytest.skip("this kernel gives no process namespace, so models see the processes of their user")
         assert kinds(run(folder, "spy", [666.0])) == ["scored"]
         child.communicate(b"")
@@ -278,7 +278,7 @@ keeper.keep(int(sys.argv[1]), sandbox.Limits(2**31), work)
 @pytest.mark.parametrize("holds", ["namespace", "subreaper"])
 @pytest.mark.parametrize(("end", "status"), [("returns", 0), ("dies", -signal.SIGABRT), ("told", -signal.SIGKILL)])
 def test_no_descendant_outlives_its_keeper(tmp_path: Path, holds: str, end: str, status: int) -> None:
-    if holds == "namespace" and probe()["processes"] != NAMESPACE:
+    if holds == "namespace" and check_sandbox()["processes"] != NAMESPACE:
         pytest.skip("this kernel refuses process namespaces to us")
     command = [sys.executable, "-c", SCATTER, str(os.getpid()), holds, end]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as keeper:
@@ -304,7 +304,7 @@ def test_a_keeper_that_its_model_has_stopped_is_killed(folder: Path, monkeypatch
 
 
 def test_doctor_tells_what_the_sandbox_can_do_here() -> None:
-    found = probe()
+    found = check_sandbox()
     assert tuple(found) == LAYERS
     assert found["memory"] == "limited"
     assert not any("not known" in text for text in found.values())

@@ -6,7 +6,7 @@ from confluent_kafka import Message
 
 from gnomon_consumer.scorer.sampling.breaker import Breaker
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
-from gnomon_consumer.scorer.sealed.sealer import Place, Sealer
+from gnomon_consumer.scorer.sealed.sealer import ReadingPosition, Sealer
 from gnomon_consumer.scorer.sealed.window import SealedWindow, Tick
 from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.codec import Reader
@@ -28,7 +28,7 @@ def fill(one: Sealer, *captures: int) -> None:
         messages = [
             Message(topic="live", partition=partition, offset=at, key=key, value=b"") for at, key in enumerate(keys)
         ]
-        one.add(Place(AssignmentToken(partition), 0, START), np.arange(count), messages)
+        one.add(ReadingPosition(AssignmentToken(partition), 0, START), np.arange(count), messages)
 
 
 def sealed(one: Sealer, *captures: int, queued: int = 0) -> list[SealedWindow]:
@@ -60,7 +60,7 @@ def test_a_queue_limits_before_the_tokens_do(queued: int, sampled: int) -> None:
 
 def test_a_backlog_says_that_it_is_one() -> None:
     one = sealer()
-    one.position_lag = 30.0
+    one.observe_lag(30.0)
     assert limits(sealed(one, 400)) == [("catch_up", 100)]
 
 

@@ -47,60 +47,60 @@ class Workers:
         self.learned.append(key)
 
 
-def gate_to(source: Source, registry: Source | None = None) -> tuple[WriterSchemas, Workers]:
+def schemas_of(source: Source, registry: Source | None = None) -> tuple[WriterSchemas, Workers]:
     workers = Workers()
     return WriterSchemas(source, registry or Source(), workers, "gnomon.s.schemas"), workers
 
 
 def test_a_source_that_does_not_answer_holds_captures_back_until_it_does() -> None:
     source = Source({LIVE.fingerprint: LIVE}, answers=False)
-    gate, workers = gate_to(source)
+    schemas, workers = schemas_of(source)
     for second in range(100):
-        assert not gate.ready([CAPTURE], now=float(second))
+        assert not schemas.ready([CAPTURE], now=float(second))
     source.answers = True
-    assert gate.ready([CAPTURE], now=100.0)
+    assert schemas.ready([CAPTURE], now=100.0)
     assert workers.learned == [LIVE.fingerprint]
 
 
 def test_a_schema_that_is_published_after_it_was_refused_is_found() -> None:
     source = Source()
-    gate, workers = gate_to(source)
-    assert gate.ready([CAPTURE], now=0.0), "read to the end: nobody knows it"
+    schemas, workers = schemas_of(source)
+    assert schemas.ready([CAPTURE], now=0.0), "read to the end: nobody knows it"
     assert workers.learned == []
     source.published[LIVE.fingerprint] = LIVE
-    assert gate.ready([CAPTURE], now=6.0)
+    assert schemas.ready([CAPTURE], now=6.0)
     assert workers.learned == [LIVE.fingerprint]
 
 
-def test_a_refused_schema_is_found_as_soon_as_another_capture_makes_the_gate_read() -> None:
+def test_a_refused_schema_is_found_as_soon_as_another_capture_makes_the_topic_read() -> None:
     source = Source()
-    gate, workers = gate_to(source)
-    assert gate.ready([CAPTURE], now=0.0)
+    schemas, workers = schemas_of(source)
+    assert schemas.ready([CAPTURE], now=0.0)
     source.published[LIVE.fingerprint] = LIVE
-    assert gate.ready([HOSTILE], now=2.0)
-    assert gate.ready([CAPTURE], now=6.0)
+    assert schemas.ready([HOSTILE], now=2.0)
+    assert schemas.ready([CAPTURE], now=6.0)
     assert workers.learned == [LIVE.fingerprint]
 
 
 def test_a_flood_of_hostile_fingerprints_costs_one_read_a_second() -> None:
     source = Source()
-    gate, _ = gate_to(source)
+    schemas, _ = schemas_of(source)
     for tenth in range(100):
-        gate.ready([Fingerprint(tenth.to_bytes(8, "big")).header], now=tenth / 10)
+        schemas.ready([Fingerprint(tenth.to_bytes(8, "big")).header], now=tenth / 10)
     assert source.reads == 10
 
 
 def test_a_registry_id_does_not_wait_for_the_schemas_topic() -> None:
     source, registry = Source(answers=False), Source()
     registry.known[RegistryId(7)] = LIVE
-    gate, workers = gate_to(source, registry)
-    assert gate.ready([RegistryId(7).header + b"body"], now=0.0)
+    schemas, workers = schemas_of(source, registry)
+    assert schemas.ready([RegistryId(7).header + b"body"], now=0.0)
     assert workers.learned == [RegistryId(7)]
 
 
 @pytest.mark.parametrize("value", [b"", b"\xc3\x01short", b"no framing at all"])
 def test_what_has_no_readable_header_is_left_to_the_worker(value: bytes) -> None:
     source = Source()
-    gate, _ = gate_to(source)
-    assert gate.ready([value], now=0.0)
+    schemas, _ = schemas_of(source)
+    assert schemas.ready([value], now=0.0)
     assert source.reads == 0

@@ -1,4 +1,4 @@
-"""A test of a worker's sandbox on this machine, for `gnomon doctor`. Standard library only."""
+"""A check of a worker's sandbox on this machine, for `gnomon doctor`. Standard library only."""
 
 import os
 import subprocess
@@ -26,15 +26,15 @@ def work(report: dict[str, str]) -> None:
         time.sleep(600)  # it must be killed with its worker, which doctor checks
 
 
-def probe() -> dict[str, str]:
+def check_sandbox() -> dict[str, str]:
     """Return the result of each layer (see LAYERS).
 
-    The probe leaves a detached process behind, which holds open the pipe that is read here: the end of the pipe is the
+    The check leaves a detached process behind, which holds open the pipe that is read here: the end of the pipe is the
     end of that process.
     """
     from gnomon_consumer.scorer.worker import launch
 
-    command = launch.command(sandbox.Limits(_MEMORY), probe=True)
+    command = launch.command(sandbox.Limits(_MEMORY), check=True)
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         output, errors = process.communicate(timeout=_SECONDS)

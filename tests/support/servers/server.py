@@ -1,4 +1,4 @@
-"""`python -m tests.support.servers.keeper KIND FOLDER OWNER`: run one server until the test run ends, in any way.
+"""`python -m tests.support.servers.server KIND FOLDER OWNER`: run one server until the test run ends, in any way.
 
 Prints one line of JSON, the address or the reason why there is none, then waits for SIGTERM or for the end of
 process OWNER (by a pidfd, so that a run killed with SIGKILL leaves nothing behind) and stops the server.

@@ -1,8 +1,8 @@
-"""A keeper: a child process that runs one embedded server and ends with its parent, however the parent ends.
+"""A child process that runs one embedded server and ends with its parent, however the parent ends.
 
-The parent holds the writing end of the keeper's standard input and never writes. When the parent closes it or
-dies, also by SIGKILL, the keeper reads the end of the file, stops its server and removes temporary files.
-The keeper runs in a session of its own, so that Ctrl-C reaches the parent alone and the servers stop last.
+The parent holds the writing end of the child's standard input and never writes. When the parent closes it or dies,
+also by SIGKILL, the child reads the end of the file, stops its server and removes temporary files. The child runs in a
+session of its own, so that Ctrl-C reaches the parent alone and the servers stop last.
 """
 
 import json
@@ -23,7 +23,7 @@ from gnomon_schemas.errors import DependencyUnreachableError, GnomonError
 STOP_SECONDS = 70.0
 
 
-class Keeper(AbstractContextManager["Keeper"]):
+class EmbeddedServer(AbstractContextManager["EmbeddedServer"]):
     """The parent's handle on one embedded server.
 
     `kind` is `kafka` or `postgres`; `address` the bootstrap servers or the database URL. Raises
@@ -43,7 +43,7 @@ class Keeper(AbstractContextManager["Keeper"]):
         except BaseException:  # Ctrl-C while it starts
             self.stop()
             raise
-        answer = json.loads(line or '{"error": "its keeper died"}')
+        answer = json.loads(line or '{"error": "its process died"}')
         if "error" in answer:
             self.stop()
             raise DependencyUnreachableError(f"embedded {kind}: {answer['error']}")
@@ -51,11 +51,11 @@ class Keeper(AbstractContextManager["Keeper"]):
 
     @property
     def pid(self) -> int:
-        """Return the keeper's process id."""
+        """Return the process id of the child that runs the server."""
         return self._process.pid
 
     def running(self) -> bool:
-        """Return whether the keeper still runs."""
+        """Return whether the child still runs."""
         return self._process.poll() is None
 
     def stop(self) -> None:
@@ -83,7 +83,7 @@ def _end_of_input(seconds: float) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the keeper: start the server, print its address as one JSON line, stop it when the parent closes the pipe."""
+    """Be the child: start the server, print its address as one JSON line, stop it when the parent closes the pipe."""
     # SIGTERM takes the orderly way out; Ctrl-C is the parent's business.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
