@@ -208,8 +208,8 @@ class Writer:
         deadline = self.clock() + _COMMIT_SECONDS
         while True:
             try:
-                place: dict[str, Any] = {} if partition is None else {"partition": partition}
-                producer.produce(topic, value, key, headers=headers or [], **place)
+                target: dict[str, Any] = {} if partition is None else {"partition": partition}
+                producer.produce(topic, value, key, headers=headers or [], **target)
                 return
             except BufferError:
                 producer.poll(0.05)
