@@ -11,7 +11,7 @@ from gnomon_consumer.database.queries import Queries, queries_of
 
 ROOT = Path(__file__).parents[2] / "consumer"
 PACKAGES = sorted(".".join(file.parent.relative_to(ROOT).parts) for file in ROOT.rglob("queries.sql"))
-UTILITY = ("analyze", "create", "alter", "drop", "lock", "copy")
+UTILITY = ("analyze", "create", "alter", "drop", "lock", "copy", "set")
 """Statements that PREPARE does not accept; those that create a temporary table are run, because others refer to it."""
 
 

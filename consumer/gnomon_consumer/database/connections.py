@@ -14,6 +14,7 @@ from psycopg.copy import Copy, Writer
 from typing_extensions import override
 
 from gnomon_consumer.database.errors import Access, explain, refused, remember
+from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.database.url import parse_database_url
 from gnomon_migrations.revision import newest_revision
 from gnomon_schemas.errors import ConfigurationError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
 
 Connection: TypeAlias = psycopg.Connection[Any]
+SQL = queries_of(__package__)
 C = TypeVar("C", bound="psycopg.Connection[Any]")
 __all__ = ["Access", "Connection", "Session", "connect", "engine_for", "explain"]
 
@@ -49,6 +51,7 @@ SETTINGS: Mapping[str, str] = {
 
 
 def _set_locally(settings: Mapping[str, str]) -> sql.Composed:
+    # Composed here, because the settings differ from session to session.
     calls = [
         sql.SQL("set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
         for name, value in settings.items()
@@ -166,7 +169,7 @@ def connect(
 def _check_revision(session: Session) -> None:
     """Raise ConfigurationError if tables and views do not have this program's revision."""
     try:
-        row = session.execute("select revision from report_v1.version").fetchone()
+        row = session.execute(SQL["revision"]).fetchone()
     except psycopg.Error as error:
         raise explain(error) or error from error
     stands, needed = row[0] if row else "nothing", newest_revision()
