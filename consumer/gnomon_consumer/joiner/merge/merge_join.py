@@ -8,7 +8,6 @@ matched live messages, and the live messages read ahead of the last seal.
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from operator import methodcaller
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +18,6 @@ from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import GnomonError
 from gnomon_schemas.records import DeploymentStart, SamplingWindow, from_dict
-
-_OFFSET = methodcaller("offset")
 
 
 class PairingError(GnomonError):
@@ -114,7 +111,7 @@ class Pairing:
     def live(self, messages: Iterable[LiveMessage]) -> None:
         """Accept messages of the live log, in offset order; skip those read before."""
         run = list(messages)
-        offsets = np.fromiter(map(_OFFSET, run), np.int64, len(run))
+        offsets = np.array([message.offset() for message in run], np.int64)
         # If the log is read again from an earlier offset, another run begins.
         backs = (np.flatnonzero(np.diff(offsets) <= 0) + 1).tolist()
         for first, end in pairwise([0, *backs, len(run)]):

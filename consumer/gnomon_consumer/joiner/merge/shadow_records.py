@@ -146,6 +146,9 @@ def different(*columns: pa.Array) -> tuple[list[tuple[Any, ...]], Integers]:
     for column in columns:
         coded = column.dictionary_encode()
         values = coded.dictionary.to_pylist()
+        if len(keys) == 1:
+            keys, key_of = [(*keys[0], value) for value in values], coded.indices.to_numpy().astype(np.int64)
+            continue
         pairs = pa.array(key_of * len(values) + coded.indices.to_numpy()).dictionary_encode()
         keys = [(*keys[at // len(values)], values[at % len(values)]) for at in pairs.dictionary.to_pylist()]
         key_of = pairs.indices.to_numpy().astype(np.int64)

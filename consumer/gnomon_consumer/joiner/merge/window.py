@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -25,7 +24,6 @@ FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The years 1 to 9999: an event time beyond them is not valid."""
 NO_STRATUM = ""
 OTHER_STRATUM = "other"
-_KEY, _VALUE = methodcaller("key"), methodcaller("value")
 
 
 class LiveMessage(Protocol):
@@ -123,7 +121,7 @@ class MergingWindow:
 
     def read(self, run: LiveRun) -> None:
         """Count live messages of the range, and match those that were sampled."""
-        values = list(map(_VALUE, run.messages))
+        values = [message.value() for message in run.messages]
         strata = [self._stratum(message) for message in run.messages] if self._stratified else None
         if strata is None:
             self.joined.seen[NO_STRATUM] += len(values)
@@ -141,7 +139,7 @@ class MergingWindow:
                 own = places.tolist()
                 messages, values = [messages[place] for place in own], [values[place] for place in own]
                 strata = None if strata is None else [strata[place] for place in own]
-            self._match(rows, list(map(_KEY, messages)), values, strata or [NO_STRATUM] * len(values))
+            self._match(rows, [message.key() for message in messages], values, strata or [NO_STRATUM] * len(values))
 
     def _count(self, read: Peeks, strata: Sequence[str] | None, count: int) -> None:
         """Count captures by hour and stratum and by producer run; an implausible time counts in the window's hour."""

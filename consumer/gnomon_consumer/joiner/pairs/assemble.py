@@ -124,17 +124,17 @@ def assemble(
     refusals = [(at, refusal) for at, window in enumerate(windows) for refusal in window.refusals]
     batches = reader.decode(matches.values)
     faults = {place: (error.reason, str(error)) for place, error in batches.errors.items()}
+    cells = pa.array(matches.cells, pa.string())
     parts: list[pa.RecordBatch] = []
     taken: list[Integers] = [np.empty(0, np.int64)]
     for group in batches.groups:
         outcomes = chosen(matches.shadow, group.rows)
         found = _faults(group, outcomes)
-        good = np.flatnonzero(~np.isin(group.rows, list(found)))
+        good = np.flatnonzero(~np.isin(group.rows, list(found))) if found else np.arange(len(group.rows))
         faults.update(found)
         if len(good):
             live, outcomes, own = chosen(group.batch, good), chosen(outcomes, good), group.rows[good]
-            cells = pa.array([matches.cells[place] for place in own.tolist()], pa.string())
-            parts.append(_pairs(deployment_id, live, outcomes, cells, layout_of(group.schema)))
+            parts.append(_pairs(deployment_id, live, outcomes, cells.take(pa.array(own)), layout_of(group.schema)))
             taken.append(own)
     for place, (reason, detail) in sorted(faults.items()):
         refusals.append((int(window_of[place]), refused(matches[place], reason, detail)))
@@ -231,8 +231,10 @@ def _json(items: tuple[tuple[str, str], ...]) -> str:
 
 
 def _segments(column: pa.MapArray) -> pa.Array:
-    texts = ["{}"] * len(column)
     some = np.flatnonzero(np.diff(column.offsets.to_numpy()))
+    if not len(some):
+        return pa.repeat("{}", len(column))
+    texts = ["{}"] * len(column)
     for at, items in zip(some.tolist(), column.take(pa.array(some)).to_pylist(), strict=True):
         texts[at] = _json(tuple(items))
     return pa.array(texts, pa.string())

@@ -27,7 +27,8 @@ def by_partition(messages: Sequence[Message]) -> Iterator[MessageBatch]:
     An error that belongs to no partition has partition -1.
     """
     first = at = 0
-    events = [place for place, error in enumerate(map(Message.error, messages)) if error is not None]
+    errors = list(map(Message.error, messages))
+    events = [place for place, error in enumerate(errors) if error is not None] if any(errors) else []
     for place in events:
         yield from _told_apart(messages[at:place], first)
         first, at = first + place - at, place + 1
