@@ -2,7 +2,7 @@
 
 import psycopg
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gnomon_consumer.database.errors import refused
@@ -43,6 +43,9 @@ SECRET = "canary7Secret"
         (f"postgresql://u:a/{SECRET}@h/d", "unescaped character"),
         (f"postgresql://u:a?{SECRET}@h/d", "unescaped character"),
         (f"postgresql://u:a%zz{SECRET}@h/d", "does not begin an escape"),
+        (f"postgresql://u:{SECRET}%E4@h/d", "not UTF-8"),
+        (f"postgresql://u:{SECRET}\udce4@h/d", "not UTF-8"),
+        (f"host=h password={SECRET}\udce4", "not UTF-8"),
         (f"postgresql://u:{SECRET}", "the port"),
         (f"postgresql://u:p@h:{SECRET}/d", "the port"),
         (f"postgresql://h/d?password=a&{SECRET}", "without a value"),
@@ -72,6 +75,8 @@ def test_any_password_that_is_escaped_arrives(password: str) -> None:
 
 
 @given(st.text(max_size=40))
+@example("%80")
+@example("\udc80")
 def test_any_text_is_an_address_or_an_error_of_ours(text: str) -> None:
     for url in (text, f"postgresql://{text}", f"postgresql://u:{text}@h/d", f"postgresql://h/d?{text}"):
         try:
