@@ -108,7 +108,7 @@ def decisions_page() -> str:
         "# Decisions\n\nWritten by `make reference` from the records themselves; do not edit.\n\n"
         "A record states the decision, the alternatives and the costs. Its decision does not change afterwards;"
         " a later record may replace it, and its state then names that record. States: *accepted*,"
-        " *replaced by NNNN*.\n\n"
+        " *replaced by NNNN*, *replaced in part by NNNN*.\n\n"
         "The first three digits of a number are the part of Gnomon: 001x joiner, ledger and database; 002x the"
         " hook; 003x the scorer; 004x reports and statistics; 005x the house: layout, words, tooling.\n\n"
         "| number | decision | state |\n|---|---|---|\n"

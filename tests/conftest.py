@@ -62,7 +62,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the servers; also reached after Ctrl-C. (A killed run is noticed by the keepers.)"""
+    """Stop the servers; also reached after Ctrl-C. (A killed run is noticed by the servers' processes.)"""
     servers = config.stash.get(SERVERS, None)
     if servers is not None and servers.owner == os.getpid():
         servers.stop()

@@ -33,7 +33,7 @@ from gnomon_consumer.joiner.postgres.sink import Sink
 from gnomon_consumer.reports import Question, ask
 from gnomon_consumer.scorer.outcomes import STATUSES, Outcomes
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
-from gnomon_consumer.scorer.sealed.sealer import Place, Sealer
+from gnomon_consumer.scorer.sealed.sealer import ReadingPosition, Sealer
 from gnomon_consumer.scorer.sealed.window import SealedWindow, Tick
 from gnomon_consumer.settings import ScoreSettings
 from gnomon_schemas.codec import Codec
@@ -194,7 +194,7 @@ class Member:
                     continue
                 offsets, messages = self._captures.at(partition, first, end)
                 began = time.process_time()
-                self._sealer.add(Place(owner, first, before), offsets, messages)
+                self._sealer.add(ReadingPosition(owner, first, before), offsets, messages)
                 self._counts.sampler_s += time.process_time() - began
             began = time.process_time()
             reason = self._sealer.due(self._now, idle=True)

@@ -18,7 +18,7 @@ from gnomon_consumer.joiner.pairs.feature_layout import Layout
 from gnomon_consumer.scorer.captures import Row, Rows
 from gnomon_consumer.scorer.intake.drain import fresh
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
-from gnomon_consumer.scorer.sealed.sealer import Place, Sealer
+from gnomon_consumer.scorer.sealed.sealer import ReadingPosition, Sealer
 from gnomon_consumer.scorer.worker import models
 from gnomon_consumer.scorer.worker.models import ModelSpec
 from gnomon_consumer.scorer.worker.scoring import BatchScorer
@@ -70,14 +70,14 @@ def stages(folder: Path) -> dict[str, Stage]:
     layout = Layout(names[:20], names[20:], frozenset())
 
     sealer = Sealer(ScoreSettings(), 100.0, no_sampling=False, now=0.0, now_us=lambda: 0)
-    place = Place(AssignmentToken(0), 0, 0.0)
+    position = ReadingPosition(AssignmentToken(0), 0, 0.0)
     consumed = [Message(key=key.encode(), value=value, offset=at) for at, (key, value) in enumerate(drawn)]
     # A live topic written in transactions of ten captures: every eleventh offset is a marker.
     marked = [Message(key=key.encode(), value=value, offset=at + at // 10) for at, (key, value) in enumerate(drawn)]
     encode = compile_encoder(live.json, header=live.fingerprint.header)
 
     def sample(messages: Sequence[Message]) -> object:
-        sealer.add(place, *fresh(messages, 0))
+        sealer.add(position, *fresh(messages, 0))
         return sealer.seal("time", 0.0, 0)
 
     def join() -> bytes:

@@ -1,4 +1,9 @@
-"""Bring a database to this version of Gnomon, from the installed package alone."""
+"""Bring a database to this version of Gnomon, from the installed package alone.
+
+The statements here and in `views` are strings in Python, not in a file: they find out whether the database holds
+anything, and create or drop what the files of `versions/` and `sql/` then fill. `queries.sql` belongs to the consumer,
+which this package does not import.
+"""
 
 import io
 from importlib.resources import as_file, files

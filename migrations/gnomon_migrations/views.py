@@ -2,8 +2,10 @@
 
 `sql/gnomon/` holds functions and views next to the tables (`create or replace`); `sql/gnomon_estimators/` the
 internal functions of the reports, free to change; `sql/report_v1/` the public reading API. Each may use the ones
-before it. Files of a folder run in the order of their names (010 to 090: common parts; 100: one kind of report each),
-all in the transaction of the upgrade, whenever their text (or a migration) differs from the text in the database; the
+before it. Files of a folder run in the order of their names. In the two folders of reports, 005 to 099 are the common
+parts and the reports on agreement, errors, latency and coverage; 100 to 199 those on quality, labels, slices, services
+and answers; 500 to 599 those on features, and the live view; 600 the verdicts; 900 sets `jit` of functions. They
+run in the transaction of the upgrade, whenever their text (or a migration) differs from the text in the database; the
 estimators and `report_v1` are then dropped and created again, and the readers' rights are granted again.
 
 A released folder `report_vN` is not edited: a view whose meaning must change goes into

@@ -23,7 +23,7 @@ def test_no_process_is_left_however_it_ends(gnomon: Gnomon, tmp_path: Path, numb
     process.wait_for(r"captured [1-9][\d,]* of", START_TIMEOUT_S)
     family = psutil.Process(process.pid).children(recursive=True)
     commands = " ".join(" ".join(member.cmdline()) for member in family)
-    for part in ("postgres -D", " score ", " join ", " labels ", "quickstart.demo.service", "keeper kafka"):
+    for part in ("postgres -D", " score ", " join ", " labels ", "quickstart.demo.service", "embedded.server kafka"):
         assert part in commands, f"{part} does not run, so its end proves nothing"
     handles = {member.pid: os.pidfd_open(member.pid) for member in family}
     process.send(number)

@@ -33,7 +33,7 @@ from tests.simulation import database as fake_database
 from tests.simulation.broker import Broker
 from tests.simulation.clients import Client, Consumer, Producer
 from tests.simulation.database import Database
-from tests.simulation.workers import Gate, Workers, model
+from tests.simulation.workers import KnownSchemas, Workers, model
 from tests.simulation.world import Killed, Process, Thread, ViolationError, World
 from tests.support.logs import FEATURES
 
@@ -125,12 +125,12 @@ class Fleet:
 
     def workers(self, *_: Any, **__: Any) -> Any:
         """Replace `ready_workers`."""
-        return _ready(Workers(self.world, self._row_seconds), Gate(self.world))
+        return _ready(Workers(self.world, self._row_seconds), KnownSchemas(self.world))
 
 
 @contextmanager
-def _ready(workers: Workers, gate: Gate) -> Iterator[Any]:
-    yield SimpleNamespace(pool=workers, gate=gate, live=_LIVE)
+def _ready(workers: Workers, schemas: KnownSchemas) -> Iterator[Any]:
+    yield SimpleNamespace(pool=workers, schemas=schemas, live=_LIVE)
 
 
 class _Stop:

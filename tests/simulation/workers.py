@@ -94,7 +94,7 @@ class Workers:
         return Scored(status, message, reason, detail)
 
 
-class Gate:
+class KnownSchemas:
     """Replaces the product's `WriterSchemas`: a schema is known, or its topic does not answer for a while."""
 
     def __init__(self, world: World) -> None:

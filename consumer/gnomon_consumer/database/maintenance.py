@@ -10,10 +10,10 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.database.tables import pairs
 
-Connection = psycopg.Connection[Any]
 AHEAD = (timedelta(0), timedelta(days=1), timedelta(days=2))
 _COLUMNS = sql.SQL(", ").join(sql.Identifier(c.name) for c in pairs.columns if c.computed is None)
 SQL = queries_of(__package__)
@@ -64,7 +64,7 @@ def alone(guard: Connection) -> Iterator[None]:
     Its open transaction holds the lock: a pooler would leave a session's lock to the next user of that session.
     """
     with guard.transaction():
-        guard.execute("set local idle_in_transaction_session_timeout = 0")
+        guard.execute(SQL["keep_waiting"])
         guard.execute(SQL["lock_maintenance"])
         yield
 
@@ -73,7 +73,7 @@ def alone(guard: Connection) -> Iterator[None]:
 def _brief(connection: Connection) -> Iterator[None]:
     """Run a transaction that fails if it gets no lock within seconds."""
     with connection.transaction():
-        connection.execute("set local lock_timeout = '5s'")
+        connection.execute(SQL["give_up_soon"])
         yield
 
 
@@ -155,7 +155,7 @@ def _move_out_of_default(connection: Connection) -> Iterator[int]:
             moved = connection.execute(SQL.template("out_of_default").format(columns=_COLUMNS), [first, until]).rowcount
             connection.execute(SQL["ensure_partition"], [stream_id, moment])
             connection.execute(SQL.template("into_pairs").format(columns=_COLUMNS))
-            connection.execute("drop table moved")
+            connection.execute(SQL["drop_moved"])
         yield moved
 
 
@@ -168,10 +168,10 @@ def _drop(connection: Connection, name: str) -> int:
     """Count a partition's rows as expired in their cells and drop it."""
     table = sql.Identifier("gnomon", name)
     with _brief(connection):
-        connection.execute(sql.SQL("lock table {} in access exclusive mode").format(table))
-        count = connection.execute(sql.SQL("select count(*) from {}").format(table)).fetchone()
+        connection.execute(SQL.template("lock_partition").format(partition=table))
+        count = connection.execute(SQL.template("count_rows").format(partition=table)).fetchone()
         connection.execute(count_removed("expired", table))
-        connection.execute(sql.SQL("drop table {}").format(table))
+        connection.execute(SQL.template("drop_partition").format(partition=table))
     return int(count[0]) if count else 0
 
 

@@ -1,3 +1,6 @@
+-- name: revision
+select revision from report_v1.version
+
 -- Maintenance of the data: future and expired partitions, and the erasure of one request.
 
 -- name: stream_id
@@ -12,9 +15,16 @@ select gnomon.forget_cohort_estimates(%s)
 -- name: keep_cohort_estimates
 select gnomon.keep_cohort_estimates()
 
+-- name: keep_waiting
+-- A server may end sessions whose transaction is idle; this one is idle while it holds the lock.
+set local idle_in_transaction_session_timeout = 0
+
 -- name: lock_maintenance
 -- Held until the transaction ends.
 select pg_advisory_xact_lock(hashtextextended('gnomon.maintain', 0))
+
+-- name: give_up_soon
+set local lock_timeout = '5s'
 
 -- name: ensure_partition
 select gnomon.ensure_partition(%s, %s)
@@ -62,6 +72,18 @@ insert into moved ({columns}) select {columns} from gone
 
 -- name: into_pairs
 insert into gnomon.pairs ({columns}) select {columns} from moved
+
+-- name: drop_moved
+drop table moved
+
+-- name: lock_partition
+lock table {partition} in access exclusive mode
+
+-- name: count_rows
+select count(*) from {partition}
+
+-- name: drop_partition
+drop table {partition}
 
 -- name: count_removed
 -- Add {rows} (deployment_id, window_id, stratum) to the {column} of their cells.
@@ -180,6 +202,9 @@ select %s::interval[]
 
 -- name: role
 select from pg_roles where rolname = %s
+
+-- name: create_role
+create role {role} nologin
 
 -- name: grant_roles
 select gnomon.grant_roles()

@@ -2,12 +2,13 @@
 
 from psycopg import errors, sql
 
-from gnomon_consumer.database.maintenance import Connection
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_schemas.errors import ConfigurationError
 
 SQL = queries_of(__package__)
 ROLES = ("gnomon_writer", "gnomon_reader")
+# Printed for an administrator, not run.
 _CREATE = """do $$
 begin
     if not exists (select from pg_roles where rolname = '{0}') then
@@ -38,7 +39,7 @@ def make_roles(connection: Connection) -> list[str]:
             if connection.execute(SQL["role"], [role]).fetchone() is None:
                 try:
                     with connection.transaction():
-                        connection.execute(sql.SQL("create role {} nologin").format(sql.Identifier(role)))
+                        connection.execute(SQL.template("create_role").format(role=sql.Identifier(role)))
                 except (errors.DuplicateObject, errors.UniqueViolation):
                     continue  # roles belong to the server: another database's `db roles` was quicker
                 except errors.InsufficientPrivilege as error:

@@ -182,8 +182,8 @@ def _newest(settings: Settings, topic: str, partitions: int, reader: Reader) -> 
     read = 0
     try:
         for partition in range(partitions):
-            place = TopicPartition(topic, partition)
-            low, high = log_reading.span(consumer, place, settings.kafka.timeout_seconds)
+            source = TopicPartition(topic, partition)
+            low, high = log_reading.span(consumer, source, settings.kafka.timeout_seconds)
             if high == low:
                 continue
             consumer.assign([TopicPartition(topic, partition, high - 1)])

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from gnomon_consumer.doctor.finding import Finding, Status
-from gnomon_consumer.scorer.worker.sandbox_probe import probe
+from gnomon_consumer.doctor.finding import Finding, FindingStatus
+from gnomon_consumer.scorer.worker.sandbox_check import check_sandbox
 from gnomon_consumer.settings import Settings
 
 _ALLOW = "allow Landlock (Linux 5.13) in the container's seccomp profile, or namespaces; see docs/security.md"
@@ -22,8 +22,8 @@ _REMEDIES = {
 def examine_sandbox(settings: Settings) -> Iterator[Finding]:
     """Test what a model can reach from a worker on this machine."""
     refused = settings.score.sandbox == "required"
-    for name, text in probe().items():
+    for name, text in check_sandbox().items():
         fine = not text.startswith(("open", "a subreaper"))
         stops = refused and name in ("files", "secrets", "calls", "environment", "network")
-        status: Status = "ok" if fine else "failed" if stops else "note"
+        status: FindingStatus = "ok" if fine else "failed" if stops else "note"
         yield Finding("sandbox", status, f"{name}: {text}", "" if fine else _REMEDIES[name])

@@ -17,7 +17,7 @@ _GROWN = (KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC)
 _ELECTION_WAIT_S = 0.1
 
 
-def span(consumer: Consumer, place: TopicPartition, timeout: float) -> tuple[int, int]:
+def span(consumer: Consumer, source: TopicPartition, timeout: float) -> tuple[int, int]:
     """Return the first existing offset of a partition, and its end; raises KafkaException.
 
     A broker that does not yet lead the partition, for example of a new topic, is asked again for `timeout` seconds. A
@@ -26,37 +26,37 @@ def span(consumer: Consumer, place: TopicPartition, timeout: float) -> tuple[int
     deadline = time.monotonic() + timeout
     while True:
         try:
-            low, high = consumer.get_watermark_offsets(place, timeout=timeout)
+            low, high = consumer.get_watermark_offsets(source, timeout=timeout)
         except KafkaException as error:
             code = kafka_error(error).code()
             if code not in (*_ELECTING, *_GROWN) or time.monotonic() >= deadline:
                 raise
             if code in _GROWN:
-                consumer.list_topics(place.topic, timeout=timeout)
+                consumer.list_topics(source.topic, timeout=timeout)
             time.sleep(_ELECTION_WAIT_S)  # the broker does not announce the end of an election
         else:
             return low, high
 
 
-def watermarks(settings: Settings, consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+def watermarks(settings: Settings, consumer: Consumer, source: TopicPartition) -> tuple[int, int]:
     """Return `span`, but raise DependencyUnreachableError."""
     try:
-        return span(consumer, place, settings.kafka.timeout_seconds)
+        return span(consumer, source, settings.kafka.timeout_seconds)
     except KafkaException as error:
-        raise unreachable(settings, error, *_needs(settings, place)) from None
+        raise unreachable(settings, error, *_needs(settings, source)) from None
 
 
-def _needs(settings: Settings, place: TopicPartition) -> tuple[Right, ...]:
-    return read_right(place.topic), join(reader_group(settings))
+def _needs(settings: Settings, source: TopicPartition) -> tuple[Right, ...]:
+    return read_right(source.topic), join(reader_group(settings))
 
 
-def read(settings: Settings, consumer: Consumer, place: TopicPartition, end: int) -> Iterator[Message]:
-    """Yield the messages from `place` on, below the offset `end`; skip offsets that retention has removed.
+def read(settings: Settings, consumer: Consumer, source: TopicPartition, end: int) -> Iterator[Message]:
+    """Yield the messages from `source` on, below the offset `end`; skip offsets that retention has removed.
 
     The consumer is in no group and reports the end of a partition (`enable.partition.eof`). Raises
     DependencyUnreachableError.
     """
-    consumer.assign([place])
+    consumer.assign([source])
     silent = 0.0
     try:
         while silent <= settings.kafka.timeout_seconds:
@@ -71,13 +71,13 @@ def read(settings: Settings, consumer: Consumer, place: TopicPartition, end: int
                 elif error.code() == KafkaError._PARTITION_EOF:
                     return
                 elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                    low, high = watermarks(settings, consumer, place)
-                    if high <= max(low, place.offset):
+                    low, high = watermarks(settings, consumer, source)
+                    if high <= max(low, source.offset):
                         return
-                    consumer.assign([TopicPartition(place.topic, place.partition, max(low, place.offset))])
+                    consumer.assign([TopicPartition(source.topic, source.partition, max(low, source.offset))])
                 elif error.fatal() or not error.retriable():
-                    raise unreachable(settings, KafkaException(error), *_needs(settings, place))
-            if consumer.position([place])[0].offset >= end:
+                    raise unreachable(settings, KafkaException(error), *_needs(settings, source))
+            if consumer.position([source])[0].offset >= end:
                 return
         raise unreachable(settings, KafkaException(KafkaError(KafkaError._TIMED_OUT)))
     finally:

@@ -1,7 +1,7 @@
 """Embedded servers that outlive the command that started them: `gnomon up` and `gnomon down`.
 
 A holder process keeps both servers, in a session of its own. A folder contains the database, which stays, and
-`up.json`, which has the addresses of the running servers. The holder ends on SIGTERM. If it is killed, its keepers
+`up.json`, which has the addresses of the running servers. The holder ends on SIGTERM. If it is killed, its children
 stop the servers, and the remaining file names a process that no longer exists.
 """
 
@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gnomon_consumer.quickstart.embedded.keeper import STOP_SECONDS
+from gnomon_consumer.quickstart.embedded.server import STOP_SECONDS
 from gnomon_consumer.quickstart.embedded.start import start_kafka, start_postgres
 from gnomon_consumer.runtime.folder_lock import alone_in
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
@@ -127,7 +127,7 @@ def main(folder: Path) -> int:
         with ExitStack() as stack:
             kafka = stack.enter_context(start_kafka(log=folder / "kafka.log"))
             postgres = stack.enter_context(start_postgres(folder / DATABASE, log=folder / "postgres.log"))
-            # Waited for below, without a handler; before, SIGTERM ends this process, and the keepers stop the servers.
+            # Waited for below, without a handler; before, SIGTERM ends this process, and its children stop the servers.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             here = Held(os.getpid(), _started(os.getpid()) or "", kafka.address, postgres.address)
             text = json.dumps(asdict(here))

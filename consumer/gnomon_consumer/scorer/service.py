@@ -14,9 +14,10 @@ from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.metrics import ScorerMetrics
 from gnomon_consumer.runtime.progress import PartitionProgress
 from gnomon_consumer.runtime.signals import why_stopped
-from gnomon_consumer.scorer.intake import own_schemas
+from gnomon_consumer.scorer.intake import live_topic, own_schemas
 from gnomon_consumer.scorer.intake.assignment import Assignment
 from gnomon_consumer.scorer.intake.drain import Drain
+from gnomon_consumer.scorer.intake.live_topic import LiveTopic
 from gnomon_consumer.scorer.intake.resume import Resumption
 from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog
 from gnomon_consumer.scorer.loop import ScoringLoop
@@ -57,15 +58,7 @@ class ScoreService:
     def run(self) -> None:
         """Score until stopped; raises GnomonError."""
         settings, options = self.settings, self.options
-        resumption = Resumption(
-            settings,
-            options,
-            names=self._names,
-            policy=policy_hash(settings.score, options.no_sampling),
-            stopping=self.stopping,
-            now_us=self.now_us,
-        )
-        resumption.prepare(clients.list_topics(settings))
+        live = live_topic.prepared(settings, self._names, options.deployment, clients.list_topics(settings))
         with (
             observed(options.metrics, self.metrics, self._pulse, self._has_partitions, log),
             ready_workers(
@@ -75,12 +68,11 @@ class ScoreService:
         ):
             if workers is None:
                 return
-            resumption.model = workers.pool.model.artefact
             own_schemas.publish(settings, self._names.schemas)
             rate = rehearsed(workers.pool, workers.live, options, settings.score, self.stopping)
             if self.stopping():
                 return
-            loop = self._connected(workers, rate, resumption, resources)
+            loop = self._connected(workers, rate, live, resources)
             self._announce(workers)
             loop.run()
 
@@ -91,9 +83,7 @@ class ScoreService:
     def _has_partitions(self) -> bool:
         return self._assignment is not None and bool(self._assignment.owned)
 
-    def _connected(
-        self, workers: ReadyWorkers, rate: float, resumption: Resumption, resources: ExitStack
-    ) -> ScoringLoop:
+    def _connected(self, workers: ReadyWorkers, rate: float, live: LiveTopic, resources: ExitStack) -> ScoringLoop:
         """Put the parts together, with a planned rate of `rate` rows a second, and join the group."""
         settings, options, names = self.settings, self.options, self._names
         spans = ScoreSpans(tracing.tracer("gnomon"), names.live, options.deployment)
@@ -117,7 +107,7 @@ class ScoreService:
         in_flight = WindowsInFlight(
             sealer,
             workers.pool,
-            schemas=workers.gate,
+            schemas=workers.schemas,
             settings=settings.score,
             model=workers.pool.model.artefact,
             now_us=self.now_us,
@@ -135,6 +125,16 @@ class ScoreService:
             while_waiting=lambda seconds: in_flight.step(self.clock(), seconds),
         )
         resources.callback(writer.close)
+        resumption = Resumption(
+            settings,
+            options,
+            names=names,
+            live=live,
+            model=workers.pool.model.artefact,
+            policy=policy_hash(settings.score, options.no_sampling),
+            stopping=self.stopping,
+            now_us=self.now_us,
+        )
         assignment = self._assignment = Assignment(
             consumer,
             names.live,
@@ -153,7 +153,7 @@ class ScoreService:
             metrics=self.metrics,
             clock=self.clock,
             now_us=self.now_us,
-            holes_are_lost=resumption.compacted,
+            holes_are_lost=live.compacted,
         )
         writer.open()
         assignment.subscribe()
@@ -177,7 +177,7 @@ class ScoreService:
             ),
             metrics=self.metrics,
             pulse=self._pulse,
-            same_topic=resumption.check_topic,
+            same_topic=live.check,
             stopping=self.stopping,
             clock=self.clock,
             exit_when_idle=options.exit_when_idle,

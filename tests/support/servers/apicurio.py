@@ -33,7 +33,7 @@ def running(folder: Path) -> Iterator[str]:
     java = shutil.which("java")
     if java is None:
         raise ServerUnavailableError("no real schema registry: no java here")
-    program, port, keeper, log = _program(), free_port(), os.getpid(), folder / "apicurio.log"
+    program, port, parent, log = _program(), free_port(), os.getpid(), folder / "apicurio.log"
     command = [
         java, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dquarkus.http.host=127.0.0.1",
         f"-Dquarkus.http.port={port}", "-jar", str(program),
@@ -41,7 +41,7 @@ def running(folder: Path) -> Iterator[str]:
     with log.open("w") as lines:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, cwd=folder,
-            preexec_fn=lambda: tie_to_parent(keeper, signal.SIGKILL),
+            preexec_fn=lambda: tie_to_parent(parent, signal.SIGKILL),
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}{API}"
     try:

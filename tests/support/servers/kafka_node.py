@@ -72,14 +72,14 @@ class KafkaNode:
 
     def start(self) -> None:
         """Start, or start again."""
-        keeper = os.getpid()
+        parent = os.getpid()
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                preexec_fn=lambda: tie_to_parent(keeper, signal.SIGKILL),
+                preexec_fn=lambda: tie_to_parent(parent, signal.SIGKILL),
             )
 
     def wait_until_started(self) -> None:
@@ -144,14 +144,14 @@ def _archive_classes(program: list[str], folder: Path) -> None:
     tool = [*program, "kafka.tools.StorageTool", "format", "-c", str(properties), "-t", CLUSTER_ID]
     if subprocess.run(tool, capture_output=True, check=False).returncode != 0:
         return
-    keeper = os.getpid()
+    parent = os.getpid()
     with (
         said.open("w") as log,
         subprocess.Popen(
             [*program, "kafka.Kafka", str(properties)],
             stdout=log,
             stderr=log,
-            preexec_fn=lambda: tie_to_parent(keeper, signal.SIGKILL),
+            preexec_fn=lambda: tie_to_parent(parent, signal.SIGKILL),
         ) as node,
     ):
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -1,7 +1,7 @@
 """One server of a kind for the whole test run, whichever process of the run asks first.
 
-A server belongs to a *keeper* process (`tests.support.servers.keeper`), not to the pytest worker that happened to
-ask first: workers come and go, and a keeper also detects when the run is killed. The run's folder holds
+A server belongs to a process of its own (`tests.support.servers.server`), not to the pytest worker that happened to
+ask first: workers come and go, and that process also detects when the run is killed. The run's folder holds
 a lock and a note (address or error) for each kind.
 """
 
@@ -55,17 +55,17 @@ class Servers:
         note = self.folder / f"{kind}.json"
         with self.lock(kind):
             if not note.exists():
-                note.write_text(json.dumps(self._start_keeper(kind)))
+                note.write_text(json.dumps(self._start_server(kind)))
         answer = json.loads(note.read_text())
         if answer["error"] is not None:
             raise ServerUnavailableError(answer["error"])
         return str(answer["address"])
 
-    def _start_keeper(self, kind: str) -> dict[str, str | None]:
-        command = [sys.executable, "-m", "tests.support.servers.keeper", kind, str(self.folder), str(self.owner)]
+    def _start_server(self, kind: str) -> dict[str, str | None]:
+        command = [sys.executable, "-m", "tests.support.servers.server", kind, str(self.folder), str(self.owner)]
         log = self.folder / f"{kind}.log"
         with log.open("w") as errors:
-            keeper = subprocess.Popen(
+            child = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -73,19 +73,19 @@ class Servers:
                 stderr=errors,
                 start_new_session=True,
             )
-        (self.folder / f"{kind}.pid").write_text(str(keeper.pid))
-        assert keeper.stdout is not None
-        with keeper.stdout:
-            line = keeper.stdout.readline()
+        (self.folder / f"{kind}.pid").write_text(str(child.pid))
+        assert child.stdout is not None
+        with child.stdout:
+            line = child.stdout.readline()
         if not line:
             tail = "\n".join(log.read_text().splitlines()[-15:])
-            return {"address": None, "error": f"the keeper of {kind} died:\n{tail}"}
+            return {"address": None, "error": f"the process of {kind} died:\n{tail}"}
         answer: dict[str, str | None] = json.loads(line)
         if answer["error"] is None:
-            # The keeper outlives this process; Popen must not complain about that when it is collected.
-            keeper.returncode = 0
+            # The child outlives this process; Popen must not complain about that when it is collected.
+            child.returncode = 0
         else:
-            keeper.wait()
+            child.wait()
         return answer
 
     def stop(self) -> None:

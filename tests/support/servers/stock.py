@@ -176,11 +176,11 @@ def child(
     account: ServerUser, arguments: tuple[str, ...], log: Path, stop: signal.Signals, **env: str
 ) -> Iterator[None]:
     """Run a program under the account while the block runs; `stop` ends it."""
-    keeper = os.getpid()
+    parent = os.getpid()
     with log.open("w") as lines:
         child = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines, cwd="/", env={**os.environ, **env},
-            preexec_fn=lambda: tie_to_parent(keeper, signal.SIGKILL), **account.popen_options(),
+            preexec_fn=lambda: tie_to_parent(parent, signal.SIGKILL), **account.popen_options(),
         )  # fmt: skip
     try:
         yield

@@ -190,12 +190,12 @@ def running(directory: Path | None = None) -> Iterator[str]:
             _initialise(bin_directory, data, account)
         log = sockets / "postgres.log"
         options = [f"--{name}={value}" for name, value in {**SETTINGS, "unix_socket_directories": scratch}.items()]
-        keeper = os.getpid()
+        parent = os.getpid()
         with log.open("wb") as log_file:
             server = subprocess.Popen(
                 [bin_directory / "postgres", "-D", data, *options],
                 stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, cwd="/", start_new_session=True,
-                preexec_fn=lambda: tie_to_parent(keeper, signal.SIGQUIT), **account.popen_options(),
+                preexec_fn=lambda: tie_to_parent(parent, signal.SIGQUIT), **account.popen_options(),
             )  # fmt: skip
         try:
             _await_ready(server, data, log)

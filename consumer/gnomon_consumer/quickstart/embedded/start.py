@@ -1,26 +1,26 @@
 """The embedded servers of the quickstart and of the tests. To use another backend, change this module.
 
 Both functions return a handle with `.address`, `.running()` and `.stop()` that is also a context manager. Each server
-runs in a keeper, a child process that ends with the caller, also after SIGKILL.
+runs in a child process that ends with the caller, also after SIGKILL.
 """
 
 from pathlib import Path
 
 from gnomon_consumer.quickstart.embedded.kafka import PARTITIONS
-from gnomon_consumer.quickstart.embedded.keeper import Keeper
+from gnomon_consumer.quickstart.embedded.server import EmbeddedServer
 
-__all__ = ["PARTITIONS", "Keeper", "start_kafka", "start_postgres"]
+__all__ = ["PARTITIONS", "EmbeddedServer", "start_kafka", "start_postgres"]
 
 
-def start_kafka(*, log: Path | None = None) -> Keeper:
+def start_kafka(*, log: Path | None = None) -> EmbeddedServer:
     """Start an embedded Kafka; `.address` holds its bootstrap servers. Raises DependencyUnreachableError."""
-    return Keeper("kafka", log=log)
+    return EmbeddedServer("kafka", log=log)
 
 
-def start_postgres(directory: Path | None = None, *, log: Path | None = None) -> Keeper:
+def start_postgres(directory: Path | None = None, *, log: Path | None = None) -> EmbeddedServer:
     """Start an embedded PostgreSQL; `.address` holds its URL (superuser `postgres`, database `postgres`).
 
     Its data are in `directory`, which is created if missing and kept, or in a temporary one.
     Raises DependencyUnreachableError.
     """
-    return Keeper("postgres", *([str(directory.absolute())] if directory else []), log=log)
+    return EmbeddedServer("postgres", *([str(directory.absolute())] if directory else []), log=log)

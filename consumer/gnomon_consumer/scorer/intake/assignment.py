@@ -22,6 +22,10 @@ class AssignedPartition:
     owner: AssignmentToken
     next_offset: int
 
+    def advance(self, end: int) -> None:
+        """Record that every offset below `end` was read, or is never read."""
+        self.next_offset = end
+
 
 class Assignment:
     """The partitions that the group has assigned to this member; `needs` are the rights to be that.
@@ -91,9 +95,9 @@ class Assignment:
 
     def read_on(self, owned: AssignedPartition) -> None:
         """Continue to read at the next offset."""
-        place = TopicPartition(self._topic, owned.owner.partition, owned.next_offset)
-        self._consumer.incremental_unassign([TopicPartition(place.topic, place.partition)])
-        self._consumer.incremental_assign([place])
+        start = TopicPartition(self._topic, owned.owner.partition, owned.next_offset)
+        self._consumer.incremental_unassign([TopicPartition(start.topic, start.partition)])
+        self._consumer.incremental_assign([start])
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Record the assigned partitions. A partition is read only after its start offset is known."""
@@ -144,6 +148,6 @@ class Assignment:
         offsets = self._resume_at(partitions)
         for partition, offset in offsets.items():
             self.owned[partition] = AssignedPartition(AssignmentToken(partition), offset)
-        places = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
-        self._consumer.incremental_assign(places)
+        starts = [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+        self._consumer.incremental_assign(starts)
         log.info("assigned", offsets={str(partition): offset for partition, offset in sorted(offsets.items())})

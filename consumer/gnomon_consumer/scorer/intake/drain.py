@@ -14,7 +14,7 @@ from gnomon_consumer.runtime.metrics import ScorerMetrics
 from gnomon_consumer.scorer.intake.assignment import AssignedPartition, Assignment
 from gnomon_consumer.scorer.options import StartAt
 from gnomon_consumer.scorer.sealed.in_flight import WindowsInFlight
-from gnomon_consumer.scorer.sealed.sealer import Place, Sealer
+from gnomon_consumer.scorer.sealed.sealer import ReadingPosition, Sealer
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError
 
@@ -93,25 +93,25 @@ class Drain:
         if not run:
             return
         end = int(offsets[-1]) + 1
-        place = Place(owned.owner, owned.next_offset, now)
+        position = ReadingPosition(owned.owner, owned.next_offset, now)
         missing = end - owned.next_offset - len(run)
         if missing and self._holes_are_lost:
             log.error("gap", partition=partition, start=owned.next_offset, end=end, lost=missing, reason="compaction")
-            self._sealer.lose(place, missing)
-        self._sealer.add(place, offsets, run)
-        owned.next_offset = end
-        self._sealer.position_lag = max(0.0, self._now_us() / 1e6 - run[-1].timestamp()[1] / 1e3)
+            self._sealer.lose(position, missing)
+        self._sealer.add(position, offsets, run)
+        owned.advance(end)
+        self._sealer.observe_lag(self._now_us() / 1e6 - run[-1].timestamp()[1] / 1e3)
         self._metrics.position_lag.set(self._sealer.position_lag)
 
     def _reach(self, owned: AssignedPartition, end: int) -> None:
         """Record that the log ends at `end` for now: the remaining offsets below it hold no capture."""
         missing = end - owned.next_offset
         if missing > 0:
-            place = Place(owned.owner, owned.next_offset, self._clock())
+            position = ReadingPosition(owned.owner, owned.next_offset, self._clock())
             if self._holes_are_lost:
-                self._sealer.lose(place, missing)
-            self._sealer.reach(place, end)
-            owned.next_offset = end
+                self._sealer.lose(position, missing)
+            self._sealer.reach(position, end)
+            owned.advance(end)
 
     def _on_error(self, message: Message) -> None:
         error = message.error()
@@ -144,7 +144,7 @@ class Drain:
     def _skip(self, owned: AssignedPartition, until: int, reason: str) -> None:
         """Record that the offsets below `until` are never read."""
         self._in_flight.gap(owned.owner, owned.next_offset, until, reason, self._clock())
-        owned.next_offset = until
+        owned.advance(until)
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
         return log_reading.watermarks(self._settings, self._consumer, TopicPartition(self._topic, partition))
@@ -167,7 +167,7 @@ class Drain:
             if start > owned.next_offset:
                 self._skip(owned, start, "overload")
                 self._assignment.read_on(owned)
-        self._sealer.position_lag = 0.0  # the next capture will show whether to skip
+        self._sealer.observe_lag(0.0)  # the next capture will show whether to skip
 
 
 def _event_or_partition(message: Message) -> int | None:
@@ -181,4 +181,4 @@ def fresh(run: Sequence[Message], next_offset: int) -> tuple[NDArray[np.int64], 
         return offsets, run
     reached = np.maximum.accumulate(np.append(next_offset - 1, offsets[:-1]))
     new = offsets > reached
-    return offsets[new], [run[place] for place in np.flatnonzero(new).tolist()]
+    return offsets[new], [run[at] for at in np.flatnonzero(new).tolist()]

@@ -1,27 +1,28 @@
 """The offset at which a scorer continues in each partition: the end of the shadow log, or a deployment's start."""
 
 from collections.abc import Callable
-from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from gnomon_consumer.kafka import clients, topic_ids, topics
-from gnomon_consumer.kafka.errors import Right
+from gnomon_consumer.kafka import clients
 from gnomon_consumer.runtime.logging import get_logger
+from gnomon_consumer.scorer.intake.live_topic import LiveTopic, grow_shadow
 from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog, check_identity
 from gnomon_consumer.scorer.options import Options, StartAt
 from gnomon_consumer.scorer.sealed.transaction import Uncertain, Writer
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
-from gnomon_schemas.records import DeploymentStart
+from gnomon_schemas.records import Artefact, DeploymentStart
 from gnomon_schemas.topics import Topics
 
-_ALL = 2**31
 log = get_logger("assignment")
 
 
 class Resumption:
-    """Finds and records the start of each partition; gives the shadow topic a partition for each live one."""
+    """Finds and records the start of each partition; gives the shadow topic a partition for each later live one.
+
+    `model` has the SHA-256 that the workers computed, after they have loaded the model.
+    """
 
     def __init__(
         self,
@@ -29,73 +30,21 @@ class Resumption:
         options: Options,
         *,
         names: Topics,
+        live: LiveTopic,
+        model: Artefact,
         policy: str,
         stopping: Callable[[], bool],
         now_us: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._options = options
-        self.model = options.model.artefact
-        """The SHA-256 that the workers computed, after they have loaded the model."""
         self._names = names
+        self._live = live
+        self._model = model
         self._shadow_topic = names.shadow(options.deployment)
         self._policy = policy
         self._stopping = stopping
         self._now_us = now_us
-        self._cluster_id = ""
-        self._ids: topic_ids.TopicIds | None = None
-        self._is_mock = False
-        self._first_partitions = _ALL
-        self.compacted = False
-
-    def prepare(self, metadata: Any) -> None:
-        """Make sure that the shadow topic has a partition for each live one before this member accepts partitions."""
-        self._cluster_id = str(metadata.cluster_id)
-        self._is_mock = clients.is_mock(metadata)
-        if self._is_mock:
-            client = clients.make_producer(self._settings)
-            for name in (self._names.live, self._shadow_topic, self._names.schemas, self._names.dead_letters):
-                clients.list_topics(self._settings, name, client)
-            return
-        live = metadata.topics.get(self._names.live)
-        if live is None or live.error is not None:
-            raise topic_ids.denial_of(self._settings, self._names.live) or ConfigurationError(
-                f"the topic {self._names.live} does not exist: run `gnomon topics create --stream"
-                f" {self._names.stream} --deployment {self._options.deployment}`"
-            )
-        # A partition beyond these was added later, and is scored from its beginning, whatever --from is.
-        shadow = metadata.topics.get(self._shadow_topic)
-        self._first_partitions = len(live.partitions) if shadow is None else len(shadow.partitions)
-        self._grow(len(live.partitions))
-        self._ids = topic_ids.TopicIds(self._settings, metadata, self._names.live)
-        self._look_for_compaction()
-
-    def _look_for_compaction(self) -> None:
-        """Find out whether offsets without a message may belong to captures that compaction removed."""
-        compacted = topics.is_compacted(self._settings, self._names.live)
-        if compacted is None:
-            log.warning(
-                "holes in the live topic count as markers of transactions: its policy is unknown",
-                grant=str(Right("DescribeConfigs", "topic", self._names.live)),
-            )
-        elif compacted:
-            log.warning("the live topic is compacted: captures are lost unread", topic=self._names.live)
-        self.compacted = bool(compacted)
-
-    def check_topic(self) -> None:
-        """Raise ConfigurationError if the live topic was replaced since the start, so that offsets mean other captures.
-
-        If this call returns, all messages read before it came from the right topic. Raises DependencyUnreachableError.
-        """
-        if self._ids is not None:
-            self._ids.check("scorer", "start another --deployment")
-
-    def _grow(self, partitions: int) -> None:
-        wanted = topics.plan(self._names, partitions, [self._options.deployment])
-        shadow = [plan for plan in wanted if plan.name == self._shadow_topic]
-        for result in topics.create(self._settings, shadow):
-            if result.outcome != "exists":
-                log.info("shadow topic", outcome=result.outcome, topic=result.name, partitions=result.partitions)
 
     def resume(self, consumer: Consumer, shadow: ShadowLog, writer: Writer, partitions: list[int]) -> dict[int, int]:
         """Return the next offset of each partition; empty when stopped. Raises GnomonError or KafkaException.
@@ -106,8 +55,8 @@ class Resumption:
         self._grow_for(partitions, consumer)
         writer.ready()  # our own unfinished transaction ends here, not at its time-out
         # While a transactional commit is pending, the broker delays this answer (KIP-447).
-        places = [TopicPartition(self._names.live, partition) for partition in partitions]
-        answer = consumer.committed(places, timeout=self._settings.kafka.timeout_seconds)
+        asked = [TopicPartition(self._names.live, partition) for partition in partitions]
+        answer = consumer.committed(asked, timeout=self._settings.kafka.timeout_seconds)
         committed = {one.partition: one.offset for one in answer}
         if self._stopping():
             return {}
@@ -117,10 +66,10 @@ class Resumption:
             raise DependencyUnreachableError(f"the start of the shadow log was not written: {reason}") from None
 
     def _grow_for(self, partitions: list[int], consumer: Consumer) -> None:
-        if not self._is_mock:
+        if not self._live.is_mock:
             known = clients.list_topics(self._settings, self._shadow_topic, consumer)
             if max(partitions) >= len(known.topics[self._shadow_topic].partitions):
-                self._grow(max(partitions) + 1)
+                grow_shadow(self._settings, self._names, self._options.deployment, max(partitions) + 1)
 
     def _offsets(
         self, consumer: Consumer, partitions: list[int], committed: dict[int, int], shadow: ShadowLog, writer: Writer
@@ -160,7 +109,7 @@ class Resumption:
         return offsets
 
     def _first_offset(self, consumer: Consumer, partition: int) -> int:
-        start = self._options.start if partition < self._first_partitions else StartAt("earliest")
+        start = self._options.start if partition < self._live.first_partitions else StartAt("earliest")
         return start.offset(consumer, self._names.live, partition, self._settings.kafka.timeout_seconds)
 
     def start_record(self, partition: int, offset: int) -> DeploymentStart:
@@ -168,11 +117,11 @@ class Resumption:
         return DeploymentStart(
             deployment=self._options.deployment,
             role=self._options.role,
-            cluster_id=self._cluster_id,
-            topic_id=None if self._ids is None else self._ids.known[self._names.live],
+            cluster_id=self._live.cluster_id,
+            topic_id=self._live.topic_id,
             source_partition=partition,
             start_offset=offset,
-            model=self.model,
+            model=self._model,
             seed=self._settings.score.seed,
             policy=self._policy,
             started_at=self._now_us(),

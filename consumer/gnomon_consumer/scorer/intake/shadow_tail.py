@@ -18,7 +18,7 @@ START = "gnomon.v1.DeploymentStart"
 WINDOW = "gnomon.v1.SamplingWindow"
 _FIRST_STEP = 64  # records to read at first; doubled until a seal is found
 _WAIT_SECONDS = 60.0
-log = get_logger("shadowlog")
+log = get_logger("shadow_tail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ class ShadowLog:
 
         Transaction markers leave holes, aborted records are left out.
         """
-        place = TopicPartition(self._topic, partition, first)
-        for message in log_reading.read(self._settings, self._committed, place, end):
+        start = TopicPartition(self._topic, partition, first)
+        for message in log_reading.read(self._settings, self._committed, start, end):
             try:
                 name, _, record = self._reader.decode(message.value())
             except DecodeError as error:

@@ -32,7 +32,7 @@ class ReadyWorkers:
     """Workers that have loaded the model for the features of `live`, and the writer schemas that they know."""
 
     pool: Pool
-    gate: WriterSchemas
+    schemas: WriterSchemas
     live: Schema
 
 
@@ -90,14 +90,14 @@ def ready_workers(
             pool = Pool(score.workers, model, limits, score.call_seconds, clock=clock, now_us=now_us)
             with ExitStack() as closing:  # a refused model leaves no worker process
                 closing.callback(pool.close)
-                gate = WriterSchemas(store, registry, pool, names.schemas)
-                live = live or gate.wait(stopping)
+                schemas = WriterSchemas(store, registry, pool, names.schemas)
+                live = live or schemas.wait(stopping)
                 if live is None:
                     return None
-                gate.learn(live.fingerprint, live)
+                schemas.learn(live.fingerprint, live)
                 pool.start(live, stopping)
                 resources.push(closing.pop_all())
-            return ReadyWorkers(pool, gate, live)
+            return ReadyWorkers(pool, schemas, live)
 
         try:
             workers = start(None)

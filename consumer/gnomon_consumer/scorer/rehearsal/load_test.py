@@ -77,7 +77,7 @@ def measure(
     with ready_workers(settings, model, stopping, allow_network) as workers:
         if workers is None:
             return None
-        while not workers.gate.ready([row.value for row in rows], time.monotonic()) and not stopping():
+        while not workers.schemas.ready([row.value for row in rows], time.monotonic()) and not stopping():
             time.sleep(0.2)  # the topic does not announce a new schema
         found, _ = rehearse(workers.pool, rows[:_WARM_UP_ROWS], batch, stopping)
         if found:
@@ -93,13 +93,13 @@ def read_captures(settings: Settings, topic: str, count: int) -> list[Row]:
         described = metadata.topics[topic]
         if described.error is not None or not described.partitions:
             raise ConfigurationError(f"the topic {topic} does not exist")
-        wanted, places = 0, []
+        wanted, starts = 0, []
         for partition in described.partitions:
             low, high = log_reading.watermarks(settings, reader, TopicPartition(topic, partition))
             first = max(low, high - count)
             wanted += high - first
-            places.append(TopicPartition(topic, partition, first))
-        reader.assign(places)
+            starts.append(TopicPartition(topic, partition, first))
+        reader.assign(starts)
         rows: list[tuple[int, Row]] = []  # with the timestamp of its message
         deadline = time.monotonic() + _READ_SECONDS
         while len(rows) < wanted and time.monotonic() < deadline:

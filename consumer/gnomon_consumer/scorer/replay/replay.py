@@ -14,7 +14,8 @@ from confluent_kafka.admin import ClusterMetadata
 
 from gnomon_consumer.kafka import clients
 from gnomon_consumer.kafka.errors import Right, kafka_error
-from gnomon_consumer.scorer.intake import own_schemas
+from gnomon_consumer.scorer.intake import live_topic, own_schemas
+from gnomon_consumer.scorer.intake.live_topic import LiveTopic
 from gnomon_consumer.scorer.intake.resume import Resumption
 from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog
 from gnomon_consumer.scorer.options import Options
@@ -55,15 +56,7 @@ class Replay:
         if theirs is None or theirs.error is not None:
             raise ConfigurationError(f"stream {self._names.stream} has no deployment {self.like} to be --like")
         self._refuse_beside_a_scorer(metadata)
-        starts = Resumption(
-            settings,
-            options,
-            names=self._names,
-            policy="",  # each window has its own policy
-            stopping=self.stopping,
-            now_us=self.now_us,
-        )
-        starts.prepare(metadata)
+        topic = live_topic.prepared(settings, self._names, options.deployment, metadata)
         with (
             ready_workers(
                 settings, options.model, self.stopping, options.allow_network, self.clock, self.now_us
@@ -73,7 +66,7 @@ class Replay:
             if workers is None:
                 return ReplaySummary()
             own_schemas.publish(settings, self._names.schemas)
-            run = self._connected(workers, starts, resources)
+            run = self._connected(workers, topic, resources)
             for partition in sorted(theirs.partitions):
                 run.follow(partition)
             return run.done
@@ -96,18 +89,18 @@ class Replay:
                     f"`gnomon score` runs as {self.options.deployment}: stop it, or use another name"
                 )
 
-    def _connected(self, workers: ReadyWorkers, starts: Resumption, resources: ExitStack) -> ReplayRun:
+    def _connected(self, workers: ReadyWorkers, topic: LiveTopic, resources: ExitStack) -> ReplayRun:
         """Put the parts together."""
         settings, options, names = self.settings, self.options, self._names
         rate = rehearsed(workers.pool, workers.live, options, settings.score, self.stopping)
-        starts.model = workers.pool.model.artefact
+        model = workers.pool.model.artefact
         sealer = Sealer(settings.score, rate, no_sampling=True, now=self.clock(), now_us=self.now_us)
         in_flight = WindowsInFlight(
             sealer,
             workers.pool,
-            schemas=workers.gate,
+            schemas=workers.schemas,
             settings=settings.score,
-            model=starts.model,
+            model=model,
             now_us=self.now_us,
         )
         theirs = resources.enter_context(
@@ -141,7 +134,16 @@ class Replay:
             sealer=sealer,
             in_flight=in_flight,
             writer=writer,
-            starts=starts,
+            starts=Resumption(
+                settings,
+                options,
+                names=names,
+                live=topic,
+                model=model,
+                policy="",  # each window has its own policy
+                stopping=self.stopping,
+                now_us=self.now_us,
+            ),
             stopping=self.stopping,
             clock=self.clock,
             now_us=self.now_us,

@@ -188,18 +188,18 @@ class ReplayRun:
 class _Reader:
     """A partition of the live log, read once from front to back; `between` must be called with ascending ranges."""
 
-    def __init__(self, settings: Settings, consumer: Consumer, place: TopicPartition) -> None:
+    def __init__(self, settings: Settings, consumer: Consumer, source: TopicPartition) -> None:
         self._settings = settings
         self._consumer = consumer
-        self._place = place
+        self._source = source
         self._messages: Iterator[Message] | None = None
         self._next: Message | None = None
 
     def between(self, start: int, end: int) -> Iterator[tuple[int, bytes, bytes]]:
         """Return offset, key and value of the existing messages in [start, end)."""
         if self._messages is None:
-            place = TopicPartition(self._place.topic, self._place.partition, start)
-            self._messages = log_reading.read(self._settings, self._consumer, place, 2**63 - 1)
+            first = TopicPartition(self._source.topic, self._source.partition, start)
+            self._messages = log_reading.read(self._settings, self._consumer, first, 2**63 - 1)
             self._next = next(self._messages, None)
         while self._next is not None and (offset := self._next.offset() or 0) < end:
             if offset >= start:

@@ -35,8 +35,8 @@ Remember = Callable[[dict[int, bytes], NDArray[np.int64], Sequence[Message]], ob
 """A function that adds the traces of captures to those of an open window, by offset."""
 
 
-class Place(NamedTuple):
-    """The reading position in a partition: the owner, the next offset, and the clock's seconds."""
+class ReadingPosition(NamedTuple):
+    """Where a partition is read: the owner, the next offset, and the clock's seconds."""
 
     owner: AssignmentToken
     next_offset: int
@@ -78,24 +78,28 @@ class Sealer:
         self._opened_at = now
         self._caps = self._new_caps()
 
-    def add(self, place: Place, offsets: NDArray[np.int64], messages: Sequence[Message]) -> None:
+    def add(self, position: ReadingPosition, offsets: NDArray[np.int64], messages: Sequence[Message]) -> None:
         """Count captures at ascending offsets, without decoding them."""
-        window = self._window(place)
+        window = self._window(position)
         keys, values = _all_bytes(map(Message.key, messages)), _all_bytes(map(Message.value, messages))
         captures = Sample(self._ranks(keys), keys, offsets, values)
         window.add(captures, sum(map(len, values)), _strata(messages))
         self._remember(window.traces, offsets, messages)
 
-    def reach(self, place: Place, end: int) -> None:
+    def observe_lag(self, seconds: float) -> None:
+        """Record the age of the last capture that was read; a clock that is behind the producer's gives 0."""
+        self.position_lag = max(0.0, seconds)
+
+    def reach(self, position: ReadingPosition, end: int) -> None:
         """Record that no capture is between the next offset and the offset `end`."""
-        self._window(place).reach(end)
+        self._window(position).reach(end)
 
-    def lose(self, place: Place, count: int) -> None:
+    def lose(self, position: ReadingPosition, count: int) -> None:
         """Count captures that were removed from the middle of the log."""
-        self._window(place).lost += count
+        self._window(position).lost += count
 
-    def _window(self, place: Place) -> OpenWindow[bytes]:
-        return self.open.get(place.owner.partition) or self._open(*place)
+    def _window(self, position: ReadingPosition) -> OpenWindow[bytes]:
+        return self.open.get(position.owner.partition) or self._open(*position)
 
     def _open(self, owner: AssignmentToken, offset: int, now: float) -> OpenWindow[bytes]:
         if not self.open:

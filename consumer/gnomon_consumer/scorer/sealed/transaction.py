@@ -167,7 +167,7 @@ class Writer:
             ]
             key, value, headers = sizes.fitted(self.largest_message, row.key, row.value, headers)
             self._produce(producer, self.topics.dead_letters, None, key, value or b"", headers)
-        traced: sizes.Headers = [] if window.traceparent is None else [(HEADER, window.traceparent)]
+        traced: sizes.KafkaHeaders = [] if window.traceparent is None else [(HEADER, window.traceparent)]
         self._produce(producer, self._shadow, partition, None, window.record(tick), traced)
 
     def _produce_many(
@@ -203,13 +203,13 @@ class Writer:
         partition: int | None,
         key: bytes | None,
         value: bytes,
-        headers: sizes.Headers | None = None,
+        headers: sizes.KafkaHeaders | None = None,
     ) -> None:
         deadline = self.clock() + _COMMIT_SECONDS
         while True:
             try:
-                place: dict[str, Any] = {} if partition is None else {"partition": partition}
-                producer.produce(topic, value, key, headers=headers or [], **place)
+                target: dict[str, Any] = {} if partition is None else {"partition": partition}
+                producer.produce(topic, value, key, headers=headers or [], **target)
                 return
             except BufferError:
                 producer.poll(0.05)

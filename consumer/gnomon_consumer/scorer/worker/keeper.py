@@ -27,10 +27,10 @@ def main(told: dict[str, Any]) -> None:
     limits = sandbox.Limits(**told["limits"] | {"hidden": tuple(told["limits"]["hidden"])})
 
     def work(report: dict[str, str], seen: opens.Seen) -> None:
-        if told["probe"]:
-            from gnomon_consumer.scorer.worker import sandbox_probe
+        if told["check"]:
+            from gnomon_consumer.scorer.worker import sandbox_check
 
-            sandbox_probe.work(report)
+            sandbox_check.work(report)
             return
         _import_like_the_scorer(told["path"])
         from gnomon_consumer.scorer.worker import main as worker

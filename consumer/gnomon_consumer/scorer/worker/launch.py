@@ -8,7 +8,7 @@ from pathlib import Path
 from gnomon_consumer.scorer.worker.sandbox import Limits
 
 _PACKAGE = "gnomon_consumer.scorer.worker"
-_MODULES = ("kernel", "seccomp", "landlock", "opens", "process_limit", "sandbox", "sandbox_probe", "keeper")
+_MODULES = ("kernel", "seccomp", "landlock", "opens", "process_limit", "sandbox", "sandbox_check", "keeper")
 _PROGRAM = """
 import json, sys, types
 name = ""
@@ -33,8 +33,8 @@ def _program() -> str:
 _READ = _program()
 
 
-def command(limits: Limits, *, probe: bool = False) -> list[str]:
-    """Return the command line of a keeper that ends with this process; `probe`: it tests the sandbox instead.
+def command(limits: Limits, *, check: bool = False) -> list[str]:
+    """Return the command line of a keeper that ends with this process; `check`: it checks the sandbox instead.
 
     Python runs isolated (`-I -S`): it ignores site-packages, environment variables and the working folder.
     """
@@ -43,7 +43,7 @@ def command(limits: Limits, *, probe: bool = False) -> list[str]:
         "limits": limits.as_json(),
         # In the caller's folder, a model's files could shadow our modules.
         "path": [path for path in sys.path if Path(path).is_absolute() and not _same(path, Path.cwd())],
-        "probe": probe,
+        "check": check,
     }
     return [sys.executable, "-I", "-S", "-c", _READ, json.dumps(told)]
 

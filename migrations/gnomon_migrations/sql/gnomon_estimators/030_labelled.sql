@@ -65,7 +65,7 @@ $$
 $$;
 
 -- Whether any request of a stream has several versions of its label. A report that needs labels several times asks once
--- and hands the answer to whatever it calls.
+-- and passes the answer to the functions that it calls.
 create function gnomon_estimators.has_versions(stream text) returns boolean language sql stable parallel safe as
 $$
     select exists (select from gnomon_estimators.label_versions v
@@ -224,7 +224,7 @@ $$
     from gnomon_estimators.streams s where s.name = positive_names.stream
 $$;
 
--- The number of pairs of a deployment above which a report reads about that many (docs/adr/0044).
+-- The number of pairs of a deployment above which a report reads about that many (docs/adr/0045).
 create function gnomon_estimators.read_at_most() returns float8 language sql immutable parallel safe as
 $$ select 100000::float8 $$;
 
@@ -232,8 +232,8 @@ $$ select 100000::float8 $$;
 create function gnomon_estimators.test_at_most() returns float8 language sql immutable parallel safe as
 $$ select 50000::float8 $$;
 
--- The share of its pairs that is read, for each deployment that has more; none if exact. A report counts once and hands
--- `ids` and `shares` to whatever it calls.
+-- The share of its pairs that is read, for each deployment that has more; none if exact. A report counts once and passes
+-- `ids` and `shares` to the functions that it calls.
 create function gnomon_estimators.thinned(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
                                           exact boolean, at_most float8 default gnomon_estimators.read_at_most())
     returns table (deployment_id integer, share float8)

@@ -1,8 +1,9 @@
 -- The variance that the interval of an area A is based on, of the effective numbers of positives and negatives. Few rows of
 -- the rarer class may lie together by chance, so their variance is mixed with Newcombe's (2006, method 5),
--- A (1-A) (1 + N (1-A)/(2-A) + N A/(1+A)) / (m n), N = (m+n)/2 - 1, as if ten further rows had shown that one; it is never
--- below the variance itself. `rarer`: clusters of the rarer class. Without it, intervals of areas of 0.95 to 0.99 covered
--- 89 to 92% with 10 to 50 positives; with it 95% and more, and with 1,000 positives they are as long as before.
+-- A (1-A) (1 + N (1-A)/(2-A) + N A/(1+A)) / (m n), N = (m+n)/2 - 1, as if ten more rows of the rarer class supported
+-- it; it is never below the variance itself. `rarer`: clusters of the rarer class. Without it, intervals of areas of 0.95
+-- to 0.99 covered 89 to 92% with 10 to 50 positives; with it 95% and more, and with 1,000 positives they are as long as
+-- before.
 --
 -- If nothing varies, either all scores are equal, and the area is exactly 1/2, or the scores separate the classes. An area
 -- of 1 (or 0) is then taken as a tenth of a row of the rarer class away from it, because Newcombe's variance of it is 0.

@@ -217,7 +217,7 @@ $$;
 create function gnomon_estimators.class_areas(stream text, deployment text, since timestamptz, until timestamptz,
                                               segment jsonb, horizon interval, ids integer[], shares float8[])
     returns table (deployment_id integer, class text, side text, n bigint, weight float8, estimate float8)
-    language sql stable parallel safe set enable_nestloop = off as -- planner note 5
+    language sql stable parallel safe set enable_nestloop = off as -- planner note 6
 $$
     with said as materialized (
         select p.deployment_id, p.truth_label, p.weight / s.share as weight, v.side, v.items, v.scores

@@ -48,14 +48,14 @@ begin
 end
 $$;
 
--- The sums of `report_v1.matches` below, by deployment.
+-- The sums of `report_v1.matches` (report_v1/055_matches.sql), by deployment.
 create function gnomon_estimators.matched(stream text, deployment text, since timestamptz, until timestamptz,
                                           segment jsonb, compare text, tolerance float8, k integer, expression text,
                                           time_zone text)
     returns table (deployment_id integer, n bigint, kish float8, w float8, share float8, clusters bigint, days bigint,
                    cells bigint, v_row float8, v_cluster float8, v_day float8, v_both float8, pairs bigint,
                    other_label bigint, other_value bigint, other_ranking bigint)
-    language plpgsql stable set enable_nestloop = off as -- planner note 5
+    language plpgsql stable set enable_nestloop = off as -- planner note 6
 $$
 declare
     rule text := gnomon_estimators.compare_rule(matched.compare, matched.tolerance, matched.k, matched.expression);

@@ -11,7 +11,7 @@ create function report_v1.contrast(stream text, deployment text default null, si
                    weight float8, clusters bigint, days bigint, first float8, second float8, difference float8,
                    se_row float8, se_cluster float8, se_day float8, standard_error float8, low float8, high float8,
                    status text)
-    language sql stable parallel safe set enable_nestloop = off as -- planner note 5
+    language sql stable parallel safe set enable_nestloop = off as -- planner note 6
 $$
     with couples as (
         select a.deployment_id as id, a.deployment, a.role, b.deployment_id as other_id, b.deployment as other
