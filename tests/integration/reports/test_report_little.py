@@ -160,7 +160,7 @@ def test_differences_of_areas_of_few_positives_cover(db: Database, areas: tuple[
 
 @pytest.mark.parametrize("side", ["live", "shadow"])
 def test_a_difference_from_equal_scores_is_as_certain_as_the_other_side(db: Database, side: str) -> None:
-    """Equal scores have an area of 1/2, and a variance that is 0 only within rounding: the weights are no powers of 2."""
+    """Equal scores have an area of 1/2; weights that are no powers of 2 leave a variance of 0 within rounding only."""
     random, other = np.random.default_rng(5), {"live": "shadow", "shadow": "live"}[side]
     truth = np.arange(N) % 40 == 7
     scores = random.normal(truth * 2.5, 1)
