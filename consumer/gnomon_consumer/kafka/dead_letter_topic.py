@@ -33,7 +33,7 @@ class DeadLetterTopic:
             {"message.max.bytes": max(self._limit, sizes.LEAST_BYTES), "error_cb": self._heard.append},
         )
 
-    def add(self, key: bytes | str | None, value: bytes | None, headers: sizes.Headers) -> None:
+    def add(self, key: bytes | str | None, value: bytes | None, headers: sizes.KafkaHeaders) -> None:
         """Send one; the headers hold its coordinates."""
         cut_key, cut_value, headers = sizes.fitted(self._limit, key, value, headers)
         while True:
@@ -88,7 +88,7 @@ class DeadLetterTopic:
         )
 
     def _listen(self, seconds: float) -> None:
-        """Let librdkafka tell what it has heard; of a fatal error it raises the reason."""
+        """Serve librdkafka's callbacks; add the reason of a fatal error to `_heard`."""
         try:
             self._producer.poll(seconds)
         except KafkaException as reason:

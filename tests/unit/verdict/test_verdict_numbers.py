@@ -26,7 +26,7 @@ from gnomon_consumer.verdict.rules.evalues import (
     log_errors_below,
     t_evalue,
 )
-from gnomon_consumer.verdict.rules.summing import Kind, Pairs, sides
+from gnomon_consumer.verdict.rules.summing import PairKind, Pairs, sides
 
 ONE = np.ones
 
@@ -191,7 +191,7 @@ def test_rmse_and_ratios_are_linearised() -> None:
 
 def test_a_decision_that_is_neither_class_is_not_an_alarm() -> None:
     kinds = [
-        Kind(day=0, watched={}, live="review", shadow=said, truth=truth, known=True)
+        PairKind(day=0, watched={}, live="review", shadow=said, truth=truth, known=True)
         for said in ("late", "review")
         for truth in ("late", "on_time")
     ]

@@ -12,8 +12,9 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, numbers, outcomes, together
+from gnomon_consumer.joiner.merge.shadow_records import chosen, numbers, outcomes, together
 from gnomon_consumer.joiner.merge.window import JoinedWindow, LiveMessage, LiveRun, MergingWindow
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import GnomonError
 from gnomon_schemas.records import DeploymentStart, SamplingWindow, from_dict
@@ -58,7 +59,7 @@ class Pairing:
         if self._next_source is None:
             self._next_source = self._live_position = start.start_offset
 
-    def outcomes(self, offsets: Sequence[int] | Numbers, rows: pa.RecordBatch) -> None:
+    def outcomes(self, offsets: Sequence[int] | Integers, rows: pa.RecordBatch) -> None:
         """Accept the ShadowPredictions at `offsets` of the shadow log, as `shadow` does for one of them."""
         if self._next_source is None:
             raise self._headless(int(offsets[0]), "ShadowPrediction")

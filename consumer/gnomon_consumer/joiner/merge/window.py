@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from gnomon_consumer.joiner.merge.assertions import contradictions
 from gnomon_consumer.joiner.merge.matches import Matches, Refusal
 from gnomon_consumer.joiner.merge.producer_runs import ProducerRuns, RunCounts
-from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, numbers, part, plain, with_approximate_probe
+from gnomon_consumer.joiner.merge.shadow_records import chosen, numbers, part, plain, with_approximate_probe
 from gnomon_consumer.times import HOUR_US
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.peeks import Peeks, peeks
 from gnomon_schemas.records import FailureKind, SamplingWindow
@@ -48,7 +49,7 @@ class LiveMessage(Protocol):
 class LiveRun(NamedTuple):
     """Live messages of one partition at ascending offsets."""
 
-    offsets: Numbers
+    offsets: Integers
     messages: Sequence[LiveMessage]
 
     @classmethod
@@ -104,7 +105,7 @@ class MergingWindow:
         self.joined = JoinedWindow(seal, shadow_offset, contradictions=contradictions(seal, rows))
         self._sampled = numbers(rows, "source_offset")
         self._found = np.zeros(len(self._sampled), np.bool_)
-        self._matched: list[Numbers] = []
+        self._matched: list[Integers] = []
         self._runs = ProducerRuns()
         kinds = part(rows.column("error"), "kind")
         self._unread = pc.fill_null(pc.equal(kinds, FailureKind.DEAD_LETTER.value), fill_value=False).to_numpy(
@@ -170,7 +171,7 @@ class MergingWindow:
         return name if name in self._cells or self._fallback is None else self._fallback
 
     def _match(
-        self, rows: Numbers, keys: Sequence[str | bytes | None], values: list[bytes | None], cells: list[str]
+        self, rows: Integers, keys: Sequence[str | bytes | None], values: list[bytes | None], cells: list[str]
     ) -> None:
         """Match rows with the messages at their offsets; refuse those that cannot become pairs."""
         wanted = chosen(self.rows, rows).column("request_id").cast(pa.binary())

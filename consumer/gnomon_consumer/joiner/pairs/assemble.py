@@ -1,7 +1,7 @@
 """From matched bytes to columns: decode the live messages of whole windows and lay the pairs out in Arrow.
 
 The columns of `PAIRS` are those of table `pairs` that the joiner writes, in natural units: times in microseconds since
-the Unix epoch, UUIDs as 16 bytes, segments as JSON text. `wire` turns them into what COPY takes.
+the Unix epoch, UUIDs as 16 bytes, segments as JSON text. `copy_format` turns them into what COPY takes.
 """
 
 import json
@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.merge.matches import Match, Matches, Refusal
-from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, part
+from gnomon_consumer.joiner.merge.shadow_records import chosen, part
 from gnomon_consumer.joiner.merge.window import FIRST_US, LAST_US
 from gnomon_consumer.joiner.pairs.feature_layout import Layout, bounded
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.records import LEAST_PROBABILITY, FailureKind
@@ -101,10 +102,10 @@ class Assembled:
     """The pairs of some windows as one batch; row i of it is match `places[i]`, of window `window_of[i]`."""
 
     batch: pa.RecordBatch
-    window_of: Numbers
+    window_of: Integers
     refusals: list[tuple[int, Refusal]]
     matches: Matches
-    places: Numbers
+    places: Integers
 
     def refused(self, row: int, reason: str, detail: str) -> tuple[int, Refusal]:
         """Record the refusal of a row that cannot become a pair after all, and return it with its window."""
@@ -125,7 +126,7 @@ def assemble(
     faults = {place: (error.reason, str(error)) for place, error in batches.errors.items()}
     cells = pa.array(matches.cells, pa.string())
     parts: list[pa.RecordBatch] = []
-    taken: list[Numbers] = [np.empty(0, np.int64)]
+    taken: list[Integers] = [np.empty(0, np.int64)]
     for group in batches.groups:
         outcomes = chosen(matches.shadow, group.rows)
         found = _faults(group, outcomes)

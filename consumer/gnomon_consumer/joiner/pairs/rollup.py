@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.merge.shadow_records import different, numbers
 from gnomon_consumer.times import HOUR_US
+from gnomon_schemas.arrays import Booleans, Floats
 
 COUNTS = (
     "seen", "sampled", "scored", "failed", "timed_out", "dead_lettered", "orphaned", "live_failed", "comparable",
@@ -35,9 +36,6 @@ Key = tuple[int, str]
 
 Decisions = tuple[int, str, str]
 """Hour, live label, shadow label."""
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Tolerance(NamedTuple):
