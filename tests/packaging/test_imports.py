@@ -131,6 +131,11 @@ def test_pure_folders_do_no_input_or_output() -> None:
     pure = [name for name in modules() if name in PURE_MODULES or any(within(name, folder) for folder in PURE_FOLDERS)]
     assert len(pure) > len(PURE_MODULES)
     wrong = [f"{module} imports {name}" for module in pure for name in imports(module) if name.split(".")[0] in IMPURE]
+    for module in pure:
+        tree = ast.parse(modules()[module].read_text(encoding="utf-8"))
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        used |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+        wrong += [f"{module} uses {name}" for name in sorted(used & {"open", "input", "print", "now_us"})]
     assert wrong == []
 
 
