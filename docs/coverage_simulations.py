@@ -1,6 +1,6 @@
 """Write the coverage of the intervals into docs/statistics.md: `python -m docs.coverage_simulations`, ten minutes.
 
-The figures are those of one seed; tests/property/test_coverage_simulations.py checks their limits.
+The figures are those of one seed; tests/property/reports/test_coverage_simulations.py checks their limits.
 """
 
 import argparse

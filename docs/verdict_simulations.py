@@ -1,6 +1,6 @@
 """Write docs/verdict-simulations.md and its picture: `python -m docs.verdict_simulations`, five minutes on one core.
 
-The figures are those of one seed; tests/property/test_verdict_simulations.py checks their limits.
+The figures are those of one seed; tests/property/verdict/test_verdict_simulations.py checks their limits.
 """
 
 import sys

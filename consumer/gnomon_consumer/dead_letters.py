@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
-import psycopg
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from psycopg.rows import class_row
 
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.joiner.postgres.dead_letters import LetterSink
 from gnomon_consumer.kafka import clients
@@ -30,8 +29,6 @@ from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import ChainedSchemas, TopicSchemas, packaged_schemas
 from gnomon_schemas.texts import storable
 from gnomon_schemas.topics import Topics
-
-Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,15 +10,21 @@ from pyarrow import csv
 
 from gnomon_schemas.errors import ConfigurationError
 
-Kind = Literal["csv", "parquet", "json"]
-SUFFIXES: dict[str, Kind] = {".csv": "csv", ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
+FileKind = Literal["csv", "parquet", "json"]
+SUFFIXES: dict[str, FileKind] = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+}
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
 _COMPRESSED_SUFFIXES = frozenset({".gz", ".bz2", ".zst"})
 DELIMITERS = (",", ";", "\t", "|")
 _HEAD_BYTES = 65_536
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path) -> FileKind:
     """Return the format by a file's name (`labels.csv.gz` is CSV); raise ConfigurationError."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in _COMPRESSED_SUFFIXES:

@@ -9,15 +9,12 @@ from typing import Any
 from gnomon_producer.account import Counts
 from gnomon_producer.binding import FeatureBinder
 from gnomon_producer.predictions import FAILURE, FEATURE_STATE, PREDICTION
-from gnomon_schemas.codec import Codec
+from gnomon_schemas.codec import Codec, Record
 from gnomon_schemas.encoder import UnsupportedSchemaError, compile_encoder
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.framing import SchemaKey
 from gnomon_schemas.records import Label, ProducerReport, as_dict
 from gnomon_schemas.schema import record_schema, without_logical_types
-
-Record = dict[str, Any]
-
 
 LiveEncoder = Callable[..., bytes]
 """A function from the fields of a LivePrediction to a framed message.

@@ -7,6 +7,7 @@ from typing import Any
 from gnomon_schemas.errors import SchemaError
 
 Json = Any
+"""A schema as returned by `json.loads`; Avro's schema language is too dynamic for a narrower type."""
 MAX_DEPTH = 12
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
 AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

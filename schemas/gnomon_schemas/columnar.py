@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyruhvro
 
+from gnomon_schemas.arrays import Indices
 from gnomon_schemas.arrow import array_of, arrow_schema, bare, carried, refuse_nulls, values_of
 from gnomon_schemas.codec import Codec, Reader, Record, SchemaFinder
 from gnomon_schemas.errors import DecodeError, SchemaError
@@ -32,7 +33,6 @@ _LIVE = "gnomon.v1.LivePrediction"
 _FEW = 16
 """Fewer messages than this are not halved again, and not searched for more of their schema."""
 
-Rows = npt.NDArray[np.int64]
 _T = TypeVar("_T")
 
 
@@ -46,7 +46,7 @@ class Decoded:
 
     schema: Schema
     batch: pa.RecordBatch
-    rows: Rows
+    rows: Indices
     errors: dict[int, DecodeError]
 
     def records(self) -> list[Record]:
@@ -173,7 +173,7 @@ class ColumnarCodec:
         return pa.RecordBatch.from_arrays(framed.columns[len(self._heading) :], schema=self.columns), again
 
     def _decode_by_reference(
-        self, messages: list[bytes], places: Rows, parts: list["_Part"], errors: dict[int, DecodeError]
+        self, messages: list[bytes], places: Indices, parts: list["_Part"], errors: dict[int, DecodeError]
     ) -> None:
         start = len(self.key.header)
         records, rows = [], []
@@ -214,7 +214,7 @@ class _Part(NamedTuple):
     """The rows of one attempt, and their indices."""
 
     batch: pa.RecordBatch
-    rows: Rows
+    rows: Indices
 
 
 class ColumnarReader:
@@ -261,12 +261,12 @@ class ColumnarReader:
 
 def _by_key(
     messages: Sequence[bytes | None], texts: pa.BinaryArray
-) -> tuple[dict[SchemaKey, Rows], dict[int, DecodeError]]:
+) -> tuple[dict[SchemaKey, Indices], dict[int, DecodeError]]:
     """Return the indices of each schema key's messages, and the errors of messages without a key.
 
     All messages of a key are found together; few remaining ones are read one by one.
     """
-    places: dict[SchemaKey, Rows] = {}
+    places: dict[SchemaKey, Indices] = {}
     alone: dict[SchemaKey, list[int]] = {}
     errors: dict[int, DecodeError] = {}
     left = np.arange(len(messages))
@@ -299,7 +299,7 @@ def _array(messages: Sequence[bytes | None] | pa.BinaryArray) -> pa.BinaryArray:
     return texts
 
 
-def _moved(decoded: Decoded, places: Rows) -> Decoded:
+def _moved(decoded: Decoded, places: Indices) -> Decoded:
     """Return a group with the indices of the whole list."""
     errors = {int(places[at]): error for at, error in decoded.errors.items()}
     return Decoded(decoded.schema, decoded.batch, places[decoded.rows], errors)

@@ -15,7 +15,7 @@ from gnomon_schemas.flattening import display_name, flat_record
 from gnomon_schemas.json_text import load_json
 from gnomon_schemas.schema import MAX_SCHEMA_BYTES, Json, Schema, checked, features_of, live_schema
 
-Kind = Literal["null", "boolean", "int", "long", "float", "double", "string", "enum", "array", "map"]
+FeatureKind = Literal["null", "boolean", "int", "long", "float", "double", "string", "enum", "array", "map"]
 _SCALARS = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
 _NUMBERS = frozenset({"int", "long", "float", "double"})
 _ITEMS = _NUMBERS | {"boolean", "string"}
@@ -48,7 +48,7 @@ class Feature:
     """
 
     name: str
-    kind: Kind
+    kind: FeatureKind
     nullable: bool
     _: KW_ONLY
     symbols: tuple[str, ...] = ()

@@ -5,12 +5,10 @@ not allow is replaced, with the real name as an alias. So hook, scorer and joine
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from gnomon_schemas.checking import AVRO_NAME, PRIMITIVES, avro_name, fits, full_name
+from gnomon_schemas.checking import AVRO_NAME, PRIMITIVES, Json, avro_name, fits, full_name
 from gnomon_schemas.errors import SchemaError
 
-Json = Any
 _WHOLE = ("int", "long")
 _NUMBERS = frozenset({"int", "long", "float", "double"})
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Peek, peek
 from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.framing import MAX_MESSAGE_BYTES, unframe
 
-Numbers = npt.NDArray[np.int64]
 _UUID = 36
 _LONG = 9
 """Bytes of a number below 2**62; a longer one is read separately."""
@@ -26,11 +26,11 @@ _LEAST = 8
 class Peeks(NamedTuple):
     """The readable rows: row i was message `places[i]`, its producer is `producers[producer_of[i]]`."""
 
-    places: Numbers
+    places: Integers
     producers: list[str]
-    producer_of: Numbers
-    sequences: Numbers
-    captured_at: Numbers
+    producer_of: Integers
+    sequences: Integers
+    captured_at: Integers
 
 
 def peeks(messages: Sequence[bytes | None], length: int = _UUID) -> Peeks:
@@ -114,7 +114,7 @@ def _producer(head: bytes, begins: bytes) -> str | None:
     return name.decode() if head.startswith(begins) and name.isascii() and 0 not in name else None
 
 
-def _longs(table: npt.NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
+def _longs(table: npt.NDArray[np.uint8]) -> tuple[Integers, Integers]:
     """Return each row's first zig-zag number, and its number of bytes: _LONG + 1 for a longer one."""
     number = np.zeros(len(table), np.uint64)
     sizes = np.zeros(len(table), np.int64)
@@ -130,7 +130,7 @@ def _longs(table: npt.NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
     return (number >> np.uint64(1)).astype(np.int64) ^ sign, sizes + going
 
 
-def _from(table: npt.NDArray[np.uint8], starts: Numbers) -> npt.NDArray[np.uint8]:
+def _from(table: npt.NDArray[np.uint8], starts: Integers) -> npt.NDArray[np.uint8]:
     """Return the next _LONG bytes of each row, from its position on."""
     if (starts == starts[0]).all():
         return table[:, starts[0] : starts[0] + _LONG]

@@ -5,16 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
-from typing import Any
 
 from fastavro.schema import SchemaParseException, UnknownType, fingerprint, to_parsing_canonical_form
 
+from gnomon_schemas.checking import Json as Json
 from gnomon_schemas.checking import check, full_name
 from gnomon_schemas.errors import SchemaError
 from gnomon_schemas.framing import Fingerprint
-
-Json = Any
-"""A schema as returned by `json.loads`; Avro's schema language is too dynamic for a narrower type."""
 
 NAMESPACE = "gnomon.v1"
 FEATURES = f"{NAMESPACE}.Features"

@@ -425,7 +425,7 @@ def test_the_tables_of_models() -> None:
     for word in (*sidecar.ROLES, *sidecar.TASKS):
         assert re.search(rf"[`,: ]{word}[`,]", page), word
     forms = " ".join(row[0] for row in table("models.md", "`--model`"))
-    assert {"onnx", "native", "callable", "server"} == set(get_args(models.Kind))
+    assert {"onnx", "native", "callable", "server"} == set(get_args(models.ModelKind))
     for form in (
         "FILE.onnx",
         "`MLmodel`",

@@ -1,4 +1,7 @@
-"""A few planted bugs are found. `make mutation` plants all of them; `tests/unit/test_planted_bugs.py` applies each."""
+"""A few planted bugs are found.
+
+`make mutation` plants all of them; `tests/unit/project/test_planted_bugs.py` applies each.
+"""
 
 import pytest
 

@@ -55,8 +55,8 @@ IMPURE = {
     "time", "urllib",
 }  # fmt: skip
 LIGHT = {"confluent_kafka", "fastavro"}
-# The contract in batches belongs to the [consumer] extra; the light side never imports these three (see test_wheel.py).
-COLUMNAR = {"gnomon_schemas.columnar", "gnomon_schemas.arrow", "gnomon_schemas.peeks"}
+# The contract in batches belongs to the [consumer] extra; the light side never imports these four (see test_wheel.py).
+COLUMNAR = {f"gnomon_schemas.{name}" for name in ("arrays", "arrow", "columnar", "peeks")}
 
 
 @cache
@@ -156,13 +156,24 @@ def test_no_test_module_imports_another() -> None:
     assert wrong == []
 
 
-def test_a_class_name_is_defined_once() -> None:
-    """One class name, one meaning: a search for a word of the glossary finds one definition."""
+def type_names(body: list[ast.stmt]) -> Iterator[str]:
+    """Yield the classes and type aliases that the top of a module defines; constants and type variables are neither."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and "TypeVar(" not in ast.unparse(node):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            yield from (name for name in names if name[0].isupper() and not name.isupper())
+
+
+def test_a_type_name_is_defined_once() -> None:
+    """One name, one meaning, for classes and aliases: a search for a word of the glossary finds one definition."""
     where: dict[str, list[str]] = {}
     for module, path in modules().items():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef):
-                where.setdefault(node.name, []).append(module)
+        for name in type_names(ast.parse(path.read_text(encoding="utf-8")).body):
+            where.setdefault(name, []).append(module)
+    assert {"Batch", "Indices", "Row"} <= where.keys()
     assert {name: found for name, found in where.items() if len(found) > 1} == {}
 
 

@@ -18,7 +18,11 @@ ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 EXTRAS = ("consumer", "registry", "otel")
 # Pure tests that need nothing but the wheel and pytest.
-UNIT = ("tests/unit/test_breaker.py", "tests/unit/test_hook_classes.py", "tests/unit/test_stalls.py")
+UNIT = (
+    "tests/unit/scorer/test_breaker.py",
+    "tests/unit/hook/test_hook_classes.py",
+    "tests/unit/runtime/test_stalls.py",
+)
 IMPORTS = (
     "import gnomon_producer, gnomon_producer.metrics, gnomon_schemas.codec, gnomon_migrations.runner,"
     " gnomon_consumer.scorer.service, gnomon_consumer.joiner.service, gnomon_consumer.labels.service,"

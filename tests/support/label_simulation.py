@@ -2,7 +2,7 @@
 
 A request has a probability p of a score; its truth, and how long its label takes, are hidden normal numbers above a
 limit: a part that the requests of a day share, one that those of a cluster share, one of the request alone. So every
-share is known exactly. The formulas are those of the SQL; tests/integration/test_coverage_copy.py compares.
+share is known exactly. The formulas are those of the SQL; tests/integration/reports/test_coverage_copy.py compares.
 """
 
 from dataclasses import dataclass

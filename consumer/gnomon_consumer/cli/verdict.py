@@ -8,16 +8,17 @@ from typing import Any
 
 import psycopg
 import rich_click as click
+from psycopg.rows import DictRow
 from rich.console import Console
 
 from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.cli.report_options import Moment
-from gnomon_consumer.database.connections import Access, explain
+from gnomon_consumer.database.connections import Access, Connection, explain
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.signals import stop_on_signals
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.verdict import events, render
-from gnomon_consumer.verdict.database import Connection, Row, deployment_row, opened
+from gnomon_consumer.verdict.database import deployment_row, opened
 from gnomon_consumer.verdict.expectation import expectation_of
 from gnomon_consumer.verdict.http_gate import serve
 from gnomon_consumer.verdict.rules.answer import Decision
@@ -100,7 +101,7 @@ def verdict(
     return STATUS[decided.verdict.decision]
 
 
-def _decide(connection: Connection, settings: Settings, row: Row, dry: bool) -> Decided:
+def _decide(connection: Connection, settings: Settings, row: DictRow, dry: bool) -> Decided:
     """Decide now; store the verdict unless it is a dry run. Raises ConfigurationError if the role may not store it."""
     given = "verdict" in settings.model_fields_set
     if dry:

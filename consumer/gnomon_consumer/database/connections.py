@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import IsolationLevel, pq, sql
@@ -20,12 +20,14 @@ from gnomon_migrations.revision import newest_revision
 from gnomon_schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    import sqlalchemy
+    from sqlalchemy import Engine
     from sqlalchemy.engine import ExceptionContext
 
+Connection: TypeAlias = psycopg.Connection[Any]
 SQL = queries_of(__package__)
 C = TypeVar("C", bound="psycopg.Connection[Any]")
-__all__ = ["Access", "Session", "connect", "engine_for", "explain"]
+__all__ = ["Access", "Connection", "Session", "connect", "engine_for", "explain"]
 
 # These hold in every transaction, whatever role, database or server set. They are set inside the transaction, because a
 # pooler in transaction mode gives each transaction another server session and would pass a session's settings to other
@@ -212,7 +214,7 @@ def engine_for(url: str, access: Access = Access.OWN) -> "Engine":
     engine = create_engine("postgresql+psycopg://", creator=opened, poolclass=NullPool)
 
     @event.listens_for(engine, "begin")
-    def set_locally(connection: "Connection") -> None:
+    def set_locally(connection: "sqlalchemy.Connection") -> None:
         connection.exec_driver_sql(_set_locally(SETTINGS).as_string())
 
     @event.listens_for(engine, "handle_error")

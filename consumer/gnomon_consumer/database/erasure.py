@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from gnomon_consumer.database.maintenance import SQL, Connection, count_removed, scalar
+from gnomon_consumer.database.connections import Connection
+from gnomon_consumer.database.maintenance import SQL, count_removed, scalar
 from gnomon_schemas.errors import ConfigurationError
 
 

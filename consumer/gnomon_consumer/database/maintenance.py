@@ -10,10 +10,10 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.database.tables import pairs
 
-Connection = psycopg.Connection[Any]
 AHEAD = (timedelta(0), timedelta(days=1), timedelta(days=2))
 _COLUMNS = sql.SQL(", ").join(sql.Identifier(c.name) for c in pairs.columns if c.computed is None)
 SQL = queries_of(__package__)

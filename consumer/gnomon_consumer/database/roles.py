@@ -2,7 +2,7 @@
 
 from psycopg import errors, sql
 
-from gnomon_consumer.database.maintenance import Connection
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_schemas.errors import ConfigurationError
 

@@ -8,12 +8,12 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.settings import DeclaredSettings, environment_name
 from gnomon_consumer.times import interval_text
 from gnomon_schemas.errors import ConfigurationError
 
-Connection = psycopg.Connection[Any]
 SQL = queries_of(__package__)
 
 COLUMNS = (

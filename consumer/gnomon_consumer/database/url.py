@@ -103,6 +103,8 @@ def parse_database_url(url: str) -> DatabaseAddress:
         parameters = {key: str(value) for key, value in conninfo_to_dict(url).items() if value is not None}
     except psycopg.ProgrammingError as error:
         raise ConfigurationError(_refusal(str(error))) from None
+    except UnicodeError:  # by psycopg, of an escape like %E4 or of a byte of the environment
+        raise ConfigurationError("database_url has a byte that is not UTF-8: write ä as %C3%A4, not as %E4") from None
     for port in parameters.get("port", "").split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             raise ConfigurationError(f"the port in database_url is not a number from 1 to 65535; {_ESCAPE}")

@@ -7,10 +7,10 @@ from confluent_kafka import KafkaException
 
 from gnomon_consumer.database import connections
 from gnomon_consumer.doctor import broker, data, machine
-from gnomon_consumer.doctor.finding import Finding, Status, exit_status
+from gnomon_consumer.doctor.finding import Finding, FindingStatus, exit_status
 from gnomon_consumer.settings import Settings
 
-__all__ = ["Finding", "Status", "examine", "exit_status"]
+__all__ = ["Finding", "FindingStatus", "examine", "exit_status"]
 
 
 def examine(settings: Settings) -> Iterator[Finding]:

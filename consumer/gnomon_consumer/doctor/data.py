@@ -2,19 +2,18 @@
 
 from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
 
 from gnomon_consumer.database import connections, maintenance, roles
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.database.queries import queries_of
-from gnomon_consumer.doctor.finding import Finding, Status
+from gnomon_consumer.doctor.finding import Finding, FindingStatus
 from gnomon_consumer.settings import Settings
 from gnomon_migrations import runner
 from gnomon_schemas.errors import DependencyUnreachableError, GnomonError
 
-Connection = psycopg.Connection[Any]
 SHOWN_DIFFERENCES = 5
 SQL = queries_of(__package__)
 
@@ -72,7 +71,7 @@ def answers(settings: Settings) -> Generator[Finding, None, bool]:
             stands, fits = runner.current(connection), runner.up_to_date(connection)
     except (psycopg.Error, SQLAlchemyError, GnomonError) as error:
         said = error if isinstance(error, GnomonError) else connections.explain(error)
-        status: Status = "unreachable" if isinstance(said, DependencyUnreachableError) else "failed"
+        status: FindingStatus = "unreachable" if isinstance(said, DependencyUnreachableError) else "failed"
         yield Finding("database", status, str(said), "fix that and run `gnomon doctor` again")
         return False
     yield Finding("database", "ok", "PostgreSQL answers")

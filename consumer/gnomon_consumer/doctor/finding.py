@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["ok", "note", "failed", "unreachable"]
+FindingStatus = Literal["ok", "note", "failed", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +11,7 @@ class Finding:
     """One check: its subject, its result, and what to do if it is not ok."""
 
     check: str
-    status: Status
+    status: FindingStatus
     text: str
     remedy: str = ""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gnomon_consumer.doctor.finding import Finding, Status
+from gnomon_consumer.doctor.finding import Finding, FindingStatus
 from gnomon_consumer.scorer.worker.sandbox_check import check_sandbox
 from gnomon_consumer.settings import Settings
 
@@ -25,5 +25,5 @@ def examine_sandbox(settings: Settings) -> Iterator[Finding]:
     for name, text in check_sandbox().items():
         fine = not text.startswith(("open", "a subreaper"))
         stops = refused and name in ("files", "secrets", "calls", "environment", "network")
-        status: Status = "ok" if fine else "failed" if stops else "note"
+        status: FindingStatus = "ok" if fine else "failed" if stops else "note"
         yield Finding("sandbox", status, f"{name}: {text}", "" if fine else _REMEDIES[name])

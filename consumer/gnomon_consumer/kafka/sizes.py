@@ -13,7 +13,7 @@ from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.framing import MAX_MESSAGE_BYTES
 
 _LOG = logging.getLogger("kafka")
-Headers = list[tuple[str, str | bytes | None]]
+KafkaHeaders = list[tuple[str, str | bytes | None]]
 
 DEFAULT_BYTES = 1_000_000
 """librdkafka's own `message.max.bytes`; Kafka's default for a topic is larger."""
@@ -72,8 +72,8 @@ def fits(limit: int, key: bytes | None, value: bytes) -> bool:
 
 
 def fitted(
-    limit: int, key: bytes | str | None, value: bytes | None, headers: Headers
-) -> tuple[bytes, bytes | None, Headers]:
+    limit: int, key: bytes | str | None, value: bytes | None, headers: KafkaHeaders
+) -> tuple[bytes, bytes | None, KafkaHeaders]:
     """Return key, value and headers of a dead letter, cut to fit within `limit` bytes.
 
     The headers, which hold the coordinates, stay whole. If the value or key was cut, the header `value.size` or

@@ -76,10 +76,10 @@ def read_labels(
         raise ConfigurationError(f"{path}: {error.strerror or ' '.join(str(error).split())}") from error
 
 
-Batches = Iterator[tuple[list[str], Iterator[Mapping[str, Any]]]]
+RowBatches = Iterator[tuple[list[str], Iterator[Mapping[str, Any]]]]
 
 
-def _batches(path: Path, delimiter: str | None, columns: Mapping[str, str]) -> Batches:
+def _batches(path: Path, delimiter: str | None, columns: Mapping[str, str]) -> RowBatches:
     """Yield column names and rows, by the file's suffix."""
     kind = tabular.kind_of(path)
     if kind == "csv":
@@ -92,7 +92,7 @@ def _batches(path: Path, delimiter: str | None, columns: Mapping[str, str]) -> B
         yield from _json_lines(path)
 
 
-def _csv(path: Path, delimiter: str, columns: Mapping[str, str]) -> Batches:
+def _csv(path: Path, delimiter: str, columns: Mapping[str, str]) -> RowBatches:
     # Every column as text: request ids such as 007 keep their zeros, and times are read by one rule.
     parsing = tabular.csv_options(delimiter)
     with tabular.opened(path) as stream, pyarrow.csv.open_csv(stream, parse_options=parsing) as head:
@@ -132,7 +132,7 @@ def _in_microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
-def _json_lines(path: Path) -> Batches:
+def _json_lines(path: Path) -> RowBatches:
     with tabular.opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():

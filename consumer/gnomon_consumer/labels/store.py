@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
 from psycopg.types.json import Jsonb
 
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.labels.maturity import Maturity
 from gnomon_consumer.times import moment
@@ -17,7 +17,6 @@ from gnomon_schemas.errors import ConfigurationError, GnomonError
 from gnomon_schemas.records import LARGEST_NUMBER
 from gnomon_schemas.texts import storable
 
-Connection = psycopg.Connection[Any]
 SQL = queries_of(__package__)
 # The columns of `copy_incoming`.
 _TYPES = (

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from gnomon_schemas.arrays import Floats
 
 BINS = 10
 POINTS = 512
 MOST_CATEGORIES = 100
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from datetime import timedelta
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
+from psycopg.rows import DictRow
 
 from gnomon_consumer.reports.catalogue import REPORTS
 from gnomon_consumer.reports.numbers import number
-from gnomon_consumer.reports.query import Row
 from gnomon_schemas.errors import ConfigurationError
 
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
@@ -104,7 +104,7 @@ def _limit(text: str, written: str) -> float:
     return limit
 
 
-def hold(bound: Bound, columns: Iterable[str], rows: Iterable[Row]) -> list[BoundResult]:
+def hold(bound: Bound, columns: Iterable[str], rows: Iterable[DictRow]) -> list[BoundResult]:
     """Compare a report's rows with a bound; never empty. Raises ConfigurationError for an unknown column."""
     known = list(columns)
     for name in (bound.wanted.column, *bound.where, *([bound.condition.column] if bound.condition else [])):
@@ -131,7 +131,7 @@ def hold(bound: Bound, columns: Iterable[str], rows: Iterable[Row]) -> list[Boun
     ]
 
 
-def _finding(bound: Bound, row: Row) -> BoundResult:
+def _finding(bound: Bound, row: DictRow) -> BoundResult:
     value, state, reason = _number(row[bound.wanted.column]), UNKNOWN, ""
     if value is None:
         reason = str(row.get("status") or "no number")
@@ -153,7 +153,7 @@ def _finding(bound: Bound, row: Row) -> BoundResult:
     )
 
 
-def _fulfilled(condition: Comparison, row: Row) -> bool:
+def _fulfilled(condition: Comparison, row: DictRow) -> bool:
     value = _number(row[condition.column])
     return value is not None and condition.holds(value)
 

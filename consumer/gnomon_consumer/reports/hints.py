@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+from psycopg.rows import DictRow
 
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.reports.catalogue import REPORTS
 from gnomon_consumer.reports.numbers import span
-from gnomon_consumer.reports.query import LIVE_VERSION, Question, Row
+from gnomon_consumer.reports.query import LIVE_VERSION, Question
 
 SQL = queries_of(__package__)
 
@@ -41,7 +42,7 @@ _MOST = 20
 BY_VERSION = ("live_version", f"segment:{LIVE_VERSION}")
 
 
-def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
+def hint(connection: psycopg.Connection[Any], question: Question, rows: list[DictRow]) -> str | None:
     """Return one line for an answer without any number; None if it has one, or if there is no hint.
 
     For an unknown stream, deployment or period it lists the existing ones; for missing data it names the command.
@@ -66,7 +67,7 @@ def hint(connection: psycopg.Connection[Any], question: Question, rows: list[Row
     return remarks.pop() if len(remarks) == 1 else None
 
 
-def _misspelt(connection: psycopg.Connection[Any], question: Question, rows: list[Row]) -> str | None:
+def _misspelt(connection: psycopg.Connection[Any], question: Question, rows: list[DictRow]) -> str | None:
     """Name the existing segments if no pair has the requested one."""
     extra = question.extra or {}
     key = extra.get("key") or str(extra.get("slice") or "").removeprefix("segment:")

@@ -6,11 +6,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from psycopg.rows import DictRow
 
 from gnomon_consumer.reports import pictures, wording
 from gnomon_consumer.reports.numbers import NOTHING, number, with_interval
 from gnomon_consumer.reports.page import Page
-from gnomon_consumer.reports.query import Row
 from gnomon_consumer.runtime.visible import visible
 
 # The rows of the table of errors: their titles, metric and side.
@@ -78,13 +78,13 @@ def _number(value: Any, kind: str) -> str:
     return wording.minus(number(value, kind)) if isinstance(value, int | float) else number(value, kind)
 
 
-def _key(page: Page, row: Row) -> str:
+def _key(page: Page, row: DictRow) -> str:
     """Return the classes of the sign next to a deployment's name: colour and shape as in the pictures."""
     look = page.look(row["deployment"])
     return "control" if look < 0 else f"c{look % 4 + 1} m{look % 6 + 1}"
 
 
-def _card(page: Page, deployment: Row) -> list[dict[str, Any]]:
+def _card(page: Page, deployment: DictRow) -> list[dict[str, Any]]:
     """Return the four dashboard numbers of a challenger, each with the control's."""
     specifications: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
         ("agreement", "Agreement with live", "agreement", "share", {}),
@@ -114,7 +114,7 @@ def _card(page: Page, deployment: Row) -> list[dict[str, Any]]:
     return cards
 
 
-def _behind(report: str, row: Row) -> str:
+def _behind(report: str, row: DictRow) -> str:
     """Return the amount of data that a dashboard number rests on."""
     if report == "coverage":
         sampled = row.get("sampling_fraction")
@@ -155,9 +155,9 @@ def _classes(page: Page) -> list[dict[str, Any]]:
     return sorted(entries, key=lambda entry: not entry["class"].endswith(" avg"))
 
 
-def _labelled(page: Page) -> Mapping[str, dict[str, Row]]:
+def _labelled(page: Page) -> Mapping[str, dict[str, DictRow]]:
     """Return label coverage: one row for each horizon, one cell for each deployment."""
-    found: dict[str, dict[str, Row]] = {}
+    found: dict[str, dict[str, DictRow]] = {}
     for row in page.quality:
         if row["metric"] == "label_coverage":
             found.setdefault(wording.days(row["horizon"].total_seconds()), {})[row["deployment"]] = row
@@ -191,7 +191,7 @@ def _confusions(page: Page) -> list[dict[str, Any]]:
 def _latencies(page: Page) -> list[dict[str, Any]]:
     """Return one entry for each (deployment, measure) with its quantiles in order; live, common to all, once."""
     names = {"live_all": "live", "shadow": "shadow", "difference": "shadow minus live"}
-    found: dict[tuple[str, str], list[Row]] = {}
+    found: dict[tuple[str, str], list[DictRow]] = {}
     for row in page.reports["latency"]:
         if row["microseconds"] is not None and row["measure"] in names:
             who = "live" if row["measure"] == "live_all" else row["deployment"]
@@ -204,7 +204,7 @@ def _latencies(page: Page) -> list[dict[str, Any]]:
     ]
 
 
-def _errors(page: Page) -> list[tuple[str, list[Row]]]:
+def _errors(page: Page) -> list[tuple[str, list[DictRow]]]:
     """Return error shares: one row for each measure, one cell for each deployment; finer measures only if present."""
     rows = [
         (title, [page.of("errors", each["deployment"], metric=metric, side=side) for each in page.deployments])
@@ -220,7 +220,7 @@ def _reasons(sentence: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _features(row: Row) -> str:
+def _features(row: DictRow) -> str:
     """Return a pair's features by name, as short text."""
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
@@ -228,7 +228,7 @@ def _features(row: Row) -> str:
     )
 
 
-def _answer(row: Row, who: str) -> str:
+def _answer(row: DictRow, who: str) -> str:
     """Return one side's answer to a request, or its truth, with enough decimals to distinguish live and shadow."""
     value, label, items = (row[f"{who}_{what}"] for what in ("value", "label", "list"))
     if value is not None and not (who == "truth" and label):

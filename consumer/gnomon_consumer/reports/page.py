@@ -10,11 +10,11 @@ from importlib.resources import files
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from gnomon_consumer.reports.catalogue import REPORTS
 from gnomon_consumer.reports.hints import live_versions
-from gnomon_consumer.reports.query import UTC, Answer, Question, Row, ask, in_its_zone
+from gnomon_consumer.reports.query import UTC, Answer, Question, ask, in_its_zone
 from gnomon_consumer.runtime.visible import visible
 
 MOST_VALUES = 12
@@ -38,20 +38,20 @@ class Page:
 
     question: Question
     made_at: datetime
-    challengers: Sequence[Row]
-    control: Row | None
+    challengers: Sequence[DictRow]
+    control: DictRow | None
     problem: str | None
-    reports: Mapping[str, Sequence[Row]]
-    quality: Sequence[Row]
-    classes: Sequence[Row]
-    slices: Mapping[str, Sequence[Row]]
-    timeline: Sequence[Row]
-    disagreements: Sequence[Row]
+    reports: Mapping[str, Sequence[DictRow]]
+    quality: Sequence[DictRow]
+    classes: Sequence[DictRow]
+    slices: Mapping[str, Sequence[DictRow]]
+    timeline: Sequence[DictRow]
+    disagreements: Sequence[DictRow]
     answers: Mapping[str, Answer]
-    verdicts: Mapping[str, Row]
+    verdicts: Mapping[str, DictRow]
     live_versions: Sequence[str]
 
-    def of(self, report: str, deployment: str, **wanted: Any) -> Row:
+    def of(self, report: str, deployment: str, **wanted: Any) -> DictRow:
         """Return the row of one deployment in a report; empty if there is none."""
         for row in self.reports[report]:
             if row["deployment"] == deployment and all(row.get(key) == value for key, value in wanted.items()):
@@ -79,12 +79,12 @@ class Page:
         return names.index(deployment) if deployment in names else -1
 
     @property
-    def deployments(self) -> list[Row]:
+    def deployments(self) -> list[DictRow]:
         """Return the challengers, then the control."""
         return [*self.challengers, *([self.control] if self.control else [])]
 
 
-def by_values(agreement: Sequence[Row]) -> bool:
+def by_values(agreement: Sequence[DictRow]) -> bool:
     """Return whether the rows of the report `agreement` compare only numbers."""
     return {row.get("compares") for row in agreement} - {None} == {"values"}
 
@@ -106,7 +106,7 @@ def gather(
     control = next((row for row in rows if row["role"] == "control"), None)
     shown = {row["deployment"] for row in (*challengers, *([control] if control else []))}
 
-    def of(answer: Answer) -> list[Row]:
+    def of(answer: Answer) -> list[DictRow]:
         """Return an answer's rows for the challengers and the control."""
         return [row for row in answer.rows if row["deployment"] in shown]
 
@@ -183,20 +183,20 @@ def _ask_all(
     return answers
 
 
-def _of_metric(rows: Sequence[Row], metric: str, side: str) -> list[Row]:
+def _of_metric(rows: Sequence[DictRow], metric: str, side: str) -> list[DictRow]:
     return [row for row in rows if (row["metric"], row["side"]) == (metric, side) and row["n"] > 0]
 
 
-def _segments(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def _segments(rows: Sequence[DictRow]) -> dict[str, list[DictRow]]:
     """Return rows by segment key, without keys that have only one value or too many to read."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[DictRow]] = {}
     for row in rows:
         found.setdefault(f"segment:{row['key']}", []).append(row)
     values = {key: len({row["value"] for row in kept}) for key, kept in found.items()}
     return {key: found[key] for key in sorted(found, key=lambda key: values[key]) if 1 < values[key] <= MOST_VALUES}
 
 
-def _problem(connection: psycopg.Connection[Any], question: Question, control: Row | None) -> str:
+def _problem(connection: psycopg.Connection[Any], question: Question, control: DictRow | None) -> str:
     """Return why there is no challenger to show."""
     if control and question.deployment == control["deployment"]:
         return f"{question.deployment} is the control, not a challenger"
@@ -219,7 +219,7 @@ def _narrowed(question: Question, report: str, extra: Mapping[str, Any]) -> Ques
     )
 
 
-def _select(connection: psycopg.Connection[Any], name: str, arguments: Mapping[str, Any]) -> list[Row]:
+def _select(connection: psycopg.Connection[Any], name: str, arguments: Mapping[str, Any]) -> list[DictRow]:
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query_text(name), arguments).fetchall()
 

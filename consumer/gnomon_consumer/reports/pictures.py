@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
+from psycopg.rows import DictRow
 
 from gnomon_consumer.reports import charts, wording
 from gnomon_consumer.reports.charts import DIFFERENCES, RELATIVE, SHARES, Estimate
 from gnomon_consumer.reports.page import Page
-from gnomon_consumer.reports.query import Row
 from gnomon_consumer.runtime.visible import visible
 
 AGREEMENT = ("agreement", "Agreement with live", "agreement with live", SHARES)
@@ -49,7 +49,7 @@ def slice_title(slice_: str) -> str:
     return f"By {slice_.removeprefix('segment:')}" if slice_.startswith("segment:") else f"By {slice_} (local time)"
 
 
-def of_slice(page: Page, slice_: str, rows: Sequence[Row]) -> Markup:
+def of_slice(page: Page, slice_: str, rows: Sequence[DictRow]) -> Markup:
     """Return agreement, or the mean difference of numbers, for each value of a slice."""
     points = [
         Estimate(

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
 from gnomon_consumer.database.connections import Access, connect
@@ -17,7 +17,6 @@ from gnomon_schemas.errors import ConfigurationError
 
 SQL = queries_of(__package__)
 
-Row = dict[str, Any]
 
 UTC = "UTC"
 LIVE_VERSION = "@live_version"  # as a key of a segment: the version of the live model
@@ -74,7 +73,7 @@ class Answer:
 
     report: Report
     columns: tuple[str, ...]
-    rows: Sequence[Row]
+    rows: Sequence[DictRow]
 
 
 def ask(connection: psycopg.Connection[Any], name: str, question: Question) -> Answer:

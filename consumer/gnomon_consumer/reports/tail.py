@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from psycopg.rows import DictRow
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from gnomon_consumer.reports.numbers import NOTHING, fixed, number, with_interval
-from gnomon_consumer.reports.query import Row
 from gnomon_consumer.runtime.visible import visible
 
 _Z_95 = 1.96  # half-width of a 95% interval in standard errors
@@ -21,7 +21,7 @@ class Look:
     """The rows of `report_v1.tail` at `at` (seconds of a monotonic clock)."""
 
     at: float
-    rows: Sequence[Row]
+    rows: Sequence[DictRow]
 
 
 def rates(before: Look | None, now: Look) -> dict[str, float]:
@@ -36,7 +36,7 @@ def rates(before: Look | None, now: Look) -> dict[str, float]:
     }
 
 
-def cells(row: Row, rate: float | None, by_values: bool = False) -> Mapping[str, str]:
+def cells(row: DictRow, rate: float | None, by_values: bool = False) -> Mapping[str, str]:
     """Return one deployment's current row as titles and texts for 80 columns. `by_values`: every answer is a number."""
     reached: datetime | None = row["event_time"]
     answers = {"shadow - live": _difference(row)} if by_values else {"agreement": number(row["agreement"], "share")}
@@ -51,7 +51,7 @@ def cells(row: Row, rate: float | None, by_values: bool = False) -> Mapping[str,
     }
 
 
-def _difference(row: Row) -> str:
+def _difference(row: DictRow) -> str:
     """Return the mean difference of values and the half-width of its 95% interval by row."""
     mean, error = row["mean_difference"], row["mean_difference_se"]
     if mean is None or not error:
@@ -76,7 +76,7 @@ def table(before: Look | None, now: Look) -> Table:
     return grid
 
 
-def line(row: Row, rate: float | None) -> dict[str, Any]:
+def line(row: DictRow, rate: float | None) -> dict[str, Any]:
     """Return one deployment's current row as keys and values, for a log."""
     return {
         "deployment": row["deployment"], "role": row["role"], "joined": row["joined"],

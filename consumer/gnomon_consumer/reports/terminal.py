@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from psycopg.rows import DictRow
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
@@ -13,14 +14,14 @@ from rich.text import Text
 
 from gnomon_consumer.reports.catalogue import Column
 from gnomon_consumer.reports.numbers import number, with_interval
-from gnomon_consumer.reports.query import Answer, Row
+from gnomon_consumer.reports.query import Answer
 from gnomon_consumer.runtime.json_text import json_text, plain
 from gnomon_consumer.runtime.visible import unformula, visible
 
 _RIGHT = {"count", "share", "number", "figure", "error", "short", "µs", "bytes"}
 
 
-def cell(row: Row, column: Column) -> Text:
+def cell(row: DictRow, column: Column) -> Text:
     """Return one cell, with its interval dim below the number where it has one."""
     source = next((name for name in (column.source, *column.otherwise) if row.get(name) is not None), column.source)
     said, between = _said(row, row.get(source), column)
@@ -34,7 +35,7 @@ def cell(row: Row, column: Column) -> Text:
     return text
 
 
-def _said(row: Row, value: Any, column: Column) -> tuple[str, str]:
+def _said(row: DictRow, value: Any, column: Column) -> tuple[str, str]:
     """Return a value as people read it, and its interval if it is shown."""
     if isinstance(value, list):
         return " > ".join(str(item) for item in value), ""
@@ -47,12 +48,12 @@ def _said(row: Row, value: Any, column: Column) -> tuple[str, str]:
     return said, between if column.interval else ""
 
 
-def pivoted(answer: Answer) -> list[Row]:
+def pivoted(answer: Answer) -> list[DictRow]:
     """Return the rows as the report shows them: several rows of the database side by side in one, `prefix.column`."""
     if answer.report.pivot is None:
         return list(answer.rows)
     index, names = answer.report.pivot
-    found: dict[tuple[Any, ...], Row] = {}
+    found: dict[tuple[Any, ...], DictRow] = {}
     for row in answer.rows:
         line = found.setdefault(tuple(row[key] for key in index), {key: row[key] for key in index})
         prefix = ".".join(f"{row[name]}" for name in names)
@@ -76,7 +77,7 @@ def table(answer: Answer) -> RenderableType:
         parts += [_Upright(rows, shown)] if rows else []
     else:
         section = answer.report.section
-        groups: dict[tuple[Any, ...], list[Row]] = {}
+        groups: dict[tuple[Any, ...], list[DictRow]] = {}
         for row in rows:
             groups.setdefault(tuple(row.get(key) for key in ("deployment", *section)), []).append(row)
         if section or any(len(group) > 1 for group in groups.values()):
@@ -92,7 +93,7 @@ def table(answer: Answer) -> RenderableType:
     return Group(*parts, *_notes(answer, bool(rows)))
 
 
-def _layout(answer: Answer, rows: list[Row]) -> tuple[str, Sequence[Column]]:
+def _layout(answer: Answer, rows: list[DictRow]) -> tuple[str, Sequence[Column]]:
     """Return title and columns: those for numbers if every comparable answer is a number."""
     values = answer.report.of_values
     if values is not None and {row.get("compares") for row in rows} - {None} == {"values"}:
@@ -100,11 +101,11 @@ def _layout(answer: Answer, rows: list[Row]) -> tuple[str, Sequence[Column]]:
     return answer.report.summary, answer.report.columns
 
 
-def _given(row: Row, column: Column) -> bool:
+def _given(row: DictRow, column: Column) -> bool:
     return any(row.get(name) not in (None, "") for name in (column.source, *column.otherwise))
 
 
-def _says_something(answer: Answer, row: Row) -> bool:
+def _says_something(answer: Answer, row: DictRow) -> bool:
     index = answer.report.pivot[0] if answer.report.pivot else ("stream", "deployment", "role")
     said = [column.source for column in answer.report.columns if column.source not in (*index, "status")]
     return any(row.get(source) not in (None, 0, "") for source in said)
@@ -133,7 +134,7 @@ def _notes(answer: Answer, any_rows: bool) -> list[Text]:
 class _Grid:
     """Rows under column titles, with two spaces between columns, or one if they do not fit."""
 
-    def __init__(self, rows: list[Row], shown: list[Column]) -> None:
+    def __init__(self, rows: list[DictRow], shown: list[Column]) -> None:
         self._rows, self._shown = rows, shown
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -162,7 +163,7 @@ class _Upright:
     As many deployments are side by side as fit.
     """
 
-    def __init__(self, rows: list[Row], shown: list[Column]) -> None:
+    def __init__(self, rows: list[DictRow], shown: list[Column]) -> None:
         self._rows, self._shown = rows, shown
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -177,7 +178,7 @@ class _Upright:
                     rows = rows[count:]
                     break
 
-    def _table(self, rows: list[Row]) -> Table:
+    def _table(self, rows: list[DictRow]) -> Table:
         grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         names = [column for column in self._shown if column.kind == "name"]
         grid.add_column("")

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from psycopg.rows import DictRow
+
 from gnomon_consumer.reports.numbers import NOTHING, digits, fixed, number, places_between, share, share_places
-from gnomon_consumer.reports.query import Row
 
 NAMES = {
     "accuracy": "accuracy", "precision": "precision", "recall": "recall", "auc": "AUC", "log_loss": "log loss",
@@ -23,7 +24,7 @@ ORDER_NOISE = {"auc": 1e-5}
 EQUAL = "equal"
 
 
-def estimate(row: Row, source: str, kind: str) -> str:
+def estimate(row: DictRow, source: str, kind: str) -> str:
     """Return a number of a row: shares as per cent with as many decimals as `low` and `high` support."""
     value, low, high = row.get(source), row.get("low"), row.get("high")
     if kind != "share" or value is None:
@@ -33,12 +34,12 @@ def estimate(row: Row, source: str, kind: str) -> str:
     return per_cent(value, share_places(low, high))
 
 
-def with_interval(row: Row, source: str, kind: str) -> tuple[str, str]:
+def with_interval(row: DictRow, source: str, kind: str) -> tuple[str, str]:
     """Return a number of a row and its interval in words, or nothing."""
     return estimate(row, source, kind), interval(row, kind)
 
 
-def mean_difference(row: Row) -> tuple[str, str]:
+def mean_difference(row: DictRow) -> tuple[str, str]:
     """Return shadow minus live, with its sign, and the interval, for streams whose answers are numbers."""
     value, low, high = (row.get(f"mean_difference{end}") for end in ("", "_low", "_high"))
     if value is None:
@@ -49,7 +50,7 @@ def mean_difference(row: Row) -> tuple[str, str]:
     return _signed(value, places), f"{_signed(low, places)} to {_signed(high, places)}"
 
 
-def slice_number(row: Row, by_values: bool) -> tuple[str, str]:
+def slice_number(row: DictRow, by_values: bool) -> tuple[str, str]:
     """Return the number of one value of a slice, and its interval: a mean difference or a share."""
     if by_values:
         ends = {
@@ -59,7 +60,7 @@ def slice_number(row: Row, by_values: bool) -> tuple[str, str]:
     return with_interval(row, "estimate", "share")
 
 
-def distance(row: Row) -> str:
+def distance(row: DictRow) -> str:
     """Return the mean absolute distance of the values from live's, and how many of them are equal."""
     value, low, high = (row.get(f"mean_absolute_difference{end}") for end in ("", "_low", "_high"))
     if value is None:
@@ -68,7 +69,7 @@ def distance(row: Row) -> str:
     return f"{said} apart on average, {estimate(row, 'agreement', 'share')} equal"
 
 
-def interval(row: Row, kind: str) -> str:
+def interval(row: DictRow, kind: str) -> str:
     """Return `LOW to HIGH` in words, or nothing."""
     low, high = row.get("low"), row.get("high")
     if low is None or high is None or low == high or NOTHING in (number(low, kind), number(high, kind)):
@@ -84,7 +85,7 @@ def per_cent(value: float, places: int = 2) -> str:
     return minus(f"{100 * value:.0f}%" if value in (0, 1, -1) else share(value, places))
 
 
-def measure(row: Row | None, metric: str) -> str:
+def measure(row: DictRow | None, metric: str) -> str:
     """Return a quality metric of one side, with the decimals that its own interval supports."""
     if row is None or row["estimate"] is None:
         return NOTHING

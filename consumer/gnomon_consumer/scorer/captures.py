@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gnomon_schemas.arrays import Indices
+
 T = TypeVar("T")
-Indices = NDArray[np.int64]
-"""Indices of rows."""
 Texts: TypeAlias = list[bytes] | pa.BinaryArray
 """Byte strings: a list if they are added and removed one by one, an array if they are only passed on."""
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import psycopg
 from psycopg import IsolationLevel
+from psycopg.rows import DictRow
 
-from gnomon_consumer.verdict.database import SQL, Connection, Row, Subject, ask, one, rows
+from gnomon_consumer.database.connections import Connection
+from gnomon_consumer.verdict.database import SQL, Subject, ask, one, rows
 from gnomon_consumer.verdict.day_sums import latency_of, series_of
 from gnomon_consumer.verdict.manifest import manifest
 from gnomon_consumer.verdict.plans import StoredPlan
@@ -22,7 +24,7 @@ MOST_SEGMENTS = 50
 
 
 def collect(
-    connection: Connection, deployment: Row, plans: Sequence[StoredPlan], as_of: datetime | None = None
+    connection: Connection, deployment: DictRow, plans: Sequence[StoredPlan], as_of: datetime | None = None
 ) -> Evidence:
     """Return the evidence of the sealed days under the newest plan, from one read-only snapshot."""
     before = connection.isolation_level, connection.read_only

@@ -5,18 +5,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 from psycopg import sql
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from gnomon_consumer.database import connections
-from gnomon_consumer.database.connections import Access
+from gnomon_consumer.database.connections import Access, Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_migrations.views import stale
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
-Row = dict[str, Any]
-Connection = psycopg.Connection[Any]
 SQL = queries_of(__package__)
 
 
@@ -35,7 +32,7 @@ def opened(url: str, access: Access = Access.WRITE) -> Iterator[Connection]:
         connection.close()
 
 
-def ask(connection: Connection, function: str, **arguments: Any) -> list[Row]:
+def ask(connection: Connection, function: str, **arguments: Any) -> list[DictRow]:
     """Return the rows of a report, or of one of the verdict's own functions; arguments by name."""
     schema = "gnomon_estimators" if function.startswith("verdict_") else "report_v1"
     statement = sql.SQL("select * from {}({})").format(
@@ -45,13 +42,13 @@ def ask(connection: Connection, function: str, **arguments: Any) -> list[Row]:
     return rows(connection, statement, arguments)
 
 
-def rows(connection: Connection, statement: sql.Composed | bytes, arguments: Mapping[str, Any]) -> list[Row]:
+def rows(connection: Connection, statement: sql.Composed | bytes, arguments: Mapping[str, Any]) -> list[DictRow]:
     """Return the rows of a statement as dictionaries."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(statement, arguments).fetchall()
 
 
-def one(connection: Connection, statement: bytes, **arguments: Any) -> Row | None:
+def one(connection: Connection, statement: bytes, **arguments: Any) -> DictRow | None:
     """Return the first row of a statement, None if there is none."""
     found = rows(connection, statement, arguments)
     return found[0] if found else None
@@ -62,24 +59,24 @@ class Subject:
     """The deployment that a query is about, on a connection."""
 
     connection: Connection
-    row: Row
+    row: DictRow
 
     @property
     def id(self) -> int:
         """Return the deployment's number."""
         return int(self.row["deployment_id"])
 
-    def ask(self, function: str, **arguments: Any) -> list[Row]:
+    def ask(self, function: str, **arguments: Any) -> list[DictRow]:
         """Return the rows of a function of the verdict or of a report, about this deployment."""
         named = {"stream": self.row["stream"], "deployment": self.row["deployment"]}
         return ask(self.connection, function, **named, **arguments)
 
-    def one(self, statement: bytes, **arguments: Any) -> Row | None:
+    def one(self, statement: bytes, **arguments: Any) -> DictRow | None:
         """Return the first row of a statement about this deployment."""
         return one(self.connection, statement, id=self.id, **arguments)
 
 
-def deployment_row(connection: Connection, stream: str, deployment: str | None) -> Row:
+def deployment_row(connection: Connection, stream: str, deployment: str | None) -> DictRow:
     """Return the deployment's row. Raises ConfigurationError that names the existing deployments.
 
     Without a name, the stream's only challenger is used.
@@ -100,7 +97,7 @@ def deployment_row(connection: Connection, stream: str, deployment: str | None) 
     raise ConfigurationError(f"stream {stream} has no deployment {deployment}; there are {names}")
 
 
-def require_role(row: Row) -> None:
+def require_role(row: DictRow) -> None:
     """Raise GnomonError for a deployment without joined captures."""
     if row["role"] is None:
         raise GnomonError(f"nothing of deployment {row['deployment']} was joined yet")

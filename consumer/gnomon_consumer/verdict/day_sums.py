@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
-from gnomon_consumer.verdict.database import Row, Subject, ask
+from psycopg.rows import DictRow
+
+from gnomon_consumer.verdict.database import Subject, ask
 from gnomon_consumer.verdict.pair_arrays import compared_pairs, labelled_pairs
 from gnomon_consumer.verdict.rules.evidence import Compared, Series
 from gnomon_consumer.verdict.rules.gate import look_of
@@ -85,7 +87,7 @@ def latency_of(subject: Subject, plan: Plan, period: Period, control: str | None
     return tuple(found)
 
 
-def _latency(name: str, ours: list[Row], theirs: list[Row] | None, days: Sequence[date]) -> Series:
+def _latency(name: str, ours: list[DictRow], theirs: list[DictRow] | None, days: Sequence[date]) -> Series:
     """Return the share of slow requests with the control's, or with 0."""
     mine = {row["day"]: row for row in ours}
     other = {row["day"]: row for row in theirs or ()}

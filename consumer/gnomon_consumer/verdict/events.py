@@ -8,15 +8,17 @@ import urllib.request
 import uuid
 from typing import Any
 
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from typing_extensions import override
 
-from gnomon_consumer.verdict.database import SQL, Connection, Row, rows
+from gnomon_consumer.database.connections import Connection
+from gnomon_consumer.verdict.database import SQL, rows
 
 SECONDS = 10.0
 
 
-def write(connection: Connection, deployment: Row, kind: str, data: dict[str, Any]) -> None:
+def write(connection: Connection, deployment: DictRow, kind: str, data: dict[str, Any]) -> None:
     """Put an event into the outbox, in the transaction of the change that it reports."""
     connection.execute(
         SQL["add_event"],
@@ -24,7 +26,7 @@ def write(connection: Connection, deployment: Row, kind: str, data: dict[str, An
     )
 
 
-def cloud_event(row: Row) -> bytes:
+def cloud_event(row: DictRow) -> bytes:
     """Return one event in CloudEvents 1.0's structured mode (application/cloudevents+json)."""
     event = {
         "specversion": "1.0",

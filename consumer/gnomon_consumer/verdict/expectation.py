@@ -2,9 +2,12 @@
 
 from math import isfinite
 
+from psycopg.rows import DictRow
+
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.verdict.collect import collect
-from gnomon_consumer.verdict.database import SQL, Connection, Row, deployment_row, one, rows
+from gnomon_consumer.verdict.database import SQL, deployment_row, one, rows
 from gnomon_consumer.verdict.plans import StoredPlan
 from gnomon_consumer.verdict.rules.judged import judge
 from gnomon_consumer.verdict.rules.plan import Plan
@@ -31,7 +34,9 @@ def expectation_of(
     )
 
 
-def _from_days(connection: Connection, row: Row, plan: Plan, own: bool, rows_a_day: float | None) -> Expected | None:
+def _from_days(
+    connection: Connection, row: DictRow, plan: Plan, own: bool, rows_a_day: float | None
+) -> Expected | None:
     stored = StoredPlan(
         plan_id=0,
         plan=plan,
@@ -58,6 +63,6 @@ def _from_days(connection: Connection, row: Row, plan: Plan, own: bool, rows_a_d
     )
 
 
-def _cpu_us(connection: Connection, row: Row) -> float | None:
+def _cpu_us(connection: Connection, row: DictRow) -> float | None:
     found = one(connection, SQL["cpu_a_row"], id=row["deployment_id"])
     return found["us"] if found else None

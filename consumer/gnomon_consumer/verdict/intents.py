@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.runtime.user import user_name
 from gnomon_consumer.verdict import events
-from gnomon_consumer.verdict.database import SQL, Connection, Row, one
+from gnomon_consumer.verdict.database import SQL, one
 from gnomon_consumer.verdict.rules.plan import WayBack
 from gnomon_schemas.errors import GnomonError
 
@@ -72,7 +74,7 @@ def refuse_unsettled(connection: Connection, stream: str) -> None:
 
 def begin(
     connection: Connection,
-    deployment: Row,
+    deployment: DictRow,
     way_back: WayBack,
     former: dict[str, Any],
     promoted: dict[str, Any],

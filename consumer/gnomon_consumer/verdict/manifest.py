@@ -5,7 +5,10 @@ from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
-from gnomon_consumer.verdict.database import SQL, Connection, Row, rows
+from psycopg.rows import DictRow
+
+from gnomon_consumer.database.connections import Connection
+from gnomon_consumer.verdict.database import SQL, rows
 from gnomon_consumer.verdict.plans import StoredPlan
 from gnomon_migrations.revision import newest_revision
 from gnomon_schemas.schema import RECORDS, record_schema
@@ -13,7 +16,7 @@ from gnomon_schemas.schema import RECORDS, record_schema
 
 def manifest(
     connection: Connection,
-    deployment: Row,
+    deployment: DictRow,
     plans: Sequence[StoredPlan],
     horizon: timedelta | None,
     as_of: datetime | None,

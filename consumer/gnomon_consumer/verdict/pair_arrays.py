@@ -17,10 +17,10 @@ from psycopg.pq.abc import PGresult
 
 from gnomon_consumer.verdict.database import Subject
 from gnomon_consumer.verdict.rules.plan import RANKINGS, AnswerComparison
-from gnomon_consumer.verdict.rules.summing import Kind, Pairs
+from gnomon_consumer.verdict.rules.summing import PairKind, Pairs
 from gnomon_consumer.verdict.sealed import Period
 
-Column = Callable[[int], bytes | None]
+ColumnReader = Callable[[int], bytes | None]
 _HEAD = 20
 """Bytes before the elements: dimensions, flags, type, length, lower bound."""
 _EPOCH = np.datetime64("2000-01-01")
@@ -34,7 +34,7 @@ def labelled_pairs(
                             keys=None if keys is None else list(keys), clustered=clustered, ranked=ranked)  # fmt: skip
     first = np.datetime64(period.days[0])
     kinds = [
-        Kind(
+        PairKind(
             _day(columns[0](at), first),
             _object(columns[1](at)),
             live=_text(columns[2](at)),
@@ -75,7 +75,7 @@ def compared_pairs(
     )
     first = np.datetime64(period.days[0])
     same = [{b"\x01": True, b"\x00": False}.get(columns[2](at) or b"") for at in range(count)]
-    kinds = [Kind(_day(columns[0](at), first), _object(columns[1](at)), same=same[at]) for at in range(count)]
+    kinds = [PairKind(_day(columns[0](at), first), _object(columns[1](at)), same=same[at]) for at in range(count)]
     weights = [_array(columns[6](at)) for at in range(count)]
     units = [_array(columns[7](at), ">i8") for at in range(count)] if clustered else None
     differ = {
@@ -85,7 +85,7 @@ def compared_pairs(
     return _pairs(kinds, weights, weights, weights, weights, units), differ
 
 
-def _asked(subject: Subject, function: str, **arguments: Any) -> tuple[list[Column], int]:
+def _asked(subject: Subject, function: str, **arguments: Any) -> tuple[list[ColumnReader], int]:
     """Return the columns of a function's answer as they were sent, and the number of rows."""
     named = {"stream": subject.row["stream"], "deployment": subject.row["deployment"], **arguments}
     statement = sql.SQL("select * from {}({})").format(
@@ -104,7 +104,7 @@ def _value(result: PGresult, column: int, row: int) -> bytes | None:
 
 
 def _pairs(
-    kinds: list[Kind], weights: list[Any], live: list[Any], shadow: list[Any], truth: list[Any],
+    kinds: list[PairKind], weights: list[Any], live: list[Any], shadow: list[Any], truth: list[Any],
     units: list[Any] | None,
 ) -> Pairs:  # fmt: skip
     kind = np.repeat(np.arange(len(kinds)), [len(one) for one in weights]) if kinds else np.zeros(0, dtype=np.int64)

@@ -6,7 +6,8 @@ from datetime import datetime
 import psycopg
 from psycopg.types.json import Jsonb
 
-from gnomon_consumer.verdict.database import SQL, Connection, one, rows
+from gnomon_consumer.database.connections import Connection
+from gnomon_consumer.verdict.database import SQL, one, rows
 from gnomon_consumer.verdict.rules.plan import Plan
 from gnomon_schemas.errors import ConfigurationError
 

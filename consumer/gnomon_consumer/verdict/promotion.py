@@ -12,8 +12,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import psycopg
+from psycopg.rows import DictRow
 
-from gnomon_consumer.verdict.database import SQL, Connection, Row, Subject, one
+from gnomon_consumer.database.connections import Connection
+from gnomon_consumer.verdict.database import SQL, Subject, one
 from gnomon_consumer.verdict.intents import (
     Intent,
     Outcome,
@@ -27,7 +29,7 @@ from gnomon_consumer.verdict.intents import (
 from gnomon_consumer.verdict.plans import stored_plans
 from gnomon_consumer.verdict.rules.plan import Plan, WayBack
 from gnomon_consumer.verdict.sealed import sealed
-from gnomon_consumer.verdict.ways import State, Way, way_of
+from gnomon_consumer.verdict.ways import SwitchState, Way, way_of
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 
 
@@ -75,7 +77,7 @@ def former_live(connection: Connection, stream: str) -> FormerLive:
     return FormerLive(name, former["model_name"], former["model_version"], standing["decided_at"])
 
 
-def promote(connection: Connection, deployment: Row, override: str | None, dry_run: bool) -> Promotion:
+def promote(connection: Connection, deployment: DictRow, override: str | None, dry_run: bool) -> Promotion:
     """Make the challenger live. Raises RefusedError without a fresh PROMOTE, unless overridden with a reason.
 
     Switch, record and event always agree: the record is written first and undone if the switch fails; the switch is
@@ -117,7 +119,7 @@ def promote(connection: Connection, deployment: Row, override: str | None, dry_r
     return _carry_out(connection, way, intent)
 
 
-def roll_back(connection: Connection, deployment: Row, dry_run: bool) -> Promotion:
+def roll_back(connection: Connection, deployment: DictRow, dry_run: bool) -> Promotion:
     """Undo a deployment's newest promotion that was not undone. Raises ConfigurationError if there is none."""
     with connection.transaction():
         _lock(connection, deployment["stream"])
@@ -200,7 +202,7 @@ def _found(way: Way, intent: Intent) -> Outcome:
     )
 
 
-def _to_undo(connection: Connection, deployment: Row) -> Row:
+def _to_undo(connection: Connection, deployment: DictRow) -> DictRow:
     """Return a deployment's promotion that was not undone. Raise ConfigurationError if there is none."""
     standing = _standing(connection, deployment["stream"])
     if standing is None or standing["deployment_id"] != deployment["deployment_id"]:
@@ -213,9 +215,9 @@ class _Move:
     """A move of a switch, which is undone if its record fails."""
 
     way: Way
-    done: list[tuple[State, State]] = field(default_factory=list)
+    done: list[tuple[SwitchState, SwitchState]] = field(default_factory=list)
 
-    def make(self, before: State, after: State, note: dict[str, str], *, uncertain: bool) -> None:
+    def make(self, before: SwitchState, after: SwitchState, note: dict[str, str], *, uncertain: bool) -> None:
         """Move the switch. `uncertain`: a move that fails may have acted in part, so it is undone too."""
         try:
             self.way.move(before, after, note)
@@ -263,7 +265,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _plan(connection: Connection, deployment: Row) -> Plan:
+def _plan(connection: Connection, deployment: DictRow) -> Plan:
     plans = stored_plans(connection, deployment["deployment_id"])
     if not plans:
         raise RefusedError(f"{deployment['deployment']} has no plan yet; run `gnomon verdict` first")
@@ -274,12 +276,12 @@ def _lock(connection: Connection, stream: str) -> None:
     connection.execute(SQL["lock_promotions"], {"stream": stream})
 
 
-def _standing(connection: Connection, stream: str) -> Row | None:
+def _standing(connection: Connection, stream: str) -> DictRow | None:
     """Return the newest promotion of the stream that was not undone."""
     return one(connection, SQL["standing_promotion"], stream=stream)
 
 
-def _fresh_promote(connection: Connection, deployment: Row, plan: Plan, override: str | None) -> int | None:
+def _fresh_promote(connection: Connection, deployment: DictRow, plan: Plan, override: str | None) -> int | None:
     """Return the newest verdict's id. Raise RefusedError unless it is PROMOTE for the newest seal and plan."""
     last = one(connection, SQL["newest_verdict"], id=deployment["deployment_id"])
     if override is not None:
@@ -296,7 +298,7 @@ def _fresh_promote(connection: Connection, deployment: Row, plan: Plan, override
     return int(last["verdict_id"])
 
 
-def _days_came(connection: Connection, deployment: Row, plan: Plan, last: Row) -> bool:
+def _days_came(connection: Connection, deployment: DictRow, plan: Plan, last: DictRow) -> bool:
     """Return whether whole days were joined after the last verdict of a plan without labels."""
     if last["cohort_id"] is not None or last["sealed_until"] is None:
         return False

@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.runtime.user import user_name
 from gnomon_consumer.verdict import events
 from gnomon_consumer.verdict.collect import collect
-from gnomon_consumer.verdict.database import SQL, Connection, Row, one
+from gnomon_consumer.verdict.database import SQL, one
 from gnomon_consumer.verdict.plans import StoredPlan, plans_with, record_plan, stored_plans
 from gnomon_consumer.verdict.rules.answer import Verdict
 from gnomon_consumer.verdict.rules.evidence import Evidence
@@ -25,7 +27,7 @@ FORMAT = "gnomon.verdict.v1"
 class Decided:
     """A verdict with its evidence; `verdict_id` is None if it was not stored."""
 
-    deployment: Row
+    deployment: DictRow
     plan: StoredPlan
     evidence: Evidence
     verdict: Verdict
@@ -44,7 +46,7 @@ class Decided:
         }
 
 
-def decide_now(connection: Connection, deployment: Row, plan: Plan, given: bool) -> Decided:
+def decide_now(connection: Connection, deployment: DictRow, plan: Plan, given: bool) -> Decided:
     """Decide and store the verdict, in one transaction.
 
     The same evidence gives one verdict, also for concurrent calls.
@@ -63,7 +65,7 @@ def decide_now(connection: Connection, deployment: Row, plan: Plan, given: bool)
                 return _store(connection, found, last)
 
 
-def _same(last: Row, found: Decided) -> bool:
+def _same(last: DictRow, found: Decided) -> bool:
     """Return whether the last verdict has the same decision on the same evidence."""
     if (last["plan_id"], last["decision"]) != (found.plan.plan_id, found.verdict.decision):
         return False
@@ -73,7 +75,7 @@ def _same(last: Row, found: Decided) -> bool:
     return not list(differences({"rejected": None, "silent": {}, **last["evidence"]}, now))
 
 
-def _store(connection: Connection, found: Decided, last: Row | None) -> Decided:
+def _store(connection: Connection, found: Decided, last: DictRow | None) -> Decided:
     evidence = found.evidence.as_json()
     row = one(
         connection,
@@ -99,13 +101,13 @@ def _store(connection: Connection, found: Decided, last: Row | None) -> Decided:
     return decided
 
 
-def dry_run(connection: Connection, deployment: Row, plan: Plan, given: bool) -> Decided:
+def dry_run(connection: Connection, deployment: DictRow, plan: Plan, given: bool) -> Decided:
     """Return what `decide_now` would, and store nothing: a role that can only read may ask."""
     plans = plans_with(connection, deployment["deployment_id"], plan, given)
     return _said(connection, deployment, _now(connection), plans)
 
 
-def said_as_of(connection: Connection, deployment: Row, as_of: datetime | None) -> Decided:
+def said_as_of(connection: Connection, deployment: DictRow, as_of: datetime | None) -> Decided:
     """Return the verdict by the seals and plans of a time (default: now), without storing it."""
     at = as_of or _now(connection)
     plans = stored_plans(connection, deployment["deployment_id"], at)
@@ -121,14 +123,14 @@ def _now(connection: Connection) -> datetime:
     return at
 
 
-def _said(connection: Connection, deployment: Row, as_of: datetime, plans: list[StoredPlan]) -> Decided:
+def _said(connection: Connection, deployment: DictRow, as_of: datetime, plans: list[StoredPlan]) -> Decided:
     evidence = collect(connection, deployment, plans, as_of)
     return Decided(
         deployment=deployment, plan=plans[-1], evidence=evidence, verdict=decide(plans[-1].plan, evidence), as_of=as_of
     )
 
 
-def stored_verdict(connection: Connection, verdict_id: int) -> Row:
+def stored_verdict(connection: Connection, verdict_id: int) -> DictRow:
     """Return a stored verdict with its plan. Raises ConfigurationError for one that does not exist."""
     row = one(connection, SQL["verdict"], id=verdict_id)
     if row is None:
@@ -138,7 +140,7 @@ def stored_verdict(connection: Connection, verdict_id: int) -> Row:
     return row
 
 
-def export(row: Row) -> dict[str, Any]:
+def export(row: DictRow) -> dict[str, Any]:
     """Return a stored verdict as one JSON object with everything that is needed to check it."""
     return {
         "format": FORMAT,

@@ -8,8 +8,10 @@ from importlib.metadata import version
 from math import isclose
 from typing import Any
 
+from psycopg.rows import DictRow
+
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.verdict.collect import collect
-from gnomon_consumer.verdict.database import Connection, Row
 from gnomon_consumer.verdict.plans import stored_plans
 from gnomon_consumer.verdict.rules.evidence import Evidence
 from gnomon_consumer.verdict.rules.gate import decide
@@ -35,7 +37,7 @@ class Verified:
     versions: str | None
 
 
-def verify(connection: Connection, deployment: Row, row: Row) -> Verified:
+def verify(connection: Connection, deployment: DictRow, row: DictRow) -> Verified:
     """Compute a stored verdict again, from its plan and evidence, and from the database.
 
     The versions of Gnomon and its SQL are no evidence: a newer one that finds the same numbers confirms the verdict.

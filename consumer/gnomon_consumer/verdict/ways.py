@@ -25,7 +25,7 @@ from gnomon_schemas.errors import ConfigurationError, GnomonError
 
 COMMAND_SECONDS = 600
 TAG = "gnomon"
-State = dict[str, Any]
+SwitchState = dict[str, Any]
 
 
 class WayMovedError(GnomonError):
@@ -38,19 +38,19 @@ class Way(ABC):
     """A switch between two models. A state is JSON: `move` starts from one and can return to it."""
 
     @abstractmethod
-    def state(self) -> State:
+    def state(self) -> SwitchState:
         """Return the current state. Raises ConfigurationError if there is no such switch."""
 
     @abstractmethod
-    def wanted(self) -> State:
+    def wanted(self) -> SwitchState:
         """Return the state in which the challenger is live."""
 
     @abstractmethod
-    def check(self, target: State) -> None:
+    def check(self, target: SwitchState) -> None:
         """Raise if a move to `target` could not work; change nothing."""
 
     @abstractmethod
-    def move(self, expected: State, target: State, note: dict[str, str]) -> None:
+    def move(self, expected: SwitchState, target: SwitchState, note: dict[str, str]) -> None:
         """Make `target` live if `expected` is live now; raise WayMovedError otherwise. `note`: who, why, verdict."""
 
 
@@ -86,7 +86,7 @@ class MlflowAlias(Way):
             raise ConfigurationError(f"MLflow: {_line(error)}") from error
 
     @override
-    def state(self) -> State:
+    def state(self) -> SwitchState:
         """Return the version that the alias names, null without such an alias."""
         try:
             aliases = self._client.get_registered_model(self._model).aliases
@@ -96,11 +96,11 @@ class MlflowAlias(Way):
         return {"model": self._model, "alias": self._alias, "version": None if version is None else str(version)}
 
     @override
-    def wanted(self) -> State:
+    def wanted(self) -> SwitchState:
         return {"model": self._model, "alias": self._alias, "version": self._version}
 
     @override
-    def check(self, target: State) -> None:
+    def check(self, target: SwitchState) -> None:
         """Raise if the registry has no such version."""
         if target["version"] is None:
             return
@@ -112,7 +112,7 @@ class MlflowAlias(Way):
             ) from error
 
     @override
-    def move(self, expected: State, target: State, note: dict[str, str]) -> None:
+    def move(self, expected: SwitchState, target: SwitchState, note: dict[str, str]) -> None:
         """Set the alias and tag the version. MLflow has no compare-and-set: read before, and read back after."""
         if self.state() != expected:
             raise WayMovedError(
@@ -141,15 +141,15 @@ class FlagFile(Way):
         self._path, self._flag, self._variant = Path(plan.flag_file), plan.flag, plan.flag_variant
 
     @override
-    def state(self) -> State:
+    def state(self) -> SwitchState:
         return {"file": str(self._path), "flag": self._flag, "variant": self._read()[1].get("defaultVariant")}
 
     @override
-    def wanted(self) -> State:
+    def wanted(self) -> SwitchState:
         return {"file": str(self._path), "flag": self._flag, "variant": self._variant}
 
     @override
-    def check(self, target: State) -> None:
+    def check(self, target: SwitchState) -> None:
         """Raise if the variant does not exist or would have no effect, or if the file cannot be replaced."""
         flag = self._read()[1]
         variants = flag.get("variants")
@@ -171,7 +171,7 @@ class FlagFile(Way):
             raise ConfigurationError(f"{folder} may not be written")
 
     @override
-    def move(self, expected: State, target: State, note: dict[str, str]) -> None:
+    def move(self, expected: SwitchState, target: SwitchState, note: dict[str, str]) -> None:
         with self._alone():
             if self.state() != expected:
                 raise WayMovedError(f"flag {self._flag} is {self.state()['variant']}, not {expected['variant']}")
@@ -232,15 +232,15 @@ class Command(Way):
         self._promote, self._rollback, self._check = plan.promote_command, plan.rollback_command, plan.check_command
 
     @override
-    def state(self) -> State:
+    def state(self) -> SwitchState:
         return {"command": None}
 
     @override
-    def wanted(self) -> State:
+    def wanted(self) -> SwitchState:
         return {"command": list(self._promote)}
 
     @override
-    def check(self, target: State) -> None:
+    def check(self, target: SwitchState) -> None:
         """Run the check command, if there is one; otherwise check that the command's program exists."""
         import shutil
 
@@ -251,7 +251,7 @@ class Command(Way):
                 raise ConfigurationError(f"{command[0]} is not a program that can be run")
 
     @override
-    def move(self, expected: State, target: State, note: dict[str, str]) -> None:
+    def move(self, expected: SwitchState, target: SwitchState, note: dict[str, str]) -> None:
         self._run(self._promote if target["command"] else self._rollback, note)
 
     def _run(self, command: tuple[str, ...], note: dict[str, str]) -> None:

@@ -8,18 +8,16 @@ matched live messages, and the live messages read ahead of the last seal.
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from operator import methodcaller
 
 import numpy as np
 import pyarrow as pa
 
-from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, numbers, outcomes, together
+from gnomon_consumer.joiner.merge.shadow_records import chosen, numbers, outcomes, together
 from gnomon_consumer.joiner.merge.window import JoinedWindow, LiveMessage, LiveRun, MergingWindow
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import GnomonError
 from gnomon_schemas.records import DeploymentStart, SamplingWindow, from_dict
-
-_OFFSET = methodcaller("offset")
 
 
 class PairingError(GnomonError):
@@ -61,7 +59,7 @@ class Pairing:
         if self._next_source is None:
             self._next_source = self._live_position = start.start_offset
 
-    def outcomes(self, offsets: Sequence[int] | Numbers, rows: pa.RecordBatch) -> None:
+    def outcomes(self, offsets: Sequence[int] | Integers, rows: pa.RecordBatch) -> None:
         """Accept the ShadowPredictions at `offsets` of the shadow log, as `shadow` does for one of them."""
         if self._next_source is None:
             raise self._headless(int(offsets[0]), "ShadowPrediction")
@@ -113,7 +111,7 @@ class Pairing:
     def live(self, messages: Iterable[LiveMessage]) -> None:
         """Accept messages of the live log, in offset order; skip those read before."""
         run = list(messages)
-        offsets = np.fromiter(map(_OFFSET, run), np.int64, len(run))
+        offsets = np.array([message.offset() for message in run], np.int64)
         # If the log is read again from an earlier offset, another run begins.
         backs = (np.flatnonzero(np.diff(offsets) <= 0) + 1).tolist()
         for first, end in pairwise([0, *backs, len(run)]):

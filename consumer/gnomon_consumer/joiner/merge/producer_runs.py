@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnomon_consumer.joiner.merge.shadow_records import Numbers
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.peeks import Peeks
 
 
@@ -20,12 +20,12 @@ class RunCounts:
     """
 
     producers: Sequence[str]
-    received: Numbers
-    repeated: Numbers
-    lowest_sequence: Numbers
-    highest_sequence: Numbers
-    first_captured_at: Numbers
-    last_captured_at: Numbers
+    received: Integers
+    repeated: Integers
+    lowest_sequence: Integers
+    highest_sequence: Integers
+    first_captured_at: Integers
+    last_captured_at: Integers
 
     @classmethod
     def none(cls) -> "RunCounts":
@@ -41,7 +41,7 @@ class RunCounts:
             last_captured_at=none,
         )
 
-    def by(self, run_of: Numbers, runs: Sequence[str]) -> "RunCounts":
+    def by(self, run_of: Integers, runs: Sequence[str]) -> "RunCounts":
         """Return the counts of `runs`, each of which has a row here: row i belongs to `runs[run_of[i]]` (-1: none)."""
         order = np.argsort(run_of, kind="stable")[np.count_nonzero(run_of < 0) :]
         starts = np.flatnonzero(np.diff(run_of[order], prepend=-1))
@@ -74,9 +74,9 @@ class ProducerRuns:
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
-        self._parts: list[tuple[Numbers, Numbers, Numbers]] = []
+        self._parts: list[tuple[Integers, Integers, Integers]] = []
 
-    def add(self, read: Peeks, places: Numbers) -> None:
+    def add(self, read: Peeks, places: Integers) -> None:
         """Add the captures at `places` of `read`."""
         known = self._known
         number = np.array([known.setdefault(name, len(known)) for name in read.producers], np.int64)

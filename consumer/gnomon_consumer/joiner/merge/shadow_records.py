@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarCodec, ColumnarReader
 from gnomon_schemas.errors import DecodeError
@@ -18,7 +19,6 @@ COLUMNS = ColumnarCodec(record_schema("ShadowPrediction")).columns
 """The columns of a batch of outcomes."""
 _PLAIN = ("source_partition", "source_offset", "request_id", "stratum", "inclusion_probability", "rank", "error")
 
-Numbers = npt.NDArray[np.int64]
 Read = tuple[str, Record] | DecodeError
 """A record's full name and its fields, or the reason why it cannot be read."""
 
@@ -27,15 +27,15 @@ class ShadowBatch(NamedTuple):
     """Messages of a shadow log: message i is row `row_of[i]` of `outcomes`, or (row -1) is in `others`."""
 
     outcomes: pa.RecordBatch
-    row_of: Numbers
+    row_of: Integers
     others: dict[int, Read]
 
 
 class ShadowRun(NamedTuple):
     """Messages of one partition of a shadow log: the message at `offsets[i]` is message `places[i]` of `batch`."""
 
-    offsets: Numbers
-    places: Numbers
+    offsets: Integers
+    places: Integers
     batch: ShadowBatch
 
     def since(self, offset: int) -> "ShadowRun":
@@ -46,7 +46,7 @@ class ShadowRun(NamedTuple):
         fresh = self.offsets > reached
         return self if fresh.all() else ShadowRun(self.offsets[fresh], self.places[fresh], self.batch)
 
-    def pieces(self) -> Iterator[tuple[Numbers, pa.RecordBatch | Read]]:
+    def pieces(self) -> Iterator[tuple[Integers, pa.RecordBatch | Read]]:
         """Yield runs of outcomes, and other records one by one, in order, each with its offsets."""
         rows = self.batch.row_of[self.places]
         at = 0
@@ -118,14 +118,14 @@ def together(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.concat_batches(batches) if batches else NONE
 
 
-def chosen(batch: pa.RecordBatch, rows: Numbers) -> pa.RecordBatch:
+def chosen(batch: pa.RecordBatch, rows: Integers) -> pa.RecordBatch:
     """Return some rows of a batch in the given order; without a copy if they are consecutive."""
     if len(rows) and (np.diff(rows) == 1).all():
         return batch.slice(int(rows[0]), len(rows))
     return batch.take(pa.array(rows))
 
 
-def plain(batch: pa.RecordBatch, rows: Numbers) -> list[Record]:
+def plain(batch: pa.RecordBatch, rows: Integers) -> list[Record]:
     """Return the ledger's fields of outcomes that are not pairs, as Python values."""
     if not len(rows):
         return []
@@ -139,13 +139,16 @@ def numbers(batch: pa.RecordBatch, name: str) -> npt.NDArray[Any]:
     return column
 
 
-def different(*columns: pa.Array) -> tuple[list[tuple[Any, ...]], Numbers]:
+def different(*columns: pa.Array) -> tuple[list[tuple[Any, ...]], Integers]:
     """Return the different rows of some columns without nulls, and which of them each row is."""
     keys: list[tuple[Any, ...]] = [()]
     key_of = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         coded = column.dictionary_encode()
         values = coded.dictionary.to_pylist()
+        if len(keys) == 1:
+            keys, key_of = [(*keys[0], value) for value in values], coded.indices.to_numpy().astype(np.int64)
+            continue
         pairs = pa.array(key_of * len(values) + coded.indices.to_numpy()).dictionary_encode()
         keys = [(*keys[at // len(values)], values[at % len(values)]) for at in pairs.dictionary.to_pylist()]
         key_of = pairs.indices.to_numpy().astype(np.int64)

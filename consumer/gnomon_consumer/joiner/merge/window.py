@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,8 +12,9 @@ import pyarrow.compute as pc
 from gnomon_consumer.joiner.merge.assertions import contradictions
 from gnomon_consumer.joiner.merge.matches import Matches, Refusal
 from gnomon_consumer.joiner.merge.producer_runs import ProducerRuns, RunCounts
-from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, numbers, part, plain, with_approximate_probe
+from gnomon_consumer.joiner.merge.shadow_records import chosen, numbers, part, plain, with_approximate_probe
 from gnomon_consumer.times import HOUR_US
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.peeks import Peeks, peeks
 from gnomon_schemas.records import FailureKind, SamplingWindow
@@ -24,7 +24,6 @@ FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The years 1 to 9999: an event time beyond them is not valid."""
 NO_STRATUM = ""
 OTHER_STRATUM = "other"
-_KEY, _VALUE = methodcaller("key"), methodcaller("value")
 
 
 class LiveMessage(Protocol):
@@ -50,7 +49,7 @@ class LiveMessage(Protocol):
 class LiveRun(NamedTuple):
     """Live messages of one partition at ascending offsets."""
 
-    offsets: Numbers
+    offsets: Integers
     messages: Sequence[LiveMessage]
 
     @classmethod
@@ -106,7 +105,7 @@ class MergingWindow:
         self.joined = JoinedWindow(seal, shadow_offset, contradictions=contradictions(seal, rows))
         self._sampled = numbers(rows, "source_offset")
         self._found = np.zeros(len(self._sampled), np.bool_)
-        self._matched: list[Numbers] = []
+        self._matched: list[Integers] = []
         self._runs = ProducerRuns()
         kinds = part(rows.column("error"), "kind")
         self._unread = pc.fill_null(pc.equal(kinds, FailureKind.DEAD_LETTER.value), fill_value=False).to_numpy(
@@ -122,7 +121,7 @@ class MergingWindow:
 
     def read(self, run: LiveRun) -> None:
         """Count live messages of the range, and match those that were sampled."""
-        values = list(map(_VALUE, run.messages))
+        values = [message.value() for message in run.messages]
         strata = [self._stratum(message) for message in run.messages] if self._stratified else None
         if strata is None:
             self.joined.seen[NO_STRATUM] += len(values)
@@ -140,7 +139,7 @@ class MergingWindow:
                 own = places.tolist()
                 messages, values = [messages[place] for place in own], [values[place] for place in own]
                 strata = None if strata is None else [strata[place] for place in own]
-            self._match(rows, list(map(_KEY, messages)), values, strata or [NO_STRATUM] * len(values))
+            self._match(rows, [message.key() for message in messages], values, strata or [NO_STRATUM] * len(values))
 
     def _count(self, read: Peeks, strata: Sequence[str] | None, count: int) -> None:
         """Count captures by hour and stratum and by producer run; an implausible time counts in the window's hour."""
@@ -172,7 +171,7 @@ class MergingWindow:
         return name if name in self._cells or self._fallback is None else self._fallback
 
     def _match(
-        self, rows: Numbers, keys: Sequence[str | bytes | None], values: list[bytes | None], cells: list[str]
+        self, rows: Integers, keys: Sequence[str | bytes | None], values: list[bytes | None], cells: list[str]
     ) -> None:
         """Match rows with the messages at their offsets; refuse those that cannot become pairs."""
         wanted = chosen(self.rows, rows).column("request_id").cast(pa.binary())

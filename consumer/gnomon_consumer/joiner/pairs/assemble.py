@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.merge.matches import Match, Matches, Refusal
-from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, part
+from gnomon_consumer.joiner.merge.shadow_records import chosen, part
 from gnomon_consumer.joiner.merge.window import FIRST_US, LAST_US
 from gnomon_consumer.joiner.pairs.feature_layout import Layout, bounded
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.records import LEAST_PROBABILITY, FailureKind
@@ -101,10 +102,10 @@ class Assembled:
     """The pairs of some windows as one batch; row i of it is match `places[i]`, of window `window_of[i]`."""
 
     batch: pa.RecordBatch
-    window_of: Numbers
+    window_of: Integers
     refusals: list[tuple[int, Refusal]]
     matches: Matches
-    places: Numbers
+    places: Integers
 
     def refused(self, row: int, reason: str, detail: str) -> tuple[int, Refusal]:
         """Record the refusal of a row that cannot become a pair after all, and return it with its window."""
@@ -123,17 +124,17 @@ def assemble(
     refusals = [(at, refusal) for at, window in enumerate(windows) for refusal in window.refusals]
     batches = reader.decode(matches.values)
     faults = {place: (error.reason, str(error)) for place, error in batches.errors.items()}
+    cells = pa.array(matches.cells, pa.string())
     parts: list[pa.RecordBatch] = []
-    taken: list[Numbers] = [np.empty(0, np.int64)]
+    taken: list[Integers] = [np.empty(0, np.int64)]
     for group in batches.groups:
         outcomes = chosen(matches.shadow, group.rows)
         found = _faults(group, outcomes)
-        good = np.flatnonzero(~np.isin(group.rows, list(found)))
+        good = np.flatnonzero(~np.isin(group.rows, list(found))) if found else np.arange(len(group.rows))
         faults.update(found)
         if len(good):
             live, outcomes, own = chosen(group.batch, good), chosen(outcomes, good), group.rows[good]
-            cells = pa.array([matches.cells[place] for place in own.tolist()], pa.string())
-            parts.append(_pairs(deployment_id, live, outcomes, cells, layout_of(group.schema)))
+            parts.append(_pairs(deployment_id, live, outcomes, cells.take(pa.array(own)), layout_of(group.schema)))
             taken.append(own)
     for place, (reason, detail) in sorted(faults.items()):
         refusals.append((int(window_of[place]), refused(matches[place], reason, detail)))
@@ -230,8 +231,10 @@ def _json(items: tuple[tuple[str, str], ...]) -> str:
 
 
 def _segments(column: pa.MapArray) -> pa.Array:
-    texts = ["{}"] * len(column)
     some = np.flatnonzero(np.diff(column.offsets.to_numpy()))
+    if not len(some):
+        return pa.repeat("{}", len(column))
+    texts = ["{}"] * len(column)
     for at, items in zip(some.tolist(), column.take(pa.array(some)).to_pylist(), strict=True):
         texts[at] = _json(tuple(items))
     return pa.array(texts, pa.string())

@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from gnomon_consumer.joiner.merge.matches import Refusal
 from gnomon_consumer.joiner.merge.producer_runs import RunCounts
-from gnomon_consumer.joiner.merge.shadow_records import Numbers, chosen, different
+from gnomon_consumer.joiner.merge.shadow_records import chosen, different
 from gnomon_consumer.joiner.merge.window import NO_STRATUM, JoinedWindow, is_approximate
 from gnomon_consumer.joiner.pairs.assemble import Assembled, uuid_bytes
 from gnomon_consumer.joiner.pairs.rollup import Rollup, Tolerance
 from gnomon_consumer.times import HOUR_US, moment
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.records import Cell
 from gnomon_schemas.texts import storable
 
@@ -73,22 +74,22 @@ def window_row(deployment_id: int, window: JoinedWindow) -> tuple[Any, ...]:
     )
 
 
-Counts = defaultdict[str, Counter[str]]
+CellCounts = defaultdict[str, Counter[str]]
 """The counts of a window's sampled rows, by stratum and outcome."""
 
 
 def recount(
     windows: Sequence[JoinedWindow],
     assembled: Assembled,
-    kept: Numbers,
+    kept: Integers,
     refusals: Sequence[tuple[int, Refusal]],
     tolerance: Tolerance,
-) -> tuple[list[Counts], Rollup]:
+) -> tuple[list[CellCounts], Rollup]:
     """Count the results of every sampled row and seen capture, by window and by hour.
 
     `kept` are the rows of `assembled` that are pairs now, `refusals` the others with the indices of their windows.
     """
-    counted = [Counts(Counter) for _ in windows]
+    counted = [CellCounts(Counter) for _ in windows]
     rollup = Rollup()
     pairs = chosen(assembled.batch, kept)
     keys, key_of = different(pa.array(assembled.window_of[kept]), pairs["stratum"], pairs["outcome"])
@@ -108,7 +109,7 @@ def recount(
 
 
 def cell_rows(
-    deployment_id: int, windows: Sequence[JoinedWindow], counted: Sequence[Counts]
+    deployment_id: int, windows: Sequence[JoinedWindow], counted: Sequence[CellCounts]
 ) -> Iterator[tuple[Any, ...]]:
     """Return rows of CELL_COLUMNS from the result of `recount`."""
     for window, counts in zip(windows, counted, strict=True):

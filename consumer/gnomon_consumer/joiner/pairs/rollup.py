@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.merge.shadow_records import different, numbers
 from gnomon_consumer.times import HOUR_US
+from gnomon_schemas.arrays import Booleans, Floats
 
 COUNTS = (
     "seen", "sampled", "scored", "failed", "timed_out", "dead_lettered", "orphaned", "live_failed", "comparable",
@@ -35,9 +36,6 @@ Key = tuple[int, str]
 
 Decisions = tuple[int, str, str]
 """Hour, live label, shadow label."""
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Tolerance(NamedTuple):
@@ -69,8 +67,12 @@ class Rollup:
         for key in keys:
             self._counts.setdefault(key, Counter())
             self._sums.setdefault(key, dict.fromkeys(SUMS, 0.0))
+        # By array: where every pair is compared, several terms are the same one (127 ns a pair without this, 113 with).
+        totals: dict[int, list[float]] = {}
         for name, term in terms.items():
-            for key, total in zip(keys, np.bincount(key_of, term, len(keys)).tolist(), strict=True):
+            if id(term) not in totals:
+                totals[id(term)] = np.bincount(key_of, term, len(keys)).tolist()
+            for key, total in zip(keys, totals[id(term)], strict=True):
                 if name in SUMS:
                     self._sums[key][name] += total
                 else:
@@ -133,17 +135,23 @@ def _terms(pairs: pa.RecordBatch, tolerance: Tolerance) -> dict[str, Any]:
     for prefix, flags in chosen.items():
         if flags.any():
             terms[prefix.rstrip("_") or "sampled"] = flags
-            terms[f"{prefix}weight"] = np.where(flags, weight, 0.0)
-            terms[f"{prefix}weight_squared"] = np.where(flags, squared, 0.0)
+            terms[f"{prefix}weight"] = _where(flags, weight)
+            terms[f"{prefix}weight_squared"] = _where(flags, squared)
     terms["scored"] = _flags(pc.equal(outcome, "scored"))
     terms["value_difference"] = weight * difference
-    terms["value_difference_absolute"] = weight * np.abs(difference)
-    terms["value_difference_squared"] = weight * difference * difference
-    terms["value_difference_weight"] = np.where(both, weight, 0.0)
-    terms["valued"] = both
-    for name in ("", "_absolute", "_squared", "_weight"):
+    terms["value_difference_absolute"] = np.abs(terms["value_difference"])
+    terms["value_difference_squared"] = terms["value_difference"] * difference
+    for name in ("", "_absolute", "_squared"):
         terms[f"squared_weight_value_difference{name}"] = weight * terms[f"value_difference{name}"]
+    terms["value_difference_weight"] = _where(both, weight)
+    terms["squared_weight_value_difference_weight"] = _where(both, squared)
+    terms["valued"] = both
     return terms
+
+
+def _where(flags: Booleans, numbers: Floats) -> Floats:
+    """Return the numbers of the flagged rows and 0 for all others; the same array if all are flagged."""
+    return numbers if flags.all() else np.where(flags, numbers, 0.0)
 
 
 def _agreement(pairs: pa.RecordBatch, both_values: Booleans, close: Booleans) -> tuple[Booleans, Booleans]:

@@ -13,10 +13,10 @@ import psycopg
 import pyarrow as pa
 from psycopg import errors, sql
 
+from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.joiner.merge.identity import IDENTITY, JoinProgress, check_identity, identity_of
 from gnomon_consumer.joiner.merge.matches import Refusal
-from gnomon_consumer.joiner.merge.shadow_records import Numbers
 from gnomon_consumer.joiner.merge.window import JoinedWindow
 from gnomon_consumer.joiner.pairs.assemble import Assembled, assemble, without_nul
 from gnomon_consumer.joiner.pairs.copy_format import COPY, copy_parts
@@ -37,12 +37,12 @@ from gnomon_consumer.joiner.postgres.copy_stream import Steps, copy_statement, c
 from gnomon_consumer.joiner.postgres.day_partitions import Days
 from gnomon_consumer.joiner.postgres.feature_columns import FeatureColumns
 from gnomon_consumer.times import HOUR_US, moment
+from gnomon_schemas.arrays import Integers
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import GnomonError
 from gnomon_schemas.records import DeploymentStart
 from gnomon_schemas.schema import Schema
 
-Connection = psycopg.Connection[Any]
 SQL = queries_of(__package__)
 
 
@@ -205,7 +205,7 @@ class Sink:
             if moved.rowcount != 1:
                 raise ProgressMovedError(partition)
 
-    def _copy_pairs(self, assembled: Assembled) -> Generator[int, None, tuple[Numbers, list[tuple[int, Refusal]]]]:
+    def _copy_pairs(self, assembled: Assembled) -> Generator[int, None, tuple[Integers, list[tuple[int, Refusal]]]]:
         """Copy the batch; halve a refused batch until the refused rows are isolated.
 
         NUL is the only character that PostgreSQL cannot store; it is searched for only after a refusal.
@@ -241,7 +241,7 @@ class Sink:
         self,
         windows: Sequence[JoinedWindow],
         assembled: Assembled,
-        kept: Numbers,
+        kept: Integers,
         refusals: list[tuple[int, Refusal]],
     ) -> None:
         counted, rollup = recount(windows, assembled, kept, refusals, self._tolerance())

@@ -6,48 +6,49 @@ from typing import Any, NamedTuple
 import numpy as np
 from confluent_kafka import KafkaError, Message
 
-from gnomon_consumer.joiner.merge.shadow_records import Numbers
+from gnomon_schemas.arrays import Integers
 
-_NOWHERE: Numbers = np.empty(0, np.int64)
+_NOWHERE: Integers = np.empty(0, np.int64)
 
 
-class Batch(NamedTuple):
+class MessageBatch(NamedTuple):
     """Messages of one partition, with their indices among all messages that are not events; or the event after them."""
 
     partition: int
     messages: Sequence[Message]
-    places: Numbers
+    places: Integers
     event: tuple[KafkaError, int] | None
     """An error and its offset."""
 
 
-def by_partition(messages: Sequence[Message]) -> Iterator[Batch]:
+def by_partition(messages: Sequence[Message]) -> Iterator[MessageBatch]:
     """Yield messages and events, keeping the order within each partition.
 
     An error that belongs to no partition has partition -1.
     """
     first = at = 0
-    events = [place for place, error in enumerate(map(Message.error, messages)) if error is not None]
+    errors = list(map(Message.error, messages))
+    events = [place for place, error in enumerate(errors) if error is not None] if any(errors) else []
     for place in events:
         yield from _told_apart(messages[at:place], first)
         first, at = first + place - at, place + 1
         event, partition = messages[place], messages[place].partition()
         error = event.error()
         assert error is not None
-        yield Batch(-1 if partition is None else partition, [], _NOWHERE, (error, event.offset() or 0))
+        yield MessageBatch(-1 if partition is None else partition, [], _NOWHERE, (error, event.offset() or 0))
     yield from _told_apart(messages[at:], first)
 
 
-def _told_apart(records: Sequence[Message], first: int) -> Iterator[Batch]:
+def _told_apart(records: Sequence[Message], first: int) -> Iterator[MessageBatch]:
     numbers: list[Any] = list(map(Message.partition, records))  # a record always has an offset
     partitions = sorted(set(numbers))
     if len(partitions) == 1:
-        yield Batch(partitions[0], records, np.arange(first, first + len(records)), None)
+        yield MessageBatch(partitions[0], records, np.arange(first, first + len(records)), None)
         return
     of = np.array(numbers)
     for partition in partitions:
         places = np.flatnonzero(of == partition)
-        yield Batch(partition, [records[place] for place in places.tolist()], places + first, None)
+        yield MessageBatch(partition, [records[place] for place in places.tolist()], places + first, None)
 
 
 def values_of(messages: Sequence[Message]) -> list[bytes | None]:
@@ -57,6 +58,6 @@ def values_of(messages: Sequence[Message]) -> list[bytes | None]:
     return list(map(Message.value, messages))
 
 
-def offsets_of(messages: Sequence[Message]) -> Numbers:
+def offsets_of(messages: Sequence[Message]) -> Integers:
     """Return the offsets of these messages."""
     return np.fromiter(map(Message.offset, messages), np.int64, len(messages))

@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Set
 from dataclasses import KW_ONLY, dataclass
 
-from gnomon_consumer.scorer.captures import Indices, Rows
+from gnomon_consumer.scorer.captures import Rows
 from gnomon_consumer.scorer.outcomes import Outcomes
+from gnomon_schemas.arrays import Indices
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

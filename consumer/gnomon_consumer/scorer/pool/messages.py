@@ -24,7 +24,7 @@ from gnomon_consumer.scorer.worker.scoring import MOST_STRANGERS, Stranger
 from gnomon_schemas.records import Artefact, Failure, FailureKind, as_dict
 from gnomon_schemas.schema import Schema, record_schema
 
-Frame = tuple[dict[str, Any], list[bytes]]
+PipeFrame = tuple[dict[str, Any], list[bytes]]
 OUTCOME = record_schema("ShadowPrediction").fingerprint.header
 _DEAD = STATUSES.index("dead_lettered")
 _MOST = 2**62  # of any number; a record could not hold more
@@ -34,7 +34,7 @@ _MOST_ITEMS = 100_000
 _MOST_FILES = 10_000
 
 
-def load(spec: ModelSpec, limits: Limits, schemas: dict[str, Schema]) -> Frame:
+def load(spec: ModelSpec, limits: Limits, schemas: dict[str, Schema]) -> PipeFrame:
     """Return the first frame: the model, and the schemas by header, last the one whose features are to be bound."""
     header = {
         "op": "load",
@@ -47,7 +47,7 @@ def load(spec: ModelSpec, limits: Limits, schemas: dict[str, Schema]) -> Frame:
     return header, [schema.text.encode() for schema in schemas.values()]
 
 
-def score(job: Job, cpu_seconds: float, schemas: dict[str, Schema]) -> Frame:
+def score(job: Job, cpu_seconds: float, schemas: dict[str, Schema]) -> PipeFrame:
     """Return a job, with the schemas that the worker does not know yet."""
     header = {
         "op": "score",

@@ -18,7 +18,7 @@ from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.scorer.outcomes import Outcomes, Scored, Status
 from gnomon_consumer.scorer.pool import messages
 from gnomon_consumer.scorer.pool.jobs import Finished, Job, JobQueue
-from gnomon_consumer.scorer.pool.process import KEEPER_SECONDS, Event, WorkerProcess, cause
+from gnomon_consumer.scorer.pool.process import KEEPER_SECONDS, WorkerEvent, WorkerProcess, cause
 from gnomon_consumer.scorer.worker import pipe
 from gnomon_consumer.scorer.worker.encoding import undecoded
 from gnomon_consumer.scorer.worker.models import ModelSpec
@@ -77,7 +77,7 @@ class Pool:
         self._schemas: dict[str, Schema] = {}
         self._features_key = ""
         self._workers: list[_Worker] = []
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
         self._queue = JobQueue()
         self._finished: deque[Finished] = deque()
         self._strangers: set[tuple[str, str]] = set()

@@ -10,7 +10,7 @@ import threading
 from typing import Any, BinaryIO, cast
 
 from gnomon_consumer.runtime.logging import get_logger
-from gnomon_consumer.scorer.pool.messages import Frame
+from gnomon_consumer.scorer.pool.messages import PipeFrame
 from gnomon_consumer.scorer.worker import launch, pipe
 from gnomon_consumer.scorer.worker.sandbox import Limits
 
@@ -20,7 +20,7 @@ _PIPE_BYTES = 2**20  # a whole job of a thousand captures, instead of many write
 _CLEAN_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 log = get_logger("pool")
 
-Event = tuple["WorkerProcess", dict[str, Any] | None, list[bytes]]
+WorkerEvent = tuple["WorkerProcess", dict[str, Any] | None, list[bytes]]
 """A message of a worker; without a header, the worker has ended."""
 
 
@@ -30,7 +30,7 @@ class WorkerProcess:
     `load` is the first frame; the thread puts answers and the worker's end into `events`.
     """
 
-    def __init__(self, load: Frame, limits: Limits, events: "queue.SimpleQueue[Event]") -> None:
+    def __init__(self, load: PipeFrame, limits: Limits, events: "queue.SimpleQueue[WorkerEvent]") -> None:
         environment = {name: os.environ[name] for name in _CLEAN_ENVIRONMENT if name in os.environ}
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -47,7 +47,7 @@ class WorkerProcess:
         for end in (self._popen.stdin, self._popen.stdout):
             with contextlib.suppress(OSError):  # the kernel limits the number for each user
                 fcntl.fcntl(cast(BinaryIO, end), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._inbox: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[PipeFrame | None] = queue.SimpleQueue()
         self._events = events
         self.ask(load)
         for work in (self._converse, self._relay):
@@ -58,7 +58,7 @@ class WorkerProcess:
         """Return the keeper's process id."""
         return self._popen.pid
 
-    def ask(self, frame: Frame) -> None:
+    def ask(self, frame: PipeFrame) -> None:
         """Send a frame; return at once."""
         self._inbox.put(frame)
 

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Literal
 
-State = Literal["closed", "open", "half_open"]
+BreakerState = Literal["closed", "open", "half_open"]
 
 
 class Breaker:
@@ -24,7 +24,7 @@ class Breaker:
         longest: float = 300.0,
         trial_rows: int = 32,
     ) -> None:
-        self.state: State = "closed"
+        self.state: BreakerState = "closed"
         self.trial_rows = trial_rows
         self._share = share
         self._rows = rows

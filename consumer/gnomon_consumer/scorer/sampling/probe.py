@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from gnomon_consumer.scorer.captures import Indices
 from gnomon_consumer.scorer.sampling.allocation import Allocation, SealedCell, allocate
+from gnomon_schemas.arrays import Indices
 
 T = TypeVar("T")
 _LEAST = 2  # minimum rows of a drawn cell, as in the sample

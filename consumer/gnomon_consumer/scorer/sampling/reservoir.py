@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gnomon_consumer.scorer.captures import Indices, chained, picked
+from gnomon_consumer.scorer.captures import chained, picked
+from gnomon_schemas.arrays import Indices
 
 T = TypeVar("T")
 

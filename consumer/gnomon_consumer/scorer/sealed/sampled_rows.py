@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gnomon_consumer.kafka import sizes
-from gnomon_consumer.scorer.captures import Indices, RowCell, Rows, as_array, text_at
+from gnomon_consumer.scorer.captures import RowCell, Rows, as_array, text_at
 from gnomon_consumer.scorer.outcomes import STATUSES, Outcomes, Scored
 from gnomon_consumer.scorer.sampling.allocation import Allocation, SealedCell
 from gnomon_consumer.scorer.sampling.probe import probe_of, window_draw
 from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, joined
+from gnomon_schemas.arrays import Indices
 from gnomon_schemas.records import Cell
 
 OPEN = 255

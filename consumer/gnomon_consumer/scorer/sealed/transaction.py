@@ -167,7 +167,7 @@ class Writer:
             ]
             key, value, headers = sizes.fitted(self.largest_message, row.key, row.value, headers)
             self._produce(producer, self.topics.dead_letters, None, key, value or b"", headers)
-        traced: sizes.Headers = [] if window.traceparent is None else [(HEADER, window.traceparent)]
+        traced: sizes.KafkaHeaders = [] if window.traceparent is None else [(HEADER, window.traceparent)]
         self._produce(producer, self._shadow, partition, None, window.record(tick), traced)
 
     def _produce_many(
@@ -203,7 +203,7 @@ class Writer:
         partition: int | None,
         key: bytes | None,
         value: bytes,
-        headers: sizes.Headers | None = None,
+        headers: sizes.KafkaHeaders | None = None,
     ) -> None:
         deadline = self.clock() + _COMMIT_SECONDS
         while True:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gnomon_consumer.scorer.captures import Indices, Row, Rows, as_array, taken, text_at
+from gnomon_consumer.scorer.captures import Row, Rows, as_array, taken, text_at
 from gnomon_consumer.scorer.outcomes import Outcomes, Scored, status_of
 from gnomon_consumer.scorer.worker.columns import columns, live_items
 from gnomon_consumer.scorer.worker.encoding import encode, encode_batch, most_bytes
@@ -25,6 +25,7 @@ from gnomon_consumer.scorer.worker.models.base import (
     joined,
 )
 from gnomon_consumer.scorer.worker.process_limit import explained
+from gnomon_schemas.arrays import Indices
 from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.errors import ConfigurationError, DecodeError
 from gnomon_schemas.features import Feature, FeatureSchema

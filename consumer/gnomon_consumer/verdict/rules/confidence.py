@@ -8,9 +8,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from gnomon_schemas.arrays import Floats
 
 WEEK = 7
 NOISE = 1e-6

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betainc, betaincc, betaln
 
-from gnomon_consumer.verdict.rules.confidence import Floats
+from gnomon_schemas.arrays import Floats
 
 HALF = 0.5
 """Jeffreys' prior: both parameters of the Beta mixture."""

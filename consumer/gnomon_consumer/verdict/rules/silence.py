@@ -4,8 +4,9 @@ import numpy as np
 
 from gnomon_consumer.verdict.rules import codes
 from gnomon_consumer.verdict.rules.plan import RANKINGS
-from gnomon_consumer.verdict.rules.summing import Floats, Pairs
+from gnomon_consumer.verdict.rules.summing import Pairs
 from gnomon_consumer.verdict.rules.words import name_of, number
+from gnomon_schemas.arrays import Floats
 
 Why = tuple[str, str]
 

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from gnomon_consumer.verdict.rules.evidence import AnswerCell, Series
 from gnomon_consumer.verdict.rules.plan import RANKINGS
+from gnomon_schemas.arrays import Booleans, Floats, Integers
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Booleans = NDArray[np.bool_]
 Text = str | None
 LEAST_SHARE = 0.05
 """A weight is divided by the labelled share, or by this if the share is lower."""
@@ -22,7 +20,7 @@ NEVER = 1e-6
 
 
 @dataclass(frozen=True)
-class Kind:
+class PairKind:
     """Common properties of pairs: their day (counted from the first), decisions, truth, and values of segment keys.
 
     `same`: whether the answers match, null if they cannot be compared; known: whether a label counts.
@@ -48,22 +46,22 @@ class Pairs:
     for each metric of RANKINGS; None if the plan has no such metric.
     """
 
-    kinds: Sequence[Kind]
-    kind: Ints
+    kinds: Sequence[PairKind]
+    kind: Integers
     weight: Floats
     live: Floats
     shadow: Floats
     truth: Floats
-    unit: Ints | None = None
+    unit: Integers | None = None
     live_lists: Floats | None = None
     shadow_lists: Floats | None = None
 
-    def each(self, of: Callable[[Kind], object], dtype: Any = np.bool_) -> NDArray[Any]:
+    def each(self, of: Callable[[PairKind], object], dtype: Any = np.bool_) -> NDArray[Any]:
         """Return a property of the kinds, one element a pair."""
         return np.array([of(kind) for kind in self.kinds], dtype=dtype)[self.kind]
 
     @cached_property
-    def day(self) -> Ints:
+    def day(self) -> Integers:
         """Return the day of each pair."""
         return self.each(lambda kind: kind.day, np.int64)
 
@@ -209,13 +207,13 @@ def agreement(pairs: Pairs) -> Sides:
 class Units:
     """Clusters, and clusters within days, of a set of pairs, numbered from 0."""
 
-    def __init__(self, unit: Ints, day: Ints) -> None:
+    def __init__(self, unit: Integers, day: Integers) -> None:
         """Number the clusters."""
         self.cluster = np.unique(unit, return_inverse=True)[1].astype(np.int64)
         self.cell = np.unique(self.cluster * (int(day.max(initial=0)) + 1) + day, return_inverse=True)[1]
 
     @staticmethod
-    def variance(code: Ints, residual: Floats) -> float:
+    def variance(code: Integers, residual: Floats) -> float:
         """Return the sum of squared sums by group, with n/(n - 1) (Cameron, Gelbach and Miller 2011)."""
         n = int(np.count_nonzero(np.bincount(code)))
         return float((np.bincount(code, residual) ** 2).sum()) * n / (n - 1) if n > 1 else 0.0
@@ -281,7 +279,7 @@ class Summing:
         )
 
     def _between(
-        self, metric: str, rows: Ints, day: Ints, sums: list[Floats], by_day: list[NDArray[Any]], look: int
+        self, metric: str, rows: Integers, day: Integers, sums: list[Floats], by_day: list[NDArray[Any]], look: int
     ) -> tuple[float, float]:
         """Return the variances between clusters, and between clusters within days, of the linearised residual."""
         assert self.units is not None

@@ -15,7 +15,7 @@ from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import Feature
 from gnomon_schemas.records import Artefact
 
-Kind = Literal["onnx", "native", "callable", "server"]
+ModelKind = Literal["onnx", "native", "callable", "server"]
 MAX_MODEL_BYTES = 2 * 2**30
 _LIBRARIES = ("xgboost", "lightgbm", "catboost")
 _ENDINGS = {".ubj": "xgboost", ".cbm": "catboost", ".lgb": "lightgbm"}
@@ -29,7 +29,7 @@ class ModelSpec:
     names a sidecar; `seconds` is the deadline of one request to a model server, `authorization` its header.
     """
 
-    kind: Kind
+    kind: ModelKind
     location: str
     sha256: str
     name: str
@@ -102,7 +102,7 @@ def describe(
     )
 
 
-def _kind(location: str) -> tuple[Kind, str, str, str, str | None]:
+def _kind(location: str) -> tuple[ModelKind, str, str, str, str | None]:
     """Return kind, location, SHA-256, default name, and the Authorization header that an address holds."""
     if location.startswith(("http://", "https://")):
         from gnomon_consumer.scorer.worker.models.server import address

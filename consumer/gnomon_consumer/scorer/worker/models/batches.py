@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gnomon_consumer.scorer.worker.models.base import Answers, Batch, FeatureColumn, ModelInput, Runner, joined
+from gnomon_schemas.arrays import Indices
 from gnomon_schemas.features import Feature, by_any_name
 from gnomon_schemas.records import FeatureState
-
-Indices = NDArray[np.int64]
 
 
 def fitting(runner: Runner, features: Sequence[Feature], fixed: int | None = None, most: int | None = None) -> Runner:

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gnomon_consumer.scorer.worker.models.base import Answers, Batch, ModelInput, check_fit
 from gnomon_consumer.scorer.worker.models.classes import Classes, resolve
 from gnomon_consumer.scorer.worker.models.feeding import absent, defaults, tensor_of
 from gnomon_consumer.scorer.worker.models.sidecar import nearest
 from gnomon_consumer.scorer.worker.models.signature import Signature, find_signature
+from gnomon_schemas.arrays import Floats
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.features import Feature
 from gnomon_schemas.records import Failure, FeatureState
 
-Numbers = NDArray[np.float64]
 _KEYS = ("batch", "features", "missing", "name", "task", "version")
 _OF_CLASSES = ("classes", "positive")
 _CATBOOST_CLASSES = ("Logloss", "CrossEntropy", "Focal", "MultiClass", "MultiClassOneVsAll")
@@ -79,7 +78,7 @@ class NativeRunner:
         answers = self._answers(np.asarray(self._predict(matrix[kept]), np.float64), len(kept))
         return answers if len(kept) == rows else answers.spread(kept, rows, failures)
 
-    def _answers(self, scores: Numbers, rows: int) -> Answers:
+    def _answers(self, scores: Floats, rows: int) -> Answers:
         if self._kind == "value":
             if scores.size != rows:
                 raise ValueError(f"the model answered the shape {list(scores.shape)} for {rows} captures")
@@ -122,7 +121,7 @@ class _Booster:
 
     def __init__(
         self,
-        predict: Callable[[Numbers], Any],
+        predict: Callable[[Floats], Any],
         kind: str,
         features: Sequence[str],
         *,
@@ -158,7 +157,7 @@ def _xgboost(package: Any, content: bytes) -> _Booster:
 
     trees = _xgboost_trees(booster)
 
-    def predict(matrix: Numbers) -> Any:
+    def predict(matrix: Floats) -> Any:
         data = package.DMatrix(matrix, feature_names=list(names) or None, nthread=1)
         return booster.predict(data, validate_features=False, iteration_range=trees)
 
@@ -203,7 +202,7 @@ def _lightgbm(package: Any, content: bytes) -> _Booster:
     named = [] if all(name == f"Column_{at}" for at, name in enumerate(names)) else names
     count = booster.num_model_per_iteration()
 
-    def predict(matrix: Numbers) -> Any:
+    def predict(matrix: Floats) -> Any:
         return booster.predict(matrix, num_threads=1)
 
     return _Booster(
@@ -227,7 +226,7 @@ def _catboost(package: Any, content: bytes) -> _Booster:
     named = [] if all(name == str(at) for at, name in enumerate(names)) else names
     labels = [str(one) for one in booster.classes_] if kind == "classes" else []
 
-    def predict(matrix: Numbers) -> Any:
+    def predict(matrix: Floats) -> Any:
         return booster.predict(matrix, prediction_type="Probability" if kind == "classes" else number, thread_count=1)
 
     return _Booster(predict, kind, named, width=len(names), classes=labels or ["0", "1"])
