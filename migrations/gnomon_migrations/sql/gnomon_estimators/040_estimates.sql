@@ -59,7 +59,7 @@ declare
                       else 'null::float8[]' end;
 begin
     return gnomon_estimators.filled(gnomon_estimators.for_each_metric($sql$
-    with said as {stored} (
+    with said as {stored} ( -- planner note 7
         select deployment_id, slice, value, cluster, day, gnomon_estimators.cell_key(window_id, stratum) as cell,
                inclusion_probability as chance, weight / share as weight
                {each rows}, case when {given} then weight / share end as w_{g} {end each}
