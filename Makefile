@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps
 # At most this many tests at a time: they start real brokers, databases and model workers. Two to a core, since a test
 # waits for its servers longer than it computes: on two cores all of them took 19 minutes by four and 36 by two, when they
-# used a third more CPU time (34 minutes beside other work on the machine; now 26 beside as much).
+# used a third more CPU time (34 minutes next to other work on the machine; now 26 next to as much).
 JOBS ?= 4
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WORKERS := $(shell [ $$((2 * $(CORES))) -lt $(JOBS) ] && echo $$((2 * $(CORES))) || echo $(JOBS))
@@ -31,7 +31,7 @@ help:
 	@echo 'make simulate    scorer and joiner over simulated Kafka and PostgreSQL (ARGS="--seeds 10000", "--replay 42")'
 	@echo 'make soak    storms on three Kafka nodes, verified after (ARGS="--seeds 20 --minutes 10")'
 	@echo 'make mutation   plant bugs and print what finds each (ARGS="fencing" chooses by name)'
-	@echo 'make bench   scorer, drain, joiner and hook beside their peers on Kafka, 5 runs, 40 minutes (ARGS=--help)'
+	@echo 'make bench   scorer, drain, joiner and hook compared with peers on Kafka, 5 runs, 40 minutes (ARGS=--help)'
 	@echo 'make site    the documentation as a site with search, in dist/site'
 	@echo 'make audit   known vulnerabilities of the pinned requirements, asked of PyPI'
 	@echo 'make setup   .venv with everything, to work on the code'

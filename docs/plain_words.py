@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("producer", "schemas", "consumer", "migrations", "docs", "deploy", "examples")
-PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+FOLDERS = ("producer", "schemas", "consumer", "migrations", "docs", "deploy", "examples", "benchmarks", "tests")
+PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "Makefile", "pyproject.toml", ".ci/run", ".env")
 # Phrase: what to write instead.
 REFUSED = {
     r"whoever comes next": "name who: the next member, the next run",
@@ -55,7 +55,7 @@ REFUSED = {
     r"\bwhat (came|comes) of\b": "the result of",
     r"\b(stands?|stood) (alone|still)\b": "is separate, is independent; stops",
 }
-SUFFIXES = {".py", ".md", ".sql", ".j2", ".yml"}
+SUFFIXES = {".py", ".md", ".sql", ".j2", ".yml", ".yaml", ".json", ".toml", ".sh"}
 # A released migration is never edited; the declared tables repeat its comments.
 SKIPPED = {"plain_words.py", "0005_rollups.sql", "0009_period_errors.sql", "labels.py"}
 

@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def pairs(folder: Path, count: int) -> pa.RecordBatch:
-    """Captures of the workload, scored and joined without a broker."""
+    """Return captures of the workload, scored and joined without a broker."""
     features = workload.features()
     workload.write(folder, features)
     model = folder / "trees.onnx"

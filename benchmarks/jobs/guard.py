@@ -11,7 +11,7 @@ from benchmarks.jobs import stages
 from benchmarks.output import tables
 
 BASELINE = tables.RESULTS / "guard.json"
-GUARDED = (stages.OURS, stages.COLUMNS, stages.PAIRS, stages.SAMPLE, stages.HOOK)
+GUARDED = (stages.OURS, stages.COLUMNS, stages.PAIRS, stages.SAMPLE, stages.MARKED, stages.HOOK)
 FACTOR = 2.0
 RUNS = 3
 TRIES = 4

@@ -9,7 +9,7 @@ from confluent_kafka import Message
 
 from benchmarks.harness import workload
 from benchmarks.harness.running import Measured
-from benchmarks.peers.common import HEADER, Scoring
+from benchmarks.peers.common import Scoring
 from gnomon_consumer.joiner.merge.matches import Matches
 from gnomon_consumer.joiner.merge.shadow_records import read_shadow
 from gnomon_consumer.joiner.pairs.assemble import LooseMatches, assemble
@@ -23,7 +23,6 @@ from gnomon_consumer.scorer.worker import models
 from gnomon_consumer.scorer.worker.models import ModelSpec
 from gnomon_consumer.scorer.worker.scoring import BatchScorer
 from gnomon_consumer.settings import ScoreSettings
-from gnomon_schemas.codec import Codec
 from gnomon_schemas.columnar import ColumnarCodec, ColumnarReader
 from gnomon_schemas.encoder import compile_encoder
 from gnomon_schemas.schema import record_schema
@@ -32,8 +31,6 @@ from gnomon_schemas.store import MemorySchemas
 ROWS = 1024
 LOOP = "score: plain loop, one at a time"
 OURS = "score: Gnomon's worker, 1,024 at a time"
-MODEL = "score: the model alone, 1,024 at a time"
-DECODE = "decode: fastavro, proved, one at a time"
 COLUMNS = "decode: in columns, proved"
 PAIRS = "join: both logs to the bytes of COPY"
 SAMPLE = "drain: counted, ranked and sampled"
@@ -62,7 +59,7 @@ def stages(folder: Path) -> dict[str, Stage]:
     scorer = BatchScorer(
         spec, models.load(spec, features.features, folder), schemas, now_us=lambda: time.time_ns() // 1000
     )
-    plain, reference, columnar = Scoring(folder), Codec(live), ColumnarCodec(live)
+    plain, columnar = Scoring(folder), ColumnarCodec(live)
     decoded = [plain.codec.decode(message) for message in messages]
     outcomes = [one.message for one in scorer.score(rows, "0" * 8, 0, single=False)]
     reader = ColumnarReader(schemas)
@@ -85,10 +82,8 @@ def stages(folder: Path) -> dict[str, Stage]:
         return copy_bytes(assemble(1, [LooseMatches(matches)], reader, lambda _: layout).batch)
 
     return {
-        DECODE: lambda: [reference.decode(message, HEADER) for message in messages],
         COLUMNS: lambda: columnar.decode(messages),
         LOOP: lambda: [plain.one(message, 0, at) for at, message in enumerate(messages)],
-        MODEL: lambda: plain.model(decoded),
         OURS: lambda: scorer.score(rows, "0" * 8, 0, single=False),
         PAIRS: join,
         SAMPLE: lambda: sample(consumed),

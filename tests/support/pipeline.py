@@ -8,10 +8,10 @@ from typing import Any
 
 import psycopg
 
-from gnomon_consumer.scorer.sampling.ranks import ranker
 from gnomon_producer import Tap
 from gnomon_schemas.topics import Topics
 from tests.support.live_stream import audit, outcomes, read_all, status
+from tests.support.ranks import ranker
 from tests.support.servers.process import Gnomon, GnomonProcess
 
 DEPLOYMENT = "challenger"

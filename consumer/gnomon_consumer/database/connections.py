@@ -59,6 +59,8 @@ def _set_locally(settings: Mapping[str, str]) -> sql.Composed:
     return sql.SQL("select {}").format(sql.SQL(", ").join(calls))
 
 
+OLDEST_SERVER = 130_000
+"""As libpq counts: 13.0. The functions of the reports cannot be created in PostgreSQL 12."""
 _INTERVAL = re.compile(
     r"(?:(?P<years>[-+]?\d+) years? ?)?(?:(?P<months>[-+]?\d+) mons? ?)?(?:(?P<days>[-+]?\d+) days? ?)?"
     r"(?:(?P<sign>[-+])?(?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d(?:\.\d+)?))?"
@@ -191,6 +193,13 @@ def _open(kind: type[C], url: str, application: str, access: Access) -> C:
         connection = kind.connect(**parameters, prepare_threshold=None)
     except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
         raise refused(error, address.shown) from error
+    version = connection.info.server_version
+    if version < OLDEST_SERVER:
+        connection.close()
+        raise ConfigurationError(
+            f"PostgreSQL at {address.shown} has version {version // 10_000}.{version % 10_000}; Gnomon needs"
+            f" {OLDEST_SERVER // 10_000} or later"
+        )
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         connection.close()

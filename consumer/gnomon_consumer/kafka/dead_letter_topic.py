@@ -88,7 +88,7 @@ class DeadLetterTopic:
         )
 
     def _listen(self, seconds: float) -> None:
-        """Let librdkafka tell what it has heard; of a fatal error it raises the reason."""
+        """Serve librdkafka's callbacks; add the reason of a fatal error to `_heard`."""
         try:
             self._producer.poll(seconds)
         except KafkaException as reason:

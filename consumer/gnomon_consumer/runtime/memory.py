@@ -37,7 +37,7 @@ def keep_memory() -> None:
 
 
 class _WithoutPandas(MetaPathFinder):
-    """Answers that pandas is not installed."""
+    """Makes `import pandas` fail as if it were not installed."""
 
     @override
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:

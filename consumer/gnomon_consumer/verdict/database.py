@@ -12,7 +12,7 @@ from gnomon_consumer.database import connections
 from gnomon_consumer.database.connections import Access, Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_migrations.views import stale
-from gnomon_schemas.errors import ConfigurationError, GnomonError
+from gnomon_schemas.errors import ConfigurationError
 
 SQL = queries_of(__package__)
 
@@ -95,9 +95,3 @@ def deployment_row(connection: Connection, stream: str, deployment: str | None) 
     if deployment is None:
         raise ConfigurationError(f"name one with --deployment: stream {stream} has {names}")
     raise ConfigurationError(f"stream {stream} has no deployment {deployment}; there are {names}")
-
-
-def require_role(row: DictRow) -> None:
-    """Raise GnomonError for a deployment without joined captures."""
-    if row["role"] is None:
-        raise GnomonError(f"nothing of deployment {row['deployment']} was joined yet")

@@ -14,6 +14,7 @@ from tests.support.door import enter
 from tests.support.logs import Logs, make_logs
 from tests.support.servers.stock import OWNER, Stock
 
+from gnomon_consumer.database import connections
 from gnomon_consumer.database.connections import connect, engine_for
 from gnomon_migrations import runner
 from gnomon_schemas.errors import ConfigurationError
@@ -169,6 +170,15 @@ def test_a_database_in_another_encoding_is_refused_in_one_line(stock: Stock) -> 
     with (
         stock.database("settings_latin1", "encoding 'LATIN1' locale 'C'") as url,
         pytest.raises(ConfigurationError, match="is encoded in LATIN1, which cannot store every text"),
+    ):
+        connect(url, "test")
+
+
+def test_a_server_that_is_too_old_is_refused_in_one_line(stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "OLDEST_SERVER", 990_000)
+    with (
+        stock.database("settings_old") as url,
+        pytest.raises(ConfigurationError, match=r"has version \d+\.\d+; Gnomon needs 99 or later"),
     ):
         connect(url, "test")
 

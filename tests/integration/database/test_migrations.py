@@ -1,4 +1,4 @@
-"""The migrated schema equals the declared one, whoever upgrades and however often."""
+"""The migrated schema equals the declared one, for every role that upgrades and after any number of upgrades."""
 
 import os
 import subprocess

@@ -141,7 +141,7 @@ class Nameless(type):
         raise RuntimeError("hostile")
 
 
-class Unspeakable(Exception, metaclass=Nameless):  # noqa: N818 - whoever throws it does not keep to any style
+class Unspeakable(Exception, metaclass=Nameless):  # noqa: N818 - the service's own class, in no style
     """An exception that can only be passed on: even reading its class raises."""
 
     @property  # type: ignore[misc]  # that is the hostile part

@@ -158,7 +158,7 @@ def test_every_command_in_every_situation(secured: Secured, folder: Path, databa
 
 
 def written(tried: list[Situation], told: Mapping[str, Mapping[str, Ended]], secured: Secured) -> str:
-    """Return the page: a table of statuses, and what each situation is told."""
+    """Return the page: a table of statuses, and the message for each situation."""
     lines = [
         "# What each command says about Kafka",
         "",

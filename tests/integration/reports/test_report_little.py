@@ -123,9 +123,12 @@ def test_intervals_of_large_areas_of_few_positives_cover(db: Database, area: flo
     assert covered >= 0.935, covered
 
 
-@pytest.mark.parametrize("areas", [(0.99, 0.995), (0.95, 0.97), (0.8, 0.7)])
+@pytest.mark.parametrize("areas", [(0.99, 0.995), (0.95, 0.97), (0.8, 0.7), (0.999, 0.97), (0.97, 0.999)])
 def test_differences_of_areas_of_few_positives_cover(db: Database, areas: tuple[float, float]) -> None:
-    """Two correlated normal scores, 10 positives, 1,000 populations; their own variance would cover too few."""
+    """Two correlated normal scores, 10 positives, 1,000 populations; their own variance would cover too few.
+
+    An area of 0.999 is estimated as 1, with a variance of 0, in half of the populations.
+    """
     random, (positives, negatives), populations = np.random.default_rng(32), (10, 300), 1000
     shared = random.normal(size=(populations, positives + negatives))
     parts, estimates = [], []
@@ -137,7 +140,7 @@ def test_differences_of_areas_of_few_positives_cover(db: Database, areas: tuple[
         estimates.append(won.mean((1, 2)))
     sides = [*parts, tuple(shadow - live for live, shadow in zip(*parts, strict=True))]
     live, shadow, difference = (a.var(1, ddof=1) / positives + b.var(1, ddof=1) / negatives for a, b in sides)
-    some = (np.minimum(live, shadow) > 1e-12) & (difference > 1e-12)
+    some = difference > 1e-12
     found = db.connection.execute(
         "select sqrt(gnomon_estimators.area_difference_variance(r.v, r.live, r.shadow,"
         " gnomon_estimators.area_variance(r.a, r.live, %s, %s, %s),"
@@ -153,6 +156,30 @@ def test_differences_of_areas_of_few_positives_cover(db: Database, areas: tuple[
     missed = np.abs(estimates[1][some] - estimates[0][some] - (areas[1] - areas[0])) > reached
     print(f"areas {areas}: {1 - missed.mean():.1%} covered")
     assert missed.mean() < 0.065
+
+
+@pytest.mark.parametrize("side", ["live", "shadow"])
+def test_a_difference_from_equal_scores_is_as_certain_as_the_other_side(db: Database, side: str) -> None:
+    """Equal scores have an area of 1/2; weights that are no powers of 2 leave a variance of 0 within rounding only."""
+    random, other = np.random.default_rng(5), {"live": "shadow", "shadow": "live"}[side]
+    truth = np.arange(N) % 40 == 7
+    scores = random.normal(truth * 2.5, 1)
+    fill(
+        db,
+        [
+            {"live_label": "0", "shadow_label": "0", f"{side}_value": 0.3, f"{other}_value": float(score),
+             "inclusion_probability": float(chance)}
+            for score, chance in zip(scores, random.choice([0.07, 0.3, 0.7], N), strict=True)
+        ],
+        [{"value": float(y)} for y in truth],
+    )  # fmt: skip
+    found = quality(db)
+    alone, difference = found["auc", other], found["auc", "difference"]
+    ends = [alone["low"] - 0.5, alone["high"] - 0.5]
+    expected = ends if side == "live" else [-ends[1], -ends[0]]
+    assert [difference["low"], difference["high"]] == pytest.approx(expected, rel=1e-9)
+    assert found["auc", side]["estimate"] == pytest.approx(0.5)
+    assert found["auc", side]["low"] is None
 
 
 def test_the_interval_of_many_positives_has_delongs_width(db: Database) -> None:

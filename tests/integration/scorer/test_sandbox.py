@@ -240,7 +240,7 @@ def test_what_a_model_forks_is_bounded_and_ends_with_its_worker(folder: Path, fa
 
 
 def _left_in(folder: Path) -> list[psutil.Process]:
-    """Return workers and their descendants: they carry our folder as theirs, whoever is their parent now."""
+    """Return workers and their descendants: their working folder is ours, also after their parent has ended."""
     there = psutil.process_iter(["cwd"])
     return [one for one in there if one.info["cwd"] == str(folder) and one.pid != os.getpid()]
 

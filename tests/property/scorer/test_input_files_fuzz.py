@@ -90,7 +90,7 @@ MLMODEL = b'flavors:\n  onnx: {data: model.onnx}\nsignature:\n  inputs: \'[{"nam
 
 
 def schema_files(path: Path, draw: random.Random) -> None:
-    """A schema file in a live service, in the command, and beside the version before."""
+    """A schema file in a live service, in the command, and compared with the version before."""
     tap = Tap.from_env(features=path, stream="shop", model=("m", "1"), bootstrap_servers="127.0.0.1:1")
     try:
         schema = FeatureSchema.of(path)

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from tests.support.ranks import ranker
 
 from gnomon_consumer.scorer.sampling.allocation import Allocation, SealedCell, allocate, seal
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken, Caps, OpenWindow
-from gnomon_consumer.scorer.sampling.ranks import ranker, ranker_of_many
+from gnomon_consumer.scorer.sampling.ranks import ranker_of_many
 from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, Entry, Reservoir, Sample, merged
 
 POLICIES: tuple[Allocation, ...] = ("house", "senate", "default")

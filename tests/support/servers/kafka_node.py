@@ -122,7 +122,7 @@ def _archived_classes(java: str, jars: Path) -> list[str]:
     """Return the option with which a node starts from classes that an earlier node has loaded.
 
     It spares half of the CPU time of a start; a run starts some thirty nodes. The archive is made once in `.cache/` by
-    a node that ends in good order; it is empty if none could be made.
+    a node that ends without an error; it is empty if none could be made.
     """
     program = Path(java).resolve()
     archive = jars.with_name(f"{jars.name}-{zlib.crc32(f'{program}{program.stat().st_mtime_ns}'.encode()):08x}.jsa")

@@ -1,7 +1,7 @@
 """From matched bytes to columns: decode the live messages of whole windows and lay the pairs out in Arrow.
 
 The columns of `PAIRS` are those of table `pairs` that the joiner writes, in natural units: times in microseconds since
-the Unix epoch, UUIDs as 16 bytes, segments as JSON text. `wire` turns them into what COPY takes.
+the Unix epoch, UUIDs as 16 bytes, segments as JSON text. `copy_format` turns them into what COPY takes.
 """
 
 import json

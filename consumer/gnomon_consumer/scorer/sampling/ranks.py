@@ -7,18 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-Rank = Callable[[bytes], int]
 Ranks = Callable[[Sequence[bytes]], NDArray[np.int64]]
 
 
-def ranker(seed: int) -> Rank:
-    """Return the rank function of a seed: bytes of a request id -> 0 … 2**63 - 1."""
-    ranks = ranker_of_many(seed)
-    return lambda request_id: int(ranks([request_id])[0])
-
-
 def ranker_of_many(seed: int) -> Ranks:
-    """Return the rank function of a seed for many request ids at a time."""
+    """Return the rank function of a seed: bytes of many request ids -> 0 … 2**63 - 1 each."""
     seeds = itertools.repeat(seed % 2**64)
 
     def ranks(request_ids: Sequence[bytes]) -> NDArray[np.int64]:

@@ -2,11 +2,8 @@
 
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from itertools import repeat
-from operator import length_hint
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -173,19 +170,15 @@ class Writer:
     def _produce_many(
         self, producer: Producer, partition: int, keys: Sequence[bytes], messages: Sequence[bytes]
     ) -> None:
-        """Produce the outcomes of one window;
+        """Produce some outcomes of a window, in order.
 
         `produce_batch` is slower, because it looks up six names in a dict for each message.
         """
-        left = iter(messages)
-        calls = map(producer.produce, repeat(self._shadow), left, keys, repeat(partition))
-        while True:
+        for key, message in zip(keys, messages, strict=True):
             try:
-                deque(calls, maxlen=0)
-                return
+                producer.produce(self._shadow, message, key, partition)
             except BufferError:  # a message that finds the queue full waits, and later messages do not overtake it
-                at = len(messages) - length_hint(left) - 1
-                self._produce(producer, self._shadow, partition, keys[at], messages[at])
+                self._produce(producer, self._shadow, partition, key, message)
 
     def _let_catch_up(self, producer: Producer) -> None:
         """Wait until librdkafka has sent most of its queue, because its copies would hold a window in memory twice."""

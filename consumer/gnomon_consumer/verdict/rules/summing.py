@@ -208,7 +208,7 @@ class Units:
     """Clusters, and clusters within days, of a set of pairs, numbered from 0."""
 
     def __init__(self, unit: Integers, day: Integers) -> None:
-        """Number the clusters."""
+        """Give each cluster a number."""
         self.cluster = np.unique(unit, return_inverse=True)[1].astype(np.int64)
         self.cell = np.unique(self.cluster * (int(day.max(initial=0)) + 1) + day, return_inverse=True)[1]
 
@@ -226,7 +226,7 @@ class Summing:
     """
 
     def __init__(self, pairs: Pairs, days: int, looks: Sequence[int]) -> None:
-        """Number the clusters once."""
+        """Give each cluster a number, once."""
         self.pairs = pairs
         self.days = days
         self.looks = looks

@@ -18,7 +18,7 @@ _LOCATION = re.compile(rb"\n\x08location\x12([\x00-\xff])", re.DOTALL)
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is such a file; a name that no file can have, such as one with a NUL, is none."""
+    """Return whether the file exists; False for a name that no file can have, such as one with a NUL."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -26,7 +26,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether there is such a folder."""
+    """Return whether the folder exists; False for a name that no folder can have."""
     try:
         return path.is_dir()
     except (OSError, ValueError):

@@ -73,7 +73,7 @@ def versions(
     """Return the commands of both versions on one stream, and a model."""
     settings = {
         "GNOMON_BOOTSTRAP_SERVERS": mock_bootstrap,
-        "GNOMON_STREAM": "beside",
+        "GNOMON_STREAM": "side-by-side",
         "GNOMON_DATABASE_URL": empty_database_url,
     }
     then, now = (Version(code, tmp_path, **settings) for code in (code_0_1_0, ROOT))
@@ -82,7 +82,7 @@ def versions(
 
 
 def capture(bootstrap: str, first: int, count: int) -> None:
-    with closing(make_tap(bootstrap, "beside")) as tap:
+    with closing(make_tap(bootstrap, "side-by-side")) as tap:
         for number in range(first, first + count):
             tap.record(f"r{number}", GOOD, value=12.5)
         assert tap.flush(20)
@@ -120,7 +120,7 @@ def test_in_the_order_of_the_guide_0_1_0_and_today_work_side_by_side(
     now(*join)
     assert ledger(now) == closed(120)
     with psycopg.connect(empty_database_url) as connection:
-        assert maintenance.ledger_differences(connection, "beside") == []
+        assert maintenance.ledger_differences(connection, "side-by-side") == []
 
 
 @pytest.mark.timeout(900)
