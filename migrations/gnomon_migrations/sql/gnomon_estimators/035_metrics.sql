@@ -68,44 +68,72 @@ select m.* from (values
      'shadow_ndcg[10]', null, null)
     ) m(code, metric, family, kind, paired, given, live, shadow, live_x, shadow_x);
 
--- An SQL template once for each metric of some families, with a comma before each: {k} its code, {given}, {live} and
--- {shadow} its columns above, {x_of_live} and {x_of_shadow} its x, {g} the code of the first metric that counts the same
--- pairs, {live_x} and {shadow_x} the column of Σ w x (of the weights if x is 1), {live_clusters} and so on the number of
--- clusters and days in the denominator. Between {only} and {end} stands what only
--- a metric with a live side has. which: all, paired, ratio (with an x), or rows (one metric for each {g}).
-create function gnomon_estimators.for_each_metric(template text, families text[], which text default 'all') returns text
+-- An SQL template in which lines of this form are repeated for each metric of some families:
+--     {each WHICH} text {end each}
+-- WHICH: metric, paired (those with a live side), ratio (those with an x), or rows (one metric for each {g}). Each
+-- repetition is a line of its own; {list WHICH} puts a comma between them. In the text, {k} is the metric's code; {given},
+-- {live} and {shadow} its columns above; {x_of_live} and {x_of_shadow} its x; {g} the code of the first metric that counts
+-- the same pairs; {live_x} and {shadow_x} the column of Σ w x (of the weights if x is 1); {live_clusters} and so on the
+-- number of clusters and days in the denominator. Between {only} and {end} stands what only a metric with a live side has.
+create function gnomon_estimators.for_each_metric(template text, families text[]) returns text
     language sql stable parallel safe as
 $$
     with asked as (
-        select m.*, min(m.code) over (partition by m.given) as rows_of
+        select m.*, m.live_x is not null as ratio, min(m.code) over (partition by m.given) as rows_of,
+               array_position(for_each_metric.families, m.family) as place
         from gnomon_estimators.metrics m where m.family = any (for_each_metric.families)
     ),
-    filled as (
-        select a.code, a.family, a.paired, a.live_x is not null as ratio, a.code = a.rows_of as first_of_rows,
-               (select string_agg(case when part.at % 2 = 1 or a.paired then part.text
-                                       else ' null::float8 ' end, '' order by part.at)
-                from regexp_split_to_table(for_each_metric.template, '[{](?:only|end)[}]') with ordinality part(text, at)) as text,
-               a.metric, a.kind, a.given, a.live, a.shadow, a.live_x, a.shadow_x, a.rows_of
-        from asked a
+    -- In PostgreSQL's expressions one `?` after the first quantifier makes the whole one match the shortest text.
+    lines as (
+        select l.at, l.found[1] as indent, l.found[2] as kind, l.found[3] as which, btrim(l.found[4], ' ') as text
+        from regexp_matches(for_each_metric.template, '(\n *?)[{](each|list) (\w+?)[}](.*?)[{]end each[}]', 'g')
+            with ordinality l(found, at)
+    ),
+    repeated as (
+        select l.at,
+               string_agg(l.indent ||
+                   replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(
+                       replace(replace(replace(replace(replace(replace(replace(
+                       case when l.text like '%{only}%' then
+                           (select string_agg(case when part.at % 2 = 1 or a.paired then part.text
+                                                   else ' null::float8 ' end, '' order by part.at)
+                            from regexp_split_to_table(l.text, '[{](?:only|end)[}]') with ordinality part(text, at))
+                       else l.text end,
+                       '{live_clusters}', case when a.ratio then 'c.live_clusters_{k}' else 'c.clusters_{g}' end),
+                       '{shadow_clusters}', case when a.ratio then 'c.shadow_clusters_{k}' else 'c.clusters_{g}' end),
+                       '{live_days}', case when a.ratio then 'd.live_days_{k}' else 'd.days_{g}' end),
+                       '{shadow_days}', case when a.ratio then 'd.shadow_days_{k}' else 'd.days_{g}' end),
+                       '{live_x2}', case when a.ratio then 'live_x2_{k}' else 'w2_{g}' end),
+                       '{shadow_x2}', case when a.ratio then 'shadow_x2_{k}' else 'w2_{g}' end),
+                       '{times_live_x}', case when a.ratio then ' * x.live_x_{k}' else '' end),
+                       '{times_shadow_x}', case when a.ratio then ' * x.shadow_x_{k}' else '' end),
+                       '{live_x}', case when a.ratio then 'live_x_{k}' else 'w_{g}' end),
+                       '{shadow_x}', case when a.ratio then 'shadow_x_{k}' else 'w_{g}' end),
+                       '{k}', a.code::text), '{g}', a.rows_of::text), '{kind}', a.kind), '{given}', a.given),
+                       '{live}', coalesce(a.live, '')), '{shadow}', a.shadow),
+                       '{x_of_live}', coalesce(a.live_x, '')), '{x_of_shadow}', coalesce(a.shadow_x, '')),
+                   case l.kind when 'list' then ',' else '' end order by a.place, a.code) as text
+        from lines l
+        join asked a on case l.which when 'paired' then a.paired when 'ratio' then a.ratio
+                                     when 'rows' then a.code = a.rows_of when 'metric' then true end
+        group by l.at
     )
-    select coalesce(string_agg(', ' ||
-               replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(
-                   replace(replace(replace(replace(replace(replace(replace(f.text,
-                   '{live_clusters}', case when f.ratio then 'c.live_clusters_{k}' else 'c.clusters_{g}' end),
-                   '{shadow_clusters}', case when f.ratio then 'c.shadow_clusters_{k}' else 'c.clusters_{g}' end),
-                   '{live_days}', case when f.ratio then 'd.live_days_{k}' else 'd.days_{g}' end),
-                   '{shadow_days}', case when f.ratio then 'd.shadow_days_{k}' else 'd.days_{g}' end),
-                   '{live_x2}', case when f.ratio then 'live_x2_{k}' else 'w2_{g}' end),
-                   '{shadow_x2}', case when f.ratio then 'shadow_x2_{k}' else 'w2_{g}' end),
-                   '{times_live_x}', case when f.ratio then ' * x.live_x_{k}' else '' end),
-                   '{times_shadow_x}', case when f.ratio then ' * x.shadow_x_{k}' else '' end),
-                   '{live_x}', case when f.ratio then 'live_x_{k}' else 'w_{g}' end),
-                   '{shadow_x}', case when f.ratio then 'shadow_x_{k}' else 'w_{g}' end),
-                   '{k}', f.code::text), '{g}', f.rows_of::text), '{kind}', f.kind), '{given}', f.given),
-                   '{live}', coalesce(f.live, '')), '{shadow}', f.shadow),
-                   '{x_of_live}', coalesce(f.live_x, '')), '{x_of_shadow}', coalesce(f.shadow_x, '')),
-               '' order by array_position(for_each_metric.families, f.family), f.code), '')
-    from filled f
-    where case for_each_metric.which when 'paired' then f.paired when 'ratio' then f.ratio
-                                     when 'rows' then f.first_of_rows else true end
+    select string_agg(b.text || coalesce(r.text, ''), '' order by b.at)
+    from regexp_split_to_table(for_each_metric.template, '\n *?[{](?:each|list) \w+?[}].*?[{]end each[}]')
+        with ordinality b(text, at)
+    left join repeated r using (at)
+$$;
+
+-- An SQL template with each slot {name} replaced by the text of that name.
+create function gnomon_estimators.filled(template text, slots jsonb) returns text
+    language plpgsql immutable parallel safe as
+$$
+declare
+    slot record;
+begin
+    for slot in select s.key, s.value from jsonb_each_text(filled.slots) s loop
+        template := replace(template, '{' || slot.key || '}', slot.value);
+    end loop;
+    return template;
+end
 $$;

@@ -9,74 +9,67 @@
 --       drawn from the cell with probability π (Särndal, Swensson and Wretman 1992, 3.7 and 5.7; R's svydesign with
 --       strata and fpc). period_low, period_high.
 
--- The numbers of `estimates` below, for live and shadow and, in the variances, also for their difference.
+-- The statement of `measured` below for a question about these metrics: print it to read it, or EXPLAIN one of those in
+-- docs/statements/. Its arguments are $1 stream, $2 deployment, $3 since, $4 until, $5 segment, $6 slices, $7 time zone,
+-- $8 horizon, $9 whether the period holds little, $10 whether labels have several versions, $11 ids and $12 shares of the
+-- deployments of which only a share is read, $13 names of the positive label. labelled: whether there is a horizon.
+-- drawn: whether any deployment is read in part. named: whether the positive label is known by name.
 --
--- The statement is composed from the requested metrics, some columns each, so that the pairs are read once for all of
--- them, nothing is computed for the others, and it is planned for this question. The pairs are read twice, by cluster
--- and day for the estimates and by cell for the residuals, because workers can share each of these scans, but neither a
--- scan with grouping sets nor a stored intermediate result. If only a share is read (thinned: `ids`, `shares`), what is
--- read is stored, because the scan costs more than the rest. Metrics that count the same pairs share weights: {g}.
---
--- clusters, days (live, shadow, difference, all rows): of the rows in the denominator, because the others' residuals are
--- 0. If all positive decisions are of one cluster, nothing is known about the precision of others.
-create function gnomon_estimators.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
-                                   slices text[], metrics text[], horizon interval, time_zone text, ids integer[],
-                                   shares float8[], versions boolean)
-    returns table (deployment_id integer, slice text, value text, code integer, n bigint, weight float8, kish float8[],
-                   clusters bigint[], days bigint[], cells bigint, live float8, shadow float8, v_row float8[],
-                   v_cluster float8[], v_day float8[], v_both float8[], v_period float8[])
-    language plpgsql stable parallel safe set work_mem = '128MB' set enable_nestloop = off -- planner notes 5, 6
-    set enable_sort = off set enable_incremental_sort = off as -- planner note 4
+-- It is composed from the requested metrics, some columns each, so that the pairs are read once for all of them, nothing
+-- is computed for the others, and it is planned for this question. The pairs are read twice, by cluster and day for the
+-- estimates and by cell for the residuals, because workers can share each of these scans, but neither a scan with
+-- grouping sets nor a stored intermediate result. If only a share is read, what is read is stored, because the scan
+-- costs more than the rest. Metrics that count the same pairs share weights: {g}.
+create function gnomon_estimators.measured_statement(metrics text[], slices text[], labelled boolean, drawn boolean,
+                                                     named boolean)
+    returns text language plpgsql stable parallel safe as
 $$
 declare
-    asked text[] := measured.metrics;
-    one_by_one boolean := measured.horizon is not null
-        and gnomon_estimators.holds_little(measured.stream, measured.deployment, measured.since, measured.until);
-    positives text[] := case when asked && '{precision,f1}' then gnomon_estimators.positive_names(measured.stream) end;
+    asked text[] := measured_statement.metrics;
+    several boolean := cardinality(measured_statement.slices) <> 1;
+    share text := case when drawn then 'gnomon_estimators.share_of(p.deployment_id, $11, $12)' else '1::float8' end;
+    -- A row for each pair and slice.
+    pairs text := case when labelled then $sql$
+                          select p.*, {share} as share, {slice} as slice, null::boolean as agrees
+                          from gnomon_estimators.labelled($1, $2, $3, $4, $5, $8, $9, $10) p$sql$
+                      else $sql$
+                          select p.*, {share} as share, {slice} as slice, null::float8 as truth_value,
+                                 null::text as truth_label, null::float8[] as relevance,
+                                 null::text[] as relevance_items, false as known, null::text as task
+                          from gnomon_estimators.pairs_of($1, $2, $3, $4, $5) p$sql$ end
+        || case when drawn then $sql$
+                          where gnomon_estimators.within_share(p.request_id, {share})$sql$ else '' end
+        || case when several then $sql$
+                          offset '0' -- planner note 3$sql$ else '' end;
     -- If no label is positive, every decision that differs from a negative label is.
     positive text := case when not asked && '{precision,f1}' then 'null::boolean'
-        when positives is not null then '{}_label = any ($13)'
-        else '({}_label = truth_label) = (truth_value = 1)' end;
-    share text := case when measured.ids = '{}' then '1::float8'
-                       else 'gnomon_estimators.share_of(p.deployment_id, $11, $12)' end;
-    -- A row for each pair and slice.
-    pairs text := 'select p.*, ' || share || ' as share, '
-        || case when cardinality(measured.slices) = 1 then '1' else 'generate_subscripts($6, 1)' end || ' as slice,'
-        || case when measured.horizon is null then ' null::float8 as truth_value, null::text as truth_label, null::float8[] as relevance,'
-             ' null::text[] as relevance_items, false as known, null::text as task from gnomon_estimators.pairs_of($1, $2, $3, $4, $5) p'
-        else ' null::boolean as agrees from gnomon_estimators.labelled($1, $2, $3, $4, $5, $8, $9, $10) p' end
-        || case when measured.ids = '{}' then ''
-                else ' where gnomon_estimators.within_share(p.request_id, ' || share || ')' end
-        || case when cardinality(measured.slices) = 1 then '' else ' offset ''0''' end;
-    chance text := case when 'log_loss' = any (asked)
-        then 'case when probabilities then case when truth_value = 1 then {}_value else 1 - {}_value end'
-             -- A true class that is not among a side's classes has probability 0; the logarithm is clipped.
-             ' when decided and {}_scores is not null and {}_items is not null'
-             ' then coalesce({}_scores[array_position({}_items, truth_label)], 0) end'
-        else 'null::float8' end;
-    ndcg text := case when asked && '{ndcg@10,ndcg}'
-        then 'case when relevance is not null and array_position(relevance, ''NaN'') is null and not live_failed and not shadow_failed then'
-             ' gnomon_estimators.ndcgs(gnomon_estimators.ranked({}_items, {}_scores), relevance_items, relevance) end'
-        else 'null::float8[]' end;
-    -- Sums of a group of rows: n and w by {g}; w y and w x by metric.
-    summed_up text := gnomon_estimators.for_each_metric('sum(n_{g}) as n_{g}, sum(w_{g}) as w_{g}', asked, 'rows')
-        || gnomon_estimators.for_each_metric('sum(live_{k}) as live_{k}', asked, 'paired')
-        || gnomon_estimators.for_each_metric('sum(shadow_{k}) as shadow_{k}', asked)
-        || gnomon_estimators.for_each_metric('sum(live_x_{k}) as live_x_{k}, sum(shadow_x_{k}) as shadow_x_{k},'
-            ' sum(live_m_{k}) as live_m_{k}, sum(shadow_m_{k}) as shadow_m_{k}', asked, 'ratio');
-    -- Residuals of these sums: Σ w (y - R x) / s.
-    residuals text := gnomon_estimators.for_each_metric('x.n_{g}', asked, 'rows')
-        || gnomon_estimators.for_each_metric('x.live_m_{k}, x.shadow_m_{k}', asked, 'ratio')
-        || gnomon_estimators.for_each_metric('(x.live_{k} - t.live_{k} * x.{live_x}) / t.live_s_{k} as live_{k}', asked, 'paired')
-        || gnomon_estimators.for_each_metric('(x.shadow_{k} - t.shadow_{k} * x.{shadow_x}) / t.shadow_s_{k} as shadow_{k}', asked);
+                          when named then '{side}_label = any ($13)'
+                          else '({side}_label = truth_label) = (truth_value = 1)' end;
+    -- A true class that is not among a side's classes has probability 0; the logarithm is clipped.
+    chance text := case when 'log_loss' = any (asked) then $sql$
+                     case when probabilities then case when truth_value = 1 then {side}_value else 1 - {side}_value end
+                          when decided and {side}_scores is not null and {side}_items is not null
+                          then coalesce({side}_scores[array_position({side}_items, truth_label)], 0) end$sql$
+                        else 'null::float8' end;
+    ndcg text := case when asked && '{ndcg@10,ndcg}' then $sql$
+                     case when relevance is not null and array_position(relevance, 'NaN') is null
+                               and not live_failed and not shadow_failed
+                          then gnomon_estimators.ndcgs(gnomon_estimators.ranked({side}_items, {side}_scores),
+                                                       relevance_items, relevance) end$sql$
+                      else 'null::float8[]' end;
 begin
-    return query execute format($sql$
-    with said as %21$s (
+    return gnomon_estimators.filled(gnomon_estimators.for_each_metric($sql$
+    with said as {stored} ( -- planner note 7
         select deployment_id, slice, value, cluster, day, gnomon_estimators.cell_key(window_id, stratum) as cell,
-               inclusion_probability as chance, weight / share as weight%1$s
+               inclusion_probability as chance, weight / share as weight
+               {each rows}, case when {given} then weight / share end as w_{g} {end each}
+               {each paired}, ({live})::float8 as live_{k} {end each}
+               {each metric}, ({shadow})::float8 as shadow_{k} {end each}
+               {each ratio}, ({x_of_live})::float8 as live_x_{k}, ({x_of_shadow})::float8 as shadow_x_{k} {end each}
         -- `offset` ensures that a step is computed once. It is a text, because the planner takes a number for a limit,
         -- which workers cannot share.
-        from (select *, %2$s as live_chance, %3$s as shadow_chance, %4$s as live_ndcg, %5$s as shadow_ndcg
+        from (select *, {live_chance} as live_chance, {shadow_chance} as shadow_chance,
+                     {live_ndcg} as live_ndcg, {shadow_ndcg} as shadow_ndcg
               from (select *, finite and (decided or task = 'binary') and task is distinct from 'multiclass'
                                   and truth_value in (0, 1) as probabilities,
                            finite and live_label is null and shadow_label is null
@@ -93,52 +86,136 @@ begin
                                      and shadow_label is not null and truth_label is not null
                                      and coalesce(task, '') not in ('regression', 'ranking') as decided,
                                  live_label = truth_label as live_right, shadow_label = truth_label as shadow_right,
-                                 %22$s as live_positive, %23$s as shadow_positive
-                          from (%6$s) pairs offset '0') flags offset '0') kinds offset '0') answers offset '0' -- planner note 3
+                                 {live_positive} as live_positive, {shadow_positive} as shadow_positive
+                          from ({pairs}
+                          ) pairs offset '0') flags offset '0') kinds offset '0') answers offset '0' -- planner note 3
     ),
     -- A row without a cluster is its own cluster: `drawn` sums its square.
     crossed as materialized (
-        select deployment_id, slice, value, cluster, day%7$s from said group by deployment_id, slice, value, cluster, day
+        select deployment_id, slice, value, cluster, day
+               {each rows}, count(w_{g}) as n_{g}, sum(w_{g}) as w_{g} {end each}
+               {each paired}, sum(w_{g} * live_{k}) as live_{k} {end each}
+               {each metric}, sum(w_{g} * shadow_{k}) as shadow_{k} {end each}
+               {each ratio}, sum(w_{g} * live_x_{k}) as live_x_{k}, sum(w_{g} * shadow_x_{k}) as shadow_x_{k},
+                   count(*) filter (where w_{g} * live_x_{k} > 0) as live_m_{k},
+                   count(*) filter (where w_{g} * shadow_x_{k} > 0) as shadow_m_{k} {end each}
+        from said group by deployment_id, slice, value, cluster, day
     ),
     days as materialized (
-        select deployment_id, slice, value, day%8$s from crossed group by deployment_id, slice, value, day
+        select deployment_id, slice, value, day{summed_up}
+        from crossed group by deployment_id, slice, value, day
     ),
-    sums as (select deployment_id, slice, value%8$s from days group by deployment_id, slice, value),
-    totals as materialized (select deployment_id, slice, value,
-                                   row_number() over (order by deployment_id, slice, value) as at%9$s
-                            from sums),
+    sums as (
+        select deployment_id, slice, value{summed_up}
+        from days group by deployment_id, slice, value
+    ),
+    -- R and the denominator s of its residual
+    totals as materialized (
+        select deployment_id, slice, value, row_number() over (order by deployment_id, slice, value) as at
+               {each rows}, n_{g}, w_{g} {end each}
+               {each paired}, live_{k} / nullif({live_x}, 0) as live_{k}, {live_x} as of_live_{k},
+                   nullif(case '{kind}' when 'root' then 2 * sqrt(live_{k} * {live_x}) else {live_x} end, 0) as live_s_{k} {end each}
+               {each metric}, shadow_{k} / nullif({shadow_x}, 0) as shadow_{k}, {shadow_x} as of_shadow_{k},
+                   nullif(case '{kind}' when 'root' then 2 * sqrt(shadow_{k} * {shadow_x}) else {shadow_x} end, 0) as shadow_s_{k} {end each}
+        from sums
+    ),
+    -- The variances by cluster and by cluster within day, of rows with a cluster
     clusters as (
-        select at, cluster%11$s
-        from (select t.at, x.cluster%10$s from crossed x join totals t using (deployment_id, slice, value) offset '0') residuals
+        select at, cluster
+               {each rows}, sum(case when cluster is null then n_{g} else sign(n_{g}) end) as cells_{g}, sum(n_{g}) as n_{g} {end each}
+               {each ratio}, sum(live_m_{k}) as live_m_{k}, sum(shadow_m_{k}) as shadow_m_{k} {end each}
+               {each paired}, sum(live_{k}) as live_{k}, sum(live_{k} * live_{k}) as live2_{k},
+                   sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k} {end each}
+               {each metric}, sum(shadow_{k}) as shadow_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k} {end each}
+        from (select t.at, x.cluster{residuals}
+              from crossed x join totals t using (deployment_id, slice, value) offset '0') residuals -- planner note 3
         group by at, cluster
     ),
-    by_cluster as (select at%12$s from clusters group by at),
+    by_cluster as (
+        select at
+               {each rows}, sum(cells_{g})::bigint as cells_{g},
+                   sum(case when cluster is null then n_{g} else sign(n_{g}) end)::bigint as clusters_{g} {end each}
+               {each ratio}, sum(case when cluster is null then live_m_{k} else sign(live_m_{k}) end)::bigint as live_clusters_{k},
+                   sum(case when cluster is null then shadow_m_{k} else sign(shadow_m_{k}) end)::bigint as shadow_clusters_{k} {end each}
+               {each paired}, sum(live_{k} * live_{k}) filter (where cluster is not null) as live_{k},
+                   sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) filter (where cluster is not null) as difference_{k},
+                   sum(live2_{k}) filter (where cluster is not null) as live2_{k},
+                   sum(difference2_{k}) filter (where cluster is not null) as difference2_{k} {end each}
+               {each metric}, sum(shadow_{k} * shadow_{k}) filter (where cluster is not null) as shadow_{k},
+                   sum(shadow2_{k}) filter (where cluster is not null) as shadow2_{k} {end each}
+        from clusters group by at
+    ),
     by_day as (
-        select at%13$s
-        from (select t.at%10$s from days x join totals t using (deployment_id, slice, value) offset '0') residuals -- planner note 3
+        select at
+               {each rows}, count(*) filter (where n_{g} > 0) as days_{g} {end each}
+               {each ratio}, count(*) filter (where live_m_{k} > 0) as live_days_{k},
+                   count(*) filter (where shadow_m_{k} > 0) as shadow_days_{k} {end each}
+               {each paired}, sum(live_{k} * live_{k}) as live_{k},
+                   sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference_{k} {end each}
+               {each metric}, sum(shadow_{k} * shadow_{k}) as shadow_{k} {end each}
+        from (select t.at{residuals}
+              from days x join totals t using (deployment_id, slice, value) offset '0') residuals -- planner note 3
         group by at
     ),
     -- The totals are passed to the workers as arrays; every row has one (`left` tells the planner).
-    weighted as not materialized (
-        select t.at, x.cell, x.cluster is null as alone, x.chance, x.weight%14$s
+    weighted as not materialized ( -- planner note 7
+        select t.at, x.cell, x.cluster is null as alone, x.chance, x.weight
+               {each rows}, x.w_{g} {end each}
+               {each paired}, x.w_{g} * (x.live_{k} - t.live_{k}{times_live_x}) / t.live_s_{k} as live_{k} {end each}
+               {each metric}, x.w_{g} * (x.shadow_{k} - t.shadow_{k}{times_shadow_x}) / t.shadow_s_{k} as shadow_{k} {end each}
+               {each ratio}, x.live_x_{k}, x.shadow_x_{k} {end each}
         from said x
-        left join unnest(array(select deployment_id from totals order by at), -- planner note 8
-                         array(select slice from totals order by at), array(select value from totals order by at)%15$s)
-            with ordinality t(deployment_id, slice, value%16$s, at) using (deployment_id, slice, value)
+        left join unnest( -- planner note 8
+            array(select deployment_id from totals order by at), array(select slice from totals order by at),
+            array(select value from totals order by at)
+            {each paired}, array(select live_{k} from totals order by at), array(select live_s_{k} from totals order by at) {end each}
+            {each metric}, array(select shadow_{k} from totals order by at), array(select shadow_s_{k} from totals order by at) {end each}
+            ) with ordinality t(
+            deployment_id, slice, value
+            {each paired}, live_{k}, live_s_{k} {end each}
+            {each metric}, shadow_{k}, shadow_s_{k} {end each}
+            , at) using (deployment_id, slice, value)
         offset '0' -- planner note 3
     ),
     -- A cell of the ledger is a simple random sample, with probability `chance`, of the captures that it saw. Its rows
     -- that the question leaves out, or that never became a pair, are part of the sample with a residual of 0.
     drawn as (
-        select at, cell, alone, weight, min(chance) as chance, count(*) as pairs%17$s
+        select at, cell, alone, weight, min(chance) as chance, count(*) as pairs
+               {each rows}, sum(w_{g} * w_{g}) as w2_{g} {end each}
+               {each paired}, sum(live_{k}) as live_{k}, sum(live_{k} * live_{k}) as live2_{k},
+                   sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k} {end each}
+               {each metric}, sum(shadow_{k}) as shadow_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k} {end each}
+               {each ratio}, sum((w_{g} * live_x_{k}) ^ 2) as live_x2_{k}, sum((w_{g} * shadow_x_{k}) ^ 2) as shadow_x2_{k} {end each}
         from weighted group by at, cell, alone, weight
     ),
     -- If the service itself sampled, each capture was kept independently with probability 1 / (weight * chance).
     cells as (
-        select at, cell, min(chance) as chance, sum(pairs) as pairs%18$s from drawn group by at, cell
+        select at, cell, min(chance) as chance, sum(pairs) as pairs
+               {each rows}, sum(w2_{g}) as w2_{g} {end each}
+               {each paired}, sum(live_{k}) as live_{k}, sum(live2_{k}) as live2_{k},
+                   sum(live2_{k}) filter (where alone) as live_alone_{k}, sum(live2_{k} * (chance - 1 / weight)) as live_kept_{k},
+                   sum(difference2_{k}) as difference2_{k}, sum(difference2_{k}) filter (where alone) as difference_alone_{k},
+                   sum(difference2_{k} * (chance - 1 / weight)) as difference_kept_{k} {end each}
+               {each metric}, sum(shadow_{k}) as shadow_{k}, sum(shadow2_{k}) as shadow2_{k},
+                   sum(shadow2_{k}) filter (where alone) as shadow_alone_{k},
+                   sum(shadow2_{k} * (chance - 1 / weight)) as shadow_kept_{k} {end each}
+               {each ratio}, sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k} {end each}
+        from drawn group by at, cell
     ),
+    -- Kish's sums, the variances by row and of drawing from cells, and the squares of rows without a cluster
     by_cell as (
-        select at%19$s
+        select at
+               {each rows}, sum(w2_{g}) as w2_{g} {end each}
+               {each paired}, sum(live2_{k}) as live_{k}, sum(difference2_{k}) as difference_{k},
+                   sum(live_alone_{k}) as live_alone_{k}, sum(difference_alone_{k}) as difference_alone_{k},
+                   sum(factor * greatest(live2_{k} - live_{k} ^ 2 / k, 0) + undrawn * live_{k} ^ 2
+                       + greatest(live_kept_{k}, 0)) as live_period_{k},
+                   sum(factor * greatest(difference2_{k} - (shadow_{k} - live_{k}) ^ 2 / k, 0)
+                       + undrawn * (shadow_{k} - live_{k}) ^ 2 + greatest(difference_kept_{k}, 0)) as difference_period_{k} {end each}
+               {each metric}, sum(shadow2_{k}) as shadow_{k}, sum(shadow_alone_{k}) as shadow_alone_{k},
+                   sum(factor * greatest(shadow2_{k} - shadow_{k} ^ 2 / k, 0) + undrawn * shadow_{k} ^ 2
+                       + greatest(shadow_kept_{k}, 0)) as shadow_period_{k} {end each}
+               {each ratio}, sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k} {end each}
         from (select c.*, greatest(l.sampled, c.pairs)::float8 as k,
                      greatest(coalesce(l.draw, 1) - c.chance, 0) * greatest(l.sampled, c.pairs)::float8
                          / greatest(greatest(l.sampled, c.pairs) - 1, 1)::float8 as factor,
@@ -155,128 +232,80 @@ begin
     join by_cluster c using (at)
     join by_cell p using (at)
     join by_day d using (at)
-    cross join lateral (values %20$s) m
-    $sql$,
-    -- said
-    gnomon_estimators.for_each_metric('case when {given} then weight / share end as w_{g}', asked, 'rows')
-    || gnomon_estimators.for_each_metric('({live})::float8 as live_{k}', asked, 'paired')
-    || gnomon_estimators.for_each_metric('({shadow})::float8 as shadow_{k}', asked)
-    || gnomon_estimators.for_each_metric('({x_of_live})::float8 as live_x_{k}, ({x_of_shadow})::float8 as shadow_x_{k}',
-                                         asked, 'ratio'),
-    replace(chance, '{}', 'live'), replace(chance, '{}', 'shadow'), replace(ndcg, '{}', 'live'),
-    replace(ndcg, '{}', 'shadow'), pairs,
-    -- crossed
-    gnomon_estimators.for_each_metric('count(w_{g}) as n_{g}, sum(w_{g}) as w_{g}', asked, 'rows')
-    || gnomon_estimators.for_each_metric('sum(w_{g} * live_{k}) as live_{k}', asked, 'paired')
-    || gnomon_estimators.for_each_metric('sum(w_{g} * shadow_{k}) as shadow_{k}', asked)
-    || gnomon_estimators.for_each_metric('sum(w_{g} * live_x_{k}) as live_x_{k}, sum(w_{g} * shadow_x_{k}) as shadow_x_{k},'
-        ' count(*) filter (where w_{g} * live_x_{k} > 0) as live_m_{k},'
-        ' count(*) filter (where w_{g} * shadow_x_{k} > 0) as shadow_m_{k}', asked, 'ratio'),
-    summed_up,
-    -- totals: R and the denominator s of its residual
-    gnomon_estimators.for_each_metric('n_{g}, w_{g}', asked, 'rows')
-    || gnomon_estimators.for_each_metric('live_{k} / nullif({live_x}, 0) as live_{k}, {live_x} as of_live_{k},'
-        ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(live_{k} * {live_x}) else {live_x} end, 0) as live_s_{k}',
-        asked, 'paired')
-    || gnomon_estimators.for_each_metric('shadow_{k} / nullif({shadow_x}, 0) as shadow_{k}, {shadow_x} as of_shadow_{k},'
-        ' nullif(case ''{kind}'' when ''root'' then 2 * sqrt(shadow_{k} * {shadow_x}) else {shadow_x} end, 0)'
-        ' as shadow_s_{k}', asked),
-    -- clusters, by_cluster: the variances by cluster and by cluster within day, of rows with a cluster
-    residuals,
-    gnomon_estimators.for_each_metric('sum(case when cluster is null then n_{g} else sign(n_{g}) end) as cells_{g},'
-        ' sum(n_{g}) as n_{g}', asked, 'rows')
-    || gnomon_estimators.for_each_metric('sum(live_m_{k}) as live_m_{k}, sum(shadow_m_{k}) as shadow_m_{k}', asked, 'ratio')
-    || gnomon_estimators.for_each_metric('sum(live_{k}) as live_{k}, sum(live_{k} * live_{k}) as live2_{k},'
-        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k}', asked, 'paired')
-    || gnomon_estimators.for_each_metric('sum(shadow_{k}) as shadow_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k}', asked),
-    gnomon_estimators.for_each_metric('sum(cells_{g})::bigint as cells_{g},'
-        ' sum(case when cluster is null then n_{g} else sign(n_{g}) end)::bigint as clusters_{g}', asked, 'rows')
-    || gnomon_estimators.for_each_metric('sum(case when cluster is null then live_m_{k} else sign(live_m_{k}) end)::bigint'
-        ' as live_clusters_{k}, sum(case when cluster is null then shadow_m_{k} else sign(shadow_m_{k}) end)::bigint'
-        ' as shadow_clusters_{k}', asked, 'ratio')
-    || gnomon_estimators.for_each_metric('sum(live_{k} * live_{k}) filter (where cluster is not null) as live_{k},'
-        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) filter (where cluster is not null) as difference_{k},'
-        ' sum(live2_{k}) filter (where cluster is not null) as live2_{k},'
-        ' sum(difference2_{k}) filter (where cluster is not null) as difference2_{k}', asked, 'paired')
-    || gnomon_estimators.for_each_metric('sum(shadow_{k} * shadow_{k}) filter (where cluster is not null) as shadow_{k},'
-        ' sum(shadow2_{k}) filter (where cluster is not null) as shadow2_{k}', asked),
-    -- by_day
-    gnomon_estimators.for_each_metric('count(*) filter (where n_{g} > 0) as days_{g}', asked, 'rows')
-    || gnomon_estimators.for_each_metric('count(*) filter (where live_m_{k} > 0) as live_days_{k},'
-        ' count(*) filter (where shadow_m_{k} > 0) as shadow_days_{k}', asked, 'ratio')
-    || gnomon_estimators.for_each_metric('sum(live_{k} * live_{k}) as live_{k},'
-        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference_{k}', asked, 'paired')
-    || gnomon_estimators.for_each_metric('sum(shadow_{k} * shadow_{k}) as shadow_{k}', asked),
-    -- weighted
-    gnomon_estimators.for_each_metric('x.w_{g}', asked, 'rows')
-    || gnomon_estimators.for_each_metric('x.w_{g} * (x.live_{k} - t.live_{k}{times_live_x}) / t.live_s_{k} as live_{k}',
-                                         asked, 'paired')
-    || gnomon_estimators.for_each_metric('x.w_{g} * (x.shadow_{k} - t.shadow_{k}{times_shadow_x}) / t.shadow_s_{k}'
-                                         ' as shadow_{k}', asked)
-    || gnomon_estimators.for_each_metric('x.live_x_{k}, x.shadow_x_{k}', asked, 'ratio'),
-    gnomon_estimators.for_each_metric('array(select live_{k} from totals order by at),'
-                                      ' array(select live_s_{k} from totals order by at)', asked, 'paired')
-    || gnomon_estimators.for_each_metric('array(select shadow_{k} from totals order by at),'
-                                         ' array(select shadow_s_{k} from totals order by at)', asked),
-    gnomon_estimators.for_each_metric('live_{k}, live_s_{k}', asked, 'paired')
-    || gnomon_estimators.for_each_metric('shadow_{k}, shadow_s_{k}', asked),
-    -- drawn
-    gnomon_estimators.for_each_metric('sum(w_{g} * w_{g}) as w2_{g}', asked, 'rows')
-    || gnomon_estimators.for_each_metric('sum(live_{k}) as live_{k}, sum(live_{k} * live_{k}) as live2_{k},'
-        ' sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k}', asked, 'paired')
-    || gnomon_estimators.for_each_metric('sum(shadow_{k}) as shadow_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k}', asked)
-    || gnomon_estimators.for_each_metric('sum((w_{g} * live_x_{k}) ^ 2) as live_x2_{k},'
-                                         ' sum((w_{g} * shadow_x_{k}) ^ 2) as shadow_x2_{k}', asked, 'ratio'),
-    -- cells
-    gnomon_estimators.for_each_metric('sum(w2_{g}) as w2_{g}', asked, 'rows')
-    || gnomon_estimators.for_each_metric('sum(live_{k}) as live_{k}, sum(live2_{k}) as live2_{k},'
-        ' sum(live2_{k}) filter (where alone) as live_alone_{k}, sum(live2_{k} * (chance - 1 / weight)) as live_kept_{k},'
-        ' sum(difference2_{k}) as difference2_{k}, sum(difference2_{k}) filter (where alone) as difference_alone_{k},'
-        ' sum(difference2_{k} * (chance - 1 / weight)) as difference_kept_{k}', asked, 'paired')
-    || gnomon_estimators.for_each_metric('sum(shadow_{k}) as shadow_{k}, sum(shadow2_{k}) as shadow2_{k},'
-        ' sum(shadow2_{k}) filter (where alone) as shadow_alone_{k},'
-        ' sum(shadow2_{k} * (chance - 1 / weight)) as shadow_kept_{k}', asked)
-    || gnomon_estimators.for_each_metric('sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k}', asked, 'ratio'),
-    -- by_cell: Kish's sums, the variances by row and of drawing from cells, and the squares of rows without a cluster
-    gnomon_estimators.for_each_metric('sum(w2_{g}) as w2_{g}', asked, 'rows')
-    || gnomon_estimators.for_each_metric('sum(live2_{k}) as live_{k}, sum(difference2_{k}) as difference_{k},'
-        ' sum(live_alone_{k}) as live_alone_{k}, sum(difference_alone_{k}) as difference_alone_{k},'
-        ' sum(factor * greatest(live2_{k} - live_{k} ^ 2 / k, 0) + undrawn * live_{k} ^ 2'
-        ' + greatest(live_kept_{k}, 0)) as live_period_{k},'
-        ' sum(factor * greatest(difference2_{k} - (shadow_{k} - live_{k}) ^ 2 / k, 0)'
-        ' + undrawn * (shadow_{k} - live_{k}) ^ 2 + greatest(difference_kept_{k}, 0)) as difference_period_{k}', asked, 'paired')
-    || gnomon_estimators.for_each_metric('sum(shadow2_{k}) as shadow_{k}, sum(shadow_alone_{k}) as shadow_alone_{k},'
-        ' sum(factor * greatest(shadow2_{k} - shadow_{k} ^ 2 / k, 0) + undrawn * shadow_{k} ^ 2'
-        ' + greatest(shadow_kept_{k}, 0)) as shadow_period_{k}',
-        asked)
-    || gnomon_estimators.for_each_metric('sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k}', asked, 'ratio'),
-    -- one row a metric
-    substr(gnomon_estimators.for_each_metric('({k}, t.n_{g}::bigint, t.w_{g},'
-        ' array[{only} t.of_live_{k} ^ 2 / nullif(p.{live_x2}, 0) {end}, t.of_shadow_{k} ^ 2 / nullif(p.{shadow_x2}, 0)],'
-        ' array[{live_clusters}, {shadow_clusters}, least({live_clusters}, {shadow_clusters}), c.clusters_{g}],'
-        ' array[{live_days}, {shadow_days}, least({live_days}, {shadow_days}), d.days_{g}],'
-        ' c.cells_{g}, {only} t.live_{k} {end}, t.shadow_{k},'
-        ' array[{only} p.live_{k} {end}, p.shadow_{k}, {only} p.difference_{k} {end}],'
-        ' array[{only} coalesce(c.live_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},'
-        ' coalesce(c.shadow_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),'
-        ' {only} coalesce(c.difference_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],'
-        ' array[{only} d.live_{k} {end}, d.shadow_{k}, {only} d.difference_{k} {end}],'
-        ' array[{only} coalesce(c.live2_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},'
-        ' coalesce(c.shadow2_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),'
-        ' {only} coalesce(c.difference2_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],'
-        ' array[{only} p.live_period_{k} {end}, p.shadow_period_{k}, {only} p.difference_period_{k} {end}])', asked), 3),
-    case when measured.ids = '{}' then 'not materialized' else 'materialized' end,
-    replace(positive, '{}', 'live'), replace(positive, '{}', 'shadow'))
+    -- One row a metric, in the order of the columns of `measured`.
+    cross join lateral (values
+        {list metric} ({k}, t.n_{g}::bigint, t.w_{g},
+            array[{only} t.of_live_{k} ^ 2 / nullif(p.{live_x2}, 0) {end}, t.of_shadow_{k} ^ 2 / nullif(p.{shadow_x2}, 0)],
+            array[{live_clusters}, {shadow_clusters}, least({live_clusters}, {shadow_clusters}), c.clusters_{g}],
+            array[{live_days}, {shadow_days}, least({live_days}, {shadow_days}), d.days_{g}],
+            c.cells_{g}, {only} t.live_{k} {end}, t.shadow_{k},
+            array[{only} p.live_{k} {end}, p.shadow_{k}, {only} p.difference_{k} {end}],
+            array[{only} coalesce(c.live_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},
+                  coalesce(c.shadow_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),
+                  {only} coalesce(c.difference_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],
+            array[{only} d.live_{k} {end}, d.shadow_{k}, {only} d.difference_{k} {end}],
+            array[{only} coalesce(c.live2_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},
+                  coalesce(c.shadow2_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),
+                  {only} coalesce(c.difference2_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],
+            array[{only} p.live_period_{k} {end}, p.shadow_period_{k}, {only} p.difference_period_{k} {end}]) {end each}
+        ) m
+    $sql$, asked), jsonb_build_object(
+        'stored', case when drawn then 'materialized' else 'not materialized' end, -- planner note 7
+        'pairs', gnomon_estimators.filled(pairs, jsonb_build_object(
+            'share', share, 'slice', case when several then 'generate_subscripts($6, 1)' else '1' end)),
+        'live_positive', replace(positive, '{side}', 'live'), 'shadow_positive', replace(positive, '{side}', 'shadow'),
+        'live_chance', replace(chance, '{side}', 'live'), 'shadow_chance', replace(chance, '{side}', 'shadow'),
+        'live_ndcg', replace(ndcg, '{side}', 'live'), 'shadow_ndcg', replace(ndcg, '{side}', 'shadow'),
+        -- Sums of a group of rows: n and w by {g}; w y and w x by metric.
+        'summed_up', gnomon_estimators.for_each_metric($sql$
+               {each rows}, sum(n_{g}) as n_{g}, sum(w_{g}) as w_{g} {end each}
+               {each paired}, sum(live_{k}) as live_{k} {end each}
+               {each metric}, sum(shadow_{k}) as shadow_{k} {end each}
+               {each ratio}, sum(live_x_{k}) as live_x_{k}, sum(shadow_x_{k}) as shadow_x_{k},
+                   sum(live_m_{k}) as live_m_{k}, sum(shadow_m_{k}) as shadow_m_{k} {end each}$sql$, asked),
+        -- Residuals of these sums: Σ w (y - R x) / s.
+        'residuals', gnomon_estimators.for_each_metric($sql$
+                     {each rows}, x.n_{g} {end each}
+                     {each ratio}, x.live_m_{k}, x.shadow_m_{k} {end each}
+                     {each paired}, (x.live_{k} - t.live_{k} * x.{live_x}) / t.live_s_{k} as live_{k} {end each}
+                     {each metric}, (x.shadow_{k} - t.shadow_{k} * x.{shadow_x}) / t.shadow_s_{k} as shadow_{k} {end each}$sql$, asked)));
+end
+$$;
+
+-- The numbers of `estimates` below, for live and shadow and, in the variances, also for their difference.
+--
+-- clusters, days (live, shadow, difference, all rows): of the rows in the denominator, because the others' residuals are
+-- 0. If all positive decisions are of one cluster, nothing is known about the precision of others.
+create function gnomon_estimators.measured(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
+                                   slices text[], metrics text[], horizon interval, time_zone text, ids integer[],
+                                   shares float8[], versions boolean)
+    returns table (deployment_id integer, slice text, value text, code integer, n bigint, weight float8, kish float8[],
+                   clusters bigint[], days bigint[], cells bigint, live float8, shadow float8, v_row float8[],
+                   v_cluster float8[], v_day float8[], v_both float8[], v_period float8[])
+    language plpgsql stable parallel safe set work_mem = '128MB' set enable_nestloop = off -- planner notes 5, 6
+    set enable_sort = off set enable_incremental_sort = off as -- planner note 4
+$$
+declare
+    labelled boolean := measured.horizon is not null;
+    one_by_one boolean := labelled
+        and gnomon_estimators.holds_little(measured.stream, measured.deployment, measured.since, measured.until);
+    positives text[] := case when measured.metrics && '{precision,f1}'
+                             then gnomon_estimators.positive_names(measured.stream) end;
+begin
+    return query execute gnomon_estimators.measured_statement(
+        measured.metrics, measured.slices, labelled, measured.ids <> '{}', positives is not null)
     using measured.stream, measured.deployment, measured.since, measured.until, measured.segment, measured.slices,
-          measured.time_zone, measured.horizon,
-          one_by_one, measured.horizon is not null and not one_by_one
-                      and coalesce(measured.versions, gnomon_estimators.has_versions(measured.stream)),
+          measured.time_zone, measured.horizon, one_by_one,
+          labelled and not one_by_one
+              and coalesce(measured.versions, gnomon_estimators.has_versions(measured.stream)),
           measured.ids, measured.shares, positives;
 end
 $$;
+
 -- sides: 'live', 'shadow', 'difference' (shadow minus live, with the covariance), or 'pair' for metrics without sides.
 -- slices: each of them all, stratum, hour, weekday, day, or segment:KEY. horizon: null for the metrics that need no label.
--- exact: true reads the pairs; false the rollups where these can say it, null whichever the size bids (takes_sums).
+-- exact: true reads the pairs; false the rollups where these can say it; null: chosen by the number of pairs
+-- (takes_sums).
 -- ids, shares: the deployments of which only a share of the pairs is read (thinned). versions: `versions_in`.
 -- interval_by: what the interval is based on: 'clusters, days' of these pairs; 'cohort, days' if the clusters are those
 -- of the newest stored cohort (by_cluster); 'rows, days' if none is stored.

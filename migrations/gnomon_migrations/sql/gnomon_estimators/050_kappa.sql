@@ -16,7 +16,7 @@ $$
     with way as materialized (
         select gnomon_estimators.takes_sums(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment,
                                     kappa.exact) as sums),
-    said as not materialized (
+    said as not materialized ( -- planner note 7
         select p.*
         from (select q.deployment_id, q.live_label as b, q.shadow_label as a, q.cluster,
                      (q.event_time at time zone kappa.time_zone)::date as day, q.weight / r.share as w, q.window_id,

@@ -39,8 +39,8 @@ begin
     return query execute replace($sql$
     -- All pairs are read several times rather than stored: only sums of every pair leave a scan, which workers can share
     -- (`offset` is a text: otherwise the planner expects as many days as moments, too many for that). A drawn part is
-    -- stored. planner note 7
-    with pairs as {stored} (
+    -- stored.
+    with pairs as {stored} ( -- planner note 7
         select p.*
         from (select q.deployment_id, q.cluster, (q.event_time at time zone $6)::date as day,
                      q.weight / r.share as weight, gnomon_estimators.within_share(q.request_id, r.share) as drawn,
@@ -99,7 +99,7 @@ begin
     ),
     -- A residual is w (1[x <= q] - p) / W. A pair is in one of the four intervals between the three quantiles, so sums
     -- of w and w² by interval suffice.
-    placed as not materialized (
+    placed as not materialized ( -- planner note 7
         select p.deployment_id, 'live_all' as measure, p.cluster, p.day, p.weight as w, p.window_id, p.stratum, p.chance,
                p.live_latency_us > q.x1 as over1, p.live_latency_us > q.x2 as over2, p.live_latency_us > q.x3 as over3
         from pairs p
@@ -112,7 +112,7 @@ begin
             q(deployment_id, x1, x2, x3) using (deployment_id)
         where p.asked and p.drawn and p.live_latency_us is not null
     ),
-    placed_of_probe as not materialized (
+    placed_of_probe as not materialized ( -- planner note 7
         select p.deployment_id, p.measure, p.cluster, p.day, p.w, p.window_id, p.stratum, p.chance,
                p.x > q.x1 as over1, p.x > q.x2 as over2, p.x > q.x3 as over3
         from probed p join quantiles q using (deployment_id, measure)
@@ -281,7 +281,7 @@ begin
     cross join (values ('live_all'), ('live'), ('shadow'), ('difference')) m(measure)
     left join measured a on a.deployment_id = c.deployment_id and a.measure = m.measure
     order by c.role, c.deployment, array_position(array['live_all', 'live', 'shadow', 'difference'], m.measure), a.p
-    $sql$, '{stored}', case when drawn.ids = '{}' then 'not materialized' else 'materialized' end)
+    $sql$, '{stored}', case when drawn.ids = '{}' then 'not materialized' else 'materialized' end) -- planner note 7
     using latency_of.stream, latency_of.deployment, latency_of.since, latency_of.until, latency_of.segment,
           latency_of.time_zone, kept, computed, drawn.ids, drawn.shares;
 end

@@ -60,9 +60,9 @@ create function gnomon_estimators.auc(stream text, deployment text default null,
                    clusters bigint, days bigint, positives bigint, negatives bigint, estimate float8, se_row float8,
                    se_cluster float8, se_day float8, standard_error float8, low float8, high float8, status text,
                    se_period float8, period_low float8, period_high float8)
-    -- planner note 5
+    -- planner notes 5, 6, 11
     language plpgsql stable parallel safe set plan_cache_mode = force_custom_plan set work_mem = '128MB'
-    set enable_nestloop = off as -- planner note 6
+    set enable_nestloop = off as
 $$
 #variable_conflict use_column
 declare
@@ -126,7 +126,7 @@ begin
                    / (sum(w) filter (where positive) * sum(w) filter (where not positive)) as shadow
         from placed group by 1, 2, 3
     ),
-    weighted as not materialized (
+    weighted as not materialized ( -- planner note 7
         select a.deployment_id, a.slice, a.value, p.cluster, p.day, p.cell, p.chance, p.w, p.positive,
                case when p.positive then a.positives / nullif(a.positives - 1, 0)::float8
                     else a.negatives / nullif(a.negatives - 1, 0)::float8 end as factor,
@@ -134,7 +134,7 @@ begin
                     else p.w * (1 - p.live / a.w_pos - a.live) / a.w_neg end as live,
                case when p.positive then p.w * (p.shadow / a.w_neg - a.shadow) / a.w_pos
                     else p.w * (1 - p.shadow / a.w_pos - a.shadow) / a.w_neg end as shadow
-        from placed p join areas a using (deployment_id, slice, value) offset 0
+        from placed p join areas a using (deployment_id, slice, value) offset '0' -- planner note 3
     ),
     -- DeLong's factor m/(m-1), by class, for the variance by rows only.
     residuals as materialized (

@@ -4,8 +4,9 @@ create function gnomon_estimators.calibration_bins(stream text, deployment text,
                                            segment jsonb, horizon interval, bins integer, exact boolean)
     returns table (deployment_id integer, side text, bin integer, bucket integer, day date, low float8, high float8, n bigint,
                    w float8, w2 float8, wp float8, wy float8)
-    language sql stable parallel safe set plan_cache_mode = force_custom_plan set work_mem = '64MB' -- planner note 5
-    set enable_nestloop = off as -- planner note 6
+    -- planner notes 5, 6, 11
+    language sql stable parallel safe set plan_cache_mode = force_custom_plan set work_mem = '64MB'
+    set enable_nestloop = off as
 $$
     with thinned as materialized (
         select coalesce(array_agg(t.deployment_id), '{}') as ids, coalesce(array_agg(t.share), '{}') as shares

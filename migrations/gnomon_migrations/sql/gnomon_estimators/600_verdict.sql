@@ -28,8 +28,8 @@ create function gnomon_estimators.verdict_pairs(stream text, deployment text, si
     returns table (day date, watched jsonb, live_label text, shadow_label text, truth_label text, known boolean,
                    weights float8[], live_values float8[], shadow_values float8[], truths float8[], units bigint[],
                    live_lists float8[], shadow_lists float8[])
-    language plpgsql stable set enable_nestloop = off set enable_sort = off
-    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays a sort would carry
+    -- planner notes 4 (here a sort would also carry the arrays of the groups), 5, 6
+    language plpgsql stable set enable_nestloop = off set enable_sort = off set work_mem = '128MB' as
 $$
 begin
     -- Planned for this question: the join depends on whether labels have several versions.
@@ -82,8 +82,8 @@ create function gnomon_estimators.verdict_compared(stream text, deployment text,
                                            compare text, tolerance float8, k integer, expression text)
     returns table (day date, watched jsonb, same boolean, other_label bigint, other_value bigint, other_ranking bigint,
                    weights float8[], units bigint[])
-    language plpgsql stable set enable_nestloop = off set enable_sort = off
-    set work_mem = '128MB' as -- planner note 6; few groups, whose arrays a sort would carry
+    -- planner notes 4 (here a sort would also carry the arrays of the groups), 5, 6
+    language plpgsql stable set enable_nestloop = off set enable_sort = off set work_mem = '128MB' as
 $$
 begin
     return query execute format($sql$

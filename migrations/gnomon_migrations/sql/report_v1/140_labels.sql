@@ -137,7 +137,7 @@ create function report_v1.label_delay(stream text, deployment text default null,
     returns table (stream text, deployment text, role text, delay interval, at_risk float8, arrived float8,
                    share_arrived float8, status text, low float8, high float8, read_share float8)
     language sql stable parallel safe set work_mem = '128MB' set jit = off
-    set enable_nestloop = off as -- planner notes 1, 5, 6
+    set enable_nestloop = off as -- planner notes 2, 5, 6
 $$
     with shares as materialized (
         select t.* from gnomon_estimators.shares(label_delay.stream, label_delay.deployment, label_delay.since,
