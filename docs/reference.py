@@ -110,7 +110,8 @@ def decisions_page() -> str:
         " a later record may replace it, and its state then names that record. States: *accepted*,"
         " *replaced by NNNN*, *replaced in part by NNNN*.\n\n"
         "The first three digits of a number are the part of Gnomon: 001x joiner, ledger and database; 002x the"
-        " hook; 003x the scorer; 004x reports and statistics; 005x the house: layout, words, tooling; 006x the sandbox.\n\n"
+        " hook; 003x the scorer; 004x reports and statistics; 005x the house: layout, words, tooling; 006x the"
+        " sandbox.\n\n"
         "| number | decision | state |\n|---|---|---|\n"
     )
     parts = [introduction]
