@@ -1,6 +1,7 @@
 """The topics of a stream with the settings of the contract: planned purely, created through the admin API."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException
@@ -15,6 +16,7 @@ from gnomon_schemas.topics import Topics
 DAY_MS = 86_400_000
 LIVE_RETENTION_MS = 7 * DAY_MS
 LABEL_RETENTION_MS = 400 * DAY_MS  # labels come late and are small
+_SHOWN_S, _LOOK_S = 5.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def is_compacted(settings: Settings, topic: str) -> bool | None:
 def create(settings: Settings, plans: list[TopicPlan], replication: int = -1) -> list[TopicResult]:
     """Create missing topics and add planned partitions; never shrink, never alter settings.
 
-    `replication` -1 is the broker's default. Raises DependencyUnreachableError or ConfigurationError.
+    `replication` -1 is the broker's default. Returns when brokers show the topics, see `_wait_until_shown`. Raises
+    DependencyUnreachableError or ConfigurationError.
     """
     metadata = clients.list_topics(settings)
     if clients.is_mock(metadata):
@@ -88,7 +91,23 @@ def create(settings: Settings, plans: list[TopicPlan], replication: int = -1) ->
             for item in plans
         ]
     existing = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
-    return [_create_one(settings, item, existing.get(item.name, 0), replication) for item in plans]
+    results = [_create_one(settings, item, existing.get(item.name, 0), replication) for item in plans]
+    if any(result.outcome != "exists" for result in results):
+        _wait_until_shown(settings, results)
+    return results
+
+
+def _wait_until_shown(settings: Settings, results: Sequence[TopicResult]) -> None:
+    """Wait until brokers show the topics, at most _SHOWN_S: the controller answers before the brokers know them.
+
+    The next command would otherwise report a topic as missing. Without the right to describe them nothing shows them.
+    """
+    until = time.monotonic() + _SHOWN_S
+    while time.monotonic() < until:
+        shown = clients.list_topics(settings).topics
+        if all(one.name in shown and len(shown[one.name].partitions) >= one.partitions for one in results):
+            return
+        time.sleep(_LOOK_S)
 
 
 def _create_one(settings: Settings, item: TopicPlan, existing: int, replication: int) -> TopicResult:
