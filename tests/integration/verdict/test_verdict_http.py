@@ -132,6 +132,13 @@ def test_a_body_without_a_length_is_refused(gate: str) -> None:
         assert connection.getresponse().status == 400
 
 
+@pytest.mark.parametrize(("path", "status"), [("/flagger", 400), ("/other", 404)])
+def test_a_refusal_arrives_although_a_long_body_is_on_its_way(gate: str, path: str, status: int) -> None:
+    with closing(HTTPConnection(gate.removeprefix("http://"), timeout=10)) as connection:
+        connection.request("POST", path, iter([b"x" * 1000] * 3000), {"Content-Length": "3000000"})
+        assert connection.getresponse().status == status
+
+
 def test_clients_that_go_away_or_ask_by_head_disturb_nobody(gate: str, capsys: pytest.CaptureFixture[str]) -> None:
     host, _, port = gate.removeprefix("http://").partition(":")
     for sent in (
