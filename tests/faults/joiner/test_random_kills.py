@@ -23,7 +23,9 @@ from tests.support.pipeline import DEPLOYMENT, Pipeline, captured, check_ledger
 from tests.support.servers.process import Gnomon
 
 LONG = (pytest.mark.long, pytest.mark.timeout(3600))
-KILLS = pytest.mark.parametrize("kills", [20, pytest.param(200, marks=LONG)])
+# Next to two busy processes on two cores, a start and its progress took up to a minute.
+SHORT = pytest.mark.timeout(1200)
+KILLS = pytest.mark.parametrize("kills", [pytest.param(20, marks=SHORT), pytest.param(200, marks=LONG)])
 RECOVERY_S = 30.0  # of docs/guarantees.md, if a core is free
 
 

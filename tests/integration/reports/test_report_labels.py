@@ -224,7 +224,8 @@ def test_no_report_looks_through_all_labels_for_each_pair(db: Database) -> None:
     readers = db.connection.execute(
         "select proname, 'enable_nestloop=off' = any (proconfig) from pg_proc"
         " where pronamespace in ('report_v1'::regnamespace, 'gnomon_estimators'::regnamespace)"
-        " and prosrc like '%gnomon_estimators.labelled(%' or proname = 'ledger_differences'"
+        " and prosrc like '%gnomon_estimators.labelled(%' and proname <> 'measured_statement'"
+        " or proname in ('measured', 'ledger_differences')"  # the former runs the text that measured_statement returns
     ).fetchall()
     assert {"measured", "auc", "labels", "ledger_differences"} <= {name for name, _ in readers}
     assert all(guarded for _, guarded in readers), readers
