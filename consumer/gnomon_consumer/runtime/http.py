@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,6 +17,7 @@ from gnomon_schemas.errors import ConfigurationError
 
 HEALTHY_SECONDS = 60.0
 READY_SECONDS = 25.0
+_DISCARDED, _DISCARD_S, _SILENCE_S = 16_000_000, 5.0, 1.0
 FAILURES = 3  # in a row, and over more than HEALTHY_SECONDS: the loop will not recover by itself
 
 
@@ -97,6 +98,20 @@ class Answering(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    @override
+    def finish(self) -> None:
+        """Discard what the client still sends: a connection that is closed before that is reset, answer and all."""
+        super().finish()
+        left, until = _DISCARDED, time.monotonic() + _DISCARD_S
+        with suppress(OSError):  # the client went away
+            self.connection.shutdown(socket.SHUT_WR)
+            while left > 0 and (wait := until - time.monotonic()) > 0:
+                self.connection.settimeout(min(wait, _SILENCE_S))
+                part = self.connection.recv(65_536)
+                if not part:
+                    return
+                left -= len(part)
 
     def log_message(self, *_: Any) -> None:
         """Log nothing."""

@@ -1,11 +1,10 @@
 """The verdict by HTTP, for rollout controllers: Argo Rollouts' web provider, Flagger's webhooks."""
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,7 +15,6 @@ FRESH_SECONDS = 30.0
 """Seconds for which an answer is reused: evidence changes only at seals, and many pollers ask at once."""
 NEXT_SECONDS = 5.0
 LONGEST_BODY = 1_000_000
-_DISCARDED, _SILENCE_S = 16_000_000, 1.0
 CLIENT_SECONDS = 30.0
 """A client that sends nothing for this many seconds is disconnected."""
 
@@ -70,24 +68,14 @@ class VerdictHandler(Answering):
     def do_POST(self) -> None:
         """Answer one of Flagger's webhooks; `metadata.deployment` names the deployment."""
         if urlsplit(self.path).path != "/flagger":
-            self._refuse(404, b"POST /flagger\n")
+            self.answer(404, b"POST /flagger\n")
             return
         try:
             deployment = self._named()
         except (ValueError, TypeError, AttributeError):
-            self._refuse(400, b"the body is not Flagger's JSON\n")
+            self.answer(400, b"the body is not Flagger's JSON\n")
             return
         self._verdict(deployment, flagger=True)
-
-    def _refuse(self, status: int, body: bytes) -> None:
-        """Answer, and discard what the client still sends: a connection closed before that is reset, answer and all."""
-        self.answer(status, body)
-        left = _DISCARDED
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_SILENCE_S)
-            while left > 0 and (part := self.connection.recv(65_536)):
-                left -= len(part)
 
     def _named(self) -> str | None:
         """Return the deployment that the body names. Raise GnomonError for an invalid body."""

@@ -132,10 +132,13 @@ def test_a_body_without_a_length_is_refused(gate: str) -> None:
         assert connection.getresponse().status == 400
 
 
-@pytest.mark.parametrize(("path", "status"), [("/flagger", 400), ("/other", 404)])
-def test_a_refusal_arrives_although_a_long_body_is_on_its_way(gate: str, path: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/flagger", 400), ("POST", "/other", 404), ("PUT", "/flagger", 501), ("GET", "/healthz", 200)],
+)
+def test_an_answer_arrives_although_a_long_body_is_on_its_way(gate: str, method: str, path: str, status: int) -> None:
     with closing(HTTPConnection(gate.removeprefix("http://"), timeout=10)) as connection:
-        connection.request("POST", path, iter([b"x" * 1000] * 3000), {"Content-Length": "3000000"})
+        connection.request(method, path, iter([b"x" * 1000] * 3000), {"Content-Length": "3000000"})
         assert connection.getresponse().status == status
 
 
