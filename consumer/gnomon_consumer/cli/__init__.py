@@ -7,6 +7,7 @@ one line on standard error, never a traceback.
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from typing import cast
 
@@ -15,7 +16,7 @@ from click.exceptions import Abort, NoArgsIsHelpError
 from typing_extensions import override
 
 from gnomon_consumer.runtime.visible import visible
-from gnomon_schemas.errors import GnomonError
+from gnomon_schemas.errors import ConfigurationError, GnomonError
 
 # Command -> module:attribute. One line each; the order is the order of the help.
 COMMANDS: dict[str, str] = {
@@ -87,6 +88,7 @@ def _print_versions(context: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status (`sys.exit`)."""
     try:
+        _check_text(sys.argv[1:] if arguments is None else arguments)
         status = gnomon.main(args=arguments, prog_name="gnomon", standalone_mode=False)
     except GnomonError as error:
         sys.exit(_fail(str(error) or (type(error).__doc__ or "").strip(), error.exit_status))
@@ -114,6 +116,20 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(1)
         sys.exit(_fail(str(known), known.exit_status))
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raise ConfigurationError for bytes that are not UTF-8; names the option, because the value may be a secret."""
+    before = ""
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            option, equals, _ = argument.partition("=")
+            name = option if equals and option.startswith("--") else before
+            where = f"the value of {name}" if name.startswith("-") and name.isascii() else f"argument {number}"
+            raise ConfigurationError(f"{where} is not UTF-8 text; names of files must be UTF-8, too") from None
+        before = argument
 
 
 def _explained(error: Exception) -> GnomonError | None:

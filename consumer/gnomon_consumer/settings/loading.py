@@ -146,6 +146,8 @@ def load_settings(overrides: Mapping[str, Any] | None = None, config: str | Path
     try:
         loaded = WithFile(**dict(overrides or {}))
         loaded._file = path if path.is_file() else None
+        if wrong := list(_unusable(loaded.model_dump())):
+            raise ConfigurationError("; ".join(wrong))
         return loaded
     except ValidationError as error:
         raise ConfigurationError("; ".join(_describe(dict(item)) for item in error.errors())) from None
@@ -216,12 +218,33 @@ def _shown(key: str, value: Any) -> str:
 def _not_text() -> Iterator[str]:
     """Name the variables whose bytes are not UTF-8: nothing that reads them later could say whose they are."""
     for name, value in os.environ.items():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
+        if not _encodes(value):
             key = name.upper().removeprefix(ENV_PREFIX).lower().replace("__", ".")
             if name.upper().startswith(ENV_PREFIX) and key.split(".")[0] in Settings.model_fields:
                 yield f"{name.upper()} (file key {key}): {_shown(key, value)}: is not UTF-8 text"
+
+
+def _unusable(values: Any, key: str = "") -> Iterator[str]:
+    """Name the texts that no server can get: clients cut a text at a NUL, and half a surrogate pair has no bytes."""
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from _unusable(value, f"{key}.{name}" if key else str(name))
+            yield from _unusable(name, key)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _unusable(value, key)
+    elif isinstance(values, str):
+        fault = "has a NUL character" if "\0" in values else "" if _encodes(values) else "is not UTF-8 text"
+        if fault:
+            yield f"{_variable(key)} (file key {key.encode(errors='replace').decode()}): {fault}"
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _not_json(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:

@@ -141,3 +141,20 @@ def test_pretty_asks_for_json_with_one_value_a_line(
 def test_json_has_no_number_that_a_parser_refuses() -> None:
     found = json_text({"mean": float("nan"), "high": [float("inf"), 1.5], "day": datetime(2026, 1, 2, tzinfo=UTC)})
     assert found == '{"mean": null, "high": [null, 1.5], "day": "2026-01-02T00:00:00+00:00"}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["probe", "--stream", "s\udce4"], "the value of --stream"),
+        (["probe", "--stream=s\udce4"], "the value of --stream"),
+        (["probe", "-X", "sasl.password=canary7\udce4"], "the value of -X"),
+        (["prob\udce4"], "argument 1"),
+        (["probe", "-\udce4", "canary7\udce4"], "argument 2"),
+    ],
+)
+def test_an_argument_that_is_not_utf_8_is_named_and_not_shown(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err == f"gnomon: {named} is not UTF-8 text; names of files must be UTF-8, too\n"

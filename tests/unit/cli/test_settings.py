@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -179,3 +179,32 @@ def test_every_field_is_described_and_every_number_has_limits() -> None:
 
     walk(Settings)
     assert environment_name("score.workers") == "GNOMON_SCORE__WORKERS"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("database_url", "postgresql://h/d\0evil", "has a NUL character"),
+        ("bootstrap_servers", "h\0:1", "has a NUL character"),
+        ("kafka.properties", {"sasl.password": "canary7\0Secret"}, "has a NUL character"),
+        ("kafka.properties", {"client.id\0": "x"}, "has a NUL character"),
+        ("kafka.properties", {"sasl.password": "canary7\ud800"}, "is not UTF-8 text"),
+        ("kafka.properties", {"\ud800": "x"}, "is not UTF-8 text"),
+    ],
+)
+def test_a_text_that_a_server_would_get_cut_or_not_at_all_is_refused(key: str, value: Any, fault: str) -> None:
+    section, _, name = key.rpartition(".")
+    overrides = {section: {name: value}} if section else {key: value}
+    with pytest.raises(ConfigurationError, match=f"file key {key}.*{fault}") as raised:
+        load_settings(overrides)
+    assert "canary7" not in str(raised.value)
+
+
+def test_an_escape_in_the_file_or_the_environment_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("gnomon.toml").write_text('[kafka.properties]\n"client.id" = "a\\u0000b"\n')
+    with pytest.raises(ConfigurationError, match=r"kafka\.properties.*NUL"):
+        load_settings()
+    Path("gnomon.toml").unlink()
+    monkeypatch.setenv("GNOMON_KAFKA__PROPERTIES", '{"sasl.password": "\\ud800"}')
+    with pytest.raises(ConfigurationError, match=r"kafka\.properties.*UTF-8"):
+        load_settings()
