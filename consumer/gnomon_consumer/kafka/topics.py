@@ -76,7 +76,7 @@ def is_compacted(settings: Settings, topic: str) -> bool | None:
 def create(settings: Settings, plans: list[TopicPlan], replication: int = -1) -> list[TopicResult]:
     """Create missing topics and add planned partitions; never shrink, never alter settings.
 
-    `replication` -1 is the broker's default. Returns when brokers show the topics, see `_wait_until_shown`. Raises
+    `replication` -1 is the broker's default. Returns when a broker shows the topics, see `_wait_until_shown`. Raises
     DependencyUnreachableError or ConfigurationError.
     """
     metadata = clients.list_topics(settings)
@@ -98,7 +98,7 @@ def create(settings: Settings, plans: list[TopicPlan], replication: int = -1) ->
 
 
 def _wait_until_shown(settings: Settings, results: Sequence[TopicResult]) -> None:
-    """Wait until brokers show the topics, at most _SHOWN_S: the controller answers before the brokers know them.
+    """Wait until a broker shows the topics, at most _SHOWN_S: the controller answers before the brokers know them.
 
     The next command would otherwise report a topic as missing. Without the right to describe them nothing shows them.
     """
