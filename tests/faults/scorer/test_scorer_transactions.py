@@ -159,23 +159,31 @@ def sealed(bootstrap: str, stream: str, total: int, process: GnomonProcess) -> d
         raise AssertionError(f"{error}\n{process.output}") from None
 
 
+def scoring(
+    gnomon: Gnomon, bootstrap: str, stream: str, where: tuple[str, ...], folder: Path, *options: str
+) -> tuple[Stream, GnomonProcess]:
+    """Return a new stream with a scorer of it, which has its partitions and scores every capture."""
+    done = gnomon.enter("topics", "create", *where)
+    assert done.returncode == 0, done.stderr
+    live = Stream(bootstrap, stream)
+    live.publish_schema()
+    model = sum_model(folder / "sum.onnx", "amount")
+    process = gnomon.start(
+        *("score", *where, "--model", model, "--member", "a", "--no-sampling", "-X", f"client.id={CLIENT.decode()}"),
+        *options,
+        env={"GNOMON_SCORE__MIN_WINDOW_SECONDS": "0.1", "GNOMON_KAFKA__TIMEOUT_SECONDS": "30"},
+    )
+    process.wait_for("assigned")
+    return live, process
+
+
 @pytest.mark.timeout(600)  # six restarts and waits, on a machine that may be busy
 def test_nothing_is_lost_or_doubled_whatever_happens_to_a_transaction(
     gnomon: Gnomon, proxy: Proxy, stream_name: str, tmp_path: Path
 ) -> None:
     bootstrap = f"127.0.0.1:{proxy.port}"
     where = ("--stream", stream_name, "--bootstrap-servers", bootstrap, "--deployment", "boost")
-    done = gnomon.enter("topics", "create", *where)
-    assert done.returncode == 0, done.stderr
-    live = Stream(bootstrap, stream_name)
-    live.publish_schema()
-    model = sum_model(tmp_path / "sum.onnx", "amount")
-    process = gnomon.start(
-        *("score", *where, "--model", model, "--member", "a", "--no-sampling", "-X", f"client.id={CLIENT.decode()}"),
-        *("-X", "reconnect.backoff.max.ms=500"),
-        env={"GNOMON_SCORE__MIN_WINDOW_SECONDS": "0.1", "GNOMON_KAFKA__TIMEOUT_SECONDS": "30"},
-    )
-    process.wait_for("assigned")
+    live, process = scoring(gnomon, bootstrap, stream_name, where, tmp_path, "-X", "reconnect.backoff.max.ms=500")
     for name, step in STEPS.items():
         proxy.arm(step)
         live.send(100)
@@ -200,16 +208,7 @@ def test_the_end_of_a_transaction_that_arrives_in_the_next_one_is_harmless(
     """Row 34: rows without their seal become visible, and readers leave them out; each pair is there once."""
     bootstrap = f"127.0.0.1:{proxy.port}"
     where = ("--stream", stream_name, "--bootstrap-servers", bootstrap, "--deployment", "boost")
-    done = gnomon.enter("topics", "create", *where)
-    assert done.returncode == 0, done.stderr
-    live = Stream(bootstrap, stream_name)
-    live.publish_schema()
-    model = sum_model(tmp_path / "sum.onnx", "amount")
-    process = gnomon.start(
-        *("score", *where, "--model", model, "--member", "a", "--no-sampling", "-X", f"client.id={CLIENT.decode()}"),
-        env={"GNOMON_SCORE__MIN_WINDOW_SECONDS": "0.1", "GNOMON_KAFKA__TIMEOUT_SECONDS": "30"},
-    )
-    process.wait_for("assigned")
+    live, process = scoring(gnomon, bootstrap, stream_name, where, tmp_path)
     for _ in range(5):
         proxy.repeat_late()
         deadline = time.monotonic() + 60

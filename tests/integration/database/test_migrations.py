@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Connection, Engine, text
 from tests.support.door import Ended, enter
 
 from gnomon_consumer.database.connections import engine_for
@@ -25,6 +27,19 @@ def _ours(item: Any, name: str | None, kind: str, reflected: bool, _counterpart:
     """Leave out the partitions of `pairs` and Alembic's own table."""
     partition = kind == "table" and reflected and str(name).startswith("pairs_")
     return not partition and name != "alembic_version"
+
+
+@contextmanager
+def at_revision(engine: Engine, revision: str) -> Iterator[Connection]:
+    """Begin a transaction in a new database with the tables of an earlier revision, a stream and a deployment."""
+    config = runner._config()
+    with engine.begin() as connection:
+        connection.execute(text("create schema gnomon"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.execute(text("insert into gnomon.streams (name) values ('s')"))
+        connection.execute(text("insert into gnomon.deployments (stream_id, name) values (1, 'new')"))
+        yield connection
 
 
 def _difference(url: str) -> list[Any]:
@@ -141,13 +156,7 @@ def test_the_password_is_not_shown() -> None:
 def test_probes_of_an_earlier_version_keep_an_approximate_weight(empty_database_url: str) -> None:
     """Two windows of four pairs; in the first one, one pair was scored alone."""
     engine = engine_for(empty_database_url)
-    config = runner._config()
-    with engine.begin() as connection:
-        connection.execute(text("create schema gnomon"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0005")
-        connection.execute(text("insert into gnomon.streams (name) values ('s')"))
-        connection.execute(text("insert into gnomon.deployments (stream_id, name) values (1, 'new')"))
+    with at_revision(engine, "0005") as connection:
         connection.execute(
             text(
                 "insert into gnomon.pairs (deployment_id, event_time, source_partition, source_offset, request_id,"
@@ -179,13 +188,7 @@ def test_probes_of_an_earlier_version_keep_an_approximate_weight(empty_database_
 def test_hours_are_counted_anew_by_the_rules_of_comparing(empty_database_url: str) -> None:
     """Values that differ by rounding agree, a decision next to NaN is not comparable; expired pairs stay counted."""
     engine = engine_for(empty_database_url)
-    config = runner._config()
-    with engine.begin() as connection:
-        connection.execute(text("create schema gnomon"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0008")
-        connection.execute(text("insert into gnomon.streams (name) values ('s')"))
-        connection.execute(text("insert into gnomon.deployments (stream_id, name) values (1, 'new')"))
+    with at_revision(engine, "0008") as connection:
         pairs = [
             # hour, live value and label, shadow value and label
             (0, 1.0, None, 1.000001, None),

@@ -122,7 +122,7 @@ def _initialise(bin_directory: Path, data: Path, account: ServerUser) -> None:
     done = subprocess.run(
         [
             bin_directory / "initdb", "--pgdata", data, "--username", "postgres", "--auth", "trust",
-            "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions",
+            "--encoding", "UTF8", "--locale", "C", "--no-sync",
         ],
         check=False, capture_output=True, text=True, cwd="/", **account.popen_options(),
     )  # fmt: skip
