@@ -14,7 +14,7 @@ from gnomon_consumer.verdict.database import SQL, one
 from gnomon_consumer.verdict.rules.plan import WayBack
 from gnomon_schemas.errors import GnomonError
 
-Outcome = Literal["done", "undone"]
+Completion = Literal["done", "undone"]
 
 
 class RefusedError(GnomonError):
@@ -110,6 +110,6 @@ def give_up(connection: Connection, intent: Intent) -> None:
     _settle(connection, intent, "undone")
 
 
-def _settle(connection: Connection, intent: Intent, outcome: Outcome) -> None:
+def _settle(connection: Connection, intent: Intent, outcome: Completion) -> None:
     if one(connection, SQL["resolve_intent"], promotion=intent.promotion_id, outcome=outcome) is None:
         raise RefusedError(f"{intent.what} was settled by another process")

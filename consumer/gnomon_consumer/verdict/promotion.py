@@ -17,8 +17,8 @@ from psycopg.rows import DictRow
 from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.verdict.database import SQL, Subject, one
 from gnomon_consumer.verdict.intents import (
+    Completion,
     Intent,
-    Outcome,
     RefusedError,
     begin,
     finish,
@@ -162,10 +162,10 @@ class Settled:
     """A promotion or rollback that was interrupted, and its result."""
 
     intent: Intent
-    outcome: Outcome
+    outcome: Completion
 
 
-def resume(connection: Connection, stream: str, stated: Outcome | None = None) -> Settled:
+def resume(connection: Connection, stream: str, stated: Completion | None = None) -> Settled:
     """Settle what was interrupted: record it if the switch has moved, else mark it as undone.
 
     The progress of a command cannot be read, so the rollback command is run, after which the former model is live. With
@@ -186,7 +186,7 @@ def resume(connection: Connection, stream: str, stated: Outcome | None = None) -
     return Settled(intent, outcome)
 
 
-def _found(way: Way, intent: Intent) -> Outcome:
+def _found(way: Way, intent: Intent) -> Completion:
     before, after = intent.former["state"], intent.promoted["state"]
     if intent.way_back.kind == "command":
         way.move(way.wanted(), way.state(), intent.note)

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,6 @@ FLAGS = {
     "$schema": "https://flagd.dev/schema/v0/flags.json",
     "flags": {"model": {"state": "ENABLED", "variants": {"live": "a", "challenger": "b"}, "defaultVariant": "live"}},
 }
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield Database(connection)
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from mlflow import MlflowClient
 from tests.support.command import Command
@@ -30,12 +29,6 @@ MOMENTS = {
     "after it acted": "create constraint trigger wait after insert on gnomon.promotions deferrable initially deferred"
     " for each row execute function gnomon.wait()",
 }
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield Database(connection)
 
 
 @dataclass

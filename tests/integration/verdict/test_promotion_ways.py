@@ -4,12 +4,10 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg
 import pytest
 from tests.support.report_database import Database
 from tests.support.verdict_database import lenient, made
@@ -24,12 +22,6 @@ from gnomon_schemas.errors import ConfigurationError, GnomonError
 
 FLAG = {"state": "ENABLED", "variants": {"live": {"model": "ä"}, "challenger": 2.5}, "defaultVariant": "live"}
 NOTE = {"promotion": "7"}
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield Database(connection)
 
 
 def flag(folder: Path, changes: dict[str, Any] | None = None, **top: Any) -> FlagFile:

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,6 @@ from gnomon_consumer.verdict.plans import record_plan
 from gnomon_consumer.verdict.service import decide_now
 
 DOCS = Path(__file__).parents[3] / "docs"
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield Database(connection)
 
 
 def verdicts(db: Database) -> int:

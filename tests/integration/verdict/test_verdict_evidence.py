@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 from tests.support.report_database import Database
 from tests.support.verdict_database import DAY, Traffic, day, fill, lenient, made, seal
@@ -22,12 +21,6 @@ from gnomon_consumer.verdict.service import decide_now, stored_verdict
 from gnomon_consumer.verdict.verification import verify
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.schema import RECORDS
-
-
-@pytest.fixture
-def db(database_url: str) -> Any:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield Database(connection)
 
 
 def evidence(db: Database, plan: Plan | None = None, deployment: str = "new") -> Evidence:

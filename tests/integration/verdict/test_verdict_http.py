@@ -16,7 +16,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import yaml
 from tests.support.report_database import Database
@@ -31,12 +30,6 @@ from gnomon_consumer.verdict.service import decide_now
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 
 ROLLOUTS = Path(__file__).parents[3] / "deploy" / "rollouts"
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield Database(connection)
 
 
 def fetch(url: str, body: bytes | None = None) -> tuple[int, str]:

@@ -19,12 +19,6 @@ from gnomon_consumer.verdict.verification import digest
 
 
 @pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield Database(connection)
-
-
-@pytest.fixture
 def reader(db: Database, command: Any, database_url: str) -> Iterator[str]:
     """Yield the database's URL for a role that has gnomon_reader and nothing else."""
     assert command("db", "roles", "--database-url", database_url).returncode == 0

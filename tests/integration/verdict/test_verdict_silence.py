@@ -4,12 +4,10 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 from tests.support.report_database import START, Database
 from tests.support.verdict_database import DAY, Traffic, day, fill, lenient, made, seal
@@ -24,12 +22,6 @@ from gnomon_consumer.verdict.rules.plan import RANKINGS, Plan
 from gnomon_consumer.verdict.service import decide_now, export, stored_verdict
 
 DOCS = Path(__file__).parents[3] / "docs" / "verdict.md"
-
-
-@pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        yield Database(connection)
 
 
 def evidence(db: Database) -> Evidence:
