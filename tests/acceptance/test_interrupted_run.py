@@ -43,14 +43,16 @@ def test_an_interrupted_run_leaves_nothing(signum: signal.Signals, tmp_path: Pat
     (tmp_path / "test_it.py").write_text(BODY)
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
     marker = str(tmp_path)
-    run = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-q", str(tmp_path)],
-        cwd=tmp_path,
-        # The options of the outer run must not apply to the inner run.
-        env={**os.environ, "PYTHONPATH": str(ROOT), "GNOMON_TEST_RUN_MARKER": marker, "PYTEST_ADDOPTS": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    said = tmp_path / "said"
+    with said.open("w") as output:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-q", str(tmp_path)],
+            cwd=tmp_path,
+            # The options of the outer run must not apply to the inner run.
+            env={**os.environ, "PYTHONPATH": str(ROOT), "GNOMON_TEST_RUN_MARKER": marker, "PYTEST_ADDOPTS": ""},
+            stdout=output,
+            stderr=output,
+        )
     deadline = time.monotonic() + 120
     while not (tmp_path / "ready").exists():
         assert run.poll() is None, "the inner run ended before it was ready"
@@ -59,6 +61,11 @@ def test_an_interrupted_run_leaves_nothing(signum: signal.Signals, tmp_path: Pat
     family = marked(marker)
     assert len(family) > 4, "servers, a helper and a command are needed to prove anything"
     run.send_signal(signum)
-    run.wait(60)
+    try:
+        run.wait(120)
+    except subprocess.TimeoutExpired:
+        run.send_signal(signal.SIGABRT)  # pytest's faulthandler then shows the stack of each thread
+        run.wait()
+        pytest.fail(f"it goes on after the signal:\n{said.read_text()}")
     _, alive = psutil.wait_procs(family, timeout=40)
     assert [process.cmdline() for process in alive] == []

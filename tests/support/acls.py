@@ -1,9 +1,11 @@
 """The table of docs/kafka-acls.md, and granting its lines."""
 
+import time
 from collections.abc import Sequence
 
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     ResourcePatternType,
@@ -49,6 +51,7 @@ def resolved(name: str, stream: str, deployment: str) -> str:
 
 
 def grant(cluster: Secured, users: dict[str, str], rules: Sequence[Rule]) -> None:
+    """Create users with these rights; return when the broker applies them, which is later than its answer."""
     admin = cluster.admin()
     credentials = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
     added: list[UserScramCredentialAlteration] = [
@@ -71,3 +74,18 @@ def grant(cluster: Secured, users: dict[str, str], rules: Sequence[Rule]) -> Non
     ]
     for made in admin.create_acls(bindings).values():
         made.result()
+    deadline = time.monotonic() + 60
+    for user in users.values():
+        of_user = AclBindingFilter(
+            ResourceType.ANY,
+            None,  # type: ignore[arg-type]  # of any name; the package's types do not allow it
+            ResourcePatternType.ANY,
+            f"User:{user}",
+            None,  # type: ignore[arg-type]
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        wanted = {binding for binding in bindings if binding.principal == f"User:{user}"}
+        while not wanted.issubset(admin.describe_acls(of_user).result()):
+            assert time.monotonic() < deadline, f"the rights of {user} are not applied"
+            time.sleep(0.05)

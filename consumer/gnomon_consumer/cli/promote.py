@@ -8,7 +8,7 @@ from gnomon_consumer.cli.options import settings_options
 from gnomon_consumer.cli.verdict import send_events
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.verdict.database import deployment_row, opened
-from gnomon_consumer.verdict.intents import Outcome
+from gnomon_consumer.verdict.intents import Completion
 from gnomon_consumer.verdict.promotion import promote as make
 from gnomon_consumer.verdict.promotion import resume, roll_back
 from gnomon_consumer.verdict.render import as_json
@@ -35,7 +35,7 @@ def promote(
     override: str | None,
     dry_run: bool,
     resuming: bool,
-    outcome: Outcome | None,
+    outcome: Completion | None,
 ) -> None:
     """Make the challenger live, as verdict.way_back describes. Refused without a fresh PROMOTE (status 1).
 
@@ -63,7 +63,7 @@ def promote(
         )
 
 
-def _resume(settings: Settings, outcome: Outcome | None) -> None:
+def _resume(settings: Settings, outcome: Completion | None) -> None:
     with opened(settings.require_database_url()) as connection:
         settled = resume(connection, settings.require_stream(), outcome)
         send_events(connection, settings)

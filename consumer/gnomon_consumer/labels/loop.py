@@ -14,6 +14,7 @@ from gnomon_consumer.labels.store import LabelBatch, LabelsMovedError, LabelStor
 from gnomon_consumer.runtime.http import Pulse
 from gnomon_consumer.runtime.metrics import LabelMetrics
 from gnomon_consumer.runtime.outage import AWAY, Absence, Complaints, Renewable
+from gnomon_consumer.runtime.stalls import StandbyWatch
 from gnomon_consumer.settings import LabelSettings
 from gnomon_schemas.codec import Reader
 from gnomon_schemas.errors import DecodeError, GnomonError
@@ -52,6 +53,7 @@ class LabelLoop:
     pulse: Pulse
     absence: Absence
     complaints: Complaints
+    standby: StandbyWatch
     limits: LabelSettings
     topic: str
     cluster_id: str
@@ -96,6 +98,7 @@ class LabelLoop:
             return
         try:
             self._open()
+            self.standby.look(bool(self.owned))
             self._read_labels()
             self.heartbeats.read()
             self._store_all()

@@ -23,6 +23,7 @@ from gnomon_consumer.runtime.http import Pulse, observed
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.metrics import LabelMetrics
 from gnomon_consumer.runtime.outage import Absence, Complaints, Renewable, wait_for
+from gnomon_consumer.runtime.progress import standby_watch
 from gnomon_consumer.runtime.signals import why_stopped
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.times import now_us
@@ -102,6 +103,7 @@ class LabelConsumer:
             pulse=Pulse(self._clock),
             absence=self._absence,
             complaints=complaints,
+            standby=standby_watch(settings, self._log, self._clock),
             limits=settings.labels,
             topic=topics.labels,
             cluster_id=str(getattr(metadata, "cluster_id", None) or ""),

@@ -1,4 +1,4 @@
-"""Progress by partition: metrics, and a warning that names a stalled partition."""
+"""Progress by partition: metrics, and warnings of a stalled partition and of a member without partitions."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from gnomon_consumer.kafka.end_offsets import EndOffsets
 from gnomon_consumer.runtime.metrics import PartitionGauges
-from gnomon_consumer.runtime.stalls import PartitionPosition, StallWatch
+from gnomon_consumer.runtime.stalls import NEWER_PROTOCOL, STANDBY, PartitionPosition, StallWatch, StandbyWatch
 from gnomon_consumer.settings import Settings
 
 
@@ -25,15 +25,23 @@ class PartitionProgress:
     ) -> None:
         self._ends = EndOffsets(settings, topic, clock)
         self._watch = StallWatch(log, clock)
+        self._standby = standby_watch(settings, log, clock)
         self._gauges = gauges
         self._positions = positions
 
     def step(self) -> None:
         """Check for progress and stalls. Call this in each step of a loop; it never waits."""
         positions = self._positions()
+        self._standby.look(bool(positions))
         if not self._ends.step(positions):
             return
         self._watch.look(positions, self._ends.ends)
         self._gauges.show(
             {at: position.next_offset for at, position in positions.items()}, self._ends.ends, self._watch.seconds
         )
+
+
+def standby_watch(settings: Settings, log: Any, clock: Callable[[], float]) -> StandbyWatch:
+    """Return a watch of whether this member has partitions, with the reasons that these settings allow."""
+    newer = settings.kafka.properties.get("group.protocol", "classic").lower() == "consumer"
+    return StandbyWatch(log, clock, f"{STANDBY}; {NEWER_PROTOCOL}" if newer else STANDBY)

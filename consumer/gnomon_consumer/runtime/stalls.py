@@ -1,10 +1,14 @@
-"""Find partitions that have messages to read and make no progress. No I/O."""
+"""Find partitions that have messages to read and make no progress, and members without partitions. No I/O."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 STALLED_S = 30.0
+STANDBY = (
+    "each partition belongs to one member of the group; with as many other members as partitions, this one stands by"
+)
+NEWER_PROTOCOL = "brokers before Kafka 4.0, and those without its group protocol, never answer group.protocol=consumer"
 
 
 @dataclass(frozen=True)
@@ -70,3 +74,26 @@ class StallWatch:
         if watched.named:
             self._log.info("partition makes progress again", partition=partition, seconds=round(now - watched.moved_at))
         watched.mark, watched.moved_at, watched.named = mark, now, False
+
+
+class StandbyWatch:
+    """Logs once, with the reason, that this member has been without partitions for half a minute."""
+
+    def __init__(self, log: Any, clock: Callable[[], float], reason: str, after_seconds: float = STALLED_S) -> None:
+        self._log = log
+        self._clock = clock
+        self._reason = reason
+        self._after_seconds = after_seconds
+        self._since: float | None = None
+        self._named = False
+
+    def look(self, has_partitions: bool) -> None:
+        """Note whether this member has partitions now."""
+        now = self._clock()
+        if has_partitions:
+            self._since, self._named = None, False
+            return
+        self._since = now if self._since is None else self._since
+        if not self._named and now - self._since >= self._after_seconds:
+            self._named = True
+            self._log.warning("no partitions", seconds=round(now - self._since), reason=self._reason)

@@ -167,13 +167,12 @@ def _archive_classes(program: list[str], folder: Path) -> None:
 
 
 def broker_jars() -> Path:
-    """Return the folder of the broker's jars, resolved by Maven once and stored in `.cache/` of the checkout."""
-    version = next(
-        element.text
-        for element in ET.parse(POM).iter()
-        if element.tag.endswith("}dependency")
-        for element in element
-        if element.tag.endswith("}version")
+    """Return the folder of the broker's jars, resolved by Maven once and stored in `.cache/` of the checkout.
+
+    GNOMON_KAFKA_VERSION names another version than the one in `pom.xml`.
+    """
+    version = os.environ.get("GNOMON_KAFKA_VERSION") or next(
+        element.text for element in ET.parse(POM).iter() if element.tag.endswith("}kafka.version")
     )
     jars = ROOT / ".cache" / f"kafka-{version}-{zlib.crc32(POM.read_bytes()):08x}"
     jars.parent.mkdir(exist_ok=True)
@@ -194,6 +193,7 @@ def broker_jars() -> Path:
                 "-f",
                 str(POM),
                 "dependency:copy-dependencies",
+                f"-Dkafka.version={version}",
                 f"-DoutputDirectory={partial}",
             ]
             resolved = subprocess.run(resolve, capture_output=True, text=True, check=False)

@@ -1,11 +1,13 @@
-"""A partition with messages to read that makes no progress is named once, and its stall is measured."""
+"""A partition with messages to read that makes no progress is named once; a member without partitions says why."""
 
 from typing import Any
 
 import pytest
 
 from gnomon_consumer.runtime.metrics import JoinerMetrics
-from gnomon_consumer.runtime.stalls import PartitionPosition, StallWatch
+from gnomon_consumer.runtime.progress import standby_watch
+from gnomon_consumer.runtime.stalls import STANDBY, PartitionPosition, StallWatch
+from gnomon_consumer.settings import Settings
 
 
 class Log:
@@ -96,3 +98,35 @@ def test_metrics_show_the_partitions_that_are_owned_and_no_other() -> None:
     metrics.by_partition.show({3: 11}, {}, lambda _: 0.0)
     assert shown("position") == {"3": 11}
     assert shown("behind") == {"3": 0}
+
+
+class Member:
+    """A watch of whether a member has partitions, with a clock and a log."""
+
+    def __init__(self, protocol: str = "classic") -> None:
+        self.now = 0.0
+        self.log = Log()
+        settings = Settings.model_validate({"kafka": {"properties": {"group.protocol": protocol}}})
+        self.watch = standby_watch(settings, self.log, lambda: self.now)
+
+    def look(self, at: float, has_partitions: bool) -> int:
+        """Return the number of lines until now."""
+        self.now = at
+        self.watch.look(has_partitions)
+        return len(self.log.lines)
+
+
+def test_a_member_without_partitions_says_so_once_and_again_after_it_had_some() -> None:
+    member = Member()
+    assert [member.look(at, False) for at in (0, 29, 30, 90)] == [0, 0, 1, 1]
+    assert member.log.lines == [("no partitions", {"seconds": 30, "reason": STANDBY})]
+    assert member.look(91, True) == 1
+    assert [member.look(at, False) for at in (92, 121, 122)] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(("protocol", "named"), [("classic", False), ("consumer", True), ("CONSUMER", True)])
+def test_the_newer_group_protocol_is_named_as_a_reason(protocol: str, named: bool) -> None:
+    member = Member(protocol)
+    member.look(0, False)
+    assert member.look(31, False) == 1
+    assert ("Kafka 4.0" in member.log.lines[0][1]["reason"]) == named
