@@ -40,7 +40,7 @@ def raw_messages(bootstrap: str, topic: str) -> list[Raw]:
 def _until_the_end(consumer: Consumer, topic: str) -> Iterator[Raw]:
     partitions = set(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
     consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while partitions:
         assert time.monotonic() < deadline, f"{topic} does not end"
         message = consumer.poll(1)

@@ -157,7 +157,7 @@ def test_a_hook_whose_producer_was_replaced_delivers_what_the_first_one_held(siz
     for number in range(100):
         tap.record(f"r{number}", GOOD, value=1.0)
         threading.Event().wait(0.02)
-    assert tap.close(10)
+    assert tap.close(60)
     stats = tap.stats()
     assert (stats.offered, stats.delivered, stats.dropped) == (100, 100, {})
 

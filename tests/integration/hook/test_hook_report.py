@@ -48,7 +48,7 @@ def test_gaps_and_an_unclean_end_are_shown(
     tap = make_tap(mock_bootstrap, stream_name, service="lossy")
     for number in range(50):
         tap.record(f"lossy-{number}", GOOD | {"visits": "many"} if number in (7, 8, 49) else GOOD, value=0.5)
-    assert tap.close(10)
+    assert tap.close(60)
     offered = killed_run(mock_bootstrap, stream_name, tmp_path / "ledger")
     arrived = len(captures(mock_bootstrap, stream_name))
     scorer = start(

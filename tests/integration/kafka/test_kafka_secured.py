@@ -129,7 +129,7 @@ def test_a_scorer_that_may_not_write_its_shadow_topic_ends(secured: Secured, gno
     model = str(sum_model(tmp_path / "m.onnx", "amount"))
     tap = make_tap(secured.plain, "s", topic_prefix=prefix, properties=secured.properties("admin"))
     tap.record("r1", GOOD, value=0.5)
-    assert tap.close(10)
+    assert tap.close(60)
     scorer = gnomon.start("score", "--deployment", "d", "--model", model, env=env)
     assert scorer.wait(60) == 2, scorer.output
     assert f"{prefix}.s.shadow.d" in scorer.output.splitlines()[-1]

@@ -81,7 +81,7 @@ def test_the_documented_code_gives_the_right_quality(
         }  # fmt: skip
         for block in blocks(page):
             exec(compile(block, page, "exec"), names)
-    assert taps["tap"].close(10)
+    assert taps["tap"].close(60)
     assert taps["tap"].stats().delivered == REQUESTS
 
     (tmp_path / "perfect.py").write_text(

@@ -26,7 +26,7 @@ def registry() -> Any:
 
 def test_their_deserializer_reads_what_the_hook_wrote(mock_bootstrap: str, stream_name: str, registry: Any) -> None:
     tap = make_tap(mock_bootstrap, stream_name, registry=registry)
-    assert tap.start(10)
+    assert tap.start(60)
     tap.record("r1", GOOD, value=0.5, captured_at=1_357_041_600_000_001)
     assert tap.close()
     topic = f"gnomon.{stream_name}.live"
@@ -98,10 +98,10 @@ def test_without_an_answer_captures_are_framed_by_fingerprint_and_nothing_is_los
     flaky = Flaky(registry)
     tap = make_tap(mock_bootstrap, stream_name, registry=flaky)
     assert not tap.start()
-    assert flaky.refused.wait(10)
+    assert flaky.refused.wait(60)
     tap.record("before", GOOD, value=1.0)
     flaky.back.set()
-    assert tap.start(10)
+    assert tap.start(60)
     tap.record("after", GOOD, value=1.0)
     assert tap.close()
     framing = {raw.key: raw.value[:1] for raw in raw_messages(mock_bootstrap, f"gnomon.{stream_name}.live")}
@@ -111,7 +111,7 @@ def test_without_an_answer_captures_are_framed_by_fingerprint_and_nothing_is_los
 
 def test_properties_make_the_client_and_stay_out_of_librdkafka(mock_bootstrap: str, stream_name: str) -> None:
     tap = make_tap(mock_bootstrap, stream_name, properties={"schema.registry.url": "mock://", "linger.ms": 1})
-    assert tap.start(10)
+    assert tap.start(60)
     tap.record("r", GOOD, value=1.0)
     assert tap.close()
     assert tap.stats().delivered == 1

@@ -24,11 +24,11 @@ def test_captures_framed_by_a_registry_are_scored(
             properties={"schema.registry.url": registry.url},
             handle_sigterm=False,
         )
-        assert tap.start(10)
+        assert tap.start(60)
         for number in range(200):
             features = {"amount": float(number), "age": 0.25, "visits": 3, "country": "NZ"}
             tap.record(f"r{number}", features, value=0.5)
-        assert tap.close(10)
+        assert tap.close(60)
         messages = raw_messages(mock_bootstrap, f"gnomon.{stream_name}.live")
         assert {message.value[:5] for message in messages} == {b"\x00\x00\x00\x00\x01"}
         model = sum_model(tmp_path / "sum.onnx", "amount", "age")

@@ -143,7 +143,7 @@ def test_clients_that_go_away_or_ask_by_head_disturb_nobody(gate: str, capsys: p
         b"\x16\x03\x01",
         b"POST /flagger HTTP/1.0\r\n",
     ):
-        with socket.create_connection((host, int(port)), timeout=10) as client:
+        with socket.create_connection((host, int(port)), timeout=60) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.sendall(sent)
     with closing(HTTPConnection(host, int(port), timeout=10)) as connection:

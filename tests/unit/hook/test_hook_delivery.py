@@ -74,7 +74,7 @@ def make(producers: list[StandIn], announced: list[bool] | None = None, **settin
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)
