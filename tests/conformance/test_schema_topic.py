@@ -39,7 +39,7 @@ def publish(broker: str, topic: str, *pairs: tuple[str, bytes | None]) -> None:
     producer = Producer({"bootstrap.servers": broker})
     for key, value in pairs:
         producer.produce(topic, key=key, value=value, partition=0)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
 
 
 def published(schema: Schema) -> tuple[str, bytes]:

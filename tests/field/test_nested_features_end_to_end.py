@@ -80,7 +80,7 @@ def test_from_the_hook_to_sql_by_name(
     for number in range(COUNT):
         given = order(number)
         tap.record(f"r{number}", given if number % 2 else asdict(given), value=expected(number))
-    assert tap.close(20)
+    assert tap.close(60)
     assert tap.stats().dropped == {}
     run("score", "--deployment", "boost", "--model", "nested_model:make", "--no-sampling", "--exit-when-idle=1")
     run("join", "--deployment", "boost", "--drain")

@@ -136,7 +136,7 @@ class Stream:
         """Publish the composed schema where readers look for it."""
         schema = self.features.live
         self.producer.produce(f"gnomon.{self.name}.schemas", schema.text.encode(), str(schema.fingerprint).encode(), 0)
-        assert self.producer.flush(10) == 0
+        assert self.producer.flush(60) == 0
 
     def capture(self, request_id: str, **features: Any) -> bytes:
         """Return one framed LivePrediction."""

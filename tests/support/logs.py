@@ -152,7 +152,7 @@ class Logs:
         self.sequence = 0
         schema = FEATURES.live
         self.producer.produce(self.topics.schemas, schema.text.encode(), str(schema.fingerprint), partition=0)
-        self.producer.flush(10)
+        self.producer.flush(60)
 
     def begin(self, cluster_id: str, topic_id: str | None, **changes: Any) -> None:
         """Write the DeploymentStart of every partition."""
@@ -161,7 +161,7 @@ class Logs:
             self.sampled.setdefault(partition, set())
             self.sealed.setdefault(partition, int(changes.get("start_offset", 0)))
             self.shadow(partition, "DeploymentStart", start(partition, cluster_id, topic_id, **changes))
-        self.producer.flush(10)
+        self.producer.flush(60)
 
     def capture(self, count: int, partition: int | None = None, **changes: Any) -> None:
         """Write live captures, spread over the partitions in turn."""
@@ -170,7 +170,7 @@ class Logs:
             request_id = f"r{self.sequence}"
             record = {**capture(self.sequence, request_id), **changes}
             self.live(at, request_id, self.live_codec.encode(record), str(record["stratum"] or ""))
-        self.producer.flush(10)
+        self.producer.flush(60)
 
     def live(self, partition: int, request_id: str, value: bytes, stratum: str = "") -> None:
         """Write one live message unchanged."""
@@ -179,7 +179,7 @@ class Logs:
         self.captured[partition].append(request_id)
         self.sequence += 1
         if self.sequence % 10_000 == 0:
-            self.producer.flush(10)
+            self.producer.flush(60)
 
     def shadow(self, partition: int, name: str, record: Record) -> None:
         """Write one record of the shadow log."""
@@ -215,7 +215,7 @@ class Logs:
         """Write the windows of one `score` once more, rows and all."""
         for at, name, record in self.written[turn]:
             self.shadow(at, name, record)
-        self.producer.flush(10)
+        self.producer.flush(60)
 
 
 def identity(bootstrap: str, topic: str) -> tuple[str, str | None]:

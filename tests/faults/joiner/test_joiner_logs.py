@@ -192,7 +192,7 @@ def test_a_labels_topic_recreated_under_its_consumer_is_refused(
         for n in numbers:
             value = CODECS["Label"].encode(label(f"r{n}", START_US + n))
             logs.producer.produce(logs.topics.labels, value, b"k", partition=n % 4)
-        logs.producer.flush(10)
+        logs.producer.flush(60)
 
     publish(*range(40))
     options = arguments(kafka_bootstrap, stream_name, database_url)

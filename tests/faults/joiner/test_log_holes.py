@@ -187,11 +187,11 @@ def test_captures_that_compaction_removed_are_lost(way: Way) -> None:
         for number in range(10):
             value = way.live.capture(f"r{number}")
             way.live.producer.produce(way.live.live, value, f"r{number}".encode(), partition=0)
-        assert way.live.producer.flush(20) == 0
+        assert way.live.producer.flush(60) == 0
         time.sleep(1.1 if sequence < 2 else 0)  # the age at which the broker ends a segment
     time.sleep(1.1)
     way.live.producer.produce(way.live.live, way.live.capture("last"), b"last", partition=0)
-    assert way.live.producer.flush(20) == 0
+    assert way.live.producer.flush(60) == 0
     wait_until(lambda: len(read_all(way.bootstrap, way.live.live)[0]) == 11)
     way.score()
     found = way.join()

@@ -110,7 +110,7 @@ def test_the_label_consumer(kafka_bootstrap: str, stream_name: str, database_url
             sent.append((f"r{n}", START_US + n))
             for _ in range(2 if n % 10 == 0 else 1):
                 logs.producer.produce(logs.topics.labels, CODECS["Label"].encode(record), b"k", partition=n % 4)
-        logs.producer.flush(10)
+        logs.producer.flush(60)
 
     with load(publish, 0.02):
         kill_again_and_again(

@@ -70,7 +70,7 @@ class Sized:
 
     def put(self, key: bytes, value: bytes) -> None:
         self.producer.produce(self.live.live, value, key, partition=0)
-        assert self.producer.flush(20) == 0
+        assert self.producer.flush(60) == 0
 
     def scored(self, model: Path, *options: str) -> dict[int, dict[str, Any]]:
         """Return outcomes by offset, after the shipped command has read to the end of the log."""
@@ -145,7 +145,7 @@ def test_the_hooks_batches_keep_to_the_limit_of_a_small_topic(
         wait_until(lambda: "batches are kept below it" in caplog.text)
     for number in range(400):
         tap.record(f"r{number}", GOOD | {"country": "x" * 1000}, value=1.0)
-    assert tap.flush(20)
+    assert tap.flush(60)
     stats = tap.stats()
     assert tap.close()
     assert (stats.offered, stats.delivered, stats.dropped) == (400, 400, {})

@@ -85,7 +85,7 @@ def capture(bootstrap: str, first: int, count: int) -> None:
     with closing(make_tap(bootstrap, "side-by-side")) as tap:
         for number in range(first, first + count):
             tap.record(f"r{number}", GOOD, value=12.5)
-        assert tap.flush(20)
+        assert tap.flush(60)
 
 
 def ledger(version: Version) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def publish_later(made: Logs) -> None:
     for name in own_schemas.WRITTEN:
         schema = later(name)
         made.producer.produce(made.topics.schemas, schema.text, str(schema.fingerprint), 0)
-    assert made.producer.flush(10) == 0
+    assert made.producer.flush(60) == 0
 
 
 @pytest.mark.parametrize("published", [True, False])

@@ -46,7 +46,7 @@ def test_a_capture_arrives_whole(mock_bootstrap: str, stream_name: str) -> None:
 
 def test_the_schema_is_published_before_the_first_capture(mock_bootstrap: str, stream_name: str, tap: Tap) -> None:
     tap.record("r", GOOD, value=1.0)
-    assert tap.flush(10)
+    assert tap.flush(60)
     (published,) = raw_messages(mock_bootstrap, f"gnomon.{stream_name}.schemas")
     (live,) = raw_messages(mock_bootstrap, f"gnomon.{stream_name}.live")
     assert live.value.startswith(b"\xc3\x01" + bytes.fromhex(published.key.decode()))
@@ -67,7 +67,7 @@ def test_the_callers_exception_passes_and_is_recorded_by_its_type(
     with tap.capture("r4", GOOD):
         pass
     tap.record("r5", GOOD, error="no model for this market")
-    assert tap.flush(10)
+    assert tap.flush(60)
     found = captures(mock_bootstrap, stream_name)
     assert all(record["prediction"] is None for record in found)
     assert [(record["error"]["kind"], record["error"]["message"]) for record in found] == [
@@ -113,7 +113,7 @@ def test_observe_serves_functions_and_coroutines_alike(mock_bootstrap: str, stre
             shot.predicted(0.5)
 
     asyncio.run(main())
-    assert tap.flush(10)
+    assert tap.flush(60)
     found = {record["request_id"]: record for record in captures(mock_bootstrap, stream_name)}
     assert set(found) == {"sync", "bad", "with"} | {f"async{number}" for number in range(20)}
     assert found["sync"]["prediction"]["value"] == 0.125
@@ -238,7 +238,7 @@ def test_the_account_at_any_moment_under_many_threads(mock_bootstrap: str, strea
         thread.start()
     for thread in threads:
         thread.join()
-    assert tap.flush(20)
+    assert tap.flush(60)
     done.set()
     for thread in watchers:
         thread.join()

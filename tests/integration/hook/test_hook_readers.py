@@ -30,7 +30,7 @@ def written(kafka_bootstrap: str, stream_name: str) -> Topics:
     tap = make_tap(kafka_bootstrap, stream_name, strata=("country",))
     for number in range(CAPTURES):
         tap.record(f"r{number}", GOOD | {"visits": number}, value=0.5)
-    assert tap.close(20)
+    assert tap.close(60)
     assert tap.stats().delivered == CAPTURES
     assert len(captures(kafka_bootstrap, stream_name)) == CAPTURES
     return topics

@@ -37,7 +37,7 @@ def test_a_letter_is_replayed_once_its_schema_is_known(
     logs.capture(2, partition=1, features={"amount": 40.0, "extra": 1.0})
     logs.live_codec = known
     logs.live(2, "garbage", b"no capture at all")
-    logs.producer.flush(10)
+    logs.producer.flush(60)
     model = sum_model(tmp_path / "model.onnx", "amount")
     options = arguments(broker, stream_name, database_url)
     scored = gnomon.run("score", *options[:6], "--model", str(model), "--exit-when-idle", "1", timeout=120)
@@ -54,7 +54,7 @@ def test_a_letter_is_replayed_once_its_schema_is_known(
     assert bytes.fromhex(shown["live"]["value"]) == b"no capture at all"
 
     logs.producer.produce(logs.topics.schemas, evolved.text.encode(), str(evolved.fingerprint), partition=0)
-    logs.producer.flush(10)
+    logs.producer.flush(60)
     with psycopg.connect(database_url) as connection:
         connection.execute("update gnomon.dead_letters set request_id = 'x' || request_id where source_partition = 1")
     replay = ("dlq", "replay", *options, "--model", str(model), "--json")

@@ -40,7 +40,7 @@ def test_metrics_and_probes_answer(gnomon: Gnomon, broker: str, stream_name: str
     logs.capture(70)
     logs.score()
     logs.producer.produce(logs.topics.labels, b"no label", b"r1", partition=1)
-    logs.producer.flush(10)
+    logs.producer.flush(60)
     options = arguments(broker, stream_name, database_url)
     joining = gnomon.start("join", *options, "--metrics", "127.0.0.1:0")
     consuming = gnomon.start("labels", "consume", *options[:4], *options[6:], "--metrics", "127.0.0.1:0")

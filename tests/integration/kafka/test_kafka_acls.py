@@ -37,7 +37,7 @@ def test_a_stream_runs_under_the_documented_rights_and_no_others(
     live.publish_schema()
     live.send(40, values={7: b"no capture at all"})
     hook.produce(f"gnomon.{stream_name}.labels", b"no label", b"r")
-    assert hook.flush(20) == 0
+    assert hook.flush(60) == 0
     model = str(sum_model(tmp_path / "sum.onnx", "amount"))
     score = ("score", "--deployment", "boost", "--model", model, "--no-sampling", "--exit-when-idle=1")
     assert "DescribeConfigs" not in run("score", *score)
@@ -67,6 +67,6 @@ def write(cluster: Secured, user: str, topic: str) -> None:
         refused.extend([error] if error else [])
 
     producer.produce(topic, b"x", on_delivery=note)
-    producer.flush(20)
+    producer.flush(60)
     if refused:
         raise KafkaException(refused[0])

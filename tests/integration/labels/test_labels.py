@@ -27,7 +27,7 @@ def publish(logs: Logs, records: list[dict[str, Any]]) -> None:
         logs.producer.produce(
             logs.topics.labels, CODECS["Label"].encode(record), record["request_id"].encode(), partition=partition
         )
-    logs.producer.flush(10)
+    logs.producer.flush(60)
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
@@ -48,7 +48,7 @@ def test_versions_from_the_topic_are_kept_once(
         delivered=4, dropped={"queue_full": 1}, sampled_out=0, switched_off=0, closed=True,
     )  # fmt: skip
     logs.producer.produce(logs.topics.producers, CODECS["ProducerReport"].encode(as_dict(report)), PRODUCER.encode())
-    logs.producer.flush(10)
+    logs.producer.flush(60)
     options = arguments(broker, stream_name, database_url)
     del options[4:6]
     for _ in range(2):

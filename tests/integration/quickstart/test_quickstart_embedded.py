@@ -32,7 +32,7 @@ def test_kafka_takes_and_gives_messages_and_says_nothing_on_stderr(capfd: pytest
         producer = Producer({"bootstrap.servers": kafka.address})
         for partition in range(PARTITIONS):
             producer.produce("topic", f"value {partition}".encode(), partition=partition)
-        assert producer.flush(20) == 0
+        assert producer.flush(60) == 0
         assert set(producer.list_topics("topic", timeout=10).topics["topic"].partitions) == set(range(PARTITIONS))
         consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": "test"})
         consumer.assign([TopicPartition("topic", partition, 0) for partition in range(PARTITIONS)])

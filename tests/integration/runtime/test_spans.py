@@ -64,7 +64,7 @@ def test_from_the_request_to_the_pair(
                 requests.append((f"0x{context.trace_id:032x}", f"0x{context.span_id:016x}"))
         for number in range(5):
             tap.record(f"untraced-{number}", GOOD, value=1.0)
-        assert tap.flush(10)
+        assert tap.flush(60)
     model = sum_model(tmp_path / "model.onnx", "amount")
     command = tmp_path / "instrumented"
     tool = process.COMMAND.with_name("opentelemetry-instrument")

@@ -135,7 +135,7 @@ with provider.get_tracer("service").start_as_current_span("request") as span:
     own.produce(f"gnomon.{stream}.live", b"own", b"own")
     context = span.get_span_context()
 tap.record("untraced", GOOD, value=1.0)
-assert tap.close() and own.flush(10) == 0
+assert tap.close() and own.flush(60) == 0
 print(f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}")
 """
 
