@@ -112,7 +112,7 @@ def test_a_fatal_error_replaces_the_producer_and_counts_what_it_held(producers: 
     until(lambda: len(producers) == 2)
     until(lambda: len(announced) == 2)
     send(delivery)
-    assert delivery.close(1)
+    assert delivery.close(60)
     counts = delivery.captures.counts()
     assert (counts.delivered, dict(counts.dropped), counts.in_flight) == (1, {"delivery_failed": 2}, 0)
     assert announced == [True, False]
@@ -232,7 +232,7 @@ def test_a_forked_process_that_cannot_use_librdkafka_drops_and_does_not_touch_it
     until(check.passed)
     send(delivery)
     assert len(producers) == 1
-    assert delivery.close(1)
+    assert delivery.close(60)
     assert delivery.captures.counts().delivered == 1
 
 
@@ -259,7 +259,7 @@ def test_logging_that_raises_stays_out_of_the_way(producers: list[StandIn]) -> N
         send(delivery)
         producers[0].refusal = None
         send(delivery)
-        assert delivery.close(1)
+        assert delivery.close(60)
         refusing = Delivery(
             DeliverySettings(bootstrap_servers="b", max_buffer_bytes=65536, heartbeat_s=0.1, exit_timeout_s=0.5),
             lambda *_: None,
