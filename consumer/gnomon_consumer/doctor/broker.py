@@ -1,6 +1,7 @@
 """The doctor's checks of Kafka: topics, settings, schemas, and whether captures can be read."""
 
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -19,6 +20,38 @@ from gnomon_schemas.topics import Topics
 
 Config = Mapping[str, Any]
 FOR_EVER = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class InternalTopic:
+    """A topic of Kafka's own, the broker settings of its replicas, and what does not work without it.
+
+    `factor` names the setting of how many replicas it has, `least` that of how many must be in sync.
+    """
+
+    check: str
+    name: str
+    factor: str
+    least: str
+    effect: str
+
+
+INTERNAL_TOPICS = (
+    InternalTopic(
+        "groups",
+        "__consumer_offsets",
+        "offsets.topic.replication.factor",
+        "min.insync.replicas",
+        "`gnomon join` and `gnomon labels consume` get no partitions",
+    ),
+    InternalTopic(
+        "transactions",
+        "__transaction_state",
+        "transaction.state.log.replication.factor",
+        "transaction.state.log.min.isr",
+        "`gnomon score` cannot begin a transaction",
+    ),
+)
 
 
 def answers(settings: Settings) -> Generator[Finding, None, ClusterMetadata | None]:
@@ -74,6 +107,7 @@ def examine_topics(settings: Settings, metadata: ClusterMetadata) -> Iterator[Fi
         yield from _topic_settings(names, there, {item.name: found[ResourceType.TOPIC, item.name] for item in there})
         for broker in metadata.brokers:
             yield from _transactions(str(broker), found[ResourceType.BROKER, str(broker)])
+        yield from _internal_topics(settings, metadata, found[ResourceType.BROKER, str(next(iter(metadata.brokers)))])
 
 
 def _configs(settings: Settings, resources: list[tuple[ResourceType, str]]) -> dict[tuple[ResourceType, str], Config]:
@@ -138,6 +172,48 @@ def _transactions(broker: str, config: Config) -> Iterator[Finding]:
     }
     kept = ", ".join(f"{name} for {value:g} days" for name, value in days.items())
     yield Finding("transactions", "ok", f"broker {broker} keeps {kept}; neither affects where a service resumes")
+
+
+def _internal_topics(settings: Settings, metadata: ClusterMetadata, broker: Config) -> Iterator[Finding]:
+    """Check the topics in which Kafka keeps groups and transactions, if this user may see them."""
+    for internal in INTERNAL_TOPICS:
+        topic = (ResourceType.TOPIC, internal.name)
+        if internal.name not in metadata.topics:
+            if topic_ids.denial_of(settings, internal.name) is None:
+                yield from missing_internal_topic(internal, len(metadata.brokers), broker)
+            continue
+        try:
+            least = int(_configs(settings, [topic])[topic]["min.insync.replicas"])
+        except KafkaException:
+            continue
+        yield from internal_replicas(internal, metadata, least)
+
+
+def missing_internal_topic(internal: InternalTopic, brokers: int, broker: Config) -> Iterator[Finding]:
+    """Check that a topic that does not exist yet can be made; `broker` holds the settings of any broker.
+
+    Kafka's own defaults need three brokers. Where there are fewer, clients wait and are not told why.
+    """
+    factor, least = int(broker.get(internal.factor, 1)), int(broker.get(internal.least, 1))
+    if brokers < factor:
+        text = f"{internal.name} needs {factor} brokers, and there are {brokers}: {internal.effect}"
+        lower = f" and {internal.least}={brokers}" if least > brokers else ""
+        remedy = f"set {internal.factor}={brokers}{lower} on every broker, or start more brokers"
+        yield Finding(internal.check, "failed", text, remedy)
+    elif factor < least:
+        text = f"{internal.name} gets a replication factor of {factor} and needs {least} replicas in sync"
+        remedy = f"set {internal.least} to at most {factor} on every broker"
+        yield Finding(internal.check, "failed", f"{text}: {internal.effect}", remedy)
+
+
+def internal_replicas(internal: InternalTopic, metadata: ClusterMetadata, least: int) -> Iterator[Finding]:
+    """Check that each partition has at least `least` replicas in sync."""
+    partitions = metadata.topics[internal.name].partitions
+    few = sum(len(partition.isrs) < least for partition in partitions.values())
+    if few:
+        text = f"{few} of {len(partitions)} partitions of {internal.name} have fewer than {least} replicas in sync"
+        remedy = f"start the other brokers, or lower min.insync.replicas of {internal.name}"
+        yield Finding(internal.check, "failed", f"{text}: {internal.effect}", remedy)
 
 
 def examine_schemas(settings: Settings, metadata: ClusterMetadata) -> Iterator[Finding]:

@@ -13,9 +13,9 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ClusterMetadata
 
-from gnomon_consumer.kafka.errors import Right, kafka_error, no_broker, refusal
+from gnomon_consumer.kafka.errors import Right, kafka_error, no_broker, one_line, refusal
 from gnomon_consumer.settings import Settings
-from gnomon_schemas.errors import ConfigurationError, GnomonError
+from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
 from gnomon_schemas.registry import PREFIX as REGISTRY
 
 _LIBRDKAFKA = logging.getLogger("librdkafka")
@@ -138,6 +138,22 @@ def list_topics(settings: Settings, topic: str | None = None, client: Any = None
 def unreachable(settings: Settings, error: KafkaException, *needed: Right) -> GnomonError:
     """Return the one-line error for a broker that does not answer, or that refuses for want of a right of `needed`."""
     return no_broker(settings.bootstrap_servers, kafka_error(error), needed=needed)
+
+
+def no_transaction(settings: Settings, producer: Any, error: KafkaException, *needed: Right) -> GnomonError:
+    """Return the error for a producer that cannot begin transactions: without a broker, a right or a coordinator."""
+    found = unreachable(settings, error, *needed)
+    if not isinstance(found, DependencyUnreachableError):
+        return found
+    try:
+        producer.list_topics(timeout=_ASK_S)
+    except KafkaException:
+        return found
+    return DependencyUnreachableError(
+        f"Kafka at {settings.bootstrap_servers} answers, but begins no transaction"
+        f" ({one_line(kafka_error(error).str())}): a broker that has just started needs a moment; `gnomon doctor`"
+        " checks what brokers need for transactions"
+    )
 
 
 def is_mock(metadata: ClusterMetadata) -> bool:

@@ -90,7 +90,7 @@ class Writer:
                 break
             except KafkaException as error:
                 if self.stopping() or not kafka_error(error).retriable() or self.clock() > deadline:
-                    raise clients.unreachable(self.settings, error, *self._needs) from None
+                    raise clients.no_transaction(self.settings, producer, error, *self._needs) from None
         self._producer = producer
 
     def ready(self) -> None:
