@@ -22,7 +22,7 @@ Config = Mapping[str, Any]
 FOR_EVER = 2**63
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InternalTopic:
     """A topic of Kafka's own, the broker settings of its replicas, and what does not work without it.
 
@@ -38,18 +38,18 @@ class InternalTopic:
 
 INTERNAL_TOPICS = (
     InternalTopic(
-        "groups",
-        "__consumer_offsets",
-        "offsets.topic.replication.factor",
-        "min.insync.replicas",
-        "`gnomon join` and `gnomon labels consume` get no partitions",
+        check="groups",
+        name="__consumer_offsets",
+        factor="offsets.topic.replication.factor",
+        least="min.insync.replicas",
+        effect="`gnomon join` and `gnomon labels consume` get no partitions",
     ),
     InternalTopic(
-        "transactions",
-        "__transaction_state",
-        "transaction.state.log.replication.factor",
-        "transaction.state.log.min.isr",
-        "`gnomon score` cannot begin a transaction",
+        check="transactions",
+        name="__transaction_state",
+        factor="transaction.state.log.replication.factor",
+        least="transaction.state.log.min.isr",
+        effect="`gnomon score` cannot begin a transaction",
     ),
 )
 
