@@ -25,7 +25,7 @@ from tests.support.servers.process import Gnomon
 from tests.support.servers.secured import Secured, open_secured
 from tests.support.servers.shared import Servers, ServerUnavailableError
 from tests.support.servers.stock import Stock, open_stock
-from tests.support.servers.tools import missing
+from tests.support.servers.tools import missing, no_kafka
 
 # The duration of an example depends on the load of a shared machine, not on the code.
 hypothesis_settings.register_profile(
@@ -130,9 +130,7 @@ def kafka_bootstrap(servers: Servers) -> str:
     try:
         return servers.address("kafka")
     except ServerUnavailableError as reason:
-        if os.environ.get("GNOMON_REQUIRE_KAFKA"):
-            pytest.fail(f"{reason} (and GNOMON_REQUIRE_KAFKA is set)", pytrace=False)
-        pytest.skip(str(reason))
+        no_kafka(reason)
 
 
 @pytest.fixture
@@ -180,9 +178,7 @@ def secured(servers: Servers) -> Secured:
     try:
         return open_secured(servers.address("secured"))
     except ServerUnavailableError as reason:
-        if os.environ.get("GNOMON_REQUIRE_KAFKA"):
-            pytest.fail(f"{reason} (and GNOMON_REQUIRE_KAFKA is set)", pytrace=False)
-        pytest.skip(str(reason))
+        no_kafka(reason)
 
 
 @pytest.fixture

@@ -81,11 +81,11 @@ def grant(cluster: Secured, users: dict[str, str], rules: Sequence[Rule]) -> Non
             None,  # type: ignore[arg-type]  # of any name; the package's types do not allow it
             ResourcePatternType.ANY,
             f"User:{user}",
-            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]  # the same: from any host
             AclOperation.ANY,
             AclPermissionType.ANY,
         )
         wanted = {binding for binding in bindings if binding.principal == f"User:{user}"}
         while not wanted.issubset(admin.describe_acls(of_user).result()):
             assert time.monotonic() < deadline, f"the rights of {user} are not applied"
-            time.sleep(0.05)
+            time.sleep(0.05)  # a broker does not report when it applies them

@@ -183,7 +183,7 @@ def _internal_topics(settings: Settings, metadata: ClusterMetadata, broker: Conf
                 yield from missing_internal_topic(internal, len(metadata.brokers), broker)
             continue
         try:
-            least = int(_configs(settings, [topic])[topic]["min.insync.replicas"])
+            least = int(_configs(settings, [topic])[topic].get("min.insync.replicas") or 1)
         except KafkaException:
             continue
         yield from internal_replicas(internal, metadata, least)
@@ -194,7 +194,7 @@ def missing_internal_topic(internal: InternalTopic, brokers: int, broker: Config
 
     Kafka's own defaults need three brokers. Where there are fewer, clients wait and are not told why.
     """
-    factor, least = int(broker.get(internal.factor, 1)), int(broker.get(internal.least, 1))
+    factor, least = int(broker.get(internal.factor) or 1), int(broker.get(internal.least) or 1)
     if brokers < factor:
         text = f"{internal.name} needs {factor} brokers, and there are {brokers}: {internal.effect}"
         lower = f" and {internal.least}={brokers}" if least > brokers else ""

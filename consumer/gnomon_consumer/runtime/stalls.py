@@ -9,7 +9,7 @@ STANDBY = (
     "each partition belongs to one member of the group; with as many other members as partitions, this one stands by."
     " If it has no other members, `gnomon doctor` checks what brokers need for groups"
 )
-NEWER_PROTOCOL = "brokers before Kafka 4.0, and those without its group protocol, never answer group.protocol=consumer"
+NEWER_PROTOCOL = "brokers before Kafka 4.0 never answer group.protocol=consumer"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from tests.support.pipeline import LiveService, Pipeline, captured, check_ledger
 from tests.support.servers.kafka import wait_until_ready
 from tests.support.servers.process import Gnomon
 from tests.support.servers.shared import ServerUnavailableError
+from tests.support.servers.tools import no_kafka
 from tests.support.tap import make_tap
 
 
@@ -25,7 +26,7 @@ def test_the_broker_away_and_back(
     try:
         broker = Broker(small_disk)
     except ServerUnavailableError as reason:
-        pytest.skip(str(reason))
+        no_kafka(reason)
     try:
         bootstrap = f"127.0.0.1:{broker.port}"
         wait_until_ready(bootstrap)

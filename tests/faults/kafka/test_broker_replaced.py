@@ -13,6 +13,7 @@ from tests.support.pipeline import Pipeline
 from tests.support.servers.kafka import wait_until_ready
 from tests.support.servers.process import Gnomon
 from tests.support.servers.shared import ServerUnavailableError
+from tests.support.servers.tools import no_kafka
 from tests.support.tap import GOOD, make_tap
 
 
@@ -22,7 +23,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     try:
         own = Broker(tmp_path)
     except ServerUnavailableError as reason:
-        pytest.skip(str(reason))
+        no_kafka(reason)
     wait_until_ready(f"127.0.0.1:{own.port}")
     yield own
     own.kill()

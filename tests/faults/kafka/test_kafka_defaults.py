@@ -8,6 +8,7 @@ from tests.support.live_stream import Stream, sum_model
 from tests.support.servers.kafka_node import KafkaNode, free_port, single_node
 from tests.support.servers.process import Gnomon
 from tests.support.servers.shared import ServerUnavailableError
+from tests.support.servers.tools import no_kafka
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         node = KafkaNode(tmp_path_factory.mktemp("bare"), "node", single_node(port))
     except ServerUnavailableError as reason:
-        pytest.skip(str(reason))
+        no_kafka(reason)
     try:
         node.wait_until_started()
         yield f"127.0.0.1:{port}"

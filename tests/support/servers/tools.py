@@ -18,3 +18,10 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("GNOMON_REQUIRE_TOOLS"):
         pytest.fail(f"{reason}, and GNOMON_REQUIRE_TOOLS is set", pytrace=False)
     pytest.skip(reason)
+
+
+def no_kafka(reason: object) -> NoReturn:
+    """Skip the test with the reason, or fail it under GNOMON_REQUIRE_KAFKA."""
+    if os.environ.get("GNOMON_REQUIRE_KAFKA"):
+        pytest.fail(f"{reason} (and GNOMON_REQUIRE_KAFKA is set)", pytrace=False)
+    pytest.skip(str(reason))

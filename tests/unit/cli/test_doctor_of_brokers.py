@@ -41,6 +41,7 @@ def test_a_topic_that_cannot_be_made(
 
 def test_a_broker_that_does_not_tell_its_settings_is_not_accused() -> None:
     assert list(missing_internal_topic(GROUPS, 1, {})) == []
+    assert list(missing_internal_topic(GROUPS, 1, {GROUPS.factor: None, GROUPS.least: None})) == []
 
 
 def test_partitions_with_too_few_replicas_in_sync() -> None:
