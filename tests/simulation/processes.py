@@ -209,7 +209,7 @@ def simulated(fleet: Fleet) -> Iterator[None]:
         (sizes, "largest_message", lambda *_: sizes.DEFAULT_BYTES),
         (topics, "create", grow),
         (topics, "is_compacted", lambda *_: False),
-        (connections, "connect", connect),
+        (connections, "connect_service", connect),
         (sink, "copying", fake_database.copying),
         (sink, "give_room", lambda _: None),
         (join_service, "declare", lambda *_: None),

@@ -29,7 +29,18 @@ def shipped(*arguments: str) -> ForkServerProcess:
 
 def killed_at(settings: Mapping[str, Any], point: str, turn: int) -> ForkServerProcess:
     """Start a joiner that kills itself with SIGKILL when it reaches `point` for the `turn`-th time."""
-    return _start(_join_until, dict(settings), point, turn)
+    return _start(_join_until, dict(settings), point, turn, signal.SIGKILL)
+
+
+def stopped_at(settings: Mapping[str, Any], point: str) -> ForkServerProcess:
+    """Return a joiner that has stopped itself with SIGSTOP when it first reached `point`."""
+    process = _start(_join_until, dict(settings), point, 1, signal.SIGSTOP)
+    deadline = time.monotonic() + 60
+    while _status(process, "State") != "T":
+        assert process.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # the kernel tells only the parent, which is the fork server
+    return process
 
 
 def replay_killed_at(url: str, point: str, shadow: Mapping[str, Any], value: bytes) -> ForkServerProcess:
@@ -60,9 +71,12 @@ def running(*arguments: str) -> Iterator[ForkServerProcess]:
 
 
 def _catches_sigterm(process: ForkServerProcess) -> bool:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+    return bool(int(_status(process, "SigCgt"), 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def _status(process: ForkServerProcess, name: str) -> str:
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
 
 
 def _start(target: Any, *arguments: Any) -> ForkServerProcess:
@@ -83,10 +97,10 @@ def _command(arguments: list[str]) -> None:
     main(arguments)
 
 
-def _join_until(overrides: dict[str, Any], point: str, turn: int) -> None:
+def _join_until(overrides: dict[str, Any], point: str, turn: int, signum: signal.Signals) -> None:
     from gnomon_consumer.joiner.service import Joiner
 
-    at = _killer(point, turn)
+    at = _killer(point, turn, signum)
     Joiner(load_settings(overrides), "challenger", threading.Event(), drain=True, on_checkpoint=at).run()
 
 
@@ -98,15 +112,15 @@ def _replay_until(url: str, point: str, shadow: dict[str, Any], value: bytes) ->
     LetterSink(psycopg.connect(url), "s", "challenger", _killer(point, 1)).replay(shadow, 0, "", value, READER)
 
 
-def _killer(point: str, turn: int) -> Callable[[str], None]:
-    """Return a function that kills this process when it reaches `point` for the `turn`-th time."""
+def _killer(point: str, turn: int, signum: signal.Signals = signal.SIGKILL) -> Callable[[str], None]:
+    """Return a function that sends itself a signal when it reaches `point` for the `turn`-th time."""
     seen = 0
 
     def at(place: str) -> None:
         nonlocal seen
         seen += place == point
-        if seen == turn:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if seen == turn and place == point:
+            os.kill(os.getpid(), signum)
 
     return at
 

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL: sessions that depend on no setting of server, role or pooler, and Alembic's engine."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Connection: TypeAlias = psycopg.Connection[Any]
 SQL = queries_of(__package__)
 C = TypeVar("C", bound="psycopg.Connection[Any]")
-__all__ = ["Access", "Connection", "Session", "connect", "engine_for", "explain"]
+__all__ = ["Access", "Connection", "Session", "connect", "connect_service", "engine_for", "explain"]
 
 # These hold in every transaction, whatever role, database or server set. They are set inside the transaction, because a
 # pooler in transaction mode gives each transaction another server session and would pass a session's settings to other
@@ -59,6 +59,8 @@ def _set_locally(settings: Mapping[str, str]) -> sql.Composed:
     return sql.SQL("select {}").format(sql.SQL(", ").join(calls))
 
 
+HELD_MS = 30_000
+"""How long a service holds its locks while its process is stopped, and how long it waits for those of others."""
 OLDEST_SERVER = 130_000
 """As libpq counts: 13.0. The functions of the reports cannot be created in PostgreSQL 12."""
 _INTERVAL = re.compile(
@@ -151,6 +153,23 @@ def connect(
     Raises ConfigurationError if the server refuses or its tables have another version, DependencyUnreachableError if no
     server answers.
     """
+    return _checked(_session(url, application, access), lambda _: settings or {})
+
+
+def connect_service(url: str, application: str) -> Session:
+    """Return a session of a long-running service, whose successor must not wait forever for its locks; raise likewise.
+
+    The server ends the session if it is idle in a transaction for HELD_MS, and a wait for a lock fails after as long.
+    Shorter limits of role, database or server stay.
+    """
+    return _checked(_session(url, application, Access.WRITE), _time_limits)
+
+
+def _time_limits(session: Session) -> dict[str, str]:
+    return {name: str(min(own or HELD_MS, HELD_MS)) for name, own in session.execute(SQL["time_limits"])}
+
+
+def _session(url: str, application: str, access: Access) -> Session:
     session = _open(Session, url, application, access)
     session.autocommit = True
     session.cursor_factory = SessionCursor
@@ -159,9 +178,17 @@ def connect(
     session.isolation_level = IsolationLevel.READ_COMMITTED
     session.access = access
     session.where = parse_database_url(url).shown
-    session.settings = _set_locally({**SETTINGS, **(settings or {})})
+    return session
+
+
+def _checked(session: Session, further: Callable[[Session], Mapping[str, str]]) -> Session:
+    """Add the settings that `further` returns, and check the tables' version; close the session if that fails."""
     try:
+        session.settings = _set_locally({**SETTINGS, **further(session)})
         _check_revision(session)
+    except psycopg.Error as error:
+        session.close()
+        raise explain(error) or error from error
     except BaseException:
         session.close()
         raise
@@ -170,10 +197,7 @@ def connect(
 
 def _check_revision(session: Session) -> None:
     """Raise ConfigurationError if tables and views do not have this program's revision."""
-    try:
-        row = session.execute(SQL["revision"]).fetchone()
-    except psycopg.Error as error:
-        raise explain(error) or error from error
+    row = session.execute(SQL["revision"]).fetchone()
     stands, needed = row[0] if row else "nothing", newest_revision()
     if stands < needed or row is None:
         raise ConfigurationError(

@@ -1,6 +1,10 @@
 -- name: revision
 select revision from report_v1.version
 
+-- name: time_limits
+-- In milliseconds, 0 for none.
+select name, setting::integer from pg_settings where name in ('idle_in_transaction_session_timeout', 'lock_timeout')
+
 -- Maintenance of the data: future and expired partitions, and the erasure of one request.
 
 -- name: stream_id

@@ -154,7 +154,7 @@ class Joiner:
 
     def _open_sink(self) -> Sink:
         """Connect to the database, and register this stream and this deployment."""
-        connection = connections.connect(self._url, f"gnomon join {self._deployment}")
+        connection = connections.connect_service(self._url, f"gnomon join {self._deployment}")
         limits = self._settings.join
         try:
             sink = Sink(connection, self._topics.stream, self._deployment, self._on_checkpoint)

@@ -120,7 +120,7 @@ class LabelConsumer:
 
     def _open_store(self) -> LabelStore:
         """Connect to the database, and register this stream."""
-        connection = connections.connect(self._url, "gnomon labels")
+        connection = connections.connect_service(self._url, "gnomon labels")
         try:
             store = LabelStore(connection, self._topics.stream)
             declare(connection, self._topics.stream, self._settings.stream_settings)

@@ -15,7 +15,7 @@ from tests.support.logs import Logs, make_logs
 from tests.support.servers.stock import OWNER, Stock
 
 from gnomon_consumer.database import connections
-from gnomon_consumer.database.connections import connect, engine_for
+from gnomon_consumer.database.connections import connect, connect_service, engine_for
 from gnomon_migrations import runner
 from gnomon_schemas.errors import ConfigurationError
 
@@ -164,6 +164,19 @@ def test_hostile_settings_change_no_row(stock: Stock, logs: Logs, ordinary: dict
             assert not different, {name: (found[name], ordinary[name]) for name in different}
 
     compare()
+
+
+@pytest.mark.parametrize(("own", "limit"), [("0", "30s"), ("1h", "30s"), ("20s", "20s")])
+def test_a_service_limits_its_locks_and_keeps_shorter_limits(stock: Stock, own: str, limit: str) -> None:
+    with stock.database("settings_limits") as url:
+        runner.upgrade(engine_for(url))
+        names = ("lock_timeout", "idle_in_transaction_session_timeout")
+        for name in names:
+            stock.execute(f"alter database settings_limits set {name} = '{own}'")
+        with connect_service(url, "test") as session, session.transaction():
+            asked = session.execute("select current_setting(%s), current_setting(%s)", names)
+            assert asked.fetchone() == (limit, limit)
+            assert session.execute("show timezone").fetchone() == ("UTC",)
 
 
 def test_a_database_in_another_encoding_is_refused_in_one_line(stock: Stock) -> None:
