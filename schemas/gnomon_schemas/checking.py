@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gnomon_schemas.errors import SchemaError
 
 Json = Any
 """A schema as returned by `json.loads`; Avro's schema language is too dynamic for a narrower type."""
 MAX_DEPTH = 12
+MAX_TYPES = 50_000
+"""With each reference replaced by its type: a megabyte of plain fields has fewer, thirty records that each hold the one
+before twice have a billion."""
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
 AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RANGES = {"int": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
@@ -36,25 +39,33 @@ def check(schema: Json) -> None:
     """Raise SchemaError unless this is a record that both codecs support.
 
     Refused: `bytes` and `fixed` (the columnar decoder has neither), recursion (fastavro crashes on deep recursion), a
-    depth over MAX_DEPTH, invalid or repeated names, unions and defaults that Avro does not allow.
+    depth over MAX_DEPTH or more than MAX_TYPES types, references followed, invalid or repeated names, unions and defaults that Avro does not allow.
     """
     if not isinstance(schema, Mapping) or schema.get("type") != "record" or not schema.get("name"):
         raise SchemaError("the schema is not a named Avro record")
     _Checker().check(schema, namespace="", depth=0)
 
 
+class _Size(NamedTuple):
+    """What a reference to a type adds: the types in it, and the levels below it."""
+
+    types: int
+    depth: int
+
+
 class _Checker:
     """One walk over a schema. `_open` holds the enclosing records: meeting one of them again is recursion."""
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
+        self._known: dict[str, _Size] = {}
         self._open: set[str] = set()
+        self._types = 0
+        self._deepest = 0
 
     def check(self, schema: Json, namespace: str, depth: int) -> None:
-        if depth > MAX_DEPTH:
-            raise SchemaError(f"the schema is nested deeper than {MAX_DEPTH}")
+        self._grow(1, depth)
         if isinstance(schema, str):
-            self._check_name(schema, namespace)
+            self._check_name(schema, namespace, depth)
         elif isinstance(schema, list):
             self._check_union(schema, namespace, depth)
         elif not isinstance(schema, Mapping):
@@ -69,9 +80,20 @@ class _Checker:
         else:
             self.check(kind, namespace, depth + 1)
 
-    def _check_name(self, name: str, namespace: str) -> None:
+    def _grow(self, types: int, depth: int) -> None:
+        self._types += types
+        self._deepest = max(self._deepest, depth)
+        if self._deepest > MAX_DEPTH:
+            raise SchemaError(f"the schema is nested deeper than {MAX_DEPTH}")
+        if self._types > MAX_TYPES:
+            raise SchemaError(f"the schema has more than {MAX_TYPES} types")
+
+    def _check_name(self, name: str, namespace: str, depth: int) -> None:
         qualified = name if "." in name or not namespace else f"{namespace}.{name}"
-        if name in PRIMITIVES or not self._known.isdisjoint((name, qualified)):
+        if name in PRIMITIVES:
+            return
+        if size := self._known.get(qualified) or self._known.get(name):
+            self._grow(size.types, depth + size.depth)
             return
         if not self._open.isdisjoint((name, qualified)):
             raise SchemaError(f"the schema is recursive at {name!r}")
@@ -91,13 +113,15 @@ class _Checker:
         name = checked_name(schema, namespace)
         if name in self._known or name in self._open:
             raise SchemaError(f"the schema defines {name!r} twice")
+        types, around, self._deepest = self._types, self._deepest, depth
         if kind == "record":
             self._open.add(name)
             self._check_fields(schema, name, depth)
             self._open.discard(name)
         else:
             _check_symbols(schema, name)
-        self._known.add(name)
+        self._known[name] = _Size(self._types - types, self._deepest - depth)
+        self._deepest = max(self._deepest, around)
 
     def _check_fields(self, schema: Mapping[str, Json], name: str, depth: int) -> None:
         fields = schema.get("fields")

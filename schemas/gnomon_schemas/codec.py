@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import fastavro
+import fastavro.schema
 
 from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.framing import Fingerprint, SchemaKey, unframe
@@ -33,10 +34,11 @@ class Codec:
         self.schema = schema
         self.key = key or schema.fingerprint
         self._header = self.key.header
-        self._plain: Json = without_logical_types(schema.json)
-        self._parsed = fastavro.parse_schema(self._plain)
-        self._int_ranges = int_ranges(self._plain)
-        self._always_walk = hides_ints(self._plain)
+        plain = without_logical_types(schema.json)
+        self._parsed = fastavro.parse_schema(plain)
+        self._expanded: Json = fastavro.schema.expand_schema(plain)  # each reference replaced by the type
+        self._int_ranges = int_ranges(self._expanded)
+        self._always_walk = hides_ints(self._expanded)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         """Return the framed message; raise ValueError, TypeError or KeyError if the record does not fit."""
@@ -73,7 +75,7 @@ class Codec:
         except (ValueError, TypeError, OverflowError):
             same = False
         if not same or self._always_walk:
-            measure(self._plain, message, body_start)
+            measure(self._expanded, message, body_start)
         for in_range in self._int_ranges:
             in_range(record)
 

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gnomon_schemas.checking import full_name
 from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.schema import Json
 
 _INT_MIN, _INT_MAX = -(2**31), 2**31 - 1
 _LONG_MIN, _LONG_MAX = -(2**63), 2**63 - 1
-_PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string", "bytes"})
 
 
 def measure(schema: Json, message: bytes, start: int) -> None:
-    """Raise DecodeError unless `message[start:]` is exactly one value of `schema`."""
-    end = _Walk(message, start).value(schema, "")
+    """Raise DecodeError unless `message[start:]` is exactly one value of `schema`, in which no name refers to a type.
+
+    A reference cannot be looked up on the way: the type may be defined in a branch that this value does not take.
+    """
+    end = _Walk(message, start).value(schema)
     if end != len(message):
         raise DecodeError("trailing_bytes", f"{len(message) - end} bytes after the record")
 
@@ -25,20 +26,17 @@ class _Walk:
     def __init__(self, message: bytes, start: int) -> None:
         self._message = message
         self._at = start
-        self._named: dict[str, Json] = {}
 
-    def value(self, schema: Json, namespace: str) -> int:
+    def value(self, schema: Json) -> int:
         if isinstance(schema, list):
-            self.value(schema[self._index(len(schema), "union branch")], namespace)
+            self.value(schema[self._index(len(schema), "union branch")])
         elif isinstance(schema, str):
-            self._primitive_or_named(schema, namespace)
+            self._primitive(schema)
         else:
-            self._complex(schema, namespace)
+            self._complex(schema)
         return self._at
 
-    def _primitive_or_named(self, name: str, namespace: str) -> None:
-        if name == "null":
-            return
+    def _primitive(self, name: str) -> None:
         if name == "boolean":
             if self._take(1) not in (b"\x00", b"\x01"):
                 raise DecodeError("invalid", "a boolean is neither 0 nor 1")
@@ -58,29 +56,24 @@ class _Walk:
                 self._take(self._long()).decode()
             except UnicodeDecodeError as error:
                 raise DecodeError("invalid", f"a string is not valid UTF-8: {error}") from error
-        else:
-            qualified = name if "." in name or not namespace else f"{namespace}.{name}"
-            self.value(self._named.get(qualified, self._named.get(name)), namespace)
+        elif name != "null":
+            raise ValueError(f"{name!r} refers to a type")
 
-    def _complex(self, schema: Mapping[str, Json], namespace: str) -> None:
+    def _complex(self, schema: Mapping[str, Json]) -> None:
         kind = schema["type"]
         if kind == "record":
-            name = full_name(schema, namespace)
-            self._named[name] = schema
             for field in schema["fields"]:
-                self.value(field["type"], name.rpartition(".")[0])
+                self.value(field["type"])
         elif kind == "enum":
-            self._named[full_name(schema, namespace)] = schema
             self._index(len(schema["symbols"]), "enum symbol")
         elif kind == "fixed":
-            self._named[full_name(schema, namespace)] = schema
             self._take(schema["size"])
         elif kind in ("array", "map"):
-            self._blocks(schema["items"] if kind == "array" else schema["values"], namespace, keyed=kind == "map")
+            self._blocks(schema["items"] if kind == "array" else schema["values"], keyed=kind == "map")
         else:
-            self.value(kind, namespace)
+            self.value(kind)
 
-    def _blocks(self, items: Json, namespace: str, *, keyed: bool) -> None:
+    def _blocks(self, items: Json, *, keyed: bool) -> None:
         while count := self._long():
             end = None
             if count < 0:
@@ -90,8 +83,8 @@ class _Walk:
                 raise DecodeError("truncated", f"a block of {count} items in a shorter message")
             for _ in range(count):
                 if keyed:
-                    self._primitive_or_named("string", namespace)
-                self.value(items, namespace)
+                    self._primitive("string")
+                self.value(items)
             if end is not None and self._at != end:
                 raise DecodeError("invalid", "a block's size does not fit its items")
 
@@ -128,9 +121,9 @@ Guard = Callable[[Mapping[str, Any]], None]
 def int_ranges(schema: Json) -> tuple[Guard, ...]:
     """Return checks that raise DecodeError if an `int` field of the record, or of a nested record, exceeds 32 bits.
 
-    They cover arrays of ints and unions with null; for all other types see `hides_ints`.
+    They cover arrays of ints and unions with null; for all other types see `hides_ints`. No name refers to a type.
     """
-    return tuple(_guards(schema, schema, ()))
+    return tuple(_guards(schema, ()))
 
 
 def several(union: Sequence[Json]) -> bool:
@@ -141,7 +134,7 @@ def several(union: Sequence[Json]) -> bool:
 def hides_ints(schema: Json, inside: bool = False) -> bool:
     """Return whether only a walk can check some ints: in maps, in items of arrays, in unions of several types."""
     if isinstance(schema, str):
-        return (inside and schema == "int") or schema not in _PRIMITIVES  # a name may refer to a type of any kind
+        return inside and schema == "int"
     if isinstance(schema, list):
         return any(hides_ints(branch, inside or several(schema)) for branch in schema)
     kind = schema["type"]
@@ -168,7 +161,7 @@ def has_several(schema: Json) -> bool:
     return has_several(schema[part])
 
 
-def _guards(schema: Json, root: Json, path: tuple[str, ...]) -> list[Guard]:
+def _guards(schema: Json, path: tuple[str, ...]) -> list[Guard]:
     found: list[Guard] = []
     for field in schema["fields"]:
         kind = field["type"]
@@ -178,7 +171,7 @@ def _guards(schema: Json, root: Json, path: tuple[str, ...]) -> list[Guard]:
         here = (*path, field["name"])
         for branch in branches:
             if isinstance(branch, Mapping) and branch["type"] == "record":
-                found += _guards(branch, root, here)
+                found += _guards(branch, here)
             elif branch == "int" or (isinstance(branch, Mapping) and branch.get("items") == "int"):
                 found.append(_guard(here))
     return found

@@ -241,6 +241,25 @@ def test_recursive_deep_and_oversized_schemas_are_refused() -> None:
         Schema.parse("[" * 100_000)
 
 
+def chained(records: int, references: int) -> Any:
+    """A schema in which each record refers to the one before, `references` times."""
+    fields = [{"name": "f0", "type": {"type": "record", "name": "R0", "fields": [{"name": "x", "type": "int"}]}}]
+    for at in range(1, records):
+        parts = [{"name": f"p{n}", "type": f"R{at - 1}"} for n in range(references)]
+        fields.append({"name": f"f{at}", "type": {"type": "record", "name": f"R{at}", "fields": parts}})
+    return {"type": "record", "name": "Chained", "fields": fields}
+
+
+def test_references_count_as_the_types_that_they_stand_for() -> None:
+    assert checked(chained(8, 2)).name == "Chained"
+    with pytest.raises(SchemaError, match="field 'f11': field 'p0': the schema is nested deeper than 12"):
+        checked(chained(500, 1))
+    with pytest.raises(SchemaError, match="more than 50000 types"):
+        checked(chained(10, 4))
+    wide = {"type": "record", "name": "Wide", "fields": [{"name": f"f{at}", "type": "double"} for at in range(30_000)]}
+    assert checked(wide).name == "Wide"
+
+
 def test_stores_are_asked_in_turn() -> None:
     store = ChainedSchemas(packaged_schemas(), MemorySchemas([FLIGHT.live]))
     assert store.find(FLIGHT.live.fingerprint) == FLIGHT.live
