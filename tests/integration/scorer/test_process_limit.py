@@ -10,6 +10,8 @@ import pytest
 from tests.support import ordinary_user
 from tests.support.servers.shared import ROOT
 
+from gnomon_consumer.scorer.worker import process_limit
+
 NEIGHBOUR = """
 import threading
 until = threading.Event()
@@ -17,6 +19,15 @@ for _ in range(200):
     threading.Thread(target=until.wait, daemon=True).start()
 print("ready", flush=True)
 input()
+"""
+
+FORK = """
+import os, sys
+while True:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
 """
 
 SCORE = """
@@ -111,3 +122,12 @@ def test_a_worker_is_held_to_its_own_limit_and_told_which(folder: Path, count: i
         pytest.skip("these tests do not run as root")
     found = run(folder, 20, count, root=root)
     assert "a worker may have 20 processes and threads (setting score.processes)" in found.stdout.splitlines()[-1]
+
+
+def test_processes_may_end_while_they_are_counted() -> None:
+    with subprocess.Popen([sys.executable, "-c", FORK]) as forking:
+        try:
+            for _ in range(3000):
+                assert forking.pid in list(process_limit.descendants(os.getpid()))
+        finally:
+            forking.kill()
