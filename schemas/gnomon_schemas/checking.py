@@ -39,7 +39,8 @@ def check(schema: Json) -> None:
     """Raise SchemaError unless this is a record that both codecs support.
 
     Refused: `bytes` and `fixed` (the columnar decoder has neither), recursion (fastavro crashes on deep recursion), a
-    depth over MAX_DEPTH or more than MAX_TYPES types, references followed, invalid or repeated names, unions and defaults that Avro does not allow.
+    depth over MAX_DEPTH or more than MAX_TYPES types with references followed, invalid or repeated names, unions and
+    defaults that Avro does not allow.
     """
     if not isinstance(schema, Mapping) or schema.get("type") != "record" or not schema.get("name"):
         raise SchemaError("the schema is not a named Avro record")

@@ -46,7 +46,20 @@ def test_an_interrupted_run_leaves_nothing(signum: signal.Signals, tmp_path: Pat
     said = tmp_path / "said"
     with said.open("w") as output:
         run = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-q", str(tmp_path)],
+            # With a folder of its own it does not remove those of earlier runs at its end, which can take minutes.
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-p",
+                "no:cacheprovider",
+                "--rootdir",
+                str(tmp_path),
+                "--basetemp",
+                str(tmp_path / "inner"),
+                "-q",
+                str(tmp_path),
+            ],
             cwd=tmp_path,
             # The options of the outer run must not apply to the inner run.
             env={**os.environ, "PYTHONPATH": str(ROOT), "GNOMON_TEST_RUN_MARKER": marker, "PYTEST_ADDOPTS": ""},

@@ -5,6 +5,7 @@ one line on standard error, never a traceback.
 """
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -118,16 +119,19 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+_OPTION = re.compile(r"-X|--[a-z0-9-]+")
+
+
 def _check_text(arguments: Sequence[str]) -> None:
     """Raise ConfigurationError for bytes that are not UTF-8; names the option, because the value may be a secret."""
-    before = ""
+    before = ""  # an option with its value in the next argument, unless it is a switch
     for number, argument in enumerate(arguments, start=1):
         try:
             argument.encode()
         except UnicodeEncodeError:
-            option, equals, _ = argument.partition("=")
-            name = option if equals and option.startswith("--") else before
-            where = f"the value of {name}" if name.startswith("-") and name.isascii() else f"argument {number}"
+            name = "-X" if argument.startswith("-X") else argument.partition("=")[0]
+            option = next(filter(_OPTION.fullmatch, (name, before)), None)
+            where = f"argument {number}" if option is None else f"the value of {option}"
             raise ConfigurationError(f"{where} is not UTF-8 text; names of files must be UTF-8, too") from None
         before = argument
 

@@ -2,8 +2,8 @@
 select revision from report_v1.version
 
 -- name: time_limits
--- In milliseconds, 0 for none.
-select name, setting::integer from pg_settings where name in ('idle_in_transaction_session_timeout', 'lock_timeout')
+-- In milliseconds, 0 for none. Behind a pooler `setting` may be of another user's SET.
+select name, reset_val::integer from pg_settings where name in ('idle_in_transaction_session_timeout', 'lock_timeout')
 
 -- Maintenance of the data: future and expired partitions, and the erasure of one request.
 

@@ -92,6 +92,9 @@ def examine_topics(settings: Settings, metadata: ClusterMetadata) -> Iterator[Fi
                 f"run `gnomon topics create --partitions {partitions} --deployment"
                 f" {wanted.name.removeprefix(shadow_prefix)}`",
             )
+        elif without := sum(partition.leader < 0 for partition in topic.partitions.values()):
+            text = f"{without} of {len(topic.partitions)} partitions of {wanted.name} have no leader: nobody reads or"
+            yield Finding("topics", "failed", f"{text} writes them", "start the brokers that hold them")
         else:
             yield Finding("topics", "ok", f"{wanted.name}, {len(topic.partitions)} partitions")
     if not clients.is_mock(metadata):
@@ -107,7 +110,9 @@ def examine_topics(settings: Settings, metadata: ClusterMetadata) -> Iterator[Fi
         yield from _topic_settings(names, there, {item.name: found[ResourceType.TOPIC, item.name] for item in there})
         for broker in metadata.brokers:
             yield from _transactions(str(broker), found[ResourceType.BROKER, str(broker)])
-        yield from _internal_topics(settings, metadata, found[ResourceType.BROKER, str(next(iter(metadata.brokers)))])
+        if metadata.brokers:
+            any_broker = found[ResourceType.BROKER, str(min(metadata.brokers))]
+            yield from _internal_topics(settings, metadata, any_broker)
 
 
 def _configs(settings: Settings, resources: list[tuple[ResourceType, str]]) -> dict[tuple[ResourceType, str], Config]:
@@ -118,6 +123,9 @@ def _configs(settings: Settings, resources: list[tuple[ResourceType, str]]) -> d
         (future,) = asked.values()
         found[kind, name] = {key: entry.value for key, entry in future.result().items()}
     return found
+
+
+_CHECKED = ("cleanup.policy", "max.message.bytes", "retention.ms")
 
 
 def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str, Config]) -> Iterator[Finding]:
@@ -131,7 +139,12 @@ def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str,
         remedy = f"set it: kafka-configs --alter --topic {topic} --add-config {setting}"
         return Finding("topics", "failed", f"{topic} has {is_}", remedy)
 
+    told = [item for item in planned if all(found[item.name].get(name) is not None for name in _CHECKED)]
     for item in planned:
+        if item not in told:
+            text = f"the broker does not tell {', '.join(_CHECKED)} of {item.name}"
+            yield Finding("topics", "note", text, "check them yourself")
+    for item in told:
         has = set(found[item.name]["cleanup.policy"].split(","))
         wanted = set(item.config["cleanup.policy"].split(","))
         if has != wanted:
@@ -142,10 +155,10 @@ def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str,
             yield wrong(
                 item.name, f"max.message.bytes={limit}, too small for Gnomon's records", "max.message.bytes=1048588"
             )
-    if names.live not in found:
+    if names.live not in {item.name for item in told}:
         return
     live = kept(names.live)
-    for item in planned:
+    for item in told:
         own = kept(item.name)
         setting = f"retention.ms={live if live < FOR_EVER else -1}"
         if item.name.startswith(names.shadow("x").removesuffix("x")) and own < live:
@@ -156,7 +169,7 @@ def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str,
 
 
 def _transactions(broker: str, config: Config) -> Iterator[Finding]:
-    longest = int(config.get("transaction.max.timeout.ms", FOR_EVER))
+    longest = int(config.get("transaction.max.timeout.ms") or FOR_EVER)
     if longest < clients.TRANSACTION_TIMEOUT_MS:
         yield Finding(
             "transactions",
@@ -167,8 +180,8 @@ def _transactions(broker: str, config: Config) -> Iterator[Finding]:
         )
         return
     days = {
-        "transactional ids": int(config.get("transactional.id.expiration.ms", 0)) / 86_400_000,
-        "group offsets": int(config.get("offsets.retention.minutes", 0)) / 1440,
+        "transactional ids": int(config.get("transactional.id.expiration.ms") or 0) / 86_400_000,
+        "group offsets": int(config.get("offsets.retention.minutes") or 0) / 1440,
     }
     kept = ", ".join(f"{name} for {value:g} days" for name, value in days.items())
     yield Finding("transactions", "ok", f"broker {broker} keeps {kept}; neither affects where a service resumes")
@@ -192,9 +205,12 @@ def _internal_topics(settings: Settings, metadata: ClusterMetadata, broker: Conf
 def missing_internal_topic(internal: InternalTopic, brokers: int, broker: Config) -> Iterator[Finding]:
     """Check that a topic that does not exist yet can be made; `broker` holds the settings of any broker.
 
-    Kafka's own defaults need three brokers. Where there are fewer, clients wait and are not told why.
+    Kafka's own defaults need three brokers. Where there are fewer, clients wait and are not told why. A factor of -1
+    is the controller's default, which the broker does not know.
     """
     factor, least = int(broker.get(internal.factor) or 1), int(broker.get(internal.least) or 1)
+    if factor < 1:
+        return
     if brokers < factor:
         text = f"{internal.name} needs {factor} brokers, and there are {brokers}: {internal.effect}"
         lower = f" and {internal.least}={brokers}" if least > brokers else ""
@@ -207,10 +223,15 @@ def missing_internal_topic(internal: InternalTopic, brokers: int, broker: Config
 
 
 def internal_replicas(internal: InternalTopic, metadata: ClusterMetadata, least: int) -> Iterator[Finding]:
-    """Check that each partition has at least `least` replicas in sync."""
+    """Check that each partition has a leader, and at least `least` replicas in sync."""
     partitions = metadata.topics[internal.name].partitions
+    # The last replica stays in sync when its broker ends, but then nobody leads the partition.
+    without = sum(partition.leader < 0 for partition in partitions.values())
     few = sum(len(partition.isrs) < least for partition in partitions.values())
-    if few:
+    if without:
+        text = f"{without} of {len(partitions)} partitions of {internal.name} have no leader: {internal.effect}"
+        yield Finding(internal.check, "failed", text, "start the other brokers")
+    elif few:
         text = f"{few} of {len(partitions)} partitions of {internal.name} have fewer than {least} replicas in sync"
         remedy = f"start the other brokers, or lower min.insync.replicas of {internal.name}"
         yield Finding(internal.check, "failed", f"{text}: {internal.effect}", remedy)

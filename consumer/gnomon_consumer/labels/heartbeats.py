@@ -12,6 +12,8 @@ from gnomon_consumer.runtime.outage import Complaints
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import DecodeError
+from gnomon_schemas.records import ProducerReport, from_dict
+from gnomon_schemas.schema import Schema
 
 
 class Heartbeats:
@@ -59,15 +61,22 @@ class Heartbeats:
         if message.value() is None:
             return
         try:
-            name, _, record = self._reader.decode(message.value())
-            uuid.UUID(record["producer_id"])
-        except (DecodeError, ValueError, KeyError) as error:
+            record = _report(*self._reader.decode(message.value()))
+        except (DecodeError, ValueError, TypeError) as error:
             self._log.warning("unreadable heartbeat", offset=message.offset(), reason=str(error))
             return
-        times = (record["started_at"], record["reported_at"])
-        if name == "gnomon.v1.ProducerReport" and all(FIRST_US <= at <= LAST_US for at in times):
-            self.pending.append(record)
+        self.pending.append(record)
 
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()
+
+
+def _report(name: str, _: Schema, record: Record) -> Record:
+    """Return a report that PostgreSQL can store; raise ValueError or TypeError for any other record."""
+    if name != "gnomon.v1.ProducerReport":
+        raise ValueError(f"a {name}")
+    from_dict(ProducerReport, record)
+    if not all(FIRST_US <= record[time] <= LAST_US for time in ("started_at", "reported_at")):
+        raise ValueError("its times are out of range")
+    return record | {"producer_id": str(uuid.UUID(record["producer_id"]))}  # UUID takes more forms than PostgreSQL

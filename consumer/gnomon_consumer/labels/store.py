@@ -273,7 +273,7 @@ class LabelStore:
             moment(report["reported_at"]),
             report["offered"],
             report["delivered"],
-            Jsonb(report["dropped"]),
+            Jsonb({storable(reason): count for reason, count in report["dropped"].items()}),
             report["sampled_out"],
             report["switched_off"],
             report["closed"],

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -143,11 +143,17 @@ def load_settings(overrides: Mapping[str, Any] | None = None, config: str | Path
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
 
+        @model_validator(mode="before")
+        @classmethod
+        def _usable(cls, merged: Any) -> Any:
+            """Refuse before pydantic does: its own messages repeat the text, which may have no bytes."""
+            if wrong := list(_unusable(merged)):
+                raise ConfigurationError("; ".join(wrong))
+            return merged
+
     try:
         loaded = WithFile(**dict(overrides or {}))
         loaded._file = path if path.is_file() else None
-        if wrong := list(_unusable(loaded.model_dump())):
-            raise ConfigurationError("; ".join(wrong))
         return loaded
     except ValidationError as error:
         raise ConfigurationError("; ".join(_describe(dict(item)) for item in error.errors())) from None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from gnomon_consumer.runtime.http import Answering, HttpServer
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError, GnomonError
@@ -49,13 +49,20 @@ class VerdictHandler(Answering):
 
     def do_GET(self) -> None:
         """Answer a request."""
-        target = urlsplit(self.path)
+        target = self._target()
         if target.path == "/healthz":
             self.answer(200, b"ok\n")
         elif target.path == "/verdict":
             self._asked(parse_qs(target.query, keep_blank_values=True))
         else:
             self.answer(404, b"GET /verdict?deployment=NAME, POST /flagger, GET /healthz\n")
+
+    def _target(self) -> SplitResult:
+        """Return the parts of the request's target; a target that is no URL has an empty path."""
+        try:
+            return urlsplit(self.path)
+        except ValueError:
+            return urlsplit("")
 
     def _asked(self, parameters: dict[str, list[str]]) -> None:
         """Answer /verdict; a misspelt parameter must not get the answer of another deployment."""
@@ -67,12 +74,12 @@ class VerdictHandler(Answering):
 
     def do_POST(self) -> None:
         """Answer one of Flagger's webhooks; `metadata.deployment` names the deployment."""
-        if urlsplit(self.path).path != "/flagger":
+        if self._target().path != "/flagger":
             self.answer(404, b"POST /flagger\n")
             return
         try:
             deployment = self._named()
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             self.answer(400, b"the body is not Flagger's JSON\n")
             return
         self._verdict(deployment, flagger=True)
@@ -87,6 +94,7 @@ class VerdictHandler(Answering):
         deployment = (json.loads(self.rfile.read(length) or b"{}").get("metadata") or {}).get("deployment")
         if not isinstance(deployment, str | None):
             raise TypeError("metadata.deployment is not a name")
+        (deployment or "").encode()  # half a surrogate pair is a ValueError
         return deployment
 
     def _verdict(self, deployment: str | None, *, flagger: bool) -> None:

@@ -214,7 +214,7 @@ class FlagFile(Way):
             known = ", ".join(sorted(flags)) or "none"
         except OSError as error:
             raise ConfigurationError(f"flag file {self._path} cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigurationError(
                 f"{self._path} is not a flag file in flagd's format, which is JSON with a table `flags`: {_line(error)}"
             ) from error

@@ -1,5 +1,6 @@
 """The shipped `gnomon join`: every captured offset in one bucket, every sampled one in one pair."""
 
+import threading
 import time
 
 import psycopg
@@ -7,6 +8,11 @@ import pytest
 from tests.support.join_processes import arguments
 from tests.support.logs import make_logs
 from tests.support.servers.process import Gnomon
+
+from gnomon_consumer.joiner.merge.window import JoinedWindow, MergingWindow
+from gnomon_consumer.joiner.postgres.sink import Sink
+from gnomon_consumer.joiner.service import Joiner
+from gnomon_consumer.settings import load_settings
 
 
 def test_a_drain_joins_everything(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:
@@ -31,6 +37,33 @@ def test_a_drain_joins_everything(gnomon: Gnomon, broker: str, stream_name: str,
             1000,
             0,
         )
+
+
+def test_a_backlog_of_tiny_windows_leaves_no_write_waiting(
+    broker: str, stream_name: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two pushes of a write the server waits, and it ends a session that waits for half a minute."""
+    logs = make_logs(broker, stream_name)
+    for _ in range(400):
+        logs.capture(40)
+        logs.score(0.5)
+    finished = [0]  # windows since each push
+    finish, push = MergingWindow.finish, Sink.push
+
+    def counted(window: MergingWindow) -> JoinedWindow:
+        finished[-1] += 1
+        return finish(window)
+
+    def pushed(sink: Sink) -> int:
+        finished.append(0)
+        return push(sink)
+
+    monkeypatch.setattr(MergingWindow, "finish", counted)
+    monkeypatch.setattr(Sink, "push", pushed)
+    settings = {"bootstrap_servers": broker, "stream": stream_name, "database_url": database_url}
+    Joiner(load_settings(settings), "challenger", threading.Event(), drain=True).run()
+    assert sum(finished) == 1600
+    assert max(finished) <= 200
 
 
 def test_metrics_and_probes_answer(gnomon: Gnomon, broker: str, stream_name: str, database_url: str) -> None:

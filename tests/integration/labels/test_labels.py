@@ -1,6 +1,8 @@
 """`gnomon labels`: every version is stored once, from file and topic; cohorts seal by the watermark and stay fixed."""
 
 import json
+import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ import pytest
 from tests.support.command import Command
 from tests.support.join_processes import arguments
 from tests.support.joined_database import drain
-from tests.support.logs import CODECS, PRODUCER, START_US, Logs, label, make_logs
+from tests.support.logs import CODECS, PRODUCER, START_US, Logs, label, make_logs, seal
 
 from gnomon_consumer.labels.store import LabelBatch, LabelStore
+from gnomon_schemas.codec import Codec
 from gnomon_schemas.records import ProducerReport, as_dict
+from gnomon_schemas.schema import checked, record_schema
 
 DAY_US = 86_400_000_000
 START = datetime.fromtimestamp(START_US / 1e6, UTC)
@@ -61,6 +65,36 @@ def test_versions_from_the_topic_are_kept_once(
     assert rows(database_url, "select offered, delivered, dropped, closed from gnomon.producer_reports") == [
         (5, 4, {"queue_full": 1}, True)
     ]
+
+
+def test_heartbeats_that_no_hook_writes_stop_nothing(
+    command: Command, broker: str, stream_name: str, database_url: str
+) -> None:
+    logs = make_logs(broker, stream_name)
+    report = ProducerReport(
+        producer_id=f"urn:uuid:{PRODUCER}", service="s\0", host="h", pid=1, started_at=START_US,
+        reported_at=START_US + 1, offered=5, delivered=4, dropped={"queue\0full": 1}, sampled_out=0, switched_off=0,
+        closed=True,
+    )  # fmt: skip
+    fields = [field for field in record_schema("ProducerReport").json["fields"] if field["name"] != "offered"]
+    without = checked({"type": "record", "name": "ProducerReport", "namespace": "gnomon.v1", "fields": fields})
+    no_uuid, no_time = replace(report, producer_id="7"), replace(report, reported_at=-(2**62))
+    values = [
+        CODECS["SamplingWindow"].encode(seal(0, 0, 4, [], str(uuid.UUID(int=1)))),
+        Codec(without).encode({name: value for name, value in as_dict(report).items() if name != "offered"}),
+        *(CODECS["ProducerReport"].encode(as_dict(one)) for one in (no_uuid, no_time, report)),
+    ]
+    logs.producer.produce(logs.topics.schemas, without.text.encode(), str(without.fingerprint))
+    for value in values:
+        logs.producer.produce(logs.topics.producers, value, b"k")
+    logs.producer.flush(60)
+    options = arguments(broker, stream_name, database_url)
+    del options[4:6]
+    ended = command("labels", "consume", *options, "--drain")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("unreadable heartbeat") == 4
+    found = rows(database_url, "select producer_id::text, service, offered, dropped from gnomon.producer_reports")
+    assert found == [(PRODUCER, "s\ufffd", 5, {"queue\ufffdfull": 1})]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])

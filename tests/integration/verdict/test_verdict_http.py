@@ -99,7 +99,17 @@ def test_what_cannot_be_decided_is_never_a_success(gate: str) -> None:
     assert fetch(f"{gate}/flagger", b"{")[0] == 400
     assert fetch(f"{gate}/flagger", b'{"metadata": {"deployment": ["PROMOTE"]}}')[0] == 400
     assert fetch(f"{gate}/flagger", b'{"metadata": [1]}')[0] == 400
+    assert fetch(f"{gate}/flagger", b'{"metadata": {"deployment": "\\ud800"}}')[0] == 400
+    assert fetch(f"{gate}/flagger", b"[" * 100_000)[0] == 400
     assert fetch(f"{gate}/healthz") == (200, "ok\n")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_target_that_is_no_url_is_not_found(gate: str, method: str) -> None:
+    with closing(HTTPConnection(gate.removeprefix("http://"), timeout=10)) as connection:
+        connection.putrequest(method, "http://[x", skip_host=True)
+        connection.endheaders()
+        assert connection.getresponse().status == 404
 
 
 @pytest.mark.parametrize("length", ["-1", "99999999999", "many"])

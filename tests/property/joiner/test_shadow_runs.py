@@ -14,7 +14,7 @@ from tests.support.logs import CODECS, row, seal, start
 from gnomon_consumer.joiner.merge.identity import JoinProgress, identity_of
 from gnomon_consumer.joiner.merge.merge_join import PairingError
 from gnomon_consumer.joiner.merge.partition import Partition
-from gnomon_consumer.joiner.merge.shadow_records import ShadowRun, read_shadow
+from gnomon_consumer.joiner.merge.shadow_records import NONE, ShadowBatch, ShadowRun, read_shadow
 from gnomon_consumer.joiner.reading.message_batches import by_partition, values_of
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.records import DeploymentStart, from_dict
@@ -23,9 +23,9 @@ from gnomon_schemas.store import packaged_schemas
 READER = ColumnarReader(packaged_schemas())
 
 
-def take(partition: Partition, offsets: list[int], values: list[bytes]) -> int | None:
-    places = np.arange(len(offsets))
-    return partition.shadow(ShadowRun(np.array(offsets, np.int64), places, read_shadow(READER, values)))
+def take(partition: Partition, offsets: list[int], values: list[bytes], others: int = 200) -> list[int | None]:
+    run = ShadowRun(np.array(offsets, np.int64), np.arange(len(offsets)), read_shadow(READER, values))
+    return [partition.shadow(part) for part in run.parts(others)]
 
 
 def messages(logs: Logs) -> list[bytes]:
@@ -54,12 +54,13 @@ def test_any_cut_of_the_log_gives_the_same(logs: Logs, data: st.DataObject) -> N
         (next_shadow,) = [n for n, step in enumerate(logs.shadow) if step.record.get("end_offset") == stands][:1] or [0]
         known = JoinProgress(stands, next_shadow + 1, identity_of(from_dict(DeploymentStart, logs.shadow[0].record)))
     one_by_one, in_batches = Partition(0, known, {}), Partition(0, known, {})
-    single = [take(one_by_one, [at], [value]) for at, value in enumerate(values)]
-    at, cut = 0, []
+    single = [found for at, value in enumerate(values) for found in take(one_by_one, [at], [value])]
+    cut: list[int | None] = []
+    at = 0
     while at < len(values):
         back, size = data.draw(st.integers(0, at)), data.draw(st.integers(1, 12))
         offsets = [*range(back, at), *range(at, min(at + size, len(values)))]
-        cut.append(take(in_batches, offsets, [values[offset] for offset in offsets]))
+        cut += take(in_batches, offsets, [values[offset] for offset in offsets], data.draw(st.integers(1, 4)))
         at += size
     assert outcome(in_batches, cut, logs.live) == outcome(one_by_one, single, logs.live)
 
@@ -73,6 +74,18 @@ def test_a_record_that_cannot_be_read_stops_the_partition_where_it_stands(at: in
     values[at] = values[at][:-1]
     with pytest.raises(PairingError, match=f"shadow partition 0, offset {at}: "):
         take(Partition(0, None, {}), list(range(6)), values)
+
+
+@given(st.lists(st.booleans(), max_size=30), st.integers(1, 5))
+def test_parts_are_the_run_with_few_records_that_are_no_outcomes(outcomes: list[bool], others: int) -> None:
+    row_of = np.where(np.array(outcomes, bool), np.arange(len(outcomes)), -1)
+    run = ShadowRun(np.arange(len(outcomes)) * 3, np.arange(len(outcomes)), ShadowBatch(NONE, row_of, {}))
+    parts = list(run.parts(others))
+    assert [offset for part in parts for offset in part.offsets.tolist()] == run.offsets.tolist()
+    assert [place for part in parts for place in part.places.tolist()] == run.places.tolist()
+    counts = [int((row_of[part.places] < 0).sum()) for part in parts]
+    assert all(count == others for count in counts[:-1])
+    assert all(count <= others for count in counts[-1:])
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=30))

@@ -34,7 +34,7 @@ def test_the_strict_walk_accepts_whatever_fastavro_writes(capture: tuple[Feature
 
 @st.composite
 def referring(draw: st.DrawFn) -> tuple[Json, dict[str, Any]]:
-    """A record whose types are defined where a value may leave them out, and which refers to them later; and a value."""
+    """A record whose types are defined where a value may leave them out and referred to later, and a value of it."""
     plan = {"type": "enum", "name": "Plan", "symbols": ["free", "gold"]}
     visit = {"type": "record", "name": "Visit", "fields": [{"name": "n", "type": "int"}, {"name": "p", "type": plan}]}
     defined: set[str] = set()
@@ -50,14 +50,21 @@ def referring(draw: st.DrawFn) -> tuple[Json, dict[str, Any]]:
         symbols = st.sampled_from(["free", "gold"])
         value = draw(symbols if name == "Plan" else st.fixed_dictionaries({"n": st.integers(-9, 9), "p": symbols}))
         around = draw(st.sampled_from(["alone", "nullable", "last", "several", "array", "map"]))
-        return {
-            "alone": lambda: (kind, value),
-            "nullable": lambda: (["null", kind], draw(st.sampled_from([None, value]))),
-            "last": lambda: ([kind, "null"], draw(st.sampled_from([None, value]))),
-            "several": lambda: (["long", "null", kind], draw(st.sampled_from([7, None, value]))),
-            "array": lambda: ({"type": "array", "items": kind}, [value] * draw(st.integers(0, 2))),
-            "map": lambda: ({"type": "map", "values": kind}, {"k": value} if draw(st.booleans()) else {}),
-        }[around]()
+        kinds: dict[str, Json] = {
+            "alone": kind,
+            "nullable": ["null", kind],
+            "last": [kind, "null"],
+            "several": ["long", "null", kind],
+            "array": {"type": "array", "items": kind},
+            "map": {"type": "map", "values": kind},
+        }
+        values: dict[str, st.SearchStrategy[Any]] = {
+            "alone": st.just(value),
+            "several": st.sampled_from([7, None, value]),
+            "array": st.sampled_from([[], [value], [value, value]]),
+            "map": st.sampled_from([{}, {"k": value}]),
+        }
+        return kinds[around], draw(values.get(around, st.sampled_from([None, value])))
 
     parts = [kind_and_value() for _ in range(draw(st.integers(1, 5)))]
     fields = [{"name": f"f{at}", "type": kind} for at, (kind, _) in enumerate(parts)]

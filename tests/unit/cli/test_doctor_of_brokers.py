@@ -42,11 +42,22 @@ def test_a_topic_that_cannot_be_made(
 def test_a_broker_that_does_not_tell_its_settings_is_not_accused() -> None:
     assert list(missing_internal_topic(GROUPS, 1, {})) == []
     assert list(missing_internal_topic(GROUPS, 1, {GROUPS.factor: None, GROUPS.least: None})) == []
+    assert list(missing_internal_topic(GROUPS, 1, {GROUPS.factor: "-1", GROUPS.least: "2"})) == []
+
+
+def led_by(leader: int, *in_sync: list[int]) -> Any:
+    partitions = {number: SimpleNamespace(leader=leader, isrs=isrs) for number, isrs in enumerate(in_sync)}
+    return SimpleNamespace(topics={GROUPS.name: SimpleNamespace(partitions=partitions)})
+
+
+def test_partitions_without_a_leader() -> None:
+    """The last replica stays in sync when its broker ends."""
+    (found,) = internal_replicas(GROUPS, led_by(-1, [2], [2]), 1)
+    assert found.text.startswith("2 of 2 partitions of __consumer_offsets have no leader: ")
 
 
 def test_partitions_with_too_few_replicas_in_sync() -> None:
-    partitions = {number: SimpleNamespace(isrs=isrs) for number, isrs in enumerate(([1, 2], [1], []))}
-    metadata: Any = SimpleNamespace(topics={GROUPS.name: SimpleNamespace(partitions=partitions)})
+    metadata = led_by(1, [1, 2], [1], [])
     assert list(internal_replicas(GROUPS, metadata, 0)) == []
     (found,) = internal_replicas(GROUPS, metadata, 2)
     assert found.text.startswith("2 of 3 partitions of __consumer_offsets have fewer than 2 replicas in sync: ")

@@ -190,6 +190,10 @@ def test_every_field_is_described_and_every_number_has_limits() -> None:
         ("kafka.properties", {"client.id\0": "x"}, "has a NUL character"),
         ("kafka.properties", {"sasl.password": "canary7\ud800"}, "is not UTF-8 text"),
         ("kafka.properties", {"\ud800": "x"}, "is not UTF-8 text"),
+        ("verdict.metric", "canary7\ud800", "is not UTF-8 text"),
+        ("verdict.time_zone", "canary7\ud800", "is not UTF-8 text"),
+        ("events.secret", "canary7-canary7-canary7\ud800", "is not UTF-8 text"),
+        ("score.model_authorization", "canary7\0", "has a NUL character"),
     ],
 )
 def test_a_text_that_a_server_would_get_cut_or_not_at_all_is_refused(key: str, value: Any, fault: str) -> None:

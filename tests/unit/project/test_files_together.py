@@ -32,7 +32,7 @@ def test_a_file_that_is_one_group_has_one_worker(tmp_path: Path) -> None:
     (tmp_path / "test_free.py").write_text(BODY.format(mark="", wait=WAIT))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-n", "2",
-         "--dist", "loadgroup", str(tmp_path)],
+         "--dist", "loadgroup", "--basetemp", str(tmp_path / "inner"), str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

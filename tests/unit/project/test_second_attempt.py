@@ -23,7 +23,8 @@ def test_it():
 def test_a_second_attempt_ends_at_its_time_out(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(BODY)
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
-    command = [sys.executable, "-m", "pytest", "--reruns", "1", "-p", "no:cacheprovider", str(tmp_path)]
+    options = ["--reruns", "1", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
     ended = subprocess.run(
         command,
         cwd=tmp_path,

@@ -1,6 +1,7 @@
 """The shadow log in batches: outcomes stay columns; only the few other records become Python values."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +46,13 @@ class ShadowRun(NamedTuple):
         reached = np.maximum.accumulate(np.append(offset - 1, self.offsets[:-1]))
         fresh = self.offsets > reached
         return self if fresh.all() else ShadowRun(self.offsets[fresh], self.places[fresh], self.batch)
+
+    def parts(self, others: int) -> Iterator["ShadowRun"]:
+        """Yield the run in parts, each with at most this many records that are no outcomes."""
+        ends = np.flatnonzero(self.batch.row_of[self.places] < 0)[others - 1 :: others] + 1
+        for first, end in pairwise((0, *ends.tolist(), len(self.offsets))):
+            if first < end:
+                yield ShadowRun(self.offsets[first:end], self.places[first:end], self.batch)
 
     def pieces(self) -> Iterator[tuple[Integers, pa.RecordBatch | Read]]:
         """Yield runs of outcomes, and other records one by one, in order, each with its offsets."""

@@ -20,12 +20,17 @@ from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import GnomonError
 from gnomon_schemas.topics import Topics
 
+# Between two pushes of a write the server waits, and after half a minute it ends the session. A batch of many tiny
+# windows takes seconds, and several times as long where other processes want the cores.
+_OTHERS_AT_ONCE = 200
+_LIVE_AT_ONCE = 2000
+
 
 class Logs:
     """The shadow log, read in the deployment's group, and the live log, read without a group.
 
     `owned` are the open partitions, `failed` those that stopped, with the reason. `still_ours` raises if a topic was
-    replaced since the join began. `push` is called between the logs; `finish_write` when partitions were revoked,
+    replaced since the join began. `push` is called every few messages; `finish_write` when partitions were revoked,
     because another member will soon read their progress.
     """
 
@@ -101,14 +106,14 @@ class Logs:
                 self._shadow_event(batch.event[0], state, batch.event[1])
             elif state is not None and state.number not in self.failed:
                 self._spans.remember(batch.partition, batch.messages)
-                offsets = offsets_of(batch.messages)
+                run = ShadowRun(offsets_of(batch.messages), batch.places, read)
                 try:
-                    go_on_at = state.shadow(ShadowRun(offsets, batch.places, read))
+                    for part in run.parts(_OTHERS_AT_ONCE):
+                        if (go_on_at := state.shadow(part)) is not None:
+                            self._shadow.seek(state.number, go_on_at)
+                        self._push()
                 except PairingError as contradiction:
                     self._fail(state, contradiction)
-                else:
-                    if go_on_at is not None:
-                        self._shadow.seek(state.number, go_on_at)
         for state in self.owned.values():
             if state.pairing.next_source is not None:
                 self._live.follow(state.number, state.pairing.live_position)
@@ -122,7 +127,9 @@ class Logs:
             if state is None:
                 continue
             if batch.event is None:
-                state.live(batch.messages)
+                for first in range(0, len(batch.messages), _LIVE_AT_ONCE):
+                    state.live(batch.messages[first : first + _LIVE_AT_ONCE])
+                    self._push()
             else:
                 self._live_event(batch.event[0], state, batch.event[1])
         return len(messages)

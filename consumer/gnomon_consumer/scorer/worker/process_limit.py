@@ -205,11 +205,10 @@ def _threads(process: int) -> int:
 def _children_by_task(process: int) -> list[int]:
     """Return the children of a process; it and its threads may end at any moment, and one that has ended has none."""
     found: list[int] = []
-    tasks = Path(f"/proc/{process}/task")
     with suppress(OSError):
-        for task in os.listdir(tasks):
+        for task in Path(f"/proc/{process}/task").iterdir():
             with suppress(OSError):
-                found += map(int, (tasks / task / "children").read_text().split())
+                found += map(int, (task / "children").read_text().split())
     return found
 
 
