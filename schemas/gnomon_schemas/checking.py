@@ -1,7 +1,7 @@
 """The requirements for a record schema from outside, checked before it is used; every refusal names the field."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from gnomon_schemas.errors import SchemaError
@@ -21,18 +21,16 @@ _DEFAULTS: dict[str, type | tuple[type, ...]] = {
     "float": (int, float),
     "double": (int, float),
     "string": str,
-    "enum": str,
-    "array": list,
-    "map": dict,
-    "record": dict,
 }
+
+
+def _qualified(name: str, namespace: str) -> str:
+    return name if "." in name or not namespace else f"{namespace}.{name}"
 
 
 def full_name(schema: Json, namespace: str = "") -> str:
     """Return the full name of a named type."""
-    name = str(schema["name"])
-    space = str(schema.get("namespace", namespace) or "")
-    return name if "." in name or not space else f"{space}.{name}"
+    return _qualified(str(schema["name"]), str(schema.get("namespace", namespace) or ""))
 
 
 def check(schema: Json) -> None:
@@ -47,9 +45,11 @@ def check(schema: Json) -> None:
     _Checker().check(schema, namespace="", depth=0)
 
 
-class _Size(NamedTuple):
-    """What a reference to a type adds: the types in it, and the levels below it."""
+class _Known(NamedTuple):
+    """A defined type, the namespace around it, and what a reference to it adds: its types, and the levels below it."""
 
+    schema: Json
+    around: str
     types: int
     depth: int
 
@@ -58,7 +58,7 @@ class _Checker:
     """One walk over a schema. `_open` holds the enclosing records: meeting one of them again is recursion."""
 
     def __init__(self) -> None:
-        self._known: dict[str, _Size] = {}
+        self._known: dict[str, _Known] = {}
         self._open: set[str] = set()
         self._types = 0
         self._deepest = 0
@@ -89,14 +89,16 @@ class _Checker:
         if self._types > MAX_TYPES:
             raise SchemaError(f"the schema has more than {MAX_TYPES} types")
 
+    def _of_name(self, name: str, namespace: str) -> _Known | None:
+        return self._known.get(_qualified(name, namespace)) or self._known.get(name)
+
     def _check_name(self, name: str, namespace: str, depth: int) -> None:
-        qualified = name if "." in name or not namespace else f"{namespace}.{name}"
         if name in PRIMITIVES:
             return
-        if size := self._known.get(qualified) or self._known.get(name):
-            self._grow(size.types, depth + size.depth)
+        if known := self._of_name(name, namespace):
+            self._grow(known.types, depth + known.depth)
             return
-        if not self._open.isdisjoint((name, qualified)):
+        if not self._open.isdisjoint((name, _qualified(name, namespace))):
             raise SchemaError(f"the schema is recursive at {name!r}")
         hint = "; make it a double or a string" if name in ("bytes", "fixed", "decimal") else ""
         raise SchemaError(f"the schema uses {name!r}, which is unknown or not supported{hint}")
@@ -121,7 +123,7 @@ class _Checker:
             self._open.discard(name)
         else:
             _check_symbols(schema, name)
-        self._known[name] = _Size(self._types - types, self._deepest - depth)
+        self._known[name] = _Known(schema, namespace, self._types - types, self._deepest - depth)
         self._deepest = max(self._deepest, around)
 
     def _check_fields(self, schema: Mapping[str, Json], name: str, depth: int) -> None:
@@ -136,11 +138,19 @@ class _Checker:
             if own in seen:
                 raise SchemaError(f"the record {name!r} has two fields named {own!r}")
             seen.add(own)
+            space = name.rpartition(".")[0]
             try:
-                self.check(field["type"], name.rpartition(".")[0], depth + 1)
-                _check_extras(field)
+                self.check(field["type"], space, depth + 1)
+                self._check_extras(field, space)
             except SchemaError as error:
                 raise SchemaError(f"field {own!r}: {error}") from None
+
+    def _check_extras(self, field: Mapping[str, Json], namespace: str) -> None:
+        aliases = field.get("aliases", [])
+        if not isinstance(aliases, list) or not all(isinstance(alias, str) and alias for alias in aliases):
+            raise SchemaError(f"its aliases must be a list of names, not {_shown(aliases)}")
+        if "default" in field and not fits(field["default"], field["type"], self._of_name, namespace):
+            raise SchemaError(f"its default {_shown(field['default'])} is not of its type")
 
 
 def checked_name(schema: Mapping[str, Json], namespace: str) -> str:
@@ -180,14 +190,6 @@ def _spelt(character: str) -> str:
     return "_" if character in " .-/:" else f"_u{ord(character):x}"
 
 
-def _check_extras(field: Mapping[str, Json]) -> None:
-    aliases = field.get("aliases", [])
-    if not isinstance(aliases, list) or not all(isinstance(alias, str) and alias for alias in aliases):
-        raise SchemaError(f"its aliases must be a list of names, not {_shown(aliases)}")
-    if "default" in field and not fits(field["default"], field["type"]):
-        raise SchemaError(f"its default {_shown(field['default'])} is not of its type")
-
-
 def _check_symbols(schema: Mapping[str, Json], name: str) -> None:
     symbols = schema.get("symbols")
     if not isinstance(symbols, list) or not symbols:
@@ -204,23 +206,41 @@ def _check_symbols(schema: Mapping[str, Json], name: str) -> None:
         raise SchemaError(f"the enum {name!r} has the default {_shown(schema['default'])}, which is not a symbol")
 
 
-def fits(value: Json, kind: Json) -> bool:
-    """Return whether a default is of its type; names of types defined elsewhere are trusted."""
+def _unknown(name: str, space: str) -> None:
+    """Know no name."""
+
+
+def fits(value: Json, kind: Json, of_name: Callable[[str, str], _Known | None] = _unknown, space: str = "") -> bool:
+    """Return whether a default is of its type; `of_name` finds the types that names refer to, others are trusted."""
     if isinstance(kind, list):
-        return any(fits(value, branch) for branch in kind)
+        return any(fits(value, branch, of_name, space) for branch in kind)
     if isinstance(kind, Mapping):
-        if kind.get("type") == "enum":
-            return value in kind["symbols"]
-        if kind.get("type") == "array":
-            return isinstance(value, list) and all(fits(item, kind["items"]) for item in value)
-        if kind.get("type") == "map":
-            return isinstance(value, dict) and all(fits(item, kind["values"]) for item in value.values())
-        return fits(value, "record" if kind.get("type") == "record" else kind.get("type"))
+        return _fits_complex(value, kind, of_name, space)
     if kind in _RANGES:
         low, high = _RANGES[kind]
         return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-    expected = _DEFAULTS.get(kind)
-    return expected is None or (isinstance(value, expected) and isinstance(value, bool) == (kind == "boolean"))
+    if kind in _DEFAULTS:
+        return isinstance(value, _DEFAULTS[kind]) and isinstance(value, bool) == (kind == "boolean")
+    known = of_name(kind, space)
+    return known is None or fits(value, known.schema, of_name, known.around)
+
+
+def _fits_complex(
+    value: Json, kind: Mapping[str, Json], of_name: Callable[[str, str], _Known | None], space: str
+) -> bool:
+    if kind["type"] == "enum":
+        return value in kind["symbols"]
+    if kind["type"] == "array":
+        return isinstance(value, list) and all(fits(item, kind["items"], of_name, space) for item in value)
+    if kind["type"] == "map":
+        return isinstance(value, dict) and all(fits(item, kind["values"], of_name, space) for item in value.values())
+    if kind["type"] == "record":
+        within = full_name(kind, space).rpartition(".")[0]
+        return isinstance(value, dict) and all(
+            fits(value[field["name"]], field["type"], of_name, within) if field["name"] in value else "default" in field
+            for field in kind["fields"]
+        )
+    return fits(value, kind["type"], of_name, space)
 
 
 def _kind(branch: Json) -> str:

@@ -250,6 +250,38 @@ def chained(records: int, references: int) -> Any:
     return {"type": "record", "name": "Chained", "fields": fields}
 
 
+PLAN = {"type": "enum", "name": "Plan", "symbols": ["free", "gold"]}
+VISIT = {
+    "type": "record", "name": "Visit", "namespace": "shop",
+    "fields": [{"name": "plan", "type": PLAN}, {"name": "n", "type": "int", "default": 0}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "fine"),
+    [
+        ("shop.Plan", "gold", True),
+        ("shop.Plan", "none", False),
+        (["null", "shop.Plan"], "none", False),
+        ({"type": "array", "items": "shop.Plan"}, ["gold", "none"], False),
+        ({"type": "map", "values": "shop.Plan"}, {"k": "none"}, False),
+        ("shop.Visit", {"plan": "gold", "n": 7}, True),
+        ("shop.Visit", {"plan": "gold"}, True),
+        ("shop.Visit", {"n": 7}, False),
+        ("shop.Visit", {"plan": "none"}, False),
+        ("shop.Visit", {"plan": "gold", "n": "7"}, False),
+    ],
+)
+def test_a_default_is_of_the_type_that_its_field_refers_to(kind: Any, default: Any, fine: bool) -> None:
+    fields = [{"name": "visit", "type": VISIT}, {"name": "again", "type": kind, "default": default}]
+    record = {"type": "record", "name": "Shop", "fields": fields}
+    if fine:
+        assert checked(record).name == "Shop"
+    else:
+        with pytest.raises(SchemaError, match=r"field 'again': its default .* is not of its type"):
+            checked(record)
+
+
 def test_references_count_as_the_types_that_they_stand_for() -> None:
     assert checked(chained(8, 2)).name == "Chained"
     with pytest.raises(SchemaError, match="field 'f11': field 'p0': the schema is nested deeper than 12"):
