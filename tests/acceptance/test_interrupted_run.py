@@ -1,15 +1,13 @@
 """An interrupted test run leaves no process: no server, no shipped command, no helper of a test."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from tests.support.servers.shared import ROOT
+from tests.support import inner_run
 
 BODY = """
 import subprocess, sys, time
@@ -46,23 +44,9 @@ def test_an_interrupted_run_leaves_nothing(signum: signal.Signals, tmp_path: Pat
     said = tmp_path / "said"
     with said.open("w") as output:
         run = subprocess.Popen(
-            # With a folder of its own it does not remove those of earlier runs at its end, which can take minutes.
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-p",
-                "no:cacheprovider",
-                "--rootdir",
-                str(tmp_path),
-                "--basetemp",
-                str(tmp_path / "inner"),
-                "-q",
-                str(tmp_path),
-            ],
+            inner_run.command(tmp_path, "-q"),
             cwd=tmp_path,
-            # The options of the outer run must not apply to the inner run.
-            env={**os.environ, "PYTHONPATH": str(ROOT), "GNOMON_TEST_RUN_MARKER": marker, "PYTEST_ADDOPTS": ""},
+            env=inner_run.environment(GNOMON_TEST_RUN_MARKER=marker),
             stdout=output,
             stderr=output,
         )

@@ -127,3 +127,9 @@ def _killer(point: str, turn: int, signum: signal.Signals = signal.SIGKILL) -> C
 
 def arguments(bootstrap: str, stream: str, url: str) -> list[str]:
     return ["--bootstrap-servers", bootstrap, "--stream", stream, "--deployment", "challenger", "--database-url", url]
+
+
+def settings_of(bootstrap: str, stream: str, url: str, **properties: str) -> dict[str, Any]:
+    """Return the same as settings; in the names of librdkafka's properties `_` is a point."""
+    kafka = {"properties": {name.replace("_", "."): value for name, value in properties.items()}}
+    return {"bootstrap_servers": bootstrap, "stream": stream, "database_url": url, "kafka": kafka}

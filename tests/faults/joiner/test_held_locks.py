@@ -23,12 +23,9 @@ def test_a_joiner_that_is_stopped_within_a_transaction_does_not_hold_up_its_succ
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(400)
     logs.score(0.5)
-    settings = {
-        "bootstrap_servers": kafka_bootstrap,
-        "stream": stream_name,
-        "database_url": database_url,
-        "kafka": {"properties": {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}},
-    }
+    settings = join_processes.settings_of(
+        kafka_bootstrap, stream_name, database_url, session_timeout_ms="1500", heartbeat_interval_ms="300"
+    )
     stopped = join_processes.stopped_at(settings, point)
     try:
         successor = gnomon.start("join", *arguments(kafka_bootstrap, stream_name, database_url), *QUICK_GROUP)

@@ -25,13 +25,8 @@ def test_killed_around_the_commit(point: str, kafka_bootstrap: str, stream_name:
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(400)
     logs.score(0.5)
-    overrides = {
-        "bootstrap_servers": kafka_bootstrap,
-        "stream": stream_name,
-        "database_url": database_url,
-        "kafka": {"properties": {"group.instance.id": "joiner-1"}},
-    }
-    process = join_processes.killed_at(overrides, point, 1)
+    settings = join_processes.settings_of(kafka_bootstrap, stream_name, database_url, group_instance_id="joiner-1")
+    process = join_processes.killed_at(settings, point, 1)
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     stands = one(database_url, "select count(*) from gnomon.pairs")[0]

@@ -5,7 +5,7 @@ import time
 
 import psycopg
 import pytest
-from tests.support.join_processes import arguments
+from tests.support.join_processes import arguments, settings_of
 from tests.support.logs import make_logs
 from tests.support.servers.process import Gnomon
 
@@ -60,8 +60,8 @@ def test_a_backlog_of_tiny_windows_leaves_no_write_waiting(
 
     monkeypatch.setattr(MergingWindow, "finish", counted)
     monkeypatch.setattr(Sink, "push", pushed)
-    settings = {"bootstrap_servers": broker, "stream": stream_name, "database_url": database_url}
-    Joiner(load_settings(settings), "challenger", threading.Event(), drain=True).run()
+    settings = load_settings(settings_of(broker, stream_name, database_url))
+    Joiner(settings, "challenger", threading.Event(), drain=True).run()
     assert sum(finished) == 1600
     assert max(finished) <= 200
 

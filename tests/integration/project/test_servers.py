@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from tests.support import inner_run
 from tests.support.servers import docker
 from tests.support.servers.shared import ROOT, Servers, wait_for_exit
 
@@ -115,23 +116,8 @@ def processes_naming(folder: Path) -> list[psutil.Process]:
 def test_a_swallowed_error_fails_its_test(body: str, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(f"def test_it():\n    {body}\n")
     (tmp_path / "conftest.py").write_text("from tests.conftest import no_swallowed_errors\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(tmp_path),
-        str(tmp_path),
-    ]
     run = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
+        inner_run.command(tmp_path), cwd=ROOT, env=inner_run.environment(), capture_output=True, text=True, check=False
     )
     assert run.returncode == 1, run.stdout
     assert "errors that nobody saw" in run.stdout

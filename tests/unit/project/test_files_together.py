@@ -1,11 +1,10 @@
 """Tests that share one thing run in one worker: pytest-xdist obeys the mark."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from tests.support import inner_run
+
 # The first worker with a test of the free file waits for the other worker, which may start slowly.
 WAIT = """
     deadline = time.monotonic() + 120
@@ -31,10 +30,12 @@ def test_a_file_that_is_one_group_has_one_worker(tmp_path: Path) -> None:
     (tmp_path / "test_group.py").write_text(BODY.format(mark='pytestmark = pytest.mark.xdist_group("one")', wait=""))
     (tmp_path / "test_free.py").write_text(BODY.format(mark="", wait=WAIT))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-n", "2",
-         "--dist", "loadgroup", "--basetemp", str(tmp_path / "inner"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        inner_run.command(tmp_path, "-q", "-n", "2", "--dist", "loadgroup"),
+        env=inner_run.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len({file.read_text() for file in tmp_path.glob("test_group-*")}) == 1
     assert len({file.read_text() for file in tmp_path.glob("test_free-*")}) == 2

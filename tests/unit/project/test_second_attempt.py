@@ -1,11 +1,10 @@
 """CI repeats a failed test once (ADR 0051): its second attempt has a time-out, too."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from tests.support import inner_run
+
 BODY = """
 import time
 import pytest
@@ -23,12 +22,10 @@ def test_it():
 def test_a_second_attempt_ends_at_its_time_out(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(BODY)
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
-    options = ["--reruns", "1", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "inner")]
-    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
     ended = subprocess.run(
-        command,
+        inner_run.command(tmp_path, "--reruns", "1"),
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
+        env=inner_run.environment(),
         capture_output=True,
         text=True,
         timeout=120,

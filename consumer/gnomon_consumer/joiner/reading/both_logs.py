@@ -153,7 +153,7 @@ class Logs:
             partition
             for partition, state in self.owned.items()
             if not state.caught_up and state.at_the_end
-            if self._live.end(partition) <= state.joined_to
+            if self._end(partition) <= state.joined_to
         ]
 
     def look_for_lost_ends(self) -> None:
@@ -167,10 +167,15 @@ class Logs:
             if state.pairing.wants_live and not state.pairing.held_ahead and partition not in self.failed
         }
         for partition in [at for at, position in waiting.items() if self._waited.get(at) == position]:
-            too_short = self.owned[partition].live_too_short(self._live.end(partition))
+            too_short = self.owned[partition].live_too_short(self._end(partition))
             if too_short is not None:
                 self._fail(self.owned[partition], too_short)
         self._waited = waiting
+
+    def _end(self, partition: int) -> int:
+        """Return the end of the live log; a broker that is away takes its whole time, for each partition."""
+        self._push()
+        return self._live.end(partition)
 
     def positions(self) -> dict[int, PartitionPosition]:
         """Return each partition's position in the shadow log; one that waits to be opened counts as having work."""
