@@ -173,7 +173,7 @@ class Logs:
         self._waited = waiting
 
     def _end(self, partition: int) -> int:
-        """Return the end of the live log; a broker that is away takes its whole time, for each partition."""
+        """Return the end of the live log; an unreachable broker takes its whole time, for each partition."""
         self._push()
         return self._live.end(partition)
 
