@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException
 from gnomon_consumer.database import connections
 from gnomon_consumer.doctor import broker, data, machine
 from gnomon_consumer.doctor.finding import Finding, FindingStatus, exit_status
+from gnomon_consumer.kafka.errors import kafka_error
 from gnomon_consumer.settings import Settings
 
 __all__ = ["Finding", "FindingStatus", "examine", "exit_status"]
@@ -24,7 +25,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         try:
             first_offsets = broker.first_offsets(settings, metadata)
         except KafkaException as error:
-            yield Finding("retention", "unreachable", str(error), "check the live topic and its rights")
+            yield Finding("retention", "unreachable", kafka_error(error).str(), "check the live topic and its rights")
     if settings.database_url is None:
         yield Finding("database", "note", "no database_url is configured", "give --database-url to check it")
         return

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from numpy.typing import NDArray
 
 from gnomon_consumer.kafka import log_reading
-from gnomon_consumer.kafka.errors import refusal
+from gnomon_consumer.kafka.errors import kafka_error, refusal
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.metrics import ScorerMetrics
 from gnomon_consumer.scorer.intake.assignment import AssignedPartition, Assignment
@@ -162,7 +162,7 @@ class Drain:
             try:
                 start = oldest.offset(self._consumer, self._topic, partition, self._settings.kafka.timeout_seconds)
             except KafkaException as error:
-                log.warning("skip postponed", reason=str(error))
+                log.warning("skip postponed", reason=kafka_error(error).str())
                 return
             if start > owned.next_offset:
                 self._skip(owned, start, "overload")
