@@ -47,6 +47,7 @@ ALONE = {
     "replay": "benchmarks.jobs.replay",
     "reports": "benchmarks.jobs.reports",
     "stock": "benchmarks.jobs.stock",
+    "planner": "benchmarks.jobs.planner",
     "verdict": "benchmarks.jobs.verdict",
     "copying": "benchmarks.jobs.copying",
     "flame": "benchmarks.output.flame",

@@ -16,6 +16,7 @@ from gnomon_consumer.cli import gnomon
 from gnomon_consumer.runtime.metrics import JoinerMetrics, LabelMetrics, ScorerMetrics
 from gnomon_consumer.sections import Section
 from gnomon_consumer.settings import ENV_PREFIX, Settings
+from gnomon_consumer.verdict.rules.codes import MEANINGS
 from gnomon_migrations.views import scripts
 
 HERE = Path(__file__).parent
@@ -85,7 +86,7 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
 def metrics_page() -> str:
     """Return docs/metrics.md."""
     introduction = (
-        "# Metrics and probes\n\nWritten by `make reference` from the metrics themselves; do not edit.\n\n"
+        "# Metrics and health checks\n\nWritten by `make reference` from the metrics themselves; do not edit.\n\n"
         "`--metrics HOST:PORT` makes a long-running command serve three pages (port 0: a free port, named in the log):"
         " `/metrics` for Prometheus; `/healthz`, 200 while its loop runs (503 after a minute without a step);"
         " `/readyz`, 200 while it has partitions and reaches its dependencies, including the database.\n"
@@ -146,7 +147,7 @@ def report_columns_page() -> str:
         "# Columns of the reports\n\nWritten by `make reference` from the functions of `report_v1`, the comments in the"
         " database and docs/report_columns.toml; do not edit.\n\nJSON, CSV and SQL have these columns; a terminal shows"
         " some of them. Shares are between 0 and 1, times have a zone.\n\n## `report_v1.pairs`\n\n"
-        "One row a pair. The comments are in the database too: `\\d+ report_v1.pairs` in psql. Features by name:"
+        "One row per pair. The comments are in the database too: `\\d+ report_v1.pairs` in psql. Features by name:"
         " `select * from report_v1.pair_features('STREAM')`.\n\n| column | meaning |\n|---|---|\n"
     )
     parts = [introduction]
@@ -160,6 +161,16 @@ def report_columns_page() -> str:
     return "".join(parts)
 
 
+def verdict_codes_page() -> str:
+    """Return docs/verdict-codes.md."""
+    introduction = (
+        "# Codes of a verdict's reasons\n\nWritten by `make reference` from the codes themselves; do not edit.\n\n"
+        "Every reason of a [verdict](verdict.md) has one of these codes, and the numbers that it is about.\n\n"
+        "| code | meaning |\n|---|---|\n"
+    )
+    return introduction + "".join(f"| `{code}` | {_cell(meaning)} |\n" for code, meaning in MEANINGS.items())
+
+
 def _is_section(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
@@ -171,7 +182,7 @@ def _table(title: str, model: type, prefix: str, environment: str, names: list[s
         default = field.default
         shown = (
             ""
-            if default is PydanticUndefined or default is None or "efault" in (field.description or "")
+            if default is PydanticUndefined or default in (None, ()) or "efault" in (field.description or "")
             else (f" Default `{default}`.")
         )
         lines.append(
@@ -194,6 +205,7 @@ PAGES = {
     "metrics.md": metrics_page,
     "adr/README.md": decisions_page,
     "report-columns.md": report_columns_page,
+    "verdict-codes.md": verdict_codes_page,
 }
 
 if __name__ == "__main__":

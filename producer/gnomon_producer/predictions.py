@@ -57,9 +57,9 @@ def label_fields(value: Any, label: Any, relevance: Any, items: Any) -> dict[str
         raise Dropped("invalid_features", "a label with neither value nor label nor relevance")
     fields = dict(zip(LABEL, truth, strict=True))
     if fields["value"] is not None and not math.isfinite(fields["value"]):
-        raise Dropped("invalid_features", "value: a label is a finite number, not NaN or infinite")
+        raise Dropped("invalid_features", "value: a label must be a finite number, not NaN or infinity")
     if not all(map(math.isfinite, fields["relevance"] or ())):
-        raise Dropped("invalid_features", "relevance: a label is of finite numbers, not NaN or infinite")
+        raise Dropped("invalid_features", "relevance: a label must have finite numbers, not NaN or infinity")
     return fields
 
 

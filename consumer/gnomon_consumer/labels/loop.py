@@ -138,7 +138,7 @@ class LabelLoop:
         try:
             name, _, record = self.reader.decode(message.value())
             if name != "gnomon.v1.Label":
-                self._bury(message, state, "wrong_record", f"a {name} on the labels topic")
+                self._bury(message, state, "not_a_label", f"a {name} in the labels topic")
                 return
         except DecodeError as error:
             self._bury(message, state, error.reason, str(error))

@@ -70,7 +70,8 @@ class ScoreSettings(Section):
     )
     allocation: Literal["house", "senate", "default"] = Field(
         default="default",
-        description="How strata share the budget: house (by size), senate (equally) or default (the larger share).",
+        description="How strata share the budget: house (by size), senate (equally) or default (the larger of both);"
+        " default `default`.",
     )
     seed: int = Field(
         default=0,

@@ -254,7 +254,7 @@ def _together(way: Way) -> Iterator[_Move]:
         if move.done and isinstance(error, psycopg.Error):
             raise UnrecordedError(
                 f"PostgreSQL did not confirm the record ({_line(error)}); the switch was moved back:"
-                " run `gnomon promote --resume` when PostgreSQL is there again"
+                " run `gnomon promote --resume` when PostgreSQL is reachable again"
             ) from error
         if move.done and isinstance(error, GnomonError):
             raise GnomonError(f"{_line(error)}; it was taken back, so the former model is live") from error

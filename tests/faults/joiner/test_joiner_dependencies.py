@@ -25,7 +25,7 @@ from gnomon_migrations import runner
 def test_postgresql_away_and_back_under_traffic(
     kafka_bootstrap: str, stream_name: str, database_url: str, postgres_server: str, seconds: int
 ) -> None:
-    """Row 8: both consumers pause, poll, stay in their groups as the same members, and hold no more memory.
+    """Both consumers pause, poll, stay in their groups as the same members, and hold no more memory.
 
     When the database is back they continue at their progress, and the lag falls although the traffic never stopped.
     """
@@ -85,7 +85,7 @@ def test_postgresql_away_and_back_under_traffic(
 def test_a_full_disk_pauses_and_skips_nothing(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, small_disk: Path
 ) -> None:
-    """Row 24: `pairs` are on a full disk; the joiner waits until there is room again."""
+    """`pairs` are on a full disk; the joiner waits until there is room again."""
     account = postgres.ServerUser.suitable()
     space = small_disk / "space"
     space.mkdir()

@@ -38,7 +38,7 @@ def test_killed_around_the_commit(point: str, kafka_bootstrap: str, stream_name:
 
 
 def test_a_tenth_is_redelivered(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 9: windows that are in the shadow log twice, with their rows, give one pair each."""
+    """Windows that are in the shadow log twice, with their rows, give one pair each."""
     logs = make_logs(kafka_bootstrap, stream_name)
     for turn in range(10):
         logs.capture(100)
@@ -50,7 +50,7 @@ def test_a_tenth_is_redelivered(kafka_bootstrap: str, stream_name: str, database
 
 
 def test_a_truncated_live_log_leaves_orphans(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 10: captures that expired before the join are counted, sampled or not, and never skipped silently."""
+    """Captures that expired before the join are counted, sampled or not, and never skipped silently."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(400)
     logs.score(0.5)
@@ -74,7 +74,7 @@ def test_a_truncated_live_log_leaves_orphans(kafka_bootstrap: str, stream_name: 
 
 
 def test_a_recreated_topic_is_refused(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 10: the live topic was re-created under its old name; nothing of it is joined with the old data."""
+    """The live topic was re-created under its old name; nothing of it is joined with the old data."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.score()
@@ -105,7 +105,7 @@ def test_another_model_under_an_old_name_is_refused(kafka_bootstrap: str, stream
 
 
 def test_a_feature_schema_evolves_in_mid_stream(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 11: fields are reordered, added and removed; each message is read with its own writer's schema."""
+    """Fields are reordered, added and removed; each message is read with its own writer's schema."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     evolved = FeatureSchema.of({"repeat": "boolean", "age": ["null", "int"], "amount": "double"})
@@ -129,7 +129,7 @@ def test_a_feature_schema_evolves_in_mid_stream(kafka_bootstrap: str, stream_nam
 
 
 def test_clocks_that_differ_by_an_hour(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 23: the join uses offsets, whatever the producers' clocks show."""
+    """The join uses offsets, whatever the producers' clocks show."""
     logs = make_logs(kafka_bootstrap, stream_name)
     skew = random.Random(3)
     for _ in range(100):

@@ -32,7 +32,7 @@ def cut(logs: Logs, topic: str, *ends: TopicPartition) -> None:
 
 
 def test_a_live_log_truncated_under_the_joiner(kafka_bootstrap: str, stream_name: str, database_url: str) -> None:
-    """Row 10: captures that expire unread while the joiner runs are counted; the others are paired."""
+    """Captures that expire unread while the joiner runs are counted; the others are paired."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.score()
@@ -66,7 +66,7 @@ def test_a_live_log_truncated_under_the_joiner(kafka_bootstrap: str, stream_name
 def test_a_live_log_that_lost_its_end_stops_its_partition(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str
 ) -> None:
-    """Row 10: the shadow log refers to more than the live log holds (its broker was reset): no silent jump."""
+    """The shadow log refers to more than the live log holds (its broker was reset): no silent jump."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.captured[1] += ["lost-1", "lost-2"]
@@ -81,7 +81,7 @@ def test_a_live_log_that_lost_its_end_stops_its_partition(
 def test_a_shadow_log_whose_unread_part_is_gone_stops_its_partition(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str
 ) -> None:
-    """Row 10: records that expired unread in the shadow log leave an unexplained hole; other partitions continue."""
+    """Records that expired unread in the shadow log leave an unexplained hole; other partitions continue."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.score()
@@ -109,7 +109,7 @@ def partitions_of(logs: Logs, topic: str) -> int:
 def test_partitions_grow_from_three_to_six_under_the_joiner(
     kafka_bootstrap: str, stream_name: str, database_url: str
 ) -> None:
-    """Row 25: the running member joins the new partitions from their beginning, in addition to the old ones."""
+    """The running member joins the new partitions from their beginning, in addition to the old ones."""
     settings = load_settings({"bootstrap_servers": kafka_bootstrap})
 
     def create(partitions: int) -> None:
@@ -161,7 +161,7 @@ def recreate(logs: Logs, *names: str) -> None:
 def test_topics_recreated_under_a_running_joiner_are_refused(
     gnomon: Gnomon, kafka_bootstrap: str, stream_name: str, database_url: str, more: int
 ) -> None:
-    """Row 10: offsets restart, behind or exactly at the join's position; nothing of the new log becomes a pair."""
+    """Offsets restart, behind or exactly at the join's position; nothing of the new log becomes a pair."""
     logs = make_logs(kafka_bootstrap, stream_name)
     logs.capture(40)
     logs.score()

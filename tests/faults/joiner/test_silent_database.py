@@ -1,4 +1,4 @@
-"""Row 30: the connection to PostgreSQL is lost silently, because its packets are dropped."""
+"""The connection to PostgreSQL is lost silently, because its packets are dropped."""
 
 import socket
 import time

@@ -205,7 +205,7 @@ def test_nothing_is_lost_or_doubled_whatever_happens_to_a_transaction(
 def test_the_end_of_a_transaction_that_arrives_in_the_next_one_is_harmless(
     gnomon: Gnomon, proxy: Proxy, stream_name: str, database_url: str, tmp_path: Path
 ) -> None:
-    """Row 34: rows without their seal become visible, and readers leave them out; each pair is there once."""
+    """Rows without their seal become visible, and readers leave them out; each pair is there once."""
     bootstrap = f"127.0.0.1:{proxy.port}"
     where = ("--stream", stream_name, "--bootstrap-servers", bootstrap, "--deployment", "boost")
     live, process = scoring(gnomon, bootstrap, stream_name, where, tmp_path)

@@ -18,16 +18,16 @@ from gnomon_schemas.codec import Codec, Reader
 from gnomon_schemas.schema import record_schema
 from gnomon_schemas.store import packaged_schemas
 
-RELEASE = Path(__file__).parent / "release_0_1_0"
+FIRST = Path(__file__).parent / "first_development_version"
 STREAM = "flight-delay"
-REPORTS: dict[str, list[dict[str, Any]]] = json.loads((RELEASE / "reports.json").read_text(encoding="utf-8"))
+REPORTS: dict[str, list[dict[str, Any]]] = json.loads((FIRST / "reports.json").read_text(encoding="utf-8"))
 # That version counted all clusters and days; now only those of the rows that these metrics depend on are counted.
 RECOUNTED = {"precision", "recall", "f1", "auc"}
 
 
 def load_dump(url: str) -> None:
     with psycopg.connect(url) as connection:
-        connection.execute(gzip.decompress((RELEASE / "database.sql.gz").read_bytes()))
+        connection.execute(gzip.decompress((FIRST / "database.sql.gz").read_bytes()))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def restore_topics(bootstrap: str) -> str:
 
     Only the DeploymentStarts change, because they name the broker.
     """
-    kept = json.loads(gzip.decompress((RELEASE / "topics.json.gz").read_bytes()))
+    kept = json.loads(gzip.decompress((FIRST / "topics.json.gz").read_bytes()))
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
     cluster = str(producer.list_topics(timeout=10).cluster_id)
     reader = Reader(packaged_schemas())
@@ -118,7 +118,7 @@ def restore_topics(bootstrap: str) -> str:
     return "gradient-boosting"
 
 
-def test_todays_joiner_joins_what_the_scorer_of_0_1_0_wrote(
+def test_todays_joiner_joins_what_the_first_scorer_wrote(
     gnomon: Gnomon, command: Command, mock_bootstrap: str, database_url: str
 ) -> None:
     deployment = restore_topics(mock_bootstrap)

@@ -30,7 +30,7 @@ from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.schema import Schema, record_schema
 from gnomon_schemas.store import TopicSchemas
 
-RELEASE_0_1_0 = "cca51af96a6c1caedeb2a2b6c42c319960f5c310"
+FIRST_VERSION = "cca51af96a6c1caedeb2a2b6c42c319960f5c310"
 PARTS = ("producer", "schemas", "consumer", "migrations")
 
 
@@ -53,10 +53,10 @@ class Version:
 
 
 @pytest.fixture(scope="module")
-def code_0_1_0(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def code_of_first_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the packages of the first development version, if this is a clone with its history."""
     kept = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", "--format=tar", RELEASE_0_1_0, *PARTS], capture_output=True, check=False
+        ["git", "-C", str(ROOT), "archive", "--format=tar", FIRST_VERSION, *PARTS], capture_output=True, check=False
     )
     if kept.returncode != 0:
         pytest.skip("the history of the repository does not reach back to the first development version")
@@ -68,7 +68,7 @@ def code_0_1_0(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def versions(
-    code_0_1_0: Path, tmp_path: Path, mock_bootstrap: str, empty_database_url: str
+    code_of_first_version: Path, tmp_path: Path, mock_bootstrap: str, empty_database_url: str
 ) -> tuple[Version, Version, Path]:
     """Return the commands of both versions on one stream, and a model."""
     settings = {
@@ -76,7 +76,7 @@ def versions(
         "GNOMON_STREAM": "side-by-side",
         "GNOMON_DATABASE_URL": empty_database_url,
     }
-    then, now = (Version(code, tmp_path, **settings) for code in (code_0_1_0, ROOT))
+    then, now = (Version(code, tmp_path, **settings) for code in (code_of_first_version, ROOT))
     now("topics", "create", "--deployment", "new")
     return then, now, sum_model(tmp_path / "model.onnx", "amount")
 
@@ -98,7 +98,7 @@ def closed(captures: int) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(900)
-def test_in_the_order_of_the_guide_0_1_0_and_today_work_side_by_side(
+def test_in_the_order_of_the_guide_the_first_version_and_today_work_side_by_side(
     versions: tuple[Version, Version, Path], mock_bootstrap: str, empty_database_url: str
 ) -> None:
     then, now, model = versions

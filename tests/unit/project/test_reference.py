@@ -19,7 +19,9 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["cli.md", "configuration.md", "metrics.md", "report-columns.md", "adr/README.md"])
+@pytest.mark.parametrize(
+    "page", ["cli.md", "configuration.md", "metrics.md", "report-columns.md", "verdict-codes.md", "adr/README.md"]
+)
 def test_the_page_is_in_step(page: str) -> None:
     written = (DOCS / page).read_text(encoding="utf-8")
     assert written == generator().PAGES[page](), "run `make reference`"

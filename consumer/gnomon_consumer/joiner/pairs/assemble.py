@@ -150,7 +150,7 @@ def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, st
     """Find messages of one writer schema that are not captures of their outcome's request: index -> reason, detail."""
     places, batch = group.rows, group.batch
     if group.schema.name != "gnomon.v1.LivePrediction":
-        return dict.fromkeys(places.tolist(), ("wrong_record", f"a {group.schema.name} on the live topic"))
+        return dict.fromkeys(places.tolist(), ("not_a_capture", f"a {group.schema.name} in the live topic"))
     faults: dict[int, tuple[str, str]] = {}
     wanted = outcomes.column("request_id")
     for at in _where(pc.not_equal(batch.column("request_id"), wanted)):

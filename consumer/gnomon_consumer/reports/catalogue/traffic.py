@@ -41,7 +41,7 @@ TRAFFIC = (
             Column("miscounted", "miscounted", "count"),
             Column("gaps", "gaps", "count"),
             Column("lost in gaps", "lost", "count"),
-            Column("closes", "balanced", "yes"),
+            Column("balanced", "balanced", "yes"),
         ),
         upright=True,
     ),

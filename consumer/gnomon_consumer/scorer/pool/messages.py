@@ -115,7 +115,7 @@ def finished(job: Job, model: Artefact, header: dict[str, Any], blobs: list[byte
         columns = _columns(job, model, header["present"], blobs)
         codes = _codes(columns)
         if dead.keys() != set(np.flatnonzero(codes == _DEAD).tolist()):
-            raise pipe.WireError("dead letters that do not fit the outcomes")
+            raise pipe.WireError("the dead letters do not match the outcomes")
         _check_measures(columns)
         return Finished(
             job,
