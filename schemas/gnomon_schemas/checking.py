@@ -1,6 +1,8 @@
 """The requirements for a record schema from outside, checked before it is used; every refusal names the field."""
 
+import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,15 +15,15 @@ MAX_TYPES = 50_000
 """With each reference replaced by its type: a megabyte of plain fields has fewer, thirty records that each hold the one
 before twice have a billion."""
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "string"})
+_OTHER_TYPES = frozenset({"bytes", "fixed", "record", "error", "enum", "array", "map", "union"})
+"""A type of one of these names would hide Avro's own: this check and fastavro would read a schema differently."""
 AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RANGES = {"int": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
-_DEFAULTS: dict[str, type | tuple[type, ...]] = {
-    "null": type(None),
-    "boolean": bool,
-    "float": (int, float),
-    "double": (int, float),
-    "string": str,
-}
+_LARGEST = {"float": 3.4028234663852886e38, "double": sys.float_info.max}
+_DEFAULTS: dict[str, type] = {"null": type(None), "boolean": bool, "string": str}
+MAX_STEPS = 1_000_000
+"""How many values may be compared with types to check the defaults: a long default, of a union of many types, needs the
+product of both."""
 
 
 def _qualified(name: str, namespace: str) -> str:
@@ -46,12 +48,16 @@ def check(schema: Json) -> None:
 
 
 class _Known(NamedTuple):
-    """A defined type, the namespace around it, and what a reference to it adds: its types, and the levels below it."""
+    """A defined type, the namespace around it, and what a reference to it adds: its types, and the levels below it.
+
+    `without_bytes`: a value of it takes no bytes.
+    """
 
     schema: Json
     around: str
     types: int
     depth: int
+    without_bytes: bool
 
 
 class _Checker:
@@ -62,6 +68,7 @@ class _Checker:
         self._open: set[str] = set()
         self._types = 0
         self._deepest = 0
+        self._defaults = Defaults(self._of_name)
 
     def check(self, schema: Json, namespace: str, depth: int) -> None:
         self._grow(1, depth)
@@ -76,8 +83,8 @@ class _Checker:
         elif kind in ("array", "map"):
             inner = schema.get("items" if kind == "array" else "values")
             self.check(inner, namespace, depth + 1)
-            if kind == "array" and _without_bytes(inner):
-                raise SchemaError("the schema has an array of null, whose items take no bytes")
+            if kind == "array" and self._without_bytes(inner, namespace):
+                raise SchemaError(f"the schema has an array of {_shown(inner)}, whose items take no bytes")
         else:
             self.check(kind, namespace, depth + 1)
 
@@ -104,7 +111,7 @@ class _Checker:
         raise SchemaError(f"the schema uses {name!r}, which is unknown or not supported{hint}")
 
     def _check_union(self, branches: list[Json], namespace: str, depth: int) -> None:
-        kinds = [_kind(branch) for branch in branches]
+        kinds = [self._kind(branch, namespace) for branch in branches]
         if not branches or "union" in kinds:
             raise SchemaError(f"a union must be a list of types that are not unions, not {_shown(branches)}")
         if len(set(kinds)) < len(kinds):
@@ -123,7 +130,10 @@ class _Checker:
             self._open.discard(name)
         else:
             _check_symbols(schema, name)
-        self._known[name] = _Known(schema, namespace, self._types - types, self._deepest - depth)
+        without_bytes = kind == "record" and all(
+            self._without_bytes(field["type"], name.rpartition(".")[0]) for field in schema["fields"]
+        )
+        self._known[name] = _Known(schema, namespace, self._types - types, self._deepest - depth, without_bytes)
         self._deepest = max(self._deepest, around)
 
     def _check_fields(self, schema: Mapping[str, Json], name: str, depth: int) -> None:
@@ -149,8 +159,37 @@ class _Checker:
         aliases = field.get("aliases", [])
         if not isinstance(aliases, list) or not all(isinstance(alias, str) and alias for alias in aliases):
             raise SchemaError(f"its aliases must be a list of names, not {_shown(aliases)}")
-        if "default" in field and not fits(field["default"], field["type"], self._of_name, namespace):
+        if not all(map(_is_storable, aliases)):
+            raise SchemaError(f"its aliases must not hold a NUL or half a surrogate pair: {_shown(aliases)}")
+        if "default" in field and not self._defaults.fit(field["default"], field["type"], namespace):
             raise SchemaError(f"its default {_shown(field['default'])} is not of its type")
+
+    def _without_bytes(self, schema: Json, namespace: str) -> bool:
+        """Return whether a value of a checked type takes no bytes."""
+        if isinstance(schema, Mapping):
+            kind = schema["type"]
+            if kind in ("record", "enum"):
+                return self._known[full_name(schema, namespace)].without_bytes
+            return kind not in ("array", "map") and self._without_bytes(kind, namespace)
+        if isinstance(schema, list) or schema in PRIMITIVES:
+            return bool(schema == "null")
+        known = self._of_name(schema, namespace)
+        return known is not None and known.without_bytes
+
+    def _kind(self, branch: Json, namespace: str) -> str:
+        """Return what distinguishes a branch of a union from the others: its type, of a named type the full name."""
+        while isinstance(branch, Mapping):
+            kind = branch.get("type")
+            if kind in ("record", "enum"):
+                return full_name(branch, namespace) if "name" in branch else kind
+            branch = kind
+        if isinstance(branch, list):
+            return "union"
+        name = str(branch)
+        if name in PRIMITIVES or name in ("array", "map"):
+            return name
+        qualified = _qualified(name, namespace)
+        return name if qualified not in self._known and name in self._known else qualified
 
 
 def checked_name(schema: Mapping[str, Json], namespace: str) -> str:
@@ -163,6 +202,8 @@ def checked_name(schema: Mapping[str, Json], namespace: str) -> str:
     name = full_name(schema, namespace)
     if not all(map(AVRO_NAME.fullmatch, name.split("."))):
         raise SchemaError(f"the {schema['type']} name {name!r} must be of letters, digits and '_', not a digit first")
+    if name.rpartition(".")[2] in PRIMITIVES | _OTHER_TYPES:  # in any namespace, says the specification
+        raise SchemaError(f"the {schema['type']} name {name!r} is the name of an Avro type; give it another one")
     return name
 
 
@@ -210,57 +251,53 @@ def _unknown(name: str, space: str) -> None:
     """Know no name."""
 
 
-def fits(value: Json, kind: Json, of_name: Callable[[str, str], _Known | None] = _unknown, space: str = "") -> bool:
-    """Return whether a default is of its type; `of_name` finds the types that names refer to, others are trusted."""
-    if isinstance(kind, list):
-        return any(fits(value, branch, of_name, space) for branch in kind)
-    if isinstance(kind, Mapping):
-        return _fits_complex(value, kind, of_name, space)
-    if kind in _RANGES:
-        low, high = _RANGES[kind]
-        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-    if kind in _DEFAULTS:
-        return isinstance(value, _DEFAULTS[kind]) and isinstance(value, bool) == (kind == "boolean")
-    known = of_name(kind, space)
-    return known is None or fits(value, known.schema, of_name, known.around)
+class Defaults:
+    """Compares defaults with their types; `of_name` finds the types that names refer to, others are trusted."""
+
+    def __init__(self, of_name: Callable[[str, str], _Known | None] = _unknown) -> None:
+        self._of_name = of_name
+        self._steps = 0
+
+    def fit(self, value: Json, kind: Json, space: str = "") -> bool:
+        """Return whether a default is of its type; raise SchemaError after MAX_STEPS comparisons."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise SchemaError("the schema's defaults are too long to be checked")
+        if isinstance(kind, list):
+            return any(self.fit(value, branch, space) for branch in kind)
+        if isinstance(kind, Mapping):
+            return self._fits_complex(value, kind, space)
+        if kind in _RANGES:
+            low, high = _RANGES[kind]
+            return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        if kind in _LARGEST:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                return False
+            return abs(value) <= _LARGEST[kind] or (isinstance(value, float) and not math.isfinite(value))
+        if kind in _DEFAULTS:
+            return isinstance(value, _DEFAULTS[kind])
+        known = self._of_name(kind, space)
+        return known is None or self.fit(value, known.schema, known.around)
+
+    def _fits_complex(self, value: Json, kind: Mapping[str, Json], space: str) -> bool:
+        if kind["type"] == "enum":
+            return value in kind["symbols"]
+        if kind["type"] == "array":
+            return isinstance(value, list) and all(self.fit(item, kind["items"], space) for item in value)
+        if kind["type"] == "map":
+            return isinstance(value, dict) and all(self.fit(item, kind["values"], space) for item in value.values())
+        if kind["type"] == "record":
+            within = full_name(kind, space).rpartition(".")[0]
+            return isinstance(value, dict) and all(
+                self.fit(value[field["name"]], field["type"], within) if field["name"] in value else "default" in field
+                for field in kind["fields"]
+            )
+        return self.fit(value, kind["type"], space)
 
 
-def _fits_complex(
-    value: Json, kind: Mapping[str, Json], of_name: Callable[[str, str], _Known | None], space: str
-) -> bool:
-    if kind["type"] == "enum":
-        return value in kind["symbols"]
-    if kind["type"] == "array":
-        return isinstance(value, list) and all(fits(item, kind["items"], of_name, space) for item in value)
-    if kind["type"] == "map":
-        return isinstance(value, dict) and all(fits(item, kind["values"], of_name, space) for item in value.values())
-    if kind["type"] == "record":
-        within = full_name(kind, space).rpartition(".")[0]
-        return isinstance(value, dict) and all(
-            fits(value[field["name"]], field["type"], of_name, within) if field["name"] in value else "default" in field
-            for field in kind["fields"]
-        )
-    return fits(value, kind["type"], of_name, space)
-
-
-def _kind(branch: Json) -> str:
-    """Return what distinguishes a branch of a union from the others."""
-    if isinstance(branch, list):
-        return "union"
-    if isinstance(branch, Mapping):
-        kind = branch.get("type")
-        if kind in ("record", "enum", "fixed"):
-            return str(branch.get("name"))
-        return kind if isinstance(kind, str) else _kind(kind)
-    return str(branch)
-
-
-def _without_bytes(schema: Json) -> bool:
-    if isinstance(schema, Mapping) and schema.get("type") == "record":
-        return all(_without_bytes(field["type"]) for field in schema["fields"])
-    if isinstance(schema, Mapping) and schema.get("type") not in ("array", "map", "enum"):
-        return _without_bytes(schema.get("type"))
-    return bool(schema == "null")
+def _is_storable(text: str) -> bool:
+    """Return whether PostgreSQL can store a text."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _shown(value: Json) -> str:

@@ -6,7 +6,7 @@ not allow is replaced, with the real name as an alias. So hook, scorer and joine
 
 from collections.abc import Iterator, Mapping
 
-from gnomon_schemas.checking import AVRO_NAME, PRIMITIVES, Json, avro_name, fits, full_name
+from gnomon_schemas.checking import AVRO_NAME, PRIMITIVES, Defaults, Json, avro_name, full_name
 from gnomon_schemas.errors import SchemaError
 
 _WHOLE = ("int", "long")
@@ -117,7 +117,7 @@ class _Flattener:
         result["aliases"] = [name, *others]
         if "doc" in field:
             result["doc"] = field["doc"]
-        if "default" in field and fits(field["default"], leaf):
+        if "default" in field and Defaults().fit(field["default"], leaf):
             result["default"] = field["default"]
         return result
 

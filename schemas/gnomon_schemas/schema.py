@@ -67,7 +67,7 @@ def checked(schema: Json) -> Schema:
     try:
         result = Schema(schema)
         _ = result.fingerprint
-    except (SchemaParseException, UnknownType, KeyError, TypeError, ValueError) as error:
+    except (SchemaParseException, UnknownType, KeyError, TypeError, ValueError, OverflowError) as error:
         raise SchemaError(f"the schema cannot be parsed: {error}") from error
     return result
 
@@ -124,16 +124,22 @@ def features_of(live: Schema) -> Json:
 
 
 def without_logical_types(schema: Json) -> Json:
-    """Return the schema with times as plain longs: Gnomon counts microseconds and creates no datetime for a row."""
+    """Return the schema with times as plain numbers: Gnomon counts microseconds and creates no datetime for a row.
+
+    `{"type": "int", …}` becomes `"int"`, so that no reader of the result has to know both forms.
+    """
     if isinstance(schema, list):
         return [without_logical_types(branch) for branch in schema]
     if not isinstance(schema, Mapping):
         return schema
+    kind = schema["type"]
+    if kind not in ("record", "enum", "fixed", "array", "map"):
+        return without_logical_types(kind)
     result = {key: value for key, value in schema.items() if key != "logicalType"}
-    if schema["type"] == "record":
+    if kind == "record":
         result["fields"] = [{**field, "type": without_logical_types(field["type"])} for field in schema["fields"]]
-    elif (part := _PARTS.get(schema["type"]) if isinstance(schema["type"], str) else "type") is not None:
-        result[part] = without_logical_types(schema[part])
+    elif kind in _PARTS:
+        result[_PARTS[kind]] = without_logical_types(schema[_PARTS[kind]])
     return result
 
 

@@ -112,6 +112,7 @@ def test_unusual_but_right_bodies_are_read(decode: Decode, kind: Any, body: byte
     assert decode(MemorySchemas([schema]), [schema.fingerprint.header + body]) == [{"x": value}]
 
 
+DATE = {"type": "int", "logicalType": "date"}
 WRONG = {
     "enum index -1": (ENUM, varint(-1), "invalid"),
     "enum index 3 of 3": (ENUM, varint(3), "invalid"),
@@ -125,6 +126,10 @@ WRONG = {
         varint(1) + varint(2**31) + varint(0),
         "invalid",
     ),
+    "date of 33 bits": (DATE, varint(2**31), "invalid"),
+    "date of 40 bits that may be null": (["null", DATE], varint(1) + varint(2**40), "invalid"),
+    "date of 33 bits in an array": ({"type": "array", "items": DATE}, varint(1) + varint(2**31) + varint(0), "invalid"),
+    "int of 33 bits, written at length": ({"type": "int", "doc": "a count"}, varint(2**31), "invalid"),
     "long of 65 bits": ("long", varint(2**64), "invalid"),
     "number without an end": ("long", b"\xff" * 12, "invalid"),
     "text of negative length": ("string", varint(-3) + b"abc", None),
@@ -154,8 +159,9 @@ def test_wrong_bodies_are_refused_and_cost_no_other(
 ) -> None:
     """One wrong body, at every position of a batch, does not affect the other messages."""
     schema = one_field(kind)
-    name = kind["type"] if isinstance(kind, dict) else str(kind)
-    value = GOOD.get(name)
+    while isinstance(kind, dict):
+        kind = kind["type"]
+    value = GOOD.get(str(kind))
     good = Codec(schema).encode({"x": value})
     messages: list[bytes | None] = [good] * 40
     messages[place] = schema.fingerprint.header + body
@@ -337,7 +343,8 @@ def typed(draw: st.DrawFn, depth: int, name: str) -> tuple[Any, st.SearchStrateg
     if kind == "fixed":
         return {"type": kind, "name": name, "size": 2}, st.binary(min_size=2, max_size=2)
     if kind in VALUES:
-        return kind, VALUES[kind]
+        at_length = kind != "null" and draw(st.booleans())
+        return {"type": kind, "doc": "written at length"} if at_length else kind, VALUES[kind]
     if kind == "unions":
         # Not both: if a double comes first, the reference writes an int as a double, even if digits are lost.
         number = draw(st.sampled_from(["long", "double"]))

@@ -292,6 +292,79 @@ def test_references_count_as_the_types_that_they_stand_for() -> None:
     assert checked(wide).name == "Wide"
 
 
+NOTHING = {"type": "record", "name": "Nothing", "fields": [{"name": "n", "type": "null"}]}
+WITHIN = {
+    "type": "record",
+    "name": "Within",
+    "fields": [{"name": "n", "type": "Nothing"}, {"name": "m", "type": "null"}],
+}
+
+
+@pytest.mark.parametrize("items", ["Nothing", {"type": "Nothing"}, WITHIN], ids=str)
+def test_an_array_whose_items_take_no_bytes_is_refused(items: Any) -> None:
+    """A message of a few bytes could have any number of such items."""
+    fields = [{"name": "a", "type": NOTHING}, {"name": "b", "type": {"type": "array", "items": items}}]
+    with pytest.raises(SchemaError, match=r"field 'b': the schema has an array of .* take no bytes"):
+        checked({"type": "record", "name": "R", "fields": fields})
+
+
+@pytest.mark.parametrize("name", ["error", "fixed", "bytes", "record", "array", "string", "null", "union"])
+def test_no_type_has_the_name_of_an_avro_type(name: str) -> None:
+    """The check would read `{"type": "error", …}` as that enum, and fastavro as a record that is not checked."""
+    enum = {"type": "enum", "name": name, "symbols": ["A"]}
+    for record in ("R", "shop.R"):
+        with pytest.raises(
+            SchemaError, match=rf"field 'a': the enum name '(shop\.)?{name}' is the name of an Avro type"
+        ):
+            checked({"type": "record", "name": record, "fields": [{"name": "a", "type": enum}]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "default", "fine"),
+    [
+        ("double", 10**309, False),
+        ("double", 10**300, True),
+        ("float", 1e39, False),
+        ("float", -3, True),
+        (["null", "double"], -(10**400), False),
+        ("double", True, False),
+    ],
+)
+def test_a_number_as_a_default_has_the_range_of_its_type(kind: Any, default: Any, fine: bool) -> None:
+    text = json.dumps({"type": "record", "name": "R", "fields": [{"name": "a", "type": kind, "default": default}]})
+    if fine:
+        assert Schema.parse(text).name == "R"
+    else:
+        with pytest.raises(SchemaError, match=r"field 'a': its default .* is not of its type"):
+            Schema.parse(text)
+
+
+def test_defaults_that_take_too_long_to_check_are_refused() -> None:
+    enums = [{"type": "enum", "name": f"E{at}", "symbols": ["A"]} for at in range(1_000)]
+    many = {"type": "array", "items": [*enums, "string"]}
+    field = {"name": "a", "type": many, "default": ["B"] * 5_000}
+    with pytest.raises(SchemaError, match="field 'a': the schema's defaults are too long to be checked"):
+        checked({"type": "record", "name": "R", "fields": [field]})
+
+
+@pytest.mark.parametrize("alias", ["a\0b", "\ud800"])
+def test_an_alias_that_postgresql_cannot_store_is_refused(alias: str) -> None:
+    field = {"name": "a", "type": "double", "aliases": [alias]}
+    with pytest.raises(SchemaError, match="field 'a': its aliases must not hold a NUL or half a surrogate pair"):
+        checked({"type": "record", "name": "R", "fields": [field]})
+
+
+def test_a_union_distinguishes_named_types_by_their_full_names() -> None:
+    def union(*branches: Any) -> Any:
+        return {"type": "record", "name": "shop.R", "fields": [{"name": "a", "type": list(branches)}]}
+
+    here, there = ({"type": "enum", "name": "X", "namespace": space, "symbols": ["A"]} for space in ("shop", "far"))
+    assert checked(union(here, there)).name == "shop.R"
+    for same in ((here, "X"), (here, "shop.X"), (here, {"type": "X"}), ("int", {"type": "int"})):
+        with pytest.raises(SchemaError, match="must not have the same type twice"):
+            checked(union(*same))
+
+
 def test_stores_are_asked_in_turn() -> None:
     store = ChainedSchemas(packaged_schemas(), MemorySchemas([FLIGHT.live]))
     assert store.find(FLIGHT.live.fingerprint) == FLIGHT.live
