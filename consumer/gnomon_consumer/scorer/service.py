@@ -28,7 +28,7 @@ from gnomon_consumer.scorer.rehearsal.warm_up import rehearsed
 from gnomon_consumer.scorer.sealed.in_flight import WindowsInFlight
 from gnomon_consumer.scorer.sealed.sealer import Sealer
 from gnomon_consumer.scorer.sealed.spans import ScoreSpans
-from gnomon_consumer.scorer.sealed.transaction import Writer
+from gnomon_consumer.scorer.sealed.transaction import WindowTransaction
 from gnomon_consumer.scorer.sealed.window import policy_hash
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.times import now_us
@@ -112,7 +112,7 @@ class ScoreService:
             model=workers.pool.model.artefact,
             now_us=self.now_us,
         )
-        writer = Writer(
+        transaction = WindowTransaction(
             settings=settings,
             topics=names,
             deployment=options.deployment,
@@ -124,7 +124,7 @@ class ScoreService:
             # poll.
             while_waiting=lambda seconds: in_flight.step(self.clock(), seconds),
         )
-        resources.callback(writer.close)
+        resources.callback(transaction.close)
         resumption = Resumption(
             settings,
             options,
@@ -139,7 +139,7 @@ class ScoreService:
             consumer,
             names.live,
             group,
-            resume=partial(resumption.resume, consumer, shadow, writer),
+            resume=partial(resumption.resume, consumer, shadow, transaction),
             drop_unowned=in_flight.drop_unowned,
             clock=self.clock,
         )
@@ -155,7 +155,7 @@ class ScoreService:
             now_us=self.now_us,
             holes_are_lost=live.compacted,
         )
-        writer.open()
+        transaction.open()
         assignment.subscribe()
         return ScoringLoop(
             consumer=consumer,
@@ -164,7 +164,7 @@ class ScoreService:
             sealer=sealer,
             in_flight=in_flight,
             pool=workers.pool,
-            writer=writer,
+            transaction=transaction,
             recorder=recorder,
             spans=spans,
             progress=PartitionProgress(

@@ -34,7 +34,7 @@ from gnomon_consumer.joiner.pairs.ledger_rows import (
 )
 from gnomon_consumer.joiner.pairs.rollup import COUNTS, SUMS, Rollup, Tolerance
 from gnomon_consumer.joiner.postgres.copy_stream import Steps, copy_statement, copying, give_room
-from gnomon_consumer.joiner.postgres.day_partitions import Days
+from gnomon_consumer.joiner.postgres.day_partitions import DayPartitions
 from gnomon_consumer.joiner.postgres.feature_columns import FeatureColumns
 from gnomon_consumer.times import HOUR_US, moment
 from gnomon_schemas.arrays import Integers
@@ -78,7 +78,7 @@ class Sink:
         give_room(connection)
         self._stream_id, self.deployment_id = _register(connection, stream, deployment)
         self._features = FeatureColumns(self._stream_id)
-        self._days = Days(connection, self._stream_id)
+        self._days = DayPartitions(connection, self._stream_id)
         self._writing: Steps | None = None
         self._written: list[tuple[Sequence[JoinedWindow], int]] = []
 
