@@ -13,7 +13,7 @@ from gnomon_consumer.labels.heartbeats import Heartbeats
 from gnomon_consumer.labels.store import LabelBatch, LabelsMovedError, LabelStore, fault_of
 from gnomon_consumer.runtime.http import Pulse
 from gnomon_consumer.runtime.metrics import LabelMetrics
-from gnomon_consumer.runtime.outage import AWAY, Absence, Complaints, Renewable
+from gnomon_consumer.runtime.outage import AWAY, Absence, KafkaErrorLog, Renewable
 from gnomon_consumer.runtime.stalls import StandbyWatch
 from gnomon_consumer.settings import LabelSettings
 from gnomon_schemas.codec import Reader
@@ -52,7 +52,7 @@ class LabelLoop:
     metrics: LabelMetrics
     pulse: Pulse
     absence: Absence
-    complaints: Complaints
+    kafka_errors: KafkaErrorLog
     standby: StandbyWatch
     limits: LabelSettings
     topic: str
@@ -220,7 +220,7 @@ class LabelLoop:
                 " label_watermarks.next_offset, or start again in another database"
             )
         else:
-            self.complaints.hear(error, *self.labels.needs)
+            self.kafka_errors.handle(error, *self.labels.needs)
 
     def _reopen(self, partitions: list[int]) -> None:
         forget(self.owned, partitions)

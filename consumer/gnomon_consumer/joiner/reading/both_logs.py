@@ -13,7 +13,7 @@ from gnomon_consumer.joiner.reading.live_log import LiveLog
 from gnomon_consumer.joiner.reading.message_batches import by_partition, offsets_of, values_of
 from gnomon_consumer.joiner.spans import JoinSpans
 from gnomon_consumer.kafka.group import GroupTopic
-from gnomon_consumer.runtime.outage import Complaints
+from gnomon_consumer.runtime.outage import KafkaErrorLog
 from gnomon_consumer.runtime.stalls import PartitionPosition
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.columnar import ColumnarReader
@@ -56,7 +56,7 @@ class Logs:
         self._push = push
         self._finish_write = finish_write
         self._spans = spans
-        self._complaints = Complaints(log)
+        self._kafka_errors = KafkaErrorLog(log)
         self._waited: dict[int, int] = {}
         group = f"{topics.prefix}.{topics.stream}.join.{deployment}"
         self._shadow = GroupTopic(settings, group, topics.shadow(deployment), self._revoked)
@@ -201,7 +201,7 @@ class Logs:
             self._still_ours()
             self._fail(state, state.shadow_lost())
         else:
-            self._complaints.hear(error, *self._shadow.needs)
+            self._kafka_errors.handle(error, *self._shadow.needs)
 
     def _live_event(self, error: KafkaError, state: Partition, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -209,7 +209,7 @@ class Logs:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._live_out_of_range(state)
         else:
-            self._complaints.hear(error, *self._live.needs)
+            self._kafka_errors.handle(error, *self._live.needs)
 
     def _live_out_of_range(self, state: Partition) -> None:
         """Handle a live log that begins after the join's position, or ends before it."""

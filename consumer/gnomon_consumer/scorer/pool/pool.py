@@ -23,7 +23,7 @@ from gnomon_consumer.scorer.worker import pipe
 from gnomon_consumer.scorer.worker.encoding import undecoded
 from gnomon_consumer.scorer.worker.models import ModelSpec
 from gnomon_consumer.scorer.worker.sandbox import Limits
-from gnomon_consumer.scorer.worker.scoring import MOST_STRANGERS, Stranger
+from gnomon_consumer.scorer.worker.scoring import MOST_UNBOUND, UnboundWriter
 from gnomon_consumer.times import now_us
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.framing import SchemaKey
@@ -80,7 +80,7 @@ class Pool:
         self._events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
         self._queue = JobQueue()
         self._finished: deque[Finished] = deque()
-        self._strangers: set[tuple[str, str]] = set()
+        self._unbound: set[tuple[str, str]] = set()
         self._failed_starts = 0
         self._next_start = 0.0
         self._started = False
@@ -232,15 +232,15 @@ class Pool:
         elif worker.job is not None and said == "done":
             self._finished.append(messages.finished(worker.job, self.model.artefact, header, blobs))
             worker.job = None
-            self._say(messages.strangers(header))
+            self._log_unbound(messages.unbound_writers(header))
         else:
             raise pipe.WireError(f"{said!r} at the wrong time")
 
-    def _say(self, strangers: list[Stranger]) -> None:
+    def _log_unbound(self, unbound_writers: list[UnboundWriter]) -> None:
         """Log the services whose captures fail, each once, whichever worker met them."""
-        for one in strangers:
-            if (one.writer, one.reason) not in self._strangers and len(self._strangers) < MOST_STRANGERS:
-                self._strangers.add((one.writer, one.reason))
+        for one in unbound_writers:
+            if (one.writer, one.reason) not in self._unbound and len(self._unbound) < MOST_UNBOUND:
+                self._unbound.add((one.writer, one.reason))
                 log.warning(
                     "the captures of a service fail: the model cannot be bound to their features",
                     live_model=one.writer, producer=one.producer, reason=one.reason,
