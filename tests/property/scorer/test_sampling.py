@@ -15,7 +15,8 @@ from tests.support.ranks import ranker
 from gnomon_consumer.scorer.sampling.allocation import Allocation, SealedCell, allocate, seal
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken, Caps, OpenWindow
 from gnomon_consumer.scorer.sampling.ranks import ranker_of_many
-from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, Entry, Reservoir, Sample, merged
+from gnomon_consumer.scorer.sampling.reservoir import Entry, Reservoir, Sample, merged
+from gnomon_schemas.records import NO_STRATUM
 
 POLICIES: tuple[Allocation, ...] = ("house", "senate", "default")
 captures = st.lists(st.tuples(st.integers(0, 30), st.binary(max_size=2)), max_size=200)

@@ -11,12 +11,12 @@ import pyarrow as pa
 from gnomon_consumer.joiner.merge.matches import Refusal
 from gnomon_consumer.joiner.merge.producer_runs import RunCounts
 from gnomon_consumer.joiner.merge.shadow_records import chosen, different
-from gnomon_consumer.joiner.merge.window import NO_STRATUM, JoinedWindow, is_approximate
+from gnomon_consumer.joiner.merge.window import JoinedWindow, is_approximate
 from gnomon_consumer.joiner.pairs.assemble import Assembled, uuid_bytes
 from gnomon_consumer.joiner.pairs.rollup import Rollup, Tolerance
 from gnomon_consumer.times import HOUR_US, moment
 from gnomon_schemas.arrays import Integers
-from gnomon_schemas.records import Cell
+from gnomon_schemas.records import NO_STRATUM, Cell
 from gnomon_schemas.texts import storable
 
 WINDOW_COLUMNS = (

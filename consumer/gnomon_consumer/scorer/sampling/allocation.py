@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Literal
 
-from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, Reservoir, Sample, Strata, T, merged
+from gnomon_consumer.scorer.sampling.reservoir import Reservoir, Sample, Strata, T, merged
+from gnomon_schemas.records import NO_STRATUM
 
 Allocation = Literal["house", "senate", "default"]
 _LEAST = 2  # minimum rows of a cell: with one row there is no variance, with none the cell is missing in every estimate

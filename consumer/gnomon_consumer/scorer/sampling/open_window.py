@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, OTHER, Reservoir, Sample
+from gnomon_consumer.scorer.sampling.reservoir import Reservoir, Sample
+from gnomon_schemas.records import NO_STRATUM, OTHER_STRATUM
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ class OpenWindow(Generic[T]):
     def _reservoir(self, stratum: str) -> Reservoir[T]:
         reservoir = self.strata.get(stratum)
         if reservoir is None and len(self.strata) >= self.max_strata and stratum != NO_STRATUM:
-            stratum = OTHER
+            stratum = OTHER_STRATUM
             reservoir = self.strata.get(stratum)
         if reservoir is None:
             reservoir = self.strata[stratum] = Reservoir(self.caps.another())

@@ -17,10 +17,6 @@ from gnomon_schemas.arrays import Indices
 
 T = TypeVar("T")
 
-NO_STRATUM = ""
-OTHER = "other"
-
-
 Entry = tuple[int, bytes, int, T]
 """Rank, request id, offset, payload. Equal ranks are ordered by request id, equal ids by offset."""
 

@@ -12,9 +12,9 @@ from gnomon_consumer.scorer.captures import RowCell, Rows, as_array, text_at
 from gnomon_consumer.scorer.outcomes import STATUSES, Outcomes, Scored
 from gnomon_consumer.scorer.sampling.allocation import Allocation, SealedCell
 from gnomon_consumer.scorer.sampling.probe import probe_of, window_draw
-from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, joined
+from gnomon_consumer.scorer.sampling.reservoir import joined
 from gnomon_schemas.arrays import Indices
-from gnomon_schemas.records import Cell
+from gnomon_schemas.records import NO_STRATUM, Cell
 
 OPEN = 255
 """The code of a row without an outcome; the other codes are indices of STATUSES."""
