@@ -93,8 +93,8 @@ def _deployments(
     settings: Settings, challengers: tuple[str, ...], controls: tuple[str, ...], former: str | None
 ) -> Mapping[str, RunDeployment]:
     """Return the deployments of the options, or else of the file; raise ConfigurationError where there are none."""
-    given = [_given("--challenger", text, "challenger") for text in challengers]
-    given += [_given("--control", text, "control") for text in controls]
+    given = [_parse_deployment("--challenger", text, "challenger") for text in challengers]
+    given += [_parse_deployment("--control", text, "control") for text in controls]
     given = given or list(settings.run.deployments.items())
     if former is not None:
         given.append(_former(settings, former))
@@ -123,7 +123,7 @@ def _former(settings: Settings, model: str) -> tuple[str, RunDeployment]:
     )
 
 
-def _given(option: str, text: str, role: Role) -> tuple[str, RunDeployment]:
+def _parse_deployment(option: str, text: str, role: Role) -> tuple[str, RunDeployment]:
     """Return name and deployment of the text `NAME=MODEL`."""
     name, equals, model = text.partition("=")
     if not equals or not model:

@@ -82,14 +82,18 @@ def _stored(connection: Connection, name: str, value: Any) -> Any:
         with connection.transaction():
             row = connection.execute(question, argument).fetchone()
     except psycopg.DataError as error:
-        raise ConfigurationError(f"{_given(name, value)}: {' '.join(str(error).splitlines()[0].split())}") from None
+        raise ConfigurationError(
+            f"{_setting_and_value(name, value)}: {' '.join(str(error).splitlines()[0].split())}"
+        ) from None
     except (ValueError, OverflowError):  # PostgreSQL has longer spans than Python, and infinite ones
-        raise ConfigurationError(f"{_given(name, value)}: is too long; write a span such as '90 days'") from None
+        raise ConfigurationError(
+            f"{_setting_and_value(name, value)}: is too long; write a span such as '90 days'"
+        ) from None
     assert row is not None
     return row[0]
 
 
-def _given(name: str, value: Any) -> str:
+def _setting_and_value(name: str, value: Any) -> str:
     """Return a setting of a stream with its value, as messages about other settings name them."""
     key = f"stream_settings.{name}"
     return f"{environment_name(key)} (file key {key}): {plain(value)!r}"
@@ -118,10 +122,10 @@ def _check(settings: Mapping[str, Any]) -> None:
         ),
         (
             any(span <= timedelta(0) for span in horizons),
-            f"{_given('horizons', horizons)}: each must be longer than 0",
+            f"{_setting_and_value('horizons', horizons)}: each must be longer than 0",
         ),
-        (retention <= timedelta(0), f"{_given('retention', retention)}: must be longer than 0"),
-        (grace < timedelta(0), f"{_given('label_grace', grace)}: must not be negative"),
+        (retention <= timedelta(0), f"{_setting_and_value('retention', retention)}: must be longer than 0"),
+        (grace < timedelta(0), f"{_setting_and_value('label_grace', grace)}: must not be negative"),
     ):
         if wrong:
             raise ConfigurationError(text)

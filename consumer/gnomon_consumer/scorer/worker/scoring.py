@@ -210,7 +210,7 @@ class BatchScorer:
                 for at in range(captures.num_rows)
             )
             return Outcomes.of([scored for part in parts for scored in part])
-        failure = Failure(FailureKind.INVALID_FEATURES, f"the features cannot be prepared: {self._told(error)}")
+        failure = Failure(FailureKind.INVALID_FEATURES, f"the features cannot be prepared: {self._error_text(error)}")
         request_id = captures.column("request_id")[0].as_py()
         return Outcomes.of([self._failed(task.rows[0], task, failure, request_id, 0, None)])
 
@@ -220,7 +220,7 @@ class BatchScorer:
         try:
             return self._encoded(captures, task, [call], [latency_us])[0]
         except Exception as error:  # noqa: BLE001 - whatever a model raises or returns becomes an outcome
-            failure = Failure(_kind(error), self._told(error))
+            failure = Failure(_kind(error), self._error_text(error))
             request_id = captures.column("request_id")[0].as_py()
             return self._failed(task.rows[0], task, failure, request_id, latency_us, call.state)
 
@@ -286,7 +286,7 @@ class BatchScorer:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - it becomes the outcome; also sys.exit() and panics of Rust
-            answers = error if isinstance(error, Exception) else RuntimeError(self._told(error))
+            answers = error if isinstance(error, Exception) else RuntimeError(self._error_text(error))
         seconds = self.clock() - started
         if isinstance(answers, Answers):
             if self._ranks and answers.scores is not None and answers.items is None and answers.row_items is None:
@@ -305,9 +305,9 @@ class BatchScorer:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - as above
-            return RuntimeError(f"feature_state() raised {self._told(error)}")
+            return RuntimeError(f"feature_state() raised {self._error_text(error)}")
 
-    def _told(self, error: BaseException) -> str:
+    def _error_text(self, error: BaseException) -> str:
         """Return the text of an exception, whatever its own `__str__` does."""
         try:
             return explained(error, self.processes)
