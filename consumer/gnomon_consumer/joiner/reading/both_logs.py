@@ -187,10 +187,10 @@ class Logs:
             for at, state in self.owned.items()
         }
 
-    def tell_lag_tools(self, ends: Mapping[int, int]) -> None:
+    def commit_group_offsets(self, ends: Mapping[int, int]) -> None:
         """Commit the offsets of owned partitions, for tools that show a group's lag."""
         ends = {partition: end for partition, end in ends.items() if partition in self.owned}
-        if ends and (reason := self._shadow.tell_lag_tools(ends)):
+        if ends and (reason := self._shadow.commit_group_offsets(ends)):
             self._log.info("offsets for lag tools are not committed", reason=reason)
 
     def _shadow_event(self, error: KafkaError, state: Partition | None, offset: int) -> None:
