@@ -54,10 +54,10 @@ def run(
     with stop_on_signals(grace_seconds=15) as stop, Children(environment=environment_of(settings)) as children:
         services = RestartedServices(children)
         for name, deployment in deployments.items():
-            services.add(f"score {name}", "score", "--deployment", name, *score_options(deployment), *config)
-            services.add(f"join {name}", "join", "--deployment", name, *config)
+            services.start_service(f"score {name}", "score", "--deployment", name, *score_options(deployment), *config)
+            services.start_service(f"join {name}", "join", "--deployment", name, *config)
         if settings.run.labels if labels is None else labels:
-            services.add("labels", "labels", "consume", *config)
+            services.start_service("labels", "labels", "consume", *config)
         while not stop.wait(0.1):
             services.step()
 

@@ -53,13 +53,13 @@ class Heartbeats:
         for message in self._consumer.consume(self._batch, 0):
             error = message.error()
             if error is None:
-                self._take(message)
+                self._read_report(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._left.discard(message.partition() or 0)
             else:
                 self._kafka_errors.handle(error, *self._needs)
 
-    def _take(self, message: Message) -> None:
+    def _read_report(self, message: Message) -> None:
         if message.value() is None:
             return
         try:

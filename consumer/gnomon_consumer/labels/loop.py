@@ -132,9 +132,9 @@ class LabelLoop:
             elif state is not None and offset is not None and offset >= state.batch.end:
                 state.last_message, state.at_end = self.clock(), False
                 state.batch.end = offset + 1
-                self._take(message, state, offset)
+                self._read_label(message, state, offset)
 
-    def _take(self, message: Message, state: LabelPartition, offset: int) -> None:
+    def _read_label(self, message: Message, state: LabelPartition, offset: int) -> None:
         try:
             name, _, record = self.reader.decode(message.value())
             if name != "gnomon.v1.Label":
@@ -160,7 +160,7 @@ class LabelLoop:
             ("source.partition", str(message.partition()).encode()),
             ("source.offset", str(message.offset()).encode()),
         ]
-        self.dead_letters.add(message.key(), message.value(), headers)
+        self.dead_letters.send_letter(message.key(), message.value(), headers)
 
     def _store_all(self) -> None:
         if reports := self.heartbeats.pending:

@@ -93,7 +93,7 @@ class ScoringLoop:
             log.warning("reading positions again", reason=str(reason))
             self.metrics.uncertain.inc()
             self.pulse.fail()
-            self.assignment.again()
+            self.assignment.resume_owned()
             return
         self.pulse.succeed()
         for tick in ready:

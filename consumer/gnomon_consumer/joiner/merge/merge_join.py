@@ -44,17 +44,17 @@ class MergeJoin:
         """Accept one record of the shadow log; raise ContradictionError if it contradicts an earlier one."""
         kind = name.rpartition(".")[2]
         if kind == "DeploymentStart":
-            self._take_start(from_dict(DeploymentStart, record))
+            self._accept_start(from_dict(DeploymentStart, record))
         elif kind == "ShadowPrediction":
             self.outcomes(np.array([offset]), outcomes([record]))
         elif self._next_source is None:
             raise self._headless(offset, kind)
         elif kind == "SamplingWindow":
-            self._take_seal(offset, from_dict(SamplingWindow, record))
+            self._accept_seal(offset, from_dict(SamplingWindow, record))
         else:
             raise ContradictionError(f"{self._here(offset)}: a record {name} is not allowed in a shadow log")
 
-    def _take_start(self, start: DeploymentStart) -> None:
+    def _accept_start(self, start: DeploymentStart) -> None:
         self.start = start
         if self._next_source is None:
             self._next_source = self._live_position = start.start_offset
@@ -72,7 +72,7 @@ class MergeJoin:
             own = rows if len(windows) == 1 else chosen(rows, np.flatnonzero(ids.indices.to_numpy() == number))
             self._rows.setdefault(window_id, []).append(own)
 
-    def _take_seal(self, offset: int, seal: SamplingWindow) -> None:
+    def _accept_seal(self, offset: int, seal: SamplingWindow) -> None:
         assert self._next_source is not None
         start, end = seal.start_offset, seal.end_offset
         rows = together(self._rows.pop(seal.window_id, []))

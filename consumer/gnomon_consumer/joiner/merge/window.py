@@ -150,7 +150,7 @@ class MergingWindow:
                 self.joined.hours[hour, NO_STRATUM] += times
         else:
             self.joined.hours.update(zip(hours.tolist(), strata, strict=True))
-        self._runs.add(read, np.flatnonzero(sane))
+        self._runs.add_captures(read, np.flatnonzero(sane))
 
     def finish(self) -> JoinedWindow:
         """Count producer runs, and sampled captures that are not in the live log: those are orphans."""

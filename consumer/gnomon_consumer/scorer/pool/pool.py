@@ -109,19 +109,19 @@ class Pool:
         while not all(worker.ready for worker in self._workers):
             if stopping():
                 return
-            self._take(wait=0.05)
+            self._read_messages(wait=0.05)
             if self._clock() > deadline:
                 raise ConfigurationError(f"the model does not load within {START_SECONDS:g} seconds")
         self._started = True
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        self._queue.add(job)
+        self._queue.add_job(job)
 
     def poll(self, wait: float = 0.0) -> list[Finished]:
         """Hand out jobs, enforce deadlines, replace dead workers, return finished jobs; wait at most `wait` seconds."""
         self._hand_out()
-        self._take(wait if self.busy else 0.0)
+        self._read_messages(wait if self.busy else 0.0)
         self._enforce()
         self._replace()
         self._hand_out()
@@ -193,7 +193,7 @@ class Pool:
         worker.keys.update(new)
         worker.process.ask(messages.score(job, limit, new))
 
-    def _take(self, wait: float) -> None:
+    def _read_messages(self, wait: float) -> None:
         """Process the workers' messages; wait only for the first."""
         while True:
             try:
@@ -206,12 +206,12 @@ class Pool:
                 self._bury(worker)
             elif not worker.ending:  # an answer to a cancelled job must never be mistaken for an answer to the next one
                 try:
-                    self._hear(worker, header, blobs)
+                    self._process_message(worker, header, blobs)
                 except pipe.WireError as error:
                     log.warning("worker violates the protocol", reason=str(error)[:200])
                     self._end(worker)
 
-    def _hear(self, worker: _Worker, header: dict[str, Any], blobs: list[bytes]) -> None:
+    def _process_message(self, worker: _Worker, header: dict[str, Any], blobs: list[bytes]) -> None:
         said = header.get("op")
         if not worker.ready and said == "ready":
             if not self._accept(messages.files(header)):
@@ -316,7 +316,7 @@ class Pool:
         # The results of the earlier rows were lost with the worker, so they are scored again; the rest follows.
         rest = np.delete(np.arange(len(job.rows)), at)
         if len(rest):
-            self._queue.give_back(replace(job, rows=job.rows.take(rest), places=job.places[rest], careful=True))
+            self._queue.give_back(replace(job, rows=job.rows.select(rest), places=job.places[rest], careful=True))
 
     def _replace(self) -> None:
         if len(self._workers) < self._size and self._clock() >= self._next_start:

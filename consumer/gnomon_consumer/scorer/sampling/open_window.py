@@ -70,7 +70,7 @@ class OpenWindow(Generic[T]):
         """Return the source partition."""
         return self.owner.partition
 
-    def add(self, captures: Sample[T], size: int, strata: Sequence[str] | None = None) -> None:
+    def add_captures(self, captures: Sample[T], size: int, strata: Sequence[str] | None = None) -> None:
         """Count captures at ascending offsets, `size` bytes together; `strata` is the stratum of each, if any.
 
         Raises ValueError if an offset was read before.
@@ -91,7 +91,7 @@ class OpenWindow(Generic[T]):
         for place, stratum in enumerate(strata):
             places.setdefault(stratum, []).append(place)
         for stratum, those in places.items():
-            self._reservoir(stratum).offer(captures.at(np.array(those)))
+            self._reservoir(stratum).offer(captures.select(np.array(those)))
 
     def reach(self, end: int) -> None:
         """Record that no capture is between the last one and the offset `end`."""

@@ -78,12 +78,12 @@ class Sealer:
         self._opened_at = now
         self._caps = self._new_caps()
 
-    def add(self, position: ReadingPosition, offsets: NDArray[np.int64], messages: Sequence[Message]) -> None:
+    def add_messages(self, position: ReadingPosition, offsets: NDArray[np.int64], messages: Sequence[Message]) -> None:
         """Count captures at ascending offsets, without decoding them."""
         window = self._window(position)
         keys, values = _all_bytes(map(Message.key, messages)), _all_bytes(map(Message.value, messages))
         captures = Sample(self._ranks(keys), keys, offsets, values)
-        window.add(captures, sum(map(len, values)), _strata(messages))
+        window.add_captures(captures, sum(map(len, values)), _strata(messages))
         self._remember(window.traces, offsets, messages)
 
     def observe_lag(self, seconds: float) -> None:

@@ -99,7 +99,7 @@ def _load(
 
 def _learn(schemas: MemorySchemas, texts: list[bytes], keys: list[str]) -> None:
     for text, key in zip(texts, keys, strict=True):
-        schemas.add(Schema.parse(text), unframe(bytes.fromhex(key)).key)
+        schemas.add_schema(Schema.parse(text), unframe(bytes.fromhex(key)).key)
 
 
 def _serve(

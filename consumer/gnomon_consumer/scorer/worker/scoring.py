@@ -120,7 +120,7 @@ class BatchScorer:
             if not len(places):
                 continue
             task = _Task(
-                rows=rows if len(places) == len(rows) else rows.take(places),
+                rows=rows if len(places) == len(rows) else rows.select(places),
                 window_id=window_id,
                 queued_us=queued_us,
                 batch_size=1 if single else len(places),
