@@ -92,13 +92,13 @@ def metrics_page() -> str:
         " `/readyz`, 200 while it has partitions and reaches its dependencies, including the database.\n"
     )
     parts = [introduction]
-    for command, vocabulary in (
+    for command, metric_set in (
         ("gnomon score", ScorerMetrics("", "")),
         ("gnomon join", JoinerMetrics("", "")),
         ("gnomon labels consume", LabelMetrics("")),
     ):
         parts.append(f"\n## `{command}`\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n")
-        for name, kind, labels, meaning in vocabulary.described():
+        for name, kind, labels, meaning in metric_set.described():
             parts.append(f"| `{name}` | {kind} | {', '.join(labels)} | {_cell(meaning)} |\n")
     return "".join(parts)
 

@@ -28,7 +28,7 @@ from gnomon_consumer.joiner.merge.shadow_records import read_shadow
 from gnomon_consumer.joiner.pairs.assemble import LooseMatches, assemble
 from gnomon_consumer.joiner.pairs.copy_format import COPY, copy_parts
 from gnomon_consumer.joiner.pairs.feature_layout import Layout
-from gnomon_consumer.joiner.postgres.day_partitions import Days
+from gnomon_consumer.joiner.postgres.day_partitions import DayPartitions
 from gnomon_consumer.scorer.captures import Row, Rows
 from gnomon_consumer.scorer.worker import models
 from gnomon_consumer.scorer.worker.models import ModelSpec
@@ -110,7 +110,7 @@ def prepare(connection: psycopg.Connection, url: str, batch: pa.RecordBatch, cha
     connection.execute(
         "insert into gnomon.deployments (deployment_id, stream_id, name) overriding system value values (1, 1, 'd')"
     )
-    Days(connection, 1).ensure(batch)
+    DayPartitions(connection, 1).ensure(batch)
     for change in changes:
         for (statement,) in connection.execute(change.encode()).fetchall():
             connection.execute(statement)

@@ -194,7 +194,7 @@ class Member:
                     continue
                 offsets, messages = self._captures.at(partition, first, end)
                 began = time.process_time()
-                self._sealer.add(ReadingPosition(owner, first, before), offsets, messages)
+                self._sealer.add_messages(ReadingPosition(owner, first, before), offsets, messages)
                 self._counts.sampler_s += time.process_time() - began
             began = time.process_time()
             reason = self._sealer.due(self._now, idle=True)

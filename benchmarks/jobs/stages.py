@@ -74,7 +74,7 @@ def stages(folder: Path) -> dict[str, Stage]:
     encode = compile_encoder(live.json, header=live.fingerprint.header)
 
     def sample(messages: Sequence[Message]) -> object:
-        sealer.add(position, *fresh(messages, 0))
+        sealer.add_messages(position, *fresh(messages, 0))
         return sealer.seal("time", 0.0, 0)
 
     def join() -> bytes:

@@ -69,7 +69,7 @@ def main() -> None:
 def parts() -> Iterator[dict[str, float]]:
     """Count the seconds that each of the database's functions takes."""
     spent: dict[str, float] = defaultdict(float)
-    ask, asked = Subject.ask, pair_arrays._asked
+    ask, read = Subject.ask, pair_arrays._read_columns
 
     def timed(call: Any) -> Any:
         def wrapped(subject: Subject, function: str, **arguments: Any) -> Any:
@@ -80,5 +80,5 @@ def parts() -> Iterator[dict[str, float]]:
 
         return wrapped
 
-    with mock.patch.object(Subject, "ask", timed(ask)), mock.patch.object(pair_arrays, "_asked", timed(asked)):
+    with mock.patch.object(Subject, "ask", timed(ask)), mock.patch.object(pair_arrays, "_read_columns", timed(read)):
         yield spent

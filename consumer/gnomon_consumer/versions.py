@@ -16,20 +16,20 @@ def versions() -> list[str]:
 def _libraries() -> list[tuple[str, str]]:
     return [
         ("Python", platform.python_version()),
-        ("librdkafka", _asked(_librdkafka)),
+        ("librdkafka", _or_not_installed(_librdkafka)),
         ("fastavro", _package("fastavro")),
         ("PyArrow", _package("pyarrow")),
         ("ONNX Runtime", _package("onnxruntime")),
-        ("libpq (PostgreSQL's client)", _asked(_libpq)),
-        ("PostgreSQL (embedded)", _asked(_embedded_postgres)),
+        ("libpq (PostgreSQL's client)", _or_not_installed(_libpq)),
+        ("PostgreSQL (embedded)", _or_not_installed(_embedded_postgres)),
     ]
 
 
 def _package(name: str) -> str:
-    return _asked(lambda: version(name))
+    return _or_not_installed(lambda: version(name))
 
 
-def _asked(ask: Callable[[], str]) -> str:
+def _or_not_installed(ask: Callable[[], str]) -> str:
     try:
         return ask()
     except (ImportError, PackageNotFoundError, OSError, GnomonError):

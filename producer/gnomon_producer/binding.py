@@ -35,19 +35,19 @@ class FeatureBinder:
         self._usual: tuple[type, ...] | None = None  # comparing tuples is faster than hashing
         self._keys = tuple((feature.name, feature.field, *feature.others) for feature in features)
         self._nullable = tuple(feature.nullable for feature in features)
-        self._asked = _asked(features)
+        self._names_read = _names_to_read(features)
         self._plans: dict[tuple[Any, ...], _Keys] = {}
 
     def bind(self, features: Any) -> Values:
         """Return the values in the record's order; raise Dropped that names the feature at fault, never its value."""
         if type(features) is not dict:
-            features = contents_of(features, self._asked[""], self._listed_only)
+            features = contents_of(features, self._names_read[""], self._listed_only)
         try:
             values: Values = self._get(features) if self._count > 1 else (self._get(features),)
             if len(features) != self._count and not self._listed_only:
                 raise Dropped("invalid_features", f"feature {self._extra(features, self.names)} is not in the schema")
         except KeyError:
-            values = self._found(features)
+            values = self._find_values(features)
         signature = tuple(map(type, values))
         if signature == self._usual or signature in self._clean:
             return values
@@ -67,9 +67,9 @@ class FeatureBinder:
                 raise Dropped("invalid_features", f"feature {name!r}: {why}") from None
         return tuple(checked)
 
-    def _found(self, features: dict[Any, Any]) -> Values:
+    def _find_values(self, features: dict[Any, Any]) -> Values:
         """Return the values of features that are nested, absent, or given under another of their names."""
-        if len(self._asked) > 1:
+        if len(self._names_read) > 1:
             features = self._flat(features, "")
         shape = tuple(features)
         plan = self._plans.get(shape)
@@ -97,7 +97,7 @@ class FeatureBinder:
         found: dict[Any, Any] = {}
         for key, value in features.items():
             name = f"{prefix}{key}" if prefix and isinstance(key, str) else key
-            asked = self._asked.get(name) if isinstance(name, str) else None
+            asked = self._names_read.get(name) if isinstance(name, str) else None
             if asked is None:
                 found[name] = value
             elif value is not None:
@@ -113,7 +113,7 @@ class FeatureBinder:
 _contains = frozenset.__contains__
 
 
-def _asked(features: tuple[Feature, ...]) -> dict[str, tuple[str, ...]]:
+def _names_to_read(features: tuple[Feature, ...]) -> dict[str, tuple[str, ...]]:
     """Return the names to read from the feature object (``) and from each nested record, by its dotted name."""
     asked: dict[str, dict[str, None]] = {"": {}}
     for feature in features:

@@ -78,7 +78,7 @@ class Shot:
                 request_id = request_id_of_context.get() or str(uuid.uuid4())
             self._request_id = request_id if type(request_id) is str else text("request_id", request_id)
             self._cluster = None if cluster is None else text("cluster", cluster)
-            self._admitted = (owner.sampler is None and owner.config.enabled is None) or self._asked()
+            self._admitted = (owner.sampler is None and owner.config.enabled is None) or self._is_admitted()
             if self._admitted and dropped is None:
                 self._values = owner.composer.binder.bind(features)
         except Dropped as misfit:
@@ -116,7 +116,7 @@ class Shot:
     ) -> None:
         self.__exit__(kind, error, trace)
 
-    def _asked(self) -> bool:
+    def _is_admitted(self) -> bool:
         """Apply the switch and the sampler; count what they leave out."""
         owner = self._owner
         enabled, sampler = owner.config.enabled, owner.sampler

@@ -83,7 +83,7 @@ class Tap:
         try:
             return cls(TapConfig.from_env(**given))
         except Exception as error:
-            why = _told(error)
+            why = _error_text(error)
             # A logging filter of the service may raise; that must not take the service down either.
             with contextlib.suppress(Exception):
                 logger.error("the hook is off, its captures are dropped: %s", why)
@@ -264,7 +264,7 @@ class Tap:
         return self._topics.producers, report
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Return an exception's text, after its type's name if it is not ours; only the name if there is no text."""
     try:
         return str(error) if isinstance(error, ConfigurationError) else f"{kind_of(error)}: {error}"

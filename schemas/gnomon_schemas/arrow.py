@@ -29,34 +29,34 @@ def bare(schema: Json) -> Json:
     So each type is complete, and a batch carries no metadata. Names are made unique by their position, because a type
     may occur several times.
     """
-    return _Bare().of(schema, "", "r")
+    return _Bare().inline(schema, "", "r")
 
 
 class _Bare:
     def __init__(self) -> None:
         self._named: dict[str, tuple[Json, str]] = {}
 
-    def of(self, schema: Json, namespace: str, place: str) -> Json:
+    def inline(self, schema: Json, namespace: str, place: str) -> Json:
         if isinstance(schema, list):
-            return [self.of(branch, namespace, f"{place}_{at}") for at, branch in enumerate(schema)]
+            return [self.inline(branch, namespace, f"{place}_{at}") for at, branch in enumerate(schema)]
         if isinstance(schema, str):
             return self._reference(schema, namespace, place)
         kind = schema["type"]
         if kind == "array":
-            return {"type": kind, "items": self.of(schema["items"], namespace, f"{place}_i")}
+            return {"type": kind, "items": self.inline(schema["items"], namespace, f"{place}_i")}
         if kind == "map":
-            return {"type": kind, "values": self.of(schema["values"], namespace, f"{place}_v")}
+            return {"type": kind, "values": self.inline(schema["values"], namespace, f"{place}_v")}
         if kind in ("record", "enum", "fixed"):
             name = full_name(schema, namespace)
             self._named[name] = (schema, namespace)
             return self._definition(schema, name.rpartition(".")[0], place)
-        return self.of(kind, namespace, place)
+        return self.inline(kind, namespace, place)
 
     def _definition(self, schema: Json, namespace: str, place: str) -> Json:
         kind = schema["type"]
         if kind == "record":
             fields = [
-                {"name": field["name"], "type": self.of(field["type"], namespace, f"{place}_{at}")}
+                {"name": field["name"], "type": self.inline(field["type"], namespace, f"{place}_{at}")}
                 for at, field in enumerate(schema["fields"])
             ]
             return {"type": kind, "name": place, "fields": fields}

@@ -77,14 +77,14 @@ class _Checker:
         elif isinstance(schema, list):
             self._check_union(schema, namespace, depth)
         elif not isinstance(schema, Mapping):
-            raise SchemaError(f"the schema holds {_shown(schema)} where a type belongs")
+            raise SchemaError(f"the schema holds {_shortened(schema)} where a type belongs")
         elif isinstance(kind := schema.get("type"), str) and kind in ("record", "enum"):
             self._check_named_type(schema, kind, namespace, depth)
         elif kind in ("array", "map"):
             inner = schema.get("items" if kind == "array" else "values")
             self.check(inner, namespace, depth + 1)
             if kind == "array" and self._without_bytes(inner, namespace):
-                raise SchemaError(f"the schema has an array of {_shown(inner)}, whose items take no bytes")
+                raise SchemaError(f"the schema has an array of {_shortened(inner)}, whose items take no bytes")
         else:
             self.check(kind, namespace, depth + 1)
 
@@ -113,9 +113,9 @@ class _Checker:
     def _check_union(self, branches: list[Json], namespace: str, depth: int) -> None:
         kinds = [self._kind(branch, namespace) for branch in branches]
         if not branches or "union" in kinds:
-            raise SchemaError(f"a union must be a list of types that are not unions, not {_shown(branches)}")
+            raise SchemaError(f"a union must be a list of types that are not unions, not {_shortened(branches)}")
         if len(set(kinds)) < len(kinds):
-            raise SchemaError(f"a union must not have the same type twice: {_shown(branches)}")
+            raise SchemaError(f"a union must not have the same type twice: {_shortened(branches)}")
         for branch in branches:
             self.check(branch, namespace, depth + 1)
 
@@ -158,11 +158,11 @@ class _Checker:
     def _check_extras(self, field: Mapping[str, Json], namespace: str) -> None:
         aliases = field.get("aliases", [])
         if not isinstance(aliases, list) or not all(isinstance(alias, str) and alias for alias in aliases):
-            raise SchemaError(f"its aliases must be a list of names, not {_shown(aliases)}")
+            raise SchemaError(f"its aliases must be a list of names, not {_shortened(aliases)}")
         if not all(map(_is_storable, aliases)):
-            raise SchemaError(f"its aliases must not hold a NUL or half a surrogate pair: {_shown(aliases)}")
+            raise SchemaError(f"its aliases must not hold a NUL or half a surrogate pair: {_shortened(aliases)}")
         if "default" in field and not self._defaults.fit(field["default"], field["type"], namespace):
-            raise SchemaError(f"its default {_shown(field['default'])} is not of its type")
+            raise SchemaError(f"its default {_shortened(field['default'])} is not of its type")
 
     def _without_bytes(self, schema: Json, namespace: str) -> bool:
         """Return whether a value of a checked type takes no bytes."""
@@ -211,9 +211,9 @@ def _checked_field_name(name: Json) -> str:
     if isinstance(name, str) and AVRO_NAME.fullmatch(name):
         return name
     if not isinstance(name, str) or not name:
-        raise SchemaError(f"the field name {_shown(name)} is not a text with a letter in it")
+        raise SchemaError(f"the field name {_shortened(name)} is not a text with a letter in it")
     raise SchemaError(
-        f"the field name {_shown(name)} must be of letters, digits and '_', not a digit first; to map it, write"
+        f"the field name {_shortened(name)} must be of letters, digits and '_', not a digit first; to map it, write"
         f' {{"name": "{avro_name(name)}", "aliases": ["{name}"]}}'
     )
 
@@ -238,13 +238,13 @@ def _check_symbols(schema: Mapping[str, Json], name: str) -> None:
     for symbol in symbols:
         if not isinstance(symbol, str) or not AVRO_NAME.fullmatch(symbol):
             raise SchemaError(
-                f"the enum {name!r} has the symbol {_shown(symbol)}; a symbol is of letters, digits and '_', not a"
+                f"the enum {name!r} has the symbol {_shortened(symbol)}; a symbol is of letters, digits and '_', not a"
                 ' digit first: make it a "string"'
             )
     if len(set(symbols)) < len(symbols):
         raise SchemaError(f"the enum {name!r} has a symbol twice")
     if "default" in schema and schema["default"] not in symbols:
-        raise SchemaError(f"the enum {name!r} has the default {_shown(schema['default'])}, which is not a symbol")
+        raise SchemaError(f"the enum {name!r} has the default {_shortened(schema['default'])}, which is not a symbol")
 
 
 def _unknown(name: str, space: str) -> None:
@@ -300,7 +300,7 @@ def _is_storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _shown(value: Json) -> str:
+def _shortened(value: Json) -> str:
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
 

@@ -92,7 +92,7 @@ class FeatureSchema:
     @cached_property
     def live(self) -> Schema:
         """Return LivePrediction with this record in it: the schema of the stream's captures."""
-        return live_schema(_told_apart(self.record))
+        return live_schema(_with_distinct_name(self.record))
 
     @classmethod
     def of(cls, source: FeatureSource, name: str = "Features") -> "FeatureSchema":
@@ -167,7 +167,7 @@ def _taken_name(record: Json) -> str | None:
     return next((name for name in named if name in _ENVELOPE_TYPES), None)
 
 
-def _told_apart(record: Json) -> Json:
+def _with_distinct_name(record: Json) -> Json:
     """Return the record under a separate name if it has aliases or logical types.
 
     A fingerprint is of the canonical form, which leaves both out: milliseconds would be read as microseconds.

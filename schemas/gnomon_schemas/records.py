@@ -34,6 +34,10 @@ LEAST_PROBABILITY = 1e-9
 """A capture that represents more than its inverse is rejected, because it would outweigh all others."""
 MAX_FAILURE_MESSAGE = 500
 """Maximum characters of a Failure's message; a longer one is cut."""
+NO_STRATUM = ""
+"""The stratum of captures without one."""
+OTHER_STRATUM = "other"
+"""The stratum of captures whose own has no cell in their window."""
 
 Role = Literal["challenger", "control"]
 CloseReason = Literal["idle", "time", "count", "bytes", "revoked", "shutdown"]

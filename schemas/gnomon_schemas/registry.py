@@ -135,14 +135,14 @@ class RegistrySchemas:
             return self._found[key]
         if self._clock() - self._missed.get(key, float("-inf")) < self._retry_after_s:
             return None
-        schema = self._asked(key)
+        schema = self._request(key)
         if schema is None:
             self._missed = {**dict(list(self._missed.items())[-1000:]), key: self._clock()}
             return None
         self._found[key] = schema
         return schema
 
-    def _asked(self, key: RegistryId) -> Schema | None:
+    def _request(self, key: RegistryId) -> Schema | None:
         from confluent_kafka.schema_registry import SchemaRegistryError
 
         try:

@@ -17,9 +17,9 @@ class MemorySchemas:
     def __init__(self, schemas: Iterable[Schema] = ()) -> None:
         self._schemas: dict[SchemaKey, Schema] = {}
         for schema in schemas:
-            self.add(schema)
+            self.add_schema(schema)
 
-    def add(self, schema: Schema, key: SchemaKey | None = None) -> None:
+    def add_schema(self, schema: Schema, key: SchemaKey | None = None) -> None:
         """Make a schema known under its fingerprint, or under `key`."""
         self._schemas[key or schema.fingerprint] = schema
 
@@ -135,7 +135,7 @@ class TopicSchemas:
                     raise DependencyUnreachableError(f"the topic {self._topic} does not answer")
                 error = message.error()
                 if error is None:
-                    self._take(message)
+                    self._read_schema(message)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     break
                 elif error.code() in _OF_THE_GROUP:
@@ -162,7 +162,7 @@ class TopicSchemas:
             return ConfigurationError(f"{said}: grant Read on the topic {self._topic}")
         return DependencyUnreachableError(said)
 
-    def _take(self, message: Message) -> None:
+    def _read_schema(self, message: Message) -> None:
         offset = message.offset()
         if offset is not None:
             self._next_offset = offset + 1
@@ -178,7 +178,7 @@ class TopicSchemas:
         if text != str(schema.fingerprint):
             self.rejected += 1
         elif self._schemas.find(schema.fingerprint) is None:
-            self._schemas.add(schema)
+            self._schemas.add_schema(schema)
             self._read.append(schema)
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ class _Walk:
 
     def _primitive(self, name: str) -> None:
         if name == "boolean":
-            if self._take(1) not in (b"\x00", b"\x01"):
+            if self._read_bytes(1) not in (b"\x00", b"\x01"):
                 raise DecodeError("invalid", "a boolean is neither 0 nor 1")
         elif name == "int":
             if not _INT_MIN <= self._long() <= _INT_MAX:
@@ -46,14 +46,14 @@ class _Walk:
         elif name == "long":
             self._long()
         elif name == "float":
-            self._take(4)
+            self._read_bytes(4)
         elif name == "double":
-            self._take(8)
+            self._read_bytes(8)
         elif name == "bytes":
-            self._take(self._long())
+            self._read_bytes(self._long())
         elif name == "string":
             try:
-                self._take(self._long()).decode()
+                self._read_bytes(self._long()).decode()
             except UnicodeDecodeError as error:
                 raise DecodeError("invalid", f"a string is not valid UTF-8: {error}") from error
         elif name != "null":
@@ -67,7 +67,7 @@ class _Walk:
         elif kind == "enum":
             self._index(len(schema["symbols"]), "enum symbol")
         elif kind == "fixed":
-            self._take(schema["size"])
+            self._read_bytes(schema["size"])
         elif kind in ("array", "map"):
             self._blocks(schema["items"] if kind == "array" else schema["values"], keyed=kind == "map")
         else:
@@ -94,7 +94,7 @@ class _Walk:
             raise DecodeError("invalid", f"{what} {index} of {size}")
         return index
 
-    def _take(self, size: int) -> bytes:
+    def _read_bytes(self, size: int) -> bytes:
         end = self._at + size
         if size < 0 or end > len(self._message):
             raise DecodeError("truncated", f"{size} bytes wanted, {len(self._message) - self._at} left")
@@ -105,7 +105,7 @@ class _Walk:
     def _long(self) -> int:
         result = 0
         for shift in range(0, 70, 7):
-            byte = self._take(1)[0]
+            byte = self._read_bytes(1)[0]
             result |= (byte & 0x7F) << shift
             if byte < 0x80:
                 number = (result >> 1) ^ -(result & 1)

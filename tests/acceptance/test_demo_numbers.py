@@ -91,7 +91,7 @@ def test_every_flight_is_in_exactly_one_bucket(outcome: dict[str, Any]) -> None:
 def test_every_pair_is_a_replayed_flight_once_and_the_rest_is_counted(
     outcome: dict[str, Any], pairs: pd.DataFrame
 ) -> None:
-    replayed = set(flights.load()[1].take(slice(0, CAPTURES)).request_id)
+    replayed = set(flights.load()[1].select(slice(0, CAPTURES)).request_id)
     for one in outcome["deployments"]:
         mine = pairs[pairs["deployment"] == one["name"]]
         assert len(mine) == one["paired"] > 1000
@@ -129,7 +129,7 @@ def test_cohorts_are_what_pandas_makes_of_the_published_flights(
     address: str, folder: Path, pairs: pd.DataFrame, known: pd.DataFrame
 ) -> None:
     """Labelled in time, late, never and pending, by horizon: computed from the CSV file and the pairs' request ids."""
-    replayed = known[known.index.isin(flights.load()[1].take(slice(0, CAPTURES)).request_id)]
+    replayed = known[known.index.isin(flights.load()[1].select(slice(0, CAPTURES)).request_id)]
     rows = report(address, folder, "labels")
     assert len(rows) == 6  # two deployments, three horizons
     for row in rows:

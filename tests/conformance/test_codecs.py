@@ -178,7 +178,7 @@ def test_headers_are_sorted_out_in_one_batch(decode: Decode) -> None:
     first = Codec(old).encode({**capture, "features": {"a": 1}})
     second = Codec(new).encode({**capture, "features": {"a": 2, "b": "two"}})
     schemas = MemorySchemas([old, new])
-    schemas.add(new, RegistryId(7))
+    schemas.add_schema(new, RegistryId(7))
     third = Codec(new, RegistryId(7)).encode({**capture, "features": {"a": 3, "b": None}})
     unknown = b"\xc3\x01" + b"\x00" * 8 + first[10:]
     outcomes = decode(schemas, [first, None, second, b"", b"noise", third, unknown, first + b"\x00" * 1_048_576, first])

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from sklearn.linear_model import Perceptron, RidgeClassifier, SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC, LinearSVC
-from tests.support.exported_models import FEATURES, LATE, ROWS, X, exported
+from tests.support.exported_models import FEATURES, LATE, ROWS, X, exported, predictions
 from tests.support.live_stream import save, write_sidecar
 from tests.support.model_runners import load, outcomes
 
@@ -28,12 +28,6 @@ def refused_rows(path: Path) -> list[str]:
     failed = [one.message for one in found if isinstance(one, Failure) and one.kind == "model_error"]
     assert failed, found
     return failed
-
-
-def predictions(path: Path) -> list[Prediction]:
-    found = outcomes(load(path, FEATURES), ROWS, FEATURES)
-    assert all(isinstance(one, Prediction) for one in found), found
-    return [one for one in found if isinstance(one, Prediction)]
 
 
 def lines(message: str) -> list[dict[str, Any]]:

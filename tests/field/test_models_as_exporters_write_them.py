@@ -29,19 +29,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
-from tests.support.exported_models import FEATURES, LATE, ROWS, X, exported
+from tests.support.exported_models import FEATURES, LATE, ROWS, X, exported, predictions
 from tests.support.live_stream import write_sidecar
 from tests.support.model_runners import load, outcomes
 
 from gnomon_schemas.errors import ConfigurationError
 from gnomon_schemas.records import Prediction
 from gnomon_schemas.texts import text_of
-
-
-def predictions(path: Path) -> list[Prediction]:
-    found = outcomes(load(path, FEATURES), ROWS, FEATURES)
-    assert all(isinstance(one, Prediction) for one in found), found
-    return [one for one in found if isinstance(one, Prediction)]
 
 
 @pytest.mark.parametrize("zipmap", [True, False, "columns"], ids=str)

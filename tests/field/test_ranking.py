@@ -59,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def scored(runner: Runner, rows: list[list[str] | None]) -> list[dict[str, Any]]:
     codec, schemas = Codec(FEATURES.live), MemorySchemas()
-    schemas.add(FEATURES.live)
+    schemas.add_schema(FEATURES.live)
     record: dict[str, Any] = dict.fromkeys(("stratum", "cluster", "error", "latency_us", "feature_state"))
     record |= {"producer_id": "p", "sequence": 1, "captured_at": 0, "request_id": "r", "capture_probability": 1.0}
     record |= {"segments": {}, "model": {"name": "m", "version": "1"}, "features": {"user": 1.0}}

@@ -54,11 +54,11 @@ MUTANTS = (
     # Callbacks and ownership.
     Mutant("a request inside of a callback", _ASSIGNMENT, "        self._retry_at = self._clock()\n\n    def _on_revoke", "        self._retry_at = self._clock()\n        self.step()\n\n    def _on_revoke"),
     Mutant("windows outlive their partition", _ASSIGNMENT, "        for partition in gone:\n            self.owned.pop(partition, None)\n        self._drop_unowned(self.owns)", "        for partition in gone:\n            self.owned.pop(partition, None)", also=(("return owned is not None and owned.owner is owner", "return owned is not None"),)),
-    Mutant("go on after an uncertain commit", _LOOP, "            self.assignment.again()\n", ""),
+    Mutant("go on after an uncertain commit", _LOOP, "            self.assignment.resume_owned()\n", ""),
     # Counting.
-    Mutant("the next offset one too low", _DRAIN, "        self._sealer.add(position, offsets, run)\n        owned.advance(end)", "        self._sealer.add(position, offsets, run)\n        owned.advance(end - 1)"),
+    Mutant("the next offset one too low", _DRAIN, "        self._sealer.add_messages(position, offsets, run)\n        owned.advance(end)", "        self._sealer.add_messages(position, offsets, run)\n        owned.advance(end - 1)"),
     Mutant("captures are counted twice", _OPEN, "self.seen += len(captures)\n        self.bytes_seen", "self.seen += 2 * len(captures)\n        self.bytes_seen", ("tests/property/scorer/test_sampling.py",)),
-    Mutant("a reservoir forgets to count what it drops", _RESERVOIR, "        self.seen += len(captures)\n        if self.cut is not None:\n            captures = captures.at(np.flatnonzero(captures.ranks <= self.cut))\n", "        if self.cut is not None:\n            captures = captures.at(np.flatnonzero(captures.ranks <= self.cut))\n        self.seen += len(captures)\n", ("tests/property/scorer/test_sampling.py",)),
+    Mutant("a reservoir forgets to count what it drops", _RESERVOIR, "        self.seen += len(captures)\n        if self.cut is not None:\n            captures = captures.select(np.flatnonzero(captures.ranks <= self.cut))\n", "        if self.cut is not None:\n            captures = captures.select(np.flatnonzero(captures.ranks <= self.cut))\n        self.seen += len(captures)\n", ("tests/property/scorer/test_sampling.py",)),
     Mutant("a truncated log is skipped silently", _DRAIN, "        self._in_flight.gap(owned.owner, owned.next_offset, until, reason, self._clock())\n", ""),
     Mutant("a gap is one short", _SEALER, "gap=Gap(reason, end - start)", "gap=Gap(reason, end - start - 1)"),
     # Sampling.

@@ -8,7 +8,9 @@ import numpy as np
 from skl2onnx import to_onnx
 
 from gnomon_schemas.features import FeatureSchema
+from gnomon_schemas.records import Prediction
 from tests.support.live_stream import write_sidecar
+from tests.support.model_runners import load, outcomes
 
 FEATURES = FeatureSchema.of({"wind": "double", "slack": "double"})
 X = np.random.default_rng(1).normal(size=(200, 2)).astype(np.float32)
@@ -26,3 +28,10 @@ def exported(path: Path, model: Any, target: Any = None, **options: Any) -> Path
     path.write_bytes(onnx.SerializeToString())
     write_sidecar(path, features=["wind", "slack"])
     return path
+
+
+def predictions(path: Path) -> list[Prediction]:
+    """Return a model's answers to `ROWS`, none of which fails."""
+    found = outcomes(load(path, FEATURES), ROWS, FEATURES)
+    assert all(isinstance(one, Prediction) for one in found), found
+    return [one for one in found if isinstance(one, Prediction)]

@@ -256,7 +256,7 @@ class Weeks:
 
     def golden(self, rows: int = 200) -> Path:
         """Write requests as the live service sends them, each with the trained model's answer for that flight."""
-        some = self.flights.take(slice(0, rows))
+        some = self.flights.select(slice(0, rows))
         frame = some.features.assign(**{MINUTES: meant_time(some)})
         answers = self.models.research.predict_proba(frame)[:, 1]
         file = self.folder / "golden.jsonl"
@@ -268,7 +268,7 @@ class Weeks:
 
     def offline(self, rows: int = 2000) -> Path:
         """Write the scheduled departures of some flights as the training computes them."""
-        some = self.flights.take(slice(0, rows))
+        some = self.flights.select(slice(0, rows))
         file = self.folder / "offline.csv"
         pairs = zip(some.request_id, meant_time(some), strict=True)
         file.write_text(f"request_id,{MINUTES}\n" + "".join(f"{one},{at}\n" for one, at in pairs), encoding="utf-8")

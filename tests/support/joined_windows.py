@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from gnomon_consumer.database import maintenance
-from gnomon_consumer.joiner.merge.merge_join import Pairing
+from gnomon_consumer.joiner.merge.merge_join import MergeJoin
 from gnomon_consumer.joiner.merge.window import JoinedWindow
 from gnomon_consumer.joiner.postgres.sink import Sink
 from gnomon_schemas.codec import Codec
@@ -43,17 +43,17 @@ def window(
     offsets = range(begin, begin + size)
     window_id = str(uuid.UUID(int=begin + 1))
     rows = [row(0, o, f"r{o}", window_id, **(answers or {}).get(o, {})) for o in offsets]
-    pairing = Pairing(0, begin)
+    merge_join = MergeJoin(0, begin)
     for at, record in enumerate(rows):
-        pairing.shadow(begin + at, "ShadowPrediction", record)
+        merge_join.shadow(begin + at, "ShadowPrediction", record)
     times = [(changes or {}).get(o, {}).get("captured_at", START_US + o * 1_000_000) for o in offsets]
     span = {"first_captured_at": times[0], "last_captured_at": times[-1]}
     claim = seal(0, begin, begin + size, [cell(rows, size)], window_id, **span)
-    pairing.shadow(begin + size, "SamplingWindow", claim)
-    pairing.live(
+    merge_join.shadow(begin + size, "SamplingWindow", claim)
+    merge_join.live(
         Live(o, f"r{o}", body=CODEC.encode({**capture(o, f"r{o}"), **(changes or {}).get(o, {})})) for o in offsets
     )
-    (joined,) = pairing.pop_complete()
+    (joined,) = merge_join.pop_complete()
     return joined
 
 

@@ -216,7 +216,7 @@ def roll_up(db: Database, rows: Sequence[Mapping[str, Any]], tolerance: float = 
         for made in batch:
             made.update({name: made[name].bytes for name in ("window_id", "producer_id")})
         rollup = Rollup()
-        rollup.add(pa.RecordBatch.from_pylist([{name: row.get(name) for name in PAIRS.names} for row in batch],
+        rollup.add_pairs(pa.RecordBatch.from_pylist([{name: row.get(name) for name in PAIRS.names} for row in batch],
                                               schema=PAIRS), Tolerance(tolerance, 1e-5))  # fmt: skip
         for row in part:
             rollup.count((micros(row["event_time"]) // 3_600_000_000, row.get("stratum", "")), "seen")

@@ -51,7 +51,7 @@ def promote(
         row = deployment_row(connection, settings.require_stream(), deployment)
         done = make(connection, row, override, dry_run)
         send_events(connection, settings)
-    _say(row, done.promotion_id, done.former, done.promoted, "would be promoted" if dry_run else "is promoted")
+    _print_change(row, done.promotion_id, done.former, done.promoted, "would be promoted" if dry_run else "is promoted")
     if not dry_run:
         where, shadow = f"--stream {row['stream']}", f"former-live-{done.promotion_id}"
         former = " ".join(filter(None, (done.former["model_name"], done.former["model_version"]))) or "the former model"
@@ -84,10 +84,12 @@ def rollback(settings: Settings, deployment: str | None, dry_run: bool) -> None:
         row = deployment_row(connection, settings.require_stream(), deployment)
         done = roll_back(connection, row, dry_run)
         send_events(connection, settings)
-    _say(row, done.promotion_id, done.former, done.promoted, "would be rolled back" if dry_run else "is rolled back")
+    _print_change(
+        row, done.promotion_id, done.former, done.promoted, "would be rolled back" if dry_run else "is rolled back"
+    )
 
 
-def _say(row: Any, promotion: int | None, former: dict[str, Any], promoted: dict[str, Any], what: str) -> None:
+def _print_change(row: Any, promotion: int | None, former: dict[str, Any], promoted: dict[str, Any], what: str) -> None:
     number = f" (promotion {promotion})" if promotion is not None else ""
     click.echo(f"{row['deployment']} {what}{number}.")
     click.echo(f"before: {' '.join(as_json(former['state']).split())}")

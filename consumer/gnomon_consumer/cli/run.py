@@ -54,10 +54,10 @@ def run(
     with stop_on_signals(grace_seconds=15) as stop, Children(environment=environment_of(settings)) as children:
         services = RestartedServices(children)
         for name, deployment in deployments.items():
-            services.add(f"score {name}", "score", "--deployment", name, *score_options(deployment), *config)
-            services.add(f"join {name}", "join", "--deployment", name, *config)
+            services.start_service(f"score {name}", "score", "--deployment", name, *score_options(deployment), *config)
+            services.start_service(f"join {name}", "join", "--deployment", name, *config)
         if settings.run.labels if labels is None else labels:
-            services.add("labels", "labels", "consume", *config)
+            services.start_service("labels", "labels", "consume", *config)
         while not stop.wait(0.1):
             services.step()
 
@@ -93,8 +93,8 @@ def _deployments(
     settings: Settings, challengers: tuple[str, ...], controls: tuple[str, ...], former: str | None
 ) -> Mapping[str, RunDeployment]:
     """Return the deployments of the options, or else of the file; raise ConfigurationError where there are none."""
-    given = [_given("--challenger", text, "challenger") for text in challengers]
-    given += [_given("--control", text, "control") for text in controls]
+    given = [_parse_deployment("--challenger", text, "challenger") for text in challengers]
+    given += [_parse_deployment("--control", text, "control") for text in controls]
     given = given or list(settings.run.deployments.items())
     if former is not None:
         given.append(_former(settings, former))
@@ -123,7 +123,7 @@ def _former(settings: Settings, model: str) -> tuple[str, RunDeployment]:
     )
 
 
-def _given(option: str, text: str, role: Role) -> tuple[str, RunDeployment]:
+def _parse_deployment(option: str, text: str, role: Role) -> tuple[str, RunDeployment]:
     """Return name and deployment of the text `NAME=MODEL`."""
     name, equals, model = text.partition("=")
     if not equals or not model:

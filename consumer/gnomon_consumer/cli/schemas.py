@@ -104,14 +104,18 @@ def list_(settings: Settings, as_json: bool) -> None:
         (str(schema.fingerprint), FeatureSchema.in_live(schema).features) for schema in service.published(settings)
     ]
     if as_json:
-        rows = [{"fingerprint": key, "features": {f.name: _shown(f) for f in features}} for key, features in found]
+        rows = [
+            {"fingerprint": key, "features": {f.name: _format_type(f) for f in features}} for key, features in found
+        ]
         echo_json(rows)
         return
     for key, features in found:
-        click.echo(visible(f"{key}  {len(features)} features: {', '.join(f'{f.name} {_shown(f)}' for f in features)}"))
+        click.echo(
+            visible(f"{key}  {len(features)} features: {', '.join(f'{f.name} {_format_type(f)}' for f in features)}")
+        )
     if not found:
         click.echo("no schema has been published yet")
 
 
-def _shown(feature: Feature) -> str:
+def _format_type(feature: Feature) -> str:
     return f"{feature.written}?" if feature.nullable else feature.written

@@ -28,10 +28,10 @@ def show(settings: Settings, as_json: bool) -> None:
         echo_json(found)
         return
     for name, value in found.items():
-        click.echo(f"{name:20} {_shown(name, value)}")
+        click.echo(f"{name:20} {_format_value(name, value)}")
 
 
-def _shown(name: str, value: Any) -> str:
+def _format_value(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if value is None:

@@ -34,13 +34,13 @@ def up(folder: Path, as_json: bool) -> None:
     from gnomon_consumer.quickstart import holder
     from gnomon_migrations import runner
 
-    held = holder.start(folder.absolute())
-    runner.upgrade(engine_for(held.database_url))
+    servers = holder.start(folder.absolute())
+    runner.upgrade(engine_for(servers.database_url))
     if as_json:
-        echo_json(asdict(held))
+        echo_json(asdict(servers))
         return
-    click.echo(f"export GNOMON_BOOTSTRAP_SERVERS='{held.bootstrap_servers}'")
-    click.echo(f"export GNOMON_DATABASE_URL='{held.database_url}'")
+    click.echo(f"export GNOMON_BOOTSTRAP_SERVERS='{servers.bootstrap_servers}'")
+    click.echo(f"export GNOMON_DATABASE_URL='{servers.database_url}'")
     click.echo(f"Kafka and PostgreSQL are up; `gnomon down --folder {shlex.quote(str(folder))}` stops them.", err=True)
 
 

@@ -24,7 +24,7 @@ from gnomon_consumer.verdict.http_gate import serve
 from gnomon_consumer.verdict.rules.answer import Decision
 from gnomon_consumer.verdict.rules.evidence import finite
 from gnomon_consumer.verdict.rules.planning import expect, least_day_sd
-from gnomon_consumer.verdict.service import Decided, decide_now, export, said_as_of, stored_verdict
+from gnomon_consumer.verdict.service import Decided, decide_as_of, decide_now, export, stored_verdict
 from gnomon_consumer.verdict.service import dry_run as dry_run_now
 from gnomon_consumer.verdict.verification import verify
 from gnomon_schemas.errors import ConfigurationError, GnomonError
@@ -94,7 +94,7 @@ def verdict(
         return _serve(settings, address, dry_run)
     with opened(settings.require_database_url(), READ if as_of or dry_run else WRITE) as connection:
         row = deployment_row(connection, settings.require_stream(), deployment)
-        decided = said_as_of(connection, row, as_of) if as_of else _decide(connection, settings, row, dry_run)
+        decided = decide_as_of(connection, row, as_of) if as_of else _decide(connection, settings, row, dry_run)
         if not as_of and not dry_run:
             send_events(connection, settings)
     _show(decided, output)

@@ -82,14 +82,18 @@ def _stored(connection: Connection, name: str, value: Any) -> Any:
         with connection.transaction():
             row = connection.execute(question, argument).fetchone()
     except psycopg.DataError as error:
-        raise ConfigurationError(f"{_given(name, value)}: {' '.join(str(error).splitlines()[0].split())}") from None
+        raise ConfigurationError(
+            f"{_setting_and_value(name, value)}: {' '.join(str(error).splitlines()[0].split())}"
+        ) from None
     except (ValueError, OverflowError):  # PostgreSQL has longer spans than Python, and infinite ones
-        raise ConfigurationError(f"{_given(name, value)}: is too long; write a span such as '90 days'") from None
+        raise ConfigurationError(
+            f"{_setting_and_value(name, value)}: is too long; write a span such as '90 days'"
+        ) from None
     assert row is not None
     return row[0]
 
 
-def _given(name: str, value: Any) -> str:
+def _setting_and_value(name: str, value: Any) -> str:
     """Return a setting of a stream with its value, as messages about other settings name them."""
     key = f"stream_settings.{name}"
     return f"{environment_name(key)} (file key {key}): {plain(value)!r}"
@@ -100,31 +104,26 @@ def _check(settings: Mapping[str, Any]) -> None:
     task, positive, negative = (settings[name] for name in ("task", "positive_class", "negative_class"))
     classes = settings["classes"]
     horizons, retention, grace = (settings[name] for name in ("horizons", "retention", "label_grace"))
-    for wrong, text in (
-        ((positive is None) != (negative is None), "positive_class and negative_class belong together: give both"),
-        (positive is not None and positive == negative, f"positive_class and negative_class are both {positive!r}"),
-        (
-            positive is not None and task not in (None, "binary"),
-            f"positive_class is for a binary stream, and task is {task}; remove one with an empty text",
-        ),
-        (classes is not None and len(set(classes)) < len(classes), f"classes name one twice: {classes}"),
-        (
-            classes is not None and task not in (None, "multiclass"),
-            f"classes are for a multi-class stream, and task is {task}",
-        ),
-        (
-            settings["label_kind"] == "absence_is_negative" and task not in (None, "binary"),
-            f"absence_is_negative is for a binary stream, and task is {task}",
-        ),
-        (
-            any(span <= timedelta(0) for span in horizons),
-            f"{_given('horizons', horizons)}: each must be longer than 0",
-        ),
-        (retention <= timedelta(0), f"{_given('retention', retention)}: must be longer than 0"),
-        (grace < timedelta(0), f"{_given('label_grace', grace)}: must not be negative"),
-    ):
-        if wrong:
-            raise ConfigurationError(text)
+    if (positive is None) != (negative is None):
+        raise ConfigurationError("positive_class and negative_class belong together: give both")
+    if positive is not None and positive == negative:
+        raise ConfigurationError(f"positive_class and negative_class are both {positive!r}")
+    if positive is not None and task not in (None, "binary"):
+        raise ConfigurationError(
+            f"positive_class is for a binary stream, and task is {task}; remove one with an empty text"
+        )
+    if classes is not None and len(set(classes)) < len(classes):
+        raise ConfigurationError(f"classes name one twice: {classes}")
+    if classes is not None and task not in (None, "multiclass"):
+        raise ConfigurationError(f"classes are for a multi-class stream, and task is {task}")
+    if settings["label_kind"] == "absence_is_negative" and task not in (None, "binary"):
+        raise ConfigurationError(f"absence_is_negative is for a binary stream, and task is {task}")
+    if any(span <= timedelta(0) for span in horizons):
+        raise ConfigurationError(f"{_setting_and_value('horizons', horizons)}: each must be longer than 0")
+    if retention <= timedelta(0):
+        raise ConfigurationError(f"{_setting_and_value('retention', retention)}: must be longer than 0")
+    if grace < timedelta(0):
+        raise ConfigurationError(f"{_setting_and_value('label_grace', grace)}: must not be negative")
 
 
 def settings_of(connection: Connection, stream: str) -> dict[str, Any]:

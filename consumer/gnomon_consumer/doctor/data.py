@@ -29,10 +29,10 @@ def examine_rows(connection: Connection, stream: str, first_offsets: Mapping[int
         "labels": _labels(connection, stream),
     }
     for check, findings in checks.items():
-        yield from _said(check, findings)
+        yield from _or_refusal(check, findings)
 
 
-def _said(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+def _or_refusal(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     """Yield the findings; a check that PostgreSQL refuses is also a finding."""
     try:
         yield from findings
@@ -46,7 +46,7 @@ def examine_identity(
     connection: Connection, stream: str, cluster_id: str, topic_ids: Mapping[str, str | None]
 ) -> Iterator[Finding]:
     """Check that the stored data came from the topics that have these names now."""
-    yield from _said("identity", _identity(connection, stream, cluster_id, topic_ids))
+    yield from _or_refusal("identity", _identity(connection, stream, cluster_id, topic_ids))
 
 
 def _identity(

@@ -30,9 +30,9 @@ FINISH_S = 3.0
 class JoiningLoop:
     """The parts of a running joiner, and the order in which they take turns.
 
-    `sinks` gives the sink of the current connection; `come_back` reconnects after an outage and raises one of AWAY
+    `sinks` gives the sink of the current connection; `reconnect` is called after an outage and raises one of AWAY
     while there is no answer. `same_topics` says whether all messages read so far came from the topics with which this
-    join began, `topic` describes them. `tell_lag_tools`: whether the group's offsets are committed. With `drain` the
+    join began, `topic` describes them. `commits_offsets`: whether the group's offsets are committed. With `drain` the
     loop ends when nothing is left to join. The clock gives seconds.
     """
 
@@ -45,10 +45,10 @@ class JoiningLoop:
     pulse: Pulse
     absence: Absence
     limits: JoinSettings
-    come_back: Callable[[], None]
+    reconnect: Callable[[], None]
     same_topics: Callable[[], bool]
     topic: dict[str, Any]
-    tell_lag_tools: bool
+    commits_offsets: bool
     stop: threading.Event
     drain: bool
     clock: Callable[[], float]
@@ -87,17 +87,17 @@ class JoiningLoop:
     def _finish(self) -> None:
         """Finish the current write before the end."""
         try:
-            finish_write(self._sink, self.log)
+            finish_last_write(self._sink, self.log)
         except AWAY as error:
             self.log.warning("the last windows will be joined again", reason=" ".join(str(error).split()))
-        self._take_note()
+        self._record_written()
 
     # One step of the loop.
 
     def _step(self) -> None:
         self.pulse.beat()
         self.progress.step()
-        if self.absence.lasts(self.come_back):
+        if self.absence.lasts(self.reconnect):
             self.logs.follow_shadow(0.2)
             return
         try:
@@ -105,10 +105,10 @@ class JoiningLoop:
             found = self.logs.follow(0 if self._sink.busy else self.limits.poll_seconds)
             self._apply()
             if not found:
-                self._sink.settle(self.limits.poll_seconds)
-            self._take_note()
+                self._sink.finish_write(self.limits.poll_seconds)
+            self._record_written()
             self.logs.balance()
-            self._notice_the_end()
+            self._mark_caught_up()
         except AWAY as error:
             self._go_away(error)
         if self.clock() >= self._next_report:
@@ -120,13 +120,13 @@ class JoiningLoop:
     def _open(self) -> None:
         """Read the progress of new partitions, and begin to read their logs."""
         partitions = self.logs.unopened
-        if partitions and self._settled():
+        if partitions and self._finish_write():
             self.logs.open(partitions, self._sink.progress(partitions), self.topic)
 
     def _apply(self) -> None:
         """Begin to write all complete windows, in one transaction."""
         owned = self.logs.owned
-        if any(state.begins for state in owned.values()) and not self._settled():
+        if any(state.begins for state in owned.values()) and not self._finish_write():
             return
         for partition, state in owned.items():
             while state.begins:
@@ -137,7 +137,7 @@ class JoiningLoop:
         if not windows or not self.same_topics():
             return
         assembled = self._sink.assembled(windows, self.reader)
-        if not self._settled():
+        if not self._finish_write():
             return
         try:
             self._sink.start(windows, assembled)
@@ -148,23 +148,23 @@ class JoiningLoop:
         for state in owned.values():
             state.ready.clear()
 
-    def _settled(self) -> bool:
+    def _finish_write(self) -> bool:
         """Wait for the current write; return False only if this joiner is asked to stop first."""
-        while not self._sink.settle(self.limits.poll_seconds):
+        while not self._sink.finish_write(self.limits.poll_seconds):
             if self.stop.is_set():
                 return False
         return True
 
-    def _take_note(self) -> None:
+    def _record_written(self) -> None:
         """Count the rows that were written meanwhile."""
         for windows, pairs in self._sink.written():
             self.pairs += pairs
             self.windows += len(windows)
             self._count(windows, pairs)
             self.spans.written(windows)
-            if self.tell_lag_tools:
+            if self.commits_offsets:
                 ends = {window.seal.source_partition: window.shadow_offset + 1 for window in windows}
-                self.logs.tell_lag_tools(ends)
+                self.logs.commit_group_offsets(ends)
 
     def _count(self, windows: Sequence[JoinedWindow], pairs: int) -> None:
         told, now = self.metrics, time.time()
@@ -185,7 +185,7 @@ class JoiningLoop:
                     reason=text,
                 )
 
-    def _notice_the_end(self) -> None:
+    def _mark_caught_up(self) -> None:
         """Mark partitions joined to the end of their live log, by which labels mature.
 
         Stop those whose log lost its end.
@@ -195,7 +195,7 @@ class JoiningLoop:
         self._next_idle_check = self.clock() + IDLE_CHECK_S
         self.logs.look_for_lost_ends()
         reached = self.logs.at_the_end()
-        if reached and self._sink.settle(self.limits.poll_seconds):  # a later step tries again if this one fails
+        if reached and self._sink.finish_write(self.limits.poll_seconds):  # a later step tries again if this one fails
             self._sink.caught_up(reached)
             for partition in reached:
                 self.logs.owned[partition].caught_up = True
@@ -203,12 +203,12 @@ class JoiningLoop:
     def _go_away(self, error: Exception) -> None:
         """Stop reading, stay in the group, and wait for the database."""
         self.absence.begin(error)
-        self._take_note()
+        self._record_written()
         self._sink.close()
         self.logs.reopen(list(self.logs.owned))
 
 
-def finish_write(sink: Sink, log: Any) -> None:
+def finish_last_write(sink: Sink, log: Any) -> None:
     """Wait for the current write; if it takes too long, progress shows the next member whether it was committed."""
-    if not sink.settle(FINISH_S):
+    if not sink.finish_write(FINISH_S):
         log.warning("PostgreSQL makes no progress with the last windows", seconds=FINISH_S)

@@ -10,7 +10,7 @@ from confluent_kafka.admin import ClusterMetadata
 
 from gnomon_consumer.database import connections
 from gnomon_consumer.database.stream_settings import declare
-from gnomon_consumer.joiner.loop import JoiningLoop, finish_write
+from gnomon_consumer.joiner.loop import JoiningLoop, finish_last_write
 from gnomon_consumer.joiner.postgres.sink import Sink
 from gnomon_consumer.joiner.reading.both_logs import Logs
 from gnomon_consumer.joiner.spans import JoinSpans
@@ -101,7 +101,7 @@ class Joiner:
         def same_topics() -> bool:
             return ids.same("joiner", "join it as another deployment, or into another database")
 
-        def come_back() -> None:
+        def reconnect() -> None:
             if schemas.failing:
                 schemas.refresh(SCHEMAS_S)
             sinks.renew()
@@ -114,7 +114,7 @@ class Joiner:
             self._log,
             still_ours=same_topics,
             push=lambda: sinks.now.push(),
-            finish_write=lambda: finish_write(sinks.now, self._log),
+            finish_write=lambda: finish_last_write(sinks.now, self._log),
             spans=spans,
         )
         resources.callback(logs.close)
@@ -139,13 +139,13 @@ class Joiner:
             pulse=Pulse(self._clock),
             absence=self._absence,
             limits=settings.join,
-            come_back=come_back,
+            reconnect=reconnect,
             same_topics=same_topics,
             topic={
                 "cluster_id": str(getattr(metadata, "cluster_id", None) or ""),
                 "topic_id": ids.known[self._topics.live],
             },
-            tell_lag_tools=not clients.is_mock(metadata),
+            commits_offsets=not clients.is_mock(metadata),
             stop=self._stop,
             drain=self._drain,
             clock=self._clock,

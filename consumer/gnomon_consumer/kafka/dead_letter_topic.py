@@ -33,7 +33,7 @@ class DeadLetterTopic:
             {"message.max.bytes": max(self._limit, sizes.LEAST_BYTES), "error_cb": self._heard.append},
         )
 
-    def add(self, key: bytes | str | None, value: bytes | None, headers: sizes.KafkaHeaders) -> None:
+    def send_letter(self, key: bytes | str | None, value: bytes | None, headers: sizes.KafkaHeaders) -> None:
         """Send one; the headers hold its coordinates."""
         cut_key, cut_value, headers = sizes.fitted(self._limit, key, value, headers)
         while True:

@@ -61,7 +61,7 @@ class GroupTopic:
         """Return the first existing offset; raise KafkaException."""
         return log_reading.span(self._consumer, TopicPartition(self._topic, partition), self._timeout)[0]
 
-    def tell_lag_tools(self, ends: Mapping[int, int]) -> str | None:
+    def commit_group_offsets(self, ends: Mapping[int, int]) -> str | None:
         """Commit offsets, which Gnomon never reads; return the reason if that was not possible."""
         try:
             self._consumer.commit(

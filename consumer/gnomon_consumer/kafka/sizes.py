@@ -28,15 +28,14 @@ def largest_message(settings: Settings, *topics: str) -> int:
     """Return the size of the largest message, in bytes, that all these topics and all their readers accept.
 
     The broker is asked for it; DEFAULT_BYTES for a topic of which it does not tell (the mock, no right to
-    DescribeConfigs). Raises
-    ConfigurationError if a topic accepts less than LEAST_BYTES.
+    DescribeConfigs). Raises ConfigurationError if a topic accepts less than LEAST_BYTES.
     """
-    asked = _asked(settings, topics)
-    for topic, limit in asked.items():
+    known = _read_limits(settings, topics)
+    for topic, limit in known.items():
         if limit < LEAST_BYTES:
             raise too_small(topic, limit)
     own = settings.kafka.properties.get("message.max.bytes")
-    limits = [*asked.values(), MAX_MESSAGE_BYTES, *([] if len(asked) == len(topics) else [DEFAULT_BYTES])]
+    limits = [*known.values(), MAX_MESSAGE_BYTES, *([] if len(known) == len(topics) else [DEFAULT_BYTES])]
     return min([*limits, *([] if own is None else [int(own)])])
 
 
@@ -48,7 +47,7 @@ def too_small(topic: str, limit: int) -> ConfigurationError:
     )
 
 
-def _asked(settings: Settings, topics: Sequence[str]) -> dict[str, int]:
+def _read_limits(settings: Settings, topics: Sequence[str]) -> dict[str, int]:
     """Return the limit of each topic in bytes, if the broker reports it."""
     if clients.is_mock(clients.list_topics(settings)):
         return {}

@@ -8,7 +8,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Top
 from gnomon_consumer.kafka import clients
 from gnomon_consumer.kafka.errors import join, read, refusal
 from gnomon_consumer.labels.store import FIRST_US, LAST_US
-from gnomon_consumer.runtime.outage import Complaints
+from gnomon_consumer.runtime.outage import KafkaErrorLog
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import DecodeError
@@ -22,10 +22,12 @@ class Heartbeats:
     Raises ConfigurationError if this user may not see the topic.
     """
 
-    def __init__(self, settings: Settings, topic: str, *, reader: Reader, complaints: Complaints, log: Any) -> None:
+    def __init__(
+        self, settings: Settings, topic: str, *, reader: Reader, kafka_errors: KafkaErrorLog, log: Any
+    ) -> None:
         self._reader = reader
         self._needs = (read(topic), join(clients.reader_group(settings)))
-        self._complaints = complaints
+        self._kafka_errors = kafka_errors
         self._log = log
         self._batch = settings.labels.batch_messages
         self.pending: list[Record] = []
@@ -51,13 +53,13 @@ class Heartbeats:
         for message in self._consumer.consume(self._batch, 0):
             error = message.error()
             if error is None:
-                self._take(message)
+                self._read_report(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._left.discard(message.partition() or 0)
             else:
-                self._complaints.hear(error, *self._needs)
+                self._kafka_errors.handle(error, *self._needs)
 
-    def _take(self, message: Message) -> None:
+    def _read_report(self, message: Message) -> None:
         if message.value() is None:
             return
         try:

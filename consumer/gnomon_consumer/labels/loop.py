@@ -13,7 +13,7 @@ from gnomon_consumer.labels.heartbeats import Heartbeats
 from gnomon_consumer.labels.store import LabelBatch, LabelsMovedError, LabelStore, fault_of
 from gnomon_consumer.runtime.http import Pulse
 from gnomon_consumer.runtime.metrics import LabelMetrics
-from gnomon_consumer.runtime.outage import AWAY, Absence, Complaints, Renewable
+from gnomon_consumer.runtime.outage import AWAY, Absence, KafkaErrorLog, Renewable
 from gnomon_consumer.runtime.stalls import StandbyWatch
 from gnomon_consumer.settings import LabelSettings
 from gnomon_schemas.codec import Reader
@@ -52,7 +52,7 @@ class LabelLoop:
     metrics: LabelMetrics
     pulse: Pulse
     absence: Absence
-    complaints: Complaints
+    kafka_errors: KafkaErrorLog
     standby: StandbyWatch
     limits: LabelSettings
     topic: str
@@ -132,9 +132,9 @@ class LabelLoop:
             elif state is not None and offset is not None and offset >= state.batch.end:
                 state.last_message, state.at_end = self.clock(), False
                 state.batch.end = offset + 1
-                self._take(message, state, offset)
+                self._read_label(message, state, offset)
 
-    def _take(self, message: Message, state: LabelPartition, offset: int) -> None:
+    def _read_label(self, message: Message, state: LabelPartition, offset: int) -> None:
         try:
             name, _, record = self.reader.decode(message.value())
             if name != "gnomon.v1.Label":
@@ -160,7 +160,7 @@ class LabelLoop:
             ("source.partition", str(message.partition()).encode()),
             ("source.offset", str(message.offset()).encode()),
         ]
-        self.dead_letters.add(message.key(), message.value(), headers)
+        self.dead_letters.send_letter(message.key(), message.value(), headers)
 
     def _store_all(self) -> None:
         if reports := self.heartbeats.pending:
@@ -220,7 +220,7 @@ class LabelLoop:
                 " label_watermarks.next_offset, or start again in another database"
             )
         else:
-            self.complaints.hear(error, *self.labels.needs)
+            self.kafka_errors.handle(error, *self.labels.needs)
 
     def _reopen(self, partitions: list[int]) -> None:
         forget(self.owned, partitions)

@@ -22,7 +22,7 @@ from gnomon_consumer.labels.store import LabelStore
 from gnomon_consumer.runtime.http import Pulse, observed
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.metrics import LabelMetrics
-from gnomon_consumer.runtime.outage import Absence, Complaints, Renewable, wait_for
+from gnomon_consumer.runtime.outage import Absence, KafkaErrorLog, Renewable, wait_for
 from gnomon_consumer.runtime.progress import standby_watch
 from gnomon_consumer.runtime.signals import why_stopped
 from gnomon_consumer.settings import Settings
@@ -84,8 +84,8 @@ class LabelConsumer:
         resources.callback(lambda: stores.now.close())
         registry = resources.enter_context(registry_schemas(settings.kafka.properties))
         reader = Reader(ChainedSchemas(packaged_schemas(), registry))
-        complaints = Complaints(self._log)
-        heartbeats = Heartbeats(settings, topics.producers, reader=reader, complaints=complaints, log=self._log)
+        kafka_errors = KafkaErrorLog(self._log)
+        heartbeats = Heartbeats(settings, topics.producers, reader=reader, kafka_errors=kafka_errors, log=self._log)
         resources.callback(heartbeats.close)
         owned: dict[int, LabelPartition] = {}
         group = f"{topics.prefix}.{topics.stream}.labels"
@@ -102,7 +102,7 @@ class LabelConsumer:
             metrics=self.metrics,
             pulse=Pulse(self._clock),
             absence=self._absence,
-            complaints=complaints,
+            kafka_errors=kafka_errors,
             standby=standby_watch(settings, self._log, self._clock),
             limits=settings.labels,
             topic=topics.labels,

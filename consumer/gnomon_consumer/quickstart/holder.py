@@ -28,7 +28,7 @@ _LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Held:
+class RunningServers:
     """Running servers: process id and start time (Linux clock ticks) of the holder, and both addresses."""
 
     pid: int
@@ -45,16 +45,16 @@ def _started(pid: int) -> str | None:
         return None
 
 
-def held(folder: Path) -> Held | None:
+def running_servers(folder: Path) -> RunningServers | None:
     """Return the running servers of a folder, None if there are none or only the file of a killed holder."""
     try:
-        found = Held(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+        found = RunningServers(**json.loads((folder / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return found if _started(found.pid) == found.started else None
 
 
-def start(folder: Path) -> Held:
+def start(folder: Path) -> RunningServers:
     """Start the servers of a folder and return their addresses; return running servers unchanged.
 
     Raises ConfigurationError if the folder cannot be created, DependencyUnreachableError if a server does not start.
@@ -64,7 +64,7 @@ def start(folder: Path) -> Held:
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be made: {error.strerror}") from None
     with _alone(folder):
-        return held(folder) or _start(folder)
+        return running_servers(folder) or _start(folder)
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _start(folder: Path) -> Held:
+def _start(folder: Path) -> RunningServers:
     try:
         log = (folder / "servers.log").open("ab")
     except OSError as error:
@@ -94,7 +94,7 @@ def _start(folder: Path) -> Held:
     if "error" in answer:
         process.wait(STOP_SECONDS)
         raise DependencyUnreachableError(f"{answer['error']}; see {folder / 'servers.log'}")
-    return Held(**answer)
+    return RunningServers(**answer)
 
 
 def stop(folder: Path) -> bool:
@@ -102,20 +102,20 @@ def stop(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     with _alone(folder):
-        running = held(folder)
+        running = running_servers(folder)
         if running is not None:
             _end(running)
         (folder / STATE).unlink(missing_ok=True)
     return running is not None
 
 
-def _end(running: Held) -> None:
+def _end(running: RunningServers) -> None:
     """End a holder, and wait until it has ended."""
     descriptor = os.pidfd_open(running.pid)
     try:
         signal.pidfd_send_signal(descriptor, signal.SIGTERM)
         while _started(running.pid) == running.started:
-            time.sleep(0.05)  # until init has taken its exit status: before that, `held` would still find it
+            time.sleep(0.05)  # until init has taken its exit status: before that, `running_servers` still finds it
     finally:
         os.close(descriptor)
 
@@ -129,7 +129,7 @@ def main(folder: Path) -> int:
             postgres = stack.enter_context(start_postgres(folder / DATABASE, log=folder / "postgres.log"))
             # Waited for below, without a handler; before, SIGTERM ends this process, and its children stop the servers.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-            here = Held(os.getpid(), _started(os.getpid()) or "", kafka.address, postgres.address)
+            here = RunningServers(os.getpid(), _started(os.getpid()) or "", kafka.address, postgres.address)
             text = json.dumps(asdict(here))
             state = folder / STATE
             state.touch(mode=0o600)

@@ -114,7 +114,9 @@ def hold(bound: Bound, columns: Iterable[str], rows: Iterable[DictRow]) -> list[
             )
     rows = list(rows)
     findings = [
-        _finding(bound, row) for row in rows if all(_said(row[key]) == value for key, value in bound.where.items())
+        _finding(bound, row)
+        for row in rows
+        if all(_format_value(row[key]) == value for key, value in bound.where.items())
     ]
     if findings:
         return findings
@@ -164,7 +166,7 @@ def _number(value: Any) -> float | None:
     return float(value)
 
 
-def _said(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """Return a value as written in brackets: a horizon as the terminal shows it, because its ISO text has a comma."""
     if isinstance(value, timedelta):
         return number(value, "span")

@@ -94,9 +94,9 @@ def _card(page: Page, deployment: DictRow) -> list[dict[str, Any]]:
     )
     cards = []
     for report, title, source, kind, wanted in specifications:
-        mine = page.of(report, deployment["deployment"], **wanted)
-        theirs = page.of(report, page.control["deployment"], **wanted) if page.control else {}
-        status = (mine or page.of(report, deployment["deployment"])).get("status", "ok")
+        mine = page.find_row(report, deployment["deployment"], **wanted)
+        theirs = page.find_row(report, page.control["deployment"], **wanted) if page.control else {}
+        status = (mine or page.find_row(report, deployment["deployment"])).get("status", "ok")
         numbers = mine.get("compares") == "values"
         say = wording.mean_difference if numbers else partial(wording.with_interval, source=source, kind=kind)
         (value, interval), (control, control_interval) = say(mine), say(theirs)
@@ -207,7 +207,7 @@ def _latencies(page: Page) -> list[dict[str, Any]]:
 def _errors(page: Page) -> list[tuple[str, list[DictRow]]]:
     """Return error shares: one row for each measure, one cell for each deployment; finer measures only if present."""
     rows = [
-        (title, [page.of("errors", each["deployment"], metric=metric, side=side) for each in page.deployments])
+        (title, [page.find_row("errors", each["deployment"], metric=metric, side=side) for each in page.deployments])
         for title, metric, side in ERRORS
     ]
     known = [row for row in rows if any(cell.get("rate") is not None for cell in row[1])]

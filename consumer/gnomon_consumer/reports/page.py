@@ -51,7 +51,7 @@ class Page:
     verdicts: Mapping[str, DictRow]
     live_versions: Sequence[str]
 
-    def of(self, report: str, deployment: str, **wanted: Any) -> DictRow:
+    def find_row(self, report: str, deployment: str, **wanted: Any) -> DictRow:
         """Return the row of one deployment in a report; empty if there is none."""
         for row in self.reports[report]:
             if row["deployment"] == deployment and all(row.get(key) == value for key, value in wanted.items()):
@@ -106,7 +106,7 @@ def gather(
     control = next((row for row in rows if row["role"] == "control"), None)
     shown = {row["deployment"] for row in (*challengers, *([control] if control else []))}
 
-    def of(answer: Answer) -> list[DictRow]:
+    def shown_rows(answer: Answer) -> list[DictRow]:
         """Return an answer's rows for the challengers and the control."""
         return [row for row in answer.rows if row["deployment"] in shown]
 
@@ -120,9 +120,10 @@ def gather(
     answers = _ask_all((connection, *others), asked)
 
     reports = {
-        name: of(answers[name]) for name in ("agreement", "latency", "errors", "coverage", "ledger", "confusion")
+        name: shown_rows(answers[name])
+        for name in ("agreement", "latency", "errors", "coverage", "ledger", "confusion")
     }
-    quality = [row for row in of(answers["quality"]) if row["n"] > 0 and row["metric"]]
+    quality = [row for row in shown_rows(answers["quality"]) if row["n"] > 0 and row["metric"]]
     decisions = {row[f"{side}_label"] for row in reports["confusion"] for side in ("live", "shadow")} - {None}
     if quality and len(decisions) > 2:  # for two classes, the quality metrics are enough
         horizon = max(row["horizon"] for row in quality)
@@ -136,13 +137,15 @@ def gather(
         problem=None if challengers else _problem(connection, question, control),
         reports=reports,
         quality=quality,
-        classes=of(answers["classes"]) if "classes" in answers else [],
+        classes=shown_rows(answers["classes"]) if "classes" in answers else [],
         slices={
-            **_segments(_of_metric(of(answers["segments"]), *metric)),
-            **{time: _of_metric(of(answers[time]), *metric) for time in TIMES},
+            **_segments(_of_metric(shown_rows(answers["segments"]), *metric)),
+            **{time: _of_metric(shown_rows(answers[time]), *metric) for time in TIMES},
         },
-        timeline=[row for row in of(answers["timeline"]) if row["at"] is not None],
-        disagreements=[row for row in of(answers["disagreements"]) if row["role"] != "control" and row["place"]],
+        timeline=[row for row in shown_rows(answers["timeline"]) if row["at"] is not None],
+        disagreements=[
+            row for row in shown_rows(answers["disagreements"]) if row["role"] != "control" and row["place"]
+        ],
         answers=answers,
         verdicts={row["deployment"]: row for row in _select(connection, "verdicts", {"stream": question.stream})},
         live_versions=[visible(version) for version in live_versions(connection, question)],

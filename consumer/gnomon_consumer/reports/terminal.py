@@ -24,7 +24,7 @@ _RIGHT = {"count", "share", "number", "figure", "error", "short", "µs", "bytes"
 def cell(row: DictRow, column: Column) -> Text:
     """Return one cell, with its interval dim below the number where it has one."""
     source = next((name for name in (column.source, *column.otherwise) if row.get(name) is not None), column.source)
-    said, between = _said(row, row.get(source), column)
+    said, between = _format_value(row, row.get(source), column)
     text = Text(visible(said))
     if column.kind == "name" and row.get("role") == "control" != text.plain:
         text.append("\ncontrol", "dim")
@@ -35,7 +35,7 @@ def cell(row: DictRow, column: Column) -> Text:
     return text
 
 
-def _said(row: DictRow, value: Any, column: Column) -> tuple[str, str]:
+def _format_value(row: DictRow, value: Any, column: Column) -> tuple[str, str]:
     """Return a value as people read it, and its interval if it is shown."""
     if isinstance(value, list):
         return " > ".join(str(item) for item in value), ""
@@ -71,7 +71,7 @@ def table(answer: Answer) -> RenderableType:
     rows = [row for row in pivoted(answer) if _says_something(answer, row)]
     summary, columns = _layout(answer, rows)
     shown = [column for column in columns if column.source != "status"]
-    shown = [column for column in shown if any(_given(row, column) for row in rows)]
+    shown = [column for column in shown if any(_has_value(row, column) for row in rows)]
     parts: list[RenderableType] = [Text(summary, "bold")]
     if answer.report.upright:
         parts += [_Upright(rows, shown)] if rows else []
@@ -101,7 +101,7 @@ def _layout(answer: Answer, rows: list[DictRow]) -> tuple[str, Sequence[Column]]
     return answer.report.summary, answer.report.columns
 
 
-def _given(row: DictRow, column: Column) -> bool:
+def _has_value(row: DictRow, column: Column) -> bool:
     return any(row.get(name) not in (None, "") for name in (column.source, *column.otherwise))
 
 

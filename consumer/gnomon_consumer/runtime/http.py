@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, exposition
 from typing_extensions import override
 
-from gnomon_consumer.runtime.metrics import Vocabulary
+from gnomon_consumer.runtime.metrics import MetricSet
 from gnomon_schemas.errors import ConfigurationError
 
 HEALTHY_SECONDS = 60.0
@@ -57,14 +57,14 @@ class Pulse:
 
 @contextmanager
 def observed(
-    address: str | None, vocabulary: Vocabulary, pulse: Pulse, ready: Callable[[], bool], log: Any
+    address: str | None, metrics: MetricSet, pulse: Pulse, ready: Callable[[], bool], log: Any
 ) -> Iterator[None]:
     """Serve metrics and probes for the length of a block, if an address (HOST:PORT) is given."""
     if address is None:
         yield
         return
-    with closing(Observatory(address, vocabulary.registry, pulse.is_beating, ready)) as observatory:
-        log.info("metrics", port=observatory.port)
+    with closing(MetricsServer(address, metrics.registry, pulse.is_beating, ready)) as server:
+        log.info("metrics", port=server.port)
         yield
 
 
@@ -141,7 +141,7 @@ class HttpServer:
         self._server.server_close()
 
 
-class Observatory(HttpServer):
+class MetricsServer(HttpServer):
     """`/metrics`, `/healthz` (the loop runs) and `/readyz` (it can work) on one port."""
 
     def __init__(

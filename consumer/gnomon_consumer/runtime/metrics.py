@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 _SECONDS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300)
 
 
-class Vocabulary:
+class MetricSet:
     """Metrics with one prefix and one set of constant labels, in their own registry."""
 
     def __init__(self, prefix: str, **labels: str) -> None:
@@ -76,7 +76,7 @@ class PartitionGauges:
         self._shown = set(positions)
 
 
-class ScorerMetrics(Vocabulary):
+class ScorerMetrics(MetricSet):
     """The metrics of `gnomon score`. All carry the labels `stream` and `deployment`.
 
     Autoscale on `gnomon_score_sampled_out_total` and `gnomon_score_sampling_fraction`: sampling keeps the lag low under
@@ -105,7 +105,7 @@ class ScorerMetrics(Vocabulary):
         )
 
 
-class JoinerMetrics(Vocabulary):
+class JoinerMetrics(MetricSet):
     """The metrics of `gnomon join`. All carry the labels `stream` and `deployment`."""
 
     def __init__(self, stream: str, deployment: str) -> None:
@@ -125,7 +125,7 @@ class JoinerMetrics(Vocabulary):
         self.away = self._make(Gauge, "database_away", "1 while the database does not answer.")
 
 
-class LabelMetrics(Vocabulary):
+class LabelMetrics(MetricSet):
     """The metrics of `gnomon labels consume`. All carry the label `stream`."""
 
     def __init__(self, stream: str) -> None:

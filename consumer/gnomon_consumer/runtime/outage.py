@@ -96,14 +96,14 @@ def wait_for(connect: Callable[[], T], stop: threading.Event, absence: Absence, 
     return made[-1]
 
 
-class Complaints:
+class KafkaErrorLog:
     """Kafka's errors: log once those that librdkafka retries itself, raise those that it does not."""
 
     def __init__(self, log: Any) -> None:
         self._log = log
         self._said: set[str] = set()
 
-    def hear(self, error: KafkaError, *needed: Right) -> None:
+    def handle(self, error: KafkaError, *needed: Right) -> None:
         """Handle one; raise ConfigurationError for a missing right of those `needed`, GnomonError for a fatal error."""
         if denied := refusal(error, *needed):
             raise denied

@@ -53,7 +53,7 @@ class RestartedServices:
         self._clock = clock
         self._services: list[_Service] = []
 
-    def add(self, name: str, *arguments: object) -> None:
+    def start_service(self, name: str, *arguments: object) -> None:
         """Start a command and keep it running."""
         given = tuple(map(str, arguments))
         child = self._children.start_gnomon(name, *given)

@@ -76,7 +76,7 @@ class Rows:
     def __iter__(self) -> Iterator[Row]:
         return (self[at] for at in range(len(self)))
 
-    def take(self, places: Indices) -> "Rows":
+    def select(self, places: Indices) -> "Rows":
         """Return the rows at these indices."""
         return Rows(
             partition=self.partition,

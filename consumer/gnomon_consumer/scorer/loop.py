@@ -16,7 +16,7 @@ from gnomon_consumer.scorer.recorder import CommitRecorder
 from gnomon_consumer.scorer.sealed.in_flight import WindowsInFlight
 from gnomon_consumer.scorer.sealed.sealer import Sealer
 from gnomon_consumer.scorer.sealed.spans import ScoreSpans
-from gnomon_consumer.scorer.sealed.transaction import Uncertain, Writer
+from gnomon_consumer.scorer.sealed.transaction import Uncertain, WindowTransaction
 from gnomon_schemas.errors import DependencyUnreachableError
 
 DRAIN_SECONDS = 5.0  # how long a stop waits for outcomes
@@ -29,8 +29,8 @@ log = get_logger("score")
 class ScoringLoop:
     """The parts of a running scorer, and the order in which they take turns.
 
-    While the writer waits for the broker it calls `in_flight.step`, which accepts the workers' results; nothing else
-    runs in between. `same_topic` raises ConfigurationError if the live topic was replaced by another of its name.
+    While the transaction waits for the broker it calls `in_flight.step`, which accepts the workers' results; nothing
+    else runs in between. `same_topic` raises ConfigurationError if the live topic was replaced by another of its name.
     `stopping` is called often; the clock gives seconds; `exit_when_idle`: seconds without work, None for never.
     """
 
@@ -40,7 +40,7 @@ class ScoringLoop:
     sealer: Sealer
     in_flight: WindowsInFlight
     pool: Pool
-    writer: Writer
+    transaction: WindowTransaction
     recorder: CommitRecorder
     spans: ScoreSpans
     progress: PartitionProgress
@@ -82,18 +82,18 @@ class ScoringLoop:
         if not self.in_flight.ready or not self.consumer.memberid():
             # the group has removed this member, and its callback comes with the next poll: until then, write nothing
             return
-        ready = self.in_flight.pop_complete(self.assignment.owns, self.writer.largest_message)
+        ready = self.in_flight.pop_complete(self.assignment.owns, self.transaction.largest_message)
         if not ready:
             return
         try:
             self.same_topic()
             with self.spans.spans_of(ready):
-                self.writer.commit(ready, self.consumer)
+                self.transaction.commit(ready, self.consumer)
         except (Uncertain, DependencyUnreachableError) as reason:
             log.warning("reading positions again", reason=str(reason))
             self.metrics.uncertain.inc()
             self.pulse.fail()
-            self.assignment.again()
+            self.assignment.resume_owned()
             return
         self.pulse.succeed()
         for tick in ready:

@@ -28,7 +28,7 @@ from gnomon_consumer.scorer.rehearsal.warm_up import rehearsed
 from gnomon_consumer.scorer.sealed.in_flight import WindowsInFlight
 from gnomon_consumer.scorer.sealed.sealer import Sealer
 from gnomon_consumer.scorer.sealed.spans import ScoreSpans
-from gnomon_consumer.scorer.sealed.transaction import Writer
+from gnomon_consumer.scorer.sealed.transaction import WindowTransaction
 from gnomon_consumer.scorer.sealed.window import policy_hash
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.times import now_us
@@ -87,14 +87,7 @@ class ScoreService:
         """Put the parts together, with a planned rate of `rate` rows a second, and join the group."""
         settings, options, names = self.settings, self.options, self._names
         spans = ScoreSpans(tracing.tracer("gnomon"), names.live, options.deployment)
-        sealer = Sealer(
-            settings.score,
-            rate,
-            no_sampling=options.no_sampling,
-            now=self.clock(),
-            now_us=self.now_us,
-            remember_traces=spans.remember,
-        )
+        sealer = self._make_sealer(rate, spans)
         recorder = CommitRecorder(
             sealer, self.metrics, poison_limit=settings.score.poison_limit, names=names, now_us=self.now_us
         )
@@ -112,34 +105,14 @@ class ScoreService:
             model=workers.pool.model.artefact,
             now_us=self.now_us,
         )
-        writer = Writer(
-            settings=settings,
-            topics=names,
-            deployment=options.deployment,
-            member=options.member,
-            group=group,
-            clock=self.clock,
-            stopping=self.stopping,
-            # The workers continue while a transaction waits for the broker; no partition can be revoked before the next
-            # poll.
-            while_waiting=lambda seconds: in_flight.step(self.clock(), seconds),
-        )
-        resources.callback(writer.close)
-        resumption = Resumption(
-            settings,
-            options,
-            names=names,
-            live=live,
-            model=workers.pool.model.artefact,
-            policy=policy_hash(settings.score, options.no_sampling),
-            stopping=self.stopping,
-            now_us=self.now_us,
-        )
+        transaction = self._make_transaction(in_flight)
+        resources.callback(transaction.close)
+        resumption = self._make_resumption(workers, live)
         assignment = self._assignment = Assignment(
             consumer,
             names.live,
             group,
-            resume=partial(resumption.resume, consumer, shadow, writer),
+            resume=partial(resumption.resume, consumer, shadow, transaction),
             drop_unowned=in_flight.drop_unowned,
             clock=self.clock,
         )
@@ -155,7 +128,7 @@ class ScoreService:
             now_us=self.now_us,
             holes_are_lost=live.compacted,
         )
-        writer.open()
+        transaction.open()
         assignment.subscribe()
         return ScoringLoop(
             consumer=consumer,
@@ -164,23 +137,62 @@ class ScoreService:
             sealer=sealer,
             in_flight=in_flight,
             pool=workers.pool,
-            writer=writer,
+            transaction=transaction,
             recorder=recorder,
             spans=spans,
-            progress=PartitionProgress(
-                settings,
-                names.live,
-                gauges=self.metrics.by_partition,
-                log=log,
-                positions=assignment.positions,
-                clock=self.clock,
-            ),
+            progress=self._make_progress(assignment),
             metrics=self.metrics,
             pulse=self._pulse,
             same_topic=live.check,
             stopping=self.stopping,
             clock=self.clock,
             exit_when_idle=options.exit_when_idle,
+        )
+
+    def _make_sealer(self, rate: float, spans: ScoreSpans) -> Sealer:
+        return Sealer(
+            self.settings.score,
+            rate,
+            no_sampling=self.options.no_sampling,
+            now=self.clock(),
+            now_us=self.now_us,
+            remember_traces=spans.remember,
+        )
+
+    def _make_transaction(self, in_flight: WindowsInFlight) -> WindowTransaction:
+        return WindowTransaction(
+            settings=self.settings,
+            topics=self._names,
+            deployment=self.options.deployment,
+            member=self.options.member,
+            group=self.options.group(self._names),
+            clock=self.clock,
+            stopping=self.stopping,
+            # The workers continue while a transaction waits for the broker; no partition can be revoked before the next
+            # poll.
+            while_waiting=lambda seconds: in_flight.step(self.clock(), seconds),
+        )
+
+    def _make_resumption(self, workers: ReadyWorkers, live: LiveTopic) -> Resumption:
+        return Resumption(
+            self.settings,
+            self.options,
+            names=self._names,
+            live=live,
+            model=workers.pool.model.artefact,
+            policy=policy_hash(self.settings.score, self.options.no_sampling),
+            stopping=self.stopping,
+            now_us=self.now_us,
+        )
+
+    def _make_progress(self, assignment: Assignment) -> PartitionProgress:
+        return PartitionProgress(
+            self.settings,
+            self._names.live,
+            gauges=self.metrics.by_partition,
+            log=log,
+            positions=assignment.positions,
+            clock=self.clock,
         )
 
     def _announce(self, workers: ReadyWorkers) -> None:

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, SecretStr
 from gnomon_consumer.sections import Section
 
 
-def _written(value: Any) -> Any:
+def _read_time(value: Any) -> Any:
     """Read a time that a person wrote; a number is refused, because 20130401 may be a date or seconds."""
     try:
         found = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
@@ -19,7 +19,7 @@ def _written(value: Any) -> Any:
     return found
 
 
-ZonedTime = Annotated[AwareDatetime, BeforeValidator(_written)]
+ZonedTime = Annotated[AwareDatetime, BeforeValidator(_read_time)]
 
 
 class JoinSettings(Section):

@@ -192,7 +192,7 @@ def _describe(error: dict[str, Any]) -> str:
     message = _PLAIN.get(error["type"]) or " ".join(str(error["msg"]).removeprefix("Value error, ").split())
     if error["type"] == "too_short" and error["ctx"]["field_type"] == "Value":  # a text that is not shown
         message = f"must have at least {error['ctx']['min_length']} characters"
-    return f"{_variable(key)} (file key {key}): {_shown(key, error['input'])}: {message}"
+    return f"{_variable(key)} (file key {key}): {_format_value(key, error['input'])}: {message}"
 
 
 def _variable(key: str) -> str:
@@ -215,7 +215,7 @@ _PLAIN = {
 """What to write instead of a value of another kind, by pydantic's name of the error."""
 
 
-def _shown(key: str, value: Any) -> str:
+def _format_value(key: str, value: Any) -> str:
     """Return a value as messages show it; a whole table given as one text may contain a password."""
     shown = "…" if is_secret(key) or key in ("kafka", "kafka.properties") or "@" in str(value) else repr(value)
     return shown[:79] + "…" if len(shown) > 80 else shown
@@ -227,7 +227,7 @@ def _not_text() -> Iterator[str]:
         if not _encodes(value):
             key = name.upper().removeprefix(ENV_PREFIX).lower().replace("__", ".")
             if name.upper().startswith(ENV_PREFIX) and key.split(".")[0] in Settings.model_fields:
-                yield f"{name.upper()} (file key {key}): {_shown(key, value)}: is not UTF-8 text"
+                yield f"{name.upper()} (file key {key}): {_format_value(key, value)}: is not UTF-8 text"
 
 
 def _unusable(values: Any, key: str = "") -> Iterator[str]:
@@ -266,7 +266,7 @@ def _not_json(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[s
         else:
             wanted = 'JSON, such as ["…"] or {"…": …}'
         if value is not None and not _is_json(value) and _structured(section):
-            yield f"{environment_name(key)} (file key {key}): {_shown(key, value)}: must be {wanted}"
+            yield f"{environment_name(key)} (file key {key}): {_format_value(key, value)}: must be {wanted}"
 
 
 def _structured(annotation: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from psycopg.rows import DictRow
 
@@ -14,6 +14,8 @@ from gnomon_consumer.verdict.rules.plan import RANKINGS, Plan
 from gnomon_consumer.verdict.rules.silence import Why, silence
 from gnomon_consumer.verdict.rules.summing import Labelled, Summing, agreement, labelled, sides
 from gnomon_consumer.verdict.sealed import Period, horizon_of
+
+N = TypeVar("N", int, float)
 
 
 class DaySums(NamedTuple):
@@ -89,14 +91,18 @@ def latency_of(subject: Subject, plan: Plan, period: Period, control: str | None
 
 def _latency(name: str, ours: list[DictRow], theirs: list[DictRow] | None, days: Sequence[date]) -> Series:
     """Return the share of slow requests with the control's, or with 0."""
-    mine = {row["day"]: row for row in ours}
-    other = {row["day"]: row for row in theirs or ()}
-    weights = tuple(mine[day]["weight"] if day in mine else 0.0 for day in days)
+    weights = _by_day(ours, "weight", days, 0.0)
     return Series(
         metric=name,
-        rows=tuple(mine[day]["n"] if day in mine else 0 for day in days),
-        live_y=tuple(other[day]["slow"] if day in other else 0.0 for day in days),
-        live_x=weights if theirs is None else tuple(other[day]["weight"] if day in other else 0.0 for day in days),
-        shadow_y=tuple(mine[day]["slow"] if day in mine else 0.0 for day in days),
+        rows=_by_day(ours, "n", days, 0),
+        live_y=_by_day(theirs or (), "slow", days, 0.0),
+        live_x=weights if theirs is None else _by_day(theirs, "weight", days, 0.0),
+        shadow_y=_by_day(ours, "slow", days, 0.0),
         shadow_x=weights,
     )
+
+
+def _by_day(rows: Sequence[DictRow], column: str, days: Sequence[date], missing: N) -> tuple[N, ...]:
+    """Return a column's value of each day, `missing` for a day without a row."""
+    found = {row["day"]: row[column] for row in rows}
+    return tuple(found.get(day, missing) for day in days)

@@ -53,7 +53,7 @@ class VerdictHandler(Answering):
         if target.path == "/healthz":
             self.answer(200, b"ok\n")
         elif target.path == "/verdict":
-            self._asked(parse_qs(target.query, keep_blank_values=True))
+            self._answer_verdict(parse_qs(target.query, keep_blank_values=True))
         else:
             self.answer(404, b"GET /verdict?deployment=NAME, POST /flagger, GET /healthz\n")
 
@@ -64,7 +64,7 @@ class VerdictHandler(Answering):
         except ValueError:
             return urlsplit("")
 
-    def _asked(self, parameters: dict[str, list[str]]) -> None:
+    def _answer_verdict(self, parameters: dict[str, list[str]]) -> None:
         """Answer /verdict; a misspelt parameter must not get the answer of another deployment."""
         names = parameters.pop("deployment", [None])
         if parameters or len(names) > 1 or names[0] == "":

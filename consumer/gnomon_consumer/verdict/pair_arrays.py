@@ -30,8 +30,16 @@ def labelled_pairs(
     subject: Subject, period: Period, horizon: timedelta, keys: Sequence[str] | None, clustered: bool, ranked: bool
 ) -> Pairs:
     """Return the answered pairs of sealed days, each with the label that counts; `ranked`: with their NDCG."""
-    columns, count = _asked(subject, "verdict_pairs", **period.limits, horizon=horizon, time_zone=period.time_zone,
-                            keys=None if keys is None else list(keys), clustered=clustered, ranked=ranked)  # fmt: skip
+    columns, count = _read_columns(
+        subject,
+        "verdict_pairs",
+        **period.limits,
+        horizon=horizon,
+        time_zone=period.time_zone,
+        keys=None if keys is None else list(keys),
+        clustered=clustered,
+        ranked=ranked,
+    )
     first = np.datetime64(period.days[0])
     kinds = [
         PairKind(
@@ -63,7 +71,7 @@ def compared_pairs(
     rule: AnswerComparison,
 ) -> tuple[Pairs, dict[str, int]]:
     """Return the answered pairs with whether they match, and for each field in how many comparable pairs it differs."""
-    columns, count = _asked(
+    columns, count = _read_columns(
         subject,
         "verdict_compared",
         **period.limits,
@@ -85,7 +93,7 @@ def compared_pairs(
     return _pairs(kinds, weights, weights, weights, weights, units), differ
 
 
-def _asked(subject: Subject, function: str, **arguments: Any) -> tuple[list[ColumnReader], int]:
+def _read_columns(subject: Subject, function: str, **arguments: Any) -> tuple[list[ColumnReader], int]:
     """Return the columns of a function's answer as they were sent, and the number of rows."""
     named = {"stream": subject.row["stream"], "deployment": subject.row["deployment"], **arguments}
     statement = sql.SQL("select * from {}({})").format(

@@ -178,7 +178,7 @@ def resume(connection: Connection, stream: str, stated: Completion | None = None
         intent = unsettled(connection, stream)
         if intent is None:
             raise ConfigurationError(f"no promotion or rollback of stream {stream} was interrupted")
-        outcome = stated or _found(way_of(intent.way_back), intent)
+        outcome = stated or _outcome_of_switch(way_of(intent.way_back), intent)
         if outcome == "done":
             finish(connection, intent)
         else:
@@ -186,7 +186,7 @@ def resume(connection: Connection, stream: str, stated: Completion | None = None
     return Settled(intent, outcome)
 
 
-def _found(way: Way, intent: Intent) -> Completion:
+def _outcome_of_switch(way: Way, intent: Intent) -> Completion:
     before, after = intent.former["state"], intent.promoted["state"]
     if intent.way_back.kind == "command":
         way.move(way.wanted(), way.state(), intent.note)

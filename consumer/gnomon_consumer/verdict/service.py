@@ -53,7 +53,7 @@ def decide_now(connection: Connection, deployment: DictRow, plan: Plan, given: b
     """
     record_plan(connection, deployment["deployment_id"], plan, given)
     while True:
-        found = said_as_of(connection, deployment, None)
+        found = decide_as_of(connection, deployment, None)
         with connection.transaction():
             connection.execute(SQL["lock_verdicts"], {"id": deployment["deployment_id"]})
             last = one(connection, SQL["last_verdict"], id=deployment["deployment_id"])
@@ -104,16 +104,16 @@ def _store(connection: Connection, found: Decided, last: DictRow | None) -> Deci
 def dry_run(connection: Connection, deployment: DictRow, plan: Plan, given: bool) -> Decided:
     """Return what `decide_now` would, and store nothing: a role that can only read may ask."""
     plans = plans_with(connection, deployment["deployment_id"], plan, given)
-    return _said(connection, deployment, _now(connection), plans)
+    return _decide_at(connection, deployment, _now(connection), plans)
 
 
-def said_as_of(connection: Connection, deployment: DictRow, as_of: datetime | None) -> Decided:
+def decide_as_of(connection: Connection, deployment: DictRow, as_of: datetime | None) -> Decided:
     """Return the verdict by the seals and plans of a time (default: now), without storing it."""
     at = as_of or _now(connection)
     plans = stored_plans(connection, deployment["deployment_id"], at)
     if not plans:
         raise ConfigurationError(f"deployment {deployment['deployment']} had no plan by then")
-    return _said(connection, deployment, at, plans)
+    return _decide_at(connection, deployment, at, plans)
 
 
 def _now(connection: Connection) -> datetime:
@@ -123,7 +123,7 @@ def _now(connection: Connection) -> datetime:
     return at
 
 
-def _said(connection: Connection, deployment: DictRow, as_of: datetime, plans: list[StoredPlan]) -> Decided:
+def _decide_at(connection: Connection, deployment: DictRow, as_of: datetime, plans: list[StoredPlan]) -> Decided:
     evidence = collect(connection, deployment, plans, as_of)
     return Decided(
         deployment=deployment, plan=plans[-1], evidence=evidence, verdict=decide(plans[-1].plan, evidence), as_of=as_of

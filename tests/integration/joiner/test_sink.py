@@ -111,7 +111,7 @@ def test_a_write_that_goes_on_is_done_before_anything_else_is_asked(connection: 
     sink = sink_of(connection)
     begin(sink, window(0, 3))
     assert sink.push()
-    assert not sink.settle(0.05)
+    assert not sink.finish_write(0.05)
     assert (sink.busy, sink.written()) == (True, [])
     held.rollback()
     assert (sink.progress([0])[0].next_source, sink.busy) == (3, False)
@@ -131,7 +131,7 @@ def test_an_open_copy_whose_server_goes_away_writes_nothing(
     begin(sink, window(0, 3))
     held.execute("select pg_terminate_backend(%s)", [connection.info.backend_pid])
     with pytest.raises(psycopg.OperationalError):
-        sink.settle()
+        sink.finish_write()
     assert not sink.busy
     held.rollback()
     with psycopg.connect(database_url, autocommit=True) as again:
@@ -176,7 +176,7 @@ def test_a_schema_that_is_new_while_a_write_goes_on(connection: Connection, held
     joined = window(3, 1)
     joined.matches.values = [Codec(evolved).encode({**capture(3, "r3"), "features": {"age": 4}})]
     begin(sink, joined, ColumnarReader(MemorySchemas([FEATURES.live, evolved])))
-    sink.settle()
+    sink.finish_write()
     assert [pairs for _, pairs in sink.written()] == [3, 1]
 
 

@@ -84,7 +84,7 @@ def test_timeline_tells_each_request_and_each_outcome_once_and_no_outcome_early(
 def test_what_the_service_publishes_is_what_happened(
     split: tuple[Flights, Flights], model: Path, mock_bootstrap: str
 ) -> None:
-    replay = split[1].take(slice(0, CAPTURES))
+    replay = split[1].select(slice(0, CAPTURES))
     labelled = np.flatnonzero(~np.isnan(replay.late))
     with service(mock_bootstrap, model, CAPTURES) as process:
         output, errors = process.communicate(timeout=120)

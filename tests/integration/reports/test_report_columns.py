@@ -1,28 +1,17 @@
 """Every column that a reader may see is described, in the docs and, for the pairs, also in the database."""
 
-import importlib.util
 import math
-from pathlib import Path
-from types import ModuleType
 
+from tests.support.docs_module import DOCS, docs_module
 from tests.support.report_database import Database
 
 from gnomon_consumer.reports import REPORTS, Question, ask
 
-DOCS = Path(__file__).parents[3] / "docs"
-
-
-def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 def test_every_column_of_every_report_is_described(db: Database) -> None:
-    described = {name: [column for column, _ in columns] for name, columns in reference().report_columns().items()}
+    described = {
+        name: [column for column, _ in columns] for name, columns in docs_module("reference").report_columns().items()
+    }
     returned = dict(
         db.connection.execute(
             "select p.proname, array_agg(a.name order by a.at) from pg_proc p"

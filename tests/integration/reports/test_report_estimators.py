@@ -3,26 +3,18 @@
 import math
 import uuid
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from scipy import stats
 from sklearn import metrics as sk
 from tests.support.estimators import assert_estimate, period_error, share_interval, spread
+from tests.support.quality import ask
 from tests.support.report_database import START, Database, sample
 
 Array = NDArray[np.float64]
-
-
-def ask(db: Database, call: str, *arguments: Any) -> list[dict[str, Any]]:
-    """Return the rows of `select * from <call>`: a function of report_v1, or of the schema that it names."""
-    function = call if call.startswith("gnomon_estimators.") else f"report_v1.{call}"
-    with db.connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(f"select * from {function}", arguments).fetchall()
 
 
 @pytest.mark.parametrize("seed", range(3))

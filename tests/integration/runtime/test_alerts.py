@@ -35,8 +35,8 @@ def test_alerts_ask_for_what_is_written() -> None:
     """Every metric and label of an alert is served by a command; the bounds that it names exist."""
     written = metrics("s", [BoundResult(bound="b", deployment="d", role="r", value=1.0, state=MET, reason="")], 0.0)
     known = {family.name: set(family.samples[0].labels) for family in written.collect()}
-    for vocabulary in (ScorerMetrics("s", "d"), JoinerMetrics("s", "d"), LabelMetrics("s")):
-        for name, kind, own, _ in vocabulary.described():
+    for metric_set in (ScorerMetrics("s", "d"), JoinerMetrics("s", "d"), LabelMetrics("s")):
+        for name, kind, own, _ in metric_set.described():
             known |= {f"{name}{suffix}": set(own) for suffix in (("_sum", "_count") if kind == "histogram" else ("",))}
     for family in TapCollector(DisabledTap()).collect():
         suffix = "_total" if family.type == "counter" else ""

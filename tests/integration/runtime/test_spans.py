@@ -136,7 +136,7 @@ def scored_window(exporter: InMemorySpanExporter, traces: list[bytes | None], **
         )
         for at, trace in enumerate(traces)
     ]  # fmt: skip
-    sealer.add(ReadingPosition(AssignmentToken(0), 0, 0.0), np.arange(len(messages)), messages)
+    sealer.add_messages(ReadingPosition(AssignmentToken(0), 0, 0.0), np.arange(len(messages)), messages)
     tick = sealer.seal("time", 1.0, 0)
     with spans.spans_of([tick]):
         pass

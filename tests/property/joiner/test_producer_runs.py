@@ -48,7 +48,7 @@ def counted(window: list[list[Capture]], kept: int) -> RunCounts:
     runs = ProducerRuns()
     for block in window:
         peeked = read(block)
-        runs.add(peeked, np.flatnonzero(peeked.sequences < kept))
+        runs.add_captures(peeked, np.flatnonzero(peeked.sequences < kept))
     return runs.counts()
 
 
@@ -71,4 +71,4 @@ def test_windows_together(windows: list[list[list[Capture]]], wanted: set[str]) 
     for name in runs:
         _, received, again, lowest, highest, first, last = zip(*(w[name] for w in by_window if name in w), strict=True)
         expected.append((name, sum(received), sum(again), min(lowest), max(highest), min(first), max(last)))
-    assert rows(together.by(run_of, runs)) == expected
+    assert rows(together.sum_by_run(run_of, runs)) == expected

@@ -12,7 +12,7 @@ from tests.support.drawn_logs import Live, Logs, logs
 from tests.support.logs import CODECS, row, seal, start
 
 from gnomon_consumer.joiner.merge.identity import JoinProgress, identity_of
-from gnomon_consumer.joiner.merge.merge_join import PairingError
+from gnomon_consumer.joiner.merge.merge_join import ContradictionError
 from gnomon_consumer.joiner.merge.partition import Partition
 from gnomon_consumer.joiner.merge.shadow_records import NONE, ShadowBatch, ShadowRun, read_shadow
 from gnomon_consumer.joiner.reading.message_batches import by_partition, values_of
@@ -41,7 +41,7 @@ def outcome(partition: Partition, found: list[int | None], live: list[Live]) -> 
     ]
     begins = [(start.start_offset, offset) for start, offset in partition.begins]
     asked = [offset for offset in found if offset is not None]
-    return windows, begins, asked, partition.held, partition.pairing.next_source, partition.caught_up
+    return windows, begins, asked, partition.held, partition.merge_join.next_source, partition.caught_up
 
 
 @settings(max_examples=100, deadline=None)
@@ -72,7 +72,7 @@ def test_a_record_that_cannot_be_read_stops_the_partition_where_it_stands(at: in
     values += [CODECS["ShadowPrediction"].encode(row(0, n, f"r{n}", window)) for n in range(4)]
     values.append(CODECS["SamplingWindow"].encode(seal(0, 0, 4, [], window)))
     values[at] = values[at][:-1]
-    with pytest.raises(PairingError, match=f"shadow partition 0, offset {at}: "):
+    with pytest.raises(ContradictionError, match=f"shadow partition 0, offset {at}: "):
         take(Partition(0, None, {}), list(range(6)), values)
 
 

@@ -30,7 +30,7 @@ def test_probes_and_batches_take_turns_and_nothing_is_lost(events: list[str], wo
     turn: bool | None = None
     for number, event in enumerate(events):
         if event in ("probe", "batch"):
-            turns.add(job(number, event == "probe"))
+            turns.add_job(job(number, event == "probe"))
             waiting[str(number)], waited[str(number)] = event == "probe", 0
         elif event == "done" and at_work:
             at_work.popleft()
@@ -57,13 +57,13 @@ def test_probes_and_batches_take_turns_and_nothing_is_lost(events: list[str], wo
 
 def test_a_steady_stream_of_one_kind_does_not_starve_the_other() -> None:
     turns = JobQueue()
-    turns.add(job(0, True))
-    turns.add(job(1, True))
+    turns.add_job(job(0, True))
+    turns.add_job(job(1, True))
     order = []
-    turns.add(job(2, False))
+    turns.add_job(job(2, False))
     for number in range(3, 8):
         taken = turns.pop(at_work=False)
         assert taken is not None
         order.append(taken.window_id)
-        turns.add(job(number, True))
+        turns.add_job(job(number, True))
     assert order == ["0", "1", "2", "3", "4"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.logs import cell, row, seal
 
-from gnomon_consumer.scorer.replay.recorded_window import FrozenWindow, frozen, sealed
+from gnomon_consumer.scorer.replay.recorded_window import RecordedWindow, recorded_windows, sealed
 from gnomon_consumer.scorer.sealed.window import Tick
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.records import as_dict
@@ -53,13 +53,13 @@ def windows(draw: st.DrawFn) -> list[Records]:
     return found
 
 
-def captures(window: FrozenWindow) -> dict[int, tuple[bytes, bytes]]:
+def captures(window: RecordedWindow) -> dict[int, tuple[bytes, bytes]]:
     return {one["source_offset"]: (one["request_id"].encode(), b"capture") for one in window.rows}
 
 
 @given(windows())
 def test_the_same_captures_with_the_same_probabilities(drawn: list[Records]) -> None:
-    found = list(frozen(record for window in drawn for record in window))
+    found = list(recorded_windows(record for window in drawn for record in window))
     assert [as_dict(one.seal) for one in found] == [window[-1][1] for window in drawn]
     for one, records in zip(found, drawn, strict=True):
         assert one.whole
@@ -94,8 +94,8 @@ def test_what_a_joiner_would_pass_over_is_passed_over(drawn: list[Records], data
         log += window[:-1] if data.draw(st.booleans()) else []
         log += window
         log += window if data.draw(st.booleans()) else []
-    plain = [(one.seal, one.rows) for one in frozen(record for window in drawn for record in window)]
-    assert [(one.seal, one.rows) for one in frozen(log)] == plain
+    plain = [(one.seal, one.rows) for one in recorded_windows(record for window in drawn for record in window)]
+    assert [(one.seal, one.rows) for one in recorded_windows(log)] == plain
 
 
 @given(windows(), st.data())
@@ -104,6 +104,6 @@ def test_a_window_that_lacks_rows_is_not_whole(drawn: list[Records], data: st.Da
     log = [record for window in drawn for record in window]
     gone = data.draw(st.integers(0, len(log)))
     ends = [sum(len(window) for window in drawn[: at + 1]) for at in range(len(drawn))]
-    found = list(frozen(log[gone:]))
+    found = list(recorded_windows(log[gone:]))
     kept = [(window, end) for window, end in zip(drawn, ends, strict=True) if end > gone]
     assert [one.whole for one in found] == [end - len(window) >= gone or len(window) == 1 for window, end in kept]

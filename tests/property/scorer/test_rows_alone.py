@@ -124,7 +124,7 @@ def runners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runn
 
 def scored(runner: Runner, rows: list[dict[str, Any]]) -> Outcomes:
     schemas = MemorySchemas()
-    schemas.add(FEATURES.live)
+    schemas.add_schema(FEATURES.live)
     captures = [Row(0, 0, b"r", CODEC.encode(capture(features)), None, 0, 1.0) for features in rows]
     scorer = BatchScorer(SPEC, runner, schemas, now_us=lambda: 0, clock=lambda: 0.0)
     return scorer.score(Rows.of(captures), "w", 0, single=False)

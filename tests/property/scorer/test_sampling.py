@@ -15,7 +15,8 @@ from tests.support.ranks import ranker
 from gnomon_consumer.scorer.sampling.allocation import Allocation, SealedCell, allocate, seal
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken, Caps, OpenWindow
 from gnomon_consumer.scorer.sampling.ranks import ranker_of_many
-from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, Entry, Reservoir, Sample, merged
+from gnomon_consumer.scorer.sampling.reservoir import Entry, Reservoir, Sample, merged
+from gnomon_schemas.records import NO_STRATUM
 
 POLICIES: tuple[Allocation, ...] = ("house", "senate", "default")
 captures = st.lists(st.tuples(st.integers(0, 30), st.binary(max_size=2)), max_size=200)
@@ -267,13 +268,13 @@ def test_rank_is_the_same_everywhere() -> None:
 
 def test_window_tiles_its_offsets_and_counts_strata() -> None:
     window: OpenWindow[int] = OpenWindow(owner=AssignmentToken(3), start=10, opened_at=0, caps=Caps(8), max_strata=2)
-    window.add(sample([(5, b"10"), (6, b"11")], 10), 200, ["a", "b"])
-    window.add(sample([(7, b"12"), (8, b"13"), (9, b"14")], 12), 300, ["c", "d", "a"])
+    window.add_captures(sample([(5, b"10"), (6, b"11")], 10), 200, ["a", "b"])
+    window.add_captures(sample([(7, b"12"), (8, b"13"), (9, b"14")], 12), 300, ["c", "d", "a"])
     assert (window.start, window.next_offset, window.seen, window.bytes_seen) == (10, 15, 5, 500)
     assert {name: r.seen for name, r in window.strata.items()} == {"a": 2, "b": 1, "other": 2}
     assert (window.first, window.last) == (10, 14)
     with pytest.raises(ValueError, match="offset 14 where 15 was expected"):
-        window.add(sample([(1, b"x")], 14), 1, ["a"])
+        window.add_captures(sample([(1, b"x")], 14), 1, ["a"])
     window.reach(20)
     window.reach(18)
     assert (window.next_offset, window.seen, window.last) == (20, 5, 14), "offsets that hold no capture are not seen"

@@ -1,22 +1,9 @@
 """The generated pages of the documentation agree with the current commands and settings."""
 
-import importlib.util
 import re
-from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-DOCS = Path(__file__).parents[3] / "docs"
-
-
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.support.docs_module import DOCS, docs_module
 
 
 @pytest.mark.parametrize(
@@ -24,7 +11,7 @@ def generator() -> ModuleType:
 )
 def test_the_page_is_in_step(page: str) -> None:
     written = (DOCS / page).read_text(encoding="utf-8")
-    assert written == generator().PAGES[page](), "run `make reference`"
+    assert written == docs_module("reference").PAGES[page](), "run `make reference`"
 
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:

@@ -57,8 +57,8 @@ def test_the_wait_doubles_up_to_a_minute_and_begins_anew_after_a_steady_run() ->
 def test_one_that_ended_is_started_again_when_it_is_due_and_the_others_run_on(
     services: RestartedServices, children: FakeChildren, clock: Clock
 ) -> None:
-    services.add("join a", "join", "--deployment", "a")
-    services.add("labels", "labels", "consume")
+    services.start_service("join a", "join", "--deployment", "a")
+    services.start_service("labels", "labels", "consume")
     children.status["labels"] = -9
     services.step()
     clock.now = 0.9
@@ -81,7 +81,7 @@ def test_one_that_ended_is_started_again_when_it_is_due_and_the_others_run_on(
 def test_whatever_else_it_ended_with_it_should_run(
     services: RestartedServices, children: FakeChildren, clock: Clock, status: int
 ) -> None:
-    services.add("labels", "labels", "consume")
+    services.start_service("labels", "labels", "consume")
     children.status["labels"] = status
     services.step()
     clock.now = 1.0
@@ -90,7 +90,7 @@ def test_whatever_else_it_ended_with_it_should_run(
 
 
 def test_one_that_refuses_its_configuration_ends_all(services: RestartedServices, children: FakeChildren) -> None:
-    services.add("score a", "score")
+    services.start_service("score a", "score")
     children.status["score a"] = 2
     with pytest.raises(ConfigurationError, match=r"score a refuses to run \(status 2\)"):
         services.step()

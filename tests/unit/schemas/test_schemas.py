@@ -90,7 +90,7 @@ def test_registry_framing_is_told_apart_by_its_first_byte() -> None:
     assert message[:5] == b"\x00\x00\x00\x01\x02"
     assert unframe(message) == (RegistryId(258), 5)
     store = MemorySchemas()
-    store.add(codec.schema, RegistryId(258))
+    store.add_schema(codec.schema, RegistryId(258))
     assert Reader(store).decode(message).record == example("Label")
 
 

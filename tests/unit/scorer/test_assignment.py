@@ -74,7 +74,7 @@ def test_a_partition_without_a_leader_is_asked_for_after_the_others() -> None:
     now[0] = 2.0
     assignment.step()
     assert sorted(assignment.owned) == [1, 2]
-    assignment.again()
+    assignment.resume_owned()
     assert assignment.owned == {}
     now[0] = 4.0
     assignment.step()

@@ -5,9 +5,10 @@ import pytest
 
 from gnomon_consumer.scorer.sampling.allocation import SealedCell
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
-from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, Sample
+from gnomon_consumer.scorer.sampling.reservoir import Sample
 from gnomon_consumer.scorer.sealed.sampled_rows import SampledRows
 from gnomon_consumer.scorer.sealed.window import Seal, SealedWindow
+from gnomon_schemas.records import NO_STRATUM
 
 
 def window(rows: int, probe: int) -> SealedWindow:

@@ -28,7 +28,7 @@ def fill(one: Sealer, *captures: int) -> None:
         messages = [
             Message(topic="live", partition=partition, offset=at, key=key, value=b"") for at, key in enumerate(keys)
         ]
-        one.add(ReadingPosition(AssignmentToken(partition), 0, START), np.arange(count), messages)
+        one.add_messages(ReadingPosition(AssignmentToken(partition), 0, START), np.arange(count), messages)
 
 
 def sealed(one: Sealer, *captures: int, queued: int = 0) -> list[SealedWindow]:

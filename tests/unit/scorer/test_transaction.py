@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from gnomon_consumer.scorer.sealed.transaction import Uncertain, Writer
+from gnomon_consumer.scorer.sealed.transaction import Uncertain, WindowTransaction
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.topics import Topics
 
@@ -33,8 +33,8 @@ class Producer:
         self._queued = self._queued if self._stuck else 0
 
 
-def writer(clock: Callable[[], float] = lambda: 0.0) -> Writer:
-    return Writer(
+def transaction(clock: Callable[[], float] = lambda: 0.0) -> WindowTransaction:
+    return WindowTransaction(
         settings=Settings(),
         topics=Topics("s", "gnomon"),
         deployment="d",
@@ -49,7 +49,7 @@ def writer(clock: Callable[[], float] = lambda: 0.0) -> Writer:
 def test_what_finds_the_queue_full_waits_and_is_not_passed(count: int, room: int) -> None:
     keys, messages = [b"k%d" % at for at in range(count)], [b"m%d" % at for at in range(count)]
     producer: Any = Producer(room)
-    writer()._produce_many(producer, 3, keys, messages)
+    transaction()._produce_many(producer, 3, keys, messages)
     assert producer.taken == [("gnomon.s.shadow.d", *pair, 3) for pair in zip(messages, keys, strict=True)]
     assert producer.polls == max(0, -(-count // room) - 1)
 
@@ -57,7 +57,7 @@ def test_what_finds_the_queue_full_waits_and_is_not_passed(count: int, room: int
 @pytest.mark.parametrize(("outcomes", "polls"), [(0, 0), (20_000, 0), (20_001, 1)])
 def test_librdkafka_may_catch_up_before_it_is_given_more(outcomes: int, polls: int) -> None:
     waits: list[float] = []
-    one, producer = writer(), Producer(10**6)
+    one, producer = transaction(), Producer(10**6)
     one.while_waiting = waits.append
     one._produce_many(cast(Any, producer), 3, [b"k"] * outcomes, [b"m"] * outcomes)
     one._let_catch_up(cast(Any, producer))
@@ -67,7 +67,7 @@ def test_librdkafka_may_catch_up_before_it_is_given_more(outcomes: int, polls: i
 def test_a_broker_that_takes_nothing_ends_the_transaction() -> None:
     times = iter(range(100))
     producer: Any = Producer(10**6, stuck=True)
-    one = writer(lambda: float(next(times)))
+    one = transaction(lambda: float(next(times)))
     one._produce_many(producer, 3, [b"k"] * 20_001, [b"m"] * 20_001)
     with pytest.raises(Uncertain):
         one._let_catch_up(producer)
@@ -77,7 +77,7 @@ def test_a_queue_that_stays_full_ends_the_transaction() -> None:
     times = iter(range(100))
     producer: Any = Producer(2, stuck=True)
     with pytest.raises(Uncertain):
-        writer(lambda: float(next(times)))._produce_many(producer, 3, [b"k"] * 3, [b"m"] * 3)
+        transaction(lambda: float(next(times)))._produce_many(producer, 3, [b"k"] * 3, [b"m"] * 3)
     assert len(producer.taken) == 2
 
 
@@ -103,7 +103,7 @@ class Committing:
 @pytest.mark.parametrize("timeouts", [0, 1, 2])
 def test_after_a_commit_that_took_several_tries_the_producer_is_replaced(timeouts: int) -> None:
     """The first attempt may still be in progress, and would end the next transaction."""
-    one, producer = writer(), Committing(timeouts)
+    one, producer = transaction(), Committing(timeouts)
     one._producer = cast(Any, producer)
     one._transaction(lambda _: None)
     assert producer.purged == (one._producer is None) == (timeouts > 0)

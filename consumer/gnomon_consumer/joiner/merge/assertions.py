@@ -7,9 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.merge.shadow_records import different
-from gnomon_schemas.records import SamplingWindow
+from gnomon_schemas.records import NO_STRATUM, SamplingWindow
 
-NO_STRATUM = ""
 _RELATIVE = 1e-12
 """Scorer and joiner compute the same quotient of the same integers, so they differ by rounding at most."""
 

@@ -1,7 +1,7 @@
 """The merge join of one partition: shadow log and live log, each in offset order, matched by source offset.
 
-No input or output and no clock. The caller of a `Pairing` passes it the messages of both logs, interleaved in any way,
-and pops windows that are complete on both sides. Memory: the shadow rows of the windows that are still open, their
+No input or output and no clock. The caller of a `MergeJoin` passes it the messages of both logs, interleaved in any
+way, and pops windows that are complete on both sides. Memory: the shadow rows of the windows that are still open, their
 matched live messages, and the live messages read ahead of the last seal.
 """
 
@@ -20,11 +20,11 @@ from gnomon_schemas.errors import GnomonError
 from gnomon_schemas.records import DeploymentStart, SamplingWindow, from_dict
 
 
-class PairingError(GnomonError):
+class ContradictionError(GnomonError):
     """The logs contradict each other or what is joined already; the partition stops, nothing is skipped."""
 
 
-class Pairing:
+class MergeJoin:
     """The join of one partition from `next_source` on; None until a DeploymentStart says where it begins."""
 
     def __init__(self, partition: int, next_source: int | None = None) -> None:
@@ -41,20 +41,20 @@ class Pairing:
     # The records of the shadow log.
 
     def shadow(self, offset: int, name: str, record: Record) -> None:
-        """Accept one record of the shadow log; raise PairingError if it contradicts an earlier one."""
+        """Accept one record of the shadow log; raise ContradictionError if it contradicts an earlier one."""
         kind = name.rpartition(".")[2]
         if kind == "DeploymentStart":
-            self._take_start(from_dict(DeploymentStart, record))
+            self._accept_start(from_dict(DeploymentStart, record))
         elif kind == "ShadowPrediction":
             self.outcomes(np.array([offset]), outcomes([record]))
         elif self._next_source is None:
             raise self._headless(offset, kind)
         elif kind == "SamplingWindow":
-            self._take_seal(offset, from_dict(SamplingWindow, record))
+            self._accept_seal(offset, from_dict(SamplingWindow, record))
         else:
-            raise PairingError(f"{self._here(offset)}: a record {name} is not allowed in a shadow log")
+            raise ContradictionError(f"{self._here(offset)}: a record {name} is not allowed in a shadow log")
 
-    def _take_start(self, start: DeploymentStart) -> None:
+    def _accept_start(self, start: DeploymentStart) -> None:
         self.start = start
         if self._next_source is None:
             self._next_source = self._live_position = start.start_offset
@@ -65,36 +65,36 @@ class Pairing:
             raise self._headless(int(offsets[0]), "ShadowPrediction")
         partitions = numbers(rows, "source_partition")
         for at in np.flatnonzero(partitions != self.partition)[:1].tolist():
-            raise PairingError(f"{self._here(int(offsets[at]))}: the row is of source partition {partitions[at]}")
+            raise ContradictionError(f"{self._here(int(offsets[at]))}: the row is of source partition {partitions[at]}")
         ids = rows.column("window_id").dictionary_encode()
         windows = ids.dictionary.to_pylist()
         for number, window_id in enumerate(windows):
             own = rows if len(windows) == 1 else chosen(rows, np.flatnonzero(ids.indices.to_numpy() == number))
             self._rows.setdefault(window_id, []).append(own)
 
-    def _take_seal(self, offset: int, seal: SamplingWindow) -> None:
+    def _accept_seal(self, offset: int, seal: SamplingWindow) -> None:
         assert self._next_source is not None
         start, end = seal.start_offset, seal.end_offset
         rows = together(self._rows.pop(seal.window_id, []))
         # A seal ends the window before it: rows of other windows were never sealed and never will be.
         self._rows.clear()
         if seal.source_partition != self.partition or end < start:
-            raise PairingError(
+            raise ContradictionError(
                 f"{self._here(offset)}: a window of partition {seal.source_partition} over [{start}, {end})"
             )
         if end <= self._next_source:
             return  # a replay; an empty window at the border changes nothing and is skipped with it
         if start < self._next_source:
-            raise PairingError(
+            raise ContradictionError(
                 f"{self._here(offset)}: window [{start}, {end}) straddles {self._next_source}, the position of the join"
             )
         if start > self._next_source:
-            raise PairingError(
+            raise ContradictionError(
                 f"{self._here(offset)}: a hole [{self._next_source}, {start}) that no gap record explains"
             )
         offsets = numbers(rows, "source_offset")
         for at in offsets[(offsets < start) | (offsets >= end)][:1].tolist():
-            raise PairingError(f"{self._here(offset)}: offset {at} is outside its window [{start}, {end})")
+            raise ContradictionError(f"{self._here(offset)}: offset {at} is outside its window [{start}, {end})")
         if not (np.diff(offsets) > 0).all():
             # The same offset again in one window is the same row sent twice; the first one counts.
             rows = chosen(rows, np.unique(offsets, return_index=True)[1])
@@ -197,8 +197,8 @@ class Pairing:
         parts = [part for parts in self._rows.values() for part in parts]
         return sum(rows.num_rows for rows in (*(window.rows for window in self._open), *parts))
 
-    def _headless(self, offset: int, kind: str) -> PairingError:
-        return PairingError(
+    def _headless(self, offset: int, kind: str) -> ContradictionError:
+        return ContradictionError(
             f"{self._here(offset)}: {kind} before any DeploymentStart; the beginning of the log is gone"
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from gnomon_consumer.joiner.merge.identity import IdentityError, JoinProgress, check_identity, identity_of
-from gnomon_consumer.joiner.merge.merge_join import Pairing, PairingError
+from gnomon_consumer.joiner.merge.merge_join import ContradictionError, MergeJoin
 from gnomon_consumer.joiner.merge.shadow_records import Read, ShadowRun
 from gnomon_consumer.joiner.merge.window import JoinedWindow, LiveMessage
 from gnomon_schemas.errors import DecodeError
@@ -17,14 +17,15 @@ class Partition:
     """A partition, joined from `known` on (None for a new one); `here` names the cluster and the live topic.
 
     `begins` are DeploymentStarts with their offsets, `ready` the complete windows: both wait for the database. A
-    contradiction, which stops the partition, is raised as PairingError; a log with another identity as IdentityError.
+    contradiction, which stops the partition, is raised as ContradictionError; a log with another identity as
+    IdentityError.
     """
 
     def __init__(self, number: int, known: JoinProgress | None, here: dict[str, Any]) -> None:
         if known is not None:
             check_identity(number, known.identity, here)
         self.number = number
-        self.pairing = Pairing(number, known.next_source if known else None)
+        self.merge_join = MergeJoin(number, known.next_source if known else None)
         self.begins: list[tuple[DeploymentStart, int]] = []
         self.ready: list[JoinedWindow] = []
         self.caught_up = False
@@ -52,7 +53,7 @@ class Partition:
             self._shadow_end = self.caught_up = False
             if isinstance(read, pa.RecordBatch):
                 self._expected = int(offsets[-1]) + 1
-                self.pairing.outcomes(offsets, read)
+                self.merge_join.outcomes(offsets, read)
             else:
                 self._other(int(offsets[0]), read)
         return go_on_at
@@ -79,10 +80,10 @@ class Partition:
             self._check(start)
             self.begins.append((start, offset))
         self._expected = offset + 1
-        self.pairing.shadow(offset, name, record)
+        self.merge_join.shadow(offset, name, record)
 
-    def _unreadable(self, offset: int, error: DecodeError) -> PairingError:
-        contradiction = PairingError(f"shadow partition {self.number}, offset {offset}: {error}")
+    def _unreadable(self, offset: int, error: DecodeError) -> ContradictionError:
+        contradiction = ContradictionError(f"shadow partition {self.number}, offset {offset}: {error}")
         contradiction.__cause__ = error
         return contradiction
 
@@ -102,9 +103,9 @@ class Partition:
         self._shadow_end = self._shadow_end or offset >= self._expected
         self._ended_at = max(self._ended_at, offset)
 
-    def shadow_lost(self) -> PairingError:
+    def shadow_lost(self) -> ContradictionError:
         """Return the error for a next offset that the shadow log does not hold."""
-        return PairingError(
+        return ContradictionError(
             f"shadow partition {self.number} no longer holds offset {self._expected}, the position of the join:"
             " it expired or was re-created"
         )
@@ -114,40 +115,40 @@ class Partition:
     def live(self, messages: Sequence[LiveMessage]) -> None:
         """Accept messages of the live log, in offset order."""
         if messages:
-            self.pairing.live(messages)
+            self.merge_join.live(messages)
             self._live_end = max(self._live_end, (messages[-1].offset() or 0) + 1)
 
     def live_reached(self, offset: int = 0) -> None:
         """Record that the live log holds no further message below `offset`, or below an earlier such offset."""
         self._live_end = max(self._live_end, offset)
-        self.pairing.live_reached(self._live_end)
+        self.merge_join.live_reached(self._live_end)
 
-    def live_too_short(self, end: int) -> PairingError | None:
+    def live_too_short(self, end: int) -> ContradictionError | None:
         """Return the error for a live log that ends before an offset that the shadow log refers to."""
-        if end >= (self.pairing.next_source or 0):
+        if end >= (self.merge_join.next_source or 0):
             return None
-        return PairingError(
-            f"live partition {self.number} ends at {end}, before {self.pairing.next_source}, which the shadow log has"
-            " seen: the topic was re-created or was truncated"
+        return ContradictionError(
+            f"live partition {self.number} ends at {end}, before {self.merge_join.next_source}, which the shadow log"
+            " has seen: the topic was re-created or was truncated"
         )
 
     # The remaining work.
 
     def complete_windows(self) -> list[JoinedWindow]:
         """Return all complete windows that are not yet written; they stay in `ready` until the caller clears it."""
-        self.ready += self.pairing.pop_complete()
+        self.ready += self.merge_join.pop_complete()
         return self.ready
 
     @property
     def held(self) -> int:
         """Return the number of messages in memory."""
-        return self.pairing.held_ahead + self.pairing.held_rows
+        return self.merge_join.held_ahead + self.merge_join.held_rows
 
     @property
     def joined_to(self) -> int:
         """Return the live offset below which everything is joined: transaction markers may follow the last window."""
-        sealed = self.pairing.next_source or 0
-        return sealed if self.pairing.held_ahead else max(sealed, self._live_end)
+        sealed = self.merge_join.next_source or 0
+        return sealed if self.merge_join.held_ahead else max(sealed, self._live_end)
 
     @property
     def shadow_position(self) -> int:
@@ -157,9 +158,9 @@ class Partition:
     @property
     def has_work(self) -> bool:
         """Return whether messages in memory wait to be joined or written."""
-        return bool(self.ready) or not self.pairing.idle
+        return bool(self.ready) or not self.merge_join.idle
 
     @property
     def at_the_end(self) -> bool:
         """Return whether every record of the shadow log is joined and written."""
-        return self._shadow_end and self.pairing.idle and not self.ready
+        return self._shadow_end and self.merge_join.idle and not self.ready

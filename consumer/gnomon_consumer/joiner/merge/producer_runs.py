@@ -41,7 +41,7 @@ class RunCounts:
             last_captured_at=none,
         )
 
-    def by(self, run_of: Integers, runs: Sequence[str]) -> "RunCounts":
+    def sum_by_run(self, run_of: Integers, runs: Sequence[str]) -> "RunCounts":
         """Return the counts of `runs`, each of which has a row here: row i belongs to `runs[run_of[i]]` (-1: none)."""
         order = np.argsort(run_of, kind="stable")[np.count_nonzero(run_of < 0) :]
         starts = np.flatnonzero(np.diff(run_of[order], prepend=-1))
@@ -76,7 +76,7 @@ class ProducerRuns:
         self._known: dict[str, int] = {}
         self._parts: list[tuple[Integers, Integers, Integers]] = []
 
-    def add(self, read: Peeks, places: Integers) -> None:
+    def add_captures(self, read: Peeks, places: Integers) -> None:
         """Add the captures at `places` of `read`."""
         known = self._known
         number = np.array([known.setdefault(name, len(known)) for name in read.producers], np.int64)

@@ -17,13 +17,11 @@ from gnomon_consumer.times import HOUR_US
 from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.peeks import Peeks, peeks
-from gnomon_schemas.records import FailureKind, SamplingWindow
+from gnomon_schemas.records import NO_STRATUM, OTHER_STRATUM, FailureKind, SamplingWindow
 from gnomon_schemas.texts import storable
 
 FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """The years 1 to 9999: an event time beyond them is not valid."""
-NO_STRATUM = ""
-OTHER_STRATUM = "other"
 
 
 class LiveMessage(Protocol):
@@ -152,7 +150,7 @@ class MergingWindow:
                 self.joined.hours[hour, NO_STRATUM] += times
         else:
             self.joined.hours.update(zip(hours.tolist(), strata, strict=True))
-        self._runs.add(read, np.flatnonzero(sane))
+        self._runs.add_captures(read, np.flatnonzero(sane))
 
     def finish(self) -> JoinedWindow:
         """Count producer runs, and sampled captures that are not in the live log: those are orphans."""

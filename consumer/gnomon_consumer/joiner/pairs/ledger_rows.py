@@ -11,12 +11,12 @@ import pyarrow as pa
 from gnomon_consumer.joiner.merge.matches import Refusal
 from gnomon_consumer.joiner.merge.producer_runs import RunCounts
 from gnomon_consumer.joiner.merge.shadow_records import chosen, different
-from gnomon_consumer.joiner.merge.window import NO_STRATUM, JoinedWindow, is_approximate
+from gnomon_consumer.joiner.merge.window import JoinedWindow, is_approximate
 from gnomon_consumer.joiner.pairs.assemble import Assembled, uuid_bytes
 from gnomon_consumer.joiner.pairs.rollup import Rollup, Tolerance
 from gnomon_consumer.times import HOUR_US, moment
 from gnomon_schemas.arrays import Integers
-from gnomon_schemas.records import Cell
+from gnomon_schemas.records import NO_STRATUM, Cell
 from gnomon_schemas.texts import storable
 
 WINDOW_COLUMNS = (
@@ -104,7 +104,7 @@ def recount(
     for window in windows:
         for key, seen in window.hours.items():
             rollup.count(key, "seen", seen)
-    rollup.add(pairs, tolerance)
+    rollup.add_pairs(pairs, tolerance)
     return counted, rollup
 
 
@@ -160,7 +160,7 @@ def tally_columns(windows: Sequence[JoinedWindow]) -> list[str]:
         return []
     number: dict[tuple[int, bytes | None], int] = {run: at for at, run in enumerate(distinct)}
     run_of = np.array([number.get(run, -1) for run in runs])
-    found = RunCounts.joined([window.runs for window in windows]).by(run_of, [one.hex() for _, one in distinct])
+    found = RunCounts.joined([window.runs for window in windows]).sum_by_run(run_of, [one.hex() for _, one in distinct])
     numbers = (found.received, found.lowest_sequence, found.highest_sequence, found.repeated)
     times = (found.first_captured_at, found.last_captured_at)
     return [

@@ -57,7 +57,7 @@ class Rollup:
         """Add to one of COUNTS."""
         self._counts.setdefault(key, Counter())[name] += number
 
-    def add(self, pairs: pa.RecordBatch, tolerance: Tolerance) -> None:
+    def add_pairs(self, pairs: pa.RecordBatch, tolerance: Tolerance) -> None:
         """Add the pairs of a batch of `assemble.PAIRS`."""
         if pairs.num_rows == 0:
             return

@@ -16,7 +16,7 @@ DAY_US = 24 * HOUR_US
 SQL = queries_of(__package__)
 
 
-class Days:
+class DayPartitions:
     """The days of event time with a known table partition."""
 
     def __init__(self, connection: psycopg.Connection[Any], stream_id: int) -> None:

@@ -61,7 +61,7 @@ class LetterSink(Sink):
             if begun is None:
                 raise DoublePairError(f"no cell {cell!r} in the window at {partition}/{window_start}")
             rollup = Rollup()
-            rollup.add(assembled.batch, self._tolerance())
+            rollup.add_pairs(assembled.batch, self._tolerance())
             for name in ("dead_lettered", "sampled"):
                 rollup.count((int(begun[0].timestamp()) // 3600, cell), name, -1)
             self._add_rollup(rollup)

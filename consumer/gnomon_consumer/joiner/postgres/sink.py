@@ -34,7 +34,7 @@ from gnomon_consumer.joiner.pairs.ledger_rows import (
 )
 from gnomon_consumer.joiner.pairs.rollup import COUNTS, SUMS, Rollup, Tolerance
 from gnomon_consumer.joiner.postgres.copy_stream import Steps, copy_statement, copying, give_room
-from gnomon_consumer.joiner.postgres.day_partitions import Days
+from gnomon_consumer.joiner.postgres.day_partitions import DayPartitions
 from gnomon_consumer.joiner.postgres.feature_columns import FeatureColumns
 from gnomon_consumer.times import HOUR_US, moment
 from gnomon_schemas.arrays import Integers
@@ -61,7 +61,7 @@ class DoublePairError(GnomonError):
 class Sink:
     """Writes the windows of one deployment. Tests interrupt through `on_checkpoint`.
 
-    Every `push` continues the current write. It owns the connection until it is done: all other statements settle it
+    Every `push` continues the current write. It owns the connection until it is done: all other statements finish it
     first.
     """
 
@@ -78,7 +78,7 @@ class Sink:
         give_room(connection)
         self._stream_id, self.deployment_id = _register(connection, stream, deployment)
         self._features = FeatureColumns(self._stream_id)
-        self._days = Days(connection, self._stream_id)
+        self._days = DayPartitions(connection, self._stream_id)
         self._writing: Steps | None = None
         self._written: list[tuple[Sequence[JoinedWindow], int]] = []
 
@@ -88,13 +88,13 @@ class Sink:
 
     def progress(self, partitions: Sequence[int]) -> dict[int, JoinProgress]:
         """Return the stored progress, by partition."""
-        self.settle()
+        self.finish_write()
         rows = self._connection.execute(SQL["progress"], [self.deployment_id, list(partitions)])
         return {row[0]: JoinProgress(row[1], row[2], dict(zip(IDENTITY, row[3:], strict=True))) for row in rows}
 
     def begin(self, partition: int, start: DeploymentStart, shadow_offset: int) -> None:
         """Store the beginning of a partition; raise IdentityError if another one is stored."""
-        self.settle()
+        self.finish_write()
         found = identity_of(start)
         identity = [found[name] for name in IDENTITY]
         model = start.model
@@ -110,13 +110,13 @@ class Sink:
 
     def caught_up(self, partitions: Sequence[int]) -> None:
         """Record that nothing is left to join in these partitions for now."""
-        self.settle()
+        self.finish_write()
         self._connection.execute(SQL["caught_up"], [self.deployment_id, list(partitions)])
 
     def apply(self, windows: Sequence[JoinedWindow], reader: ColumnarReader) -> int:
-        """Write windows and wait for the commit; return the number of pairs. Raises like `start` and `settle`."""
+        """Write windows and wait for the commit; return the number of pairs. Raises like `start` and `finish_write`."""
         self.start(windows, self.assembled(windows, reader))
-        self.settle()
+        self.finish_write()
         return self.written()[-1][1]
 
     def assembled(self, windows: Sequence[JoinedWindow], reader: ColumnarReader) -> Assembled:
@@ -129,7 +129,7 @@ class Sink:
         Raises ProgressMovedError if another joiner moved the progress: then nothing of `windows` is written. A row that
         PostgreSQL refuses becomes a dead letter.
         """
-        self.settle()
+        self.finish_write()
         outside = self._days.ensure(assembled.batch)
         self._writing = self._write(windows, assembled, outside)
         self.push()
@@ -150,7 +150,7 @@ class Sink:
             self._writing = writing
         return events
 
-    def settle(self, seconds: float | None = None) -> bool:
+    def finish_write(self, seconds: float | None = None) -> bool:
         """Wait for the write, at most this long; return whether it is done. Raises like `push`."""
         until = None if seconds is None else time.monotonic() + seconds
         while events := self.push():
@@ -174,7 +174,7 @@ class Sink:
 
     def _layout(self, schema: Schema) -> Layout:
         if not self._features.knows(schema):
-            self.settle()
+            self.finish_write()
         return self._features.layout(self._connection, schema)
 
     def _write(self, windows: Sequence[JoinedWindow], assembled: Assembled, outside: Counter[int]) -> Steps:

@@ -6,14 +6,14 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, KafkaError
 
 from gnomon_consumer.joiner.merge.identity import JoinProgress
-from gnomon_consumer.joiner.merge.merge_join import PairingError
+from gnomon_consumer.joiner.merge.merge_join import ContradictionError
 from gnomon_consumer.joiner.merge.partition import Partition
 from gnomon_consumer.joiner.merge.shadow_records import ShadowRun, read_shadow
 from gnomon_consumer.joiner.reading.live_log import LiveLog
 from gnomon_consumer.joiner.reading.message_batches import by_partition, offsets_of, values_of
 from gnomon_consumer.joiner.spans import JoinSpans
 from gnomon_consumer.kafka.group import GroupTopic
-from gnomon_consumer.runtime.outage import Complaints
+from gnomon_consumer.runtime.outage import KafkaErrorLog
 from gnomon_consumer.runtime.stalls import PartitionPosition
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.columnar import ColumnarReader
@@ -56,7 +56,7 @@ class Logs:
         self._push = push
         self._finish_write = finish_write
         self._spans = spans
-        self._complaints = Complaints(log)
+        self._kafka_errors = KafkaErrorLog(log)
         self._waited: dict[int, int] = {}
         group = f"{topics.prefix}.{topics.stream}.join.{deployment}"
         self._shadow = GroupTopic(settings, group, topics.shadow(deployment), self._revoked)
@@ -94,7 +94,7 @@ class Logs:
 
     @property
     def _wants_live(self) -> bool:
-        return any(state.pairing.wants_live for number, state in self.owned.items() if number not in self.failed)
+        return any(state.merge_join.wants_live for number, state in self.owned.items() if number not in self.failed)
 
     def follow_shadow(self, timeout: float) -> int:
         """Read the next messages of the shadow log; return the number of messages and events."""
@@ -112,11 +112,11 @@ class Logs:
                         if (go_on_at := state.shadow(part)) is not None:
                             self._shadow.seek(state.number, go_on_at)
                         self._push()
-                except PairingError as contradiction:
+                except ContradictionError as contradiction:
                     self._fail(state, contradiction)
         for state in self.owned.values():
-            if state.pairing.next_source is not None:
-                self._live.follow(state.number, state.pairing.live_position)
+            if state.merge_join.next_source is not None:
+                self._live.follow(state.number, state.merge_join.live_position)
             state.live_reached()
         return len(messages)
 
@@ -138,11 +138,11 @@ class Logs:
         """Bound the memory: stop reading the log that is ahead until the other one catches up."""
         share = max(1, self._limits.held_messages // max(1, len(self.owned)))
         for partition, state in self.owned.items():
-            if state.pairing.held_ahead > share:
+            if state.merge_join.held_ahead > share:
                 self._live.hold(partition, True)
-            elif state.pairing.held_ahead <= share // 2:
+            elif state.merge_join.held_ahead <= share // 2:
                 self._live.hold(partition, False)
-            too_many = state.pairing.wants_live and state.pairing.held_rows > share
+            too_many = state.merge_join.wants_live and state.merge_join.held_rows > share
             if too_many != state.shadow_paused:
                 self._shadow.hold([partition], too_many)
                 state.shadow_paused = too_many
@@ -162,9 +162,9 @@ class Logs:
         If windows wait for live messages and none came since the last call, this asks the broker.
         """
         waiting = {
-            partition: state.pairing.live_position
+            partition: state.merge_join.live_position
             for partition, state in self.owned.items()
-            if state.pairing.wants_live and not state.pairing.held_ahead and partition not in self.failed
+            if state.merge_join.wants_live and not state.merge_join.held_ahead and partition not in self.failed
         }
         for partition in [at for at, position in waiting.items() if self._waited.get(at) == position]:
             too_short = self.owned[partition].live_too_short(self._end(partition))
@@ -182,15 +182,15 @@ class Logs:
         waiting = {partition: PartitionPosition(None, 0, work=True) for partition in self._shadow.unopened}
         return waiting | {
             at: PartitionPosition(
-                (state.shadow_position, state.pairing.live_position), state.shadow_position, state.has_work
+                (state.shadow_position, state.merge_join.live_position), state.shadow_position, state.has_work
             )
             for at, state in self.owned.items()
         }
 
-    def tell_lag_tools(self, ends: Mapping[int, int]) -> None:
+    def commit_group_offsets(self, ends: Mapping[int, int]) -> None:
         """Commit the offsets of owned partitions, for tools that show a group's lag."""
         ends = {partition: end for partition, end in ends.items() if partition in self.owned}
-        if ends and (reason := self._shadow.tell_lag_tools(ends)):
+        if ends and (reason := self._shadow.commit_group_offsets(ends)):
             self._log.info("offsets for lag tools are not committed", reason=reason)
 
     def _shadow_event(self, error: KafkaError, state: Partition | None, offset: int) -> None:
@@ -201,7 +201,7 @@ class Logs:
             self._still_ours()
             self._fail(state, state.shadow_lost())
         else:
-            self._complaints.hear(error, *self._shadow.needs)
+            self._kafka_errors.handle(error, *self._shadow.needs)
 
     def _live_event(self, error: KafkaError, state: Partition, offset: int) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -209,14 +209,14 @@ class Logs:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._live_out_of_range(state)
         else:
-            self._complaints.hear(error, *self._live.needs)
+            self._kafka_errors.handle(error, *self._live.needs)
 
     def _live_out_of_range(self, state: Partition) -> None:
         """Handle a live log that begins after the join's position, or ends before it."""
         self._still_ours()
         self._live.leave([state.number])
         found = self._live.watermarks(state.number)
-        position = state.pairing.live_position
+        position = state.merge_join.live_position
         if found is not None and found[0] > position:
             self._log.warning("beginning of the live log moved", partition=state.number, offset=found[0])
             state.live_reached(found[0])

@@ -30,16 +30,16 @@ def by_partition(messages: Sequence[Message]) -> Iterator[MessageBatch]:
     errors = list(map(Message.error, messages))
     events = [place for place, error in enumerate(errors) if error is not None] if any(errors) else []
     for place in events:
-        yield from _told_apart(messages[at:place], first)
+        yield from _split_by_partition(messages[at:place], first)
         first, at = first + place - at, place + 1
         event, partition = messages[place], messages[place].partition()
         error = event.error()
         assert error is not None
         yield MessageBatch(-1 if partition is None else partition, [], _NOWHERE, (error, event.offset() or 0))
-    yield from _told_apart(messages[at:], first)
+    yield from _split_by_partition(messages[at:], first)
 
 
-def _told_apart(records: Sequence[Message], first: int) -> Iterator[MessageBatch]:
+def _split_by_partition(records: Sequence[Message], first: int) -> Iterator[MessageBatch]:
     numbers: list[Any] = list(map(Message.partition, records))  # a record always has an offset
     partitions = sorted(set(numbers))
     if len(partitions) == 1:

@@ -69,7 +69,7 @@ DEPLOYMENTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stand:
+class DemoCounts:
     """The progress of the demo: the counts of the live service, and the rows in the database."""
 
     captured: int
@@ -180,13 +180,13 @@ class DemoRun:
         self.children.start_gnomon("labels", "labels", "consume", "--config", config)
         return Service(service)
 
-    def stand(self) -> Stand:
+    def counts(self) -> DemoCounts:
         """Return the progress that the service reported and that the database holds."""
         joined = self.connection.execute(SQL["joined"]).fetchall()
         stored = self.connection.execute(SQL["labels_read"])
         last, row = self.service.last, stored.fetchone()
         assert row is not None
-        return Stand(
+        return DemoCounts(
             captured=last["captured"],
             labels=last["labels"],
             finished=bool(last.get("done")),
@@ -194,7 +194,7 @@ class DemoRun:
             labels_stored=row[0],
         )
 
-    def drain(self) -> Stand:
+    def drain(self) -> DemoCounts:
         """Allow the service to publish until everything is stored; return the final progress.
 
         Raises ChildDiedError when a process of the pipeline ends, GnomonError when there is no progress for
@@ -202,28 +202,28 @@ class DemoRun:
         """
         previous, moved = None, time.monotonic()
         while True:
-            stand = self.stand()
-            self._show(stand)
-            if stand.drained:
-                return stand
-            self._check(stand)
-            self.service.allow(stand.captured + stand.labels + max(0, MOST_AHEAD - stand.behind))
-            if stand != previous:
-                previous, moved = stand, time.monotonic()
+            counts = self.counts()
+            self._show(counts)
+            if counts.drained:
+                return counts
+            self._check(counts)
+            self.service.allow(counts.captured + counts.labels + max(0, MOST_AHEAD - counts.behind))
+            if counts != previous:
+                previous, moved = counts, time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:
-                raise GnomonError(f"no progress for {STALL_SECONDS:.0f} s ({stand}); see {self.demo.output}/logs")
+                raise GnomonError(f"no progress for {STALL_SECONDS:.0f} s ({counts}); see {self.demo.output}/logs")
             time.sleep(TICK_SECONDS)
 
-    def _check(self, stand: Stand) -> None:
-        self.children.check(but=self.service.child if stand.finished else None)
+    def _check(self, counts: DemoCounts) -> None:
+        self.children.check(but=self.service.child if counts.finished else None)
         self._retention.check(self.connection)
 
-    def _show(self, stand: Stand) -> None:
+    def _show(self, counts: DemoCounts) -> None:
         captures = self.demo.captures
-        counters = {"live predictions captured": (stand.captured, captures)}
+        counters = {"live predictions captured": (counts.captured, captures)}
         for one in DEPLOYMENTS:
-            counters[f"{one.role} joined"] = (stand.joined.get(one.name, 0), captures)
-        counters["labels stored"] = (stand.labels_stored, max(stand.labels, stand.labels_stored, 1))
+            counters[f"{one.role} joined"] = (counts.joined.get(one.name, 0), captures)
+        counters["labels stored"] = (counts.labels_stored, max(counts.labels, counts.labels_stored, 1))
         self._view.count(counters)
 
 
@@ -268,7 +268,7 @@ def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], li
     with ExitStack() as stack:
         stack.callback(view.close)
         pipeline = DemoRun(demo, view, stack)
-        stand = pipeline.drain()
+        counts = pipeline.drain()
         seconds = time.monotonic() - pipeline.started
         view.step("Stop scorers, joiners, labels")
         pipeline.children.stop()
@@ -279,7 +279,7 @@ def run(demo: Demo, view: View, tables: bool = True) -> tuple[dict[str, Any], li
         view.step("Write the report")
         page = gather(pipeline.connection, Question(STREAM, time_zone=TIME_ZONE), datetime.now(UTC))
         demo.report.write_text(render(page), encoding="utf-8")
-        outcome = summary(pipeline.connection, page.answers, stand, seconds, decided)
+        outcome = summary(pipeline.connection, page.answers, counts, seconds, decided)
         return {**outcome, "report": str(demo.report)}, highlights(page.answers) if tables else []
 
 
@@ -298,7 +298,7 @@ def decide(demo: Demo) -> dict[str, dict[str, Any]]:
 def summary(
     connection: psycopg.Connection,
     answers: Mapping[str, Answer],
-    stand: Stand,
+    counts: DemoCounts,
     seconds: float,
     decided: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
@@ -306,10 +306,10 @@ def summary(
     agreement = {row["deployment"]: row["agreement"] for row in answers["agreement"].rows}
     (labels,) = connection.execute(SQL["labels"]).fetchone() or (0,)
     return {
-        "captured": stand.captured,
+        "captured": counts.captured,
         "labels": labels,
         "seconds": round(seconds, 1),
-        "captures_per_second": round(stand.captured / seconds),
+        "captures_per_second": round(counts.captured / seconds),
         "report": None,
         "deployments": [
             {"name": row["deployment"], **{name: row[name] for name in LEDGER_COLUMNS},

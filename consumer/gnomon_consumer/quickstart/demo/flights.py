@@ -66,7 +66,7 @@ class Flights:
     def __len__(self) -> int:
         return len(self.request_id)
 
-    def take(self, rows: slice | npt.NDArray[np.bool_]) -> "Flights":
+    def select(self, rows: slice | npt.NDArray[np.bool_]) -> "Flights":
         """Return the selected flights, in the same order."""
         return Flights(
             request_id=self.request_id[rows],
@@ -89,7 +89,7 @@ def load() -> tuple[Flights, Flights]:
     weather = pd.read_csv(folder / "weather.csv", usecols=["origin", "time_hour", *_WEATHER_COLUMNS])
     table = prepare(flights, weather)
     training = flights.sort_values(_ORDER, kind="stable")["month"].to_numpy() <= LAST_TRAINING_MONTH
-    return table.take(training), table.take(~training)
+    return table.select(training), table.select(~training)
 
 
 _ORDER = ["time_hour", "minute", "carrier", "flight", "origin", "dest"]

@@ -194,7 +194,7 @@ def serve(bootstrap_servers: str, stream: str, model_path: Path, captures: int |
     """Replay the flights of April to December 2013 through the live model, with the hook in it."""
     flights = load()[1]
     if captures is not None:
-        flights = flights.take(slice(0, captures))
+        flights = flights.select(slice(0, captures))
     model = LiveModel(model_path, flights)
     tap = Tap(
         stream=stream,

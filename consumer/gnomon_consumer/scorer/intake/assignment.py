@@ -83,7 +83,7 @@ class Assignment:
         waiting = {partition: PartitionPosition(None, 0, work=True) for partition in self._pending}
         return waiting | {at: PartitionPosition(one.next_offset, one.next_offset) for at, one in self.owned.items()}
 
-    def again(self) -> None:
+    def resume_owned(self) -> None:
         """After an ambiguous result: discard everything in flight, and continue where the shadow log ends."""
         held = sorted(self.owned)
         self.owned.clear()

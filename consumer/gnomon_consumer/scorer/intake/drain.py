@@ -76,7 +76,7 @@ class Drain:
                 for message in run:
                     self._on_error(message)
             else:
-                self._take_run(partition, run, now)
+                self._add_run(partition, run, now)
         self._skip_backlog()
         return len(messages)
 
@@ -84,7 +84,7 @@ class Drain:
         """Return whether nothing is left to read now."""
         return all(one.next_offset >= self._watermarks(at)[1] for at, one in self._assignment.owned.items())
 
-    def _take_run(self, partition: int, run: Sequence[Message], now: float) -> None:
+    def _add_run(self, partition: int, run: Sequence[Message], now: float) -> None:
         """Accept captures of one partition; offsets between them hold no capture, or one that compaction removed."""
         owned = self._assignment.owned.get(partition)
         if owned is None:
@@ -98,7 +98,7 @@ class Drain:
         if missing and self._holes_are_lost:
             log.error("gap", partition=partition, start=owned.next_offset, end=end, lost=missing, reason="compaction")
             self._sealer.lose(position, missing)
-        self._sealer.add(position, offsets, run)
+        self._sealer.add_messages(position, offsets, run)
         owned.advance(end)
         self._sealer.observe_lag(self._now_us() / 1e6 - run[-1].timestamp()[1] / 1e3)
         self._metrics.position_lag.set(self._sealer.position_lag)

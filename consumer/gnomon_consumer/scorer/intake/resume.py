@@ -9,7 +9,7 @@ from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.scorer.intake.live_topic import LiveTopic, grow_shadow
 from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog, check_identity
 from gnomon_consumer.scorer.options import Options, StartAt
-from gnomon_consumer.scorer.sealed.transaction import Uncertain, Writer
+from gnomon_consumer.scorer.sealed.transaction import Uncertain, WindowTransaction
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.records import Artefact, DeploymentStart
@@ -46,14 +46,16 @@ class Resumption:
         self._stopping = stopping
         self._now_us = now_us
 
-    def resume(self, consumer: Consumer, shadow: ShadowLog, writer: Writer, partitions: list[int]) -> dict[int, int]:
+    def resume(
+        self, consumer: Consumer, shadow: ShadowLog, transaction: WindowTransaction, partitions: list[int]
+    ) -> dict[int, int]:
         """Return the next offset of each partition; empty when stopped. Raises GnomonError or KafkaException.
 
         DependencyUnreachableError means: ask again, after a poll. Only a poll brings back a member that the group has
         removed.
         """
         self._grow_for(partitions, consumer)
-        writer.ready()  # our own unfinished transaction ends here, not at its time-out
+        transaction.ready()  # our own unfinished transaction ends here, not at its time-out
         # While a transactional commit is pending, the broker delays this answer (KIP-447).
         asked = [TopicPartition(self._names.live, partition) for partition in partitions]
         answer = consumer.committed(asked, timeout=self._settings.kafka.timeout_seconds)
@@ -61,7 +63,7 @@ class Resumption:
         if self._stopping():
             return {}
         try:
-            return self._offsets(consumer, partitions, committed, shadow, writer)
+            return self._offsets(consumer, partitions, committed, shadow, transaction)
         except Uncertain as reason:
             raise DependencyUnreachableError(f"the start of the shadow log was not written: {reason}") from None
 
@@ -72,7 +74,12 @@ class Resumption:
                 grow_shadow(self._settings, self._names, self._options.deployment, max(partitions) + 1)
 
     def _offsets(
-        self, consumer: Consumer, partitions: list[int], committed: dict[int, int], shadow: ShadowLog, writer: Writer
+        self,
+        consumer: Consumer,
+        partitions: list[int],
+        committed: dict[int, int],
+        shadow: ShadowLog,
+        transaction: WindowTransaction,
     ) -> dict[int, int]:
         """Return the offset at which each partition continues; write the first record of partitions without one."""
         offsets: dict[int, int] = {}
@@ -105,7 +112,7 @@ class Resumption:
                 offsets[partition] = offset
                 starts.append(self.start_record(partition, offset))
         if starts:
-            writer.start(starts, consumer)
+            transaction.start(starts, consumer)
         return offsets
 
     def _first_offset(self, consumer: Consumer, partition: int) -> int:

@@ -135,10 +135,10 @@ def check_identity(wanted: DeploymentStart, found: DeploymentStart, topic: str) 
         old, new = getattr(found, name), getattr(wanted, name)
         if old != new and not (name == "topic_id" and (old is None or new is None)):
             raise ConfigurationError(
-                f"{topic} [{found.source_partition}] was started with {name} {_shown(old)}, but this is {_shown(new)}:"
-                " use another --deployment name"
+                f"{topic} [{found.source_partition}] was started with {name} {_format_value(old)}, but this is"
+                f" {_format_value(new)}: use another --deployment name"
             )
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value.name} {value.version} ({value.sha256[:12]})" if hasattr(value, "sha256") else repr(value)

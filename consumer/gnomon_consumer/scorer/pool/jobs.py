@@ -52,7 +52,7 @@ class JobQueue:
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def add(self, job: Job) -> None:
+    def add_job(self, job: Job) -> None:
         """Queue a job."""
         self._waiting[job.single].append(job)
 

@@ -20,7 +20,7 @@ from gnomon_consumer.scorer.worker import pipe
 from gnomon_consumer.scorer.worker.encoding import completed, envelope, shadow_codec
 from gnomon_consumer.scorer.worker.models import ModelSpec
 from gnomon_consumer.scorer.worker.sandbox import Limits
-from gnomon_consumer.scorer.worker.scoring import MOST_STRANGERS, Stranger
+from gnomon_consumer.scorer.worker.scoring import MOST_UNBOUND, UnboundWriter
 from gnomon_schemas.records import Artefact, Failure, FailureKind, as_dict
 from gnomon_schemas.schema import Schema, record_schema
 
@@ -93,11 +93,13 @@ def widths(header: dict[str, Any]) -> dict[str, int]:
     return {str(name): width for name, width in listed if isinstance(width, int) and 0 <= width <= _MOST_ITEMS}
 
 
-def strangers(header: dict[str, Any]) -> list[Stranger]:
+def unbound_writers(header: dict[str, Any]) -> list[UnboundWriter]:
     """Return a worker's report on captures that its model cannot be bound to."""
-    found = header.get("strangers")
-    listed = found[:MOST_STRANGERS] if isinstance(found, list) else []
-    return [Stranger(*(str(text)[:500] for text in one)) for one in listed if isinstance(one, list) and len(one) == 3]
+    found = header.get("unbound_writers")
+    listed = found[:MOST_UNBOUND] if isinstance(found, list) else []
+    return [
+        UnboundWriter(*(str(text)[:500] for text in one)) for one in listed if isinstance(one, list) and len(one) == 3
+    ]
 
 
 def progress(job: Job, current: int, header: dict[str, Any]) -> int:

@@ -23,7 +23,7 @@ from gnomon_consumer.scorer.worker import pipe
 from gnomon_consumer.scorer.worker.encoding import undecoded
 from gnomon_consumer.scorer.worker.models import ModelSpec
 from gnomon_consumer.scorer.worker.sandbox import Limits
-from gnomon_consumer.scorer.worker.scoring import MOST_STRANGERS, Stranger
+from gnomon_consumer.scorer.worker.scoring import MOST_UNBOUND, UnboundWriter
 from gnomon_consumer.times import now_us
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
 from gnomon_schemas.framing import SchemaKey
@@ -80,7 +80,7 @@ class Pool:
         self._events: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
         self._queue = JobQueue()
         self._finished: deque[Finished] = deque()
-        self._strangers: set[tuple[str, str]] = set()
+        self._unbound: set[tuple[str, str]] = set()
         self._failed_starts = 0
         self._next_start = 0.0
         self._started = False
@@ -109,19 +109,19 @@ class Pool:
         while not all(worker.ready for worker in self._workers):
             if stopping():
                 return
-            self._take(wait=0.05)
+            self._read_messages(wait=0.05)
             if self._clock() > deadline:
                 raise ConfigurationError(f"the model does not load within {START_SECONDS:g} seconds")
         self._started = True
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        self._queue.add(job)
+        self._queue.add_job(job)
 
     def poll(self, wait: float = 0.0) -> list[Finished]:
         """Hand out jobs, enforce deadlines, replace dead workers, return finished jobs; wait at most `wait` seconds."""
         self._hand_out()
-        self._take(wait if self.busy else 0.0)
+        self._read_messages(wait if self.busy else 0.0)
         self._enforce()
         self._replace()
         self._hand_out()
@@ -193,7 +193,7 @@ class Pool:
         worker.keys.update(new)
         worker.process.ask(messages.score(job, limit, new))
 
-    def _take(self, wait: float) -> None:
+    def _read_messages(self, wait: float) -> None:
         """Process the workers' messages; wait only for the first."""
         while True:
             try:
@@ -206,12 +206,12 @@ class Pool:
                 self._bury(worker)
             elif not worker.ending:  # an answer to a cancelled job must never be mistaken for an answer to the next one
                 try:
-                    self._hear(worker, header, blobs)
+                    self._process_message(worker, header, blobs)
                 except pipe.WireError as error:
                     log.warning("worker violates the protocol", reason=str(error)[:200])
                     self._end(worker)
 
-    def _hear(self, worker: _Worker, header: dict[str, Any], blobs: list[bytes]) -> None:
+    def _process_message(self, worker: _Worker, header: dict[str, Any], blobs: list[bytes]) -> None:
         said = header.get("op")
         if not worker.ready and said == "ready":
             if not self._accept(messages.files(header)):
@@ -232,15 +232,15 @@ class Pool:
         elif worker.job is not None and said == "done":
             self._finished.append(messages.finished(worker.job, self.model.artefact, header, blobs))
             worker.job = None
-            self._say(messages.strangers(header))
+            self._log_unbound(messages.unbound_writers(header))
         else:
             raise pipe.WireError(f"{said!r} at the wrong time")
 
-    def _say(self, strangers: list[Stranger]) -> None:
+    def _log_unbound(self, unbound_writers: list[UnboundWriter]) -> None:
         """Log the services whose captures fail, each once, whichever worker met them."""
-        for one in strangers:
-            if (one.writer, one.reason) not in self._strangers and len(self._strangers) < MOST_STRANGERS:
-                self._strangers.add((one.writer, one.reason))
+        for one in unbound_writers:
+            if (one.writer, one.reason) not in self._unbound and len(self._unbound) < MOST_UNBOUND:
+                self._unbound.add((one.writer, one.reason))
                 log.warning(
                     "the captures of a service fail: the model cannot be bound to their features",
                     live_model=one.writer, producer=one.producer, reason=one.reason,
@@ -316,7 +316,7 @@ class Pool:
         # The results of the earlier rows were lost with the worker, so they are scored again; the rest follows.
         rest = np.delete(np.arange(len(job.rows)), at)
         if len(rest):
-            self._queue.give_back(replace(job, rows=job.rows.take(rest), places=job.places[rest], careful=True))
+            self._queue.give_back(replace(job, rows=job.rows.select(rest), places=job.places[rest], careful=True))
 
     def _replace(self) -> None:
         if len(self._workers) < self._size and self._clock() >= self._next_start:

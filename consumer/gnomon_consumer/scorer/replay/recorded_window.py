@@ -16,7 +16,7 @@ from gnomon_schemas.records import Cell, SamplingWindow, from_dict
 
 
 @dataclass(frozen=True, slots=True)
-class FrozenWindow:
+class RecordedWindow:
     """A window as its deployment sealed it: the SamplingWindow, and the ShadowPredictions in the order of offsets."""
 
     seal: SamplingWindow
@@ -38,7 +38,7 @@ class FrozenWindow:
         return len(self.rows) == sum(cell.sampled for cell in self.seal.cells)
 
 
-def frozen(records: Iterable[tuple[str, Record]]) -> Iterator[FrozenWindow]:
+def recorded_windows(records: Iterable[tuple[str, Record]]) -> Iterator[RecordedWindow]:
     """Yield the windows of one shadow partition, each once, from its (record name, record) in order.
 
     Skips rows that were never sealed and repeated windows, as the joiner does.
@@ -53,11 +53,11 @@ def frozen(records: Iterable[tuple[str, Record]]) -> Iterator[FrozenWindow]:
             rows = {}
             if record["end_offset"] > position:
                 position = record["end_offset"]
-                yield FrozenWindow(from_dict(SamplingWindow, record), [found[offset] for offset in sorted(found)])
+                yield RecordedWindow(from_dict(SamplingWindow, record), [found[offset] for offset in sorted(found)])
 
 
 def sealed(
-    window: FrozenWindow,
+    window: RecordedWindow,
     captures: Mapping[int, tuple[bytes, bytes]],
     now_us: int,
     *,

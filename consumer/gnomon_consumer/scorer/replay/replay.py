@@ -24,7 +24,7 @@ from gnomon_consumer.scorer.rehearsal.warm_up import rehearsed
 from gnomon_consumer.scorer.replay.run import ReplayRun, ReplaySummary
 from gnomon_consumer.scorer.sealed.in_flight import WindowsInFlight
 from gnomon_consumer.scorer.sealed.sealer import Sealer
-from gnomon_consumer.scorer.sealed.transaction import Writer
+from gnomon_consumer.scorer.sealed.transaction import WindowTransaction
 from gnomon_consumer.settings import Settings
 from gnomon_consumer.times import now_us
 from gnomon_schemas.errors import ConfigurationError
@@ -112,7 +112,7 @@ class Replay:
         live = clients.make_consumer(settings, defaults={"enable.partition.eof": True})
         resources.callback(live.close)
         group = options.group(names)
-        writer = Writer(
+        transaction = WindowTransaction(
             settings=settings,
             topics=names,
             deployment=options.deployment,
@@ -121,8 +121,8 @@ class Replay:
             clock=self.clock,
             stopping=self.stopping,
         )
-        resources.callback(writer.close)
-        writer.open()
+        resources.callback(transaction.close)
+        transaction.open()
         return ReplayRun(
             settings=settings,
             options=options,
@@ -133,7 +133,7 @@ class Replay:
             live=live,
             sealer=sealer,
             in_flight=in_flight,
-            writer=writer,
+            transaction=transaction,
             starts=Resumption(
                 settings,
                 options,

@@ -10,11 +10,11 @@ from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.scorer.intake.resume import Resumption
 from gnomon_consumer.scorer.intake.shadow_tail import ShadowLog, Tail, check_identity
 from gnomon_consumer.scorer.options import Options
-from gnomon_consumer.scorer.replay.recorded_window import FrozenWindow, frozen, sealed
+from gnomon_consumer.scorer.replay.recorded_window import RecordedWindow, recorded_windows, sealed
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken
 from gnomon_consumer.scorer.sealed.in_flight import WindowsInFlight
 from gnomon_consumer.scorer.sealed.sealer import Sealer
-from gnomon_consumer.scorer.sealed.transaction import Uncertain, Writer
+from gnomon_consumer.scorer.sealed.transaction import Uncertain, WindowTransaction
 from gnomon_consumer.scorer.sealed.window import Tick
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.errors import ConfigurationError, DependencyUnreachableError
@@ -60,7 +60,7 @@ class ReplayRun:
     live: Consumer
     sealer: Sealer
     in_flight: WindowsInFlight
-    writer: Writer
+    transaction: WindowTransaction
     starts: Resumption
     stopping: Callable[[], bool]
     clock: Callable[[], float]
@@ -74,7 +74,7 @@ class ReplayRun:
         position: int | None = None
         low, _ = log_reading.watermarks(self.settings, self.live, TopicPartition(self.names.live, partition))
         reader = _Reader(self.settings, self.live, TopicPartition(self.names.live, partition))
-        for window in frozen(self.theirs.records(partition)):
+        for window in recorded_windows(self.theirs.records(partition)):
             if self.stopping():
                 return
             if position is None:
@@ -98,7 +98,7 @@ class ReplayRun:
         self._commit()
         log.info("replayed", partition=partition, **asdict(self.done))
 
-    def _begin(self, partition: int, first: FrozenWindow, tail: Tail) -> int:
+    def _begin(self, partition: int, first: RecordedWindow, tail: Tail) -> int:
         """Return the offset at which this deployment continues; write the first record of a partition without one."""
         topic = self.names.shadow(self.options.deployment)
         start = first.start if tail.start is None else tail.start.start_offset
@@ -109,10 +109,10 @@ class ReplayRun:
         elif tail.expired:
             raise ConfigurationError(f"{topic} [{partition}]: its beginning has expired; use another name")
         else:
-            self._certainly(lambda: self.writer.start([wanted], None))
+            self._certainly(lambda: self.transaction.start([wanted], None))
         return start if tail.end_offset is None else tail.end_offset
 
-    def _captures(self, window: FrozenWindow, reader: "_Reader") -> Captures | None:
+    def _captures(self, window: RecordedWindow, reader: "_Reader") -> Captures | None:
         """Return the captures that a window sampled; None if some no longer exist."""
         wanted = {row["source_offset"]: row["request_id"] for row in window.rows}
         if not window.whole:
@@ -132,7 +132,7 @@ class ReplayRun:
 
     # --- windows in flight ----------------------------------------------------------------------------------------
 
-    def _tick(self, window: FrozenWindow, captures: Captures) -> Tick:
+    def _tick(self, window: RecordedWindow, captures: Captures) -> Tick:
         seal = window.seal
         one = sealed(
             window,
@@ -143,7 +143,7 @@ class ReplayRun:
         )
         return Tick(windows=[one], deadline=float("inf"), seed=seal.seed, policy=seal.policy, tick_id=seal.tick_id)
 
-    def _gap(self, window: FrozenWindow, start: int | None = None, end: int | None = None) -> Tick:
+    def _gap(self, window: RecordedWindow, start: int | None = None, end: int | None = None) -> Tick:
         """Return a gap for a window, or for the offsets before it, that can no longer be scored."""
         owner = AssignmentToken(window.seal.source_partition)
         first, last = window.start if start is None else start, window.end if end is None else end
@@ -166,10 +166,10 @@ class ReplayRun:
 
     def _commit(self) -> None:
         self._committed_at = self.clock()
-        ready = self.in_flight.pop_complete(lambda _: True, self.writer.largest_message)
+        ready = self.in_flight.pop_complete(lambda _: True, self.transaction.largest_message)
         if not ready:
             return
-        self._certainly(lambda: self.writer.commit(ready, None))
+        self._certainly(lambda: self.transaction.commit(ready, None))
         for window in (window for tick in ready for window in tick.windows):
             self.done.windows += 1
             self.done.lost += window.lost

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Literal
 
-from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, Reservoir, Sample, Strata, T, merged
+from gnomon_consumer.scorer.sampling.reservoir import Reservoir, Sample, Strata, T, merged
+from gnomon_schemas.records import NO_STRATUM
 
 Allocation = Literal["house", "senate", "default"]
 _LEAST = 2  # minimum rows of a cell: with one row there is no variance, with none the cell is missing in every estimate
@@ -48,23 +49,23 @@ def _water_fill(weights: list[float], low: list[int], high: list[int], budget: i
     The level is found between its break points.
     """
 
-    def at(level: float) -> list[float]:
+    def filled_to(level: float) -> list[float]:
         return [min(max(level * w, lo), hi) for w, lo, hi in zip(weights, low, high, strict=True)]
 
     points = sorted({bound / w for w, lo, hi in zip(weights, low, high, strict=True) if w for bound in (lo, hi)})
     below, above = 0, len(points) - 1
     while below < above:  # the last break point at which the sum is still within the budget
         middle = (below + above + 1) // 2
-        if sum(at(points[middle])) <= budget:
+        if sum(filled_to(points[middle])) <= budget:
             below = middle
         else:
             above = middle - 1
     level = points[below]
     if below + 1 < len(points):
-        here, there = sum(at(level)), sum(at(points[below + 1]))
+        here, there = sum(filled_to(level)), sum(filled_to(points[below + 1]))
         if there > here:  # between break points the sum is linear
             level += (points[below + 1] - level) * min(1.0, max(0.0, (budget - here) / (there - here)))
-    return at(level)
+    return filled_to(level)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,28 +93,32 @@ def seal(
     `''`); if it is too small for two rows in every partition, partitions are drawn by `draw` (a rank of the partition
     for this tick).
     """
-    partitions = [p for p, strata in windows.items() if any(r.seen for r in strata.values())]
-    cells: dict[int, dict[str, Reservoir[T]]] = {
-        p: {name: r for name, r in sorted(windows[p].items()) if r.seen} for p in partitions
-    }
-    if _needs(cells) > budget:
-        cells = {p: {NO_STRATUM: merged(list(strata.values()))} for p, strata in cells.items()}
-    drawn, probability = set(partitions), 1.0
-    if _needs(cells) > budget:
+    cells: dict[int, dict[str, Reservoir[T]]] = {}
+    for partition, strata in windows.items():
+        if seen := {stratum: reservoir for stratum, reservoir in sorted(strata.items()) if reservoir.seen}:
+            cells[partition] = seen
+    if _least_rows(cells) > budget:
+        cells = {partition: {NO_STRATUM: merged(list(strata.values()))} for partition, strata in cells.items()}
+    drawn, probability = set(cells), 1.0
+    if _least_rows(cells) > budget:
         places = max(0, budget) // _LEAST
-        drawn = set(sorted(partitions, key=lambda p: (draw(p), p))[:places])
-        probability = places / len(partitions)
-    order = [(p, name) for p in partitions if p in drawn for name in cells[p]]
-    picked = [cells[p][name] for p, name in order]
-    shares = dict(zip(order, allocate([r.seen for r in picked], [r.held for r in picked], budget, policy), strict=True))
-    return {
-        p: [_cell(name, r, shares.get((p, name), 0), probability) for name, r in cells.get(p, {}).items()]
-        for p in windows
-    }
+        drawn = set(sorted(cells, key=lambda partition: (draw(partition), partition))[:places])
+        probability = places / len(cells)
+    keys = [(partition, stratum) for partition, strata in cells.items() if partition in drawn for stratum in strata]
+    reservoirs = [cells[partition][stratum] for partition, stratum in keys]
+    rows = allocate([one.seen for one in reservoirs], [one.held for one in reservoirs], budget, policy)
+    shares = dict(zip(keys, rows, strict=True))
+    sealed: dict[int, list[SealedCell[T]]] = {partition: [] for partition in windows}
+    for partition, strata in cells.items():
+        for stratum, reservoir in strata.items():
+            share = shares.get((partition, stratum), 0)  # a partition that was not drawn gets none
+            sealed[partition].append(_cell(stratum, reservoir, share, probability))
+    return sealed
 
 
-def _needs(cells: Mapping[int, Strata[T]]) -> int:
-    return sum(min(_LEAST, r.seen) for strata in cells.values() for r in strata.values())
+def _least_rows(cells: Mapping[int, Strata[T]]) -> int:
+    """Return the rows that give every cell its minimum."""
+    return sum(min(_LEAST, reservoir.seen) for strata in cells.values() for reservoir in strata.values())
 
 
 def _cell(name: str, reservoir: Reservoir[T], share: int, probability: float) -> SealedCell[T]:

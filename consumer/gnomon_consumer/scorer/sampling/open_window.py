@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, OTHER, Reservoir, Sample
+from gnomon_consumer.scorer.sampling.reservoir import Reservoir, Sample
+from gnomon_schemas.records import NO_STRATUM, OTHER_STRATUM
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ class OpenWindow(Generic[T]):
         """Return the source partition."""
         return self.owner.partition
 
-    def add(self, captures: Sample[T], size: int, strata: Sequence[str] | None = None) -> None:
+    def add_captures(self, captures: Sample[T], size: int, strata: Sequence[str] | None = None) -> None:
         """Count captures at ascending offsets, `size` bytes together; `strata` is the stratum of each, if any.
 
         Raises ValueError if an offset was read before.
@@ -90,7 +91,7 @@ class OpenWindow(Generic[T]):
         for place, stratum in enumerate(strata):
             places.setdefault(stratum, []).append(place)
         for stratum, those in places.items():
-            self._reservoir(stratum).offer(captures.at(np.array(those)))
+            self._reservoir(stratum).offer(captures.select(np.array(those)))
 
     def reach(self, end: int) -> None:
         """Record that no capture is between the last one and the offset `end`."""
@@ -99,7 +100,7 @@ class OpenWindow(Generic[T]):
     def _reservoir(self, stratum: str) -> Reservoir[T]:
         reservoir = self.strata.get(stratum)
         if reservoir is None and len(self.strata) >= self.max_strata and stratum != NO_STRATUM:
-            stratum = OTHER
+            stratum = OTHER_STRATUM
             reservoir = self.strata.get(stratum)
         if reservoir is None:
             reservoir = self.strata[stratum] = Reservoir(self.caps.another())

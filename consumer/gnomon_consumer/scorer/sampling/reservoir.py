@@ -17,10 +17,6 @@ from gnomon_schemas.arrays import Indices
 
 T = TypeVar("T")
 
-NO_STRATUM = ""
-OTHER = "other"
-
-
 Entry = tuple[int, bytes, int, T]
 """Rank, request id, offset, payload. Equal ranks are ordered by request id, equal ids by offset."""
 
@@ -40,7 +36,7 @@ class Sample(Generic[T]):
     def __iter__(self) -> Iterator[Entry[T]]:
         return zip(self.ranks.tolist(), self.request_ids, self.offsets.tolist(), self.payloads, strict=True)
 
-    def at(self, places: Indices) -> "Sample[T]":
+    def select(self, places: Indices) -> "Sample[T]":
         """Return the captures at these indices."""
         return Sample(
             self.ranks[places],
@@ -102,7 +98,7 @@ class Reservoir(Generic[T]):
         """Count captures and keep those whose rank is among the smallest."""
         self.seen += len(captures)
         if self.cut is not None:
-            captures = captures.at(np.flatnonzero(captures.ranks <= self.cut))
+            captures = captures.select(np.flatnonzero(captures.ranks <= self.cut))
         if len(captures):
             self._parts.append(captures)
             self._kept += len(captures)
@@ -136,7 +132,7 @@ class Reservoir(Generic[T]):
 def _smallest(sample: Sample[T], k: int) -> tuple[Sample[T], int]:
     """Return the `k` smallest, `k` being less than their number, and the rank of the next."""
     places, next_rank = sample.smallest(k)
-    return sample.at(places), next_rank
+    return sample.select(places), next_rank
 
 
 def merged(reservoirs: "list[Reservoir[T]]") -> Reservoir[T]:

@@ -87,7 +87,7 @@ class WindowsInFlight:
         """Send sealed windows to workers, accept results, time out late rows; wait at most `wait` seconds."""
         self._dispatch(now)
         for finished in self._pool.poll(wait):
-            self._take(finished)
+            self._store_result(finished)
         self._time_out(now)
 
     @property
@@ -144,7 +144,7 @@ class WindowsInFlight:
             if not tick.dispatched:
                 tick.deadline = max(tick.deadline, now + self._settings.deadline_seconds)
 
-    def _take(self, finished: Finished) -> None:
+    def _store_result(self, finished: Finished) -> None:
         for tick in self._ticks:
             for window in tick.windows:
                 if window.window_id == finished.job.window_id:

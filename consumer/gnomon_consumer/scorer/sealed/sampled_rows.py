@@ -12,9 +12,9 @@ from gnomon_consumer.scorer.captures import RowCell, Rows, as_array, text_at
 from gnomon_consumer.scorer.outcomes import STATUSES, Outcomes, Scored
 from gnomon_consumer.scorer.sampling.allocation import Allocation, SealedCell
 from gnomon_consumer.scorer.sampling.probe import probe_of, window_draw
-from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, joined
+from gnomon_consumer.scorer.sampling.reservoir import joined
 from gnomon_schemas.arrays import Indices
-from gnomon_schemas.records import Cell
+from gnomon_schemas.records import NO_STRATUM, Cell
 
 OPEN = 255
 """The code of a row without an outcome; the other codes are indices of STATUSES."""
@@ -102,7 +102,7 @@ class SampledRows:
             probed[first + probe.places] = True
         if not (np.diff(sample.offsets) > 0).all():  # a sample of several cells, or of strata merged into one
             order = np.argsort(sample.offsets)
-            sample, cell_of, probed = sample.at(order), cell_of[order], probed[order]
+            sample, cell_of, probed = sample.select(order), cell_of[order], probed[order]
         kinds = [
             RowCell(None if cell.stratum == NO_STRATUM else cell.stratum, cell.inclusion_probability) for cell in cells
         ]
@@ -135,9 +135,9 @@ class SampledRows:
         share = -(-len(self.probe) // workers) or 1
         for at in range(0, len(self.probe), share):
             places = self.probe[at : at + share]
-            yield WorkerBatch(replace(self.rows.take(places), cells=self.probe_cells), places, single=True)
+            yield WorkerBatch(replace(self.rows.select(places), cells=self.probe_cells), places, single=True)
         places = np.delete(np.arange(len(self.rows)), self.probe)
-        rest = self.rows.take(places)
+        rest = self.rows.select(places)
         for at in range(0, len(rest), batch_rows):
             part = rest.cut(at, at + batch_rows)
             # Once an array, the keys are neither joined for the pipe nor converted again for the outcomes.

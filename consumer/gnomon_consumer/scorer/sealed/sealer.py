@@ -14,7 +14,7 @@ from gnomon_consumer.scorer.sampling.breaker import Breaker
 from gnomon_consumer.scorer.sampling.budget import RateEstimate, TokenBucket
 from gnomon_consumer.scorer.sampling.open_window import AssignmentToken, Caps, OpenWindow
 from gnomon_consumer.scorer.sampling.ranks import ranker_of_many
-from gnomon_consumer.scorer.sampling.reservoir import NO_STRATUM, OTHER, Sample
+from gnomon_consumer.scorer.sampling.reservoir import Sample
 from gnomon_consumer.scorer.sealed.sampled_rows import SampledRows
 from gnomon_consumer.scorer.sealed.seal_policy import SealPolicy
 from gnomon_consumer.scorer.sealed.window import Seal, SealedWindow, Tick, policy_hash
@@ -22,7 +22,7 @@ from gnomon_consumer.settings import ScoreSettings
 from gnomon_consumer.times import now_us
 from gnomon_schemas.codec import peek
 from gnomon_schemas.errors import DecodeError
-from gnomon_schemas.records import CloseReason, Gap, SamplingLimit
+from gnomon_schemas.records import NO_STRATUM, OTHER_STRATUM, CloseReason, Gap, SamplingLimit
 
 # Smaller batches and short probes measure overhead rather than the model.
 _RATE_ROWS, _RATE_SECONDS, _PROBE_SECONDS = 64, 0.05, 0.5
@@ -78,12 +78,12 @@ class Sealer:
         self._opened_at = now
         self._caps = self._new_caps()
 
-    def add(self, position: ReadingPosition, offsets: NDArray[np.int64], messages: Sequence[Message]) -> None:
+    def add_messages(self, position: ReadingPosition, offsets: NDArray[np.int64], messages: Sequence[Message]) -> None:
         """Count captures at ascending offsets, without decoding them."""
         window = self._window(position)
         keys, values = _all_bytes(map(Message.key, messages)), _all_bytes(map(Message.value, messages))
         captures = Sample(self._ranks(keys), keys, offsets, values)
-        window.add(captures, sum(map(len, values)), _strata(messages))
+        window.add_captures(captures, sum(map(len, values)), _strata(messages))
         self._remember(window.traces, offsets, messages)
 
     def observe_lag(self, seconds: float) -> None:
@@ -245,7 +245,7 @@ def _stratum(headers: Any) -> str:
     for name, value in headers or ():
         if name == "stratum" and value:
             text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-            return text if len(text) <= MAX_STRATUM else OTHER
+            return text if len(text) <= MAX_STRATUM else OTHER_STRATUM
     return NO_STRATUM
 
 

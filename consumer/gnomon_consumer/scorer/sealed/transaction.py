@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -39,11 +39,11 @@ class Uncertain(Exception):  # noqa: N818 - a state, not a fault of the caller
 
 
 @dataclass(kw_only=True)
-class Writer:
+class WindowTransaction:
     """The transactional producer of one member; it is created again under the same id after an ambiguous result.
 
     `while_waiting` is called repeatedly, with the seconds that it may wait, while outcomes are produced and while the
-    writer waits for the broker.
+    transaction waits for the broker.
     """
 
     settings: Settings
@@ -51,7 +51,6 @@ class Writer:
     deployment: str
     member: str
     group: str
-    _: KW_ONLY
     clock: Callable[[], float]
     stopping: Callable[[], bool]
     while_waiting: Callable[[float], None] = lambda _: None

@@ -60,7 +60,7 @@ class WindowUsage:
     gpu_us: int | None = None
     gpu_peak_bytes: int | None = None
 
-    def add(self, finished: Finished) -> None:
+    def add_batch(self, finished: Finished) -> None:
         """Add the usage of a batch."""
         self.cpu_us += finished.cpu_us
         self.peak_rss_bytes = max(self.peak_rss_bytes, finished.peak_rss_bytes)
@@ -126,7 +126,7 @@ class SealedWindow:
     def store(self, finished: Finished) -> None:
         """Store outcomes, and add their cost."""
         self.sample.store(finished.places, finished.scored)
-        self.usage.add(finished)
+        self.usage.add_batch(finished)
 
     def record(self, tick: "Tick") -> bytes:
         """Return the framed SamplingWindow of this window of a tick."""

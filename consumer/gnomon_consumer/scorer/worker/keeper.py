@@ -26,7 +26,7 @@ def main(told: dict[str, Any]) -> None:
     """Keep a worker whose frames are this process's standard streams; for the arguments see `launch.command`."""
     limits = sandbox.Limits(**told["limits"] | {"hidden": tuple(told["limits"]["hidden"])})
 
-    def work(report: dict[str, str], seen: opens.Seen) -> None:
+    def work(report: dict[str, str], opens_channel: opens.KeeperChannel) -> None:
         if told["check"]:
             from gnomon_consumer.scorer.worker import sandbox_check
 
@@ -35,12 +35,12 @@ def main(told: dict[str, Any]) -> None:
         _import_like_the_scorer(told["path"])
         from gnomon_consumer.scorer.worker import main as worker
 
-        worker.main(report, seen)
+        worker.main(report, opens_channel)
 
     keep(told["parent"], limits, work)
 
 
-def keep(parent: int, limits: sandbox.Limits, work: Callable[[dict[str, str], opens.Seen], None]) -> None:
+def keep(parent: int, limits: sandbox.Limits, work: Callable[[dict[str, str], opens.KeeperChannel], None]) -> None:
     """Run `work` in a sandboxed child; exit as it exits, after all its processes.
 
     `work` gets the sandbox's report, and what this process sees of the files that it opens.
@@ -53,13 +53,13 @@ def keep(parent: int, limits: sandbox.Limits, work: Callable[[dict[str, str], op
 
     def limited() -> None:
         ours.close()
-        seen = process_limit.hand_over(theirs, limits.opens)
+        opens_channel = process_limit.hand_over(theirs, limits.opens)
         host = Path("/proc/self").readlink().name  # before this process has a /proc of its own namespace
         try:
             report = sandbox.enter(limits, held)
         except sandbox.SandboxError as refused:
             report = {"refused": str(refused)}
-        work(report | {"pid": host}, seen)
+        work(report | {"pid": host}, opens_channel)
 
     worker = _child(limited)
     theirs.close()

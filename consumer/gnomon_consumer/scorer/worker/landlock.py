@@ -36,10 +36,19 @@ def restrict(hidden: Sequence[str]) -> int:
     """
     found = version()
     handled = _CHANGES | _READ_FILE | _READ_DIRECTORY
-    handled |= (_REFER if found >= 2 else 0) | (_TRUNCATE if found >= 3 else 0) | (_IOCTL if found >= 5 else 0)
-    sizes = 8 if found < 4 else 16 if found < 6 else 24
-    attributes = struct.pack("<QQQ", handled, 0, _SCOPES)[:sizes]
-    ruleset = kernel.call("landlock_create_ruleset", ctypes.c_char_p(attributes), sizes, 0)
+    size = 8  # of the attributes that this version knows
+    if found >= 2:
+        handled |= _REFER
+    if found >= 3:
+        handled |= _TRUNCATE
+    if found >= 4:
+        size = 16
+    if found >= 5:
+        handled |= _IOCTL
+    if found >= 6:
+        size = 24
+    attributes = struct.pack("<QQQ", handled, 0, _SCOPES)[:size]
+    ruleset = kernel.call("landlock_create_ruleset", ctypes.c_char_p(attributes), size, 0)
     for path in readable("/", hidden):
         _allow(ruleset, path, _READ_FILE | _READ_DIRECTORY if Path(path).is_dir() else _READ_FILE)
     for path in split("/", hidden):

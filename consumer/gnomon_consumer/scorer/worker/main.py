@@ -24,10 +24,10 @@ from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import MemorySchemas
 
 
-def main(held: dict[str, str], seen: opens.Seen) -> None:
+def main(held: dict[str, str], opens_channel: opens.KeeperChannel) -> None:
     """Serve frames until the parent closes the pipe.
 
-    `held` is the report on its sandbox, `seen` knows the files that it opens.
+    `held` is the report on its sandbox, `opens_channel` knows the files that it opens.
     """
     # The protocol gets separate descriptors, so that a model that prints does not break it.
     source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -36,7 +36,7 @@ def main(held: dict[str, str], seen: opens.Seen) -> None:
     os.dup2(2, 1)
     try:
         header, texts = pipe.read(source)
-        scorer = _load(header, texts, sink, held, seen)
+        scorer = _load(header, texts, sink, held, opens_channel)
         meter = None if scorer is None else gpu.open_meter(int(held["pid"]))
         while scorer is not None:
             header, blobs = pipe.read(source)
@@ -53,7 +53,7 @@ def _now_us() -> int:
 
 
 def _load(
-    header: dict[str, Any], texts: list[bytes], sink: BinaryIO, held: dict[str, str], seen: opens.Seen
+    header: dict[str, Any], texts: list[bytes], sink: BinaryIO, held: dict[str, str], opens_channel: opens.KeeperChannel
 ) -> BatchScorer | None:
     """Load and bind the model, and report it; print a refusal as one line and exit with its status."""
     if "refused" in held:
@@ -68,10 +68,10 @@ def _load(
             leave_out_pandas()
         features = FeatureSchema.in_live(Schema.parse(texts[-1])).features
         folder = Path(header["folder"])
-        seen.begin()
+        opens_channel.begin()
         with opened.recorded() as recorded:
             runner = models.load_without_doubt(spec, features, folder)
-        paths, unseen = seen.end()
+        paths, unseen = opens_channel.end()
         files = recorded.digests(folder, locate(spec.location, folder), paths) if spec.kind == "callable" else {}
         spec = spec.covering(files)
     except GnomonError as error:
@@ -99,7 +99,7 @@ def _load(
 
 def _learn(schemas: MemorySchemas, texts: list[bytes], keys: list[str]) -> None:
     for text, key in zip(texts, keys, strict=True):
-        schemas.add(Schema.parse(text), unframe(bytes.fromhex(key)).key)
+        schemas.add_schema(Schema.parse(text), unframe(bytes.fromhex(key)).key)
 
 
 def _serve(
@@ -134,7 +134,7 @@ def _serve(
             "gpu_us": on_gpu.us,
             "gpu_peak_bytes": on_gpu.bytes,
             "dead": [[row, reason, detail] for row, (reason, detail) in scored.dead.items()],
-            "strangers": scorer.new_strangers(),
+            "unbound_writers": scorer.new_unbound_writers(),
         },
         buffers,
     )

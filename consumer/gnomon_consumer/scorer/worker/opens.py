@@ -22,7 +22,7 @@ _LONGEST = 4096
 _ANSWER_SECONDS = 10.0
 
 
-class Seen:
+class KeeperChannel:
     """The worker's end of the channel to its keeper; `refused`: why the keeper sees nothing."""
 
     def __init__(self, channel: socket.socket | None, refused: str = "") -> None:
@@ -48,13 +48,13 @@ class Seen:
         return paths, refused
 
 
-class Notes:
-    """The keeper's end of `channel`."""
+class OpenedPaths:
+    """The paths that a worker opens; `channel` is the keeper's end of the channel between them."""
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel: socket.socket | None = channel
         self._numbers = {kernel.number(name): name for name in CALLS}
-        self._noting = False
+        self._recording = False
         self._paths: set[str] = set()
         self._bytes = 0
         self._refused = ""
@@ -63,14 +63,14 @@ class Notes:
         """Return whether a system call opens a file."""
         return number in self._numbers
 
-    def hear(self) -> None:
+    def read_message(self) -> None:
         """Read one message of the worker; close the channel after the answer, or if the worker closed it."""
         if self.channel is None:
             return
         try:
             word = self.channel.recv(1)
             if word == _BEGIN:
-                self._noting = True
+                self._recording = True
                 return
             if word == _END:
                 self.channel.settimeout(1.0)  # a model that does not read must not hold the keeper up
@@ -78,11 +78,11 @@ class Notes:
         except OSError:
             pass
         self.channel.close()
-        self.channel, self._noting, self._paths = None, False, set()
+        self.channel, self._recording, self._paths = None, False, set()
 
-    def note(self, process: int, number: int, arguments: tuple[int, int]) -> None:
+    def record(self, process: int, number: int, arguments: tuple[int, int]) -> None:
         """Record the path that a call is about to open, or why it cannot be read."""
-        if not self._noting:
+        if not self._recording:
             return
         folder, address = (_HERE, arguments[0]) if self._numbers[number] == "open" else arguments
         try:

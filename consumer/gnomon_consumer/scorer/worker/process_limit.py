@@ -45,7 +45,7 @@ def explained(error: BaseException, limit: int) -> str:
     return f"{text} ({advice(limit)})" if refused else text
 
 
-def hand_over(channel: socket.socket, also_opens: bool) -> opens.Seen:
+def hand_over(channel: socket.socket, also_opens: bool) -> opens.KeeperChannel:
     """Let the other end of `channel` decide on each process and thread that this process starts from now on.
 
     Sends the reason instead if the kernel refuses. Returns what the other end sees of opened files: nothing without
@@ -57,13 +57,13 @@ def hand_over(channel: socket.socket, also_opens: bool) -> opens.Seen:
         reason = refused.strerror or "refused"
         channel.sendall(reason.encode())
         channel.close()
-        return opens.Seen(None, f"the kernel cannot report system calls ({reason})")
+        return opens.KeeperChannel(None, f"the kernel cannot report system calls ({reason})")
     socket.send_fds(channel, [b"listener"], [listener])
     os.close(listener)
     if also_opens:
-        return opens.Seen(channel)
+        return opens.KeeperChannel(channel)
     channel.close()
-    return opens.Seen(None)
+    return opens.KeeperChannel(None)
 
 
 def enforce(channel: socket.socket, kept: Sequence[int], limit: int, memory_bytes: int) -> None:
@@ -72,8 +72,8 @@ def enforce(channel: socket.socket, kept: Sequence[int], limit: int, memory_byte
     The kernel limits each process to `memory_bytes` (RLIMIT_AS); this function limits their sum.
     """
     _, descriptors, _, _ = socket.recv_fds(channel, 200, 1)
-    notes = opens.Notes(channel)
-    count = _Count(limit, len(kept) - 1, notes)
+    opened = opens.OpenedPaths(channel)
+    count = _Count(limit, len(kept) - 1, opened)
     end = os.pidfd_open(kept[-1])
     told = channel.fileno()
     ready = select.poll()
@@ -88,8 +88,8 @@ def enforce(channel: socket.socket, kept: Sequence[int], limit: int, memory_byte
         if end in events:
             return
         if told in events:  # before the calls that followed
-            notes.hear()
-            if notes.channel is None:
+            opened.read_message()
+            if opened.channel is None:
                 ready.unregister(told)
         for listener in descriptors:
             if events.get(listener, 0) & select.POLLIN:
@@ -125,8 +125,8 @@ def _listener(calls: Sequence[str]) -> int:
 class _Count:
     """The number of processes and threads below this process, without the `own` ones that do not count."""
 
-    def __init__(self, limit: int, own: int, notes: opens.Notes) -> None:
-        self._limit, self._own, self._notes = limit, own, notes
+    def __init__(self, limit: int, own: int, opened: opens.OpenedPaths) -> None:
+        self._limit, self._own, self._opened = limit, own, opened
         self._said = -_SILENT_SECONDS
         self.forked = False  # whether the worker has started another process
 
@@ -143,8 +143,8 @@ class _Count:
             return
         call, process, _, data = _NOTIFICATION.unpack(buffer)
         number, architecture, _, flags, second = _CALL.unpack(data[: _CALL.size])
-        if architecture == kernel.AUDIT_ARCH and self._notes.is_opening(number):
-            self._notes.note(process, number, (flags, second))
+        if architecture == kernel.AUDIT_ARCH and self._opened.is_opening(number):
+            self._opened.record(process, number, (flags, second))
             with suppress(OSError):
                 fcntl.ioctl(listener, _ANSWER, struct.pack("<QqiI", call, 0, 0, _CONTINUE))
             return

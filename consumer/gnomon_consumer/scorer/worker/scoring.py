@@ -35,7 +35,7 @@ from gnomon_schemas.schema import Schema
 from gnomon_schemas.store import MemorySchemas
 
 LIVE = "gnomon.v1.LivePrediction"
-MOST_STRANGERS = 20
+MOST_UNBOUND = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class _Task:
     single: bool
 
 
-class Stranger(NamedTuple):
+class UnboundWriter(NamedTuple):
     """A live model whose captures the model cannot be bound to: its name, the reason, and one of its producers."""
 
     writer: str
@@ -80,8 +80,8 @@ class BatchScorer:
     clock: Callable[[], float] = time.perf_counter
     processes: int = 64
     _features: dict[str, tuple[Feature, ...] | ConfigurationError] = field(default_factory=dict)
-    _strangers: set[Stranger] = field(default_factory=set)
-    _unsaid: list[Stranger] = field(default_factory=list)
+    _unbound: set[UnboundWriter] = field(default_factory=set)
+    _unreported: list[UnboundWriter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._reader = ColumnarReader(self.schemas)
@@ -120,7 +120,7 @@ class BatchScorer:
             if not len(places):
                 continue
             task = _Task(
-                rows=rows if len(places) == len(rows) else rows.take(places),
+                rows=rows if len(places) == len(rows) else rows.select(places),
                 window_id=window_id,
                 queued_us=queued_us,
                 batch_size=1 if single else len(places),
@@ -143,17 +143,17 @@ class BatchScorer:
         failed = []
         whose = (captures.column(name).to_pylist() for name in ("request_id", "model", "producer_id"))
         for row, request_id, model, producer in zip(task.rows, *whose, strict=True):
-            stranger = Stranger(f"{model['name']} {model['version']}", str(features))
-            if stranger not in self._strangers and len(self._strangers) < MOST_STRANGERS:
-                self._strangers.add(stranger)
-                self._unsaid.append(stranger._replace(producer=producer))
-            failure = Failure(FailureKind.INVALID_FEATURES, f"written by {stranger.writer}: {stranger.reason}")
+            unbound = UnboundWriter(f"{model['name']} {model['version']}", str(features))
+            if unbound not in self._unbound and len(self._unbound) < MOST_UNBOUND:
+                self._unbound.add(unbound)
+                self._unreported.append(unbound._replace(producer=producer))
+            failure = Failure(FailureKind.INVALID_FEATURES, f"written by {unbound.writer}: {unbound.reason}")
             failed.append(self._failed(row, task, failure, request_id, 0, state))
         return Outcomes.of(failed)
 
-    def new_strangers(self) -> list[Stranger]:
+    def new_unbound_writers(self) -> list[UnboundWriter]:
         """Return the live models whose captures cannot be bound, each once."""
-        found, self._unsaid = self._unsaid, []
+        found, self._unreported = self._unreported, []
         return found
 
     def _captures(self, group: Decoded, rows: Rows, errors: dict[int, DecodeError]) -> tuple[pa.RecordBatch, Indices]:
@@ -210,7 +210,7 @@ class BatchScorer:
                 for at in range(captures.num_rows)
             )
             return Outcomes.of([scored for part in parts for scored in part])
-        failure = Failure(FailureKind.INVALID_FEATURES, f"the features cannot be prepared: {self._told(error)}")
+        failure = Failure(FailureKind.INVALID_FEATURES, f"the features cannot be prepared: {self._error_text(error)}")
         request_id = captures.column("request_id")[0].as_py()
         return Outcomes.of([self._failed(task.rows[0], task, failure, request_id, 0, None)])
 
@@ -220,7 +220,7 @@ class BatchScorer:
         try:
             return self._encoded(captures, task, [call], [latency_us])[0]
         except Exception as error:  # noqa: BLE001 - whatever a model raises or returns becomes an outcome
-            failure = Failure(_kind(error), self._told(error))
+            failure = Failure(_kind(error), self._error_text(error))
             request_id = captures.column("request_id")[0].as_py()
             return self._failed(task.rows[0], task, failure, request_id, latency_us, call.state)
 
@@ -286,7 +286,7 @@ class BatchScorer:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - it becomes the outcome; also sys.exit() and panics of Rust
-            answers = error if isinstance(error, Exception) else RuntimeError(self._told(error))
+            answers = error if isinstance(error, Exception) else RuntimeError(self._error_text(error))
         seconds = self.clock() - started
         if isinstance(answers, Answers):
             if self._ranks and answers.scores is not None and answers.items is None and answers.row_items is None:
@@ -305,9 +305,9 @@ class BatchScorer:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - as above
-            return RuntimeError(f"feature_state() raised {self._told(error)}")
+            return RuntimeError(f"feature_state() raised {self._error_text(error)}")
 
-    def _told(self, error: BaseException) -> str:
+    def _error_text(self, error: BaseException) -> str:
         """Return the text of an exception, whatever its own `__str__` does."""
         try:
             return explained(error, self.processes)

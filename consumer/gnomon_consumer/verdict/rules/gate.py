@@ -102,7 +102,7 @@ def _metrics(plan: Plan, evidence: Evidence, days: int, look: int) -> tuple[tupl
             reasons.append(Reason(codes.SEGMENT_WORSE if segment else codes.WORSE, State.HARM, text, asdict(judged)))
         elif look:
             beyond = -margin if segment else target(plan, metric)
-            reasons.extend(_shown(plan, evidence, series, margin, look, beyond))
+            reasons.extend(_judge_at_look(plan, evidence, series, margin, look, beyond))
     return tuple(now), reasons
 
 
@@ -123,7 +123,9 @@ def _variants(evidence: Evidence, series: Series) -> Iterator[tuple[str, Series 
         yield "worst", evidence.find(series.metric, variant="worst")
 
 
-def _shown(plan: Plan, evidence: Evidence, series: Series, margin: float, look: int, beyond: float) -> Iterator[Reason]:
+def _judge_at_look(
+    plan: Plan, evidence: Evidence, series: Series, margin: float, look: int, beyond: float
+) -> Iterator[Reason]:
     """Return whether the lower bound passed at the last look, also with the label corrections."""
     for variant, candidate in _variants(evidence, series):
         if candidate is None:

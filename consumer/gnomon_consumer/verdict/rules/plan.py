@@ -230,7 +230,7 @@ class Plan(Section):
 
     @field_validator("metric")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _check_metric(cls, name: str) -> str:
         if name not in METRICS:
             raise ValueError(f"there is no metric {name}; there are {', '.join(METRICS)}")
         return name
@@ -239,7 +239,7 @@ class Plan(Section):
     @classmethod
     def _guarded(cls, guardrails: dict[str, float]) -> dict[str, float]:
         for name, margin in guardrails.items():
-            cls._known(name)
+            cls._check_metric(name)
             if not 0 < margin <= WIDEST:
                 raise ValueError(f"the margin of {name} must be above 0 and finite")
         return guardrails

@@ -54,7 +54,7 @@ MOST = 3
 
 def sentence(plan: Plan, evidence: Evidence, verdict: Verdict) -> str:
     """Return one sentence: the decision, the challenger's gain or loss, and the basis or the missing evidence."""
-    reasons = _told(plan, verdict)
+    reasons = _leading_reasons(plan, verdict)
     gained = _gained(plan, verdict)
     if verdict.decision in (Decision.PROMOTE, Decision.ROLLBACK):
         accepted = f"the plan accepts a loss of {_margin(plan)}" if plan.goal == "not_worse" else ""
@@ -75,7 +75,7 @@ def sentence(plan: Plan, evidence: Evidence, verdict: Verdict) -> str:
     return f"{HEADS[verdict.decision]}: {'; '.join(part for part in parts if part)}."
 
 
-def _told(plan: Plan, verdict: Verdict) -> list[Reason]:
+def _leading_reasons(plan: Plan, verdict: Verdict) -> list[Reason]:
     """Return the reasons of the sentence, each once: the first ones, with those about the metric in front."""
     deciding = list(verdict.deciding)
     shown = {(r.code, r.numbers.get("metric"), r.numbers.get("segment")) for r in deciding}

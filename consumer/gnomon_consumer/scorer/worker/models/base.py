@@ -130,26 +130,31 @@ class Answers:
     def _chosen(self, rows: NDArray[np.int64]) -> "Answers":
         """Return rows by index; -1 means a row without an answer."""
         listed = rows.tolist()
-        value, scores = self.value, self.scores
+        value, label, scores, row_items = self.value, self.label, self.scores, self.row_items
         if value is not None:
             value = np.append(value, np.nan)[rows]
+        if label is not None:
+            label = ["" if row < 0 else label[row] for row in listed]
         if isinstance(scores, np.ndarray):
             scores = np.vstack([scores, np.full((1, scores.shape[1]), np.nan)])[rows]
         elif scores is not None:
             scores = [[] if row < 0 else scores[row] for row in listed]
+        if row_items is not None:
+            row_items = [[] if row < 0 else row_items[row] for row in listed]
+        failures = {at: self.failures[row] for at, row in enumerate(listed) if row in self.failures}
         return Answers(
             len(rows),
             value=value,
-            label=None if self.label is None else ["" if row < 0 else self.label[row] for row in listed],
+            label=label,
             scores=scores,
             items=self.items,
-            row_items=None if self.row_items is None else [[] if row < 0 else self.row_items[row] for row in listed],
-            failures={at: self.failures[row] for at, row in enumerate(listed) if row in self.failures},
+            row_items=row_items,
+            failures=failures,
         )
 
     @property
     def columns(self) -> tuple[bool, ...]:
-        """Return the names of the present _COLUMNS; none if every row failed before the model was called."""
+        """Return which of _COLUMNS are present; none is if every row failed before the model was called."""
         return (
             self.value is not None,
             self.label is not None,
@@ -185,15 +190,16 @@ def joined(parts: Sequence[Answers]) -> Answers:
             failures.update((rows + row, failure) for row, failure in part.failures.items())
         rows += part.rows
         alike.append(part)
-    return Answers(
-        rows,
-        value=None if first.value is None else np.concatenate([part.value for part in alike if part.value is not None]),
-        label=None if first.label is None else [one for part in alike for one in part.label or ()],
-        scores=None if first.scores is None else _joined_scores([part.scores for part in alike]),
-        items=first.items,
-        row_items=None if first.row_items is None else [one for part in alike for one in part.row_items or ()],
-        failures=failures,
-    )
+    result = Answers(rows, items=first.items, failures=failures)
+    if first.value is not None:
+        result.value = np.concatenate([part.value for part in alike if part.value is not None])
+    if first.label is not None:
+        result.label = [one for part in alike for one in part.label or ()]
+    if first.scores is not None:
+        result.scores = _joined_scores([part.scores for part in alike])
+    if first.row_items is not None:
+        result.row_items = [one for part in alike for one in part.row_items or ()]
+    return result
 
 
 def _joined_scores(parts: Sequence[Any]) -> Any:

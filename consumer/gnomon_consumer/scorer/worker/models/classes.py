@@ -43,7 +43,11 @@ def resolve(signature: Signature, own: tuple[str, ...], whole: bool, width: int 
             f"there are {len(names)} classes ({', '.join(names[:20])}), but the model answers {width} scores a row"
         )
     positive = _positive(signature.positive, names or tuple(by_label.values()))
-    place = names.index(positive) if positive in names else 1 if len(names) == 2 and positive is None else None
+    place = None
+    if positive in names:
+        place = names.index(positive)
+    elif len(names) == 2 and positive is None:
+        place = 1
     return Classes(names=names, by_label=by_label, closed=bool(by_label), positive=positive, positive_place=place)
 
 

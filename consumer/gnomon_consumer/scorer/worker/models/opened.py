@@ -71,7 +71,7 @@ class OpenedFiles:
 def recorded() -> Iterator[OpenedFiles]:
     """Record what is opened within the block."""
     if not _hooked:
-        sys.addaudithook(_heard)  # an audit hook cannot be removed
+        sys.addaudithook(_audit_hook)  # an audit hook cannot be removed
         _hooked.append(True)
     files = OpenedFiles()
     _listening.append(files)
@@ -81,7 +81,7 @@ def recorded() -> Iterator[OpenedFiles]:
         _listening.remove(files)
 
 
-def _heard(event: str, arguments: tuple[Any, ...]) -> None:
+def _audit_hook(event: str, arguments: tuple[Any, ...]) -> None:
     for one in _listening:
         one.note(event, arguments)
 

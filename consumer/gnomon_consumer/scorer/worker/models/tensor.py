@@ -38,12 +38,13 @@ class Tensor:
         if len(self.dims) < 2:
             return None
         others = [dim for dim in self.dims[1:] if dim != 1]
-        return 1 if not others else others[0] if len(others) == 1 else None
+        if len(others) > 1:
+            return None
+        return others[0] if others else 1
 
     def __str__(self) -> str:
-        dims = ", ".join(
-            "rows" if at == 0 and dim is None else "any" if dim is None else str(dim)
-            for at, dim in enumerate(self.dims)
-        )
+        dims = ["any" if dim is None else str(dim) for dim in self.dims]
+        if self.dims and self.dims[0] is None:
+            dims[0] = "rows"
         kind = self.declared or ("unknown type" if self.dtype is None else np.dtype(self.dtype).name)
-        return f"{kind} [{dims}]"
+        return f"{kind} [{', '.join(dims)}]"
