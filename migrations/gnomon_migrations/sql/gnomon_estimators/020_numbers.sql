@@ -1,6 +1,5 @@
 -- Special functions that PostgreSQL lacks, and the intervals computed with them. Formulas: Abramowitz and Stegun,
--- Handbook of Mathematical Functions, 6.1.41 (Stirling), 26.5.8 (incomplete beta as a continued fraction), 6.5.29
--- (incomplete gamma as a series).
+-- Handbook of Mathematical Functions, 6.1.41 (Stirling), 26.5.8 (incomplete beta as a continued fraction).
 create function gnomon_estimators.ln_gamma(x float8) returns float8 language plpgsql immutable strict parallel safe as
 $$
 declare
@@ -102,40 +101,6 @@ begin
         end if;
     end loop;
     return x;
-end
-$$;
-
--- The x with P(χ² of df degrees of freedom <= x) = p: bisection on the series of the incomplete gamma function.
-create function gnomon_estimators.chi2_quantile(p float8, df float8) returns float8
-    language plpgsql immutable strict parallel safe as
-$$
-declare
-    a float8 := df / 2;
-    low float8 := 0;
-    high float8 := df + 20 * sqrt(2 * df) + 40;
-    middle float8;
-    term float8;
-    total float8;
-    n integer;
-begin
-    if df <= 0 then return null; end if;
-    for step in 1..60 loop
-        middle := (low + high) / 2;
-        term := 1 / a;
-        total := term;
-        n := 0;
-        while term > total * 1e-15 loop
-            n := n + 1;
-            term := term * (middle / 2) / (a + n);
-            total := total + term;
-        end loop;
-        if total * exp(a * ln(middle / 2) - middle / 2 - gnomon_estimators.ln_gamma(a)) < p then
-            low := middle;
-        else
-            high := middle;
-        end if;
-    end loop;
-    return (low + high) / 2;
 end
 $$;
 
