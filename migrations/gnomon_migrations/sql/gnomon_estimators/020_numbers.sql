@@ -151,17 +151,17 @@ $$;
 -- A value as a probability: 0 or 1 if it is outside of them only by rounding. Any other finite number is not a
 -- probability and becomes NaN, so that the mean of values with a single one of them is NaN, and never the mean of the
 -- others (`estimates`).
-create function gnomon_estimators.chance(value float8) returns float8 language sql immutable parallel safe as
+create function gnomon_estimators.probability(value float8) returns float8 language sql immutable parallel safe as
 $$
     select case when value between -1e-4 and 1.0001 then least(greatest(value, 0), 1)
                 when value > '-infinity' and value < 'infinity' then 'NaN' end
 $$;
 
 -- The log loss of the probability that was given to the true class, clipped to [1e-6, 1 - 1e-6].
-create function gnomon_estimators.log_loss(chance float8) returns float8 language sql immutable parallel safe as
+create function gnomon_estimators.log_loss(probability float8) returns float8 language sql immutable parallel safe as
 $$
-    select case when chance between -1e-4 and 1.0001 then -ln(least(greatest(chance, 1e-6), 1 - 1e-6))
-                when chance > '-infinity' and chance < 'infinity' then 'NaN' end
+    select case when probability between -1e-4 and 1.0001 then -ln(least(greatest(probability, 1e-6), 1 - 1e-6))
+                when probability > '-infinity' and probability < 'infinity' then 'NaN' end
 $$;
 
 -- The status of a metric of probabilities if a value is not a probability.
@@ -268,11 +268,11 @@ $$;
 -- independently. draw: if less than 1, the cell's partition was drawn first, with this probability, which is part of
 -- π; then 1 - π becomes draw - π, and the partitions that were not drawn add (1 - draw) (Σ r)² (two stages: Särndal,
 -- Swensson and Wretman 1992, 4.3; partitions as if each was drawn by itself, which is rather too wide).
-create function gnomon_estimators.cell_variance(chance float8, draw float8, sampled bigint, pairs bigint, total float8,
+create function gnomon_estimators.cell_variance(pi float8, draw float8, sampled bigint, pairs bigint, total float8,
                                                 squares float8, kept float8)
     returns float8 language sql immutable parallel safe as
 $$
-    select greatest(coalesce(draw, 1) - chance, 0)
+    select greatest(coalesce(draw, 1) - pi, 0)
            * greatest(sampled, pairs)::float8 / greatest(greatest(sampled, pairs)::float8 - 1, 1)
            * greatest(squares - total ^ 2 / greatest(sampled, pairs)::float8, 0)
            + (1 - coalesce(draw, 1)) * total ^ 2 + greatest(kept, 0)
