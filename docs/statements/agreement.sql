@@ -184,7 +184,7 @@ prepare measured (text, text, timestamptz, timestamptz, jsonb, text[], text, int
             array[ null::float8 , p.shadow_period_1,
                    null::float8 ])
         ) m;
-explain execute measured ('checkout', null, null, null, null, '{all}', 'UTC', null, false, false, '{}', '{}',
-                          null);
+explain execute measured ('checkout', null, null, null, null, '{all}', 'UTC', null, false, false,
+                          '{}', '{}', null);
 deallocate measured;
 rollback;

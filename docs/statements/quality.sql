@@ -568,7 +568,7 @@ prepare measured (text, text, timestamptz, timestamptz, jsonb, text[], text, int
             array[ p.live_period_15 , p.shadow_period_15,
                    p.difference_period_15 ])
         ) m;
-explain execute measured ('checkout', null, null, null, null, '{all}', 'UTC', interval '1 day', false, false, '{}', '{}',
-                          array['yes']);
+explain execute measured ('checkout', null, null, null, null, '{all}', 'UTC', interval '1 day', false, false,
+                          '{}', '{}', array['yes']);
 deallocate measured;
 rollback;
