@@ -185,8 +185,8 @@ $$
 $$;
 
 -- The features in which requests that a deployment answers as live does differ most from the others: by the distance of
--- their means in standard deviations, or the largest difference of a value's share. Of more than 30,000 pairs about
--- 30,000 are read, as for drift.
+-- their means in standard deviations, or the largest difference of a value's share. Of many pairs
+-- those of `read_for_features` are read.
 create function gnomon_estimators.verdict_disagreeing_features(stream text, deployment text, since timestamptz,
                                                        until timestamptz)
     returns table (feature text, distance float8)
@@ -205,8 +205,7 @@ $$
         join gnomon_estimators.feature_columns f on f.stream_id = p.stream_id
         cross join counted c
         where p.agrees is not null
-          and (c.pairs <= 30000
-               or hashtextextended(p.request_id, 30000) < (60000.0 / c.pairs - 1) * 9223372036854775808::float8)
+          and gnomon_estimators.read_for_features(p.request_id, c.pairs)
     ),
     numeric_distance as (
         select name, abs(avg(x) filter (where agrees) - avg(x) filter (where not agrees)) / nullif(stddev_samp(x), 0) as d
