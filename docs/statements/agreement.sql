@@ -9,21 +9,23 @@ set local jit = 'off';
 set local work_mem = '128MB';
 prepare measured (text, text, timestamptz, timestamptz, jsonb, text[], text, interval, boolean, boolean, integer[],
                   float8[], text[]) as
-    with said as not materialized ( -- planner note 7
+    with flagged_pairs as not materialized ( -- planner note 7
         select deployment_id, slice, value, cluster, day, gnomon_estimators.cell_key(window_id, stratum) as cell,
-               inclusion_probability as chance, weight / share as weight
+               inclusion_probability as pi, weight / share as weight
                , case when agrees is not null then weight / share end as w_1
                , (agrees::integer)::float8 as shadow_1
         -- `offset` ensures that a step is computed once. It is a text, because the planner takes a number for a limit,
         -- which workers cannot share.
-        from (select *, null::float8 as live_chance, null::float8 as shadow_chance,
+        from (select *, null::float8 as live_class_probability,
+                     null::float8 as shadow_class_probability,
                      null::float8[] as live_ndcg, null::float8[] as shadow_ndcg
               from (select *, finite and (decided or task = 'binary') and task is distinct from 'multiclass'
                                   and truth_value in (0, 1) as probabilities,
                            finite and live_label is null and shadow_label is null
                                and coalesce(task, 'regression') = 'regression'
                                and truth_value > -1e70 and truth_value < 1e70 as regression
-                    from (select *, gnomon_estimators.slice_of(($6)[slice], event_time, stratum, segments, live_model_version, $7) as value,
+                    from (select *, gnomon_estimators.slice_of(($6)[slice], event_time, stratum, segments,
+                                                              live_model_version, $7) as value,
                                  (event_time at time zone $7)::date as day,
                                  live_error_kind is not null as live_failed, outcome <> 'scored' as shadow_failed,
                                  live_error_kind is null and outcome = 'scored'
@@ -42,12 +44,12 @@ prepare measured (text, text, timestamptz, timestamptz, jsonb, text[], text, int
                           from gnomon_estimators.pairs_of($1, $2, $3, $4, $5) p
                           ) pairs offset '0') flags offset '0') kinds offset '0') answers offset '0' -- planner note 3
     ),
-    -- A row without a cluster is its own cluster: `drawn` sums its square.
+    -- A row without a cluster is its own cluster: `cells_by_weight` sums its square.
     crossed as materialized (
         select deployment_id, slice, value, cluster, day
                , count(w_1) as n_1, sum(w_1) as w_1
                , sum(w_1 * shadow_1) as shadow_1
-        from said group by deployment_id, slice, value, cluster, day
+        from flagged_pairs group by deployment_id, slice, value, cluster, day
     ),
     days as materialized (
         select deployment_id, slice, value, day
@@ -66,17 +68,21 @@ prepare measured (text, text, timestamptz, timestamptz, jsonb, text[], text, int
         select deployment_id, slice, value, row_number() over (order by deployment_id, slice, value) as at
                , n_1, w_1
                , shadow_1 / nullif(w_1, 0) as shadow_1, w_1 as of_shadow_1,
-                   nullif(case 'share' when 'root' then 2 * sqrt(shadow_1 * w_1) else w_1 end, 0) as shadow_s_1
+                   nullif(case 'share' when 'root' then 2 * sqrt(shadow_1 * w_1) else w_1 end, 0)
+                       as shadow_s_1
         from sums
     ),
     -- The variances by cluster and by cluster within day, of rows with a cluster
     clusters as (
         select at, cluster
-               , sum(case when cluster is null then n_1 else sign(n_1) end) as cells_1, sum(n_1) as n_1
-               , sum(shadow_1) as shadow_1, sum(shadow_1 * shadow_1) as shadow2_1
+               , sum(case when cluster is null then n_1 else sign(n_1) end) as cells_1,
+                   sum(n_1) as n_1
+               , sum(shadow_1) as shadow_1,
+                   sum(shadow_1 * shadow_1) as shadow2_1
         from (select t.at, x.cluster
                      , x.n_1
-                     , (x.shadow_1 - t.shadow_1 * x.w_1) / t.shadow_s_1 as shadow_1
+                     , (x.shadow_1 - t.shadow_1 * x.w_1) / t.shadow_s_1
+                         as shadow_1
               from crossed x join totals t using (deployment_id, slice, value) offset '0') residuals -- planner note 3
         group by at, cluster
     ),
@@ -94,52 +100,57 @@ prepare measured (text, text, timestamptz, timestamptz, jsonb, text[], text, int
                , sum(shadow_1 * shadow_1) as shadow_1
         from (select t.at
                      , x.n_1
-                     , (x.shadow_1 - t.shadow_1 * x.w_1) / t.shadow_s_1 as shadow_1
+                     , (x.shadow_1 - t.shadow_1 * x.w_1) / t.shadow_s_1
+                         as shadow_1
               from days x join totals t using (deployment_id, slice, value) offset '0') residuals -- planner note 3
         group by at
     ),
     -- The totals are passed to the workers as arrays; every row has one (`left` tells the planner).
     weighted as not materialized ( -- planner note 7
-        select t.at, x.cell, x.cluster is null as alone, x.chance, x.weight
+        select t.at, x.cell, x.cluster is null as alone, x.pi, x.weight
                , x.w_1
-               , x.w_1 * (x.shadow_1 - t.shadow_1) / t.shadow_s_1 as shadow_1
-        from said x
+               , x.w_1 * (x.shadow_1 - t.shadow_1) / t.shadow_s_1
+                   as shadow_1
+        from flagged_pairs x
         left join unnest( -- planner note 8
             array(select deployment_id from totals order by at), array(select slice from totals order by at),
             array(select value from totals order by at)
-            , array(select shadow_1 from totals order by at), array(select shadow_s_1 from totals order by at)
+            , array(select shadow_1 from totals order by at),
+                array(select shadow_s_1 from totals order by at)
             ) with ordinality t(
             deployment_id, slice, value
             , shadow_1, shadow_s_1
             , at) using (deployment_id, slice, value)
         offset '0' -- planner note 3
     ),
-    -- A cell of the ledger is a simple random sample, with probability `chance`, of the captures that it saw. Its rows
+    -- A cell of the ledger is a simple random sample, with probability π (`pi`), of the captures that it saw. Its rows
     -- that the question leaves out, or that never became a pair, are part of the sample with a residual of 0.
-    drawn as (
-        select at, cell, alone, weight, min(chance) as chance, count(*) as pairs
+    cells_by_weight as (
+        select at, cell, alone, weight, min(pi) as pi, count(*) as pairs
                , sum(w_1 * w_1) as w2_1
-               , sum(shadow_1) as shadow_1, sum(shadow_1 * shadow_1) as shadow2_1
+               , sum(shadow_1) as shadow_1,
+                   sum(shadow_1 * shadow_1) as shadow2_1
         from weighted group by at, cell, alone, weight
     ),
-    -- If the service itself sampled, each capture was kept independently with probability 1 / (weight * chance).
+    -- If the service itself sampled, each capture was kept independently with probability 1 / (weight * pi).
     cells as (
-        select at, cell, min(chance) as chance, sum(pairs) as pairs
+        select at, cell, min(pi) as pi, sum(pairs) as pairs
                , sum(w2_1) as w2_1
                , sum(shadow_1) as shadow_1, sum(shadow2_1) as shadow2_1,
                    sum(shadow2_1) filter (where alone) as shadow_alone_1,
-                   sum(shadow2_1 * (chance - 1 / weight)) as shadow_kept_1
-        from drawn group by at, cell
+                   sum(shadow2_1 * (pi - 1 / weight)) as shadow_kept_1
+        from cells_by_weight group by at, cell
     ),
     -- Kish's sums, the variances by row and of drawing from cells, and the squares of rows without a cluster
     by_cell as (
         select at
                , sum(w2_1) as w2_1
                , sum(shadow2_1) as shadow_1, sum(shadow_alone_1) as shadow_alone_1,
-                   sum(factor * greatest(shadow2_1 - shadow_1 ^ 2 / k, 0) + undrawn * shadow_1 ^ 2
-                       + greatest(shadow_kept_1, 0)) as shadow_period_1
-        from (select c.*, greatest(l.sampled, c.pairs)::float8 as k,
-                     greatest(coalesce(l.draw, 1) - c.chance, 0) * greatest(l.sampled, c.pairs)::float8
+                   sum(factor * greatest(shadow2_1 - shadow_1 ^ 2 / rows_drawn, 0)
+                       + undrawn * shadow_1 ^ 2 + greatest(shadow_kept_1, 0))
+                       as shadow_period_1
+        from (select c.*, greatest(l.sampled, c.pairs)::float8 as rows_drawn,
+                     greatest(coalesce(l.draw, 1) - c.pi, 0) * greatest(l.sampled, c.pairs)::float8
                          / greatest(greatest(l.sampled, c.pairs) - 1, 1)::float8 as factor,
                      -- The partitions that were not drawn, see `cell_variance`.
                      1 - coalesce(l.draw, 1) as undrawn
@@ -157,7 +168,8 @@ prepare measured (text, text, timestamptz, timestamptz, jsonb, text[], text, int
     -- One row a metric, in the order of the columns of `measured`.
     cross join lateral (values
         (1, t.n_1::bigint, t.w_1,
-            array[ null::float8 , t.of_shadow_1 ^ 2 / nullif(p.w2_1, 0)],
+            array[ null::float8 ,
+                  t.of_shadow_1 ^ 2 / nullif(p.w2_1, 0)],
             array[c.clusters_1, c.clusters_1, least(c.clusters_1, c.clusters_1), c.clusters_1],
             array[d.days_1, d.days_1, least(d.days_1, d.days_1), d.days_1],
             c.cells_1,  null::float8 , t.shadow_1,
@@ -169,9 +181,10 @@ prepare measured (text, text, timestamptz, timestamptz, jsonb, text[], text, int
             array[ null::float8 ,
                   coalesce(c.shadow2_1 + coalesce(p.shadow_alone_1, 0), p.shadow_alone_1),
                    null::float8 ],
-            array[ null::float8 , p.shadow_period_1,  null::float8 ])
+            array[ null::float8 , p.shadow_period_1,
+                   null::float8 ])
         ) m;
-explain execute measured ('checkout', null, null, null, null, '{all}', 'UTC', null, false, false, '{}', '{}',
-                          null);
+explain execute measured ('checkout', null, null, null, null, '{all}', 'UTC', null, false, false,
+                          '{}', '{}', null);
 deallocate measured;
 rollback;

@@ -4,6 +4,7 @@ from typing import Any
 
 from alembic import context
 from alembic.operations import Operations
+from sqlalchemy.schema import CreateSchema
 
 from gnomon_migrations.runner import SCHEMA
 from gnomon_migrations.views import rebuild_views
@@ -17,9 +18,11 @@ options: dict[str, Any] = {
 }
 
 if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", output_buffer=context.config.output_buffer, **options)
+    context.configure(
+        dialect_name="postgresql", output_buffer=context.config.output_buffer, literal_binds=True, **options
+    )
     with context.begin_transaction():
-        context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        context.execute(CreateSchema(SCHEMA, if_not_exists=True))
         context.run_migrations()
         with Operations.context(context.get_context()):
             rebuild_views()

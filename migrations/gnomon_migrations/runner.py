@@ -1,9 +1,4 @@
-"""Bring a database to this version of Gnomon, from the installed package alone.
-
-The statements here and in `views` are strings in Python, not in a file: they find out whether the database holds
-anything, and create or drop what the files of `versions/` and `sql/` then fill. `queries.sql` belongs to the consumer,
-which this package does not import.
-"""
+"""Bring a database to this version of Gnomon, from the installed package alone."""
 
 import io
 from importlib.resources import as_file, files
@@ -13,9 +8,11 @@ from alembic.config import Config
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, TextClause, inspect, text
+from sqlalchemy.schema import CreateSchema
 
 from gnomon_migrations import views
+from gnomon_migrations.scripts import read
 
 SCHEMA = "gnomon"
 LOCK = 0x676E6F6D6F6E  # "gnomon", one advisory lock for every caller
@@ -31,6 +28,10 @@ def _config(buffer: io.StringIO | None = None) -> Config:
         config.set_main_option("script_location", str(folder))
     config.set_main_option("path_separator", "os")
     return config
+
+
+def _statement(name: str) -> TextClause:
+    return text(read(f"sql/upgrade/{name}.sql"))
 
 
 def newest() -> str:
@@ -49,7 +50,7 @@ def current(connection: Connection) -> str | None:
     """Return the revision of the database, None for an empty one."""
     if not inspect(connection).has_table("alembic_version", schema=SCHEMA):
         return None
-    revision: str | None = connection.scalar(text("select version_num from gnomon.alembic_version"))
+    revision: str | None = connection.scalar(_statement("revision"))
     return revision
 
 
@@ -57,7 +58,7 @@ def up_to_date(connection: Connection) -> bool:
     """Return whether tables, functions and views are those of this package."""
     if current(connection) != newest():
         return False
-    rows = connection.execute(text("select name, sha256 from gnomon.view_versions"))
+    rows = connection.execute(_statement("view_versions"))
     return not views.stale({row.name: row.sha256 for row in rows})
 
 
@@ -67,7 +68,7 @@ def upgrade(engine: Engine) -> bool:
     Raises NewerDatabaseError for a database that a newer Gnomon created.
     """
     with engine.begin() as connection:
-        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": LOCK})
+        connection.execute(_statement("lock"), {"key": LOCK})
         if up_to_date(connection):
             return False
         stands = current(connection)
@@ -76,7 +77,7 @@ def upgrade(engine: Engine) -> bool:
                 f"the database is at {stands}, created by a newer Gnomon; this program supports up to {newest()}:"
                 " install the newer one"
             )
-        connection.execute(text(f"create schema if not exists {SCHEMA}"))
+        connection.execute(CreateSchema(SCHEMA, if_not_exists=True))
         with Operations.context(MigrationContext.configure(connection)):
             if current(connection) != newest():
                 views.drop_reports()

@@ -7,6 +7,7 @@ parts and the reports on agreement, errors, latency and coverage; 100 to 199 tho
 and answers; 500 to 599 those on features, and the live view; 600 the verdicts; 900 sets `jit` of functions. They
 run in the transaction of the upgrade, whenever their text (or a migration) differs from the text in the database; the
 estimators and `report_v1` are then dropped and created again, and the readers' rights are granted again.
+`sql/upgrade/` holds the statements of the upgrade itself.
 
 A released folder `report_vN` is not edited: a view whose meaning must change goes into
 `report_v(N+1)`, next to the old one.
@@ -15,12 +16,10 @@ A released folder `report_vN` is not edited: a view whose meaning must change go
 import hashlib
 from importlib.resources import files
 
-from gnomon_migrations.scripts import run
+from gnomon_migrations.scripts import create_schema, drop_schema, run, run_file, run_with
 
 FUNCTIONS = "gnomon"
 ESTIMATORS = "gnomon_estimators"
-RECORD = """insert into gnomon.view_versions (name, sha256) values ('{0}', '{1}')
-on conflict (name) do update set sha256 = excluded.sha256, applied_at = now();"""
 
 
 def folders() -> list[str]:
@@ -47,7 +46,7 @@ def drop_reports() -> None:
     """Drop the reading API, so that the tables under it may change."""
     for folder in folders():
         if folder != FUNCTIONS:
-            run(f"drop schema if exists {folder} cascade;")
+            drop_schema(folder)
 
 
 def rebuild_views() -> None:
@@ -55,13 +54,11 @@ def rebuild_views() -> None:
     drop_reports()
     for folder in folders():
         if folder != FUNCTIONS:
-            run(f"create schema {folder};")
+            create_schema(folder)
         for _, text in scripts(folder):
             run(text)
-        run(RECORD.format(folder, checksum(folder)))
-    # A new text of the estimators may compute other values than the stored ones.
-    run("select gnomon.forget_computed_estimates();")
-    run("select gnomon.grant_roles();")
+        run_with("sql/upgrade/record_view_version.sql", name=folder, sha256=checksum(folder))
+    run_file("sql/upgrade/after_rebuild.sql")
 
 
 def stale(stored: dict[str, str]) -> bool:

@@ -15,9 +15,14 @@ import psycopg
 
 FOLDER = Path(__file__).parents[2] / "docs" / "statements"
 QUESTIONS: dict[str, dict[str, Any]] = {
-    "agreement": {"metrics": ["agreement"], "labelled": False},
-    "quality": {"metrics": ["accuracy", "precision", "recall", "brier"], "labelled": True},
+    "agreement": {"metrics": ["agreement"], "labelled": False, "slices": ["all"]},
+    "segments": {"metrics": ["agreement", "error"], "labelled": False, "slices": ["segment:country", "segment:device"]},
+    "quality": {"metrics": ["accuracy", "precision", "recall", "brier"], "labelled": True, "slices": ["all"]},
+    "probabilities": {"metrics": ["log_loss", "brier"], "labelled": True, "slices": ["all"]},
+    "numbers": {"metrics": ["rmse", "mae"], "labelled": True, "slices": ["all"]},
+    "rankings": {"metrics": ["ndcg@10"], "labelled": True, "slices": ["all"]},
 }
+"""The metrics, whether they need labels, and the slices of each question."""
 _HEAD = """-- The statement that `gnomon_estimators.measured` composes for these metrics: {metrics}.
 -- Written by `python -m tests.support.measured_statements DATABASE_URL`; do not edit. It can be run as it is; for a
 -- plan of your own data, write your stream instead of 'checkout'.
@@ -27,8 +32,8 @@ prepare measured (text, text, timestamptz, timestamptz, jsonb, text[], text, int
                   float8[], text[]) as
 """
 _TAIL = """
-explain execute measured ('checkout', null, null, null, null, '{{all}}', 'UTC', {horizon}, false, false, '{{}}', '{{}}',
-                          {named});
+explain execute measured ('checkout', null, null, null, null, '{slices}', 'UTC', {horizon}, false, false,
+                          '{{}}', '{{}}', {named});
 deallocate measured;
 rollback;
 """
@@ -42,8 +47,10 @@ order by setting
 def file_of(connection: psycopg.Connection[Any], name: str) -> str:
     """Return the text of a question's file, as this database composes the statement."""
     question = QUESTIONS[name]
+    named = bool({"precision", "f1"}.intersection(question["metrics"]))  # the metrics that ask which label is positive
     row = connection.execute(
-        "select gnomon_estimators.measured_statement(%(metrics)s, '{all}', %(labelled)s, false, %(labelled)s)", question
+        "select gnomon_estimators.measured_statement(%(metrics)s, %(slices)s, %(labelled)s, false, %(named)s)",
+        {**question, "named": named},
     ).fetchone()
     assert row is not None
     settings = [setting.split("=", 1) for (setting,) in connection.execute(_SETTINGS)]
@@ -56,8 +63,9 @@ def file_of(connection: psycopg.Connection[Any], name: str) -> str:
         + statement
         + ";\n"
         + _TAIL.format(
+            slices="{" + ",".join(question["slices"]) + "}",
             horizon="interval '1 day'" if question["labelled"] else "null",
-            named="array['yes']" if question["labelled"] else "null",
+            named="array['yes']" if named else "null",
         ).lstrip()
     )
 

@@ -5,7 +5,7 @@ column that is chosen at run time is a template, which the caller formats with `
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, cast
@@ -36,6 +36,12 @@ class Queries(Mapping[str, bytes]):
     def template(self, name: str) -> sql.SQL:
         """Return a statement with placeholders {name} for identifiers, to be formatted."""
         return sql.SQL(cast(Any, self._statements[name]))
+
+
+def rows_of(schema: str, function: str, arguments: Iterable[str]) -> sql.Composed:
+    """Return the statement that reads the rows of a function; arguments by name, also as the names of the values."""
+    named = (sql.SQL("{} => {}").format(sql.Identifier(key), sql.Placeholder(key)) for key in arguments)
+    return sql.SQL("select * from {}({})").format(sql.Identifier(schema, function), sql.SQL(", ").join(named))
 
 
 def _stripped(body: str) -> str:

@@ -6,12 +6,11 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg import sql
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import Jsonb
 
 from gnomon_consumer.database.connections import Access, connect
-from gnomon_consumer.database.queries import queries_of
+from gnomon_consumer.database.queries import queries_of, rows_of
 from gnomon_consumer.reports.catalogue import REPORTS, Report
 from gnomon_schemas.errors import ConfigurationError
 
@@ -95,14 +94,10 @@ def ask_report(connection: psycopg.Connection[Any], report: Report, question: Qu
         in_its_zone(connection, question) if "time_zone" in report.arguments else replace(question, time_zone=UTC)
     )
     arguments = question.arguments(report)
-    statement = sql.SQL("select * from report_v1.{}({})").format(
-        sql.Identifier(report.function),
-        sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(key), sql.Placeholder(key)) for key in arguments),
-    )
     try:
         with connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute(SQL["now_in_zone"], [question.time_zone])
-            cursor.execute(statement, arguments)
+            cursor.execute(rows_of("report_v1", report.function, arguments), arguments)
             columns = tuple(column.name for column in cursor.description or ())
             return Answer(report, columns, cursor.fetchall())
     except psycopg.DataError as error:

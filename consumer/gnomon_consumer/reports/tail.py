@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import NormalDist
 from typing import Any
 
 from psycopg.rows import DictRow
@@ -13,7 +14,8 @@ from rich.text import Text
 from gnomon_consumer.reports.numbers import NOTHING, fixed, number, with_interval
 from gnomon_consumer.runtime.visible import visible
 
-_Z_95 = 1.96  # half-width of a 95% interval in standard errors
+Z_95 = NormalDist().inv_cdf(0.975)
+"""Half-width of a 95% interval in standard errors, like `gnomon_estimators.reach` of no degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def _difference(row: DictRow) -> str:
     mean, error = row["mean_difference"], row["mean_difference_se"]
     if mean is None or not error:
         return number(mean, "number")
-    half = _Z_95 * error
+    half = Z_95 * error
     said, _ = with_interval(mean, mean - half, mean + half, "number")
     return f"{said} ±{fixed(half, len(said.partition('.')[2]))}"
 

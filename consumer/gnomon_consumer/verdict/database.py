@@ -10,7 +10,7 @@ from psycopg.rows import DictRow, dict_row
 
 from gnomon_consumer.database import connections
 from gnomon_consumer.database.connections import Access, Connection
-from gnomon_consumer.database.queries import queries_of
+from gnomon_consumer.database.queries import queries_of, rows_of
 from gnomon_migrations.views import stale
 from gnomon_schemas.errors import ConfigurationError
 
@@ -35,11 +35,7 @@ def opened(url: str, access: Access = Access.WRITE) -> Iterator[Connection]:
 def ask(connection: Connection, function: str, **arguments: Any) -> list[DictRow]:
     """Return the rows of a report, or of one of the verdict's own functions; arguments by name."""
     schema = "gnomon_estimators" if function.startswith("verdict_") else "report_v1"
-    statement = sql.SQL("select * from {}({})").format(
-        sql.Identifier(schema, function),
-        sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(key), sql.Placeholder(key)) for key in arguments),
-    )
-    return rows(connection, statement, arguments)
+    return rows(connection, rows_of(schema, function, arguments), arguments)
 
 
 def rows(connection: Connection, statement: sql.Composed | bytes, arguments: Mapping[str, Any]) -> list[DictRow]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import sql
 from psycopg.pq.abc import PGresult
 
+from gnomon_consumer.database.queries import rows_of
 from gnomon_consumer.verdict.database import Subject
 from gnomon_consumer.verdict.rules.plan import RANKINGS, AnswerComparison
 from gnomon_consumer.verdict.rules.summing import PairKind, Pairs
@@ -96,12 +96,8 @@ def compared_pairs(
 def _read_columns(subject: Subject, function: str, **arguments: Any) -> tuple[list[ColumnReader], int]:
     """Return the columns of a function's answer as they were sent, and the number of rows."""
     named = {"stream": subject.row["stream"], "deployment": subject.row["deployment"], **arguments}
-    statement = sql.SQL("select * from {}({})").format(
-        sql.Identifier("gnomon_estimators", function),
-        sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(key), sql.Placeholder(key)) for key in named),
-    )
     cursor = subject.connection.cursor(binary=True)
-    cursor.execute(statement, named)
+    cursor.execute(rows_of("gnomon_estimators", function, named), named)
     result = cursor.pgresult
     assert result is not None
     return [partial(_value, result, column) for column in range(result.nfields)], result.ntuples

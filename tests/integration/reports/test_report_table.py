@@ -287,7 +287,6 @@ def functions(db: Database) -> list[Line]:
             ("log gamma (3.3)", "math.lgamma", "ln_gamma(3.3)", math.lgamma(3.3)),
             ("beta (0.3; 2, 5)", "scipy beta.cdf", "beta_cdf(0.3, 2, 5)", stats.beta.cdf(0.3, 2, 5)),
             ("beta quantile", "scipy beta.ppf", "beta_quantile(0.025, 3, 40)", stats.beta.ppf(0.025, 3, 40)),
-            ("χ² quantile, 9 df", "scipy chi2.ppf", "chi2_quantile(0.95, 9)", stats.chi2.ppf(0.95, 9)),
         )
     ]
 

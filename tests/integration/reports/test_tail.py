@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.support.report_database import START, Database
 from tests.support.servers.process import COMMAND, Gnomon
 
-from gnomon_consumer.reports.tail import Look, rates, table
+from gnomon_consumer.reports.tail import Z_95, Look, rates, table
 
 
 def put(db: Database, windows: int, lag: float) -> None:
@@ -55,6 +55,10 @@ def test_the_present_is_the_last_windows_and_pairs(gnomon: Gnomon, db: Database,
     assert second["shadow_error_rate"] == pytest.approx(2 / 8)
     assert second["live_error_rate"] == 0
     assert second["event_time"] == "2013-04-01T01:00:00+00:00"
+
+
+def test_an_interval_reaches_as_far_as_those_of_the_reports(db: Database) -> None:
+    assert db.value("select gnomon_estimators.reach(null)") == pytest.approx(Z_95, rel=1e-15)
 
 
 def test_pairs_of_the_past_are_not_the_present(gnomon: Gnomon, db: Database, database_url: str) -> None:

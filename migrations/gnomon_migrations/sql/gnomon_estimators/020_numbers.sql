@@ -1,6 +1,5 @@
 -- Special functions that PostgreSQL lacks, and the intervals computed with them. Formulas: Abramowitz and Stegun,
--- Handbook of Mathematical Functions, 6.1.41 (Stirling), 26.5.8 (incomplete beta as a continued fraction), 6.5.29
--- (incomplete gamma as a series).
+-- Handbook of Mathematical Functions, 6.1.41 (Stirling), 26.5.8 (incomplete beta as a continued fraction).
 create function gnomon_estimators.ln_gamma(x float8) returns float8 language plpgsql immutable strict parallel safe as
 $$
 declare
@@ -105,40 +104,6 @@ begin
 end
 $$;
 
--- The x with P(χ² of df degrees of freedom <= x) = p: bisection on the series of the incomplete gamma function.
-create function gnomon_estimators.chi2_quantile(p float8, df float8) returns float8
-    language plpgsql immutable strict parallel safe as
-$$
-declare
-    a float8 := df / 2;
-    low float8 := 0;
-    high float8 := df + 20 * sqrt(2 * df) + 40;
-    middle float8;
-    term float8;
-    total float8;
-    n integer;
-begin
-    if df <= 0 then return null; end if;
-    for step in 1..60 loop
-        middle := (low + high) / 2;
-        term := 1 / a;
-        total := term;
-        n := 0;
-        while term > total * 1e-15 loop
-            n := n + 1;
-            term := term * (middle / 2) / (a + n);
-            total := total + term;
-        end loop;
-        if total * exp(a * ln(middle / 2) - middle / 2 - gnomon_estimators.ln_gamma(a)) < p then
-            low := middle;
-        else
-            high := middle;
-        end if;
-    end loop;
-    return (low + high) / 2;
-end
-$$;
-
 -- The number of standard errors from the estimate to either end of a 95% interval: the quantile of Student's t with df
 -- degrees of freedom (a whole number), the normal quantile if df is null. Up to 199 degrees from a table, which
 -- test_special_functions checks: every interval needs it three times. From 200 on, the expansion around the normal
@@ -186,17 +151,17 @@ $$;
 -- A value as a probability: 0 or 1 if it is outside of them only by rounding. Any other finite number is not a
 -- probability and becomes NaN, so that the mean of values with a single one of them is NaN, and never the mean of the
 -- others (`estimates`).
-create function gnomon_estimators.chance(value float8) returns float8 language sql immutable parallel safe as
+create function gnomon_estimators.probability(value float8) returns float8 language sql immutable parallel safe as
 $$
     select case when value between -1e-4 and 1.0001 then least(greatest(value, 0), 1)
                 when value > '-infinity' and value < 'infinity' then 'NaN' end
 $$;
 
 -- The log loss of the probability that was given to the true class, clipped to [1e-6, 1 - 1e-6].
-create function gnomon_estimators.log_loss(chance float8) returns float8 language sql immutable parallel safe as
+create function gnomon_estimators.log_loss(probability float8) returns float8 language sql immutable parallel safe as
 $$
-    select case when chance between -1e-4 and 1.0001 then -ln(least(greatest(chance, 1e-6), 1 - 1e-6))
-                when chance > '-infinity' and chance < 'infinity' then 'NaN' end
+    select case when probability between -1e-4 and 1.0001 then -ln(least(greatest(probability, 1e-6), 1 - 1e-6))
+                when probability > '-infinity' and probability < 'infinity' then 'NaN' end
 $$;
 
 -- The status of a metric of probabilities if a value is not a probability.
@@ -303,11 +268,11 @@ $$;
 -- independently. draw: if less than 1, the cell's partition was drawn first, with this probability, which is part of
 -- π; then 1 - π becomes draw - π, and the partitions that were not drawn add (1 - draw) (Σ r)² (two stages: Särndal,
 -- Swensson and Wretman 1992, 4.3; partitions as if each was drawn by itself, which is rather too wide).
-create function gnomon_estimators.cell_variance(chance float8, draw float8, sampled bigint, pairs bigint, total float8,
+create function gnomon_estimators.cell_variance(pi float8, draw float8, sampled bigint, pairs bigint, total float8,
                                                 squares float8, kept float8)
     returns float8 language sql immutable parallel safe as
 $$
-    select greatest(coalesce(draw, 1) - chance, 0)
+    select greatest(coalesce(draw, 1) - pi, 0)
            * greatest(sampled, pairs)::float8 / greatest(greatest(sampled, pairs)::float8 - 1, 1)
            * greatest(squares - total ^ 2 / greatest(sampled, pairs)::float8, 0)
            + (1 - coalesce(draw, 1)) * total ^ 2 + greatest(kept, 0)

@@ -232,6 +232,10 @@ $$ select 100000::float8 $$;
 create function gnomon_estimators.test_at_most() returns float8 language sql immutable parallel safe as
 $$ select 50000::float8 $$;
 
+-- The same for the reports on features, and for the features that a verdict names (docs/adr/0043).
+create function gnomon_estimators.features_at_most() returns float8 language sql immutable parallel safe as
+$$ select 30000::float8 $$;
+
 -- The share of its pairs that is read, for each deployment that has more; none if exact. A report counts once and passes
 -- `ids` and `shares` to the functions that it calls.
 create function gnomon_estimators.thinned(stream text, deployment text, since timestamptz, until timestamptz, segment jsonb,
@@ -262,10 +266,19 @@ create function gnomon_estimators.share_of(deployment_id integer, ids integer[],
 $$ select coalesce(shares[array_position(ids, deployment_id)], 1) $$;
 
 -- Whether a request belongs to such a share. The hash is independent of its content, so this is as if the service itself
--- had captured only this share: the weight is divided by it.
-create function gnomon_estimators.within_share(request_id text, share float8) returns boolean
+-- had captured only this share: the weight is divided by it. The same requests belong to it every time; with another
+-- `seed`, others.
+create function gnomon_estimators.within_share(request_id text, share float8, seed bigint default 200000)
+    returns boolean language sql immutable parallel safe as
+$$ select share >= 1 or hashtextextended(request_id, seed) < (2 * share - 1) * 9223372036854775808::float8 $$;
+
+-- Whether the reports on features read a request of a deployment with so many pairs. Their seed is older than that of
+-- the other reports, and stays, so that a period keeps its numbers.
+create function gnomon_estimators.read_for_features(request_id text, pairs bigint) returns boolean
     language sql immutable parallel safe as
-$$ select share >= 1 or hashtextextended(request_id, 200000) < (2 * share - 1) * 9223372036854775808::float8 $$;
+$$
+    select gnomon_estimators.within_share(request_id, gnomon_estimators.features_at_most() / pairs, 30000)
+$$;
 
 -- Normalised discounted cumulative gain of the first 1, 3, 5, 10 and 20 items, by linear gain and by exponential gain,
 -- 2^relevance - 1: ten numbers in the order of `ndcg_metrics`. Discount log2(1 + place), items matched by name, items

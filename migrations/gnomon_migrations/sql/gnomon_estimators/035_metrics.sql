@@ -1,5 +1,5 @@
 -- One line for each metric: the condition under which a pair counts for it (given), and y and x of either side, over
--- the columns of `measured`'s `said`. A metric that is not paired has no live side.
+-- the columns of `measured_statement`'s `flagged_pairs`. A metric that is not paired has no live side.
 create view gnomon_estimators.metrics as
 select m.* from (values
     (1, 'agreement', 'agreement', 'share', false, 'agrees is not null', null, 'agrees::integer', null, null),
@@ -16,7 +16,8 @@ select m.* from (values
     (8, 'value', 'value', 'mean', true, 'finite and not live_failed and not shadow_failed',
      'gnomon_estimators.flushed(live_value)', 'gnomon_estimators.flushed(shadow_value)', null, null),
     (9, 'absolute_difference', 'absolute_difference', 'mean', false,
-     'finite and not live_failed and not shadow_failed', null, 'case when finite then abs(gnomon_estimators.flushed(shadow_value - live_value)) end', null, null),
+     'finite and not live_failed and not shadow_failed', null,
+     'case when finite then abs(gnomon_estimators.flushed(shadow_value - live_value)) end', null, null),
     (10, 'label_coverage', 'label_coverage', 'share', false, 'true', null, 'known::integer', null, null),
     (11, 'accuracy', 'accuracy', 'share', true, 'decided', 'live_right::integer', 'shadow_right::integer', null, null),
     (12, 'precision', 'precision', 'share', true, 'decided and truth_value in (0, 1)',
@@ -26,15 +27,22 @@ select m.* from (values
     (13, 'recall', 'recall', 'share', true, 'decided and truth_value in (0, 1)',
      'case when live_right then truth_value else 0 end', 'case when shadow_right then truth_value else 0 end',
      'truth_value', 'truth_value'),
-    (14, 'log_loss', 'log_loss', 'mean', true, 'live_chance > ''-infinity'' and live_chance < ''infinity'' and shadow_chance > ''-infinity'' and shadow_chance < ''infinity''',
-     'gnomon_estimators.log_loss(live_chance)', 'gnomon_estimators.log_loss(shadow_chance)', null, null),
+    (14, 'log_loss', 'log_loss', 'mean', true,
+     'live_class_probability > ''-infinity'' and live_class_probability < ''infinity'''
+     ' and shadow_class_probability > ''-infinity'' and shadow_class_probability < ''infinity''',
+     'gnomon_estimators.log_loss(live_class_probability)',
+     'gnomon_estimators.log_loss(shadow_class_probability)', null, null),
     (15, 'brier', 'brier', 'mean', true, 'probabilities',
-     'case when probabilities then gnomon_estimators.flushed(gnomon_estimators.chance(live_value) - truth_value) ^ 2 end',
-     'case when probabilities then gnomon_estimators.flushed(gnomon_estimators.chance(shadow_value) - truth_value) ^ 2 end',
+     'case when probabilities'
+     ' then gnomon_estimators.flushed(gnomon_estimators.probability(live_value) - truth_value) ^ 2 end',
+     'case when probabilities'
+     ' then gnomon_estimators.flushed(gnomon_estimators.probability(shadow_value) - truth_value) ^ 2 end',
      null, null),
-    (16, 'rmse', 'rmse', 'root', true, 'regression', 'case when regression then gnomon_estimators.square(live_value - truth_value) end',
+    (16, 'rmse', 'rmse', 'root', true, 'regression',
+     'case when regression then gnomon_estimators.square(live_value - truth_value) end',
      'case when regression then gnomon_estimators.square(shadow_value - truth_value) end', null, null),
-    (17, 'mae', 'mae', 'mean', true, 'regression', 'case when regression then abs(gnomon_estimators.flushed(live_value - truth_value)) end',
+    (17, 'mae', 'mae', 'mean', true, 'regression',
+     'case when regression then abs(gnomon_estimators.flushed(live_value - truth_value)) end',
      'case when regression then abs(gnomon_estimators.flushed(shadow_value - truth_value)) end', null, null),
     (18, 'ndcg@10', 'ndcg@10', 'mean', true, 'live_ndcg[4] is not null and shadow_ndcg[4] is not null', 'live_ndcg[4]',
      'shadow_ndcg[4]', null, null),
@@ -71,10 +79,11 @@ select m.* from (values
 -- An SQL template in which lines of this form are repeated for each metric of some families:
 --     {each WHICH} text {end each}
 -- WHICH: metric, paired (those with a live side), ratio (those with an x), or rows (one metric for each {g}). Each
--- repetition is a line of its own; {list WHICH} puts a comma between them. In the text, {k} is the metric's code; {given},
--- {live} and {shadow} its columns above; {x_of_live} and {x_of_shadow} its x; {g} the code of the first metric that counts
--- the same pairs; {live_x} and {shadow_x} the column of Σ w x (of the weights if x is 1); {live_clusters} and so on the
--- number of clusters and days in the denominator. Between {only} and {end} stands what only a metric with a live side has.
+-- repetition is a line of its own; {list WHICH} puts a comma between them. In the text, {code} is the metric's code;
+-- {given}, {live} and {shadow} its columns above; {x_of_live} and {x_of_shadow} its x; {g} the code of the first metric
+-- that counts the same pairs; {live_x} and {shadow_x} the column of Σ w x (of the weights if x is 1); {live_clusters}
+-- and so on the number of clusters and days in the denominator. Between {only} and {end} stands what only a metric with
+-- a live side has.
 create function gnomon_estimators.for_each_metric(template text, families text[]) returns text
     language sql stable parallel safe as
 $$
@@ -99,17 +108,17 @@ $$
                                                    else ' null::float8 ' end, '' order by part.at)
                             from regexp_split_to_table(l.text, '[{](?:only|end)[}]') with ordinality part(text, at))
                        else l.text end,
-                       '{live_clusters}', case when a.ratio then 'c.live_clusters_{k}' else 'c.clusters_{g}' end),
-                       '{shadow_clusters}', case when a.ratio then 'c.shadow_clusters_{k}' else 'c.clusters_{g}' end),
-                       '{live_days}', case when a.ratio then 'd.live_days_{k}' else 'd.days_{g}' end),
-                       '{shadow_days}', case when a.ratio then 'd.shadow_days_{k}' else 'd.days_{g}' end),
-                       '{live_x2}', case when a.ratio then 'live_x2_{k}' else 'w2_{g}' end),
-                       '{shadow_x2}', case when a.ratio then 'shadow_x2_{k}' else 'w2_{g}' end),
-                       '{times_live_x}', case when a.ratio then ' * x.live_x_{k}' else '' end),
-                       '{times_shadow_x}', case when a.ratio then ' * x.shadow_x_{k}' else '' end),
-                       '{live_x}', case when a.ratio then 'live_x_{k}' else 'w_{g}' end),
-                       '{shadow_x}', case when a.ratio then 'shadow_x_{k}' else 'w_{g}' end),
-                       '{k}', a.code::text), '{g}', a.rows_of::text), '{kind}', a.kind), '{given}', a.given),
+                       '{live_clusters}', case when a.ratio then 'c.live_clusters_{code}' else 'c.clusters_{g}' end),
+                       '{shadow_clusters}', case when a.ratio then 'c.shadow_clusters_{code}' else 'c.clusters_{g}' end),
+                       '{live_days}', case when a.ratio then 'd.live_days_{code}' else 'd.days_{g}' end),
+                       '{shadow_days}', case when a.ratio then 'd.shadow_days_{code}' else 'd.days_{g}' end),
+                       '{live_x2}', case when a.ratio then 'live_x2_{code}' else 'w2_{g}' end),
+                       '{shadow_x2}', case when a.ratio then 'shadow_x2_{code}' else 'w2_{g}' end),
+                       '{times_live_x}', case when a.ratio then ' * x.live_x_{code}' else '' end),
+                       '{times_shadow_x}', case when a.ratio then ' * x.shadow_x_{code}' else '' end),
+                       '{live_x}', case when a.ratio then 'live_x_{code}' else 'w_{g}' end),
+                       '{shadow_x}', case when a.ratio then 'shadow_x_{code}' else 'w_{g}' end),
+                       '{code}', a.code::text), '{g}', a.rows_of::text), '{kind}', a.kind), '{given}', a.given),
                        '{live}', coalesce(a.live, '')), '{shadow}', a.shadow),
                        '{x_of_live}', coalesce(a.live_x, '')), '{x_of_shadow}', coalesce(a.shadow_x, '')),
                    case l.kind when 'list' then ',' else '' end order by a.place, a.code) as text

@@ -9,17 +9,18 @@
 --       drawn from the cell with probability π (Särndal, Swensson and Wretman 1992, 3.7 and 5.7; R's svydesign with
 --       strata and fpc). period_low, period_high.
 
--- The statement of `measured` below for a question about these metrics: print it to read it, or EXPLAIN one of those in
--- docs/statements/. Its arguments are $1 stream, $2 deployment, $3 since, $4 until, $5 segment, $6 slices, $7 time zone,
--- $8 horizon, $9 whether the period holds little, $10 whether labels have several versions, $11 ids and $12 shares of the
--- deployments of which only a share is read, $13 names of the positive label. labelled: whether there is a horizon.
--- drawn: whether any deployment is read in part. named: whether the positive label is known by name.
+-- The statement of `measured` below for a question about these metrics: print it to read it, or EXPLAIN one of those
+-- in docs/statements/. The words in braces are explained at `for_each_metric` (035_metrics.sql). Its arguments are
+-- $1 stream, $2 deployment, $3 since, $4 until, $5 segment, $6 slices, $7 time zone, $8 horizon, $9 whether the period
+-- holds little, $10 whether labels have several versions, $11 ids and $12 shares of the deployments of which only a
+-- share is read, $13 names of the positive label. labelled: whether there is a horizon. drawn: whether only a share of
+-- any deployment is read. named: whether the positive label is known by name.
 --
--- It is composed from the requested metrics, some columns each, so that the pairs are read once for all of them, nothing
--- is computed for the others, and it is planned for this question. The pairs are read twice, by cluster and day for the
--- estimates and by cell for the residuals, because workers can share each of these scans, but neither a scan with
--- grouping sets nor a stored intermediate result. If only a share is read, what is read is stored, because the scan
--- costs more than the rest. Metrics that count the same pairs share weights: {g}.
+-- It is composed from the requested metrics, some columns each, so that the pairs are read once for all of them,
+-- nothing is computed for the others, and it is planned for this question. The pairs are read twice, by cluster and
+-- day for the estimates and by cell for the residuals, because workers can share each of these scans, but neither a
+-- scan with grouping sets nor a stored intermediate result. If only a share is read, what is read is stored, because
+-- the scan costs more than the rest. Metrics that count the same pairs share weights: {g}.
 create function gnomon_estimators.measured_statement(metrics text[], slices text[], labelled boolean, drawn boolean,
                                                      named boolean)
     returns text language plpgsql stable parallel safe as
@@ -46,7 +47,7 @@ declare
                           when named then '{side}_label = any ($13)'
                           else '({side}_label = truth_label) = (truth_value = 1)' end;
     -- A true class that is not among a side's classes has probability 0; the logarithm is clipped.
-    chance text := case when 'log_loss' = any (asked) then $sql$
+    class_probability text := case when 'log_loss' = any (asked) then $sql$
                      case when probabilities then case when truth_value = 1 then {side}_value else 1 - {side}_value end
                           when decided and {side}_scores is not null and {side}_items is not null
                           then coalesce({side}_scores[array_position({side}_items, truth_label)], 0) end$sql$
@@ -59,23 +60,26 @@ declare
                       else 'null::float8[]' end;
 begin
     return gnomon_estimators.filled(gnomon_estimators.for_each_metric($sql$
-    with said as {stored} ( -- planner note 7
+    with flagged_pairs as {stored} ( -- planner note 7
         select deployment_id, slice, value, cluster, day, gnomon_estimators.cell_key(window_id, stratum) as cell,
-               inclusion_probability as chance, weight / share as weight
+               inclusion_probability as pi, weight / share as weight
                {each rows}, case when {given} then weight / share end as w_{g} {end each}
-               {each paired}, ({live})::float8 as live_{k} {end each}
-               {each metric}, ({shadow})::float8 as shadow_{k} {end each}
-               {each ratio}, ({x_of_live})::float8 as live_x_{k}, ({x_of_shadow})::float8 as shadow_x_{k} {end each}
+               {each paired}, ({live})::float8 as live_{code} {end each}
+               {each metric}, ({shadow})::float8 as shadow_{code} {end each}
+               {each ratio}, ({x_of_live})::float8 as live_x_{code},
+                   ({x_of_shadow})::float8 as shadow_x_{code} {end each}
         -- `offset` ensures that a step is computed once. It is a text, because the planner takes a number for a limit,
         -- which workers cannot share.
-        from (select *, {live_chance} as live_chance, {shadow_chance} as shadow_chance,
+        from (select *, {live_class_probability} as live_class_probability,
+                     {shadow_class_probability} as shadow_class_probability,
                      {live_ndcg} as live_ndcg, {shadow_ndcg} as shadow_ndcg
               from (select *, finite and (decided or task = 'binary') and task is distinct from 'multiclass'
                                   and truth_value in (0, 1) as probabilities,
                            finite and live_label is null and shadow_label is null
                                and coalesce(task, 'regression') = 'regression'
                                and truth_value > -1e70 and truth_value < 1e70 as regression
-                    from (select *, gnomon_estimators.slice_of(($6)[slice], event_time, stratum, segments, live_model_version, $7) as value,
+                    from (select *, gnomon_estimators.slice_of(($6)[slice], event_time, stratum, segments,
+                                                              live_model_version, $7) as value,
                                  (event_time at time zone $7)::date as day,
                                  live_error_kind is not null as live_failed, outcome <> 'scored' as shadow_failed,
                                  live_error_kind is null and outcome = 'scored'
@@ -90,16 +94,17 @@ begin
                           from ({pairs}
                           ) pairs offset '0') flags offset '0') kinds offset '0') answers offset '0' -- planner note 3
     ),
-    -- A row without a cluster is its own cluster: `drawn` sums its square.
+    -- A row without a cluster is its own cluster: `cells_by_weight` sums its square.
     crossed as materialized (
         select deployment_id, slice, value, cluster, day
                {each rows}, count(w_{g}) as n_{g}, sum(w_{g}) as w_{g} {end each}
-               {each paired}, sum(w_{g} * live_{k}) as live_{k} {end each}
-               {each metric}, sum(w_{g} * shadow_{k}) as shadow_{k} {end each}
-               {each ratio}, sum(w_{g} * live_x_{k}) as live_x_{k}, sum(w_{g} * shadow_x_{k}) as shadow_x_{k},
-                   count(*) filter (where w_{g} * live_x_{k} > 0) as live_m_{k},
-                   count(*) filter (where w_{g} * shadow_x_{k} > 0) as shadow_m_{k} {end each}
-        from said group by deployment_id, slice, value, cluster, day
+               {each paired}, sum(w_{g} * live_{code}) as live_{code} {end each}
+               {each metric}, sum(w_{g} * shadow_{code}) as shadow_{code} {end each}
+               {each ratio}, sum(w_{g} * live_x_{code}) as live_x_{code},
+                   sum(w_{g} * shadow_x_{code}) as shadow_x_{code},
+                   count(*) filter (where w_{g} * live_x_{code} > 0) as live_m_{code},
+                   count(*) filter (where w_{g} * shadow_x_{code} > 0) as shadow_m_{code} {end each}
+        from flagged_pairs group by deployment_id, slice, value, cluster, day
     ),
     days as materialized (
         select deployment_id, slice, value, day{summed_up}
@@ -113,20 +118,24 @@ begin
     totals as materialized (
         select deployment_id, slice, value, row_number() over (order by deployment_id, slice, value) as at
                {each rows}, n_{g}, w_{g} {end each}
-               {each paired}, live_{k} / nullif({live_x}, 0) as live_{k}, {live_x} as of_live_{k},
-                   nullif(case '{kind}' when 'root' then 2 * sqrt(live_{k} * {live_x}) else {live_x} end, 0) as live_s_{k} {end each}
-               {each metric}, shadow_{k} / nullif({shadow_x}, 0) as shadow_{k}, {shadow_x} as of_shadow_{k},
-                   nullif(case '{kind}' when 'root' then 2 * sqrt(shadow_{k} * {shadow_x}) else {shadow_x} end, 0) as shadow_s_{k} {end each}
+               {each paired}, live_{code} / nullif({live_x}, 0) as live_{code}, {live_x} as of_live_{code},
+                   nullif(case '{kind}' when 'root' then 2 * sqrt(live_{code} * {live_x}) else {live_x} end, 0)
+                       as live_s_{code} {end each}
+               {each metric}, shadow_{code} / nullif({shadow_x}, 0) as shadow_{code}, {shadow_x} as of_shadow_{code},
+                   nullif(case '{kind}' when 'root' then 2 * sqrt(shadow_{code} * {shadow_x}) else {shadow_x} end, 0)
+                       as shadow_s_{code} {end each}
         from sums
     ),
     -- The variances by cluster and by cluster within day, of rows with a cluster
     clusters as (
         select at, cluster
-               {each rows}, sum(case when cluster is null then n_{g} else sign(n_{g}) end) as cells_{g}, sum(n_{g}) as n_{g} {end each}
-               {each ratio}, sum(live_m_{k}) as live_m_{k}, sum(shadow_m_{k}) as shadow_m_{k} {end each}
-               {each paired}, sum(live_{k}) as live_{k}, sum(live_{k} * live_{k}) as live2_{k},
-                   sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k} {end each}
-               {each metric}, sum(shadow_{k}) as shadow_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k} {end each}
+               {each rows}, sum(case when cluster is null then n_{g} else sign(n_{g}) end) as cells_{g},
+                   sum(n_{g}) as n_{g} {end each}
+               {each ratio}, sum(live_m_{code}) as live_m_{code}, sum(shadow_m_{code}) as shadow_m_{code} {end each}
+               {each paired}, sum(live_{code}) as live_{code}, sum(live_{code} * live_{code}) as live2_{code},
+                   sum((shadow_{code} - live_{code}) * (shadow_{code} - live_{code})) as difference2_{code} {end each}
+               {each metric}, sum(shadow_{code}) as shadow_{code},
+                   sum(shadow_{code} * shadow_{code}) as shadow2_{code} {end each}
         from (select t.at, x.cluster{residuals}
               from crossed x join totals t using (deployment_id, slice, value) offset '0') residuals -- planner note 3
         group by at, cluster
@@ -135,89 +144,102 @@ begin
         select at
                {each rows}, sum(cells_{g})::bigint as cells_{g},
                    sum(case when cluster is null then n_{g} else sign(n_{g}) end)::bigint as clusters_{g} {end each}
-               {each ratio}, sum(case when cluster is null then live_m_{k} else sign(live_m_{k}) end)::bigint as live_clusters_{k},
-                   sum(case when cluster is null then shadow_m_{k} else sign(shadow_m_{k}) end)::bigint as shadow_clusters_{k} {end each}
-               {each paired}, sum(live_{k} * live_{k}) filter (where cluster is not null) as live_{k},
-                   sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) filter (where cluster is not null) as difference_{k},
-                   sum(live2_{k}) filter (where cluster is not null) as live2_{k},
-                   sum(difference2_{k}) filter (where cluster is not null) as difference2_{k} {end each}
-               {each metric}, sum(shadow_{k} * shadow_{k}) filter (where cluster is not null) as shadow_{k},
-                   sum(shadow2_{k}) filter (where cluster is not null) as shadow2_{k} {end each}
+               {each ratio}, sum(case when cluster is null then live_m_{code} else sign(live_m_{code}) end)::bigint
+                       as live_clusters_{code},
+                   sum(case when cluster is null then shadow_m_{code} else sign(shadow_m_{code}) end)::bigint
+                       as shadow_clusters_{code} {end each}
+               {each paired}, sum(live_{code} * live_{code}) filter (where cluster is not null) as live_{code},
+                   sum((shadow_{code} - live_{code}) * (shadow_{code} - live_{code})) filter (where cluster is not null)
+                       as difference_{code},
+                   sum(live2_{code}) filter (where cluster is not null) as live2_{code},
+                   sum(difference2_{code}) filter (where cluster is not null) as difference2_{code} {end each}
+               {each metric}, sum(shadow_{code} * shadow_{code}) filter (where cluster is not null) as shadow_{code},
+                   sum(shadow2_{code}) filter (where cluster is not null) as shadow2_{code} {end each}
         from clusters group by at
     ),
     by_day as (
         select at
                {each rows}, count(*) filter (where n_{g} > 0) as days_{g} {end each}
-               {each ratio}, count(*) filter (where live_m_{k} > 0) as live_days_{k},
-                   count(*) filter (where shadow_m_{k} > 0) as shadow_days_{k} {end each}
-               {each paired}, sum(live_{k} * live_{k}) as live_{k},
-                   sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference_{k} {end each}
-               {each metric}, sum(shadow_{k} * shadow_{k}) as shadow_{k} {end each}
+               {each ratio}, count(*) filter (where live_m_{code} > 0) as live_days_{code},
+                   count(*) filter (where shadow_m_{code} > 0) as shadow_days_{code} {end each}
+               {each paired}, sum(live_{code} * live_{code}) as live_{code},
+                   sum((shadow_{code} - live_{code}) * (shadow_{code} - live_{code})) as difference_{code} {end each}
+               {each metric}, sum(shadow_{code} * shadow_{code}) as shadow_{code} {end each}
         from (select t.at{residuals}
               from days x join totals t using (deployment_id, slice, value) offset '0') residuals -- planner note 3
         group by at
     ),
     -- The totals are passed to the workers as arrays; every row has one (`left` tells the planner).
     weighted as not materialized ( -- planner note 7
-        select t.at, x.cell, x.cluster is null as alone, x.chance, x.weight
+        select t.at, x.cell, x.cluster is null as alone, x.pi, x.weight
                {each rows}, x.w_{g} {end each}
-               {each paired}, x.w_{g} * (x.live_{k} - t.live_{k}{times_live_x}) / t.live_s_{k} as live_{k} {end each}
-               {each metric}, x.w_{g} * (x.shadow_{k} - t.shadow_{k}{times_shadow_x}) / t.shadow_s_{k} as shadow_{k} {end each}
-               {each ratio}, x.live_x_{k}, x.shadow_x_{k} {end each}
-        from said x
+               {each paired}, x.w_{g} * (x.live_{code} - t.live_{code}{times_live_x}) / t.live_s_{code}
+                   as live_{code} {end each}
+               {each metric}, x.w_{g} * (x.shadow_{code} - t.shadow_{code}{times_shadow_x}) / t.shadow_s_{code}
+                   as shadow_{code} {end each}
+               {each ratio}, x.live_x_{code}, x.shadow_x_{code} {end each}
+        from flagged_pairs x
         left join unnest( -- planner note 8
             array(select deployment_id from totals order by at), array(select slice from totals order by at),
             array(select value from totals order by at)
-            {each paired}, array(select live_{k} from totals order by at), array(select live_s_{k} from totals order by at) {end each}
-            {each metric}, array(select shadow_{k} from totals order by at), array(select shadow_s_{k} from totals order by at) {end each}
+            {each paired}, array(select live_{code} from totals order by at),
+                array(select live_s_{code} from totals order by at) {end each}
+            {each metric}, array(select shadow_{code} from totals order by at),
+                array(select shadow_s_{code} from totals order by at) {end each}
             ) with ordinality t(
             deployment_id, slice, value
-            {each paired}, live_{k}, live_s_{k} {end each}
-            {each metric}, shadow_{k}, shadow_s_{k} {end each}
+            {each paired}, live_{code}, live_s_{code} {end each}
+            {each metric}, shadow_{code}, shadow_s_{code} {end each}
             , at) using (deployment_id, slice, value)
         offset '0' -- planner note 3
     ),
-    -- A cell of the ledger is a simple random sample, with probability `chance`, of the captures that it saw. Its rows
+    -- A cell of the ledger is a simple random sample, with probability π (`pi`), of the captures that it saw. Its rows
     -- that the question leaves out, or that never became a pair, are part of the sample with a residual of 0.
-    drawn as (
-        select at, cell, alone, weight, min(chance) as chance, count(*) as pairs
+    cells_by_weight as (
+        select at, cell, alone, weight, min(pi) as pi, count(*) as pairs
                {each rows}, sum(w_{g} * w_{g}) as w2_{g} {end each}
-               {each paired}, sum(live_{k}) as live_{k}, sum(live_{k} * live_{k}) as live2_{k},
-                   sum((shadow_{k} - live_{k}) * (shadow_{k} - live_{k})) as difference2_{k} {end each}
-               {each metric}, sum(shadow_{k}) as shadow_{k}, sum(shadow_{k} * shadow_{k}) as shadow2_{k} {end each}
-               {each ratio}, sum((w_{g} * live_x_{k}) ^ 2) as live_x2_{k}, sum((w_{g} * shadow_x_{k}) ^ 2) as shadow_x2_{k} {end each}
+               {each paired}, sum(live_{code}) as live_{code}, sum(live_{code} * live_{code}) as live2_{code},
+                   sum((shadow_{code} - live_{code}) * (shadow_{code} - live_{code})) as difference2_{code} {end each}
+               {each metric}, sum(shadow_{code}) as shadow_{code},
+                   sum(shadow_{code} * shadow_{code}) as shadow2_{code} {end each}
+               {each ratio}, sum((w_{g} * live_x_{code}) ^ 2) as live_x2_{code},
+                   sum((w_{g} * shadow_x_{code}) ^ 2) as shadow_x2_{code} {end each}
         from weighted group by at, cell, alone, weight
     ),
-    -- If the service itself sampled, each capture was kept independently with probability 1 / (weight * chance).
+    -- If the service itself sampled, each capture was kept independently with probability 1 / (weight * pi).
     cells as (
-        select at, cell, min(chance) as chance, sum(pairs) as pairs
+        select at, cell, min(pi) as pi, sum(pairs) as pairs
                {each rows}, sum(w2_{g}) as w2_{g} {end each}
-               {each paired}, sum(live_{k}) as live_{k}, sum(live2_{k}) as live2_{k},
-                   sum(live2_{k}) filter (where alone) as live_alone_{k}, sum(live2_{k} * (chance - 1 / weight)) as live_kept_{k},
-                   sum(difference2_{k}) as difference2_{k}, sum(difference2_{k}) filter (where alone) as difference_alone_{k},
-                   sum(difference2_{k} * (chance - 1 / weight)) as difference_kept_{k} {end each}
-               {each metric}, sum(shadow_{k}) as shadow_{k}, sum(shadow2_{k}) as shadow2_{k},
-                   sum(shadow2_{k}) filter (where alone) as shadow_alone_{k},
-                   sum(shadow2_{k} * (chance - 1 / weight)) as shadow_kept_{k} {end each}
-               {each ratio}, sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k} {end each}
-        from drawn group by at, cell
+               {each paired}, sum(live_{code}) as live_{code}, sum(live2_{code}) as live2_{code},
+                   sum(live2_{code}) filter (where alone) as live_alone_{code},
+                   sum(live2_{code} * (pi - 1 / weight)) as live_kept_{code},
+                   sum(difference2_{code}) as difference2_{code},
+                   sum(difference2_{code}) filter (where alone) as difference_alone_{code},
+                   sum(difference2_{code} * (pi - 1 / weight)) as difference_kept_{code} {end each}
+               {each metric}, sum(shadow_{code}) as shadow_{code}, sum(shadow2_{code}) as shadow2_{code},
+                   sum(shadow2_{code}) filter (where alone) as shadow_alone_{code},
+                   sum(shadow2_{code} * (pi - 1 / weight)) as shadow_kept_{code} {end each}
+               {each ratio}, sum(live_x2_{code}) as live_x2_{code}, sum(shadow_x2_{code}) as shadow_x2_{code} {end each}
+        from cells_by_weight group by at, cell
     ),
     -- Kish's sums, the variances by row and of drawing from cells, and the squares of rows without a cluster
     by_cell as (
         select at
                {each rows}, sum(w2_{g}) as w2_{g} {end each}
-               {each paired}, sum(live2_{k}) as live_{k}, sum(difference2_{k}) as difference_{k},
-                   sum(live_alone_{k}) as live_alone_{k}, sum(difference_alone_{k}) as difference_alone_{k},
-                   sum(factor * greatest(live2_{k} - live_{k} ^ 2 / k, 0) + undrawn * live_{k} ^ 2
-                       + greatest(live_kept_{k}, 0)) as live_period_{k},
-                   sum(factor * greatest(difference2_{k} - (shadow_{k} - live_{k}) ^ 2 / k, 0)
-                       + undrawn * (shadow_{k} - live_{k}) ^ 2 + greatest(difference_kept_{k}, 0)) as difference_period_{k} {end each}
-               {each metric}, sum(shadow2_{k}) as shadow_{k}, sum(shadow_alone_{k}) as shadow_alone_{k},
-                   sum(factor * greatest(shadow2_{k} - shadow_{k} ^ 2 / k, 0) + undrawn * shadow_{k} ^ 2
-                       + greatest(shadow_kept_{k}, 0)) as shadow_period_{k} {end each}
-               {each ratio}, sum(live_x2_{k}) as live_x2_{k}, sum(shadow_x2_{k}) as shadow_x2_{k} {end each}
-        from (select c.*, greatest(l.sampled, c.pairs)::float8 as k,
-                     greatest(coalesce(l.draw, 1) - c.chance, 0) * greatest(l.sampled, c.pairs)::float8
+               {each paired}, sum(live2_{code}) as live_{code}, sum(difference2_{code}) as difference_{code},
+                   sum(live_alone_{code}) as live_alone_{code}, sum(difference_alone_{code}) as difference_alone_{code},
+                   sum(factor * greatest(live2_{code} - live_{code} ^ 2 / rows_drawn, 0) + undrawn * live_{code} ^ 2
+                       + greatest(live_kept_{code}, 0)) as live_period_{code},
+                   sum(factor * greatest(difference2_{code} - (shadow_{code} - live_{code}) ^ 2 / rows_drawn, 0)
+                       + undrawn * (shadow_{code} - live_{code}) ^ 2 + greatest(difference_kept_{code}, 0))
+                       as difference_period_{code} {end each}
+               {each metric}, sum(shadow2_{code}) as shadow_{code}, sum(shadow_alone_{code}) as shadow_alone_{code},
+                   sum(factor * greatest(shadow2_{code} - shadow_{code} ^ 2 / rows_drawn, 0)
+                       + undrawn * shadow_{code} ^ 2 + greatest(shadow_kept_{code}, 0))
+                       as shadow_period_{code} {end each}
+               {each ratio}, sum(live_x2_{code}) as live_x2_{code}, sum(shadow_x2_{code}) as shadow_x2_{code} {end each}
+        from (select c.*, greatest(l.sampled, c.pairs)::float8 as rows_drawn,
+                     greatest(coalesce(l.draw, 1) - c.pi, 0) * greatest(l.sampled, c.pairs)::float8
                          / greatest(greatest(l.sampled, c.pairs) - 1, 1)::float8 as factor,
                      -- The partitions that were not drawn, see `cell_variance`.
                      1 - coalesce(l.draw, 1) as undrawn
@@ -234,41 +256,48 @@ begin
     join by_day d using (at)
     -- One row a metric, in the order of the columns of `measured`.
     cross join lateral (values
-        {list metric} ({k}, t.n_{g}::bigint, t.w_{g},
-            array[{only} t.of_live_{k} ^ 2 / nullif(p.{live_x2}, 0) {end}, t.of_shadow_{k} ^ 2 / nullif(p.{shadow_x2}, 0)],
+        {list metric} ({code}, t.n_{g}::bigint, t.w_{g},
+            array[{only} t.of_live_{code} ^ 2 / nullif(p.{live_x2}, 0) {end},
+                  t.of_shadow_{code} ^ 2 / nullif(p.{shadow_x2}, 0)],
             array[{live_clusters}, {shadow_clusters}, least({live_clusters}, {shadow_clusters}), c.clusters_{g}],
             array[{live_days}, {shadow_days}, least({live_days}, {shadow_days}), d.days_{g}],
-            c.cells_{g}, {only} t.live_{k} {end}, t.shadow_{k},
-            array[{only} p.live_{k} {end}, p.shadow_{k}, {only} p.difference_{k} {end}],
-            array[{only} coalesce(c.live_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},
-                  coalesce(c.shadow_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),
-                  {only} coalesce(c.difference_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],
-            array[{only} d.live_{k} {end}, d.shadow_{k}, {only} d.difference_{k} {end}],
-            array[{only} coalesce(c.live2_{k} + coalesce(p.live_alone_{k}, 0), p.live_alone_{k}) {end},
-                  coalesce(c.shadow2_{k} + coalesce(p.shadow_alone_{k}, 0), p.shadow_alone_{k}),
-                  {only} coalesce(c.difference2_{k} + coalesce(p.difference_alone_{k}, 0), p.difference_alone_{k}) {end}],
-            array[{only} p.live_period_{k} {end}, p.shadow_period_{k}, {only} p.difference_period_{k} {end}]) {end each}
+            c.cells_{g}, {only} t.live_{code} {end}, t.shadow_{code},
+            array[{only} p.live_{code} {end}, p.shadow_{code}, {only} p.difference_{code} {end}],
+            array[{only} coalesce(c.live_{code} + coalesce(p.live_alone_{code}, 0), p.live_alone_{code}) {end},
+                  coalesce(c.shadow_{code} + coalesce(p.shadow_alone_{code}, 0), p.shadow_alone_{code}),
+                  {only} coalesce(c.difference_{code} + coalesce(p.difference_alone_{code}, 0),
+                                  p.difference_alone_{code}) {end}],
+            array[{only} d.live_{code} {end}, d.shadow_{code}, {only} d.difference_{code} {end}],
+            array[{only} coalesce(c.live2_{code} + coalesce(p.live_alone_{code}, 0), p.live_alone_{code}) {end},
+                  coalesce(c.shadow2_{code} + coalesce(p.shadow_alone_{code}, 0), p.shadow_alone_{code}),
+                  {only} coalesce(c.difference2_{code} + coalesce(p.difference_alone_{code}, 0),
+                                  p.difference_alone_{code}) {end}],
+            array[{only} p.live_period_{code} {end}, p.shadow_period_{code},
+                  {only} p.difference_period_{code} {end}]) {end each}
         ) m
     $sql$, asked), jsonb_build_object(
         'stored', case when drawn then 'materialized' else 'not materialized' end, -- planner note 7
         'pairs', gnomon_estimators.filled(pairs, jsonb_build_object(
             'share', share, 'slice', case when several then 'generate_subscripts($6, 1)' else '1' end)),
         'live_positive', replace(positive, '{side}', 'live'), 'shadow_positive', replace(positive, '{side}', 'shadow'),
-        'live_chance', replace(chance, '{side}', 'live'), 'shadow_chance', replace(chance, '{side}', 'shadow'),
+        'live_class_probability', replace(class_probability, '{side}', 'live'),
+        'shadow_class_probability', replace(class_probability, '{side}', 'shadow'),
         'live_ndcg', replace(ndcg, '{side}', 'live'), 'shadow_ndcg', replace(ndcg, '{side}', 'shadow'),
         -- Sums of a group of rows: n and w by {g}; w y and w x by metric.
         'summed_up', gnomon_estimators.for_each_metric($sql$
                {each rows}, sum(n_{g}) as n_{g}, sum(w_{g}) as w_{g} {end each}
-               {each paired}, sum(live_{k}) as live_{k} {end each}
-               {each metric}, sum(shadow_{k}) as shadow_{k} {end each}
-               {each ratio}, sum(live_x_{k}) as live_x_{k}, sum(shadow_x_{k}) as shadow_x_{k},
-                   sum(live_m_{k}) as live_m_{k}, sum(shadow_m_{k}) as shadow_m_{k} {end each}$sql$, asked),
+               {each paired}, sum(live_{code}) as live_{code} {end each}
+               {each metric}, sum(shadow_{code}) as shadow_{code} {end each}
+               {each ratio}, sum(live_x_{code}) as live_x_{code}, sum(shadow_x_{code}) as shadow_x_{code},
+                   sum(live_m_{code}) as live_m_{code}, sum(shadow_m_{code}) as shadow_m_{code} {end each}$sql$, asked),
         -- Residuals of these sums: Σ w (y - R x) / s.
         'residuals', gnomon_estimators.for_each_metric($sql$
                      {each rows}, x.n_{g} {end each}
-                     {each ratio}, x.live_m_{k}, x.shadow_m_{k} {end each}
-                     {each paired}, (x.live_{k} - t.live_{k} * x.{live_x}) / t.live_s_{k} as live_{k} {end each}
-                     {each metric}, (x.shadow_{k} - t.shadow_{k} * x.{shadow_x}) / t.shadow_s_{k} as shadow_{k} {end each}$sql$, asked)));
+                     {each ratio}, x.live_m_{code}, x.shadow_m_{code} {end each}
+                     {each paired}, (x.live_{code} - t.live_{code} * x.{live_x}) / t.live_s_{code}
+                         as live_{code} {end each}
+                     {each metric}, (x.shadow_{code} - t.shadow_{code} * x.{shadow_x}) / t.shadow_s_{code}
+                         as shadow_{code} {end each}$sql$, asked)));
 end
 $$;
 
@@ -348,7 +377,7 @@ $$
                                       estimates.metrics, estimates.time_zone) x
         where (select rolled from way)
     ),
-    -- NaN: a value in some slice was taken for a probability and is not one (`chance`).
+    -- NaN: a value in some slice was taken for a probability and is not one (`probability`).
     judged as (
         select *, bool_or(coalesce(live, 0) = 'NaN' or coalesce(shadow, 0) = 'NaN')
                       over (partition by deployment_id, code) as outside

@@ -16,11 +16,11 @@ $$
     with way as materialized (
         select gnomon_estimators.takes_sums(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment,
                                     kappa.exact) as sums),
-    said as not materialized ( -- planner note 7
+    decisions as not materialized ( -- planner note 7
         select p.*
         from (select q.deployment_id, q.live_label as b, q.shadow_label as a, q.cluster,
                      (q.event_time at time zone kappa.time_zone)::date as day, q.weight / r.share as w, q.window_id,
-                     q.stratum, q.inclusion_probability as chance
+                     q.stratum, q.inclusion_probability as pi
               from gnomon_estimators.pairs_of(kappa.stream, kappa.deployment, kappa.since, kappa.until, kappa.segment) q
               cross join lateral (select gnomon_estimators.share_of(q.deployment_id, kappa.ids, kappa.shares) as share) r
               where gnomon_estimators.within_share(q.request_id, r.share) and q.comparable and q.live_label is not null offset '0') p -- planner note 3
@@ -28,7 +28,7 @@ $$
     ),
     sums as materialized (
         select deployment_id, b, a, cluster, day, count(*) as n, sum(w) as w, sum(w * w) as w2
-        from said s group by deployment_id, b, a, cluster, day
+        from decisions s group by deployment_id, b, a, cluster, day
         union all
         select r.deployment_id, r.live_label, r.shadow_label, null, (r.hour at time zone kappa.time_zone)::date,
                sum(r.pairs), sum(r.weight), sum(r.weight_squared)
@@ -44,11 +44,14 @@ $$
              from sums c join totals t using (deployment_id) group by 1, 2),
     shadow as (select deployment_id, a as class, sum(c.w) / min(t.w) as p
                from sums c join totals t using (deployment_id) group by 1, 2),
-    chance as (select t.deployment_id, t.n, t.w, coalesce(t.p_o, 0) as p_o,
-                      (select coalesce(sum(l.p * s.p), 0) from live l join shadow s using (deployment_id, class)
-                       where l.deployment_id = t.deployment_id) as p_e
-               from totals t),
-    estimate as (select *, (p_o - p_e) / nullif(1 - p_e, 0) as kappa from chance),
+    -- The share of equal decisions, observed and expected by chance.
+    agreements as (
+        select t.deployment_id, t.n, t.w, coalesce(t.p_o, 0) as p_o,
+               (select coalesce(sum(l.p * s.p), 0) from live l join shadow s using (deployment_id, class)
+                where l.deployment_id = t.deployment_id) as p_e
+        from totals t
+    ),
+    estimate as (select *, (p_o - p_e) / nullif(1 - p_e, 0) as kappa from agreements),
     unit_residuals as materialized (
         select c.deployment_id, c.b, c.a,
                ((c.a = c.b)::integer - e.p_o - (1 - e.kappa) * (coalesce(l.p, 0) + coalesce(s.p, 0) - 2 * e.p_e))
@@ -66,12 +69,12 @@ $$
     ),
     -- The same by cells of the ledger: sampling is the only error of a statement about the period itself.
     cells as (
-        select s.deployment_id, s.b, s.a, s.window_id, s.stratum, min(s.chance) as chance, count(*) as n, sum(s.w) as w,
-               sum(s.w * s.w) as w2, sum(s.w * s.w * (s.chance - 1 / s.w)) as kept
-        from said s group by s.deployment_id, s.b, s.a, s.window_id, s.stratum
+        select s.deployment_id, s.b, s.a, s.window_id, s.stratum, min(s.pi) as pi, count(*) as n, sum(s.w) as w,
+               sum(s.w * s.w) as w2, sum(s.w * s.w * (s.pi - 1 / s.w)) as kept
+        from decisions s group by s.deployment_id, s.b, s.a, s.window_id, s.stratum
     ),
-    drawn as (
-        select c.deployment_id, gnomon_estimators.cell_key(c.window_id, c.stratum) as cell, min(c.chance) as chance,
+    cell_sums as (
+        select c.deployment_id, gnomon_estimators.cell_key(c.window_id, c.stratum) as cell, min(c.pi) as pi,
                sum(c.n)::bigint as n, sum(c.w * r.z) as total, sum(c.w2 * r.z * r.z) as squares, sum(c.kept * r.z * r.z) as kept
         from cells c
         join unit_residuals r using (deployment_id, b, a)
@@ -79,8 +82,8 @@ $$
     ),
     by_cell as (
         select d.deployment_id,
-               sum(gnomon_estimators.cell_variance(d.chance, l.draw, l.sampled, d.n, d.total, d.squares, d.kept)) as v
-        from drawn d
+               sum(gnomon_estimators.cell_variance(d.pi, l.draw, l.sampled, d.n, d.total, d.squares, d.kept)) as v
+        from cell_sums d
         left join gnomon_estimators.cell_sizes(array(select deployment_id from totals)) l using (deployment_id, cell)
         group by 1
         -- The rollups have no cells: each row counts as drawn by itself. Too wide if cells differ, else slightly narrow:

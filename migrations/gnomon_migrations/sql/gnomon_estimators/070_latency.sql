@@ -31,21 +31,21 @@ declare
     computed integer[] := array(
         select c.deployment_id from gnomon_estimators.scope(latency_of.stream, latency_of.deployment) c
         where c.deployment_id <> all (kept));
-    drawn record;
+    part record;
 begin
-    select t.ids, t.shares into drawn
+    select t.ids, t.shares into part
     from gnomon_estimators.shares(latency_of.stream, latency_of.deployment, latency_of.since, latency_of.until,
                                   latency_of.segment, latency_of.exact is true or cardinality(computed) = 0) t;
     return query execute replace($sql$
     -- All pairs are read several times rather than stored: only sums of every pair leave a scan, which workers can share
-    -- (`offset` is a text: otherwise the planner expects as many days as moments, too many for that). A drawn part is
-    -- stored.
+    -- (`offset` is a text: otherwise the planner expects as many days as moments, too many for that). If only a
+    -- share is read, it is stored.
     with pairs as {stored} ( -- planner note 7
         select p.*
         from (select q.deployment_id, q.cluster, (q.event_time at time zone $6)::date as day,
-                     q.weight / r.share as weight, gnomon_estimators.within_share(q.request_id, r.share) as drawn,
+                     q.weight / r.share as weight, gnomon_estimators.within_share(q.request_id, r.share) as in_share,
                      1 / (q.capture_probability * q.probe_probability) as probe_weight, q.window_id, q.stratum,
-                     q.inclusion_probability as chance, q.probe_probability,
+                     q.inclusion_probability as pi, q.probe_probability,
                      gnomon_estimators.in_segment(q.segments, q.live_model_version, $5) as asked,
                      q.live_latency_us, case when q.outcome = 'scored' then q.shadow_latency_us end as shadow_latency_us,
                      q.probe_probability is not null and q.shadow_latency_us is not null and q.outcome = 'scored'
@@ -64,7 +64,7 @@ begin
     ),
     probed as materialized (
         select p.deployment_id, p.cluster, p.day, m.measure, m.x, p.probe_weight as w, p.window_id, p.stratum,
-               p.probe_probability as chance
+               p.probe_probability as pi
         from pairs p
         cross join lateral (values ('live', p.live_latency_us), ('shadow', p.shadow_latency_us),
                                    ('difference', p.shadow_latency_us - p.live_latency_us)) m(measure, x)
@@ -73,7 +73,7 @@ begin
     heights as materialized (
         select deployment_id, 'live_all' as measure, live_latency_us as x, count(*) as n, sum(weight) as w,
                sum(weight * weight) as w2
-        from pairs where asked and drawn and live_latency_us is not null group by deployment_id, live_latency_us
+        from pairs where asked and in_share and live_latency_us is not null group by deployment_id, live_latency_us
         union all
         select deployment_id, measure, x, count(*), sum(w), sum(w * w) from probed group by deployment_id, measure, x
     ),
@@ -100,7 +100,7 @@ begin
     -- A residual is w (1[x <= q] - p) / W. A pair is in one of the four intervals between the three quantiles, so sums
     -- of w and w² by interval suffice.
     placed as not materialized ( -- planner note 7
-        select p.deployment_id, 'live_all' as measure, p.cluster, p.day, p.weight as w, p.window_id, p.stratum, p.chance,
+        select p.deployment_id, 'live_all' as measure, p.cluster, p.day, p.weight as w, p.window_id, p.stratum, p.pi,
                p.live_latency_us > q.x1 as over1, p.live_latency_us > q.x2 as over2, p.live_latency_us > q.x3 as over3
         from pairs p
         -- As arrays, which are passed to workers; workers see no other part of this statement.
@@ -110,10 +110,10 @@ begin
                     array(select x2 from quantiles where measure = 'live_all' order by deployment_id),
                     array(select x3 from quantiles where measure = 'live_all' order by deployment_id))
             q(deployment_id, x1, x2, x3) using (deployment_id)
-        where p.asked and p.drawn and p.live_latency_us is not null
+        where p.asked and p.in_share and p.live_latency_us is not null
     ),
     placed_of_probe as not materialized ( -- planner note 7
-        select p.deployment_id, p.measure, p.cluster, p.day, p.w, p.window_id, p.stratum, p.chance,
+        select p.deployment_id, p.measure, p.cluster, p.day, p.w, p.window_id, p.stratum, p.pi,
                p.x > q.x1 as over1, p.x > q.x2 as over2, p.x > q.x3 as over3
         from probed p join quantiles q using (deployment_id, measure)
     ),
@@ -143,16 +143,16 @@ begin
     -- its probe, that is not in the segment or has no latency has the residual 0.
     cells as (
         select deployment_id, measure, window_id, stratum, over1::integer + over2::integer + over3::integer as place,
-               min(chance) as chance, count(*) as n, sum(w) as w, sum(w * w) as w2, sum(w * w * (chance - 1 / w)) as kept
+               min(pi) as pi, count(*) as n, sum(w) as w, sum(w * w) as w2, sum(w * w * (pi - 1 / w)) as kept
         from placed group by deployment_id, measure, window_id, stratum, over1, over2, over3
         union all
         select deployment_id, measure, window_id, stratum, over1::integer + over2::integer + over3::integer,
-               min(chance), count(*), sum(w), sum(w * w), sum(w * w * (chance - 1 / w))
+               min(pi), count(*), sum(w), sum(w * w), sum(w * w * (pi - 1 / w))
         from placed_of_probe group by deployment_id, measure, window_id, stratum, over1, over2, over3
     ),
-    drawn as (
+    cell_sums as (
         select t.deployment_id, t.measure, t.p, gnomon_estimators.cell_key(c.window_id, c.stratum) as cell,
-               min(c.chance) as chance, sum(c.n)::bigint as n, sum(c.w * r.r) / t.weight as total,
+               min(c.pi) as pi, sum(c.n)::bigint as n, sum(c.w * r.r) / t.weight as total,
                sum(c.w2 * r.r ^ 2) / t.weight ^ 2 as squares, sum(c.kept * r.r ^ 2) / t.weight ^ 2 as kept
         from cells c
         join points t using (deployment_id, measure)
@@ -161,9 +161,9 @@ begin
     ),
     by_cell as (
         select d.deployment_id, d.measure, d.p,
-               sum(gnomon_estimators.cell_variance(d.chance, l.draw, case d.measure when 'live_all' then l.sampled else l.probed end,
+               sum(gnomon_estimators.cell_variance(d.pi, l.draw, case d.measure when 'live_all' then l.sampled else l.probed end,
                                                    d.n, d.total, d.squares, d.kept)) as v
-        from drawn d
+        from cell_sums d
         left join gnomon_estimators.cell_sizes($8) l
           on l.deployment_id = d.deployment_id and l.cell = d.cell
         group by 1, 2, 3
@@ -281,8 +281,8 @@ begin
     cross join (values ('live_all'), ('live'), ('shadow'), ('difference')) m(measure)
     left join measured a on a.deployment_id = c.deployment_id and a.measure = m.measure
     order by c.role, c.deployment, array_position(array['live_all', 'live', 'shadow', 'difference'], m.measure), a.p
-    $sql$, '{stored}', case when drawn.ids = '{}' then 'not materialized' else 'materialized' end) -- planner note 7
+    $sql$, '{stored}', case when part.ids = '{}' then 'not materialized' else 'materialized' end) -- planner note 7
     using latency_of.stream, latency_of.deployment, latency_of.since, latency_of.until, latency_of.segment,
-          latency_of.time_zone, kept, computed, drawn.ids, drawn.shares;
+          latency_of.time_zone, kept, computed, part.ids, part.shares;
 end
 $$;

@@ -77,7 +77,7 @@ begin
                    group by case when auc.ids = '{}' then d.deployment_id end
     loop
     return query
-    with said as (
+    with scored as (
         select p.deployment_id, p.slice,
                gnomon_estimators.slice_of(auc.slices[p.slice], p.event_time, p.stratum, p.segments, p.live_model_version,
                                           auc.time_zone) as value,
@@ -85,7 +85,7 @@ begin
                p.weight as w, p.live_value as live, p.shadow_value as shadow, p.truth_value = 1 as positive,
                case when p.truth_value = 1 then p.weight else 0 end as w_pos,
                case when p.truth_value = 1 then 0 else p.weight end as w_neg,
-               gnomon_estimators.cell_key(p.window_id, p.stratum) as cell, p.inclusion_probability as chance
+               gnomon_estimators.cell_key(p.window_id, p.stratum) as cell, p.inclusion_probability as pi
         -- A row for each pair and slice.
         from (select p.deployment_id, p.event_time, p.stratum, p.segments, p.live_model_version, p.cluster,
                      p.weight / r.share as weight, p.live_value, p.shadow_value, p.truth_value, p.window_id, p.inclusion_probability,
@@ -102,12 +102,12 @@ begin
     ),
     -- Weight of the other class below, ties half: the running sum counts ties whole, so half of them is subtracted.
     below as (
-        select s.deployment_id, s.slice, s.value, s.cluster, s.day, s.w, s.positive, s.cell, s.chance,
+        select s.deployment_id, s.slice, s.value, s.cluster, s.day, s.w, s.positive, s.cell, s.pi,
                case when s.positive then sum(s.w_neg) over live_order - 0.5 * sum(s.w_neg) over live_ties
                     else sum(s.w_pos) over live_order - 0.5 * sum(s.w_pos) over live_ties end as live,
                case when s.positive then sum(s.w_neg) over shadow_order - 0.5 * sum(s.w_neg) over shadow_ties
                     else sum(s.w_pos) over shadow_order - 0.5 * sum(s.w_pos) over shadow_ties end as shadow
-        from said s
+        from scored s
         window live_order as (partition by s.deployment_id, s.slice, s.value order by s.live),
                live_ties as (partition by s.deployment_id, s.slice, s.value, s.live),
                shadow_order as (partition by s.deployment_id, s.slice, s.value order by s.shadow),
@@ -127,7 +127,7 @@ begin
         from placed group by 1, 2, 3
     ),
     weighted as not materialized ( -- planner note 7
-        select a.deployment_id, a.slice, a.value, p.cluster, p.day, p.cell, p.chance, p.w, p.positive,
+        select a.deployment_id, a.slice, a.value, p.cluster, p.day, p.cell, p.pi, p.w, p.positive,
                case when p.positive then a.positives / nullif(a.positives - 1, 0)::float8
                     else a.negatives / nullif(a.negatives - 1, 0)::float8 end as factor,
                case when p.positive then p.w * (p.live / a.w_neg - a.live) / a.w_pos
@@ -147,19 +147,19 @@ begin
         from weighted w group by w.deployment_id, w.slice, w.value, w.cluster, w.day
     ),
     -- By cells of the ledger: sampling is the only error of a statement about the period itself.
-    drawn as (
-        select w.deployment_id, w.slice, w.value, w.cell, min(w.chance) as chance, count(*) as n,
+    cell_sums as (
+        select w.deployment_id, w.slice, w.value, w.cell, min(w.pi) as pi, count(*) as n,
                array[sum(w.live), sum(w.shadow), sum(w.shadow - w.live)] as totals,
                array[sum(w.live ^ 2), sum(w.shadow ^ 2), sum((w.shadow - w.live) ^ 2)] as squares,
-               array[sum(w.live ^ 2 * (w.chance - 1 / w.w)), sum(w.shadow ^ 2 * (w.chance - 1 / w.w)),
-                     sum((w.shadow - w.live) ^ 2 * (w.chance - 1 / w.w))] as kept
+               array[sum(w.live ^ 2 * (w.pi - 1 / w.w)), sum(w.shadow ^ 2 * (w.pi - 1 / w.w)),
+                     sum((w.shadow - w.live) ^ 2 * (w.pi - 1 / w.w))] as kept
         from weighted w group by w.deployment_id, w.slice, w.value, w.cell
     ),
     by_cell as (
         select d.deployment_id, d.slice, d.value, e.side,
-               sum(gnomon_estimators.cell_variance(d.chance, l.draw, l.sampled, d.n, d.totals[e.at], d.squares[e.at],
+               sum(gnomon_estimators.cell_variance(d.pi, l.draw, l.sampled, d.n, d.totals[e.at], d.squares[e.at],
                                                    d.kept[e.at])) as v
-        from drawn d
+        from cell_sums d
         left join gnomon_estimators.cell_sizes(subject.ids) l using (deployment_id, cell)
         cross join (values ('live', 1), ('shadow', 2), ('difference', 3)) e(side, at)
         group by 1, 2, 3, 4

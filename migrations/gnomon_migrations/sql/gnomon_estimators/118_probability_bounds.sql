@@ -36,7 +36,7 @@ $$
     ),
     -- Scores that are not probabilities have an area, but no loss.
     losing as (select deployment_id from said group by 1
-               having bool_and(gnomon_estimators.chance(live) < 'NaN' and gnomon_estimators.chance(shadow) < 'NaN')),
+               having bool_and(gnomon_estimators.probability(live) < 'NaN' and gnomon_estimators.probability(shadow) < 'NaN')),
     whole as (select deployment_id, count(*) as n, sum(w) as w, coalesce(sum(w) filter (where truth is not null), 0) as known
               from said group by 1),
     -- For each request, the loss of either side if the truth is 0, and if it is 1; one row a request, because there are

@@ -14,7 +14,7 @@ $$
                                        calibration_bins.until, calibration_bins.segment, calibration_bins.exact) t
     ),
     answers as materialized (
-        select p.deployment_id, v.side, gnomon_estimators.chance(v.p) as p, p.truth_value as y, p.weight / s.share as w,
+        select p.deployment_id, v.side, gnomon_estimators.probability(v.p) as p, p.truth_value as y, p.weight / s.share as w,
                (p.event_time at time zone 'UTC')::date as day,
                -- One of 100 groups for the jackknife: a cluster stays whole.
                abs(hashtextextended(coalesce('c' || p.cluster,

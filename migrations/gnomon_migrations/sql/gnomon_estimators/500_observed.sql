@@ -5,9 +5,8 @@ select r.stream_id, s.name as stream, r.name, r.deployment, r.feature, r.kind, r
 from gnomon.reference_profiles r
 join gnomon.streams s using (stream_id);
 
--- The pairs that the reports on features read: for a deployment with more than 30,000 of them, those whose request id
--- has a low hash, about 30,000 (each with the same probability, whatever it holds, and the same ones every time); with
--- exact, all of them. bucket: one of 100 groups; all pairs of a cluster are in one.
+-- The pairs that the reports on features read: those of `read_for_features`, or with exact all of them. bucket: one
+-- of 100 groups; all pairs of a cluster are in one.
 create function gnomon_estimators.drawn(stream text, deployment text, since timestamptz, until timestamptz,
                                         segment jsonb, exact boolean, time_zone text)
     returns table (deployment_id integer, deployment text, pairs bigint, bucket integer, day date, w float8,
@@ -27,8 +26,7 @@ $$
            p.live_label, p.shadow_value, p.shadow_label, p.live_error_kind is null, p.outcome = 'scored'
     from gnomon_estimators.pairs_of(drawn.stream, drawn.deployment, drawn.since, drawn.until, drawn.segment) p
     join sizes s using (deployment_id)
-    where drawn.exact is true or s.pairs <= 30000
-       or hashtextextended(p.request_id, 30000) < (60000.0 / s.pairs - 1) * 9223372036854775808::float8
+    where drawn.exact is true or gnomon_estimators.read_for_features(p.request_id, s.pairs)
 $$;
 
 -- The 95% quantile of a sum of squares whose parts have the means `whole` (of so many `squares`) and by_cluster and

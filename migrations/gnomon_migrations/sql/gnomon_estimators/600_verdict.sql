@@ -75,7 +75,7 @@ $$
 $$;
 
 -- The pairs that both sides answered, joined by a time, by whether they match: by the stream's own rule ('stream') or
--- by one of report_v1.matches. same: null if the rule finds nothing to compare. For parts that the rule does not read
+-- by one of report_v1.matches, whose {expression} is null unless the rule is one. same: null if the rule finds nothing to compare. For parts that the rule does not read
 -- (label, value, ranking), the pairs in which they differ are counted. The rest as above.
 create function gnomon_estimators.verdict_compared(stream text, deployment text, since timestamptz, until timestamptz,
                                            joined_by timestamptz, time_zone text, keys text[], clustered boolean,
@@ -86,7 +86,11 @@ create function gnomon_estimators.verdict_compared(stream text, deployment text,
     language plpgsql stable set enable_nestloop = off set enable_sort = off set work_mem = '128MB' as
 $$
 begin
-    return query execute format($sql$
+    if verdict_compared.compare is distinct from 'stream' then
+        perform gnomon_estimators.check_comparison(verdict_compared.compare, verdict_compared.tolerance,
+                                                   verdict_compared.k, verdict_compared.expression);
+    end if;
+    return query execute replace($sql$
     select (p.event_time at time zone $6)::date,
            case when $7 is null then p.segments
                 else (select jsonb_object_agg(k, p.segments -> k) from unnest($7) k where p.segments ? k) end,
@@ -96,14 +100,18 @@ begin
            array_agg(p.weight),
            case when $8 then array_agg(gnomon_estimators.unit_of(p.cluster, p.source_partition, p.source_offset)) end
     from gnomon_estimators.pairs_of($1, $2, $3, $4, null) p
-    cross join lateral (select %s as same from (select p.*) pair) s
+    cross join lateral (select ({expression}
+                               )::boolean as matches from (select p.*) pair) e -- it may end with a comment
+    cross join lateral (select case $9 when 'stream' then p.agrees when 'sql' then e.matches
+                                       else gnomon_estimators.answers_match(
+                                           $9, $10, $11, p.live_label, p.shadow_label, p.live_value, p.shadow_value,
+                                           p.live_items, p.shadow_items, p.live_scores, p.shadow_scores) end as same) s
     where p.live_error_kind is null and p.outcome = 'scored' and p.joined_at <= coalesce($5, 'infinity')
     group by 1, 2, 3
-    $sql$, case when verdict_compared.compare = 'stream' then 'agrees'
-                else gnomon_estimators.compare_rule(verdict_compared.compare, verdict_compared.tolerance,
-                                                    verdict_compared.k, verdict_compared.expression) end)
+    $sql$, '{expression}', coalesce(verdict_compared.expression, 'null'))
     using verdict_compared.stream, verdict_compared.deployment, verdict_compared.since, verdict_compared.until,
-          verdict_compared.joined_by, verdict_compared.time_zone, verdict_compared.keys, verdict_compared.clustered;
+          verdict_compared.joined_by, verdict_compared.time_zone, verdict_compared.keys, verdict_compared.clustered,
+          verdict_compared.compare, verdict_compared.tolerance, verdict_compared.k;
 exception when others then
     if verdict_compared.compare = 'sql' and left(sqlstate, 2) in ('22', '42', '0A', '25') and sqlstate <> '22023' then
         raise exception using errcode = '22023', message = format('the expression: %s', sqlerrm);
@@ -185,8 +193,8 @@ $$
 $$;
 
 -- The features in which requests that a deployment answers as live does differ most from the others: by the distance of
--- their means in standard deviations, or the largest difference of a value's share. Of more than 30,000 pairs about
--- 30,000 are read, as for drift.
+-- their means in standard deviations, or the largest difference of a value's share. Of many pairs
+-- those of `read_for_features` are read.
 create function gnomon_estimators.verdict_disagreeing_features(stream text, deployment text, since timestamptz,
                                                        until timestamptz)
     returns table (feature text, distance float8)
@@ -205,8 +213,7 @@ $$
         join gnomon_estimators.feature_columns f on f.stream_id = p.stream_id
         cross join counted c
         where p.agrees is not null
-          and (c.pairs <= 30000
-               or hashtextextended(p.request_id, 30000) < (60000.0 / c.pairs - 1) * 9223372036854775808::float8)
+          and gnomon_estimators.read_for_features(p.request_id, c.pairs)
     ),
     numeric_distance as (
         select name, abs(avg(x) filter (where agrees) - avg(x) filter (where not agrees)) / nullif(stddev_samp(x), 0) as d

@@ -74,9 +74,9 @@ $$
                        and s.truth_value > -1e70 and s.truth_value < 1e70
                   then abs(gnomon_estimators.flushed(s.b_value - s.truth_value)) end),
             ('brier', case when s.answered and s.a_label is not null and s.truth_value in (0, 1)
-                           then gnomon_estimators.flushed(gnomon_estimators.chance(s.a_value) - s.truth_value) ^ 2 end,
+                           then gnomon_estimators.flushed(gnomon_estimators.probability(s.a_value) - s.truth_value) ^ 2 end,
              case when s.answered and s.b_label is not null and s.truth_value in (0, 1)
-                  then gnomon_estimators.flushed(gnomon_estimators.chance(s.b_value) - s.truth_value) ^ 2 end)) m(metric, x, y)
+                  then gnomon_estimators.flushed(gnomon_estimators.probability(s.b_value) - s.truth_value) ^ 2 end)) m(metric, x, y)
         where m.x is not null and m.y is not null
     ),
     totals as (

@@ -1,0 +1,2 @@
+-- The revision of the tables.
+select version_num from gnomon.alembic_version
