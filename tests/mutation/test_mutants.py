@@ -9,7 +9,7 @@ from tests.mutation.__main__ import found_by
 from tests.mutation.mutants import MUTANTS, Mutant
 
 # One of the scorer's and one of the joiner's, each found within ten seeds.
-SOON_FOUND = ("resume one too far", "a revoked partition is still written")
+SOON_FOUND = ("resume one offset too late", "a revoked partition is still written")
 
 
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.name in SOON_FOUND], ids=lambda mutant: mutant.name)
