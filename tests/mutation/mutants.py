@@ -94,6 +94,6 @@ MUTANTS = (
     Mutant("a refused row is dropped", _SINK, '                    refusals.append(assembled.refused(start, "refused", one_line(error)))', "                    pass"),
     Mutant("refused rows are counted as pairs", _LEDGER, '"dead_lettered") for at, refusal in refusals]', '"scored") for at, refusal in refusals]'),
     Mutant("a revoked partition is still written", _BOTH, "        self.forget(partitions)\n        self._finish_write()", "        self._finish_write()"),
-    Mutant("an unreachable database ends the joiner", "joiner/loop.py", "        except AWAY as error:\n            self._go_away(error)", "        except KeyError as error:\n            self._go_away(error)"),
+    Mutant("an unreachable database ends the joiner", "joiner/loop.py", "        except UNREACHABLE as error:\n            self._begin_outage(error)", "        except KeyError as error:\n            self._begin_outage(error)"),
     Mutant("messages read before an outage are joined after it", "joiner/loop.py", "        self._sink.close()\n        self.logs.reopen(list(self.logs.owned))", "        self._sink.close()"),
 )  # fmt: skip

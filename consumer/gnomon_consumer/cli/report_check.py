@@ -19,7 +19,7 @@ from gnomon_consumer.database.errors import explain
 from gnomon_consumer.reports import Question, ask
 from gnomon_consumer.reports.bounds import BROKEN, MET, UNKNOWN, Bound, BoundResult, hold, metrics, parse
 from gnomon_consumer.reports.query import open_reports
-from gnomon_consumer.runtime.outage import AWAY
+from gnomon_consumer.runtime.outage import UNREACHABLE
 from gnomon_consumer.runtime.signals import stop_on_signals
 from gnomon_consumer.runtime.visible import visible
 from gnomon_consumer.settings import Settings
@@ -107,7 +107,7 @@ def _watch(look: Callable[[], list[BoundResult]], every: float, show: Callable[[
                 now = [(finding.bound, finding.deployment, finding.state) for finding in found]
                 if now != before:
                     show(found)
-            except AWAY as error:
+            except UNREACHABLE as error:
                 now = " ".join(str(explain(error) or error).split())
                 if now != before:
                     click.echo(f"gnomon: {now}", err=True)

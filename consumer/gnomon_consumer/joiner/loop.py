@@ -16,7 +16,7 @@ from gnomon_consumer.joiner.reading.both_logs import Logs
 from gnomon_consumer.joiner.spans import JoinSpans
 from gnomon_consumer.runtime.http import Pulse
 from gnomon_consumer.runtime.metrics import JoinerMetrics
-from gnomon_consumer.runtime.outage import AWAY, Absence, Renewable
+from gnomon_consumer.runtime.outage import UNREACHABLE, Outage, Renewable
 from gnomon_consumer.runtime.progress import PartitionProgress
 from gnomon_consumer.settings import JoinSettings
 from gnomon_schemas.columnar import ColumnarReader
@@ -30,10 +30,10 @@ FINISH_S = 3.0
 class JoiningLoop:
     """The parts of a running joiner, and the order in which they take turns.
 
-    `sinks` gives the sink of the current connection; `reconnect` is called after an outage and raises one of AWAY
-    while there is no answer. `same_topics` says whether all messages read so far came from the topics with which this
-    join began, `topic` describes them. `commits_offsets`: whether the group's offsets are committed. With `drain` the
-    loop ends when nothing is left to join. The clock gives seconds.
+    `sinks` gives the sink of the current connection; `reconnect` is called after an outage and raises one of
+    UNREACHABLE while there is no answer. `same_topics` says whether all messages read so far came from the topics with
+    which this join began, `topic` describes them. `commits_offsets`: whether the group's offsets are committed. With
+    `drain` the loop ends when nothing is left to join. The clock gives seconds.
     """
 
     logs: Logs
@@ -43,7 +43,7 @@ class JoiningLoop:
     metrics: JoinerMetrics
     spans: JoinSpans
     pulse: Pulse
-    absence: Absence
+    outage: Outage
     limits: JoinSettings
     reconnect: Callable[[], None]
     same_topics: Callable[[], bool]
@@ -70,7 +70,7 @@ class JoiningLoop:
 
     def ready(self) -> bool:
         """Return whether this joiner has partitions, reaches the database and makes progress."""
-        return bool(self.logs.owned) and not self.absence.away and self.pulse.is_quick()
+        return bool(self.logs.owned) and not self.outage.ongoing and self.pulse.is_quick()
 
     @property
     def _sink(self) -> Sink:
@@ -88,7 +88,7 @@ class JoiningLoop:
         """Finish the current write before the end."""
         try:
             finish_last_write(self._sink, self.log)
-        except AWAY as error:
+        except UNREACHABLE as error:
             self.log.warning("the last windows will be joined again", reason=" ".join(str(error).split()))
         self._record_written()
 
@@ -97,7 +97,7 @@ class JoiningLoop:
     def _step(self) -> None:
         self.pulse.beat()
         self.progress.step()
-        if self.absence.lasts(self.reconnect):
+        if self.outage.lasts(self.reconnect):
             self.logs.follow_shadow(0.2)
             return
         try:
@@ -109,8 +109,8 @@ class JoiningLoop:
             self._record_written()
             self.logs.balance()
             self._mark_caught_up()
-        except AWAY as error:
-            self._go_away(error)
+        except UNREACHABLE as error:
+            self._begin_outage(error)
         if self.clock() >= self._next_report:
             self._next_report = self.clock() + REPORT_S
             self.metrics.held.set(sum(state.held for state in self.logs.owned.values()))
@@ -200,9 +200,9 @@ class JoiningLoop:
             for partition in reached:
                 self.logs.owned[partition].caught_up = True
 
-    def _go_away(self, error: Exception) -> None:
+    def _begin_outage(self, error: Exception) -> None:
         """Stop reading, stay in the group, and wait for the database."""
-        self.absence.begin(error)
+        self.outage.begin(error)
         self._record_written()
         self._sink.close()
         self.logs.reopen(list(self.logs.owned))

@@ -19,7 +19,7 @@ from gnomon_consumer.runtime import tracing
 from gnomon_consumer.runtime.http import Pulse, observed
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.metrics import JoinerMetrics
-from gnomon_consumer.runtime.outage import Absence, Renewable, wait_for
+from gnomon_consumer.runtime.outage import Outage, Renewable, wait_for
 from gnomon_consumer.runtime.progress import PartitionProgress
 from gnomon_consumer.runtime.signals import why_stopped
 from gnomon_consumer.settings import Settings
@@ -66,15 +66,15 @@ class Joiner:
         self._log = get_logger("join", stream=self._topics.stream, deployment=deployment)
         self.metrics = JoinerMetrics(self._topics.stream, deployment)
         self._metrics_address = metrics
-        self._absence = Absence(self._log, clock)
-        self.metrics.away.set_function(lambda: self._absence.away)
+        self._outage = Outage(self._log, clock)
+        self.metrics.unreachable.set_function(lambda: self._outage.ongoing)
 
     def run(self) -> None:
         """Join; raise ConfigurationError, DependencyUnreachableError at start, or the error that stopped the join."""
         metadata = clients.list_topics(self._settings)
         shadow_topic = self._topics.shadow(self._deployment)
         ids = topic_ids.TopicIds(self._settings, metadata, self._topics.live, shadow_topic)
-        sinks = wait_for(lambda: Renewable(self._open_sink), self._stop, self._absence, once=self._drain)
+        sinks = wait_for(lambda: Renewable(self._open_sink), self._stop, self._outage, once=self._drain)
         if sinks is None:
             return
         with ExitStack() as resources:
@@ -137,7 +137,7 @@ class Joiner:
             metrics=self.metrics,
             spans=spans,
             pulse=Pulse(self._clock),
-            absence=self._absence,
+            outage=self._outage,
             limits=settings.join,
             reconnect=reconnect,
             same_topics=same_topics,

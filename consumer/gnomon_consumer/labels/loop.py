@@ -13,7 +13,7 @@ from gnomon_consumer.labels.heartbeats import Heartbeats
 from gnomon_consumer.labels.store import LabelBatch, LabelsMovedError, LabelStore, fault_of
 from gnomon_consumer.runtime.http import Pulse
 from gnomon_consumer.runtime.metrics import LabelMetrics
-from gnomon_consumer.runtime.outage import AWAY, Absence, KafkaErrorLog, Renewable
+from gnomon_consumer.runtime.outage import UNREACHABLE, KafkaErrorLog, Outage, Renewable
 from gnomon_consumer.runtime.stalls import StandbyWatch
 from gnomon_consumer.settings import LabelSettings
 from gnomon_schemas.codec import Reader
@@ -51,7 +51,7 @@ class LabelLoop:
     reader: Reader
     metrics: LabelMetrics
     pulse: Pulse
-    absence: Absence
+    outage: Outage
     kafka_errors: KafkaErrorLog
     standby: StandbyWatch
     limits: LabelSettings
@@ -71,12 +71,12 @@ class LabelLoop:
         """Consume until stopped or drained; raises GnomonError."""
         while not self.stop.is_set() and not self._is_drained():
             self._step()
-        if not self.absence.away and not self.stop.is_set():
+        if not self.outage.ongoing and not self.stop.is_set():
             self._store.seal_cohorts()
 
     def ready(self) -> bool:
         """Return whether this consumer has partitions, reaches the database and makes progress."""
-        return bool(self.owned) and not self.absence.away and self.pulse.is_quick()
+        return bool(self.owned) and not self.outage.ongoing and self.pulse.is_quick()
 
     @property
     def _store(self) -> LabelStore:
@@ -93,7 +93,7 @@ class LabelLoop:
 
     def _step(self) -> None:
         self.pulse.beat()
-        if self.absence.lasts(self.stores.renew):
+        if self.outage.lasts(self.stores.renew):
             self.labels.consume(1, 0.2)
             return
         try:
@@ -109,8 +109,8 @@ class LabelLoop:
                 if sealed := self._store.seal_cohorts():
                     self.metrics.sealed.inc(sealed)
                     self.log.info("cohorts sealed", slices=sealed)
-        except AWAY as error:
-            self._go_away(error)
+        except UNREACHABLE as error:
+            self._begin_outage(error)
 
     def _open(self) -> None:
         if not self.labels.unopened:
@@ -226,8 +226,8 @@ class LabelLoop:
         forget(self.owned, partitions)
         self.labels.close_again(partitions)
 
-    def _go_away(self, error: Exception) -> None:
-        self.absence.begin(error)
+    def _begin_outage(self, error: Exception) -> None:
+        self.outage.begin(error)
         self._store.close()
         self._reopen(list(self.owned))
 

@@ -22,7 +22,7 @@ from gnomon_consumer.labels.store import LabelStore
 from gnomon_consumer.runtime.http import Pulse, observed
 from gnomon_consumer.runtime.logging import get_logger
 from gnomon_consumer.runtime.metrics import LabelMetrics
-from gnomon_consumer.runtime.outage import Absence, KafkaErrorLog, Renewable, wait_for
+from gnomon_consumer.runtime.outage import KafkaErrorLog, Outage, Renewable, wait_for
 from gnomon_consumer.runtime.progress import standby_watch
 from gnomon_consumer.runtime.signals import why_stopped
 from gnomon_consumer.settings import Settings
@@ -56,14 +56,14 @@ class LabelConsumer:
         self._log = get_logger("labels", stream=self._topics.stream)
         self.metrics = LabelMetrics(self._topics.stream)
         self._metrics_address = metrics
-        self._absence = Absence(self._log, clock)
-        self.metrics.away.set_function(lambda: self._absence.away)
+        self._outage = Outage(self._log, clock)
+        self.metrics.unreachable.set_function(lambda: self._outage.ongoing)
 
     def run(self) -> None:
         """Consume labels; raise ConfigurationError, or DependencyUnreachableError at the start."""
         metadata = clients.list_topics(self._settings)
         ids = topic_ids.TopicIds(self._settings, metadata, self._topics.labels)
-        stores = wait_for(lambda: Renewable(self._open_store), self._stop, self._absence, once=self._drain)
+        stores = wait_for(lambda: Renewable(self._open_store), self._stop, self._outage, once=self._drain)
         if stores is None:
             return
         with ExitStack() as resources:
@@ -101,7 +101,7 @@ class LabelConsumer:
             reader=reader,
             metrics=self.metrics,
             pulse=Pulse(self._clock),
-            absence=self._absence,
+            outage=self._outage,
             kafka_errors=kafka_errors,
             standby=standby_watch(settings, self._log, self._clock),
             limits=settings.labels,

@@ -122,7 +122,7 @@ class JoinerMetrics(MetricSet):
         self.held = self._make(Gauge, "held_messages", "Messages held until the other log catches up.")
         self.partitions = self._make(Gauge, "partitions", "Partitions that this member joins.")
         self.failed = self._make(Gauge, "failed_partitions", "Partitions that stopped with an error.")
-        self.away = self._make(Gauge, "database_away", "1 while the database does not answer.")
+        self.unreachable = self._make(Gauge, "database_unreachable", "1 while the database does not answer.")
 
 
 class LabelMetrics(MetricSet):
@@ -136,6 +136,6 @@ class LabelMetrics(MetricSet):
         self.heartbeats = self._make(Counter, "heartbeats", "Producers' reports stored.")
         self.sealed = self._make(Counter, "cohorts_sealed", "Slices of event time that were sealed.")
         self.partitions = self._make(Gauge, "partitions", "Label partitions that this member reads.")
-        self.away = self._make(
-            Gauge, "dependency_away", "1 while the database or the dead-letter topic is unreachable."
+        self.unreachable = self._make(
+            Gauge, "dependency_unreachable", "1 while the database or the dead-letter topic is unreachable."
         )

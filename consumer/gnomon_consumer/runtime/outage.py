@@ -13,7 +13,7 @@ from gnomon_consumer.database.errors import explain
 from gnomon_consumer.kafka.errors import Right, refusal
 from gnomon_schemas.errors import DependencyUnreachableError, GnomonError
 
-AWAY = (
+UNREACHABLE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
     errors.ReadOnlySqlTransaction,
@@ -25,8 +25,8 @@ _LOOK_S = 0.1
 T = TypeVar("T")
 
 
-class Absence:
-    """The state of a dependency: whether it is unreachable (`away`), since when, and when to try again."""
+class Outage:
+    """The state of a dependency: whether it is unreachable (`ongoing`), since when, and when to try again."""
 
     def __init__(self, log: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
@@ -35,18 +35,18 @@ class Absence:
         self._next_try = 0.0
 
     @property
-    def away(self) -> bool:
+    def ongoing(self) -> bool:
         """Return whether it is unreachable."""
         return self._since is not None
 
     def begin(self, error: Exception) -> None:
-        """Record that it was lost with this error, one of AWAY."""
+        """Record that it was lost with this error, one of UNREACHABLE."""
         self._log.warning("waiting for a dependency", reason=" ".join(str(explain(error) or error).split()))
         self._since = self._clock()
         self._next_try = self._since + RETRY_S
 
     def lasts(self, connect: Callable[[], None]) -> bool:
-        """Return whether it is still unreachable; try `connect` once a second, which then raises one of AWAY."""
+        """Return whether it is still unreachable; try `connect` once a second, which then raises one of UNREACHABLE."""
         if self._since is None:
             return False
         if self._clock() < self._next_try:
@@ -54,7 +54,7 @@ class Absence:
         self._next_try = self._clock() + RETRY_S
         try:
             connect()
-        except AWAY:
+        except UNREACHABLE:
             return True
         self._log.info("dependency reachable again", seconds=round(self._clock() - self._since, 1))
         self._since = None
@@ -74,10 +74,10 @@ class Renewable(Generic[T]):
         self.now = self._make()
 
 
-def wait_for(connect: Callable[[], T], stop: threading.Event, absence: Absence, *, once: bool) -> T | None:
+def wait_for(connect: Callable[[], T], stop: threading.Event, outage: Outage, *, once: bool) -> T | None:
     """Call `connect` until it succeeds, or only `once`, and return its result; None if `stop` was set before.
 
-    Raises one of AWAY if it may not wait, and at any time an error that waiting cannot fix.
+    Raises one of UNREACHABLE if it may not wait, and at any time an error that waiting cannot fix.
     """
     made: list[T] = []
 
@@ -86,11 +86,11 @@ def wait_for(connect: Callable[[], T], stop: threading.Event, absence: Absence, 
 
     try:
         attempt()
-    except AWAY as error:
+    except UNREACHABLE as error:
         if once:
             raise
-        absence.begin(error)
-        while absence.lasts(attempt):
+        outage.begin(error)
+        while outage.lasts(attempt):
             if stop.wait(_LOOK_S):
                 return None
     return made[-1]

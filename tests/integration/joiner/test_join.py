@@ -83,7 +83,7 @@ def test_metrics_and_probes_answer(gnomon: Gnomon, broker: str, stream_name: str
         (
             joining,
             {"seen_total": 71, "pairs_total": 70, "dead_letters_total": 1, "orphans_total": 0, "partitions": 4}
-            | {"failed_partitions": 0, "database_away": 0, "windows_total": 4, "delay_seconds_count": 4},
+            | {"failed_partitions": 0, "database_unreachable": 0, "windows_total": 4, "delay_seconds_count": 4},
         ),
         (consuming, {"received_total": 1, "rejected_total": 1, "stored_total": 0, "partitions": 4}),
     ):

@@ -125,7 +125,7 @@ CASES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
     "GnomonOrphans": ({f"gnomon_join_orphans_total{{{D}}}": "0x10 40x80"}, "15m", {"deployment": "new"}),
     "GnomonDeadLetters": ({f"gnomon_join_dead_letters_total{{{D}}}": "0x10 4x80"}, "15m", {"deployment": "new"}),
     "GnomonPartitionStopped": ({f"gnomon_join_failed_partitions{{{D}}}": "1x90"}, "20m", {"deployment": "new"}),
-    "GnomonDatabaseAway": ({f"gnomon_join_database_away{{{D}}}": "1x90"}, "20m", {"deployment": "new"}),
+    "GnomonDatabaseUnreachable": ({f"gnomon_join_database_unreachable{{{D}}}": "1x90"}, "20m", {"deployment": "new"}),
     "GnomonJoinerBehind": (
         {
             f"gnomon_join_delay_seconds_sum{{{D}}}": "0+60x10 600+9000x80",
@@ -134,7 +134,7 @@ CASES: dict[str, tuple[dict[str, str], str, dict[str, str]]] = {
         "40m",
         {"deployment": "new"},
     ),
-    "GnomonLabelsAway": ({'gnomon_labels_dependency_away{stream="s"}': "1x90"}, "20m", {}),
+    "GnomonLabelsUnreachable": ({'gnomon_labels_dependency_unreachable{stream="s"}': "1x90"}, "20m", {}),
     "GnomonLabelsRejected": ({'gnomon_labels_rejected_total{stream="s"}': "0x10 3x80"}, "15m", {}),
     "GnomonPartitionStalled": (
         {
@@ -179,7 +179,7 @@ QUIET = {
     f"gnomon_score_breaker_open{{{D}}}": "0x90",
     f"gnomon_score_gap_offsets_total{{{D}}}": "7x90",
     f"gnomon_join_failed_partitions{{{D}}}": "0x90",
-    f"gnomon_join_database_away{{{D}}}": "0x90",
+    f"gnomon_join_database_unreachable{{{D}}}": "0x90",
     f'gnomon_score_partition_stalled_seconds{{{D}, partition="3"}}': "0 20 29 30 0x86",
     f"gnomon_join_seen_total{{{D}}}": "0+1000x90",
     'up{job="gnomon", instance="a"}': "1 1 0 1 1x86",  # one missed scrape
@@ -187,7 +187,7 @@ QUIET = {
     f"gnomon_score_worker_restarts{{{D}}}": "0x10 1x80",
     f"gnomon_join_delay_seconds_sum{{{D}}}": "0+60x90",
     f"gnomon_join_delay_seconds_count{{{D}}}": "0+60x90",
-    'gnomon_labels_dependency_away{stream="s"}': "0x90",
+    'gnomon_labels_dependency_unreachable{stream="s"}': "0x90",
     'gnomon_labels_rejected_total{stream="s"}': "5x90",
     'gnomon_tap_dropped_total{stream="s", kind="captures", reason="publisher_dead"}': "9x90",
     'gnomon_tap_dropped_total{stream="s", kind="captures", reason="queue_full"}': "0+1x90",
