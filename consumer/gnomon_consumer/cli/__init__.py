@@ -5,7 +5,6 @@ one line on standard error, never a traceback.
 """
 
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -119,21 +118,16 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-_OPTION = re.compile(r"-X|--[a-z0-9-]+")
-
-
 def _check_text(arguments: Sequence[str]) -> None:
-    """Raise ConfigurationError for bytes that are not UTF-8; names the option, because the value may be a secret."""
-    before = ""  # an option with its value in the next argument, unless it is a switch
+    """Raise ConfigurationError for what is not text; only the argument's number is shown, as it may be a secret."""
     for number, argument in enumerate(arguments, start=1):
+        if "\0" in argument:
+            raise ConfigurationError(f"argument {number} has a NUL character")
         try:
             argument.encode()
         except UnicodeEncodeError:
-            name = "-X" if argument.startswith("-X") else argument.partition("=")[0]
-            option = next(filter(_OPTION.fullmatch, (name, before)), None)
-            where = f"argument {number}" if option is None else f"the value of {option}"
-            raise ConfigurationError(f"{where} is not UTF-8 text; names of files must be UTF-8, too") from None
-        before = argument
+            where = f"argument {number} is not UTF-8 text"
+            raise ConfigurationError(f"{where}; names of files must be UTF-8, too") from None
 
 
 def _explained(error: Exception) -> GnomonError | None:

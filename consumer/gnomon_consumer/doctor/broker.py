@@ -125,41 +125,46 @@ def _configs(settings: Settings, resources: list[tuple[ResourceType, str]]) -> d
     return found
 
 
-_CHECKED = ("cleanup.policy", "max.message.bytes", "retention.ms")
+def _number(config: Config, name: str) -> int | None:
+    """Return a setting that is a number; None if the broker does not tell it, or tells what is not a number."""
+    try:
+        return int(config[name])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _untold(check: str, of: str, names: list[str]) -> Iterator[Finding]:
+    if names:
+        yield Finding(check, "note", f"the broker does not tell {', '.join(names)} of {of}", "check them yourself")
 
 
 def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str, Config]) -> Iterator[Finding]:
     """Check settings that lose data silently, or keep data too long."""
 
-    def kept(topic: str) -> int:
-        milliseconds = int(found[topic]["retention.ms"])
-        return milliseconds if milliseconds >= 0 else FOR_EVER
+    def kept(topic: str) -> int | None:
+        milliseconds = _number(found.get(topic, {}), "retention.ms")
+        return FOR_EVER if milliseconds is not None and milliseconds < 0 else milliseconds
 
     def wrong(topic: str, is_: str, setting: str) -> Finding:
         remedy = f"set it: kafka-configs --alter --topic {topic} --add-config {setting}"
         return Finding("topics", "failed", f"{topic} has {is_}", remedy)
 
-    told = [item for item in planned if all(found[item.name].get(name) is not None for name in _CHECKED)]
+    live = kept(names.live)
     for item in planned:
-        if item not in told:
-            text = f"the broker does not tell {', '.join(_CHECKED)} of {item.name}"
-            yield Finding("topics", "note", text, "check them yourself")
-    for item in told:
-        has = set(found[item.name]["cleanup.policy"].split(","))
+        policy, limit = found[item.name].get("cleanup.policy"), _number(found[item.name], "max.message.bytes")
+        own = kept(item.name)
+        told = {"cleanup.policy": policy, "max.message.bytes": limit, "retention.ms": own}
+        yield from _untold("topics", item.name, [name for name, value in told.items() if value is None])
         wanted = set(item.config["cleanup.policy"].split(","))
-        if has != wanted:
+        if policy is not None and (has := {word.strip() for word in policy.split(",")}) != wanted:
             policy = f"cleanup.policy={','.join(sorted(has))}"
             yield wrong(item.name, policy, f"cleanup.policy=[{','.join(sorted(wanted))}]")
-        limit = int(found[item.name]["max.message.bytes"])
-        if limit < sizes.LEAST_BYTES:
+        if limit is not None and limit < sizes.LEAST_BYTES:
             yield wrong(
                 item.name, f"max.message.bytes={limit}, too small for Gnomon's records", "max.message.bytes=1048588"
             )
-    if names.live not in {item.name for item in told}:
-        return
-    live = kept(names.live)
-    for item in told:
-        own = kept(item.name)
+        if live is None or own is None:
+            continue
         setting = f"retention.ms={live if live < FOR_EVER else -1}"
         if item.name.startswith(names.shadow("x").removesuffix("x")) and own < live:
             # Live records that outlive the shadow's could be scored, but never joined.
@@ -168,9 +173,18 @@ def _topic_settings(names: Topics, planned: list[TopicPlan], found: Mapping[str,
             yield wrong(item.name, "a longer retention.ms than the live topic, whose captures it holds", setting)
 
 
+_TIMES = {
+    # setting: (what a broker keeps for that time, units in a day)
+    "transactional.id.expiration.ms": ("transactional ids", 86_400_000),
+    "offsets.retention.minutes": ("group offsets", 1440),
+}
+
+
 def _transactions(broker: str, config: Config) -> Iterator[Finding]:
-    longest = int(config.get("transaction.max.timeout.ms") or FOR_EVER)
-    if longest < clients.TRANSACTION_TIMEOUT_MS:
+    longest = _number(config, "transaction.max.timeout.ms")
+    if longest is None:
+        yield from _untold("transactions", f"broker {broker}", ["transaction.max.timeout.ms"])
+    elif longest < clients.TRANSACTION_TIMEOUT_MS:
         yield Finding(
             "transactions",
             "failed",
@@ -179,12 +193,16 @@ def _transactions(broker: str, config: Config) -> Iterator[Finding]:
             f"raise the broker's transaction.max.timeout.ms to {clients.TRANSACTION_TIMEOUT_MS}",
         )
         return
-    days = {
-        "transactional ids": int(config.get("transactional.id.expiration.ms") or 0) / 86_400_000,
-        "group offsets": int(config.get("offsets.retention.minutes") or 0) / 1440,
-    }
-    kept = ", ".join(f"{name} for {value:g} days" for name, value in days.items())
-    yield Finding("transactions", "ok", f"broker {broker} keeps {kept}; neither affects where a service resumes")
+    kept = [
+        f"{what} for {time / day:g} days"
+        for name, (what, day) in _TIMES.items()
+        if (time := _number(config, name)) is not None
+    ]
+    if kept:
+        text = f"broker {broker} keeps {', '.join(kept)}, which does not affect where a service resumes"
+        yield Finding("transactions", "ok", text)
+    elif longest is not None:
+        yield Finding("transactions", "ok", f"broker {broker} allows transactions of {longest} ms")
 
 
 def _internal_topics(settings: Settings, metadata: ClusterMetadata, broker: Config) -> Iterator[Finding]:
@@ -196,7 +214,7 @@ def _internal_topics(settings: Settings, metadata: ClusterMetadata, broker: Conf
                 yield from missing_internal_topic(internal, len(metadata.brokers), broker)
             continue
         try:
-            least = int(_configs(settings, [topic])[topic].get("min.insync.replicas") or 1)
+            least = _number(_configs(settings, [topic])[topic], "min.insync.replicas") or 1
         except KafkaException:
             continue
         yield from internal_replicas(internal, metadata, least)
@@ -208,8 +226,8 @@ def missing_internal_topic(internal: InternalTopic, brokers: int, broker: Config
     Kafka's own defaults need three brokers. Where there are fewer, clients wait and are not told why. A factor of -1
     is the controller's default, which the broker does not know.
     """
-    factor, least = int(broker.get(internal.factor) or 1), int(broker.get(internal.least) or 1)
-    if factor < 1:
+    factor, least = _number(broker, internal.factor), _number(broker, internal.least) or 1
+    if factor is None or factor < 1:
         return
     if brokers < factor:
         text = f"{internal.name} needs {factor} brokers, and there are {brokers}: {internal.effect}"

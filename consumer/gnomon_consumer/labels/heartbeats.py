@@ -7,12 +7,12 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Top
 
 from gnomon_consumer.kafka import clients
 from gnomon_consumer.kafka.errors import join, read, refusal
+from gnomon_consumer.labels.declared import as_declared
 from gnomon_consumer.labels.store import FIRST_US, LAST_US
 from gnomon_consumer.runtime.outage import KafkaErrorLog
 from gnomon_consumer.settings import Settings
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import DecodeError
-from gnomon_schemas.records import ProducerReport, from_dict
 from gnomon_schemas.schema import Schema
 
 
@@ -64,7 +64,7 @@ class Heartbeats:
             return
         try:
             record = _report(*self._reader.decode(message.value()))
-        except (DecodeError, ValueError, TypeError) as error:
+        except (DecodeError, ValueError) as error:
             self._log.warning("unreadable heartbeat", offset=message.offset(), reason=str(error))
             return
         self.pending.append(record)
@@ -75,10 +75,13 @@ class Heartbeats:
 
 
 def _report(name: str, _: Schema, record: Record) -> Record:
-    """Return a report that PostgreSQL can store; raise ValueError or TypeError for any other record."""
+    """Return a report that PostgreSQL can store; raise ValueError for any other record."""
     if name != "gnomon.v1.ProducerReport":
         raise ValueError(f"a {name}")
-    from_dict(ProducerReport, record)
-    if not all(FIRST_US <= record[time] <= LAST_US for time in ("started_at", "reported_at")):
+    report = as_declared("ProducerReport", record)
+    if not all(FIRST_US <= report[time] <= LAST_US for time in ("started_at", "reported_at")):
         raise ValueError("its times are out of range")
-    return record | {"producer_id": str(uuid.UUID(record["producer_id"]))}  # UUID takes more forms than PostgreSQL
+    counts = [report[count] for count in ("offered", "delivered", "sampled_out", "switched_off")]
+    if min(*counts, *report["dropped"].values()) < 0:
+        raise ValueError("it has a negative count")
+    return report | {"producer_id": str(uuid.UUID(report["producer_id"]))}  # UUID takes more forms than PostgreSQL

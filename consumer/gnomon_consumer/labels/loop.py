@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, Message
 
 from gnomon_consumer.kafka.dead_letter_topic import DeadLetterTopic
 from gnomon_consumer.kafka.group import GroupTopic
+from gnomon_consumer.labels.declared import as_declared
 from gnomon_consumer.labels.heartbeats import Heartbeats
 from gnomon_consumer.labels.store import LabelBatch, LabelsMovedError, LabelStore, fault_of
 from gnomon_consumer.runtime.http import Pulse
@@ -136,14 +137,17 @@ class LabelLoop:
 
     def _read_label(self, message: Message, state: LabelPartition, offset: int) -> None:
         try:
-            name, _, record = self.reader.decode(message.value())
+            name, _, decoded = self.reader.decode(message.value())
             if name != "gnomon.v1.Label":
                 self._bury(message, state, "not_a_label", f"a {name} in the labels topic")
                 return
+            record = as_declared("Label", decoded)
+            fault = fault_of(record)
         except DecodeError as error:
             self._bury(message, state, error.reason, str(error))
             return
-        fault = fault_of(record)
+        except ValueError as error:
+            fault = str(error)
         if fault is None:
             state.batch.labels.append((offset, record))
         else:

@@ -8,12 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 from typing_extensions import override
 
@@ -44,6 +39,8 @@ _SECRET_WORDS = (
     "key.pem",
     "user.info",
     "oauthbearer.config",
+    "_command",  # its arguments
+    "kafka.properties",
 )
 
 
@@ -124,7 +121,8 @@ def load_settings(overrides: Mapping[str, Any] | None = None, config: str | Path
     line with the environment variable, the file key and the value.
     """
     path = Path(config) if config is not None else Path(DEFAULT_FILE)
-    if config is not None and not path.is_file():
+    in_file = _read(path)
+    if in_file is None and config is not None:
         raise ConfigurationError(f"--config {path}: no such file")
 
     if wrong := list(_not_text()):
@@ -141,7 +139,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None, config: str | Path
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+            return init_settings, env_settings, InitSettingsSource(settings_cls, in_file or {})
 
         @model_validator(mode="before")
         @classmethod
@@ -153,18 +151,29 @@ def load_settings(overrides: Mapping[str, Any] | None = None, config: str | Path
 
     try:
         loaded = WithFile(**dict(overrides or {}))
-        loaded._file = path if path.is_file() else None
+        loaded._file = None if in_file is None else path
         return loaded
     except ValidationError as error:
         raise ConfigurationError("; ".join(_describe(dict(item)) for item in error.errors())) from None
+    except (SettingsError, RecursionError) as error:
+        deep = f"a setting in {path} or in the environment is nested too deeply"
+        reason = "; ".join(_not_json()) or (deep if isinstance(error, RecursionError) else str(error))
+        raise ConfigurationError(reason) from None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return what a TOML file holds, None without the file. Raises ConfigurationError."""
+    try:
+        return tomllib.loads(path.read_bytes().decode()) if path.is_file() else None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
-    except SettingsError as error:
-        raise ConfigurationError("; ".join(_not_json()) or str(error)) from None
+    except (ValueError, RecursionError) as error:
+        fault = "is nested too deeply" if isinstance(error, RecursionError) else "has a number of too many digits"
+        raise ConfigurationError(f"{path} {fault}") from None
 
 
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:
@@ -192,7 +201,18 @@ def _describe(error: dict[str, Any]) -> str:
     message = _PLAIN.get(error["type"]) or " ".join(str(error["msg"]).removeprefix("Value error, ").split())
     if error["type"] == "too_short" and error["ctx"]["field_type"] == "Value":  # a text that is not shown
         message = f"must have at least {error['ctx']['min_length']} characters"
-    return f"{_variable(key)} (file key {key}): {_format_value(key, error['input'])}: {message}"
+    if key.startswith("kafka.properties.") and isinstance(error["input"], dict):
+        message = _quoted(key.removeprefix("kafka.properties."), error["input"])
+    shown = _HIDDEN if error["type"] == "model_type" else _format_value(key, error["input"])
+    return f"{_variable(key)} (file key {key}): {shown}: {message}"
+
+
+def _quoted(name: str, value: Any) -> str:
+    """Return how to write a property whose name has dots: without quotes TOML makes tables of them."""
+    while isinstance(value, dict) and value:
+        below, value = next(iter(value.items()))
+        name += f".{below}"
+    return f"""is a table; write the property as "{name}" = "…", in the environment as {{"{name}": "…"}}"""
 
 
 def _variable(key: str) -> str:
@@ -215,10 +235,18 @@ _PLAIN = {
 """What to write instead of a value of another kind, by pydantic's name of the error."""
 
 
+_HIDDEN = "…"
+
+
 def _format_value(key: str, value: Any) -> str:
-    """Return a value as messages show it; a whole table given as one text may contain a password."""
-    shown = "…" if is_secret(key) or key in ("kafka", "kafka.properties") or "@" in str(value) else repr(value)
-    return shown[:79] + "…" if len(shown) > 80 else shown
+    """Return a value as messages show it; a table or list, or a text instead of a table, may contain a password."""
+    if is_secret(key) or isinstance(value, dict | list | tuple):
+        return _HIDDEN
+    try:
+        shown = repr(value)
+    except ValueError:  # an integer of too many digits
+        return _HIDDEN
+    return _HIDDEN if "@" in shown else shown[:79] + "…" if len(shown) > 80 else shown
 
 
 def _not_text() -> Iterator[str]:
@@ -227,7 +255,7 @@ def _not_text() -> Iterator[str]:
         if not _encodes(value):
             key = name.upper().removeprefix(ENV_PREFIX).lower().replace("__", ".")
             if name.upper().startswith(ENV_PREFIX) and key.split(".")[0] in Settings.model_fields:
-                yield f"{name.upper()} (file key {key}): {_format_value(key, value)}: is not UTF-8 text"
+                yield f"{name.upper()} (file key {key}): is not UTF-8 text"
 
 
 def _unusable(values: Any, key: str = "") -> Iterator[str]:
@@ -262,11 +290,11 @@ def _not_json(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[s
         value = set_here.get(environment_name(key))
         if isinstance(section, type) and issubclass(section, Section):
             yield from _not_json(section, f"{key}.")
-            wanted = "a JSON object"
+            shown, wanted = _HIDDEN, "a JSON object"
         else:
-            wanted = 'JSON, such as ["…"] or {"…": …}'
+            shown, wanted = _format_value(key, value), 'JSON, such as ["…"] or {"…": …}'
         if value is not None and not _is_json(value) and _structured(section):
-            yield f"{environment_name(key)} (file key {key}): {_format_value(key, value)}: must be {wanted}"
+            yield f"{environment_name(key)} (file key {key}): {shown}: must be {wanted}"
 
 
 def _structured(annotation: Any) -> bool:
@@ -279,6 +307,6 @@ def _structured(annotation: Any) -> bool:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -184,10 +184,10 @@ class FlagFile(Way):
             # The file itself, not a link to it. One name: what a killed process left behind is written over.
             file_itself = self._path.resolve()
             made = file_itself.with_name(f".{file_itself.name}.gnomon")
+            text = _written(whole)
             try:
-                with made.open("w", encoding="utf-8") as file:
-                    json.dump(whole, file, indent=2, ensure_ascii=False)
-                    file.write("\n")
+                with made.open("wb") as file:
+                    file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
                 made.chmod(file_itself.stat().st_mode & 0o777)
@@ -212,6 +212,12 @@ class FlagFile(Way):
             whole = json.loads(text, parse_constant=_refuse, parse_float=_finite)
             flags = whole["flags"]
             known = ", ".join(sorted(flags)) or "none"
+            _written(whole)
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):x}"
+            raise ConfigurationError(
+                f"{self._path} has {half}, half of a character that JSON escapes as two: write both"
+            ) from error
         except OSError as error:
             raise ConfigurationError(f"flag file {self._path} cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -285,6 +291,11 @@ def _end(file: IO[bytes]) -> str:
     file.seek(0, os.SEEK_END)
     file.seek(max(0, file.tell() - 2000))
     return " ".join(file.read().decode(errors="replace").split())[-300:]
+
+
+def _written(flags: dict[str, Any]) -> bytes:
+    """Return a flag file's bytes. Raises UnicodeEncodeError for half a character, RecursionError for deep nesting."""
+    return json.dumps(flags, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def _refuse(constant: str) -> float:

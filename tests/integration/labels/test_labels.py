@@ -19,7 +19,7 @@ from tests.support.logs import CODECS, PRODUCER, START_US, Logs, label, make_log
 from gnomon_consumer.labels.store import LabelBatch, LabelStore
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.records import ProducerReport, as_dict
-from gnomon_schemas.schema import checked, record_schema
+from gnomon_schemas.schema import Schema, checked, record_schema
 
 DAY_US = 86_400_000_000
 START = datetime.fromtimestamp(START_US / 1e6, UTC)
@@ -67,7 +67,14 @@ def test_versions_from_the_topic_are_kept_once(
     ]
 
 
-def test_heartbeats_that_no_hook_writes_stop_nothing(
+def with_types(name: str, **types: Any) -> Schema:
+    """Return a packaged record's schema with other types of some fields."""
+    whole = record_schema(name).json
+    fields = [field | {"type": types.get(field["name"], field["type"])} for field in whole["fields"]]
+    return checked({**whole, "fields": fields})
+
+
+def test_heartbeats_and_labels_that_no_hook_writes_stop_nothing(
     command: Command, broker: str, stream_name: str, database_url: str
 ) -> None:
     logs = make_logs(broker, stream_name)
@@ -78,13 +85,20 @@ def test_heartbeats_that_no_hook_writes_stop_nothing(
     )  # fmt: skip
     fields = [field for field in record_schema("ProducerReport").json["fields"] if field["name"] != "offered"]
     without = checked({"type": "record", "name": "ProducerReport", "namespace": "gnomon.v1", "fields": fields})
+    typed = with_types("ProducerReport", service=["null", "string"], dropped={"type": "array", "items": "string"})
+    numbered = with_types("Label", request_id="long", label=["null", "long"])
     no_uuid, no_time = replace(report, producer_id="7"), replace(report, reported_at=-(2**62))
     values = [
+        Codec(typed).encode(as_dict(report) | {"service": None, "dropped": ["x"]}),
         CODECS["SamplingWindow"].encode(seal(0, 0, 4, [], str(uuid.UUID(int=1)))),
         Codec(without).encode({name: value for name, value in as_dict(report).items() if name != "offered"}),
         *(CODECS["ProducerReport"].encode(as_dict(one)) for one in (no_uuid, no_time, report)),
     ]
-    logs.producer.produce(logs.topics.schemas, without.text.encode(), str(without.fingerprint))
+    for schema in (without, typed, numbered):
+        logs.producer.produce(logs.topics.schemas, schema.text.encode(), str(schema.fingerprint))
+    publish(logs, [label("r1", START_US)])
+    foreign = label("r1", START_US) | {"request_id": 1, "label": 2}
+    logs.producer.produce(logs.topics.labels, Codec(numbered).encode(foreign), b"r1", partition=1)
     for value in values:
         logs.producer.produce(logs.topics.producers, value, b"k")
     logs.producer.flush(60)
@@ -92,7 +106,8 @@ def test_heartbeats_that_no_hook_writes_stop_nothing(
     del options[4:6]
     ended = command("labels", "consume", *options, "--drain")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count("unreadable heartbeat") == 4
+    assert ended.stderr.count("unreadable heartbeat") == 5
+    assert rows(database_url, "select sum(stored), sum(rejected) from gnomon.label_watermarks") == [(1, 1)]
     found = rows(database_url, "select producer_id::text, service, offered, dropped from gnomon.producer_reports")
     assert found == [(PRODUCER, "s\ufffd", 5, {"queue\ufffdfull": 1})]
 

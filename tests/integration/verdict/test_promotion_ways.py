@@ -113,6 +113,16 @@ def test_what_is_not_json_is_refused_with_the_reason(tmp_path: Path, text: str) 
         way.state()
 
 
+@pytest.mark.parametrize("place", ["x", "\\ud83d"])
+def test_half_a_character_is_refused_before_the_switch_moves(tmp_path: Path, place: str) -> None:
+    way = flag(tmp_path)
+    file = tmp_path / "flags.json"
+    file.write_text(file.read_text(encoding="utf-8")[:-1] + f', "{place}": ["\\ud83d"]}}', encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"flags\.json has \\ud83d, half of a character"):
+        way.check(way.wanted())
+    assert [path.name for path in tmp_path.iterdir()] == ["flags.json"]
+
+
 def script(promote: str, rollback: str = "true") -> WayBack:
     return WayBack(kind="command", promote_command=("sh", "-c", promote), rollback_command=("sh", "-c", rollback))
 

@@ -1,13 +1,64 @@
-"""What the doctor says about the topics in which Kafka keeps groups and transactions."""
+"""What the doctor says about the settings of topics and brokers, and Kafka's topics of groups and transactions."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gnomon_consumer.doctor.broker import INTERNAL_TOPICS, internal_replicas, missing_internal_topic
+from gnomon_consumer.doctor.broker import (
+    INTERNAL_TOPICS,
+    _topic_settings,
+    _transactions,
+    internal_replicas,
+    missing_internal_topic,
+)
+from gnomon_consumer.kafka.topics import plan
+from gnomon_schemas.topics import Topics
 
 GROUPS, TRANSACTIONS = INTERNAL_TOPICS
+NAMES = Topics("s", "gnomon")
+NOT_TOLD = (None, "", "null", "9e5")
+"""A setting that the broker does not tell, or that is not a number."""
+
+
+def of_topics(**of_live: str | None) -> list[tuple[str, str]]:
+    """Return the findings about topics whose settings are right except for these of the live topic."""
+    planned = plan(NAMES, 3, ["challenger"])
+    right = {"max.message.bytes": "1048588", "retention.ms": "604800000"}
+    found: dict[str, Any] = {one.name: right | {"cleanup.policy": one.config["cleanup.policy"]} for one in planned}
+    found[NAMES.live] |= of_live
+    return [(one.status, one.text) for one in _topic_settings(NAMES, planned, found)]
+
+
+@pytest.mark.parametrize("text", NOT_TOLD)
+def test_only_the_setting_of_a_topic_that_the_broker_does_not_tell_is_not_checked(text: str | None) -> None:
+    assert of_topics() == []
+    wrong = ("failed", f"{NAMES.live} has cleanup.policy=compact")
+    for setting in ("retention.ms", "max.message.bytes"):
+        untold = ("note", f"the broker does not tell {setting} of {NAMES.live}")
+        assert of_topics(**{setting: text}) == [untold]
+        assert of_topics(**{setting: text, "cleanup.policy": "compact"}) == [untold, wrong]
+    small = ("failed", f"{NAMES.live} has max.message.bytes=1, too small for Gnomon's records")
+    untold = ("note", f"the broker does not tell cleanup.policy of {NAMES.live}")
+    assert of_topics(**{"cleanup.policy": None, "max.message.bytes": "1"}) == [untold, small]
+    assert ("failed", f"{NAMES.live} has cleanup.policy=compact,delete") in of_topics(
+        **{"cleanup.policy": "delete, compact"}
+    )
+
+
+@pytest.mark.parametrize("text", NOT_TOLD)
+def test_what_a_broker_does_not_tell_about_transactions_is_not_shown(text: str | None) -> None:
+    longest, ids, offsets = "transaction.max.timeout.ms", "transactional.id.expiration.ms", "offsets.retention.minutes"
+    untold = ("note", f"the broker does not tell {longest} of broker 1")
+    week = ("ok", "broker 1 keeps group offsets for 7 days, which does not affect where a service resumes")
+    for settings, findings in (
+        ({}, [untold]),
+        ({longest: text, ids: text, offsets: text}, [untold]),
+        ({longest: text, ids: text, offsets: "10080"}, [untold, week]),
+        ({longest: "900000", ids: text, offsets: "10080"}, [week]),
+        ({longest: "900000", ids: text}, [("ok", "broker 1 allows transactions of 900000 ms")]),
+    ):
+        assert [(one.status, one.text) for one in _transactions("1", settings)] == findings
 
 
 @pytest.mark.parametrize(
@@ -43,6 +94,10 @@ def test_a_broker_that_does_not_tell_its_settings_is_not_accused() -> None:
     assert list(missing_internal_topic(GROUPS, 1, {})) == []
     assert list(missing_internal_topic(GROUPS, 1, {GROUPS.factor: None, GROUPS.least: None})) == []
     assert list(missing_internal_topic(GROUPS, 1, {GROUPS.factor: "-1", GROUPS.least: "2"})) == []
+    assert list(missing_internal_topic(GROUPS, 1, {GROUPS.least: "2"})) == []
+    for text in NOT_TOLD:
+        assert list(missing_internal_topic(GROUPS, 1, {GROUPS.factor: text, GROUPS.least: "2"})) == []
+        assert list(missing_internal_topic(GROUPS, 1, {GROUPS.factor: "1", GROUPS.least: text})) == []
 
 
 def led_by(leader: int, *in_sync: list[int]) -> Any:

@@ -75,7 +75,6 @@ def test_broken_json_in_the_environment_names_the_variable(monkeypatch: pytest.M
         ("GNOMON_VERDICT__GUARDRAILS", "accuracy=1", "verdict.guardrails"),
         ("GNOMON_STREAM_SETTINGS__HORIZONS", "1 day", "stream_settings.horizons"),
         ("GNOMON_STREAM_SETTINGS__CLASSES", "a,b", "stream_settings.classes"),
-        ("gnomon_run", "x", "run"),
     ],
 )
 def test_a_structured_variable_that_is_not_json_is_named_with_its_value(
@@ -88,13 +87,96 @@ def test_a_structured_variable_that_is_not_json_is_named_with_its_value(
     assert "\n" not in str(caught.value)
 
 
-def test_what_may_be_a_secret_is_not_shown_where_it_is_not_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GNOMON_KAFKA__PROPERTIES", "sasl.password=hunter2")
-    with pytest.raises(
-        ConfigurationError, match=r"^GNOMON_KAFKA__PROPERTIES \(file key kafka.properties\): …: "
-    ) as caught:
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[kafka.properties]\nsasl.password = 'hunter22'\n", 'write the property as "sasl.password" = "…"'),
+        ("[kafka.properties]\nssl.key.password = 'hunter22'\n", 'write the property as "ssl.key.password" = "…"'),
+        ("kafka.properties.sasl.password = 22222222\n", 'write the property as "sasl.password" = "…"'),
+        ("[kafka.properties]\n'client.id' = ['hunter22']\n", "file key kafka.properties.client.id"),
+        ("kafka = 'sasl.password=hunter22'\n", "file key kafka): …: must be a table"),
+        ("events = 'secret=hunter22'\n", "file key events): …: must be a table"),
+        ("[[events]]\nsecret = 'hunter22'\n", "file key events): …: must be a table"),
+        ("[[score]]\nmodel_authorization = 'hunter22'\n", "file key score): …: must be a table"),
+        ("[[verdict]]\nmetric = 'hunter22'\n", "file key verdict): …: must be a table"),
+        ("stream = {password = 'hunter22'}\n", "file key stream): …: Input should be a valid string"),
+        ("[verdict.way_back]\npromote_command = 'x --token=hunter22'\n", "promote_command): …: must be a list"),
+        ("[verdict.way_back]\nkind = 'command'\npromote_command = ['hunter22']\n", "way_back): …: way_back of kind"),
+    ],
+)
+def test_the_file_s_tables_lists_and_texts_instead_of_tables_are_not_shown(text: str, named: str) -> None:
+    Path("gnomon.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
         load_settings()
-    assert "hunter2" not in str(caught.value)
+    assert named in str(caught.value)
+    assert "22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("GNOMON_KAFKA__PROPERTIES", "sasl.password=hunter22", "(file key kafka.properties): …: must be JSON"),
+        ("GNOMON_KAFKA__PROPERTIES__SASL__PASSWORD", "hunter22", 'in the environment as {"sasl.password": "…"}'),
+        ("GNOMON_EVENTS", '{"secret": "hunter22",', "(file key events): …: must be a JSON object"),
+        ("gnomon_score", '{"model_authorization": "Bearer hunter22",', "(file key score): …: must be a JSON object"),
+        ("GNOMON_SCORE", '"Bearer hunter22"', "(file key score): …: must be a table"),
+        ("GNOMON_VERDICT__WAY_BACK__CHECK_COMMAND", "x --token=hunter22", "…: must be JSON"),
+        ("GNOMON_SCORE", '{"model_authorization": "hunter22\udcff"}', "(file key score): is not UTF-8 text"),
+        ("GNOMON_EVENTS", '{"secret": "hunter22\udcff"}', "(file key events): is not UTF-8 text"),
+        ("GNOMON_VERDICT", '{"way_back": "hunter22\udcff"}', "(file key verdict): is not UTF-8 text"),
+    ],
+)
+def test_what_may_be_a_secret_in_the_environment_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("__".join(variable.upper().split("__")[:2]))
+    assert "hunter22" not in str(caught.value)
+
+
+HUGE = "0x" + "f" * 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a = " + "[" * 5000, "gnomon.toml is nested too deeply"),
+        (".".join("a" * 5000) + " = 1", "a setting in gnomon.toml or in the environment is nested too deeply"),
+        ("a = " + "1" * 5000, "gnomon.toml has a number of too many digits"),
+        (f"stream = {HUGE}", "file key stream): …: "),
+        (f"[score]\nworkers = {HUGE}", "file key score.workers): …: "),
+        (f"[kafka]\ntimeout_seconds = {HUGE}", "file key kafka.timeout_seconds): …: "),
+        (f"[report]\nbounds = [{HUGE}]", r"file key report.bounds.0): …: "),
+    ],
+)
+def test_a_file_that_python_cannot_read_or_write_is_one_line(text: str, said: str) -> None:
+    Path("gnomon.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["GNOMON_KAFKA__PROPERTIES", "GNOMON_SCORE", "GNOMON_RUN__DEPLOYMENTS__A"])
+def test_json_that_is_nested_too_deeply_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "[" * 50_000)
+    with pytest.raises(ConfigurationError, match=f"{variable}.*: …: must be |is nested too deeply"):
+        load_settings()
+
+
+def test_a_file_that_cannot_be_looked_for_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"^x{300} cannot be read: File name too long$"):
+        load_settings(config="x" * 300)
+
+    def denied(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    for config in (None, "gnomon.toml"):
+        with pytest.raises(ConfigurationError, match=r"^gnomon\.toml cannot be read: Permission denied$"):
+            load_settings(config=config)
 
 
 def test_missing_config_file() -> None:
