@@ -95,7 +95,7 @@ def test_two_processes_upgrade_at_once(empty_database_url: str) -> None:
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    ended = [process.communicate(timeout=60) for process in both]
+    ended = [process.communicate(timeout=180) for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     assert sorted(out.split()[0] for out, _ in ended) == ["already", "upgraded"]
 
