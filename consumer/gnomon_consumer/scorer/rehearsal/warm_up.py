@@ -86,12 +86,17 @@ def warm_up_rows(live: Schema, warm_up: int | Path, widths: Mapping[str, int]) -
 
 
 def rehearse(
-    pool: Pool, rows: Sequence[Row], batch: int, stopping: Callable[[], bool], single: bool = False
+    pool: Pool,
+    rows: Sequence[Row],
+    batch: int,
+    stopping: Callable[[], bool],
+    single: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[list[Record], float]:
     """Score rows outside of any window; return their outcomes in order, and rows a second of one worker.
 
-    It stops after WARM_UP_SECONDS; rows without an outcome by then have none. Raises ConfigurationError if no
-    row has one.
+    It stops after WARM_UP_SECONDS of the clock; rows without an outcome by then have none. Raises ConfigurationError
+    if no row has one.
     """
     for at in range(0, len(rows), batch):
         part = Rows.of(rows[at : at + batch])
@@ -108,8 +113,8 @@ def rehearse(
         )
     found: dict[int, Scored] = {}
     seconds = 0.0
-    until = time.monotonic() + WARM_UP_SECONDS
-    while len(found) < len(rows) and not stopping() and time.monotonic() < until:
+    until = clock() + WARM_UP_SECONDS
+    while len(found) < len(rows) and not stopping() and clock() < until:
         for finished in pool.poll(wait=0.05):
             found.update(zip(finished.places, finished.scored, strict=True))
             seconds += finished.seconds
