@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 from tests.support.servers.kafka import SETTINGS, wait_until_ready
-from tests.support.servers.kafka_node import KafkaNode, free_port, single_node
+from tests.support.servers.kafka_node import KafkaNode, single_node
+from tests.support.servers.ports import free_port
 from tests.support.tcp_link import TcpLink
 
 _NODES = 3

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tests.support.servers.kafka import SETTINGS
-from tests.support.servers.kafka_node import KafkaNode, free_port, single_node
+from tests.support.servers.kafka_node import KafkaNode, single_node
+from tests.support.servers.ports import free_port
 
 
 class Broker(KafkaNode):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.live_stream import Stream, sum_model
-from tests.support.servers.kafka_node import KafkaNode, free_port, single_node
+from tests.support.servers.kafka_node import KafkaNode, single_node
+from tests.support.servers.ports import free_port
 from tests.support.servers.process import Gnomon
 from tests.support.servers.shared import ServerUnavailableError
 from tests.support.servers.tools import no_kafka

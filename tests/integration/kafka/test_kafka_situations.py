@@ -17,7 +17,7 @@ from confluent_kafka.admin import AclOperation, ResourceType
 from tests.support.door import Ended, enter
 from tests.support.live_stream import FEATURES, sum_model
 from tests.support.servers.certificates import Authority, listening
-from tests.support.servers.kafka_node import free_port
+from tests.support.servers.ports import free_port
 from tests.support.servers.secured import ADMIN, PASSWORD, SERVICE, STRANGER, Secured
 from tests.support.servers.shared import ROOT, ServerUnavailableError
 from tests.support.servers.tools import missing

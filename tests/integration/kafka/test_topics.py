@@ -1,23 +1,16 @@
 """`gnomon topics create` on the mock and on real Kafka."""
 
 import json
-import socket
 
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource
 from tests.support.command import Command
 from tests.support.joined_database import wait_until
+from tests.support.servers.ports import free_port
 
 from gnomon_consumer.kafka.topics import _create_one, plan
 from gnomon_consumer.settings import load_settings
 from gnomon_schemas.topics import Topics
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def create(command: Command, bootstrap: str, stream: str, *arguments: str) -> dict[str, tuple[int, str]]:

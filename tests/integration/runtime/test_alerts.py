@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import time
 import urllib.request
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client import generate_latest, start_http_server
+from tests.support.servers.ports import free_port
 from tests.support.servers.shared import ROOT
 from tests.support.servers.tools import tool
 
@@ -258,10 +258,7 @@ def test_a_prometheus_with_our_files_scrapes_and_watches(promtool: str, tmp_path
     metrics = ScorerMetrics("s", "new")
     metrics.breaker.set(1)
     server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
-    with socket.socket() as free, socket.socket() as dead:
-        free.bind(("127.0.0.1", 0))
-        dead.bind(("127.0.0.1", 0))
-        port, nobody = free.getsockname()[1], dead.getsockname()[1]
+    port, nobody = free_port(), free_port()
     shipped = yaml.safe_load(SCRAPE.read_text(encoding="utf-8"))
     shipped["global"] |= {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
     shipped["rule_files"] = [str(ALERTS)]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gnomon_consumer.runtime.parent_death import tie_to_parent
-from tests.support.servers.kafka_node import free_port
+from tests.support.servers.ports import free_port
 from tests.support.servers.shared import ROOT, ServerUnavailableError
 
 # The last version line that runs on Java 17.

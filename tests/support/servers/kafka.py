@@ -9,7 +9,8 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient
 
 from tests.support.servers import docker
-from tests.support.servers.kafka_node import START_TIMEOUT_S, KafkaNode, free_port, single_node
+from tests.support.servers.kafka_node import START_TIMEOUT_S, KafkaNode, single_node
+from tests.support.servers.ports import free_port
 from tests.support.servers.shared import ServerUnavailableError
 
 # Small internal topics and no waiting for further members: the broker serves one test run on one machine.

@@ -4,7 +4,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gnomon_consumer.runtime.parent_death import tie_to_parent
+from tests.support.servers.ports import free_port
 from tests.support.servers.shared import ROOT, ServerUnavailableError
 
 POM = Path(__file__).with_name("pom.xml")
@@ -203,10 +203,3 @@ def broker_jars() -> Path:
                 )
             partial.rename(jars)
     return jars
-
-
-def free_port() -> int:
-    """Return a loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -21,7 +21,8 @@ from confluent_kafka.admin import (
 
 from tests.support.servers.certificates import Authority
 from tests.support.servers.kafka import SETTINGS
-from tests.support.servers.kafka_node import KafkaNode, free_port
+from tests.support.servers.kafka_node import KafkaNode
+from tests.support.servers.ports import free_port
 
 ADMIN, SERVICE, STRANGER = "admin", "gnomon", "stranger"
 PASSWORD = "sasl-Secret-9"

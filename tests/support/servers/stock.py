@@ -18,7 +18,7 @@ import psycopg
 
 from gnomon_consumer.quickstart.embedded.postgres import ServerUser as ServerUser
 from gnomon_consumer.runtime.parent_death import tie_to_parent
-from tests.support.servers.kafka_node import free_port
+from tests.support.servers.ports import free_port
 from tests.support.servers.shared import ServerUnavailableError
 
 PASSWORD = "a b/c@d:e%f?g#h"

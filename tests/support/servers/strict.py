@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 
 from tests.support.servers.certificates import Authority, Issued
-from tests.support.servers.kafka_node import free_port
+from tests.support.servers.ports import free_port
 from tests.support.servers.shared import ServerUnavailableError
 from tests.support.servers.stock import ServerUser, child, programs, wait_until_ready
 
