@@ -6,15 +6,17 @@ import fastavro
 from fastavro.validation import ValidationError
 
 from gnomon_schemas.codec import Record
-from gnomon_schemas.schema import Json, record_schema, without_logical_types
+from gnomon_schemas.schema import Json, Schema, record_schema, without_logical_types
 
 
-def as_declared(name: str, record: Record) -> Record:
+def as_declared(name: str, writer: Schema, record: Record) -> Record:
     """Return the record with the declared defaults; raise ValueError if a field is missing or has another type.
 
     A record is decoded with its writer's schema, which can come from a registry: the record has Gnomon's name, but not
-    necessarily its fields.
+    necessarily its fields. With Gnomon's own schema nothing is left to check.
     """
+    if writer.fingerprint == record_schema(name).fingerprint:
+        return record
     schema, defaults = _declared(name)
     whole = defaults | record
     try:

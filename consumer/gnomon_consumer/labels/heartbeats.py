@@ -74,11 +74,11 @@ class Heartbeats:
         self._consumer.close()
 
 
-def _report(name: str, _: Schema, record: Record) -> Record:
+def _report(name: str, writer: Schema, record: Record) -> Record:
     """Return a report that PostgreSQL can store; raise ValueError for any other record."""
     if name != "gnomon.v1.ProducerReport":
         raise ValueError(f"a {name}")
-    report = as_declared("ProducerReport", record)
+    report = as_declared("ProducerReport", writer, record)
     if not all(FIRST_US <= report[time] <= LAST_US for time in ("started_at", "reported_at")):
         raise ValueError("its times are out of range")
     counts = [report[count] for count in ("offered", "delivered", "sampled_out", "switched_off")]

@@ -137,11 +137,11 @@ class LabelLoop:
 
     def _read_label(self, message: Message, state: LabelPartition, offset: int) -> None:
         try:
-            name, _, decoded = self.reader.decode(message.value())
+            name, writer, decoded = self.reader.decode(message.value())
             if name != "gnomon.v1.Label":
                 self._bury(message, state, "not_a_label", f"a {name} in the labels topic")
                 return
-            record = as_declared("Label", decoded)
+            record = as_declared("Label", writer, decoded)
             fault = fault_of(record)
         except DecodeError as error:
             self._bury(message, state, error.reason, str(error))

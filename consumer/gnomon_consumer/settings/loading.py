@@ -164,7 +164,7 @@ def load_settings(overrides: Mapping[str, Any] | None = None, config: str | Path
 def _read(path: Path) -> dict[str, Any] | None:
     """Return what a TOML file holds, None without the file. Raises ConfigurationError."""
     try:
-        return tomllib.loads(path.read_bytes().decode()) if path.is_file() else None
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig")) if path.is_file() else None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from None
     except UnicodeDecodeError as error:

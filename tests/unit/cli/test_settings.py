@@ -61,6 +61,12 @@ def test_broken_file_is_one_clear_line(text: bytes, expected: str) -> None:
         load_settings()
 
 
+def test_a_byte_order_mark_is_not_part_of_the_text() -> None:
+    """Some editors of Windows write one."""
+    Path("gnomon.toml").write_bytes(b'\xef\xbb\xbfstream = "shop"\n')
+    assert load_settings().stream == "shop"
+
+
 def test_broken_json_in_the_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GNOMON_SCORE", "{broken")
     with pytest.raises(ConfigurationError, match="GNOMON_SCORE"):

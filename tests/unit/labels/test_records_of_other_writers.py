@@ -8,9 +8,17 @@ import pytest
 
 from gnomon_consumer.labels.declared import as_declared
 from gnomon_consumer.labels.heartbeats import _report
-from gnomon_schemas.schema import record_schema
+from gnomon_schemas.schema import Schema, checked, record_schema
 
-SCHEMA = record_schema("ProducerReport")
+
+def of_another_writer(name: str) -> Schema:
+    """A schema with the name of Gnomon's record that is not Gnomon's."""
+    own = record_schema(name).json
+    return checked(own | {"fields": [*own["fields"], {"name": "more", "type": "null"}]})
+
+
+SCHEMA = of_another_writer("ProducerReport")
+LABELS = of_another_writer("Label")
 REPORT: dict[str, Any] = {
     "producer_id": str(uuid.UUID(int=7)), "service": "s", "host": "h", "pid": 1, "started_at": 1, "reported_at": 2,
     "offered": 5, "delivered": 4, "dropped": {"queue_full": 1}, "sampled_out": 0, "switched_off": 0, "closed": True,
@@ -46,10 +54,14 @@ def test_a_heartbeat_that_no_hook_writes_is_refused_before_it_is_stored(field: s
 
 
 def test_a_label_of_another_writer_gets_the_declared_defaults_or_is_refused() -> None:
-    assert as_declared("Label", LABEL) == LABEL | {"label": None, "relevance": None, "items": None}
-    assert as_declared("Label", LABEL | {"value": 1})["value"] == 1
+    assert as_declared("Label", LABELS, LABEL) == LABEL | {"label": None, "relevance": None, "items": None}
+    assert as_declared("Label", LABELS, LABEL | {"value": 1})["value"] == 1
     for field, value in (("request_id", 7), ("label", 5), ("value", "1"), ("relevance", ["1"]), ("observed_at", None)):
         with pytest.raises(ValueError, match=f"^its {field} is not what a Label has$"):
-            as_declared("Label", LABEL | {field: value})
+            as_declared("Label", LABELS, LABEL | {field: value})
     with pytest.raises(ValueError, match=r"^its request_id is not"):
-        as_declared("Label", {"value": 1.0})
+        as_declared("Label", LABELS, {"value": 1.0})
+
+
+def test_a_record_of_gnomons_own_schema_is_not_checked_again() -> None:
+    assert as_declared("Label", record_schema("Label"), LABEL) is LABEL
