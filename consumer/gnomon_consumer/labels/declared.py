@@ -10,13 +10,18 @@ from gnomon_schemas.schema import Json, Schema, record_schema, without_logical_t
 
 
 def as_declared(name: str, writer: Schema, record: Record) -> Record:
-    """Return the record with the declared defaults; raise ValueError if a field is missing or has another type.
+    """Return the record with the declared defaults; raise ValueError if a field is missing or has another type or unit.
 
     A record is decoded with its writer's schema, which can come from a registry: the record has Gnomon's name, but not
-    necessarily its fields. With Gnomon's own schema nothing is left to check.
+    necessarily its fields. With Gnomon's own schema nothing is left to check. Texts are compared, because a fingerprint
+    leaves out logical types: times in milliseconds would be stored as microseconds.
     """
-    if writer.fingerprint == record_schema(name).fingerprint:
+    if writer.text == record_schema(name).text:
         return record
+    units = _logical_types(record_schema(name))
+    for field, unit in _logical_types(writer).items():
+        if units.get(field, unit) != unit:
+            raise ValueError(f"its {field} is a {unit}, a {name} has a {units[field]}")
     schema, defaults = _declared(name)
     whole = defaults | record
     try:
@@ -33,3 +38,10 @@ def _declared(name: str) -> tuple[Json, Record]:
     schema = without_logical_types(record_schema(name).json)
     defaults = {field["name"]: field["default"] for field in schema["fields"] if "default" in field}
     return fastavro.parse_schema(schema), defaults
+
+
+def _logical_types(schema: Schema) -> dict[str, str]:
+    """Return the logical types of a record's fields, also of those that may be null."""
+    typed = ((field["name"], field["type"]) for field in schema.json["fields"])
+    branches = ((name, branch) for name, kind in typed for branch in (kind if isinstance(kind, list) else [kind]))
+    return {name: kind["logicalType"] for name, kind in branches if isinstance(kind, dict) and "logicalType" in kind}

@@ -65,3 +65,27 @@ def test_a_label_of_another_writer_gets_the_declared_defaults_or_is_refused() ->
 
 def test_a_record_of_gnomons_own_schema_is_not_checked_again() -> None:
     assert as_declared("Label", record_schema("Label"), LABEL) is LABEL
+
+
+@pytest.mark.parametrize(("name", "record"), [("Label", LABEL), ("ProducerReport", REPORT)])
+@pytest.mark.parametrize("unit", ["timestamp-millis", "timestamp-nanos", "local-timestamp-micros", None])
+def test_times_in_another_unit_are_refused(name: str, record: dict[str, Any], unit: str | None) -> None:
+    """The fingerprint of such a schema is Gnomon's own; a plain long is in Gnomon's unit."""
+    own = record_schema(name)
+    kind = {"type": "long", "logicalType": unit} if unit else "long"
+    fields = [field | {"type": kind} if field["name"].endswith("_at") else field for field in own.json["fields"]]
+    writer = checked(own.json | {"fields": fields})
+    assert writer.fingerprint == own.fingerprint
+    if unit is None:
+        assert as_declared(name, writer, record).items() >= record.items()
+    else:
+        with pytest.raises(ValueError, match=f"_at is a {unit}, a {name} has a timestamp-micros"):
+            as_declared(name, writer, record)
+
+
+def test_times_in_another_unit_are_refused_also_if_they_may_be_null() -> None:
+    own = record_schema("Label").json
+    kind = ["null", {"type": "long", "logicalType": "timestamp-millis"}]
+    fields = [field | {"type": kind} if field["name"] == "occurred_at" else field for field in own["fields"]]
+    with pytest.raises(ValueError, match=r"^its occurred_at is a timestamp-millis"):
+        as_declared("Label", checked(own | {"fields": fields}), LABEL)
