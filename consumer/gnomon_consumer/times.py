@@ -7,6 +7,8 @@ from gnomon_schemas.times import checked_microseconds
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR_US = 3_600_000_000
+EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999, which a datetime can hold."""
 _DIGITS_OF_A_DATE = 8
 """20130401 is a date in ISO 8601."""
 

@@ -104,6 +104,25 @@ def record_schema(name: str) -> Schema:
     return checked(_inline(_packaged(name), set(), {}))
 
 
+def other_unit(name: str, writer: Schema) -> str | None:
+    """Return the fault if a writer declares a field of a packaged record with another logical type, else None.
+
+    Fingerprints leave logical types out: times in milliseconds would be read as microseconds.
+    """
+    units = _logical_types(_packaged(name))
+    for field, unit in _logical_types(writer.json).items():
+        if units.get(field, unit) != unit:
+            return f"its {field} is a {unit}, a {name} has a {units[field]}"
+    return None
+
+
+def _logical_types(record: Json) -> dict[str, str]:
+    """Return the logical types of a record's fields, also of those that may be null."""
+    typed = ((field["name"], field["type"]) for field in record["fields"])
+    branches = ((name, branch) for name, kind in typed for branch in (kind if isinstance(kind, list) else [kind]))
+    return {name: kind["logicalType"] for name, kind in branches if isinstance(kind, dict) and "logicalType" in kind}
+
+
 def earlier_schemas() -> list[Schema]:
     """Return the packaged records of earlier versions of Gnomon, which topics may still hold."""
     folder = files("gnomon_schemas").joinpath("avsc/earlier")

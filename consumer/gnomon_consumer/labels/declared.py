@@ -6,7 +6,7 @@ import fastavro
 from fastavro.validation import ValidationError
 
 from gnomon_schemas.codec import Record
-from gnomon_schemas.schema import Json, Schema, record_schema, without_logical_types
+from gnomon_schemas.schema import Json, Schema, other_unit, record_schema, without_logical_types
 
 
 def as_declared(name: str, writer: Schema, record: Record) -> Record:
@@ -18,10 +18,8 @@ def as_declared(name: str, writer: Schema, record: Record) -> Record:
     """
     if writer.text == record_schema(name).text:
         return record
-    units = _logical_types(record_schema(name))
-    for field, unit in _logical_types(writer).items():
-        if units.get(field, unit) != unit:
-            raise ValueError(f"its {field} is a {unit}, a {name} has a {units[field]}")
+    if (fault := other_unit(name, writer)) is not None:
+        raise ValueError(fault)
     schema, defaults = _declared(name)
     whole = defaults | record
     try:
@@ -38,10 +36,3 @@ def _declared(name: str) -> tuple[Json, Record]:
     schema = without_logical_types(record_schema(name).json)
     defaults = {field["name"]: field["default"] for field in schema["fields"] if "default" in field}
     return fastavro.parse_schema(schema), defaults
-
-
-def _logical_types(schema: Schema) -> dict[str, str]:
-    """Return the logical types of a record's fields, also of those that may be null."""
-    typed = ((field["name"], field["type"]) for field in schema.json["fields"])
-    branches = ((name, branch) for name, kind in typed for branch in (kind if isinstance(kind, list) else [kind]))
-    return {name: kind["logicalType"] for name, kind in branches if isinstance(kind, dict) and "logicalType" in kind}

@@ -8,9 +8,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Top
 from gnomon_consumer.kafka import clients
 from gnomon_consumer.kafka.errors import join, read, refusal
 from gnomon_consumer.labels.declared import as_declared
-from gnomon_consumer.labels.store import FIRST_US, LAST_US
 from gnomon_consumer.runtime.outage import KafkaErrorLog
 from gnomon_consumer.settings import Settings
+from gnomon_consumer.times import EARLIEST_US, LATEST_US
 from gnomon_schemas.codec import Reader, Record
 from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.schema import Schema
@@ -79,7 +79,7 @@ def _report(name: str, writer: Schema, record: Record) -> Record:
     if name != "gnomon.v1.ProducerReport":
         raise ValueError(f"a {name}")
     report = as_declared("ProducerReport", writer, record)
-    if not all(FIRST_US <= report[time] <= LAST_US for time in ("started_at", "reported_at")):
+    if not all(EARLIEST_US <= report[time] <= LATEST_US for time in ("started_at", "reported_at")):
         raise ValueError("its times are out of range")
     counts = [report[count] for count in ("offered", "delivered", "sampled_out", "switched_off")]
     if min(*counts, *report["dropped"].values()) < 0:

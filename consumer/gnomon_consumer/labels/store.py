@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from gnomon_consumer.database.connections import Connection
 from gnomon_consumer.database.queries import queries_of
 from gnomon_consumer.labels.maturity import Maturity
-from gnomon_consumer.times import moment
+from gnomon_consumer.times import EARLIEST_US, LATEST_US, moment
 from gnomon_schemas.codec import Record
 from gnomon_schemas.errors import ConfigurationError, GnomonError
 from gnomon_schemas.records import LARGEST_NUMBER
@@ -23,7 +23,6 @@ _TYPES = (
     "int4", "text", "timestamptz", "float8", "text", "float8[]", "text[]", "timestamptz", "text", "int4", "int8",
     "int8", "int8",
 )  # fmt: skip
-FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 MAX_REQUEST_ID = 2000
 """Bytes: PostgreSQL limits a key of the table to 2,704."""
 FUTURE_US = 3_600_000_000
@@ -83,7 +82,7 @@ def fault_of(record: Mapping[str, Any]) -> str | None:
         return f"its value {record['value']} is beyond {LARGEST_NUMBER}"
     for name in ("observed_at", "occurred_at"):
         time = record[name]
-        if time is not None and not FIRST_US <= time <= LAST_US:
+        if time is not None and not EARLIEST_US <= time <= LATEST_US:
             return f"its {name} is outside the years 1 to 9999"
     if all(record[name] is None for name in ("value", "label", "relevance")):
         return "it has neither value nor label nor relevance"

@@ -10,10 +10,10 @@ from tests.support.joined_windows import READER, Connection, one, sink_of, windo
 from tests.support.logs import FEATURES, START_US, capture, start
 
 from gnomon_consumer.joiner.merge.identity import IdentityError
-from gnomon_consumer.joiner.merge.window import FIRST_US, LAST_US, JoinedWindow
+from gnomon_consumer.joiner.merge.window import JoinedWindow
 from gnomon_consumer.joiner.pairs.copy_format import copy_parts
 from gnomon_consumer.joiner.postgres.sink import DoublePairError, ProgressMovedError, Sink
-from gnomon_consumer.times import moment
+from gnomon_consumer.times import EARLIEST_US, LATEST_US, moment
 from gnomon_schemas.codec import Codec
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.features import FeatureSchema
@@ -244,12 +244,12 @@ def test_a_producer_id_that_others_write_in_their_way(connection: Connection, wr
 
 
 def test_the_tally_of_a_run_from_the_first_year_to_the_last(connection: Connection) -> None:
-    times: dict[int, dict[str, Any]] = {0: {"captured_at": FIRST_US}, 1: {"captured_at": LAST_US}}
+    times: dict[int, dict[str, Any]] = {0: {"captured_at": EARLIEST_US}, 1: {"captured_at": LATEST_US}}
     sink_of(connection).apply([window(0, 2, changes=times)], READER)
     # As texts: before PostgreSQL 14 `extract` returns a double, which holds no microsecond of these years.
     ends = ", ".join(f"{end}_captured_at = %s::text::timestamptz" for end in ("first", "last"))
     row = connection.execute(
-        f"select {ends} from gnomon.producer_tallies", [moment(at).isoformat() for at in (FIRST_US, LAST_US)]
+        f"select {ends} from gnomon.producer_tallies", [moment(at).isoformat() for at in (EARLIEST_US, LATEST_US)]
     ).fetchone()
     assert row == (True, True)
 

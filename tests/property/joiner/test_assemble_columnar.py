@@ -13,15 +13,15 @@ from tests.support.drawn_captures import VALUES, captures
 
 from gnomon_consumer.joiner.merge.matches import Match, Matches
 from gnomon_consumer.joiner.merge.shadow_records import chosen, outcomes, read_shadow
-from gnomon_consumer.joiner.merge.window import FIRST_US, LAST_US
 from gnomon_consumer.joiner.pairs.assemble import PAIRS, LooseMatches, assemble
 from gnomon_consumer.joiner.pairs.feature_layout import Layout, kind_of
+from gnomon_consumer.times import EARLIEST_US, LATEST_US
 from gnomon_schemas.codec import Codec, Reader, Record
 from gnomon_schemas.columnar import ColumnarReader
 from gnomon_schemas.errors import DecodeError
 from gnomon_schemas.features import FeatureSchema
 from gnomon_schemas.records import LARGEST_NUMBER, LEAST_PROBABILITY
-from gnomon_schemas.schema import Schema, record_schema
+from gnomon_schemas.schema import Schema, checked, record_schema
 from gnomon_schemas.store import MemorySchemas
 from gnomon_schemas.texts import storable
 
@@ -73,7 +73,7 @@ def matches(draw: st.DrawFn) -> tuple[Schema, Match]:
     schema, live = draw(captures())
     shadow = draw(SHADOW)
     if draw(st.integers(0, 4)):
-        live["captured_at"] = draw(st.integers(FIRST_US, LAST_US))
+        live["captured_at"] = draw(st.integers(EARLIEST_US, LATEST_US))
     if draw(st.integers(0, 4)):
         live["capture_probability"] = draw(st.floats(LEAST_PROBABILITY, 1.0))
     if draw(st.integers(0, 4)):
@@ -93,7 +93,7 @@ def expected(match: Match, schemas: MemorySchemas) -> dict[str, Any] | tuple[str
         return error.reason, str(error)
     if not LEAST_PROBABILITY <= live["capture_probability"] <= 1:
         return "invalid", f"capture_probability {live['capture_probability']} is outside {LEAST_PROBABILITY} to 1"
-    if not FIRST_US <= live["captured_at"] <= LAST_US:
+    if not EARLIEST_US <= live["captured_at"] <= LATEST_US:
         return "invalid", f"captured_at {live['captured_at']} is not a valid timestamp"
     if live["request_id"] != shadow["request_id"]:
         ids = f"{live['request_id']!r}, the shadow log {shadow['request_id']!r}"
@@ -202,18 +202,23 @@ def test_pairs_in_columns_equal_pairs_in_python(
     ]
 
 
-def test_numbers_that_are_none_and_numbers_that_are_not_numbers_stay_apart() -> None:
-    schema = FeatureSchema.of({"a": ["null", "double"], "b": "long"})
+def captured(features: dict[str, Any]) -> tuple[Record, Record]:
+    """Return a capture and its outcome."""
     live: Record = {
         "producer_id": str(uuid.UUID(int=1)), "sequence": 1, "captured_at": 0, "request_id": "r",
         "capture_probability": 1.0, "stratum": None, "segments": {}, "cluster": None,
         "model": {"name": "m", "version": "1"}, "prediction": None, "error": None, "latency_us": None,
-        "feature_state": None, "features": {"a": math.nan, "b": 2**53 + 1},
+        "feature_state": None, "features": features,
     }  # fmt: skip
     shadow = dict.fromkeys(("stratum", "prediction", "error", "latency_us", "queued_us", "feature_state"))
     shadow |= {"source_partition": 0, "source_offset": 0, "request_id": "r", "window_id": "", "rank": 0}
     shadow |= {"inclusion_probability": 1.0, "batch_size": 1, "scored_at": 0}
-    shadow |= {"model": {"name": "m", "version": "1", "sha256": ""}}
+    return live, shadow | {"model": {"name": "m", "version": "1", "sha256": ""}}
+
+
+def test_numbers_that_are_none_and_numbers_that_are_not_numbers_stay_apart() -> None:
+    schema = FeatureSchema.of({"a": ["null", "double"], "b": "long"})
+    live, shadow = captured({"a": math.nan, "b": 2**53 + 1})
     codec = Codec(schema.live)
     values = [codec.encode(live), codec.encode({**live, "features": {"a": None, "b": 1}})]
     window = LooseMatches(Matches(outcomes([shadow, shadow]), list(values), ["", ""]))
@@ -222,3 +227,19 @@ def test_numbers_that_are_none_and_numbers_that_are_not_numbers_stay_apart() -> 
     assert math.isnan(first[1])
     assert first[3] == float(2**53 + 1)
     assert second == [None, None, None, 1.0]
+
+
+def test_captures_whose_times_are_in_another_unit_are_refused() -> None:
+    """The fingerprint of such a schema is the same; the times would lie in January 1970."""
+    own = FeatureSchema.of({"a": "double"}).live
+    kind = {"type": "long", "logicalType": "timestamp-millis"}
+    fields = [field | {"type": kind} if field["name"] == "captured_at" else field for field in own.json["fields"]]
+    writer = checked(own.json | {"fields": fields})
+    assert writer.fingerprint == own.fingerprint
+    live, shadow = captured({"a": 1.0})
+    window = LooseMatches(Matches(outcomes([shadow]), [Codec(writer).encode(live)], [""]))
+    assembled = assemble(1, [window], ColumnarReader(MemorySchemas([writer])), layout_of)
+    assert assembled.batch.num_rows == 0
+    (refusal,) = (refusal for _, refusal in assembled.refusals)
+    detail = "its captured_at is a timestamp-millis, a LivePrediction has a timestamp-micros"
+    assert (refusal.reason, refusal.detail) == ("invalid", detail)

@@ -13,15 +13,12 @@ from gnomon_consumer.joiner.merge.assertions import contradictions
 from gnomon_consumer.joiner.merge.matches import Matches, Refusal
 from gnomon_consumer.joiner.merge.producer_runs import ProducerRuns, RunCounts
 from gnomon_consumer.joiner.merge.shadow_records import chosen, numbers, part, plain, with_approximate_probe
-from gnomon_consumer.times import HOUR_US
+from gnomon_consumer.times import EARLIEST_US, HOUR_US, LATEST_US
 from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.peeks import Peeks, peeks
 from gnomon_schemas.records import NO_STRATUM, OTHER_STRATUM, FailureKind, SamplingWindow
 from gnomon_schemas.texts import storable
-
-FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""The years 1 to 9999: an event time beyond them is not valid."""
 
 
 class LiveMessage(Protocol):
@@ -141,7 +138,7 @@ class MergingWindow:
 
     def _count(self, read: Peeks, strata: Sequence[str] | None, count: int) -> None:
         """Count captures by hour and stratum and by producer run; an implausible time counts in the window's hour."""
-        sane = (read.captured_at >= FIRST_US) & (read.captured_at <= LAST_US) & (read.sequences >= 0)
+        sane = (read.captured_at >= EARLIEST_US) & (read.captured_at <= LATEST_US) & (read.sequences >= 0)
         hours = np.full(count, self._hour)
         hours[read.places[sane]] = read.captured_at[sane] // HOUR_US
         if strata is None:

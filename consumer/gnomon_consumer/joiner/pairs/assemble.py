@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 
 from gnomon_consumer.joiner.merge.matches import Match, Matches, Refusal
 from gnomon_consumer.joiner.merge.shadow_records import chosen, part
-from gnomon_consumer.joiner.merge.window import FIRST_US, LAST_US
 from gnomon_consumer.joiner.pairs.feature_layout import Layout, bounded
+from gnomon_consumer.times import EARLIEST_US, LATEST_US
 from gnomon_schemas.arrays import Integers
 from gnomon_schemas.codec import Record
 from gnomon_schemas.columnar import ColumnarReader, Decoded
 from gnomon_schemas.records import LEAST_PROBABILITY, FailureKind
-from gnomon_schemas.schema import Schema
+from gnomon_schemas.schema import Schema, other_unit
 from gnomon_schemas.texts import storable
 
 _FLOATS = pa.list_(pa.float64())
@@ -151,6 +151,8 @@ def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, st
     places, batch = group.rows, group.batch
     if group.schema.name != "gnomon.v1.LivePrediction":
         return dict.fromkeys(places.tolist(), ("not_a_capture", f"a {group.schema.name} in the live topic"))
+    if (fault := other_unit("LivePrediction", group.schema)) is not None:
+        return dict.fromkeys(places.tolist(), ("invalid", fault))
     faults: dict[int, tuple[str, str]] = {}
     wanted = outcomes.column("request_id")
     for at in _where(pc.not_equal(batch.column("request_id"), wanted)):
@@ -159,7 +161,7 @@ def _faults(group: Decoded, outcomes: pa.RecordBatch) -> dict[int, tuple[str, st
     for at in _where(pc.is_null(_uuids(batch.column("producer_id")))):
         faults[int(places[at])] = ("invalid", f"producer id {batch.column('producer_id')[at].as_py()!r} is not a UUID")
     times = batch.column("captured_at")
-    for at in _where(pc.or_(pc.less(times, FIRST_US), pc.greater(times, LAST_US))):
+    for at in _where(pc.or_(pc.less(times, EARLIEST_US), pc.greater(times, LATEST_US))):
         faults[int(places[at])] = ("invalid", f"captured_at {times[at].as_py()} is not a valid timestamp")
     shares = batch.column("capture_probability")
     for at in _where(pc.invert(pc.and_(pc.greater_equal(shares, LEAST_PROBABILITY), pc.less_equal(shares, 1.0)))):
